@@ -1,0 +1,68 @@
+# RL in Name Only?  Type `make` for the targets.
+#   PYTHON=/path/to/python3.11   the Python that .venv is made with (and used even if an environment is active)
+#   PIP_ARGS="..."               more options for pip install: an extra index, for example
+
+# An active environment is used as it is, except conda's "base" and our own .venv; else there is .venv.
+CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+ACTIVE := $(if $(PYTHON),,$(or $(subst $(CURDIR)/.venv,,$(VIRTUAL_ENV)),$(CONDA)))
+BIN := $(or $(ACTIVE),$(CURDIR)/.venv)/bin
+PY := "$(BIN)/python"
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help book lab test runs lock clean ready
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+book: ready  ## run every chapter from top to bottom, and keep the outputs
+	@$(PY) -m rlino_lib.book run
+
+lab: ready  ## open the book in JupyterLab
+	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(wildcard book/00_*.ipynb)
+
+test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks run again
+	$(PY) -m ruff check .
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
+	$(PY) -m rlino_lib.book sync
+	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
+
+runs: ready  ## make the recorded runs again (hours)
+	"$(BIN)/rlino" grid data/runs/first_light.json
+
+lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
+	$(PY) -m rlino_lib.book lock
+
+clean:  ## remove .venv, caches and the checkpoints of your own runs; data/ stays
+	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find . \( -path ./.git -o -path ./data \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints -o -name checkpoint.pt \) -prune -exec rm -rf {} +
+
+# The models and the data ship with the book: nothing may go to the net once it is installed.
+book test: export HF_HUB_OFFLINE := 1
+book test: export TRANSFORMERS_OFFLINE := 1
+book test: export HF_DATASETS_OFFLINE := 1
+
+# ---- the environment -------------------------------------------------------------------------------------------------
+find_python = for p in $(if $(ACTIVE),$(PY),$(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)); do \
+	v=$$("$$p" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3]); sys.exit(sys.version_info < (3, 11))' 2>/dev/null) \
+	&& echo "$$p" && exit; seen="$$seen $$v"; done; echo "none: $$seen"
+need_python = $(eval FOUND := $(shell $(find_python)))$(if $(filter none:,$(FOUND)),$(error RL in Name Only? needs \
+	Python 3.11 or newer; found $(or $(word 2,$(FOUND)),none). Set PYTHON=/path/to/python3.11))
+install = $(PY) -m pip install $(PIP_ARGS) -r requirements.lock && $(PY) -m pip install $(PIP_ARGS) --no-deps -e .
+
+ifneq ($(ACTIVE),)
+ready:
+	$(need_python)
+	@$(PY) -I -c 'import os, rlino_lib as r; assert os.path.samefile(os.path.dirname(r.__path__[0]), ".")' 2>/dev/null \
+		|| { $(install); }
+else
+ready: .venv/.installed
+endif
+
+.venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
+	$(install)
+	@touch $@
+
+.venv/bin/python:
+	$(need_python)
+	"$(FOUND)" -m venv --clear .venv

@@ -1,0 +1,1 @@
+"""RL in Name Only?, the thin library behind the book."""

@@ -1,0 +1,130 @@
+"""`rlino bench`: our speed beside transformers' and TRL's, same model, prompts, lengths and threads, in one process."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from rlino_lib.config import TrainConfig
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import count_parameters, load_policy
+from rlino_lib.rollout import sample
+from rlino_lib.tasks import Countdown
+
+PROMPTS, GROUP, NEW_TOKENS = 64, 8, 96
+
+
+def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
+    """The median seconds of each function, run in turn so that a drift of the machine touches all; one warm-up each."""
+    times: list[list[float]] = [[] for _ in functions]
+    for repeat in range(repeats + 1):
+        for f, found in zip(functions, times, strict=True):
+            started = time.perf_counter()
+            f()
+            if repeat:
+                found.append(time.perf_counter() - started)
+    return [statistics.median(found) for found in times]
+
+
+def gemm_peak(n: int = 1024, repeats: int = 9) -> float:
+    """The machine's own float32 matrix-multiply rate at these threads, FLOP/s: the best of a few square products."""
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        best = min(best, (time.perf_counter() - started) / 5)
+    return 2 * n**3 / best
+
+
+def bench_rollout(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
+    """Tokens a second of `sample` and of `model.generate` at 64 prompts × 8 samples × 96 new tokens, EOS ignored."""
+    policy, task = load_policy(), Countdown()
+    prompts = [task.prompt(p) for p in task.problems("test", PROMPTS)]
+    inputs = policy.tokenizer(prompts, return_tensors="pt", padding=True)
+
+    def generate() -> None:
+        with torch.inference_mode():
+            policy.model.generate(
+                **inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=GROUP,
+                max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS,
+            )  # fmt: skip
+
+    def ours() -> None:
+        sample(policy, prompts, GROUP, max_new_tokens=NEW_TOKENS, seed=seed, ignore_eos=True)
+
+    fast, slow = seconds(ours, generate, repeats=repeats)
+    tokens, peak = PROMPTS * GROUP * NEW_TOKENS, gemm_peak()
+    return {
+        "bench": "rollout",
+        "tokens": tokens,
+        "threads": torch.get_num_threads(),
+        "rlino_tokens_per_s": round(tokens / fast),
+        "generate_tokens_per_s": round(tokens / slow),
+        "ratio": round(slow / fast, 2),
+        "gemm_gflops": round(peak / 1e9, 1),
+        "share_of_gemm_peak": round(2 * count_parameters(policy.model) * tokens / fast / peak, 3),
+    }
+
+
+def bench_step(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
+    """Seconds of one whole GRPO step (sample, grade, update), ours and TRL's, 64 prompts × 8 samples, cap 112."""
+    try:
+        from transformers import TrainerCallback
+        from trl import GRPOConfig, GRPOTrainer
+    except ImportError as e:
+        raise RlinoError("`rlino bench step` needs TRL: pip install 'rlino_lib[test]'") from e
+    from datasets import Dataset
+
+    from rlino_lib.train import Trainer
+
+    config = TrainConfig(method="grpo_no_kl", prompts=PROMPTS, group_size=GROUP, seed=seed, eval_every=0)
+    ours = Trainer(config)
+    (fast,) = seconds(ours.step, repeats=repeats)
+
+    task, policy = Countdown(), load_policy()
+    problems = {task.prompt(p): p for p in task.problems("train", PROMPTS * (repeats + 2))}
+
+    def reward(prompts, completions, **kwargs):
+        return [task.grade(problems[p], c).reward for p, c in zip(prompts, completions, strict=True)]
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.marks = []
+
+        def on_step_begin(self, *args, **kwargs):
+            self.marks.append(time.perf_counter())
+
+        def on_train_end(self, *args, **kwargs):
+            self.marks.append(time.perf_counter())
+
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = GRPOConfig(
+            output_dir=folder, per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, beta=0.0,
+            max_completion_length=config.max_new_tokens, temperature=1.0, learning_rate=config.lr, loss_type="grpo",
+            max_steps=repeats + 1, use_cpu=True, bf16=False, report_to=[], save_strategy="no", logging_strategy="no",
+            disable_tqdm=True, seed=seed, gradient_checkpointing=False,
+        )  # fmt: skip
+        trl = GRPOTrainer(
+            model=policy.model, reward_funcs=reward, args=settings, processing_class=policy.tokenizer,
+            train_dataset=Dataset.from_dict({"prompt": list(problems)}), callbacks=[clock],
+        )  # fmt: skip
+        trl.train()
+    slow = statistics.median(b - a for a, b in zip(clock.marks[1:-1], clock.marks[2:], strict=True))
+    return {
+        "bench": "step",
+        "threads": torch.get_num_threads(),
+        "rlino_s": round(fast, 3),
+        "trl_s": round(slow, 3),
+        "ratio": round(slow / fast, 2),
+    }
+
+
+BENCHES = {"rollout": bench_rollout, "step": bench_step}

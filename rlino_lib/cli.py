@@ -1,0 +1,214 @@
+"""The `rlino` command. Each subcommand ends with one JSON line on stdout; an error is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlino_lib.config import DEFAULT_BASE
+from rlino_lib.errors import RlinoError
+
+# torch and transformers take seconds to import, so each command imports what it needs; `--help` needs nothing.
+
+EXAMPLES = {
+    "pretrain": "rlino pretrain --out data/base/countdown\nrlino pretrain --out /tmp/tiny --steps 200",
+    "train": "rlino train --method grpo --out runs/grpo-s0\nrlino train --method f_isft_posneg --seed 1 --out runs/f1 "
+    "--resume\nrlino train --method grpo --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --lr 1e-6 --out runs/q",
+    "evaluate": "rlino evaluate --split test --samples 64 --out runs/base-eval\n"
+    "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval",
+    "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run",
+    "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
+    "bench": "rlino bench rollout\nrlino bench step --repeats 5",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise RlinoError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _task_settings(pairs: list[str]) -> dict[str, Any]:
+    bad = [p for p in pairs if "=" not in p]
+    if bad:
+        raise RlinoError(f"--task-set takes name=value, not {bad[0]!r}")
+    settings = {k: _value(v) for k, v in (p.split("=", 1) for p in pairs)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = ()) -> None:
+    """An option for each simple field of a dataclass, with its default."""
+    for f in dataclasses.fields(cls):
+        if f.name not in skip:
+            kind = type(f.default)
+            parser.add_argument(f"--{f.name.replace('_', '-')}", type=kind, default=f.default, help="default: %(default)s")
+
+
+def _fields(args: argparse.Namespace, cls: type, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if f.name not in skip}
+
+
+def _threads(n: int) -> None:
+    if n:
+        import torch
+
+        torch.set_num_threads(n)
+
+
+def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.config import Recipe
+    from rlino_lib.pretrain import pretrain
+
+    return pretrain(Recipe(**_fields(args, Recipe)), args.out, progress=sys.stderr.isatty())
+
+
+def _train(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.config import TrainConfig
+    from rlino_lib.train import train
+
+    skip = ("task_settings",)
+    config = TrainConfig(task_settings=_task_settings(args.task_set), **_fields(args, TrainConfig, skip))
+    run = train(config, args.out, resume=args.resume, progress=sys.stderr.isatty())
+    last = run.metrics.iloc[-1]
+    return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
+
+
+def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.evaluate import evaluate, summarise
+    from rlino_lib.models import load_policy, weights_hash
+    from rlino_lib.records import write_json
+    from rlino_lib.tasks import get_task
+
+    settings = _task_settings(args.task_set)
+    task, policy, out = get_task(args.task, **settings), load_policy(args.model), Path(args.out)
+    problems = task.problems(args.split, args.problems or None)
+    sampling = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}
+    asked = {"task": args.task, "task_settings": settings, "split": args.split, "samples": args.samples, **sampling}
+    asked |= {"seed": args.seed, "weights_sha256_16": weights_hash(policy.model)}
+    settings_file = out / "evaluation.json"
+    if settings_file.exists() and json.loads(settings_file.read_text())["asked"] != json.loads(json.dumps(asked)):
+        raise RlinoError(f"{out} holds another evaluation: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(settings_file, {"asked": asked})
+    frame = evaluate(
+        policy, task, problems, samples=args.samples, out=out / "problems.jsonl", progress=sys.stderr.isatty(),
+        seed=args.seed, **sampling,
+    )  # fmt: skip
+    found = summarise(frame)
+    write_json(settings_file, {"asked": asked, "found": found})
+    return found
+
+
+def _grid(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.grid import run_grid
+
+    return run_grid(args.file, jobs=args.jobs, dry_run=args.dry_run, out=args.out)
+
+
+def _bench(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib import bench
+
+    return bench.BENCHES[args.what](repeats=args.repeats, seed=args.seed)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from rlino_lib import grading
+
+    parser = _Parser(prog="rlino", description="The commands behind the book RL in Name Only?")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def command(name: str, what: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=what, description=what, epilog="examples:\n" + EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+
+    p = command("grade", "grade a JSONL file of responses")
+    grading.add_arguments(p)
+    for name, what in (
+        ("pretrain", "make a small base model"),
+        ("train", "train a policy and record the run"),
+        ("evaluate", "sample a policy on a split and estimate pass@k"),
+    ):
+        p = command(name, what)
+        p.add_argument("--out", required=True, help="folder to write; a killed command started again goes on in it")
+        p.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
+        _ARGUMENTS[name](p)
+    p = command("grid", "run many recorded runs from one JSON file; complete ones are skipped, killed ones resumed")
+    p.add_argument("file")
+    p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
+    p.add_argument("--out", help="folder for the runs (default: beside the file, named like it)")
+    p.add_argument("--dry-run", action="store_true", help="list the runs and their state, and start none")
+    p = command("bench", "measure speed on this machine")
+    p.add_argument("what", choices=("rollout", "step"))
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--threads", type=int, default=0)
+    return parser
+
+
+def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
+    from rlino_lib.config import Recipe
+
+    _add_fields(p, Recipe)
+
+
+def _train_arguments(p: argparse.ArgumentParser) -> None:
+    from rlino_lib.config import TrainConfig
+
+    _add_fields(p, TrainConfig, skip=("task_settings",))
+    p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out, if there is one")
+
+
+def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--task", default="countdown")
+    p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
+    p.add_argument("--model", default=DEFAULT_BASE, help="folder or hub id (default: the shipped base)")
+    p.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    p.add_argument("--problems", type=int, default=1024, help="the first N of the split (0: all)")
+    p.add_argument("--samples", type=int, default=1, help="samples a problem")
+    p.add_argument("--max-new-tokens", type=int, default=112)
+    p.add_argument("--temperature", type=float, default=1.0)
+    p.add_argument("--top-p", type=float, default=1.0)
+    p.add_argument("--seed", type=int, default=0)
+
+
+_ARGUMENTS = {"pretrain": _pretrain_arguments, "train": _train_arguments, "evaluate": _evaluate_arguments}
+_COMMANDS = {"pretrain": _pretrain, "train": _train, "evaluate": _evaluate, "grid": _grid, "bench": _bench}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+        if args.command == "grade":
+            from rlino_lib import grading
+
+            return grading.main(args)
+        _threads(getattr(args, "threads", 0))
+        result = _COMMANDS[args.command](args)
+    except (RlinoError, OSError) as e:
+        print(f"rlino: {' '.join(str(e).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rlino: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    print(json.dumps(result, default=float))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The settings of a base model and of a run. Free of torch, so that the command line can show them at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlino_lib.errors import RlinoError
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+DEFAULT_BASE = str(DATA / "base" / "countdown")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a base model depends on, besides the library's own code."""
+
+    steps: int = 2600
+    batch_size: int = 128
+    lr: float = 2e-3
+    warmup: int = 50
+    weight_decay: float = 0.01
+    four_numbers: float = 0.10  # share of problems with four numbers; the rest have three
+    n_four: int = 10_000
+    seed: int = 0
+    hidden_size: int = 128
+    layers: int = 3
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run, whole: the same configuration and thread count give the same numbers."""
+
+    method: str = "grpo"
+    task: str = "countdown"
+    task_settings: dict[str, Any] = field(default_factory=dict)
+    model: str = DEFAULT_BASE
+    seed: int = 0
+    steps: int = 200
+    prompts: int = 64  # a step
+    group_size: int = 8
+    max_new_tokens: int = 112
+    temperature: float = 1.0
+    lr: float = 1e-4
+    schedule: str = "constant"  # or "linear", to zero
+    warmup: int = 0
+    clip_norm: float = 1.0
+    epochs: int = 1  # passes over each batch of samples
+    minibatches: int = 1  # updates a pass
+    micro_batch: int = 128  # rows of one forward and backward pass
+    lora_rank: int = 0  # 0: full fine-tuning
+    eval_every: int = 20
+    eval_split: str = "validation"
+    eval_problems: int = 512
+    eval_samples: int = 1
+    checkpoint_every: int = 20
+    trace_every: int = 0  # 0: five times over the run
+    trace_groups: int = 5
+    test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
+    guard: str = "stop"  # what to do when a run trains nothing: "stop", or "warn" and go on
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "prompts": 1, "group_size": 1, "epochs": 1, "minibatches": 1, "micro_batch": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise RlinoError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        if self.schedule not in ("constant", "linear") or self.guard not in ("stop", "warn") or self.lr <= 0:
+            raise RlinoError("schedule is constant or linear, guard is stop or warn, lr is above 0")

@@ -1,0 +1,188 @@
+"""What a policy can do: accuracy, pass@k, lengths by correctness, and intervals (chapters 03 and 07)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from tqdm.auto import tqdm
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import Policy
+from rlino_lib.rollout import Rollouts, sample
+from rlino_lib.tasks import Problem, Task
+
+TEST_PROBLEMS = 1024  # the size of every task's test split here, as in the paper's Countdown
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The unbiased estimate of pass@k from n samples of which c are right: 1 − C(n−c, k)/C(n, k).
+
+    Written as the product that does not overflow (Chen et al. 2021); raises RlinoError unless 0 ≤ c ≤ n and 1 ≤ k ≤ n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise RlinoError(f"pass@k needs 0 ≤ c ≤ n and 1 ≤ k ≤ n, not n={n}, c={c}, k={k}")
+    if n - c < k:
+        return 1.0
+    return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
+
+
+def bootstrap_interval(
+    values: Sequence[float], statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """A BCa bootstrap interval by scipy; a point where all values agree (there is nothing to resample)."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or np.ptp(values) == 0:
+        point = float(statistic(values))
+        return point, point
+    found = scipy.stats.bootstrap((values,), statistic, confidence_level=level, rng=np.random.default_rng(seed))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
+    """What graded rollouts look like, under the names of the metrics file; None where a mean has nothing to average."""
+    correct, lengths, clipped = rollouts.correct, rollouts.lengths.double(), rollouts.clipped
+    groups = rollouts.rewards.view(-1, rollouts.group_size)  # [P, G]
+
+    def mean(values, where) -> float | None:
+        return values[where].mean().item() if where.any() else None
+
+    tokens = rollouts.mask.sum().item()
+    per_row = rollouts.logprobs.double().sum(1)  # [N], log π(o | q)
+    return {
+        "reward": rollouts.rewards.double().mean().item(),
+        "accuracy": correct.double().mean().item(),
+        "format_ok": float(np.mean([g.format_ok for g in rollouts.grades])),
+        "completions/mean_length": lengths.mean().item(),
+        "completions/clipped_ratio": clipped.double().mean().item(),
+        "frac_reward_zero_std": (groups == groups[:, :1]).all(1).double().mean().item(),
+        "entropy": rollouts.entropies.double().sum().item() / tokens,
+        "length/correct": mean(lengths, correct),
+        "length/incorrect": mean(lengths, ~correct),
+        "length/incorrect_unclipped": mean(lengths, ~correct & ~clipped),
+        "n_correct": int(correct.sum()),
+        "n_incorrect": int((~correct).sum()),
+        "logprob/correct": mean(per_row, correct),
+        "logprob/incorrect": mean(per_row, ~correct),
+    }
+
+
+EVAL_COLUMNS = {
+    "eval/accuracy": "accuracy",
+    "eval/format_ok": "format_ok",
+    "eval/mean_length": "completions/mean_length",
+    "eval/clipped_ratio": "completions/clipped_ratio",
+    "eval/entropy": "entropy",
+    "eval/length/correct": "length/correct",
+    "eval/length/incorrect": "length/incorrect",
+    "eval/length/incorrect_unclipped": "length/incorrect_unclipped",
+}
+
+
+def evaluate_once(policy: Policy, task: Task, problems: Sequence[Problem], **sampling: Any) -> dict[str, float | None]:
+    """The `eval/…` columns of one evaluation: every problem, `group_size` samples each (one by default)."""
+    sampling = {"group_size": 1, **sampling}
+    rollouts = sample(policy, [task.prompt(p) for p in problems], **sampling).grade(task, problems)
+    found = outcome_metrics(rollouts)
+    return {column: found[name] for column, name in EVAL_COLUMNS.items()}
+
+
+def evaluate(
+    policy: Policy,
+    task: Task,
+    problems: Sequence[Problem],
+    *,
+    samples: int = 1,
+    out: str | Path | None = None,
+    progress: bool = False,
+    seed: int = 0,
+    chunk: int = 64,
+    **sampling: Any,
+) -> pd.DataFrame:
+    """One row a problem: n samples, c right, and means over its responses (length, format, step arithmetic…).
+
+    With `out`, rows are appended to that JSONL file as they come, and problems that stand there already are not sampled
+    again, so a killed evaluation goes on where it stopped. A problem's samples depend on `seed` and its place alone.
+    """
+    path = Path(out) if out else None
+    done = _read_lines(path) if path and path.exists() else []
+    if [d["id"] for d in done] != [p.id for p in problems[: len(done)]] or any(d["n"] != samples for d in done):
+        raise RlinoError(f"{path} holds another evaluation: choose another --out")
+    first = len(done) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
+    done = done[:first]
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(d) + "\n" for d in done), encoding="utf-8")
+    bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
+    for start in range(first, len(problems), chunk):
+        part = problems[start : start + chunk]
+        prompts = [task.prompt(p) for p in part]
+        rollouts = sample(policy, prompts, samples, seed=seed * 1_000_003 + start, **sampling).grade(task, part)
+        rows = [_problem_row(rollouts, i) for i in range(len(part))]
+        done += rows
+        if path:
+            with path.open("a", encoding="utf-8") as f:
+                f.writelines(json.dumps(r) + "\n" for r in rows)
+        bar.update(len(part))
+    bar.close()
+    return pd.DataFrame(done)
+
+
+def _problem_row(rollouts: Rollouts, i: int) -> dict[str, Any]:
+    rows = slice(i * rollouts.group_size, (i + 1) * rollouts.group_size)
+    grades, lengths = rollouts.grades[rows], rollouts.lengths[rows].tolist()
+    right = [n for n, g in zip(lengths, grades, strict=True) if g.correct]
+    return {
+        "id": rollouts.problems[i].id,
+        "n": len(grades),
+        "c": sum(g.correct for g in grades),
+        "format_ok": sum(g.format_ok for g in grades),
+        "clipped": int(rollouts.clipped[rows].sum()),
+        "tokens": sum(lengths),
+        "tokens_correct": sum(right),
+        **_trace_counts(rollouts.texts[rows]),
+    }
+
+
+def _trace_counts(texts: Sequence[str]) -> dict[str, int]:
+    """Arithmetic steps written and right, and attempts, where traces have any (Countdown's do)."""
+    from rlino_lib.tasks.countdown import count_attempts, trace_steps
+
+    steps = [right for text in texts for _, right in trace_steps(text)]
+    return {"steps": len(steps), "steps_right": sum(steps), "attempts": sum(map(count_attempts, texts))}
+
+
+def _read_lines(path: Path) -> list[dict]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # the half line that a kill leaves at the end
+            break
+    return rows
+
+
+def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Any]:
+    """The numbers of an evaluation: pass@k with BCa intervals over problems, format, arithmetic and lengths."""
+    n = int(frame["n"].iloc[0])
+    total, right = int(frame["n"].sum()), int(frame["c"].sum())
+    out: dict[str, Any] = {"problems": len(frame), "samples": n}
+    for k in (k for k in ks if k <= n):
+        values = [pass_at_k(n, c, k) for c in frame["c"]]
+        low, high = bootstrap_interval(values)
+        out[f"pass@{k}"] = {"value": float(np.mean(values)), "low": low, "high": high}
+    out["format_ok"] = float(frame["format_ok"].sum() / total)
+    out["clipped_ratio"] = float(frame["clipped"].sum() / total)
+    out["mean_length"] = float(frame["tokens"].sum() / total)
+    wrong_tokens = frame["tokens"].sum() - frame["tokens_correct"].sum()
+    out["length/correct"] = float(frame["tokens_correct"].sum() / right) if right else None
+    out["length/incorrect"] = float(wrong_tokens / (total - right)) if total > right else None
+    if frame["steps"].sum():
+        out["steps_right"] = float(frame["steps_right"].sum() / frame["steps"].sum())
+        out["attempts_per_response"] = float(frame["attempts"].sum() / total)
+    return out

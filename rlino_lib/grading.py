@@ -1,0 +1,182 @@
+"""`rlino grade`: grade the responses of a JSONL file, one line at a time (chapter 02)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from tqdm.auto import tqdm
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.tasks import TASKS, Task, get_task
+
+EXAMPLES = """examples:
+  rlino grade answers.jsonl
+  rlino grade --task countdown --rewards format --out graded.jsonl answers.jsonl
+  head -n 100 answers.jsonl | rlino grade - > graded.jsonl
+
+A line is an object such as {"nums": [8, 2, 4], "target": 64, "response": "... <answer> ( 8 * 4 ) * 2 </answer>"}, with
+1 to 10 numbers. It comes back with reward, correct and reason added (or replaced), its other keys as they were. Blank
+lines are ignored. A malformed line is reported on stderr and left out; the rest is graded, and the exit code is 2."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What became of one line: `output` is its graded JSON, or None where `fault` says why it is malformed."""
+
+    number: int
+    output: str | None = None
+    correct: bool = False
+    fault: str | None = None
+
+
+def grade_stream(lines: Iterable[bytes], task_name: str = "countdown", rewards: str = "binary") -> Iterator[Line]:
+    """Grade JSONL lines in order, holding one at a time; blank lines yield nothing, but count in the numbering from 1.
+
+    Never raises on a line's account. Raises RlinoError for an unknown task or reward scheme.
+    """
+    task = get_task(task_name, rewards=rewards)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            output, correct = _grade_line(line, task)
+            yield Line(number, output, correct)
+        except UnicodeDecodeError as e:
+            yield Line(number, fault=f"not UTF-8 at byte {e.start + 1}")
+        except json.JSONDecodeError as e:
+            yield Line(number, fault=f"not JSON: {e.msg} at character {e.pos + 1}")
+        except RecursionError:
+            yield Line(number, fault="nested too deeply")
+        except ValueError as e:
+            yield Line(number, fault=str(e))
+
+
+def _grade_line(line: bytes, task: Task) -> tuple[str, bool]:
+    """The graded line as ASCII JSON, so that lone surrogates survive, and whether the response is right."""
+    record = json.loads(
+        line.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_each_key_once
+    )
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    if not isinstance(record.get("response"), str):
+        raise ValueError("response is not a string" if "response" in record else "no key 'response'")
+    grade = task.grade(task.problem_from_record(record), record["response"])
+    record.update(reward=grade.reward, correct=grade.correct, reason=grade.reason)
+    return json.dumps(record), grade.correct
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"holds {constant}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if abs(value) == float("inf"):  # 1e999: would be written back as Infinity
+        raise ValueError(f"holds {text[:20]}, which is too large for a float")
+    return value
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):  # the last would win in silence
+        raise ValueError("has a key twice")
+    return record
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `rlino grade`, with its examples."""
+    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("file", metavar="FILE", help="JSONL of responses; - reads stdin")
+    parser.add_argument("--task", choices=list(TASKS), default="countdown", help="whose grader (default: %(default)s)")
+    parser.add_argument(
+        "--rewards",
+        choices=["binary", "format"],
+        default="binary",
+        help="binary: right 1, else 0; format: right 1, a wrong answer 0.1, no answer 0 (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)")
+    parser.add_argument("--seed", type=int, default=0, help="without effect: grading draws nothing at random")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `rlino grade`: 0, or 2 where a line was malformed. Raises RlinoError for a file it cannot read or write.
+
+    The graded lines go to stdout and the summary to stderr. With `--out` stdout holds the summary as one JSON line.
+    """
+    counts = {"n": 0, "right": 0, "malformed": 0}
+    with _reading(args.file) as source, _writing(args.out) as sink:
+        for line in grade_stream(_with_progress(source, args.out), args.task, args.rewards):
+            if line.fault:
+                counts["malformed"] += 1
+                tqdm.write(f"line {line.number}: {line.fault}", file=sys.stderr)
+            else:
+                counts["n"] += 1
+                counts["right"] += line.correct
+                sink.write(line.output + "\n")
+    share = counts["right"] / counts["n"] if counts["n"] else None
+    if args.out:
+        print(json.dumps({**counts, "share": share, "out": str(args.out)}))
+    said = f"{counts['n']} graded, {counts['right']} right" + ("" if share is None else f" ({share:.1%})")
+    print(f"{said}, {counts['malformed']} malformed", file=sys.stderr)
+    return 2 if counts["malformed"] else 0
+
+
+def _with_progress(source: BinaryIO, out: Path | None) -> Iterator[bytes]:
+    """The lines, with a bar over bytes on a terminal, unless the terminal is where the graded lines go."""
+    hidden = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
+    size = os.fstat(source.fileno()).st_size if not hidden and source.seekable() else None
+    with tqdm(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
+        try:
+            for line in source:
+                bar.update(len(line))
+                yield line
+        except OSError as e:
+            raise RlinoError(f"cannot read on: {e.strerror}") from e
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        source = open(path, "rb")
+    except OSError as e:
+        raise RlinoError(f"cannot read {path}: {e.strerror}") from e
+    with source:
+        yield source
+
+
+@contextmanager
+def _writing(path: Path | None) -> Iterator[TextIO]:
+    """stdout, or a file that appears under its name only when all of it is written."""
+    if path is None:
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read stdout, such as head, has seen enough: nothing more can be written there
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    if path.exists() and not path.is_file():
+        raise RlinoError(f"cannot write {path}: not a regular file")
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(part, "w", encoding="ascii", newline="\n") as sink:
+            yield sink
+        os.replace(part, path)
+    except OSError as e:
+        raise RlinoError(f"cannot write {path}: {e.strerror}") from e
+    finally:
+        with suppress(OSError):
+            part.unlink()

@@ -1,0 +1,225 @@
+"""How the shipped base models were made: next-token training on the traces of a mediocre searcher (chapter 03)."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, pre_tokenizers
+from tqdm.auto import tqdm
+from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
+
+from rlino_lib.config import Recipe
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import Policy, count_parameters, save_policy, small_config, weights_hash
+from rlino_lib.tasks import Countdown, Problem
+from rlino_lib.tasks.countdown import Step, expression, solutions, steps_from
+
+# --- the tokenizer ---------------------------------------------------------------------------------------------------
+
+# One token for each of these, taken whole wherever they stand: a person can read a trace token by token. Larger numbers
+# take a further token a digit (154 is ` 15|4`), and any other text falls apart into bytes, so nothing is unknown.
+_WORDS = ["Numbers", " target", " <think>", " </think>", " <answer>", " </answer>", " no\n", " no", " yes", ","]
+_WORDS += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
+
+
+def build_tokenizer() -> Qwen2Tokenizer:
+    """Qwen-2's own tokenizer class over bytes, without merges, with one added token per integer to 99 and per word.
+
+    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for, so the base has to be at home in it.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|pad|>", "<|endoftext|>"]
+    vocab = {token: i for i, token in enumerate([*specials, *alphabet])}
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0], padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _WORDS])
+    return tokenizer
+
+
+# --- the demonstrator ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Demonstrator:
+    """A searcher with something left to learn: it tries at random, gives up early, and overlooks hits."""
+
+    luck: float = 0.06  # chance that an attempt follows a solution instead of chance
+    gives_up: float = 0.25  # chance of stopping with a wrong answer after an attempt that is called `no`
+    notices: float = 0.95  # chance that a hit is called `yes`
+    largest: int = 999  # it does not multiply beyond this
+    max_attempts: int = 14
+
+    def attempt(self, nums: tuple[int, ...], rng: random.Random) -> tuple[Step, ...]:
+        """One random way to use every number."""
+        left, steps = list(nums), []
+        while len(left) > 1:
+            a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
+            step = rng.choice([s for s in steps_from(a, b) if s[3] <= self.largest])
+            steps.append(step)
+            left.append(step[3])
+        return tuple(steps)
+
+    def response(self, problem: Problem, rng: random.Random) -> str:
+        """A trace: attempts, one a line, each called `no` or `yes`, then an answer (right or not)."""
+        nums, target = tuple(problem.data["nums"]), problem.data["target"]
+        solved, lines = _solutions(tuple(sorted(nums)), target), []
+        for k in range(self.max_attempts):
+            steps = rng.choice(solved) if solved and rng.random() < self.luck else self.attempt(nums, rng)
+            hit = steps[-1][3] == target and rng.random() < self.notices
+            text = ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps)
+            lines.append(text + (" yes" if hit else " no"))
+            if hit or k == self.max_attempts - 1 or rng.random() < self.gives_up:
+                break
+        return "\n".join(lines) + f" </think> <answer> {expression(steps)} </answer>"
+
+
+@lru_cache(maxsize=100_000)
+def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ...]:
+    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is dear."""
+    found = [s for s in solutions(nums, target) if max(step[3] for step in s) <= 999]
+    return tuple(found[:: max(1, len(found) // 16)])
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Endless (input ids, labels) of [batch_size, T]: one trace a row, loss on the response, rows of similar length together."""
+    three = Countdown(n_numbers=3)
+    four = Countdown(n_numbers=4)
+    pools = three.problems("train"), four.problems("train", recipe.n_four) if recipe.four_numbers else []
+    demonstrator, pool_batches = Demonstrator(), 32
+    for block in range(start // pool_batches, 10**9):
+        rng = random.Random(f"pretrain-{recipe.seed}-{block}")
+        rows = []
+        for _ in range(pool_batches * recipe.batch_size):
+            is_four = rng.random() < recipe.four_numbers
+            problem = rng.choice(pools[is_four])
+            nums = list(problem.data["nums"])
+            rng.shuffle(nums)
+            problem = Problem(problem.id, {"nums": nums, "target": problem.data["target"]})
+            rows.append((three.prompt(problem), demonstrator.response(problem, rng)))
+        n_prompt = [len(p.split()) for p, _ in rows]  # the compact prompt is one token a word
+        ids = [e.ids + [tokenizer.eos_token_id] for e in tokenizer.backend_tokenizer.encode_batch([p + r for p, r in rows])]
+        order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
+        chunks = [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
+        rng.shuffle(chunks)
+        for k, chunk in enumerate(chunks):
+            if block * pool_batches + k >= start:
+                yield _pad([(ids[i], n_prompt[i]) for i in chunk], tokenizer.pad_token_id)
+
+
+def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    length = max(len(ids) for ids, _ in rows)
+    inputs = torch.full((len(rows), length), pad_id)  # [B, T]
+    labels = torch.full((len(rows), length), -100)  # [B, T]
+    for r, (ids, n_prompt) in enumerate(rows):
+        inputs[r, : len(ids)] = torch.tensor(ids)
+        labels[r, n_prompt : len(ids)] = inputs[r, n_prompt : len(ids)]
+    return inputs, labels
+
+
+def lr_at(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    warm = min(1.0, (step + 1) / recipe.warmup)
+    return recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+
+def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_every: int = 200) -> dict:
+    """Train a base model and write it with its card; a killed run started again with the same arguments goes on.
+
+    Returns the card's numbers. Raises RlinoError where `out` holds a checkpoint of another recipe, or the loss is no
+    longer finite.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    tokenizer = build_tokenizer()
+    config = small_config(
+        len(tokenizer),
+        hidden_size=recipe.hidden_size,
+        intermediate_size=4 * recipe.hidden_size,
+        num_hidden_layers=recipe.layers,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # Eager attention under bfloat16 autocast is twice as fast as float32 or fused attention at this size on a CPU.
+    model = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    curve, seconds, tokens, first = _resume(out, recipe, model, optimizer)
+    started = time.time()
+    bar = tqdm(total=recipe.steps, initial=first, desc="pretrain", disable=not progress)
+    data = batches(recipe, tokenizer, first)
+    for step in range(first, recipe.steps):
+        inputs, labels = next(data)
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(step, recipe)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(input_ids=inputs, labels=labels).loss
+        if not torch.isfinite(loss):
+            raise RlinoError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        tokens += int((labels != -100).sum())
+        bar.update()
+        if step % 50 == 0 or step == recipe.steps - 1:
+            curve.append((step, loss.item()))
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+        if (step + 1) % save_every == 0 and step + 1 < recipe.steps:
+            _checkpoint(out, recipe, model, optimizer, curve, seconds + time.time() - started, tokens, step + 1)
+    bar.close()
+    return _finish(out, recipe, Policy(model.eval(), tokenizer), curve, seconds + time.time() - started, tokens)
+
+
+def _checkpoint(out: Path, recipe, model, optimizer, curve, seconds, tokens, step) -> None:
+    state = {"recipe": asdict(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state |= {"curve": curve, "seconds": seconds, "tokens": tokens, "step": step}
+    torch.save(state, out / "checkpoint.tmp")
+    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
+
+
+def _resume(out: Path, recipe: Recipe, model, optimizer) -> tuple[list, float, int, int]:
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return [], 0.0, 0, 0
+    state = torch.load(path, weights_only=True)
+    if state["recipe"] != asdict(recipe):
+        raise RlinoError(f"{path} belongs to another recipe: choose another --out or remove it")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return [tuple(c) for c in state["curve"]], state["seconds"], state["tokens"], state["step"]
+
+
+def _finish(out: Path, recipe: Recipe, policy: Policy, curve, seconds: float, tokens: int) -> dict:
+    save_policy(policy, out)
+    (out / "loss.csv").write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve))
+    card = {
+        "recipe": asdict(recipe),
+        "demonstrator": asdict(Demonstrator()),
+        "parameters": count_parameters(policy.model),
+        "response_tokens": tokens,
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "final_loss": round(sum(v for _, v in curve[-5:]) / len(curve[-5:]), 4),
+        "weights_sha256_16": weights_hash(policy.model),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+    return card

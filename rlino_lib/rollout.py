@@ -1,0 +1,323 @@
+"""Sampling groups of responses (chapter 04): prefill each prompt once, decode all its samples together.
+
+What makes it fast at small sizes: one prefill shared by the G samples of a prompt, a preallocated cache that is written
+in place, attention that never repeats the key-value heads, finished responses leaving the batch, and one uniform number
+a token drawn beforehand in place of a multinomial call. A row's randomness is its own, so that its text does not depend
+on which rows sit beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from tqdm.auto import tqdm
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import Policy, eos_ids
+from rlino_lib.tasks import Grade, Problem, Task
+
+
+@dataclass
+class Rollouts:
+    """Groups of sampled responses: the one structure that passes between sampling, weighting, recording and looking.
+
+    N = P·G rows; the rows of a group stand together. T is the longest response, S the longest prompt.
+    """
+
+    prompts: list[str]  # P
+    prompt_ids: torch.Tensor  # [P, S] int64, left padded
+    prompt_mask: torch.Tensor  # [P, S] bool
+    ids: torch.Tensor  # [N, T] int64, pad after the end
+    mask: torch.Tensor  # [N, T] bool, True on response tokens, EOS included
+    logprobs: torch.Tensor  # [N, T] float32, nats, under the sampling temperature; 0 where masked
+    entropies: torch.Tensor  # [N, T] float32, nats, of the full next-token distribution; 0 where masked
+    clipped: torch.Tensor  # [N] bool, no EOS within the cap
+    texts: list[str]  # N, decoded without special tokens
+    group_size: int
+    problems: list[Problem] = field(default_factory=list)  # P
+    grades: list[Grade] = field(default_factory=list)  # N
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Response tokens of each row, EOS included, [N] int64."""
+        return self.mask.sum(1)
+
+    @property
+    def rewards(self) -> torch.Tensor:
+        """The grader's rewards, [N] float32."""
+        return torch.tensor([g.reward for g in self.grades])
+
+    @property
+    def correct(self) -> torch.Tensor:
+        """The grader's verdicts, [N] bool."""
+        return torch.tensor([g.correct for g in self.grades])
+
+    def grade(self, task: Task, problems: Sequence[Problem]) -> Rollouts:
+        """Fill in problems and grades, and return self. Raises RlinoError where the problems are not one a prompt."""
+        if len(problems) != len(self.prompts):
+            raise RlinoError(f"{len(problems)} problems for {len(self.prompts)} prompts")
+        self.problems = list(problems)
+        self.grades = [task.grade(problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
+        return self
+
+    def sequences(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompt and response in one row: ids and attention mask, both [N, S+T]."""
+        rows = torch.arange(len(self.ids)) // self.group_size
+        ids = torch.cat([self.prompt_ids[rows], self.ids], 1)  # [N, S+T]
+        mask = torch.cat([self.prompt_mask[rows], self.mask], 1)  # [N, S+T]
+        return ids, mask
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+
+class _GroupLayer(CacheLayerMixin):
+    """Keys and values of one layer in buffers of full length; an update writes in place and returns a view."""
+
+    is_sliding = False  # masks are made over the whole length, also for models with a sliding window
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity, self.length = capacity, 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        n, heads, _, dim = key_states.shape
+        self.keys = key_states.new_empty(n, heads, self.capacity, dim)  # [N, Hkv, S+T, D]
+        self.values = value_states.new_empty(n, heads, self.capacity, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[2]
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def select(self, rows: torch.Tensor, capacity: int | None = None) -> None:
+        """Keep (or repeat) rows of the batch; with `capacity`, move to buffers of another length."""
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_empty(len(rows), old.shape[1], capacity or self.capacity, old.shape[3])
+            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
+            setattr(self, name, new)
+        self.capacity = capacity or self.capacity
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def get_max_length(self) -> int:
+        return self.capacity
+
+    get_max_cache_shape = get_max_length  # its name in older releases
+
+
+def _grouped_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+    """Attention for one new token a row: two batched products over key-value heads, with no copy of the cache."""
+    n, heads, q_len, dim = query.shape
+    if q_len > 1 or heads % key.shape[1]:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    if key.device.type != "cpu":  # a GPU's fused kernel knows grouped heads itself
+        out = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
+        return out.transpose(1, 2), None
+    scaling = dim**-0.5 if scaling is None else scaling
+    q = (query * scaling).view(n, key.shape[1], -1, dim)  # [N, Hkv, H/Hkv, D]
+    scores = torch.matmul(q, key.transpose(2, 3))  # [N, Hkv, H/Hkv, L]
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    out = torch.matmul(scores.softmax(-1), value)  # [N, Hkv, H/Hkv, D]
+    return out.view(n, 1, heads, -1), None
+
+
+AttentionInterface.register("rlino_grouped", _grouped_attention)
+AttentionMaskInterface.register("rlino_grouped", sdpa_mask)
+
+
+@contextmanager
+def _fast_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Decode with grouped attention where the model lets its attention be chosen; leave it as it was afterwards."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    if before in ("eager", "sdpa") and not getattr(config, "attn_logit_softcapping", None):
+        config._attn_implementation = "rlino_grouped"
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        model.train(was_training)
+
+
+# --- choosing a token ------------------------------------------------------------------------------------------------
+
+
+def _filter(logprobs: torch.Tensor, top_p: float, top_k: int, min_p: float) -> torch.Tensor:
+    """Log-probs with what top-k, top-p and min-p exclude at −inf (not renormalised), [N, V]."""
+    if top_k:
+        kth = logprobs.topk(min(top_k, logprobs.shape[-1]), -1).values[:, -1:]  # [N, 1]
+        logprobs = logprobs.masked_fill(logprobs < kth, -torch.inf)
+    if min_p:
+        logprobs = logprobs.masked_fill(logprobs < logprobs.amax(-1, keepdim=True) + torch.tensor(min_p).log(), -torch.inf)
+    if top_p < 1:
+        ordered, index = logprobs.sort(-1, descending=True)  # [N, V]
+        p = ordered.softmax(-1)
+        out = p.cumsum(-1) - p >= top_p  # the first token always stays
+        logprobs = logprobs.masked_fill(out.scatter(-1, index, out), -torch.inf)
+    return logprobs
+
+
+def choose(
+    logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sample by inverting the cumulative distribution at u.
+
+    logits [N, V]; u [N] uniform in [0, 1). Returns ids, log-probs and entropies, each [N]; the log-prob is the policy's
+    at this temperature, before top-p and its kin, which is what a ratio needs. Temperature 0 is greedy, and then the
+    log-prob is that of temperature 1.
+    """
+    logprobs = (logits.float() / (temperature or 1.0)).log_softmax(-1)  # [N, V]
+    probs = logprobs.exp()
+    entropy = -(probs * logprobs.clamp_min(-1e4)).sum(-1)  # [N]; the clamp keeps 0 · −inf from being NaN
+    if not temperature:
+        ids = logits.argmax(-1)
+    else:
+        if top_k or min_p or top_p < 1:
+            probs = _filter(logprobs, top_p, top_k, min_p).exp()
+        total = probs.cumsum(-1)  # [N, V]
+        # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen.
+        ids = torch.searchsorted(total, u[:, None] * total[:, -1:], right=True)[:, 0]
+        ids = torch.minimum(ids, (probs > 0).long().mul(torch.arange(probs.shape[1], device=u.device)).amax(-1))
+    return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+def sample(
+    policy: Policy,
+    prompts: Sequence[str],
+    group_size: int = 8,
+    *,
+    max_new_tokens: int = 112,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    seed: int = 0,
+    max_rows: int = 1024,
+    ignore_eos: bool = False,
+    progress: bool = False,
+) -> Rollouts:
+    """Sample `group_size` responses to each prompt (temperature 0 is greedy).
+
+    `max_rows` bounds the rows decoded at a time; texts do not depend on it beyond float rounding. `ignore_eos` goes on
+    to the cap, for measuring. Raises RlinoError where there is nothing to sample or a setting is out of range.
+    """
+    if not prompts or group_size < 1 or max_new_tokens < 1:
+        raise RlinoError("sampling needs at least one prompt, one sample a prompt and one new token")
+    if temperature < 0 or not 0 < top_p <= 1 or top_k < 0 or not 0 <= min_p <= 1:
+        raise RlinoError("sampling needs temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 0 and 0 ≤ min_p ≤ 1")
+    u = torch.rand(len(prompts) * group_size, max_new_tokens, generator=torch.Generator().manual_seed(seed))
+    per_chunk = max(1, max_rows // group_size)
+    encoded = policy.tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
+    prompt_ids, prompt_mask = encoded["input_ids"], encoded["attention_mask"].bool()  # [P, S]
+    stop = [] if ignore_eos else eos_ids(policy)
+    knobs = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
+    parts = []
+    with torch.inference_mode(), _fast_attention(policy.model):
+        for start in tqdm(range(0, len(prompts), per_chunk), desc="rollouts", disable=not progress):
+            chunk = slice(start, start + per_chunk)
+            rows = slice(start * group_size, (start + per_chunk) * group_size)
+            parts.append(_decode(policy, prompt_ids[chunk], prompt_mask[chunk], group_size, u[rows], stop, knobs))
+    width = max(part[0].shape[1] for part in parts)
+    ids, mask, logprobs, entropies = (
+        torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1]), value=fill) for t in column]).clone()
+        for column, fill in zip(zip(*parts, strict=True), (policy.tokenizer.pad_token_id, False, 0.0, 0.0), strict=True)
+    )  # each [N, T]
+    stopped = torch.isin(ids, torch.tensor(stop)).logical_and(mask).any(1) if stop else torch.zeros(len(ids)).bool()
+    return Rollouts(
+        prompts=list(prompts),
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        ids=ids,
+        mask=mask,
+        logprobs=logprobs,
+        entropies=entropies,
+        clipped=~stopped,
+        texts=policy.tokenizer.batch_decode([row[m] for row, m in zip(ids, mask, strict=True)], skip_special_tokens=True),
+        group_size=group_size,
+    )
+
+
+def _decode(policy, prompt_ids, prompt_mask, group_size, u, stop, knobs) -> tuple[torch.Tensor, ...]:
+    """Prefill [P, S], then decode [P·G] rows; returns ids, mask, log-probs, entropies, each [P·G, T] on the CPU."""
+    model, device = policy.model, policy.model.device
+    n, max_new = u.shape
+    s = prompt_ids.shape[1]
+    padded = not bool(prompt_mask.all())
+    attention = prompt_mask.to(device) if padded else None
+    positions = (prompt_mask.long().cumsum(1) - 1).clamp_min(0).to(device)  # [P, S]
+    layers = [_GroupLayer(s) for _ in range(model.config.get_text_config().num_hidden_layers)]
+    cache = Cache(layers=layers)
+    out = model(
+        input_ids=prompt_ids.to(device),
+        attention_mask=attention,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    groups = torch.arange(n, device=device) // group_size  # [N]
+    for layer in layers:
+        layer.select(groups, s + max_new)
+    logits = out.logits[:, -1].index_select(0, groups)  # [N, V]
+    last = positions[:, -1].index_select(0, groups)  # [N], position of the last token
+    if padded:
+        attention = torch.nn.functional.pad(attention, (0, max_new), value=True).index_select(0, groups)  # [N, S+T]
+    u = u.to(device)
+    stop_ids = torch.tensor(stop, device=device)
+    ids = torch.full((n, max_new), policy.tokenizer.pad_token_id, device=device)  # [N, T]
+    logprobs = torch.zeros(n, max_new, device=device)
+    entropies = torch.zeros(n, max_new, device=device)
+    mask = torch.zeros(n, max_new, dtype=torch.bool, device=device)
+    rows = torch.arange(n, device=device)  # which row of the result each row of the batch is
+    alive = torch.ones(n, dtype=torch.bool, device=device)
+    for t in range(max_new):
+        token, logprob, entropy = choose(logits, u[rows, t], **knobs)  # [B]
+        live = rows[alive]
+        ids[live, t], logprobs[live, t], entropies[live, t] = token[alive], logprob[alive], entropy[alive]
+        mask[live, t] = True
+        if stop:
+            alive &= ~torch.isin(token, stop_ids)
+        left = int(alive.sum())
+        if not left or t == max_new - 1:
+            break
+        if left <= 0.85 * len(alive):  # leaving costs a copy of the cache, so several leave together
+            keep = alive.nonzero()[:, 0]
+            for layer in layers:
+                layer.select(keep)
+            rows, last, token, alive = rows[keep], last[keep], token[keep], alive[keep]
+            attention = attention[keep] if padded else None
+        logits = model(
+            input_ids=token[:, None],
+            attention_mask=attention[:, : s + t + 1] if padded else None,
+            position_ids=(last + t + 1)[:, None] if padded else torch.tensor([[s + t]], device=device),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]  # [B, V]
+    return ids[:, : t + 1].cpu(), mask[:, : t + 1].cpu(), logprobs[:, : t + 1].cpu(), entropies[:, : t + 1].cpu()

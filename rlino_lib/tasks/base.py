@@ -1,0 +1,57 @@
+"""What every task offers: problems, prompts and a grader. Nothing here knows of models or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with a checkable answer.
+
+    `id` names it for good (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
+    is what a reader is shown beside the model's answer.
+    """
+
+    id: str
+    data: Mapping[str, Any] = field(hash=False)
+    gold: str = ""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verifier's verdict on one response.
+
+    `reward` is what training sees; `correct` and `format_ok` are facts about the response that do not depend on the
+    reward scheme; `answer` is what was parsed (None when nothing was); `reason` says why, in words.
+    """
+
+    reward: float
+    correct: bool
+    format_ok: bool
+    answer: str | None
+    reason: str
+
+
+class Task(Protocol):
+    """A source of problems with a verifier (chapter 02)."""
+
+    name: str
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        """The first `n` problems of "train", "validation" or "test", the same ones at every call."""
+        ...
+
+    def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
+        """The problem that one line of `rlino grade` asks about; raises ValueError, in words, where it asks none."""
+        ...
+
+    def prompt(self, problem: Problem) -> str:
+        """The text that the policy continues."""
+        ...
+
+    def grade(self, problem: Problem, response: str) -> Grade:
+        """A verdict on any string, in bounded time, never an exception."""
+        ...

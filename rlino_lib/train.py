@@ -1,0 +1,340 @@
+"""One loop for all methods: sample, grade, weigh, step, record, resume (chapters 04 and 05)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tqdm.auto import tqdm
+
+from rlino_lib import sft
+from rlino_lib.config import TrainConfig
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluate import TEST_PROBLEMS, evaluate, evaluate_once, outcome_metrics, summarise
+from rlino_lib.guards import Guards
+from rlino_lib.models import Policy, add_lora, load_policy, reference_context, weights_hash
+from rlino_lib.objectives import OBJECTIVES, Objective, advantages, micro_share, policy_loss, token_weights
+from rlino_lib.records import REPO, Run, RunWriter, load_run
+from rlino_lib.rollout import Rollouts, sample
+from rlino_lib.tasks import Problem, get_task
+from rlino_lib.traces import trace_rows
+
+# Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives.
+SFT_METHODS = {
+    "f_isft_pos": ("pos", "unit"),
+    "f_isft_neg": ("neg", "unit"),
+    "f_isft_posneg": ("posneg", "group_balanced"),
+    "f_isft_posneg_unit": ("posneg", "unit"),
+}
+
+
+def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
+    """What config.json holds: the settings, with the model by its path in the repository, the weights and versions."""
+    path = Path(config.model).resolve()
+    return asdict(config) | {
+        "model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model,
+        "weights_sha256_16": weights_hash(policy.model),
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: int) -> list[Problem]:
+    """The problems of a step (from 1): a new seeded order each epoch, the same for every method."""
+    batch = []
+    for k in range((step - 1) * size, step * size):
+        epoch, place = divmod(k, len(problems))
+        order = list(range(len(problems)))
+        random.Random(f"order-{seed}-{epoch}").shuffle(order)
+        batch.append(problems[order[place]])
+    return batch
+
+
+def response_logprobs(
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them."""
+    ids, mask = rollouts.sequences()
+    width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
+    ids, mask = ids[rows, : s + width].to(model.device), mask[rows, : s + width].to(model.device)  # [B, S+T']
+    padded = not bool(mask[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
+    positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask if padded else None,
+        position_ids=positions,
+        use_cache=False,
+        logits_to_keep=width + 1,
+    ).logits[:, :-1]  # [B, T', V], each token's logits stand one place before it
+    logprobs = (logits.float() / (temperature or 1.0)).log_softmax(-1)
+    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
+
+
+class Trainer:
+    """Holds what a step needs; `step()` does one and returns its metrics. `train` drives it and keeps the records."""
+
+    def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
+        if config.method not in OBJECTIVES:
+            raise RlinoError(f"unknown method {config.method!r}: one of {', '.join(OBJECTIVES)}")
+        if config.temperature != 1 and config.method in SFT_METHODS:
+            raise RlinoError("F-ISFT trains at temperature 1: cross-entropy knows no other")
+        self.config = config
+        self.task = get_task(config.task, **config.task_settings)
+        self.problems = self.task.problems("train")
+        self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
+        device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.policy = policy or load_policy(config.model, device=device)
+        self.record = describe(config, self.policy)
+        torch.manual_seed(config.seed)
+        if config.lora_rank:
+            self.policy = Policy(add_lora(self.policy.model, rank=config.lora_rank), self.policy.tokenizer)
+        self.model = self.policy.model
+        self.objective: Objective = OBJECTIVES[config.method]
+        self.reference = None
+        if self.objective.beta and not config.lora_rank:  # LoRA gives its reference by switching the adapters off
+            self.reference = load_policy(config.model, device=device).model if policy is None else _copy(policy.model)
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        self.step_done = 0
+
+    def lr_at(self, step: int) -> float:
+        """Linear warm-up, then constant or linear to zero; steps count from 1."""
+        c = self.config
+        warm = min(1.0, step / c.warmup) if c.warmup else 1.0
+        return c.lr * warm * ((c.steps - step + 1) / c.steps if c.schedule == "linear" else 1.0)
+
+    def evaluate(self) -> dict[str, float | None]:
+        c = self.config
+        return evaluate_once(
+            self.policy, self.task, self.eval_problems, group_size=c.eval_samples, max_new_tokens=c.max_new_tokens,
+            temperature=c.temperature, seed=c.seed,
+        )  # fmt: skip
+
+    def test(self) -> dict[str, Any]:
+        """The summary of the trained policy on the whole test split."""
+        c = self.config
+        problems = self.task.problems("test", TEST_PROBLEMS)
+        found = evaluate(
+            self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
+            temperature=c.temperature,
+        )  # fmt: skip
+        return summarise(found)
+
+    def sample(self, step: int) -> Rollouts:
+        c = self.config
+        batch = batch_of_problems(self.problems, step, c.prompts, c.seed)
+        rollouts = sample(
+            self.policy, [self.task.prompt(p) for p in batch], c.group_size, max_new_tokens=c.max_new_tokens,
+            temperature=c.temperature, seed=c.seed * 1_000_003 + step,
+        )  # fmt: skip
+        return rollouts.grade(self.task, batch)
+
+    def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
+        """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
+        step = self.step_done + 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr_at(step)
+        rollouts = self.sample(step)
+        update = self._supervised if self.config.method in SFT_METHODS else self._policy_gradient
+        learned, credit = update(rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
+        self.step_done = step
+        n = self.config.prompts * self.config.group_size
+        metrics = {"step": step, "samples": step * n, **outcome_metrics(rollouts), **learned, "lr": self.lr_at(step)}
+        return metrics, rollouts, credit
+
+    def _policy_gradient(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
+        c = self.config
+        adv = advantages(rollouts.rewards, c.group_size, self.objective.advantage)  # [N]
+        old = rollouts.logprobs  # [N, T]
+        ref = self._reference_logprobs(rollouts) if self.objective.beta else None  # [N, T]
+        order, sums = list(range(len(adv))), Sums()
+        for _ in range(c.epochs):
+            if c.minibatches > 1:
+                rng.shuffle(order)
+            for k in range(c.minibatches):
+                rows = torch.tensor(sorted(order[k :: c.minibatches]))
+                tokens = int(rollouts.mask[rows].sum())
+                for part in self._micro_batches(rollouts, rows, adv):
+                    new, mask = response_logprobs(self.model, rollouts, part, c.temperature)  # [B, T']
+                    cut = (part, slice(0, new.shape[1]))
+                    loss = policy_loss(
+                        self.objective, new, old[cut].to(new), None if ref is None else ref[cut].to(new),
+                        adv[part].to(new), mask, c.max_new_tokens,
+                    )  # fmt: skip
+                    share = micro_share(self.objective, mask, len(rows), tokens)
+                    (loss.loss * share).backward()
+                    sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
+                sums.update(self._optimizer_step())
+        weights = token_weights(self.objective, adv, rollouts.mask, c.max_new_tokens)  # [N, T]
+        return sums.means(), {"advantage": adv, "weights": weights}
+
+    def _micro_batches(self, rollouts: Rollouts, rows: torch.Tensor, adv: torch.Tensor) -> list[torch.Tensor]:
+        """Rows of similar length together. A row of advantage 0 has no gradient at β = 0 and is left out."""
+        if not self.objective.beta:
+            rows = rows[adv[rows] != 0]
+        rows = rows[rollouts.lengths[rows].argsort(stable=True)]
+        return list(rows.split(self.config.micro_batch)) if len(rows) else []
+
+    def _reference_logprobs(self, rollouts: Rollouts) -> torch.Tensor:
+        out = torch.zeros_like(rollouts.logprobs)  # [N, T]
+        model = self.reference or self.model
+        with torch.inference_mode(), reference_context(model):
+            for rows in rollouts.lengths.argsort(stable=True).split(self.config.micro_batch):
+                logprobs, _ = response_logprobs(model, rollouts, rows, self.config.temperature)
+                out[rows, : logprobs.shape[1]] = logprobs.cpu()
+        return out.clone()
+
+    def _supervised(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
+        c = self.config
+        dataset = sft.build_dataset(rollouts, *SFT_METHODS[c.method])
+        n, pad, sums = len(rollouts.ids), self.policy.tokenizer.pad_token_id, Sums()
+        for _ in range(c.epochs):
+            for batch in sft.minibatches(dataset, c.minibatches, rng):
+                stands_for = n * len(batch) / len(dataset)
+                loss = sft.accumulate_gradients(self.model, batch, stands_for, pad, c.micro_batch)
+                sums.add({"loss": loss}, 1.0)
+                sums.update(self._optimizer_step())
+        signed = torch.zeros(n)  # [N], what each sampled row counted for; 0 where it was not in the data set
+        for e in dataset:
+            signed[e.row] = e.sign * e.weight
+        per_token = signed[:, None] * rollouts.mask / rollouts.lengths[:, None] / n  # [N, T]
+        return sums.means(), {"advantage": signed, "weights": per_token}
+
+    def _optimizer_step(self) -> float:
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm).item()
+        if norm != norm or norm == float("inf"):
+            raise RlinoError(f"the gradient is not finite at step {self.step_done + 1}: lower the learning rate")
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "step": self.step_done,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.step_done = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+
+
+def _copy(model):
+    import copy
+
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+class Sums:
+    """Adds up what micro-batches report into one number an update, then averages over the updates of a step."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.norms: list[float] = []
+
+    def add(self, values: dict[str, float], share: float) -> None:
+        for k, v in values.items():
+            self.total[k] = self.total.get(k, 0.0) + v * share
+
+    def update(self, grad_norm: float) -> None:
+        self.norms.append(grad_norm)
+
+    def means(self) -> dict[str, float | None]:
+        n = max(len(self.norms), 1)
+        found = {k: self.total[k] / n if k in self.total else None for k in ("loss", "kl", "clip_ratio")}
+        return found | {"grad_norm": sum(self.norms) / n}
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    on_step: Callable[[int, dict[str, Any]], None] | None = None,
+    policy: Policy | None = None,
+) -> Run:
+    """Run a configuration into a folder and return it. A complete run is returned as it is.
+
+    `resume` goes on from the last checkpoint, to the same numbers as a run that was never stopped; without it a folder
+    that holds an unfinished run is refused, so that nothing is lost by accident. `on_step(step, metrics)` is called
+    after every step. Raises RlinoError where a guard rail stops the run.
+    """
+    out = Path(out)
+    if (out / "summary.json").exists():
+        return load_run(out)
+    checkpoint = out / "checkpoint.pt"
+    if (out / "config.json").exists() and not resume:
+        raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
+    trainer = Trainer(config, policy)
+    writer, guards, spent = RunWriter(out, trainer.record), Guards(config.guard), 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        trainer.load_state(state["trainer"])
+        guards.load_state(state["guards"])
+        spent = state["seconds"]
+    writer.resume(trainer.step_done if checkpoint.exists() else -1)
+    started = time.time() - spent
+    if not checkpoint.exists() and config.eval_every:
+        writer.metrics(_full_row({"step": 0, "samples": 0, **trainer.evaluate()}), time.time() - started)
+    bar = tqdm(total=config.steps, initial=trainer.step_done, desc=config.method, unit="step", disable=not progress)
+    while trainer.step_done < config.steps:
+        metrics, rollouts, credit = trainer.step()
+        step = trainer.step_done
+        last = step == config.steps
+        if config.eval_every and (step % config.eval_every == 0 or last):
+            metrics |= trainer.evaluate()
+        writer.metrics(_full_row(metrics), time.time() - started)
+        if is_trace_step(config, step):
+            writer.rollouts(trace_rows(rollouts, credit, step, config.trace_groups, trainer.policy.tokenizer))
+        message = guards.check(step, metrics)
+        if message and progress:
+            bar.write(message)
+        bar.update()
+        bar.set_postfix(accuracy=f"{metrics['accuracy']:.3f}", length=f"{metrics['completions/mean_length']:.0f}")
+        if on_step:
+            on_step(step, metrics)
+        if step % config.checkpoint_every == 0 and not last:
+            state = {"trainer": trainer.state(), "guards": guards.state(), "seconds": time.time() - started}
+            torch.save(state, out / "checkpoint.tmp")
+            (out / "checkpoint.tmp").replace(checkpoint)
+    bar.close()
+    summary = {"steps": config.steps, "seconds": round(time.time() - started, 1), "warnings": guards.messages}
+    if config.test_samples:
+        summary["test"] = trainer.test()
+    writer.finish(summary)
+    checkpoint.unlink(missing_ok=True)
+    return load_run(out)
+
+
+# The columns of metrics.csv, the same for every method so that a run's first row can set them.
+COLUMNS = (
+    "step samples reward accuracy format_ok completions/mean_length completions/clipped_ratio frac_reward_zero_std "
+    "entropy kl loss grad_norm lr clip_ratio length/correct length/incorrect length/incorrect_unclipped n_correct "
+    "n_incorrect logprob/correct logprob/incorrect eval/accuracy eval/format_ok eval/mean_length eval/clipped_ratio "
+    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped"
+).split()
+
+
+def _full_row(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: metrics.get(name) for name in COLUMNS}
+
+
+def is_trace_step(config: TrainConfig, step: int) -> bool:
+    """Whether whole groups of this step are kept: the first step, then every `trace_every` (a fifth of the run)."""
+    every = config.trace_every or max(1, config.steps // 5)
+    return step == 1 or step % every == 0

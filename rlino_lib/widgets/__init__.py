@@ -1,0 +1,7 @@
+"""Widgets to look at traces and at training with, and their static twins, which need no kernel."""
+
+from rlino_lib.widgets.inspector import inspector_html, static_inspector, trace_inspector
+from rlino_lib.widgets.live import LivePlot
+from rlino_lib.widgets.tokens import tokens_html
+
+__all__ = ["LivePlot", "inspector_html", "static_inspector", "tokens_html", "trace_inspector"]

@@ -1,0 +1,149 @@
+"""A plot that follows a training run in a notebook, and keeps still in a script."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets as widgets
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.plots import LENGTHS, LOOKS, axis_label, new_figure
+
+DEFAULT_METRICS = ("reward", ("length/correct", "length/incorrect"))
+
+
+class _View(widgets.VBox):
+    """A box whose text in a saved notebook does not depend on the run."""
+
+    def __repr__(self) -> str:
+        return "LivePlot"
+
+
+class LivePlot:
+    """A status line with the time left, and one panel a metric, redrawn at most twice a second while a run trains.
+
+    It replaces the values of two HTML widgets and clears nothing, so it works in a notebook, under a notebook test, and
+    in a script, where it shows nothing but a status line on stderr where that is a terminal. Drawing takes at most a
+    tenth of the time. `metrics` has, for each panel, a metric or a tuple of metrics. `figure()` is the figure to keep.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        metrics: Sequence[str | Sequence[str]] = DEFAULT_METRICS,
+        *,
+        title: str = "Training",
+        min_seconds: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.total, self.title = int(total), title
+        self.panels = [(m,) if isinstance(m, str) else tuple(m) for m in metrics]
+        if self.total < 1 or not self.panels:
+            raise RlinoError("a live plot needs at least one step and one metric")
+        self._rows: dict[int, dict[str, float]] = {}
+        self._clock, self._began = clock, clock()
+        self._min_seconds, self._next = min_seconds, -math.inf
+        self._status, self._picture = widgets.HTML(), widgets.HTML()
+        self.widget = _View([self._status, self._picture])
+        self._shown = False
+
+    def show(self) -> None:
+        """Put the plot under the cell that runs. Outside a notebook it does nothing."""
+        self._shown = True
+        if _in_notebook():
+            from IPython.display import display
+
+            self._status.value = self._status_html()
+            display(self.widget)
+
+    def update(self, step: int, metrics: Mapping[str, object]) -> None:
+        """Add one step's metrics; what is no number is left out. Redraws where it is time, and after the last step."""
+        numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        self._rows[int(step)] = self._rows.get(int(step), {}) | numbers
+        now = self._clock()
+        if not self._shown or (now < self._next and step < self.total):
+            return
+        if _in_notebook():
+            self.draw()
+        elif sys.stderr.isatty():
+            print(f"\r{self.status()}\x1b[K", end="\n" if step >= self.total else "", file=sys.stderr, flush=True)
+        done = self._clock()
+        self._next = done + max(self._min_seconds, 9 * (done - now))
+
+    def draw(self) -> None:
+        """Redraw both widgets now."""
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png", dpi=96)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        alt = html.escape(f"Curves of {', '.join(m for p in self.panels for m in p)}. {self.status()}")
+        self._status.value = self._status_html()
+        self._picture.value = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """What was given to `update`, indexed by step."""
+        return pd.DataFrame.from_dict(self._rows, orient="index").sort_index().rename_axis("step")
+
+    def status(self) -> str:
+        """Where the run is, its last values, and the time left, as one line."""
+        step, used = max(self._rows, default=0), self._clock() - self._began
+        last = self._rows.get(step, {})
+        values = [f"{m} {last[m]:.3g}" for p in self.panels for m in p if math.isfinite(last.get(m, math.nan))]
+        if step >= self.total:
+            spent = f"done in {_minutes(used)}"
+        else:
+            left = used / len(self._rows) * (self.total - step) if self._rows else math.nan
+            spent = f"{_minutes(used)} so far" + (f", about {_minutes(left)} left" if math.isfinite(left) else "")
+        return " · ".join([f"{self.title}: step {step} of {self.total}", *values, spent])
+
+    def _status_html(self) -> str:
+        step, text = max(self._rows, default=0), html.escape(self.status())
+        bar = f'<progress max="{self.total}" value="{step}" aria-label="{html.escape(self.title)}"></progress>'
+        return f'<div role="status" style="font-variant-numeric:tabular-nums">{bar}&ensp;{text}</div>'
+
+    def figure(self) -> Figure:
+        """The panels as they are now."""
+        width = 3.9 * len(self.panels)
+        figure, axes = new_figure(1, len(self.panels), (width, 2.6), layout=None)
+        # margins in inches: laying out anew at each redraw would cost more than the drawing
+        figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.95, wspace=0.28)
+        history, looks = self.history, list(LOOKS.values())
+        for axis, names in zip(axes[0], self.panels, strict=True):
+            for k, name in enumerate(names):
+                kind = name.rpartition("/")[2]
+                text, drawn = LENGTHS.get(kind, (axis_label(name), looks[k % len(looks)]))
+                values = history[name].dropna() if name in history else pd.Series(dtype=float)
+                axis.plot(values.index, values, color=drawn.colour, dashes=drawn.dash or (None, None), label=text)
+                if len(values):
+                    axis.plot(
+                        values.index[-1:],
+                        values.iloc[-1:],
+                        drawn.marker,
+                        color=drawn.colour,
+                        markersize=5,
+                        clip_on=False,
+                    )
+            axis.set(xlim=(0, self.total), xlabel=axis_label("step"), ylabel=axis_label(names[0]))
+            if len(names) > 1:
+                axis.set_ylabel("mean length (tokens)" if all("length" in n for n in names) else "")
+                axis.legend(loc="upper left", fontsize=8)
+        return figure
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this, so that a widget can be shown."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None

@@ -1,0 +1,230 @@
+"""Tokens as coloured text: plain HTML with no script and no kernel, for text that may be hostile.
+
+Model output is untrusted. Every character goes through `visible`, which escapes HTML and shows control characters.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from typing import Literal
+
+from rlino_lib.errors import RlinoError
+
+Scale = Literal["diverging", "sequential"]
+
+LEVELS = 8  # colour steps on each side of 0; steps, so that the last digit of a value cannot change the page
+MAX_COLOURED = 8_000  # tokens of one text that get a colour and a tooltip; what follows is shown as plain text
+MAX_CHARACTERS = 2_000_000  # characters of one text that are shown; a longer one says that it was shortened
+_TIP = 60  # characters of a token that its tooltip repeats
+
+
+class Html(str):
+    """HTML source that a notebook shows as HTML. Its repr is one short line, the same at every run."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return f"<Html, {len(self):,} characters>"
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+# A code for control characters (an ESC or a NUL never reaches the page), for what is invisible, and for what turns the
+# direction of the text around it; the replacement character for half of a surrogate pair.
+_HIDDEN = chain(range(32), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
+_HIDDEN = (*_HIDDEN, 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
+_VISIBLE: dict[int, str] = {c: f"⟨U+{c:04X}⟩" for c in _HIDDEN} | {9: "⇥\t", 10: "↵\n"}
+_SURROGATES = range(0xD800, 0xE000)
+
+
+def plain(text: object, limit: int | None = None) -> str:
+    """Any value as one line of text that is safe to show, not escaped: for menus. Shortened to `limit` characters."""
+    text = str(text)
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + "…"
+    return _show(text).replace("\n", "").replace("\t", "")
+
+
+def visible(text: object) -> str:
+    """Any value as escaped HTML text. Line breaks stay, after a ↵; it belongs in an element that keeps white space."""
+    return html.escape(_show(str(text)))
+
+
+def escape_line(text: object, limit: int | None = None) -> str:
+    """`plain`, escaped: for attributes and for lines of prose."""
+    return html.escape(plain(text, limit))
+
+
+def _show(text: str) -> str:
+    shown = text.translate(_VISIBLE)
+    if not shown.isascii() and any(ord(c) in _SURROGATES for c in shown):
+        shown = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in shown)
+    return shown
+
+
+def number(value: object, sign: bool = True) -> str:
+    """A number at three significant digits with a real minus sign; a dash for None and NaN."""
+    value = _float(value)
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return ("−" if value < 0 else "+" if sign else "") + "∞"
+    return f"{value:{'+' if sign and value else ''}.3g}".replace("-", "−")
+
+
+def _float(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
+# --- colour ----------------------------------------------------------------------------------------------------------
+
+# Blue above 0, orange below, violet for one-sided values. The value sets the opacity, so that small values stay faint
+# on light and on dark pages. The text keeps the page's own colour; at full strength its contrast is 5 or more on both.
+_HUES = {"positive": "0,114,178", "negative": "213,94,0", "size": "112,60,190"}
+_PALETTES = {
+    name: tuple(f"rgba({hue},{0.06 + 0.54 * k / LEVELS:.2f})" for k in range(1, LEVELS + 1))
+    for name, hue in _HUES.items()
+}
+
+
+def colour_limit(values: Iterable[object]) -> float:
+    """The size of the largest finite value, 0 where there is none."""
+    return max((abs(v) for v in map(_float, values) if math.isfinite(v)), default=0.0)
+
+
+def _tag(value: float, scale: Scale, limit: float) -> tuple[str, str]:
+    """The element and its style for a value: `u`, so an underline, below 0 on the diverging scale."""
+    if math.isnan(value) or limit <= 0:
+        return "span", ""
+    # rounds up, so that what is not 0 shows, but forgives half a percent, so that rounding noise does not
+    level = min(LEVELS, math.ceil(LEVELS * min(abs(value) / limit, 1.0) - 0.005 * LEVELS))
+    if level < 1:
+        return "span", ""
+    negative = scale == "diverging" and value < 0
+    palette = _PALETTES["size" if scale == "sequential" else "negative" if negative else "positive"]
+    return "u" if negative else "span", f"background-color:{palette[level - 1]}"
+
+
+def token_spans(
+    tokens: Sequence[object],
+    values: Sequence[object] | None = None,
+    *,
+    scale: Scale = "diverging",
+    limit: float | None = None,
+    label: str = "value",
+    tips: Sequence[str] | None = None,
+    max_coloured: int = MAX_COLOURED,
+    max_characters: int = MAX_CHARACTERS,
+) -> tuple[str, list[str]]:
+    """The tokens as HTML without the box around them, and notes on what is not shown in full (see `tokens_html`)."""
+    numbers = [math.nan] * len(tokens) if values is None else [_float(v) for v in values]
+    limit = colour_limit(numbers) if limit is None else limit
+    out, notes, used = [], [], 0
+    for t, token in enumerate(islice(tokens, max_coloured)):
+        text = str(token)
+        if used + len(text) > max_characters:
+            break
+        used += len(text)
+        name, style = _tag(numbers[t], scale, limit)
+        tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
+        tip += f"\n{tips[t]}" if tips is not None else "" if values is None else f"\n{label} {number(numbers[t])}"
+        attributes = f' title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
+        out.append(f"<{name}{attributes}>{visible(text)}</{name}>")
+    if len(out) < len(tokens):
+        rest = "".join(map(str, islice(tokens, len(out), None)))
+        room = max_characters - used
+        out.append(f"<span>{visible(rest[:room])}</span>" if room > 0 else "")
+        notes.append(f"Only the first {len(out) - 1:,} of {len(tokens):,} tokens have colours and tooltips.")
+        if len(rest) > room:
+            total = used + len(rest)
+            notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
+    return "".join(out), notes
+
+
+# --- the box ---------------------------------------------------------------------------------------------------------
+
+# Greys are half transparent, and text inherits its colour, so both suit a light and a dark page.
+STYLE = """<style>
+.rlino-tokens{margin:.4em 0;line-height:1.5}
+.rlino-tokens figcaption,.rlino-legend{font-size:.9em;margin:0 0 .3em;line-height:1.5}
+.rlino-tokens figcaption{font-weight:600}
+pre.rlino-trace.rlino-trace{margin:0;padding:.45em .6em;border:1px solid #8885;border-radius:4px;background:#8881;
+color:inherit;font:400 .92em/1.65 var(--jp-code-font-family,ui-monospace,"DejaVu Sans Mono",monospace);
+white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;max-height:16em;overflow:auto}
+pre.rlino-trace>*{unicode-bidi:isolate;border-radius:2px;padding:.06em 0;box-shadow:inset -1px 0 #8883}
+pre.rlino-trace>u,.rlino-legend u{text-decoration:underline 1px;text-underline-offset:.2em}
+pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
+.rlino-note{font-size:.88em;font-style:italic;margin:.25em 0 0;opacity:.85}
+</style>"""
+
+
+def trace_box(spans: str, notes: Sequence[str], label: str) -> str:
+    """A scrollable box, reachable from the keyboard, around the output of `token_spans`."""
+    said = "".join(f'<p class="rlino-note">{html.escape(n)}</p>' for n in notes)
+    return f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="{escape_line(label)}">{spans}</pre>{said}'
+
+
+def legend_html(values: Iterable[object], scale: Scale, limit: float | None = None, label: str = "value") -> str:
+    """One line that says what the colours mean: both ends with their numbers, and the second sign for below 0."""
+    numbers = [_float(v) for v in values]
+    finite = [v for v in numbers if math.isfinite(v)]
+    limit = colour_limit(finite) if limit is None else limit
+    name = f"<strong>{escape_line(label)}</strong>"
+    if not finite:
+        return f'<div class="rlino-legend">{name} has no finite value here: the tokens are not coloured.</div>'
+    if limit <= 0 or not any(finite):
+        return f'<div class="rlino-legend">{name} is 0 on every token: the tokens are not coloured.</div>'
+    beyond = any(abs(v) > limit for v in finite)
+    if scale == "sequential":
+        end = number(-limit if min(finite) < 0 else limit, sign=False) + (" and beyond" if beyond else "")
+        return f'<div class="rlino-legend">{name} 0 {_swatches("size")} {end}</div>'
+    low, high = number(-limit), number(limit)
+    more = ", stronger ones alike" if beyond else ""
+    ramp = f"{low} {_swatches('negative')} 0 {_swatches('positive')} {high}"
+    return f'<div class="rlino-legend">{name} {ramp} <span>(<u>underlined</u>: below 0{more})</span></div>'
+
+
+def _swatches(palette: str) -> str:
+    name, colours = ("u", _PALETTES[palette][::-1]) if palette == "negative" else ("span", _PALETTES[palette])
+    cells = "".join(f'<{name} style="background-color:{c}">&nbsp;&nbsp;</{name}>' for c in colours[::2])
+    return f'<span aria-hidden="true">{cells}</span>'
+
+
+def tokens_html(
+    tokens: Sequence[object],
+    values: Sequence[object] | None = None,
+    *,
+    scale: Scale = "diverging",
+    limit: float | None = None,
+    title: str | None = None,
+    label: str = "value",
+    tips: Sequence[str] | None = None,
+) -> Html:
+    """Tokens as text, each coloured by its value, with token and value in a tooltip.
+
+    `values` has one number a token (a list, an array or a tensor on the CPU; None or NaN leaves a token uncoloured).
+    The diverging scale shows sign and size, blue above 0, orange and underlined below; the sequential scale shows the
+    size alone, for values of one sign such as entropies. `limit` is the size at which the colour is full (the largest
+    finite value by default): give several texts the same one to compare them. `label` names the values in the legend
+    and the tooltips; `tips` replaces the tooltips' second line. Escapes everything; the same input gives the same text.
+    Raises RlinoError for an unknown scale, a limit that is no positive number, or lengths that differ.
+    """
+    if scale not in ("diverging", "sequential"):
+        raise RlinoError(f"unknown colour scale {scale!r}: diverging or sequential")
+    if limit is not None and not (math.isfinite(limit) and limit > 0):
+        raise RlinoError(f"the colour limit is a positive number, not {limit}")
+    for given, what in ((values, "values"), (tips, "tips")):
+        if given is not None and len(given) != len(tokens):
+            raise RlinoError(f"{len(tokens)} tokens but {len(given)} {what}")
+    spans, notes = token_spans(tokens, values, scale=scale, limit=limit, label=label, tips=tips)
+    caption = f"<figcaption>{escape_line(title)}</figcaption>" if title else ""
+    legend = legend_html(values, scale, limit, label) if values is not None else ""
+    box = trace_box(spans, notes, title or "tokens")
+    return Html(f'{STYLE}<figure class="rlino-tokens mathjax_ignore">{caption}{legend}{box}</figure>')

@@ -1,0 +1,149 @@
+"""Rollouts by step and group, from a recorded run or from a frame made live. No HTML here.
+
+A source of traces is a `Run`, or a DataFrame of rollouts: a row a response, columns as in a run's `rollouts.jsonl`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.widgets.tokens import plain
+
+_DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
+_DEFAULTS |= {"advantage": math.nan, "correct": None, "answer": None, "reason": "", "clipped": False}
+_LISTS = ("tokens", "logprobs", "entropies", "weights")
+
+
+class Traces:
+    """Rollouts by step and group. A source without any has no steps, and `message` says so.
+
+    Missing columns are filled in: one step, a group for each problem, and nothing to colour by.
+    Raises RlinoError for a source that is none, or rows that have neither `tokens` nor `response`.
+    """
+
+    def __init__(self, source: Any):
+        self.name = str(getattr(source, "name", "") or "") if not isinstance(source, pd.DataFrame) else ""
+        self.message = ""
+        try:
+            frame = source if isinstance(source, pd.DataFrame) else source.rollouts
+        except (RlinoError, OSError) as e:
+            frame, self.message = pd.DataFrame(), str(e)
+        except AttributeError:
+            kind = type(source).__name__
+            raise RlinoError(f"traces come from a run or a DataFrame of rollouts, not a {kind}") from None
+        self.frame = _complete(frame)
+        self._rows = self.frame.groupby(["step", "group"], sort=True).indices if len(self.frame) else {}
+        if not self._rows and not self.message:
+            self.message = f"{self.name or 'This frame'} has no recorded rollouts."
+        self.steps: list[int] = sorted({step for step, _ in self._rows})
+
+    def groups(self, step: int) -> list[int]:
+        """The groups recorded at a step."""
+        return [g for s, g in self._rows if s == step]
+
+    def rows(self, step: int, group: int) -> list[dict[str, Any]]:
+        """A group's responses in the order they were sampled; raises RlinoError where there is no such group."""
+        if (step, group) not in self._rows:
+            has = f"groups {_some(self.groups(step))}" if step in self.steps else f"steps {_some(self.steps)}"
+            raise RlinoError(f"no group {group} at step {step}: {self.name or 'the frame'} has {has}")
+        return self.frame.iloc[self._rows[step, group]].to_dict("records")
+
+    def problem(self, step: int, group: int) -> str:
+        """The id of a group's problem."""
+        return str(self.frame["problem_id"].iloc[self._rows[step, group][0]])
+
+    def find(self, step: int, problem: str) -> int | None:
+        """The group at a step that has this problem, None where there is none."""
+        return next((g for g in self.groups(step) if self.problem(step, g) == problem), None)
+
+    def nearest(self, step: int | None) -> int:
+        """The recorded step closest to this one, the earlier of two; the first for None."""
+        return self.steps[0] if step is None else min(self.steps, key=lambda s: (abs(s - step), s))
+
+    def first_mixed(self, step: int) -> int:
+        """The first group of a step with both right and wrong responses, else its first group."""
+        mixed = (g for g in self.groups(step) if self.count_right(step, g) not in (0, len(self._rows[step, g])))
+        return next(mixed, self.groups(step)[0])
+
+    def count_right(self, step: int, group: int) -> int:
+        """How many of a group's responses are right."""
+        return sum(is_true(c) for c in self.frame["correct"].iloc[self._rows[step, group]])
+
+    def title(self, step: int, group: int) -> str:
+        """One line for a menu: the problem, and how many are right."""
+        row = self.frame.iloc[self._rows[step, group][0]]
+        right = f"{self.count_right(step, group)} of {len(self._rows[step, group])} right"
+        return f"{plain(problem_name(row), 60)} · {right}"
+
+
+def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy with every column that the rendering reads, and a plain index."""
+    if not len(frame):
+        return pd.DataFrame(columns=["step", "group"])
+    if not {"tokens", "response"} & set(frame.columns):
+        raise RlinoError("rollouts need a column `tokens` or `response`")
+    frame = frame.reset_index(drop=True).copy()
+    for name, value in _DEFAULTS.items():
+        if name not in frame:
+            frame[name] = pd.Series([value] * len(frame), dtype=object if value is None else None)
+    if "group" not in frame:
+        frame["group"] = frame.groupby("step")["problem_id"].transform(lambda ids: pd.factorize(ids)[0])
+    if "sample" not in frame:
+        frame["sample"] = frame.groupby(["step", "group"]).cumcount()
+    for name in _LISTS:
+        if name not in frame:
+            frame[name] = pd.Series([None] * len(frame), dtype=object)
+    return frame.astype({"step": int, "group": int})
+
+
+def _some(values: list[int]) -> str:
+    """The first few of a list of numbers, for an error message."""
+    return ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else "")
+
+
+def is_true(value: object) -> bool:
+    return isinstance(value, bool | np.bool_) and bool(value)
+
+
+def is_false(value: object) -> bool:
+    return isinstance(value, bool | np.bool_) and not value
+
+
+def missing(value: object) -> bool:
+    """None, NaN or pandas' NA in a cell."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def problem_name(row: Any) -> str:
+    """A problem in a few words: the numbers and the target where it has them, else its question or its id."""
+    data = row["data"] if isinstance(row["data"], dict) else {}
+    if "nums" in data and "target" in data and isinstance(data["nums"], list | tuple):
+        return f"{' '.join(map(str, data['nums']))} → {data['target']}"
+    return str(data.get("question") or row["problem_id"] or "problem")
+
+
+def tokens_of(row: dict[str, Any]) -> list[object]:
+    tokens = row["tokens"]
+    return list(tokens) if isinstance(tokens, list | tuple | np.ndarray) and len(tokens) else [row.get("response", "")]
+
+
+def values_of(row: dict[str, Any], column: str | None) -> list[float] | None:
+    """A per-token column of one response, None where it is absent or has another length than the tokens."""
+    values = row[column] if column else None
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
+        return None
+    return [math.nan if v is None else float(v) for v in values]
+
+
+def length_of(row: dict[str, Any]) -> int:
+    return int(row["length"]) if not missing(row.get("length")) else len(tokens_of(row))
+
+
+def as_traces(source: Any) -> Traces:
+    """A source of traces as `Traces`; raises RlinoError for anything else."""
+    return source if isinstance(source, Traces) else Traces(source)

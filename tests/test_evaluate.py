@@ -1,0 +1,76 @@
+"""pass@k, intervals, and evaluations that go on where they were killed."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluate import bootstrap_interval, evaluate, outcome_metrics, pass_at_k, summarise
+from rlino_lib.models import load_policy
+from rlino_lib.rollout import Rollouts
+from rlino_lib.tasks import Countdown, Grade
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_counts_subsets(ncK):
+    n, c, k = ncK
+    right = [True] * c + [False] * (n - c)
+    subsets = list(combinations(right, k))
+    assert pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
+
+
+@pytest.mark.parametrize("bad", [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
+def test_pass_at_k_refuses_nonsense(bad):
+    with pytest.raises(RlinoError):
+        pass_at_k(*bad)
+
+
+def test_the_bootstrap_covers_the_mean_about_as_often_as_it_says():
+    rng = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(200):
+        values = (torch.rand(40, generator=rng) < 0.3).double().tolist()
+        low, high = bootstrap_interval(values)
+        hits += low <= 0.3 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+    assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_outcome_metrics_of_rollouts_by_hand():
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    rollouts = Rollouts(
+        prompts=["a", "b"], prompt_ids=torch.zeros(2, 1), prompt_mask=torch.ones(2, 1).bool(), ids=torch.zeros(4, 4),
+        mask=mask, logprobs=-1.0 * mask, entropies=0.5 * mask, clipped=torch.tensor([False, False, False, True]),
+        texts=[""] * 4, group_size=2,
+        grades=[Grade(1, True, True, "", ""), Grade(0, False, True, "", "")] + [Grade(0, False, False, None, "")] * 2,
+    )  # fmt: skip
+    found = outcome_metrics(rollouts)
+    assert found["accuracy"] == 0.25 and found["format_ok"] == 0.5
+    assert found["completions/mean_length"] == 3.25 and found["completions/clipped_ratio"] == 0.25
+    assert found["frac_reward_zero_std"] == 0.5 and found["entropy"] == 0.5
+    assert found["length/correct"] == 2 and found["length/incorrect"] == pytest.approx(11 / 3)
+    assert found["length/incorrect_unclipped"] == 3.5
+    assert (found["n_correct"], found["n_incorrect"]) == (1, 3)
+    assert found["logprob/correct"] == -2 and found["logprob/incorrect"] == pytest.approx(-11 / 3)
+
+
+def test_a_killed_evaluation_goes_on(tmp_path):
+    policy, task = load_policy(), Countdown()
+    problems = task.problems("test", 12)
+    ask = dict(samples=4, chunk=4, max_new_tokens=60)
+    whole = evaluate(policy, task, problems, **ask)
+    path = tmp_path / "problems.jsonl"
+    evaluate(policy, task, problems, out=path, **ask)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:6]) + '\n{"id": "half')
+    resumed = evaluate(policy, task, problems, out=path, **ask)
+    assert whole.equals(resumed) and len(path.read_text().splitlines()) == 12
+    with pytest.raises(RlinoError, match="another evaluation"):
+        evaluate(policy, task, problems, out=path, **(ask | {"samples": 2}))
+    found = summarise(whole, ks=(1, 4, 16))
+    assert found["pass@1"]["value"] == pytest.approx(whole["c"].sum() / 48) and "pass@16" not in found
+    assert found["pass@1"]["low"] <= found["pass@1"]["value"] <= found["pass@1"]["high"]
+    assert found["pass@4"]["value"] >= found["pass@1"]["value"]
