@@ -28,7 +28,8 @@ test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks r
 	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
 runs: ready  ## make the recorded runs again (hours)
-	"$(BIN)/rlino" grid data/runs/first_light.json
+	"$(BIN)/rlino" grid data/runs/countdown-lr.json
+	"$(BIN)/rlino" grid data/runs/countdown.json
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m rlino_lib.book lock

@@ -1,4 +1,4 @@
-"""The `rlino` command. Each subcommand ends with one JSON line on stdout; an error is one line on stderr and exit code 2."""
+"""The `rlino` command: one JSON line on stdout at the end; an error is one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...
     """An option for each simple field of a dataclass, with its default."""
     for f in dataclasses.fields(cls):
         if f.name not in skip:
-            kind = type(f.default)
-            parser.add_argument(f"--{f.name.replace('_', '-')}", type=kind, default=f.default, help="default: %(default)s")
+            flag = f"--{f.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(f.default), default=f.default, help="default: %(default)s")
 
 
 def _fields(args: argparse.Namespace, cls: type, skip: tuple[str, ...] = ()) -> dict[str, Any]:

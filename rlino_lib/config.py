@@ -16,7 +16,8 @@ DEFAULT_BASE = str(DATA / "base" / "countdown")
 class Recipe:
     """Everything that a base model depends on, besides the library's own code."""
 
-    steps: int = 2600
+    steps: int = 4400
+    restart: int = 2600  # the step at which the optimizer starts afresh, with half the rate, for a second cosine
     batch_size: int = 128
     lr: float = 2e-3
     warmup: int = 50
@@ -48,7 +49,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     epochs: int = 1  # passes over each batch of samples
     minibatches: int = 1  # updates a pass
-    micro_batch: int = 128  # rows of one forward and backward pass
+    micro_batch: int = 64  # rows of one forward and backward pass
     lora_rank: int = 0  # 0: full fine-tuning
     eval_every: int = 20
     eval_split: str = "validation"

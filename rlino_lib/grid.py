@@ -49,7 +49,9 @@ def _state(folder: Path) -> str:
     return "complete" if Run(folder).complete else "started"
 
 
-def run_grid(file: str | Path, *, jobs: int = 2, dry_run: bool = False, out: str | Path | None = None) -> dict[str, Any]:
+def run_grid(
+    file: str | Path, *, jobs: int = 2, dry_run: bool = False, out: str | Path | None = None
+) -> dict[str, Any]:
     """Run what is not complete, `jobs` at a time; a failed run is named at the end and stops no other.
 
     Returns the counts and the failures; raises RlinoError for an unreadable file, and after a grid with failures.
@@ -91,5 +93,7 @@ def run_grid(file: str | Path, *, jobs: int = 2, dry_run: bool = False, out: str
 def _start(name: str, settings: dict[str, Any], folder: Path) -> tuple[subprocess.Popen, Any]:
     log = (folder / f"{name}.log").open("w", encoding="utf-8")
     command = [sys.executable, "-m", "rlino_lib.cli", *command_line(settings, folder / name)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # glibc gives large tensors back to the system at each free; keeping them saves about a tenth of a step on Linux.
+    keep_memory = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_TOP_PAD_": "100000000"}
+    env = {**os.environ, **keep_memory, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=log, stderr=log, env=env), log

@@ -84,7 +84,7 @@ def reference_context(model: PreTrainedModel) -> AbstractContextManager:
 
 
 def eos_ids(policy: Policy) -> list[int]:
-    """Every token id that ends a response: the tokenizer's and the generation config's, which some models list many of."""
+    """Every token id that ends a response: the tokenizer's, and the generation config's, which may list many."""
     found = policy.model.generation_config.eos_token_id
     ids = [found] if isinstance(found, int) else list(found or [])
     return sorted({*ids, policy.tokenizer.eos_token_id} - {None})

@@ -126,7 +126,7 @@ def axis_label(name: str) -> str:
 
 def new_figure(rows: int = 1, cols: int = 1, size: tuple[float, float] = (7, 4), **settings: Any) -> tuple[Figure, Any]:
     """A figure that pyplot no longer holds, so that a notebook does not show it a second time."""
-    figure, axes = plt.subplots(rows, cols, figsize=size, layout="constrained", squeeze=False, **settings)
+    figure, axes = plt.subplots(rows, cols, figsize=size, squeeze=False, **{"layout": "constrained"} | settings)
     plt.close(figure)
     return figure, axes
 

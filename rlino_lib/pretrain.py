@@ -34,14 +34,14 @@ _WORDS += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(1
 def build_tokenizer() -> Qwen2Tokenizer:
     """Qwen-2's own tokenizer class over bytes, without merges, with one added token per integer to 99 and per word.
 
-    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for, so the base has to be at home in it.
+    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to be at home in it.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<|pad|>", "<|endoftext|>"]
     vocab = {token: i for i, token in enumerate([*specials, *alphabet])}
     tokenizer = Qwen2Tokenizer(
-        vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0], padding_side="left",
-        clean_up_tokenization_spaces=False,
+        vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0],
+        padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
     tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _WORDS])
     return tokenizer
@@ -95,7 +95,7 @@ def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ..
 
 
 def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Endless (input ids, labels) of [batch_size, T]: one trace a row, loss on the response, rows of similar length together."""
+    """Endless (input ids, labels), [batch_size, T]: one trace a row, loss on the response, similar lengths together."""
     three = Countdown(n_numbers=3)
     four = Countdown(n_numbers=4)
     pools = three.problems("train"), four.problems("train", recipe.n_four) if recipe.four_numbers else []
@@ -111,7 +111,8 @@ def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterat
             problem = Problem(problem.id, {"nums": nums, "target": problem.data["target"]})
             rows.append((three.prompt(problem), demonstrator.response(problem, rng)))
         n_prompt = [len(p.split()) for p, _ in rows]  # the compact prompt is one token a word
-        ids = [e.ids + [tokenizer.eos_token_id] for e in tokenizer.backend_tokenizer.encode_batch([p + r for p, r in rows])]
+        encoded = tokenizer.backend_tokenizer.encode_batch([p + r for p, r in rows])
+        ids = [e.ids + [tokenizer.eos_token_id] for e in encoded]
         order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
         chunks = [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
         rng.shuffle(chunks)
@@ -131,9 +132,12 @@ def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, 
 
 
 def lr_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    warm = min(1.0, (step + 1) / recipe.warmup)
-    return recipe.lr * warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    """Linear warm-up and a cosine to zero, twice: up to the restart, and from there at half the rate."""
+    first, last, peak = 0, min(recipe.restart, recipe.steps), recipe.lr
+    if step >= recipe.restart:
+        first, last, peak = recipe.restart, recipe.steps, recipe.lr / 2
+    warm = min(1.0, (step - first + 1) / recipe.warmup)
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
 
 
 def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_every: int = 200) -> dict:
@@ -165,6 +169,8 @@ def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_eve
     data = batches(recipe, tokenizer, first)
     for step in range(first, recipe.steps):
         inputs, labels = next(data)
+        if step == recipe.restart:
+            optimizer.state.clear()
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, recipe)
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -8,6 +8,7 @@ on which rows sit beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,7 +173,8 @@ def _filter(logprobs: torch.Tensor, top_p: float, top_k: int, min_p: float) -> t
         kth = logprobs.topk(min(top_k, logprobs.shape[-1]), -1).values[:, -1:]  # [N, 1]
         logprobs = logprobs.masked_fill(logprobs < kth, -torch.inf)
     if min_p:
-        logprobs = logprobs.masked_fill(logprobs < logprobs.amax(-1, keepdim=True) + torch.tensor(min_p).log(), -torch.inf)
+        least = logprobs.amax(-1, keepdim=True) + math.log(min_p)  # [N, 1]
+        logprobs = logprobs.masked_fill(logprobs < least, -torch.inf)
     if top_p < 1:
         ordered, index = logprobs.sort(-1, descending=True)  # [N, V]
         p = ordered.softmax(-1)
@@ -259,7 +261,9 @@ def sample(
         logprobs=logprobs,
         entropies=entropies,
         clipped=~stopped,
-        texts=policy.tokenizer.batch_decode([row[m] for row, m in zip(ids, mask, strict=True)], skip_special_tokens=True),
+        texts=policy.tokenizer.batch_decode(
+            [row[m] for row, m in zip(ids, mask, strict=True)], skip_special_tokens=True
+        ),
         group_size=group_size,
     )
 

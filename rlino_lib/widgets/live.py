@@ -114,7 +114,7 @@ class LivePlot:
         width = 3.9 * len(self.panels)
         figure, axes = new_figure(1, len(self.panels), (width, 2.6), layout=None)
         # margins in inches: laying out anew at each redraw would cost more than the drawing
-        figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.95, wspace=0.28)
+        figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.9, wspace=0.28)
         history, looks = self.history, list(LOOKS.values())
         for axis, names in zip(axes[0], self.panels, strict=True):
             for k, name in enumerate(names):
@@ -134,7 +134,7 @@ class LivePlot:
             axis.set(xlim=(0, self.total), xlabel=axis_label("step"), ylabel=axis_label(names[0]))
             if len(names) > 1:
                 axis.set_ylabel("mean length (tokens)" if all("length" in n for n in names) else "")
-                axis.legend(loc="upper left", fontsize=8)
+                axis.legend(loc="lower left", bbox_to_anchor=(0, 0.97), ncol=len(names), fontsize=8)
         return figure
 
 

@@ -31,8 +31,8 @@ class Traces:
         self.message = ""
         try:
             frame = source if isinstance(source, pd.DataFrame) else source.rollouts
-        except (RlinoError, OSError) as e:
-            frame, self.message = pd.DataFrame(), str(e)
+        except (RlinoError, OSError, ValueError) as e:  # ValueError: a damaged line, or text that is no Unicode
+            frame, self.message = pd.DataFrame(), f"The rollouts of {self.name or 'this run'} cannot be read: {e}"
         except AttributeError:
             kind = type(source).__name__
             raise RlinoError(f"traces come from a run or a DataFrame of rollouts, not a {kind}") from None

@@ -1,0 +1,360 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here
+#
+# **The question.** A language model that is trained by reinforcement learning samples answers, has them graded, and
+# makes the good ones likelier and the bad ones less likely. Is that reinforcement learning in more than name? The paper
+# *RL in Name Only?* ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)), called "the paper" from here on, says no:
+# under two assumptions that are nearly always made, GRPO is supervised learning on the model's own graded answers. The
+# state is nothing but the text so far, and a response's credit is spread evenly over its tokens. The second of these,
+# it adds, makes wrong answers longer.
+#
+# **How this book answers it.** Every method here is one update,
+#
+# $$\nabla J = \sum_i \sum_t w_{it}\, \nabla \log \pi_\theta(o_{it} \mid q, o_{i,<t}),$$
+#
+# where $o_i$ is the $i$-th of the $N$ sampled responses to prompts $q$, and $o_{it}$ its $t$-th token. A method is a
+# rule for the weights $w$. For GRPO with one update a batch, and for *filtered iterative SFT* (F-ISFT), the supervised
+# method that the paper compares it with, the rules are these:
+#
+# | method | weight $w_{it}$ of each token $t$ of response $i$ |
+# |:---|:---|
+# | GRPO | $\hat A_i / (N\,\lvert o_i\rvert)$, where $\hat A_i$ is the reward, standardised within its group |
+# | F-ISFT⁺ | $1/(N\,\lvert o_i\rvert)$ for right responses, 0 for wrong ones |
+# | F-ISFT⁻ | 0 for right responses, $-1/(N\,\lvert o_i\rvert)$ for wrong ones |
+# | F-ISFT⁺⁻ unit | $\pm 1/(N\,\lvert o_i\rvert)$, plus for right responses, minus for wrong ones |
+# | F-ISFT⁺⁻ balanced | the same, but in each group the right ones share one $+1$ and the wrong ones one $-1$ |
+#
+# (GRPO as published also has a KL term, which pulls towards the model before training. It comes on top and is no
+# credit for a response, so it is left out of $w$. It can be switched off, and F-ISFT has none.)
+#
+# So a claim of the paper becomes one of two things: a statement about $w$, which is derived by hand and then checked to
+# machine precision, or a statement about what training does, which is checked on recorded runs with several seeds. A
+# small model that is made in this book, and a game with an exact grader, keep both within reach of a laptop.
+
+# %% [markdown]
+# ## The chapters
+#
+# - [02 · Tasks with verifiers](02_tasks_with_verifiers.ipynb): a game whose answers can be graded, a grader that is
+#   safe on any text, and what a reward scheme decides.
+# - [03 · A base model to train](03_a_base_model_to_train.ipynb): a small model that is right now and then, how it was
+#   made, and what it can do before any training.
+# - [04 · GRPO](04_grpo.ipynb): every term of the objective as code, from hand-written rollouts to a training run, and
+#   why the logged loss is 0.
+# - [05 · Filtered iterative SFT](05_filtered_iterative_sft.ipynb): the same loop as supervised learning, and what its
+#   weights must satisfy.
+#
+# Planned, and not written yet: 01 (language models as MDPs) and 06 to 12 (the same gradient, head to head, length,
+# sharpening or discovery, credit that is not uniform, the rest of the family, at scale).
+#
+# Each chapter asks a question, puts each equation beside its code, works a toy by hand, trains or samples live for less
+# than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.
+
+# %% [markdown]
+# ## The two-minute tour
+#
+# The game is *Countdown*: use every given number exactly once, with + − × ÷, to reach the target. The prompt ends with
+# `<think>`, and the model goes on from there.
+
+# %%
+import math
+import statistics
+
+import pandas as pd
+import scipy.stats
+import torch
+from IPython.display import Markdown, display
+
+from rlino_lib import report
+from rlino_lib.models import load_policy
+from rlino_lib.objectives import GRPO_NO_KL, advantages, policy_loss, token_weights
+from rlino_lib.plots import LABELS
+from rlino_lib.records import list_runs
+from rlino_lib.rollout import sample
+from rlino_lib.tasks import get_task
+from rlino_lib.traces import trace_rows
+from rlino_lib.train import response_logprobs
+from rlino_lib.widgets import static_inspector
+
+# %%
+# NBVAL_CHECK_OUTPUT
+task = get_task("countdown")
+problem = task.problems("validation", 1)[0]
+print("prompt:  ", task.prompt(problem))
+print("solution:", problem.gold)
+
+# %% [markdown]
+# GRPO samples a *group* of responses to the same prompt and compares them with each other. We sample groups of $G = 8$
+# from the base model, which has not been trained by reinforcement yet, until one has both right and wrong responses.
+# Only such a mixed group has anything to compare.
+
+# %%
+G = 8
+base = load_policy()
+problems = task.problems("validation", 50)
+for problem in problems:
+    rollouts = sample(base, [task.prompt(problem)], group_size=G, seed=0).grade(task, [problem])
+    if 0 < rollouts.correct.sum() < G:
+        break
+print(f"the first mixed group is number {problems.index(problem) + 1}: {rollouts.correct.sum()} of {G} right")
+
+# %% [markdown]
+# Four lines turn these responses into what the optimiser uses. The *advantage* $\hat A_i$ says how far a reward stands
+# from the mean of its group, in standard deviations. The *weight* spreads it evenly over the tokens of the response.
+
+# %%
+adv = advantages(rollouts.rewards, G)  # [G]
+weights = token_weights(GRPO_NO_KL, adv, rollouts.mask)  # [G, T]
+credit = {"advantage": adv, "weights": weights}
+group = pd.DataFrame(trace_rows(rollouts, credit, step=0, groups=1, tokenizer=base.tokenizer))
+
+# %%
+static_inspector(group)
+
+# %% [markdown]
+# *What to look at:* each box is one response, cut into tokens. Blue tokens are made likelier, orange and underlined
+# ones less likely. Within a response every token has the same colour: the steps that were good and the one that spoilt
+# it share the blame alike. And among the wrong responses the longer ones are paler, since the same $\hat A_i$ is
+# divided by more tokens. The same group in numbers:
+
+# %%
+in_numbers = pd.DataFrame(
+    {
+        "reward": group["reward"],
+        "advantage": group["advantage"].round(3),
+        "tokens": group["length"],
+        "weight of each token": [f"{w[0]:+.5f}" for w in group["weights"]],
+        "weight of the response": [f"{sum(w):+.3f}" for w in group["weights"]],
+    }
+)
+in_numbers.sort_values(["reward", "tokens"], ascending=[False, True])
+
+# %% [markdown]
+# ### A claim about weights
+#
+# With a reward of 0 or 1 and $k$ of $G$ responses right, $p = k/G$, the advantages have a closed form:
+#
+# $$\hat A^+ = \sqrt{\tfrac{1-p}{p}}\,\sqrt{\tfrac{G-1}{G}}, \qquad
+#   \hat A^- = -\sqrt{\tfrac{p}{1-p}}\,\sqrt{\tfrac{G-1}{G}}.$$
+#
+# A right answer to a hard problem counts much, a wrong answer to it little. Nothing is left of the rewards but which
+# responses were right, and how many: this is why GRPO can be read as supervised learning with weights. The check runs
+# over every $k$ (the small constant that keeps the division safe is set to 0):
+
+# %%
+# NBVAL_CHECK_OUTPUT
+gaps = []
+print(" k   right    wrong")
+for k in range(1, G):
+    p, shrink = k / G, math.sqrt((G - 1) / G)
+    right, wrong = shrink * math.sqrt((1 - p) / p), -shrink * math.sqrt(p / (1 - p))
+    rewards = torch.tensor([1.0] * k + [0.0] * (G - k), dtype=torch.float64)  # [G]
+    computed = advantages(rewards, G, eps=0.0)  # [G]
+    gaps.append((computed - torch.where(rewards > 0.5, right, wrong)).abs().max().item())
+    print(f"{k:2} {computed[0]:7.3f} {computed[-1]:8.3f}")
+print("closed form within 1e-12:", max(gaps) < 1e-12)
+
+# %% [markdown]
+# ### A loss of 0 that trains
+#
+# People who log GRPO's loss are often alarmed: it is 0 from the first step on. With one update a batch the ratio
+# $\rho_{it} = \pi_\theta/\pi_\text{old}$ is 1 on every token, so the objective's *value* is the mean advantage, and
+# that is 0 in every group. Its *gradient* is not:
+
+# %%
+base.model.zero_grad()
+logprobs, mask = response_logprobs(base.model, rollouts, torch.arange(G))  # [G, T]
+loss = policy_loss(GRPO_NO_KL, logprobs, rollouts.logprobs, None, adv, mask).loss
+loss.backward()
+norm = torch.stack([p.grad.norm() for p in base.model.parameters()]).norm().item()
+print(f"|loss| = {abs(loss.item()):.1e}, gradient norm = {norm:.3f}")
+
+# %% [markdown]
+# That gradient is one step of GRPO on one group. A run is a few hundred such steps, each on many groups.
+
+# %% [markdown]
+# ## The recorded runs
+#
+# The runs below were recorded once, by commands that the chapters print, and are read back from `data/runs`. All
+# methods start from the same base, see the same problems in the same order, and are evaluated on the same held-out
+# problems.
+
+# %%
+runs = list_runs("countdown")
+report.recorded_figure(runs)
+
+# %% [markdown]
+# *What to look at:* in the upper row, where each line ends compared with the grey ones, and whether its band of seeds
+# is wider than the gaps between methods. In the lower row, whether the two lines move apart. A line that falls in the
+# upper row is a method that destroys what the base could do; a line that stops in the lower row has no such responses
+# left.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+ends = report.outcomes(runs)
+display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brackets: lowest and highest seed."))
+
+# %% [markdown]
+# ## The claims so far
+#
+# What the paper claims, where this book looks at it, what was found, and a verdict. Verdicts follow from rules that
+# stand in the code and are stated in the text; none is typed in. The first two come from the tour above.
+
+# %%
+claims = [("claim", "chapter", "evidence", "verdict")]
+claims.append(
+    (
+        "With a 0/1 reward, GRPO's advantages depend on the share of right responses alone",
+        "04",
+        f"closed form against code, every k of {G}: largest gap {max(gaps):.0e}",
+        "holds" if max(gaps) < 1e-12 else "fails",
+    )
+)
+logged = pd.concat(run.metrics[["loss", "grad_norm"]] for run in runs if run.method == "grpo_no_kl").dropna()
+claims.append(
+    (
+        "At one update a batch GRPO's logged loss is 0, and its gradient is not",
+        "04",
+        f"here |loss| {abs(loss.item()):.0e}, gradient norm {norm:.2f}; in the recorded runs without KL at most "
+        f"{logged['loss'].abs().max():.0e}, and a median of {logged['grad_norm'].median():.2f}",
+        "holds" if max(abs(loss.item()), logged["loss"].abs().max()) < 1e-4 < norm else "fails",
+    )
+)
+
+# %% [markdown]
+# **Does supervised learning reach what GRPO reaches?** The paper says that the two are comparable. We take F-ISFT⁺⁻
+# with balanced weights, which comes closest to GRPO's own, and subtract: the difference of the means over seeds, with
+# Welch's 95 % interval. An interval that contains 0 is *not* a proof of equality. That needs a margin that is stated
+# beforehand and a test against it, and this book has not done that yet; so the verdict only describes.
+
+
+# %%
+def final(method: str) -> pd.Series:
+    """Final share right of each seed, in percent."""
+    return 100 * ends.loc[ends["method"] == method, "accuracy"]
+
+
+def difference(method: str, other: str) -> tuple[float, float, float]:
+    """Difference of means over seeds in points, with Welch's 95 % interval."""
+    a, b = final(method), final(other)
+    interval = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    return a.mean() - b.mean(), interval.low, interval.high
+
+
+evidence, inside = [], []
+for other in ("grpo", "grpo_no_kl"):
+    gap, low, high = difference("f_isft_posneg", other)
+    evidence.append(f"{gap:+.1f} points against {LABELS[other]}, 95 % interval {low:+.1f} to {high:+.1f}")
+    inside.append(low <= 0 <= high)
+seeds = len(final("f_isft_posneg"))
+claims.append(
+    (
+        "F-ISFT⁺⁻ ends where GRPO ends (balanced weights, final share right)",
+        "05",
+        f"{'; '.join(evidence)}; {seeds} seeds",
+        "no difference seen; equality not tested" if all(inside) else "a difference is seen",
+    )
+)
+
+# %% [markdown]
+# **Do weights of ±1 collapse?** The paper does not say how it weighs the responses of F-ISFT⁺⁻. With ±1 and a base that
+# is mostly wrong, most of the push is downwards. We call a run collapsed if it ends with less than half of the base's
+# share right.
+
+# %%
+start = 100 * ends["accuracy"].iloc[0]
+collapsed = {m: int((final(m) < start / 2).sum()) for m in ("f_isft_posneg_unit", "f_isft_posneg", "f_isft_neg")}
+unit = collapsed["f_isft_posneg_unit"]
+claims.append(
+    (
+        "F-ISFT⁺⁻ with weights of ±1 collapses; with balanced weights it does not",
+        "05",
+        f"collapsed of {seeds} seeds: " + ", ".join(f"{LABELS[m]} {n}" for m, n in collapsed.items()),
+        "holds" if unit == seeds and not collapsed["f_isft_posneg"] else "holds in part" if unit else "fails",
+    )
+)
+
+# %% [markdown]
+# **Do wrong responses grow?** The paper reports that under GRPO and F-ISFT⁺⁻ wrong responses grow strongly, and under
+# F-ISFT⁺ they do not. We say that a method's wrong responses grow if their mean length rises by more than a tenth in
+# every seed. Whether the division by $\lvert o_i\rvert$ is the *cause* is another question: no run here leaves it out.
+
+# %%
+wrong_at_start = ends["length/incorrect"].iloc[0]
+growth = {}  # method: growth of each seed, as a share of the base's length
+for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
+    growth[method] = (ends.loc[ends["method"] == method, "length/incorrect"] / wrong_at_start - 1).tolist()
+grows = {method: min(values) > 0.1 for method, values in growth.items()}
+as_in_paper = [grows["grpo"], grows["f_isft_posneg"], not grows["f_isft_pos"]]
+claims.append(
+    (
+        "Wrong responses grow under GRPO and F-ISFT⁺⁻, not under F-ISFT⁺",
+        "04, 05",
+        f"from {wrong_at_start:.1f} tokens, mean over seeds: "
+        + ", ".join(f"{LABELS[m]} {statistics.mean(v):+.0%}" for m, v in growth.items()),
+        "holds" if all(as_in_paper) else "holds in part" if any(as_in_paper[:2]) else "not seen here",
+    )
+)
+
+# %%
+display(Markdown(report.markdown_table(claims, numbers=False)))
+
+# %% [markdown]
+# These verdicts are about one game, one model of less than a million parameters and one learning rate. What they say of
+# larger models is an open question, and the book names it wherever it arises.
+
+# %% [markdown]
+# ## How to use this book
+#
+# **Read and change it.** `make lab` opens JupyterLab on this page. Run a cell with Shift+Enter, change it, run it
+# again; nothing that a chapter does changes the recorded data. Every chapter is also a script, `book/NN_name.py`,
+# beside its notebook: the script is the source, and `make book` executes all of them and writes the notebooks anew.
+#
+# **Train your own.** All that the chapters do can be done from a terminal with `rlino`: `rlino train`, `rlino
+# evaluate`, `rlino grid` for many runs at once, `rlino grade` for responses of your own; `rlino train --help` shows
+# examples and every setting. From Python, a run is read back with `load_run(path)`, and `trace_inspector(run)` shows
+# its responses.
+#
+# **Read the figures.** A method has the same colour, dash and marker everywhere, so that figures also read in grey. A
+# line is a mean over seeds; what its band is stands in the figure's legend, most often the lowest to the highest seed.
+# Accuracies are on held-out problems unless an axis says "training samples". Lengths are in tokens, end-of-text
+# included.
+#
+# **Know where numbers come from.** Numbers in the text are computed by the cell beside them, or read from files under
+# `data/`; `data/README.md` has for each of them the command that makes it again. Statements about the paper are from
+# the paper, and are marked as such.
+#
+# **Know what repeats.** The same configuration gives the same numbers to the last digit on the same kind of machine,
+# with the same package versions and the same number of threads; this includes a run that was killed and resumed. With
+# another number of threads or another processor, sums are taken in another order, the last digits differ, sooner or
+# later one sampled token differs, and from there a run goes its own way. Recorded runs used one thread each, which
+# their `config.json` says. So do not expect your own run to retrace a recorded one: expect it to end within the spread
+# of seeds. Seconds never repeat, and stand apart, in `timing.csv`.
+
+# %%
+print(f"this machine: {torch.get_num_threads()} threads, torch {torch.__version__}")
+recorded = {(run.config["threads"], run.config["versions"]["torch"]) for run in runs}
+print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threads, version in sorted(recorded)))
+
+# %% [markdown]
+# ## Summary
+#
+# A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about weights
+# were settled above by arithmetic. The claims about training were described from recorded runs; equality with a margin,
+# the cause of the growth in length, and everything about larger models stay open.
+#
+# Next: [02 · Tasks with verifiers](02_tasks_with_verifiers.ipynb).
