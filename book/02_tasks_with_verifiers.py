@@ -56,8 +56,9 @@ from rlino_lib.evaluate import bootstrap_interval
 from rlino_lib.exercises import check_grader, check_leak, check_reward
 from rlino_lib.models import load_policy
 from rlino_lib.objectives import advantages
+from rlino_lib.records import list_runs
 from rlino_lib.rollout import sample
-from rlino_lib.tasks import countdown, get_task
+from rlino_lib.tasks import Problem, countdown, get_task
 from rlino_lib.widgets.tokens import Html
 
 plots.style()
@@ -283,8 +284,8 @@ CASES = [  # what it is, numbers, target, response, is it right?
     ("19 used three times, 3 never", [19, 3, 7], 64, "<answer> 19 + 19 + 19 + 7 </answer>", False),
     ("a number left out", [8, 2, 4], 64, "<answer> 8 * 8 </answer>", False),
     ("a power", [8, 2, 4], 64, "<answer> 8 ** ( 4 - 2 ) </answer>", False),
+    ("1 and 5 as the number 1.5", [1, 5, 8], 12, "<answer> 1.5 * 8 </answer>", False),
     ("1 and 9 glued together", [1, 9, 3], 22, "<answer> 1_9 + 3 </answer>", False),
-    ("2 and 1 as the number 2e1", [1, 2, 8], 28, "<answer> 2e1 + 8 </answer>", False),
     ("changed its mind, for the better", [8, 2, 4], 64, "<answer> 8 </answer> no <answer> 8 * 4 * 2 </answer>", True),
     ("changed its mind, for the worse", [8, 2, 4], 64, "<answer> 8 * 4 * 2 </answer> no <answer> 8 </answer>", False),
     ("right, by way of a fraction", [18, 9, 7], 14, "<answer> 18 / ( 9 / 7 ) </answer>", True),
@@ -322,8 +323,8 @@ table(drafted)
 # Four kinds of fault, and each has its own effect on training.
 #
 # - **It pays for wrong answers.** The set of numbers says nothing of how often each is used; `**` is an operation
-#   that the task doesn't have; `1_9` and `2e1` are numbers to Python and two numbers to the regular expression. A
-#   method that finds one of these is rewarded without solving anything.
+#   that the task doesn't have; `1.5` and `1_9` are one number to Python and two to the regular expression. A method
+#   that finds one of these is rewarded without solving anything.
 # - **It refuses right answers.** The quotient 9/7 is rounded in floating point, so a right answer misses the target
 #   by one part in 10¹⁵. A tolerance would hide that, and would accept near misses in return; exact fractions need
 #   none.
@@ -335,8 +336,10 @@ table(drafted)
 #
 # ### What must not be run
 #
-# Checkers often call Python's `eval` behind a filter that lets digits, operators and brackets through. That filter
-# lets `9**9**9` through too. It is not executed here; its size can be computed without it:
+# The checker that is copied most for this task compares the numbers rightly, and then calls Python's `eval` behind a
+# filter that lets digits, operators, brackets, dots and white space through. Such a filter lets `8 ** ( 4 - 2 )` and
+# `1.5 * 8` through, and `9**9**9`, too, if the numbers are nines. It is not executed here; its size can be computed
+# without it:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -615,6 +618,45 @@ print(f"right: {strict.mean():.1%}; a solution found, but not the answer: {headr
 print(f"Accuracy could rise by {100 * headroom:.1f} points by noticing alone.")
 
 # %% [markdown]
+# ### After training
+#
+# The recorded runs were all paid by the strict grader. They kept whole groups of responses at some of their steps, so
+# the lenient graders can be asked after the fact: how far apart are they at the end of training, compared with its
+# start?
+
+
+# %%
+def by_every_grader(traces: pd.DataFrame) -> dict[str, float]:
+    found = [
+        {name: grader(Problem(row.problem_id, row.data, row.gold), row.response) for name, grader in GRADERS.items()}
+        for row in traces.itertuples()
+    ]
+    return {"responses": len(found), **pd.DataFrame(found).mean()}
+
+
+kept = [(run.method, run.rollouts) for run in list_runs("countdown") if len(run.rollouts)]
+rows = []
+for method in [m for m in plots.LABELS if m in {m for m, _ in kept}]:
+    for when in ("min", "max"):
+        part = pd.concat([t[t["step"] == t["step"].agg(when)] for m, t in kept if m == method])
+        name = f"{plots.label(method)}, {'first' if when == 'min' else 'last'}"
+        rows.append({"traces": name, "step": part["step"].iloc[0], **by_every_grader(part)})
+after = pd.DataFrame(rows)
+after.set_index("traces").round(3) if rows else "There are no recorded runs here: `make runs` makes them."
+
+# %%
+if rows:
+    lenient = list(GRADERS)[1:]
+    gap = after[lenient].sub(after["last answer (the book's)"], axis=0).abs().max(axis=1)
+    for row, g in zip(after.itertuples(), gap, strict=True):
+        print(f"{row.traces:28} step {row.step:4}: largest difference to the strict grader {100 * g:5.1f} points")
+
+# %% [markdown]
+# Compare the first and the last line of each method. A difference that shrinks says that training has made thinking
+# and answer agree; one that grows says that a part of the responses pleases one grader and not another, and that a
+# table of results would depend on which was asked. The traces are a sample of a few groups a step, so differences of
+# a few points are noise.
+#
 # ## 5 The same quarrel elsewhere: GSM8K
 #
 # The paper's other task is GSM8K, word problems with a whole number as the answer. Its solutions end in `#### 72`.

@@ -76,7 +76,7 @@ def bench_rollout(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
 def bench_step(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     """Seconds of one whole GRPO step (sample, grade, update), ours and TRL's, 64 prompts × 8 samples, cap 112."""
     try:
-        from transformers import TrainerCallback
+        from transformers import PrinterCallback, TrainerCallback
         from trl import GRPOConfig, GRPOTrainer
     except ImportError as e:
         raise RlinoError("`rlino bench step` needs TRL: pip install 'rlino_lib[test]'") from e
@@ -116,6 +116,7 @@ def bench_step(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
             model=policy.model, reward_funcs=reward, args=settings, processing_class=policy.tokenizer,
             train_dataset=Dataset.from_dict({"prompt": list(problems)}), callbacks=[clock],
         )  # fmt: skip
+        trl.remove_callback(PrinterCallback)  # stdout is for our one JSON line
         trl.train()
     slow = statistics.median(b - a for a, b in zip(clock.marks[1:-1], clock.marks[2:], strict=True))
     return {

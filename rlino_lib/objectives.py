@@ -197,7 +197,7 @@ def policy_loss(
         metrics["ratio"] = _token_mean(ratio, keep)
     if objective.beta:
         gap = torch.where(mask.bool(), ref_logprobs, 0) - logprobs  # [N, T]
-        k3 = gap.clamp(-20, 20).exp() - gap - 1  # [N, T], ≥ 0, its mean estimates KL(π ‖ ref)
+        k3 = torch.expm1(gap.clamp(-20, 20)) - gap  # [N, T], ≥ 0, its mean estimates KL(π ‖ ref); e^x − 1 keeps digits
         metrics["kl"] = _token_mean(k3, keep)
         gain = gain - objective.beta * k3
     return Loss(-_aggregate(objective, gain * keep, keep, max_response_length), metrics)

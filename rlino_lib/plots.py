@@ -275,7 +275,7 @@ def length_curves(
     for axis, method in zip(axes.flat, methods, strict=False):
         _length_panel(axis, data[data["method"] == method], wanted)
         axis.set_title(label(method))
-        axis.set_ylim(bottom=0)
+    axes.flat[0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
     for axis in axes.flat[max(0, len(methods) - cols) : len(methods)]:
@@ -407,9 +407,9 @@ def figure_readme(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> 
         top.get_legend().remove()
         top.set(title=label(method).replace(" ", "\n", 1), ylim=(0, 1))
         _length_panel(bottom, own, kinds)
-        bottom.set_ylim(bottom=0)
         top.set(xlabel="", ylabel="")
         bottom.set(xlabel=axis_label("step"))
+    axes[1, 0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
     axes[0, 0].set_ylabel("share right, test split")
     axes[1, 0].set_ylabel("mean length (tokens)")
     handles, names = axes[1, 0].get_legend_handles_labels()

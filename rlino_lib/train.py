@@ -337,4 +337,4 @@ def _full_row(metrics: dict[str, Any]) -> dict[str, Any]:
 def is_trace_step(config: TrainConfig, step: int) -> bool:
     """Whether whole groups of this step are kept: the first step, then every `trace_every` (a fifth of the run)."""
     every = config.trace_every or max(1, config.steps // 5)
-    return step == 1 or step % every == 0
+    return config.trace_groups > 0 and (step == 1 or step % every == 0)

@@ -140,7 +140,7 @@ def test_guard_rails_speak_once_and_after_patience(bad, words):
         guards.check(PATIENCE, healthy(**bad))
     warner = Guards("warn")
     said = [warner.check(step, healthy(**bad)) for step in range(1, 3 * PATIENCE)]
-    assert sum(m is not None for m in said) == 1 and warner.messages[0].startswith(words)
+    assert sum(m is not None for m in said) == 1 and words in warner.messages[0]
 
 
 def test_a_loss_that_is_no_number_stops_at_once():

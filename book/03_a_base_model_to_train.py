@@ -1,0 +1,759 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · A base model to train
+#
+# **What can the model do before any training, and what could training do with it?**
+#
+# Reinforcement learning starts from a model that can already do something: a method that only reweighs what the model
+# samples needs samples worth reweighing. So before any method is run, the starting point has to be known, number by
+# number. This chapter
+#
+# 1. shows where the book's base model comes from, down to the traces and the tokens it was made of;
+# 2. takes it apart: one next-token distribution, one response sampled by hand, one small model pretrained live;
+# 3. measures it: pass@k, the difficulty of each problem, lengths, arithmetic;
+# 4. works out from these what a method could learn from it, above all the share of groups that are *mixed*.
+#
+# The paper trains Qwen-2.5 models of 0.5 and 1.5 billion parameters. The book's base has less than a million, so that
+# every claim about a method can be rerun on a laptop. It has the same architecture, and section 7 swaps in the large
+# one by one argument.
+
+# %%
+import dataclasses
+import html
+import itertools
+import json
+import math
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import seaborn as sns
+import torch
+from IPython.display import display
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlino_lib import plots
+from rlino_lib.config import DEFAULT_BASE, Recipe
+from rlino_lib.evaluate import bootstrap_interval, evaluate, pass_at_k, summarise
+from rlino_lib.exercises import check_mean_logprob, check_pass_at_k, check_perplexity
+from rlino_lib.models import load_policy
+from rlino_lib.pretrain import Demonstrator, pretrain
+from rlino_lib.rollout import sample
+from rlino_lib.tasks import countdown, get_task
+from rlino_lib.traces import trace_rows
+from rlino_lib.widgets import static_inspector, tokens_html
+from rlino_lib.widgets.tokens import Html
+
+plots.style()
+BASE = Path(DEFAULT_BASE)
+task = get_task("countdown")
+problem = countdown.make_problem([8, 2, 4], 64)
+
+# %% [markdown]
+# ## 1 The demonstrator
+#
+# A base model imitates whatever wrote its training text. Here that is a program, the *demonstrator*, and it is
+# mediocre on purpose. It tries steps at random, writes each attempt on a line, judges it, and often gives up:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+demonstrator, rng = Demonstrator(), random.Random(2)
+for _ in range(3):
+    print(task.prompt(problem) + demonstrator.response(problem, rng), end="\n\n")
+
+# %% [markdown]
+# All of its character is in a few numbers:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+MEANS = {
+    "luck": "chance that an attempt follows a solution instead of chance",
+    "gives_up": "chance of stopping with a wrong answer after a failed attempt",
+    "notices": "chance that a hit is recognised as one",
+    "largest": "no product beyond this",
+    "max_attempts": "then it stops in any case",
+}
+settings = dataclasses.asdict(demonstrator)
+print(pd.DataFrame({"value": settings, "meaning": MEANS}).to_string())
+
+# %% [markdown]
+# Which of these weaknesses costs the most? Change one at a time and let the demonstrator answer all validation
+# problems.
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
+    """Share right and attempts a response, over the validation problems."""
+    rng, right, attempts = random.Random(0), [], []
+    for p in task.problems("validation") * repeats:
+        text = who.response(p, rng)
+        right.append(task.grade(p, text).correct)
+        attempts.append(countdown.count_attempts(text))
+    return {"share right": np.mean(right), "attempts": np.mean(attempts)}
+
+
+changed = {
+    "one attempt, no luck": {"luck": 0.0, "gives_up": 1.0},
+    "no luck": {"luck": 0.0},
+    "as it is": {},
+    "notices every hit": {"notices": 1.0},
+    "never gives up": {"gives_up": 0.0},
+    "twice the luck": {"luck": 2 * demonstrator.luck},
+}
+pd.DataFrame({name: try_out(dataclasses.replace(demonstrator, **c)) for name, c in changed.items()}).T.round(3)
+
+# %% [markdown]
+# Compare the line "as it is" with the ones below it. Giving up is by far the most expensive habit: a searcher with
+# the same luck and the same eyes that simply goes on solves several times as many problems, with several times as
+# many attempts. So there are two ways for training to raise the accuracy of a model that imitates this program. It
+# can make it *search better*, or it can make it *search longer*. The second shows up as longer responses for an
+# honest reason, and chapter 08 has to keep it apart from growth that the loss causes.
+#
+# ## 2 Tokens
+#
+# The tokenizer is Qwen-2's class with a vocabulary of this book's own: one token for each integer to 99, one for each
+# sign and word, and the 256 bytes for everything else. A person can read a trace token by token.
+
+# %%
+tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
+text = task.prompt(problem) + " 8 - 2 = 6, 6 * 4 = 24 no\n 8 * 4 = 32, 32 * 2 = 64 yes </think>"
+text += " <answer> ( 8 * 4 ) * 2 </answer>"
+ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]
+pieces = [tokenizer.decode([i]) for i in ids]
+tokens_html(pieces, tips=[f"id {i}" for i in ids], title=f"{len(ids)} tokens; hover for their ids")
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for written in (" 64", " 154", " 1540", " yes", " hello"):
+    pieces = [tokenizer.decode([i]) for i in tokenizer(written)["input_ids"]]
+    print(f"{written:8} → {len(pieces)}: {pieces}")
+print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) == text)
+
+# %% [markdown]
+# The spaces belong to the tokens, as in Qwen's own vocabulary. Above 99 a number is spelled with a token for each
+# further digit, so its arithmetic is harder to learn; section 5 shows whether it was learned.
+#
+# ## 3 The model that ships
+#
+# Nothing about it is special to this book: Hugging Face's own classes load it from a folder.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
+parts = [(name.split(".")[-2] if "norm" in name else name.split(".")[-3], p) for name, p in model.named_parameters()]
+sizes = pd.Series({name: 0 for name, _ in parts})
+for name, p in parts:
+    sizes[name] += p.numel()
+kinds = {"model": "embedding", "self_attn": "attention", "mlp": "feed-forward"}
+by_kind = sizes.groupby([kinds.get(name, "norms") for name in sizes.index]).sum().sort_values(ascending=False)
+print(f"{type(model).__name__}, {model.config.num_hidden_layers} layers, width {model.config.hidden_size}")
+print(by_kind.to_string(), f"\ntotal {by_kind.sum():,}; the output layer shares the embedding's weights")
+
+
+# %% [markdown]
+# Its card says how it was made; `rlino pretrain --out FOLDER` makes it again from the same recipe.
+
+
+# %%
+def read_json(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+card = read_json(BASE / "card.json")
+if card is None:
+    print("This copy has no card.json beside the base: `rlino pretrain` writes one.")
+else:
+    recipe = ", ".join(f"{k} {v}" for k, v in card["recipe"].items())
+    print(f"recipe: {recipe}")
+    print(f"{card['response_tokens'] / 1e6:.0f} million response tokens in {card['seconds'] / 60:.0f} minutes", end=" ")
+    print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats a token")
+
+# %% [markdown]
+# The loss is the mean of $-\log \pi_\theta(o_t \mid q, o_{<t})$ over the tokens of the demonstrator's responses; the
+# prompt is not learned. The dotted line is a model that finds all tokens equally likely, $\log V$. The curve cannot
+# reach 0: the demonstrator draws numbers and operations at random, and what is random can't be predicted.
+
+# %%
+curve_file = BASE / "loss.csv"
+if not curve_file.exists():
+    print("This copy has no loss.csv beside the base: `rlino pretrain` writes one.")
+else:
+    curve = pd.read_csv(curve_file)
+    figure, axes = plots.new_figure(size=(6.5, 3.2))
+    axis = axes[0, 0]
+    sns.lineplot(curve, x="step", y="loss", ax=axis, alpha=0.3, linewidth=1)
+    sns.lineplot(x=curve["step"], y=curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axis)
+    axis.axhline(math.log(model.config.vocab_size), color="0.4", linestyle=":")
+    axis.set(xlabel="optimiser steps", ylabel="loss (nats a token)", yscale="log")
+    display(figure)
+
+# %% [markdown]
+# The thin line is one batch, the thick one a mean of nine. Batches hold traces of similar length, hence the scatter.
+# Look at the two parts of the curve: a fast fall while the format and the order of the tokens are learned, and a long
+# slow one in which the arithmetic is.
+#
+# ### One next-token distribution
+#
+# A language model is a conditional distribution over one token. The last layer gives a *logit* $z_v$ for each of the
+# $V$ tokens, and
+#
+# $$ \pi_\theta(o_t = v \mid q, o_{<t}) = \frac{e^{z_v}}{\sum_{u} e^{z_u}}. $$
+#
+# Ask the model in two places: at the start of its response, where the demonstrator chooses at random, and after an
+# equals sign, where there is nothing to choose.
+
+
+# %%
+@torch.no_grad()
+def next_token(text: str, top: int = 8) -> pd.DataFrame:
+    """The most likely next tokens, by hand; prints the entropy of the whole distribution."""
+    ids = torch.tensor([tokenizer(text)["input_ids"]])  # [1, S]
+    logits = model(ids).logits[0, -1]  # [V]
+    p = logits.exp() / logits.exp().sum()  # [V]
+    print(f"entropy {-(p * p.log()).sum():.2f} nats; the uniform distribution has {math.log(len(p)):.2f}")
+    best = p.topk(top)
+    return pd.DataFrame({"token": [repr(tokenizer.decode([i])) for i in best.indices.tolist()], "p": best.values})
+
+
+next_token(task.prompt(problem)).round(3)
+
+# %%
+next_token(task.prompt(problem) + " 8 - 2 = 6, 6 * 4 =").round(3)
+
+# %% [markdown]
+# In the first place the model spreads itself over the numbers of the problem; those are decisions. In the second
+# nearly all of the probability should sit on one token; that is arithmetic. A method that gives every token of a
+# response the same credit, as GRPO does, pushes decisions and arithmetic alike.
+#
+# ### A response, by hand
+#
+# Sampling is that, in a loop: draw a token, append it, ask again, until the end-of-text token or the cap. Temperature
+# $T$ divides the logits; $T = 0$ means the likeliest token each time, *greedy*.
+
+
+# %%
+@torch.no_grad()
+def sample_by_hand(prompt: str, temperature: float = 1.0, cap: int = 112, seed: int = 0) -> torch.Tensor:
+    """The ids of one response, [T], end-of-text included."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.tensor([tokenizer(prompt)["input_ids"]])  # [1, S]
+    start = ids.shape[1]
+    while ids.shape[1] < start + cap and (ids.shape[1] == start or ids[0, -1] != tokenizer.eos_token_id):
+        logits = model(ids).logits[0, -1]  # [V]
+        if temperature == 0:
+            token = logits.argmax()
+        else:
+            token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[0]
+        ids = torch.cat([ids, token.view(1, 1)], 1)
+    return ids[0, start:]
+
+
+for seed in range(3):
+    print(f"seed {seed}:", tokenizer.decode(sample_by_hand(task.prompt(problem), seed=seed), skip_special_tokens=True))
+
+# %% [markdown]
+# The loop computes the whole text anew for each token. `rlino_lib.rollout.sample` keeps what it has computed (the
+# key-value cache) and decodes many responses at once, but it is the same distribution. At temperature 0 there is no
+# chance involved, so the texts must be equal:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+policy = load_policy()
+prompts = [task.prompt(p) for p in task.problems("validation", 8)]
+greedy = sample(policy, prompts, group_size=1, temperature=0)
+by_hand = [tokenizer.decode(sample_by_hand(p, temperature=0), skip_special_tokens=True) for p in prompts]
+print("greedy texts equal:", greedy.texts == by_hand)
+
+# %% [markdown]
+# The log-probability of a whole response is a sum over its tokens,
+#
+# $$ \log \pi_\theta(o \mid q) = \sum_{t=1}^{|o|} \log \pi_\theta(o_t \mid q, o_{<t}), $$
+#
+# and one forward pass over prompt and response gives all the terms at once. These are the numbers that every method
+# in this book multiplies by a weight. Sampling records them; recompute them here as training will:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+drawn = sample(policy, prompts, group_size=4, seed=1)
+ids, mask = drawn.sequences()  # [N, S+T]
+positions = (mask.long().cumsum(1) - 1).clamp_min(0)  # prompts are padded on the left
+with torch.no_grad():
+    logits = policy.model(ids, attention_mask=mask, position_ids=positions).logits  # [N, S+T, V]
+start = drawn.prompt_ids.shape[1]
+logp = logits[:, start - 1 : -1].log_softmax(-1).gather(2, drawn.ids[:, :, None])[:, :, 0] * drawn.mask  # [N, T]
+print("log-probabilities agree:", torch.allclose(logp, drawn.logprobs, atol=1e-3))
+
+# %% [markdown]
+# ## 4 Pretraining, live
+#
+# The shipped base took the time that its card states. The same code makes a smaller one in about half a minute: fewer
+# layers, half the width, three-number problems only, a few hundred steps. Watch what it learns in this time and what
+# it does not.
+
+# %%
+tiny = Recipe(steps=400, batch_size=64, lr=4e-3, warmup=20, four_numbers=0.0, hidden_size=64, layers=2)
+with tempfile.TemporaryDirectory() as folder:
+    started = time.time()
+    made = pretrain(tiny, folder, progress=False)
+    tiny_curve = pd.read_csv(Path(folder) / "loss.csv")
+    tiny_policy = load_policy(folder)
+print(f"{made['parameters']:,} parameters, {made['response_tokens'] / 1e6:.1f} million tokens,", end=" ")
+print(f"{time.time() - started:.0f} seconds")
+print(tiny_curve.set_index("step")["loss"].round(2).to_dict())
+
+# %%
+few = task.problems("validation", 64)
+for name, who in (("tiny", tiny_policy), ("shipped", policy)):
+    print(f"{name}:{sample(who, [task.prompt(problem)], 1, seed=3).texts[0]}\n")
+compared = {
+    name: summarise(evaluate(who, task, few, samples=4), ks=(1, 4))
+    for name, who in (("tiny, live", tiny_policy), ("shipped", policy))
+}
+columns = {"format_ok": "answers", "steps_right": "steps right", "attempts_per_response": "attempts"}
+pd.DataFrame(
+    {
+        name: {"right": found["pass@1"]["value"], **{c: found.get(k) for k, c in columns.items()}}
+        for name, found in compared.items()
+    }
+).T.astype(float).round(3)
+
+# %% [markdown]
+# Look at the columns in the order in which they were learned: the form of an answer comes within a few hundred steps,
+# and true arithmetic takes the rest. A response is right only if the search finds a solution *and* every step of it
+# is true, so weak arithmetic caps what any amount of search can do.
+#
+# ## 5 What the base can do
+#
+# ### pass@k
+#
+# pass@k is the chance that at least one of $k$ samples is right. With $n \ge k$ samples of a problem, $c$ of them
+# right, it is tempting to plug the share $c/n$ into $1 - (1 - p)^k$. Do something more honest: take *all* ways to
+# choose $k$ of the $n$ samples, and count those that hold a right one.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+n, c, k = 5, 2, 3
+samples = [True] * c + [False] * (n - c)
+subsets = list(itertools.combinations(samples, k))
+print(f"{sum(map(any, subsets))} of {len(subsets)} subsets hold a right sample: {np.mean([any(s) for s in subsets])}")
+print(f"1 − C(n−c, k)/C(n, k) = {1 - math.comb(n - c, k) / math.comb(n, k)}")
+print(f"plugged in: 1 − (1 − c/n)^k = {1 - (1 - c / n) ** k:.3f}")
+print(f"the library: {pass_at_k(n, c, k):.3f}")
+
+# %% [markdown]
+# The number of subsets without a right sample is $\binom{n-c}{k}$, so
+#
+# $$ \widehat{\text{pass@}k} = 1 - \binom{n-c}{k} \Big/ \binom{n}{k}. $$
+#
+# This is unbiased: its expectation over the $n$ draws is exactly $1 - (1-p)^k$. The plug-in value is too low, because
+# $1 - (1-x)^k$ is concave in $x$. Both expectations are finite sums over $c$, so no simulation is needed:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+p, n = 0.05, 16
+chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)  # [n+1], of c right samples
+bias = pd.DataFrame({"k": [1, 2, 4, 8, 16]})
+bias["true"] = [1 - (1 - p) ** k for k in bias["k"]]
+bias["unbiased"] = [sum(w * pass_at_k(n, c, k) for c, w in enumerate(chance)) for k in bias["k"]]
+bias["plug-in"] = [sum(w * (1 - (1 - c / n) ** k) for c, w in enumerate(chance)) for k in bias["k"]]
+bias.set_index("k").round(3)
+
+# %% [markdown]
+# The error of the plug-in estimate grows with $k$, just where the question "sharpening or discovery?" (chapter 09) is
+# decided.
+#
+# ### The curve of the base
+#
+# The recorded evaluation samples the shipped base many times on the test problems; its rows hold $n$ and $c$ for each
+# problem. Beside it, a small one runs live.
+
+# %%
+live = evaluate(policy, task, task.problems("test", 64), samples=32, seed=1)
+path = BASE / "problems.jsonl"
+recorded = pd.read_json(path, lines=True) if path.exists() else None
+if recorded is None:
+    print("This copy has no recorded evaluation (problems.jsonl beside the base).")
+    print("The live one stands in for it below; to make it: rlino evaluate --samples 64 --out FOLDER")
+evaluated = live if recorded is None else recorded
+source = f"{'live' if recorded is None else 'recorded'}, {len(evaluated):,} problems × {evaluated['n'].iloc[0]} samples"
+print(source)
+
+
+# %%
+def curve_of(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    """pass@k at powers of two, with an interval over problems."""
+    rows = []
+    for k in (2**i for i in range(12) if 2**i <= frame["n"].min()):
+        values = [pass_at_k(n, c, k) for n, c in zip(frame["n"], frame["c"], strict=True)]
+        low, high = bootstrap_interval(values)
+        rows.append({"method": method, "k": k, "pass_at_k": np.mean(values), "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+curves = [curve_of(live, f"live, {len(live)} problems")]
+if recorded is not None:
+    curves.insert(0, curve_of(recorded, "base"))
+base_curve = curves[0]
+plots.pass_at_k_curve(pd.concat(curves, ignore_index=True), interval="95 % bootstrap over problems")
+
+# %%
+first, last = base_curve.iloc[0], base_curve.iloc[-1]
+print(f"One sample is right on {first['pass_at_k']:.1%} of the problems ({first['low']:.1%} to {first['high']:.1%}).")
+print(f"Of {last['k']:.0f} samples at least one is right on {last['pass_at_k']:.1%}", end=" ")
+print(f"({last['low']:.1%} to {last['high']:.1%}): {last['pass_at_k'] / first['pass_at_k']:.1f} times as many.")
+
+# %% [markdown]
+# Look at the distance between the left end and the right end. It is the room for *sharpening*: a method that did
+# nothing but move probability onto answers the model already gives now and then could lift the left end towards the
+# right one. A right end that rises as well would be *discovery*.
+#
+# ### Problems differ
+#
+# An average of pass@1 could come from problems that are all alike, or from some that are always solved and some that
+# never are. For GRPO the two are far apart, because it learns only from *mixed* groups, with both right and wrong
+# responses. For a problem with success rate $p$,
+#
+# $$ \Pr(\text{a group of } G \text{ is mixed}) = 1 - p^G - (1-p)^G. $$
+#
+# As with pass@k, the share of *subsets* of the $n$ samples is the unbiased estimate, and it can be written with the
+# function at hand: a group is mixed unless it holds no right or no wrong sample.
+
+
+# %%
+def mixed(n: int, c: int, group_size: int) -> float:
+    """The share of the groups that could be drawn from n samples, c of them right, that have both kinds."""
+    return pass_at_k(n, c, group_size) + pass_at_k(n, n - c, group_size) - 1
+
+
+def mixed_share(frame: pd.DataFrame, group_size: int) -> float:
+    return float(np.mean([mixed(n, c, group_size) for n, c in zip(frame["n"], frame["c"], strict=True)]))
+
+
+rate = evaluated["c"] / evaluated["n"]
+groups = pd.DataFrame({"G": [g for g in (2, 4, 8, 16, 32, 64) if g <= evaluated["n"].min()]})
+groups["measured"] = [mixed_share(evaluated, g) for g in groups["G"]]
+groups["if all problems were alike"] = [1 - rate.mean() ** g - (1 - rate.mean()) ** g for g in groups["G"]]
+groups.set_index("G").round(3)
+
+# %%
+figure, axes = plots.new_figure(1, 2, (9, 3.6))
+sns.histplot(rate, bins=np.linspace(0, 1, 21), stat="proportion", ax=axes[0, 0])
+axes[0, 0].set(xlabel="share of a problem's samples that are right", ylabel="share of problems", title=source)
+long = groups.melt("G", var_name="", value_name="share")
+sns.lineplot(long, x="G", y="share", hue="", style="", markers=True, ax=axes[0, 1])
+axes[0, 1].set_xscale("log", base=2)
+axes[0, 1].set_xticks(groups["G"], groups["G"])
+axes[0, 1].set(xlabel="group size G", ylabel="share of groups that are mixed", ylim=(0, 1))
+figure
+
+# %% [markdown]
+# Left: look at how far the problems spread around their mean. Right: the gap between the lines is what the spread
+# costs, since problems near 0 and near 1 give mixed groups rarely. In numbers, for the group size of the book's runs:
+
+# %%
+G, PROMPTS = 8, 64
+share = mixed_share(evaluated, G)
+all_right = float(np.mean([1 - pass_at_k(n, n - c, G) for n, c in zip(evaluated["n"], evaluated["c"], strict=True)]))
+print(f"Of groups of {G}, {share:.1%} are mixed, {all_right:.1%} all right, {1 - share - all_right:.1%} all wrong.")
+print(f"Of the {PROMPTS} prompts of a training step, about {PROMPTS * share:.0f} teach GRPO something at the start.")
+never = (evaluated["c"] == 0).mean()
+print(f"On {never:.1%} of the problems no sample was right: from these nothing is learned until others help.")
+
+# %% [markdown]
+# Check the prediction on groups that are really drawn. The same responses serve the rest of the chapter.
+
+# %%
+problems = task.problems("validation", 128)
+rollouts = sample(policy, [task.prompt(p) for p in problems], group_size=G, seed=2).grade(task, problems)
+seen = rollouts.correct.view(-1, G).float().mean(1)  # [P]
+found = ((seen > 0) & (seen < 1)).float()
+low, high = bootstrap_interval(found.numpy())
+print(f"{len(rollouts.texts):,} responses in {len(found)} groups")
+print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.1%}")
+
+# %% [markdown]
+# ### Length
+#
+# The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. They need not
+# start equal, so look at them before.
+
+# %%
+responses = pd.DataFrame(
+    {
+        "length": rollouts.lengths.tolist(),
+        "verdict": ["right" if g.correct else "wrong" for g in rollouts.grades],
+        "attempts": [countdown.count_attempts(t) for t in rollouts.texts],
+        "clipped": rollouts.clipped.tolist(),
+    }
+)
+figure, axes = plots.new_figure(size=(6.5, 3.4))
+shown = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
+sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **shown)
+axes[0, 0].set(xlabel="length of the response (tokens)", ylabel="share of the right, of the wrong")
+figure
+
+# %%
+by_verdict = responses.groupby("verdict").agg(
+    responses=("length", "size"), mean_length=("length", "mean"), median=("length", "median"), cut=("clipped", "mean")
+)
+by_verdict.round(2)
+
+# %% [markdown]
+# Both curves have a long tail to the right, and their shape comes from the demonstrator: an attempt costs about a
+# dozen tokens, and after each failed one the search may end. What stands at the very right of the figure was cut at
+# the cap, and a response that was cut is wrong by construction. So the mean of the wrong ones depends on the cap,
+# which has to be kept in mind wherever lengths by verdict are compared.
+#
+# Does a longer search pay? Count the attempts.
+
+# %%
+few_attempts = responses.assign(attempts=responses["attempts"].clip(upper=8), right=responses["verdict"] == "right")
+tally = few_attempts.groupby("attempts").agg(responses=("right", "size"), right=("right", "sum"))
+tally["of these right"] = tally["right"] / tally["responses"]
+tally["right so far, of all"] = tally["right"].cumsum() / len(responses)
+tally.rename(index={8: "8 or more"}).round(3)
+
+# %% [markdown]
+# The last column only rises: every further attempt that is allowed finds some solutions that fewer attempts had not.
+# This is the useful kind of length.
+#
+# ### Arithmetic
+#
+# Traces can be checked step by step, which real reasoning rarely allows. The table sorts all steps by operation and
+# by whether the result has its own token.
+
+# %%
+steps = pd.DataFrame(
+    [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in countdown.trace_steps(t)]
+)
+steps["result"] = np.where(steps["result"] > 99, "100 and more", "up to 99")
+table = steps.groupby(["op", "result"])["true"].agg(["size", "mean"]).unstack()
+table = table.rename(columns={"size": "steps", "mean": "share true"})
+print(f"{len(steps):,} steps, {steps['true'].mean():.1%} of them true")
+table.round(3)
+
+
+# %% [markdown]
+# And why are wrong responses wrong? The grader's reasons fall into a few kinds.
+
+
+# %%
+def kind(grade) -> str:
+    if grade.correct:
+        return "right"
+    if grade.answer is None:
+        return "no closed answer"
+    if grade.reason.startswith("equals"):
+        return "the numbers are used rightly, the value is wrong"
+    return "other numbers than given" if "use" in grade.reason else "not an expression"
+
+
+pd.Series([kind(g) for g in rollouts.grades]).value_counts(normalize=True).round(3).rename("share").to_frame()
+
+# %% [markdown]
+# A wrong value with the right numbers is the demonstrator's own way to fail: it gave up, and answered with its last
+# attempt. These are honest failures of search, the kind that a better or a longer search repairs.
+#
+# ### A harder set
+#
+# Four numbers make the same task much harder, and the base has seen few of them. They serve later chapters as
+# problems that the model fails nearly always.
+
+# %%
+four = get_task("countdown", n_numbers=4)
+harder = evaluate(policy, four, four.problems("validation", 64), samples=16, seed=3)
+easier = evaluate(policy, task, task.problems("validation", 64), samples=16, seed=3)
+rows = {}
+for name, frame in (("three numbers", easier), ("four numbers", harder)):
+    found = summarise(frame, ks=(1, 16))
+    rows[name] = {"pass@1": found["pass@1"]["value"], "low": found["pass@1"]["low"], "high": found["pass@1"]["high"]}
+    rows[name] |= {"pass@16": found["pass@16"]["value"], "mixed, G=8": mixed_share(frame, G)}
+    rows[name] |= {"mean length": found["mean_length"], "cut": found["clipped_ratio"]}
+pd.DataFrame(rows).T.round(3)
+
+# %% [markdown]
+# ## 6 Read some
+#
+# Numbers hide what kind of mistakes a model makes. Below are whole groups, coloured by the entropy of the next-token
+# distribution: dark is where the model was undecided when it drew the token. Open a group and look at where the
+# colour sits.
+
+# %%
+nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
+traces = pd.DataFrame(trace_rows(rollouts, nothing, step=0, groups=len(problems), tokenizer=policy.tokenizer))
+traces = traces.drop(columns=["advantage", "weights"])  # no method has looked at these yet
+counts = traces.groupby("group")["correct"].sum()
+chosen = [int((counts - goal).abs().idxmin()) for goal in (G // 2, 1, 0)]
+static_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
+
+# %% [markdown]
+# The undecided places are the first number of an attempt, its operation, and the verdict that ends a line with `no`
+# and either goes on or gives up. After an equals sign there is little colour. So of the tokens that a uniform credit
+# pushes, few are choices.
+#
+# ## 7 Qwen-2.5 by one argument
+#
+# Everything above went through `load_policy` and `sample`, and neither knows which model it has. A hub id in place of
+# the folder gives the paper's model. What changes with it is the prompt: a large model reads instructions, so the
+# task has a second template, the one used with Countdown since TinyZero.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+qwen_task = get_task("countdown", template="r1_zero")
+print(qwen_task.prompt(problem))
+
+# %% [markdown]
+# The next cell runs it where the weights are on this computer already and there is a GPU. It never downloads
+# anything; elsewhere it prints the command.
+
+# %%
+from huggingface_hub import try_to_load_from_cache
+
+QWEN = "Qwen/Qwen2.5-0.5B"
+files = [try_to_load_from_cache(QWEN, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
+answers = "Not run here: it needs the weights on disk and a GPU."
+if all(isinstance(f, str) for f in files) and torch.cuda.is_available():
+    qwen = load_policy(Path(files[0]).parent, device="cuda", dtype=torch.bfloat16)
+    answers = "\n\n".join(sample(qwen, [qwen_task.prompt(problem)], 2, max_new_tokens=256).texts)
+command = f"rlino evaluate --model {QWEN} --task-set template=r1_zero --max-new-tokens 512 --problems 128 --out FOLDER"
+Html(f"<pre>{html.escape(answers)}</pre><p>The whole evaluation:</p><pre>{html.escape(command)}</pre>")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. pass@k.** Write `estimate(n, c, k)` so that it also works where $\binom{n}{k}$ is too large for a float.
+
+
+# %%
+def estimate(n: int, c: int, k: int) -> float:
+    """Your code here."""
+
+
+ok = check_pass_at_k(estimate)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def estimate(n, c, k):
+#     if n - c < k:
+#         return 1.0
+#     return 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
+# ```
+# $\binom{n-c}{k} / \binom{n}{k}$ is a product of $c$ factors between 0 and 1. Python's integers would also take
+# `math.comb` of any size; the product carries over to arrays.
+# </details>
+#
+# **2. Mean log-probability.** `rollouts.logprobs` is 0 on padding, so its mean over a row is not the mean over the
+# response. Write `mean_logprob(logprobs, mask)` for tensors `[N, T]`, with a result `[N]`. This divides by $|o_i|$,
+# as GRPO's loss does.
+
+
+# %%
+def mean_logprob(logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Your code here."""
+
+
+ok = check_mean_logprob(mean_logprob)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def mean_logprob(logprobs, mask):
+#     return (logprobs * mask).sum(1) / mask.sum(1)
+# ```
+# </details>
+#
+# **3. Perplexity.** Write `perplexity(logprobs)` for one response: $\exp$ of minus the mean. A perplexity of $m$ says
+# that the model was as undecided as between $m$ equally likely tokens.
+
+
+# %%
+def perplexity(logprobs: list[float]) -> float:
+    """Your code here."""
+
+
+ok = check_perplexity(perplexity)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def perplexity(logprobs):
+#     return math.exp(-sum(logprobs) / len(logprobs))
+# ```
+# To see whether the base finds its right responses more likely than its wrong ones:
+#
+# ```python
+# traces.assign(perplexity=traces["logprobs"].map(perplexity)).groupby("correct")["perplexity"].median()
+# ```
+# Chapter 09 puts the same question to the responses of *trained* models: if the base finds them likely, training has
+# selected rather than invented.
+# </details>
+#
+# **4. A colder sampler.** The paper samples groups of 5 at temperature 0.6. A lower temperature makes the single
+# response better. Does it make more groups mixed, or fewer? Set your guess, then run the cell.
+
+# %%
+my_guess = None  # "more" or "fewer" groups are mixed at temperature 0.6 than at 1.0
+
+outcome = {}
+for temperature in (1.0, 0.6):
+    drawn = sample(policy, [task.prompt(p) for p in problems], 5, temperature=temperature, seed=4).grade(task, problems)
+    rates = drawn.correct.view(-1, 5).float().mean(1)  # [P]
+    both = ((rates > 0) & (rates < 1)).numpy()
+    low, high = bootstrap_interval(both)
+    outcome[temperature] = {"right": rates.mean().item(), "mixed": both.mean(), "low": low, "high": high}
+answer = "more" if outcome[0.6]["mixed"] > outcome[1.0]["mixed"] else "fewer"
+verdict = "no guess yet" if my_guess is None else "✓" if my_guess == answer else f"✗ it was {answer}"
+print(verdict)
+pd.DataFrame(outcome).T.rename_axis("temperature").round(3)
+
+# %% [markdown]
+# <details><summary>What to make of it</summary>
+#
+# Two things pull against each other. A colder sampler is right more often on the problems that the model prefers to
+# solve, and while $p$ is below one half that makes groups mixed. It also repeats itself: a problem whose likeliest
+# response is wrong becomes wrong every time. Which wins depends on the base, so the cell measures it. A difference
+# smaller than the two intervals that the cell prints says nothing.
+# </details>
+#
+# ## Summary
+
+# %%
+print(f"The base ({source}):")
+print(f"  pass@1 {first['pass_at_k']:.1%}, pass@{last['k']:.0f} {last['pass_at_k']:.1%};", end=" ")
+print(f"{steps['true'].mean():.1%} of its arithmetic steps are true (live);")
+print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems were never solved.")
+
+# %% [markdown]
+# - The base imitates a searcher that gives up early. Training can make it search better or search longer, and both
+#   raise the accuracy; the second makes responses longer for a good reason.
+# - pass@k needs its unbiased estimator; the plug-in value is too low, most of all at large k.
+# - GRPO learns from mixed groups only, and their share follows from the spread of difficulty, $1 - p^G - (1-p)^G$
+#   averaged over problems, not from the average accuracy.
+# - A response cut at the cap is wrong by construction, so lengths by verdict have to be shown with the share that was
+#   cut.
+# - **Settled here**: the starting point that every later claim is measured from. **Open**: whether training lifts
+#   only the left end of the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08).
+#
+# Next, chapter 04 turns four responses into a gradient.

@@ -1,0 +1,829 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · GRPO, from four hand-written rollouts to a training run
+#
+# **Is GRPO doing anything that a weighted cross-entropy does not?**
+#
+# Group relative policy optimisation ([arXiv 2402.03300](https://arxiv.org/abs/2402.03300)) samples $G$ responses
+# $o_1 \dots o_G$ to a prompt $q$, has a verifier give each a reward $r_i$, and maximises
+#
+# $$
+# J(\theta) = \mathbb{E}\Big[\, \frac1G \sum_{i=1}^{G} \frac{1}{|o_i|} \sum_{t=1}^{|o_i|}
+# \Big\{ \min\big(\rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}, 1-\varepsilon, 1+\varepsilon)\, \hat A_i \big)
+# - \beta\, \mathrm{k3}_{it} \Big\} \Big],
+# \qquad
+# \rho_{it} = \frac{\pi_\theta(o_{it} \mid q, o_{i<t})}{\pi_{\text{old}}(o_{it} \mid q, o_{i<t})} .
+# $$
+#
+# A weighted cross-entropy is a much plainer thing: $\sum_i \sum_t w_{it} \log \pi_\theta(o_{it} \mid q, o_{i<t})$, with
+# weights that are fixed before the gradient is taken. The paper that this book examines ([arXiv
+# 2505.13697](https://arxiv.org/abs/2505.13697), "the paper" from here on) says that in the setting where language
+# models are usually trained the first collapses into the second.
+#
+# This chapter takes the objective apart. Four rollouts written by hand are graded, turned into advantages, into ratios,
+# and into a loss, one line of code beside each piece of the equation. Then the same lines train a small model.
+
+# %%
+import copy
+import dataclasses
+import math
+import shlex
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import scipy.stats
+import seaborn as sns
+import torch
+from IPython.display import display
+from torch.nn.utils import parameters_to_vector
+from transformers import AutoTokenizer
+
+from rlino_lib.config import DEFAULT_BASE, TrainConfig
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluate import bootstrap_interval, evaluate
+from rlino_lib.exercises import check_advantages, check_clip, check_grpo_loss, check_kl_k3, check_weights
+from rlino_lib.grid import command_line
+from rlino_lib.models import Policy, load_policy
+from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss, token_weights
+from rlino_lib.plots import label, learning_curves, length_curves, new_figure, style, weights_bars
+from rlino_lib.records import RUNS, list_runs, metrics_frame
+from rlino_lib.report import measured, outcomes
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown import make_problem
+from rlino_lib.train import Trainer, response_logprobs, train
+from rlino_lib.widgets import LivePlot, static_inspector, tokens_html, trace_inspector
+
+style()
+
+# %% [markdown]
+# ## Four rollouts, written by hand
+#
+# The task is Countdown (chapter 02): reach the target with each number used exactly once. One prompt, and a group of
+# $G = 4$ responses in the format of the base model of chapter 03. The first is right. The second is sure of itself, on
+# a sum that is wrong. The third tries three times and gives up without an answer. The fourth is right at its third
+# attempt.
+
+# %%
+task = Countdown()
+problem = make_problem([8, 2, 4], 64)
+names = ["right, short", "wrong, bad sum", "wrong, gives up", "right, long"]
+responses = [
+    " 8 * 4 = 32, 32 * 2 = 64 yes </think> <answer> ( 8 * 4 ) * 2 </answer>",
+    " 8 + 2 = 16, 16 * 4 = 64 yes </think> <answer> ( 8 + 2 ) * 4 </answer>",
+    " 8 - 2 = 6, 6 * 4 = 24 no\n 8 + 4 = 12, 12 * 2 = 24 no\n 8 + 2 = 10, 10 * 4 = 40 no </think>",
+    " 8 - 2 = 6, 6 * 4 = 24 no\n 8 + 4 = 12, 12 * 2 = 24 no\n 8 * 4 = 32, 32 * 2 = 64 yes"
+    " </think> <answer> ( 8 * 4 ) * 2 </answer>",
+]
+print(task.prompt(problem))
+
+# %%
+# NBVAL_CHECK_OUTPUT
+grades = [task.grade(problem, response) for response in responses]
+seen = [(g.reward, g.answer or "none", g.reason) for g in grades]
+pd.DataFrame(seen, index=names, columns=["reward", "answer", "the grader says"])
+
+# %% [markdown]
+# The reward is binary and comes once, at the end of a response. Nothing in it says that the second response went wrong
+# at its first sum, or that the fourth wasted two attempts.
+#
+# ## Advantages
+#
+# $$ \hat A_i = \frac{r_i - \mathrm{mean}(r_1 \dots r_G)}{\mathrm{std}(r_1 \dots r_G) + 10^{-4}} $$
+#
+# The group is its own baseline: a response is judged against the other answers to the same question, and no critic is
+# learned. First as one would write it down:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+G = 4
+rewards = torch.tensor([g.reward for g in grades])  # [N], N = P·G rows, here P = 1 prompt
+by_hand = torch.zeros_like(rewards)  # [N]
+for first in range(0, len(rewards), G):
+    group = rewards[first : first + G]  # [G]
+    by_hand[first : first + G] = (group - group.mean()) / (group.std() + 1e-4)
+print("by hand:", [round(a, 4) for a in by_hand.tolist()])
+
+# %% [markdown]
+# `Tensor.std` is the sample standard deviation (it divides by $G-1$); some implementations use the population's. The
+# library does all groups at once, and also has the rules of the other methods:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+adv = advantages(rewards, group_size=G)  # [N]
+print("library:", [round(a, 4) for a in adv.tolist()], " equal:", torch.equal(adv, by_hand))
+
+# %% [markdown]
+# ### A closed form
+#
+# With binary rewards a group is described by one number, the share $p = k/G$ of right responses. Mean and standard
+# deviation are functions of $p$ alone, so the advantages are too:
+#
+# $$ \hat A^+ = \sqrt{\tfrac{G-1}{G}}\,\sqrt{\tfrac{1-p}{p}}, \qquad
+# \hat A^- = -\sqrt{\tfrac{G-1}{G}}\,\sqrt{\tfrac{p}{1-p}} . $$
+#
+# (The first root is the price of the sample standard deviation.) This is where the paper splits GRPO's sum into one
+# over right responses, all with the weight $\hat A^+$, and one over wrong ones, all with $\hat A^-$. Checked on every
+# mixed group of eight, without the $10^{-4}$:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+rows = []
+for k in range(1, 8):
+    r = torch.tensor([1.0] * k + [0.0] * (8 - k), dtype=torch.float64)  # [8]
+    a = advantages(r, group_size=8, eps=0.0)  # [8]
+    p = k / 8
+    closed = (math.sqrt(7 / 8 * (1 - p) / p), -math.sqrt(7 / 8 * p / (1 - p)))
+    assert abs(a[0] - closed[0]) < 1e-12 and abs(a[-1] - closed[1]) < 1e-12
+    rows.append((p, a[0].item(), a[-1].item(), a[:k].sum().item() / 8))
+forms = pd.DataFrame(rows, columns=["p", "right", "wrong", "sum over the right / G"])
+forms.round(3)
+
+# %%
+figure, axes = new_figure(1, 2, (8.4, 3.2))
+long = forms.melt("p", ["right", "wrong"], var_name="response", value_name="advantage")
+sns.lineplot(long, x="p", y="advantage", hue="response", style="response", markers=True, ax=axes[0, 0])
+axes[0, 0].axhline(0, color="0.5", linewidth=1)
+sns.lineplot(forms, x="p", y="sum over the right / G", marker="o", color="0.3", ax=axes[0, 1])
+axes[0, 1].set(ylabel="push on all right responses", ylim=(0, 0.55))
+for axis, title in zip(axes[0], ["advantage of one response", "pull of a whole group"], strict=True):
+    axis.set(xlabel="share of the group that is right, p", xlim=(0, 1))
+    axis.set_title(title)
+figure
+
+# %% [markdown]
+# *What to look at.* On the left: the rarer the kind of response, the larger its advantage; a lone right answer counts
+# most. On the right: the push on all right responses together follows $\sqrt{p(1-p)}$. A problem that the model solves
+# half the time counts most, and one that it always or never solves counts nothing. That last part is a filter that
+# nobody wrote down: where all rewards are equal, all advantages are 0.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print("all right:", advantages(torch.ones(4), 4).tolist(), " all wrong:", advantages(torch.zeros(4), 4).tolist())
+
+# %% [markdown]
+# ## The loss, line by line
+#
+# The objective asks for the log-probability of every token, twice: under the policy being trained (`new`), and under
+# the policy that sampled (`old`). To keep the arithmetic in sight, suppose that the four responses had only three, two,
+# four and four tokens, with these made-up log-probabilities. Rows are padded; `mask` is true on tokens that belong to a
+# response.
+
+# %%
+old = torch.tensor(
+    [[-0.5, -1.0, -0.2, 0.0], [-1.7, -1.4, 0.0, 0.0], [-0.3, -0.9, -0.6, -0.1], [-0.8, -0.2, -0.5, -0.4]]
+)  # [N, T] = [4, 4], a row for each response
+new = torch.tensor(
+    [[-0.2, -1.1, -0.2, 0.0], [-2.0, -1.3, 0.0, 0.0], [-0.3, -0.6, -0.7, -0.1], [-0.7, -0.6, -0.8, -0.35]]
+)  # [N, T]
+mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]).bool()  # [N, T]
+
+# %% [markdown]
+# $$ \rho_{it} = \exp\big( \log\pi_\theta(o_{it}) - \log\pi_{\text{old}}(o_{it}) \big) $$
+
+# %%
+# NBVAL_CHECK_OUTPUT
+ratio = (new - old).exp()  # [N, T]
+pd.DataFrame(ratio.where(mask, math.nan), index=names).round(3)
+
+# %% [markdown]
+# $$ g_{it} = \min\big( \rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}, 0.8, 1.2)\, \hat A_i \big) $$
+
+# %%
+# NBVAL_CHECK_OUTPUT
+unclipped = ratio * adv[:, None]  # [N, T]
+clipped = ratio.clamp(0.8, 1.2) * adv[:, None]  # [N, T]
+gain = torch.minimum(unclipped, clipped)  # [N, T]
+bites = (clipped < unclipped) & mask  # [N, T]
+for i, t in bites.nonzero().tolist():
+    print(f"the clip bites on token {t + 1} of {names[i]!r}: ratio {ratio[i, t]:.2f}, advantage {adv[i]:+.3f}")
+
+# %% [markdown]
+# The minimum is one-sided. A right response whose token is already more than 20 % likelier has no more to gain there; a
+# wrong one whose token is already more than 20 % less likely has no more to lose. Tokens that moved the wrong way, such
+# as the second one in the last two rows, are outside the band too, and keep their full gradient. Where the clip bites,
+# $g$ is constant, and the token's gradient is 0.
+#
+# $$ J = \frac1N \sum_i \frac{1}{|o_i|} \sum_t g_{it}, \qquad \text{loss} = -J $$
+
+# %%
+# NBVAL_CHECK_OUTPUT
+lengths = mask.sum(1)  # [N]
+per_response = (gain * mask).sum(1) / lengths  # [N]
+loss_by_hand = -per_response.mean()  # scalar
+print("mean gain of each response:", [round(x, 4) for x in per_response.tolist()])
+print(f"loss: {loss_by_hand:.4f}")
+
+# %% [markdown]
+# That is all of GRPO without its KL term. The library's `policy_loss` has the same lines, for every objective of this
+# book:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+grpo_no_kl = OBJECTIVES["grpo_no_kl"]
+found = policy_loss(grpo_no_kl, new, old, None, adv, mask)
+print(f"loss: {found.loss:.4f}  equal: {torch.allclose(found.loss, loss_by_hand, atol=1e-7)}")
+print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int(bites.sum())} of {int(mask.sum())}")
+
+# %% [markdown]
+# ## Why the logged loss is 0
+#
+# In training the numbers above look different. A batch is sampled, used for one update, and thrown away, so at the
+# moment of the update `new` *is* `old`, and every ratio is 1. Then each response's mean gain is $\hat A_i$, and the
+# loss is $-\frac1N \sum_i \hat A_i = 0$, since advantages add up to 0 in every group. It is 0 at the first step, at the
+# last, and whether or not anything is learned. The gradient is another matter:
+#
+# $$
+# \nabla \rho_{it} = \rho_{it}\, \nabla \log\pi_\theta(o_{it}) = \nabla \log\pi_\theta(o_{it})
+# \quad \text{at } \rho_{it} = 1, \qquad\text{so}\qquad
+# \frac{\partial J}{\partial \log\pi_\theta(o_{it})} = \frac{\hat A_i}{N\,|o_i|} .
+# $$
+
+# %%
+# NBVAL_CHECK_OUTPUT
+logprobs = old.clone().requires_grad_()  # [N, T], the policy has not moved yet
+loss = policy_loss(grpo_no_kl, logprobs, old, None, adv, mask).loss
+loss.backward()
+print(f"loss: {abs(loss.item()):.6f}   norm of its gradient: {logprobs.grad.norm():.4f}")
+assert torch.allclose(logprobs.grad, -adv[:, None] / (4 * lengths[:, None]) * mask)
+pd.DataFrame(-logprobs.grad.where(mask, math.nan), index=names).round(4)
+
+# %% [markdown]
+# So a loss of 0 in a log is no sign of a fault, and a loss that falls is no sign of learning. Watch the reward, the
+# gradient's norm, and the held-out accuracy.
+#
+# The table answers the chapter's question for this case. Take its numbers as fixed weights $w_{it}$, forget advantages,
+# ratios and clips, and write down a weighted cross-entropy:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+weights = -logprobs.grad  # [N, T], numbers from here on
+again = old.clone().requires_grad_()  # [N, T]
+cross_entropy = -(weights * again).sum()
+cross_entropy.backward()
+print(f"weighted cross-entropy: {cross_entropy:.4f}   same gradient: {torch.equal(again.grad, logprobs.grad)}")
+
+# %% [markdown]
+# Two losses with different values, and one gradient. An optimiser cannot tell them apart. What remains of the objective
+# is the rule that made the weights, and that the samples came from the policy itself. Ratio and clip begin to act with
+# the second update on the same batch (chapter 06).
+#
+# ## What the weights are
+#
+# Back to the four responses as they are written, in the base model's tokens, each with the token that ends it.
+# `token_weights` gives $w_{it} = \partial J / \partial \log \pi_\theta(o_{it})$ at ratio 1. It gets them from
+# `policy_loss` by differentiation, so what a figure of this book shows as a weight is what the optimiser used.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
+ids = [tokenizer(text).input_ids + [tokenizer.eos_token_id] for text in responses]
+tokens = [[tokenizer.decode([t]) for t in row] for row in ids]
+lengths = torch.tensor([len(row) for row in ids])  # [N]
+mask = torch.arange(lengths.max()) < lengths[:, None]  # [N, T]
+w = token_weights(grpo_no_kl, adv, mask)  # [N, T]
+table = pd.DataFrame({"tokens": lengths, "advantage": adv, "w of a token": w[:, 0], "sum of w": w.sum(1)}, index=names)
+table.round({"advantage": 3, "w of a token": 5, "sum of w": 4})
+
+# %%
+weights_bars(w, mask, names=names)
+
+# %% [markdown]
+# *What to look at.* Every token of a response has the same weight, the wrong sum and the right answer tag alike: credit
+# is uniform. The two wrong responses carry the same total, spread over more tokens in the long one. The bars have the
+# same area; the longer ones are flatter. The same as text, on one colour scale for both wrong responses:
+
+# %%
+full = w.abs().max().item()
+tokens_html(tokens[1], w[1, mask[1]], limit=full, title=names[1], label="w")
+
+# %%
+tokens_html(tokens[2], w[2, mask[2]], limit=full, title=names[2], label="w")
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(f"a token of the short wrong response is pushed down {w[1, 0] / w[2, 0]:.2f} times as hard as one of the long")
+print(f"a token of the short right response is pushed up {w[0, 0] / w[3, 0]:.2f} times as hard as one of the long")
+
+# %% [markdown]
+# This is the paper's length argument: under $1/|o_i|$ a wrong response dilutes its penalty by being long, and a right
+# one concentrates its reward by being short. Whether models grow longer *because* of it is a question about a drift
+# over many steps, which one batch cannot answer. Chapter 08 does the experiment.
+#
+# ## The KL term
+#
+# The last piece is a penalty for leaving the reference, the model before training. GRPO estimates it from the sampled
+# token alone:
+#
+# $$ \mathrm{k3}_{it} = e^{d_{it}} - d_{it} - 1, \qquad
+# d_{it} = \log\pi_{\text{ref}}(o_{it}) - \log\pi_\theta(o_{it}) . $$
+#
+# It is never negative, and its mean over samples of $\pi_\theta$ is the KL divergence. By enumeration, for three
+# tokens:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+pi = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)  # [V]
+ref = torch.tensor([0.3, 0.3, 0.4], dtype=torch.float64)  # [V]
+d = ref.log() - pi.log()  # [V]
+k3 = d.exp() - d - 1  # [V]
+print("k3 of each token:", [round(x, 4) for x in k3.tolist()])
+print(f"mean of k3 under pi: {(pi * k3).sum():.6f}   KL(pi, ref): {(pi * (pi / ref).log()).sum():.6f}")
+
+# %% [markdown]
+# Floating point asks for some care. Near the reference $d$ is small, and $e^d - d - 1 \approx d^2/2$ is what is left
+# when two numbers near 1 cancel: in single precision the plain formula has no correct digit at $d = 10^{-4}$,
+# and can even be negative. `expm1(d) - d` keeps them. Far from the reference $e^d$ overflows, and one such token makes
+# the whole loss infinite: `policy_loss` cuts $d$ at $\pm 20$ inside the exponential.
+
+# %%
+exact = torch.tensor([1e-5, 5e-5, 1e-4, 1e-3, 0.1, 1.0, 100.0], dtype=torch.float64)  # d, in double precision
+d = exact.float()
+pd.DataFrame(
+    {
+        "d": exact,
+        "double": torch.expm1(exact) - exact,
+        "plain": d.exp() - d - 1,
+        "expm1": torch.expm1(d) - d,
+        "plain, cut at 20": d.clamp(-20, 20).exp() - d - 1,
+    }
+).map("{:.3g}".format)
+
+# %% [markdown]
+# *What to look at.* The first three rows of "plain" against "double", and the last row. At these sizes the error is far
+# below anything that $\beta$ = 0.04 lets through, so it spoils a plot before it spoils a run.
+#
+# ## A method is a row of choices
+#
+# Advantage, ratio, clip, normaliser, KL: an `Objective` names one choice for each, and prints as its formula.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(OBJECTIVES["grpo"])
+print(OBJECTIVES["grpo_no_kl"])
+
+# %% [markdown]
+# The second is what the paper calls GRPO-wo-KL, and it is the one that we take apart further. Three variations, each by
+# one field:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+variants = {
+    "GRPO without KL": grpo_no_kl,
+    "no clip": dataclasses.replace(grpo_no_kl, name="no_clip", clip_low=None, clip_high=None),
+    "token mean": dataclasses.replace(grpo_no_kl, name="token_mean", normaliser="token_mean"),
+    "constant": dataclasses.replace(grpo_no_kl, name="constant", normaliser="constant"),
+}
+for objective in variants.values():
+    print(objective)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+each = {name: token_weights(o, adv, mask, max_response_length=64)[:, 0] for name, o in variants.items()}
+table = pd.DataFrame({"tokens": lengths} | each, index=names)
+table.round(5)
+
+# %% [markdown]
+# - *No clip* changes no weight: at ratio 1 there is nothing to clip.
+# - *Token mean*, one mean over all tokens of the batch, and *constant*, a fixed length in place of $|o_i|$, weigh a
+#   token by $\hat A_i$ alone, however long its response is. A long response then has the larger total.
+#
+# The token mean is the default of some frameworks, so a formula with $1/|o_i|$ in a paper and the code beside it may be
+# different methods. And it has a logged loss: $\sum_i |o_i| \hat A_i$ is 0 only where right and wrong responses are
+# equally long.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+zeros = torch.zeros(mask.shape)  # [N, T], any log-probs will do as long as new is old
+for name, objective in variants.items():
+    loss = policy_loss(objective, zeros, zeros, None, adv, mask, max_response_length=64).loss
+    print(f"{name:16} loss {loss.item() + 0.0:+.4f}".replace("-0.0000", "+0.0000"))
+
+# %% [markdown]
+# ## A model
+#
+# Now the same lines with a model that sampled its responses itself: the base of chapter 03, sixteen problems, eight
+# responses each. `Trainer` holds the model, the task and the optimiser; `sample` draws and grades one batch.
+
+# %%
+policy = load_policy()
+config = TrainConfig(method="grpo_no_kl", prompts=16, steps=1, eval_every=0)
+trainer = Trainer(config, Policy(copy.deepcopy(policy.model), policy.tokenizer))  # a copy: this one will be trained
+rollouts = trainer.sample(step=1)
+print(f"{len(rollouts.prompts)} prompts, {len(rollouts.texts)} responses of up to {rollouts.ids.shape[1]} tokens")
+print(rollouts.prompts[0] + rollouts.texts[0])
+
+# %%
+right = rollouts.correct.view(-1, config.group_size).sum(1)  # [P]
+group_lengths = rollouts.lengths.double().view(-1, config.group_size).mean(1)  # [P]
+adv = advantages(rollouts.rewards, config.group_size)  # [N]
+groups = pd.DataFrame(
+    {
+        "right of 8": right,
+        "mean length": group_lengths.round(decimals=1),
+        "mixed": (right > 0) & (right < config.group_size),
+        "largest advantage": adv.view(-1, config.group_size).amax(1).double().round(decimals=2),
+    },
+    index=[p.removesuffix(" <think>") for p in rollouts.prompts],
+)
+groups
+
+# %%
+mixed = int(groups["mixed"].sum())
+print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixed} have no gradient at all.")
+
+# %% [markdown]
+# Groups without contrast are paid for and not used. More samples a problem, or problems of a suitable difficulty, make
+# more groups mixed; DAPO keeps sampling until all are (chapter 11).
+#
+# The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response, since
+# those of sampling carry no gradient.
+
+# %%
+logprobs, mask = response_logprobs(policy.model, rollouts, torch.arange(len(adv)))  # [N, T], [N, T]
+loss = policy_loss(grpo_no_kl, logprobs, rollouts.logprobs, None, adv, mask).loss
+loss.backward()
+norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip_norm).item()
+gap = (logprobs - rollouts.logprobs).detach().where(mask, 0).abs().max().item()
+print(f"loss {loss.item():+.1e}, gradient norm {norm:.3f}, largest gap between new and old log-probs {gap:.0e}")
+
+# %% [markdown]
+# The loss is 0 to rounding; the gradient is not. The last number is a test worth having in any such code base: sampler
+# and trainer must agree on the log-probs of the same tokens, and where they do not (another precision, another kernel,
+# a temperature forgotten on one side), every ratio is off from the start.
+#
+# One step of AdamW on this gradient, against `Trainer.step()` on the copy of the model. The trainer samples the same
+# batch from the same seed, leaves out rows whose advantage is 0, and sorts the rest into micro-batches.
+
+# %%
+optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+start = parameters_to_vector(policy.model.parameters()).detach().clone()  # [number of parameters]
+optimizer.step()
+metrics, _, _ = trainer.step()
+by_hand = parameters_to_vector(policy.model.parameters()).detach() - start
+by_trainer = parameters_to_vector(trainer.model.parameters()).detach() - start
+agreement = torch.cosine_similarity(by_trainer, by_hand, dim=0).item()
+assert math.isclose(norm, metrics["grad_norm"], rel_tol=1e-3) and agreement > 0.999
+print(f"gradient norm by hand {norm:.4f}, by Trainer.step {metrics['grad_norm']:.4f}")
+print(f"cosine between the two steps: {agreement:.6f}")
+
+# %% [markdown]
+# ## Training, live
+#
+# The loop around this step is short: sample, grade, weigh, step, again. The run below is real and small. It is measured
+# on problems of the validation split, before and after, with two samples a problem.
+
+# %%
+live_config = TrainConfig(method="grpo_no_kl", prompts=32, steps=25, lr=3e-4, eval_every=0)
+policy = load_policy()
+validation = task.problems("validation", 512)
+before = evaluate(policy, task, validation, samples=2)
+
+# %%
+plot = LivePlot(
+    live_config.steps, ("reward", ("length/correct", "length/incorrect"), "entropy"), title="GRPO without KL"
+)
+plot.show()
+with tempfile.TemporaryDirectory() as folder:
+    train(live_config, Path(folder) / "live", on_step=plot.update, policy=policy)
+
+# %%
+plot.figure()
+
+# %% [markdown]
+# *What to look at.* The reward of a step is the share right in one batch, and the next step has other problems: it is
+# noisy, and its slope over so few steps may be lost in the noise. The right responses of a step are few, so the line of
+# their length jumps.
+
+# %%
+after = evaluate(policy, task, validation, samples=2)
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+low, high = bootstrap_interval(change)
+verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
+print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
+print(f"change: {100 * change.mean():+.1f} points,", end=" ")
+print(f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {verdict}.")
+
+# %% [markdown]
+# The interval is over problems (a bootstrap of the change on each). It says how well so many problems and samples
+# measure *this* run. It says nothing of how another seed would have done; for that there must be other seeds.
+#
+# ## The recorded runs
+#
+# The long view is read from `data/runs`: GRPO and GRPO without KL from the same base, with several seeds, evaluated as
+# they went. The first command makes one of these runs, the second all that this book records.
+
+# %%
+runs = [run for run in list_runs("countdown") if run.method in ("grpo", "grpo_no_kl")]
+defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+shown = {k: v for k, v in runs[0].config.items() if k in defaults and k not in ("model", "task_settings")}
+chosen = {k: v for k, v in shown.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}
+print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / runs[0].name)]))
+print("make runs")
+
+# %%
+frame = metrics_frame(runs)
+split = runs[0].config["eval_split"]
+learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['eval_problems']:,} problems")
+
+# %% [markdown]
+# *What to look at.* Step 0 is the base. Do the two lines part by more than the seeds of one method do?
+
+# %%
+window = max(1, runs[0].config["steps"] // 20)
+figure, axes = new_figure(2, 2, (9.2, 6.2), sharex=True)
+for axis, column in zip(axes.flat, ["reward", "entropy", "kl", "completions/clipped_ratio"], strict=True):
+    learning_curves(frame.dropna(subset=[column]), column, smooth=window, ax=axis)
+    axis.get_legend().remove()
+handles, keys = axes[0, 0].get_legend_handles_labels()
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=2)
+figure
+
+# %% [markdown]
+# *What to look at.* The entropy: it is what is left to explore with. KL is recorded only where it is part of the
+# objective. The share cut at the cap must stay small, or else a part of the wrong responses is wrong by being cut.
+#
+# The clip of the objective does not appear here, for a reason:
+
+# %%
+first = runs[0].config
+updates = first["epochs"] * first["minibatches"]
+largest = frame["clip_ratio"].max()
+print(f"updates a batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
+
+# %%
+length_curves(frame, columns=2)
+
+# %% [markdown]
+# *What to look at.* Right and wrong responses apart, and wrong ones that were not cut at the cap. Chapter 08 is about
+# these lines.
+#
+# ### Where the runs ended
+
+# %%
+print(measured(runs))
+ends = outcomes(runs)
+base = ends.loc[ends["method"] == "base", "accuracy"].item()
+ends = ends[ends["method"] != "base"]
+by_seed = ends.assign(gain=100 * (ends["accuracy"] - base)).pivot(index="method", columns="seed", values="gain")
+by_seed.index = [label(method) for method in by_seed.index]
+by_seed.columns = [f"seed {seed}" for seed in by_seed.columns]
+print(f"The base has {base:.1%} right. Points gained on it:")
+by_seed.assign(mean=by_seed.mean(axis=1)).round(1)
+
+
+# %%
+def t_interval(values: pd.Series) -> str:
+    """Mean and 95 % t-interval over seeds, in words."""
+    n, mean = len(values), values.mean()
+    if n < 2:
+        return f"{mean:+.1f} points (one seed, so no interval)"
+    half = scipy.stats.t.ppf(0.975, n - 1) * values.std() / math.sqrt(n)
+    return f"{mean:+.1f} points ({n} seeds, 95 % interval {mean - half:+.1f} to {mean + half:+.1f})"
+
+
+for name, gains in by_seed.iterrows():
+    print(f"{name} over the base: {t_interval(gains.dropna())}")
+print(f"GRPO over GRPO without KL: {t_interval((by_seed.loc['GRPO'] - by_seed.loc['GRPO without KL']).dropna())}")
+
+# %% [markdown]
+# The interval is over seeds, by the t distribution, which with so few of them is wide: it takes a large difference to
+# show. Chapter 07 has all methods in one table, and a test of equivalence whose margin was set in advance.
+#
+# ### What was tried first: the learning rate
+#
+# A comparison of methods is worth no more than the care with which each was tuned. Learning rates were compared on the
+# validation split, before any run was evaluated on the test split.
+
+# %%
+sweep = list_runs("countdown-lr")
+rows = []
+for run in sweep:
+    evaluated = run.metrics["eval/accuracy"].dropna()
+    row = {"method": label(run.method), "lr": run.config["lr"], "seed": run.seed}
+    rows.append(row | {"before": evaluated.iloc[0], "after": evaluated.iloc[-1]})
+if sweep:
+    asked, tried = sweep[0].config, pd.DataFrame(rows)
+    print(f"Share right on {asked['eval_problems']:,} {asked['eval_split']} problems after {asked['steps']} steps")
+    print(f"(mean of {tried['seed'].nunique()} seeds; before training {tried['before'].mean():.3f}):")
+    display(tried.pivot_table(index="lr", columns="method", values="after").round(3))
+    print("The recorded runs use a learning rate of", " and ".join(sorted({f"{r.config['lr']:g}" for r in runs})))
+else:
+    print("There are no recorded runs of the sweep (group countdown-lr) here; `make runs` makes them.")
+
+# %% [markdown]
+# ### Reading the traces
+#
+# Curves say that something changed; traces say what. The inspector below shows whole groups of the recorded runs side
+# by side: the parsed answer and the grader's reason, each token with its weight, log-probability or entropy. Choose a
+# run, a step and a problem. Is the weight of a right response the same at its wrong turns as at its answer?
+
+# %%
+trace_inspector(runs)
+
+# %% [markdown]
+# Where the book is read without a kernel, these folds show the first mixed group of three steps of one run.
+
+# %%
+static_inspector(runs[0])
+
+# %% [markdown]
+# ## Guard rails
+#
+# The commonest way to lose a night is a run that trains nothing: every reward is 0, every advantage is 0, every
+# gradient is 0, and the log looks as calm as a good one's. Here is one. The prompt follows TinyZero's template for
+# large models, which the small base was never shown:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+misfit = TrainConfig(
+    method="grpo_no_kl", task_settings={"template": "r1_zero"}, prompts=2, group_size=2, max_new_tokens=64, eval_every=0
+)
+with tempfile.TemporaryDirectory() as folder:
+    try:
+        train(misfit, Path(folder) / "misfit")
+    except RlinoError as error:
+        print(error)
+
+# %% [markdown]
+# Two more rules watch for groups that are never mixed and for responses that never end. On the command line the message
+# is one line on stderr, and the exit code is 2; `--guard warn` goes on regardless.
+#
+# ## What the paper says, and what was found here
+#
+# The paper drops the KL term, assumes that ratios stay inside the clip range, splits the sum by the binary reward, and
+# arrives at a supervised loss on the policy's own samples, weighted by group. On the way to that it runs GRPO with and
+# without the KL term. Its accuracies, one run each (no seeds or intervals are given, and the numbers reached us through
+# summaries of the paper):
+
+# %%
+tables = sorted((RUNS.parent / "paper").glob("*results*.csv"))
+if tables:
+    paper = pd.read_csv(tables[0])
+    paper = paper[paper["method"].isin(["GRPO", "GRPO-wo-KL"])]
+    paper = paper.pivot(index=["task", "model"], columns="method", values="accuracy_percent").dropna()
+    display(paper.assign(difference=paper["GRPO"] - paper["GRPO-wo-KL"]).round(2))
+else:
+    print("The paper's numbers (data/paper) are not here.")
+
+# %%
+difference = (by_seed.loc["GRPO"] - by_seed.loc["GRPO without KL"]).dropna()
+print(f"Here, GRPO over GRPO without KL: {t_interval(difference)}.")
+kl = frame[frame["method"] == "grpo"].groupby("run")["kl"].last()
+print(f"KL to the base at the last step of GRPO: {kl.min():.2g} to {kl.max():.2g} nats a token.")
+plain = frame[frame["method"] == "grpo_no_kl"].dropna(subset=["loss"])
+print(f"GRPO without KL, {len(plain):,} recorded steps: largest |loss| {plain['loss'].abs().max():.0e},", end=" ")
+print(f"gradient norm {plain['grad_norm'].min():.2g} to {plain['grad_norm'].max():.2g}.")
+
+# %% [markdown]
+# So, to the question: at one update a batch and without the KL term, **no**. The gradient is that of a cross-entropy on
+# the sampled responses, with the weight $\hat A_i / (N |o_i|)$ on every token of response $i$. The assumption that
+# ratios stay in the clip range holds there by construction. What is not in "weighted cross-entropy" is where the
+# weights come from: a group's own success rate, which filters and balances, and fresh samples at every step, which make
+# the data set follow the policy. Whether a supervised recipe with simpler weights does as well is the matter of
+# chapters 05 and 07, and what happens when a batch serves many updates that of chapter 06.
+#
+# ## Exercises
+#
+# Each checker runs your function on a few inputs, compares, and names the likely mistake. The cells run as they are,
+# unsolved.
+#
+# **1. Advantages.** Write `my_advantages(rewards, group_size)` without a loop: rewards [N] in, advantages [N] out.
+
+
+# %%
+def my_advantages(rewards, group_size): ...
+
+
+_ = check_advantages(my_advantages)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_advantages(rewards, group_size):
+#     groups = rewards.view(-1, group_size)  # [P, G]
+#     centred = groups - groups.mean(1, keepdim=True)  # [P, G]
+#     return (centred / (groups.std(1, keepdim=True) + 1e-4)).view(-1)  # [N]
+# ```
+#
+# </details>
+#
+# **2. The loss.** `my_loss(ratio, advantages, mask)`, shapes [N, T], [N] and [N, T]: the loss without clip and KL.
+# Entries where the mask is false may hold anything.
+
+
+# %%
+def my_loss(ratio, advantages, mask): ...
+
+
+_ = check_grpo_loss(my_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_loss(ratio, advantages, mask):
+#     gain = ratio * advantages[:, None] * mask  # [N, T]
+#     return -(gain.sum(1) / mask.sum(1)).mean()
+# ```
+#
+# </details>
+#
+# **3. The clip.** `my_clip(ratio, advantage, eps)`, elementwise: the gain $g$ of the objective. Before you run it: at
+# $\hat A < 0$ and ratio 1.5, is there a gradient?
+
+
+# %%
+def my_clip(ratio, advantage, eps): ...
+
+
+_ = check_clip(my_clip)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_clip(ratio, advantage, eps):
+#     return torch.minimum(ratio * advantage, ratio.clamp(1 - eps, 1 + eps) * advantage)
+# ```
+#
+# There is: a wrong response has become likelier, and the minimum takes the unclipped, larger penalty.
+#
+# </details>
+#
+# **4. The weights.** `my_weights(advantages, mask)`: the weight of every token, [N, T], from the closed formula and not
+# by differentiation; 0 on padding.
+
+
+# %%
+def my_weights(advantages, mask): ...
+
+
+_ = check_weights(my_weights)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_weights(advantages, mask):
+#     return advantages[:, None] * mask / mask.sum(1, keepdim=True) / len(advantages)
+# ```
+#
+# </details>
+#
+# **5. k3.** `my_k3(logprobs, ref_logprobs)`, in any shape. It is 0 where the two agree and positive elsewhere.
+
+
+# %%
+def my_k3(logprobs, ref_logprobs): ...
+
+
+_ = check_kl_k3(my_k3)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_k3(logprobs, ref_logprobs):
+#     d = ref_logprobs - logprobs
+#     return torch.expm1(d) - d
+# ```
+#
+# </details>
+#
+# ## Summary
+#
+# - GRPO's objective is a few lines: advantages within the group, ratios, a one-sided clip, a mean over each response's
+#   tokens, a mean over responses, and a penalty for leaving the reference.
+# - A method is a rule for the weights $w_{it}$ of $\nabla\log\pi_\theta(o_{it})$. `token_weights` shows those of any
+#   objective, and `dataclasses.replace` makes new ones.
+#
+# Claims settled here:
+#
+# - **Closed-form advantages.** With binary rewards, $\hat A^\pm$ is a function of the group's share $p$ alone, groups
+#   without contrast count nothing, and a group's pull is $\sqrt{p(1-p)}$. *Holds*: equal on every mixed group of eight.
+# - **The logged loss.** At one update a batch and $\beta = 0$, the loss of GRPO is 0 while its gradient is not.
+#   *Holds*: shown on the hand-written group, on the base model, and in the recorded runs. It belongs to the $1/|o_i|$
+#   normaliser: under a token mean the loss is not 0.
+# - **Weighted cross-entropy.** In the same setting the gradient is that of a weighted cross-entropy. *Holds* here for
+#   one batch; chapter 06 goes through all methods, and through what breaks it.
+#
+# Open:
+#
+# - Whether the KL term matters for the outcome. The recorded seeds bound the difference no more closely than the
+#   interval above.
+# - Whether $1/|o_i|$ makes wrong responses longer (chapter 08), and whether uniform credit costs anything (chapter 10).

@@ -1,0 +1,28 @@
+"""The benchmarks run and report both sides; what they report is for `rlino bench`, never for a test."""
+
+import pytest
+import torch
+
+from rlino_lib import bench
+
+
+def test_seconds_takes_functions_in_turn_after_a_warm_up():
+    calls = []
+    found = bench.seconds(lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
+    assert calls == ["a", "b"] * 3 and len(found) == 2 and all(t >= 0 for t in found)
+
+
+def test_the_gemm_peak_is_a_rate():
+    assert bench.gemm_peak(64, 2) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, sides", [("rollout", ("rlino_tokens_per_s", "generate_tokens_per_s")),
+                                         ("step", ("rlino_s", "trl_s"))])  # fmt: skip
+def test_a_bench_reports_both_sides_and_their_ratio(name, sides, monkeypatch):
+    monkeypatch.setattr(bench, "PROMPTS", 2)
+    monkeypatch.setattr(bench, "GROUP", 2)
+    monkeypatch.setattr(bench, "NEW_TOKENS", 8)
+    found = bench.BENCHES[name](repeats=1)
+    assert all(found[side] > 0 for side in sides) and found["ratio"] > 0
+    assert found["threads"] == torch.get_num_threads()
