@@ -423,7 +423,8 @@ print(f"({last['low']:.1%} to {last['high']:.1%}): {last['pass_at_k'] / first['p
 # %% [markdown]
 # Look at the distance between the left end and the right end. It is the room for *sharpening*: a method that did
 # nothing but move probability onto answers the model already gives now and then could lift the left end towards the
-# right one. A right end that rises as well would be *discovery*.
+# right one. A right end that rises as well would be *discovery*. Where the right end is close to 1 already, discovery
+# has no room to show on this set; the four-number problems below leave it some.
 #
 # ### Problems differ
 #

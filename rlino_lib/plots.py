@@ -47,8 +47,8 @@ AXES = {
     "grad_norm": "gradient norm",
     "lr": "learning rate",
     "clip_ratio": "share of tokens clipped",
-    "logprob/correct": "log-probability, right (nats a token)",
-    "logprob/incorrect": "log-probability, wrong (nats a token)",
+    "logprob/correct": "log-probability, right (nats a response)",
+    "logprob/incorrect": "log-probability, wrong (nats a response)",
 }
 
 
@@ -417,12 +417,3 @@ def figure_readme(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> 
     said = f"line: mean of {seeds} seeds; band: lowest to highest seed; grey: the other methods"
     figure.legend(handles, [f"{n} responses" for n in names], loc="outside lower center", ncol=2, title=said)
     return figure
-
-
-def __getattr__(name: str) -> Any:
-    """`LivePlot` is also found here; it is a widget, which the figures need not load."""
-    if name == "LivePlot":
-        from rlino_lib.widgets.live import LivePlot
-
-        return LivePlot
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from rlino_lib.errors import RlinoError
 
@@ -116,14 +117,20 @@ class RunWriter:
     """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
-        """Open a folder for writing; raises RlinoError where it holds a run of another configuration."""
+        """Open a folder for writing; raises RlinoError where it holds a run of another configuration, or is in use."""
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path / "run.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as e:
+            raise RlinoError(f"another process is writing {self.path}") from e
         config = json.loads(json.dumps(config))
         if (self.path / "config.json").exists():
             old = _read_json(self.path / "config.json")
             changed = [k for k in config if old.get(k) != config[k]]
             if changed:
+                self.close()
                 raise RlinoError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")
         write_json(self.path / "config.json", config)
 
@@ -169,6 +176,11 @@ class RunWriter:
                 f.write(plain.read_bytes())
             plain.unlink()
         write_json(self.path / "summary.json", {"complete": True, **summary})
+        (self.path / "run.lock").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others write here; the end of the process does the same, however it ends."""
+        self._lock.release()
 
 
 def _short(value: Any) -> Any:

@@ -277,19 +277,29 @@ def train(
     out = Path(out)
     if (out / "summary.json").exists():
         return load_run(out)
-    checkpoint = out / "checkpoint.pt"
     if (out / "config.json").exists() and not resume:
         raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
     trainer = Trainer(config, policy)
-    writer, guards, spent = RunWriter(out, trainer.record), Guards(config.guard), 0.0
-    if checkpoint.exists():
+    writer = RunWriter(out, trainer.record)
+    try:
+        _drive(trainer, writer, progress, on_step)
+    finally:
+        writer.close()
+    return load_run(out)
+
+
+def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callable | None) -> None:
+    """Go on from the checkpoint, if there is one, to the end of the run."""
+    config, checkpoint = trainer.config, writer.path / "checkpoint.pt"
+    guards, spent, resumed = Guards(config.guard), 0.0, checkpoint.exists()
+    if resumed:
         state = torch.load(checkpoint, weights_only=True)
         trainer.load_state(state["trainer"])
         guards.load_state(state["guards"])
         spent = state["seconds"]
-    writer.resume(trainer.step_done if checkpoint.exists() else -1)
+    writer.resume(trainer.step_done if resumed else -1)
     started = time.time() - spent
-    if not checkpoint.exists() and config.eval_every:
+    if not resumed and config.eval_every:
         writer.metrics(_full_row({"step": 0, "samples": 0, **trainer.evaluate()}), time.time() - started)
     bar = tqdm(total=config.steps, initial=trainer.step_done, desc=config.method, unit="step", disable=not progress)
     while trainer.step_done < config.steps:
@@ -309,16 +319,19 @@ def train(
         if on_step:
             on_step(step, metrics)
         if step % config.checkpoint_every == 0 and not last:
-            state = {"trainer": trainer.state(), "guards": guards.state(), "seconds": time.time() - started}
-            torch.save(state, out / "checkpoint.tmp")
-            (out / "checkpoint.tmp").replace(checkpoint)
+            _save(checkpoint, trainer, guards, time.time() - started)
     bar.close()
     summary = {"steps": config.steps, "seconds": round(time.time() - started, 1), "warnings": guards.messages}
     if config.test_samples:
         summary["test"] = trainer.test()
     writer.finish(summary)
     checkpoint.unlink(missing_ok=True)
-    return load_run(out)
+
+
+def _save(checkpoint: Path, trainer: Trainer, guards: Guards, seconds: float) -> None:
+    temporary = checkpoint.with_suffix(".tmp")
+    torch.save({"trainer": trainer.state(), "guards": guards.state(), "seconds": seconds}, temporary)
+    temporary.replace(checkpoint)
 
 
 # The columns of metrics.csv, the same for every method so that a run's first row can set them.

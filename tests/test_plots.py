@@ -165,11 +165,3 @@ def test_a_metric_that_was_never_recorded_is_refused():
         plots.learning_curves(make_metrics().assign(kl=np.nan), "kl")
     with pytest.raises(RlinoError, match="unknown band"):
         plots.learning_curves(make_metrics(), band="sd")
-
-
-def test_the_live_plot_is_found_here_too():
-    from rlino_lib.widgets import LivePlot
-
-    assert plots.LivePlot is LivePlot
-    with pytest.raises(AttributeError):
-        _ = plots.no_such_figure

@@ -83,3 +83,12 @@ def test_the_shipped_runs_are_complete_and_small():
         }  # fmt: skip
     text = "".join(p.read_text() for p in RUNS.glob("*/*/config.json"))
     assert '"/' not in text  # no path of the machine that made them
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    first = RunWriter(tmp_path / "run", CONFIG)
+    with pytest.raises(RlinoError, match="another process"):
+        RunWriter(tmp_path / "run", CONFIG)
+    first.close()
+    RunWriter(tmp_path / "run", CONFIG).finish({})
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"config.json", "summary.json"}

@@ -51,7 +51,7 @@ def make_run(folder, method, seed, test=None, ends=0.3):
     for step, accuracy in ((0, 0.1), (10, None), (20, ends)):
         row = dict.fromkeys(COLUMNS) | {"step": step, "eval/accuracy": accuracy}
         if accuracy is not None:
-            row |= {"eval/format_ok": 0.9, "eval/length/incorrect": 35.5 + step}
+            row |= {"eval/format_ok": 0.9, "eval/length/incorrect": 35.5 + step * (1 if method == "grpo" else 4)}
             row |= {"eval/length/correct": 31.25 if accuracy else None}
         writer.metrics(row, 1.0)
     writer.finish({"steps": 20, **({"test": test} if test else {})})
@@ -83,7 +83,7 @@ def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
 
 def test_a_run_without_right_responses_has_a_dash(tmp_path, base):
     table = report.results_table(report.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
-    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 55.5 |"
+    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 |"
     with pytest.raises(RlinoError, match="no recorded runs"):
         report.outcomes([])
 
@@ -123,6 +123,12 @@ def test_the_figure_is_reproducible(tmp_path):
         report.write_figure(tmp_path / "new" / name, runs)
     a, b = ((tmp_path / "new" / name).read_bytes() for name in ("a.png", "b.png"))
     assert a == b and a.startswith(b"\x89PNG")
+
+
+def test_the_figure_shows_every_length(tmp_path):
+    runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "f_isft_neg", 0, ends=0.0)]
+    lower = report.recorded_figure(runs).axes[2:4]
+    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
 
 
 # ---- what is shipped -------------------------------------------------------------------------------------------------

@@ -1,0 +1,974 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 · Filtered iterative SFT
+#
+# **Can the same training run be written as plain supervised learning, and what must its ± weights satisfy for it not to
+# collapse?**
+#
+# Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. The weights came out of GRPO: rewards,
+# advantages, ratios. Here we start from the other side and never mention any of these. Sample some responses, grade
+# them, sort them into accepted and rejected, train on the accepted ones as on any data set, *untrain* on the rejected
+# ones, and begin again with fresh samples. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) calls this
+# **filtered iterative supervised fine-tuning**, F-ISFT, and compares three variants of it with GRPO:
+#
+# | variant | data set of an iteration | in the paper |
+# |:---|:---|:---|
+# | F-ISFT⁺ | the right responses | some points below GRPO on GSM8K; on Countdown above it at 0.5B, far below at 1.5B |
+# | F-ISFT⁻ | the wrong responses, to be made less likely | comparable on GSM8K, 0.00 on Countdown |
+# | F-ISFT⁺⁻ | both | comparable to GRPO |
+#
+# The loss of an iteration is a signed, weighted cross-entropy,
+#
+# $$
+# \mathcal L(\theta) = \frac1N \sum_{i} s_i\, w_i \; \mathrm{CE}_i,
+# \qquad
+# \mathrm{CE}_i = -\frac{1}{|o_i|} \sum_{t=1}^{|o_i|} \log \pi_\theta(o_{it} \mid q, o_{i<t}),
+# \qquad s_i = \pm 1 .
+# $$
+#
+# What we know of the paper leaves the weights $w_i \ge 0$ undefined. Two choices suggest themselves:
+#
+# - **unit**: $w_i = 1$. Every response counts the same.
+# - **balanced**: in a group of $G$ samples of which $k$ are right, $w_i = 1/k$ for the right ones and $1/(G-k)$ for the
+#   wrong ones. Each side of a group sums to one. Groups that are all right or all wrong are left out.
+#
+# They look like a detail. This chapter asks whether they are one.
+
+# %%
+import dataclasses
+import itertools
+import json
+import math
+import shlex
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import seaborn as sns
+import torch
+import torch.nn.functional as F
+
+from rlino_lib import sft
+from rlino_lib.config import DATA, DEFAULT_BASE, TrainConfig
+from rlino_lib.evaluate import bootstrap_interval, evaluate
+from rlino_lib.exercises import check_balanced_weights, check_collapse_condition, check_signed_ce
+from rlino_lib.grid import command_line
+from rlino_lib.models import load_policy
+from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss
+from rlino_lib.plots import LABELS, LENGTHS, label, learning_curves, length_curves, look, new_figure, style
+from rlino_lib.records import list_runs, metrics_frame
+from rlino_lib.report import measured, outcomes
+from rlino_lib.rollout import Rollouts
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown import make_problem
+from rlino_lib.train import SFT_METHODS, Trainer, response_logprobs, train
+from rlino_lib.widgets import LivePlot, static_inspector, trace_inspector
+
+style()
+
+# %% [markdown]
+# ## Four rollouts become a data set
+#
+# The group of chapter 04, written by hand: two right responses, two wrong ones.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+task = Countdown()
+problem = make_problem([8, 2, 4], 64)
+names = ["right, short", "wrong, bad sum", "wrong, gives up", "right, long"]
+responses = [
+    " 8 * 4 = 32, 32 * 2 = 64 yes </think> <answer> ( 8 * 4 ) * 2 </answer>",
+    " 8 + 2 = 16, 16 * 4 = 64 yes </think> <answer> ( 8 + 2 ) * 4 </answer>",
+    " 8 - 2 = 6, 6 * 4 = 24 no\n 8 + 4 = 12, 12 * 2 = 24 no\n 8 + 2 = 10, 10 * 4 = 40 no </think>",
+    " 8 - 2 = 6, 6 * 4 = 24 no\n 8 + 4 = 12, 12 * 2 = 24 no\n 8 * 4 = 32, 32 * 2 = 64 yes"
+    " </think> <answer> ( 8 * 4 ) * 2 </answer>",
+]
+correct = [task.grade(problem, response).correct for response in responses]
+signs = [1 if c else -1 for c in correct]
+balanced = [1 / correct.count(c) for c in correct]  # each side of the group shares one
+by_hand = pd.DataFrame({"prompt": task.prompt(problem), "sign": signs, "unit": 1.0, "balanced": balanced}, index=names)
+by_hand
+
+# %% [markdown]
+# That is the whole data set of one iteration: prompt, response, sign, weight. No reward is left in it, nor an
+# advantage; the grader's verdict has become a sign.
+#
+# For the model a row is prompt and response in one sequence of tokens. The *labels* are the same tokens with −100 in
+# place of the prompt, the number that `cross_entropy` ignores, so that the model learns to answer and not to ask. The
+# end-of-text token belongs to the response: when to stop is part of what is learned.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+policy = load_policy()
+tokenizer = policy.tokenizer
+start = tokenizer(task.prompt(problem)).input_ids
+rows = [start + tokenizer(response).input_ids + [tokenizer.eos_token_id] for response in responses]
+labels = [[-100] * len(start) + row[len(start) :] for row in rows]
+shown = pd.DataFrame({"token": [tokenizer.decode([t]) for t in rows[0]], "input": rows[0], "label": labels[0]})
+pd.concat([shown.head(12), shown.tail(2)]).T
+
+# %% [markdown]
+# Logits at one place are about the token at the next, so labels are shifted by one against them. The signed
+# cross-entropy is a few lines:
+
+
+# %%
+def mean_cross_entropy(row: list[int], label: list[int]) -> torch.Tensor:
+    logits = policy.model(input_ids=torch.tensor([row])).logits[0, :-1]  # [L-1, V]
+    return F.cross_entropy(logits, torch.tensor(label[1:]), ignore_index=-100)  # a mean over the response's tokens
+
+
+with torch.no_grad():
+    ce = torch.stack([mean_cross_entropy(row, label) for row, label in zip(rows, labels, strict=True)])  # [N]
+signed = torch.tensor(signs) * torch.tensor(balanced)  # [N]
+loss_by_hand = (signed * ce).sum()
+print("cross-entropy of each response:", [round(x, 3) for x in ce.tolist()])
+print(f"signed and balanced: {loss_by_hand:+.3f}")
+
+# %% [markdown]
+# (The factor $1/N$ comes when gradients are added up.) A signed loss may be negative, and going down may mean two
+# things: right responses became likelier, or wrong ones less so. It says even less about progress than GRPO's logged
+# loss, which at least is 0 by design.
+#
+# The library does the same in two steps: `build_dataset` makes the examples from graded rollouts, and `sft_loss` is the
+# signed cross-entropy of a padded batch. It shares no code with the losses of chapter 04. To feed it, the four
+# responses are dressed up as if they had been sampled:
+
+# %%
+counts = torch.tensor([len(row) - len(start) for row in rows])  # [N], tokens of each response
+mask = torch.arange(counts.max()) < counts[:, None]  # [N, T]
+ids = torch.zeros(mask.shape, dtype=torch.long)  # [N, T], padded with 0
+ids[mask] = torch.tensor([t for row in rows for t in row[len(start) :]])
+rollouts = Rollouts(
+    prompts=[task.prompt(problem)],
+    prompt_ids=torch.tensor([start]),
+    prompt_mask=torch.ones(1, len(start)).bool(),
+    ids=ids,
+    mask=mask,
+    logprobs=torch.zeros(mask.shape),  # nothing below reads these three
+    entropies=torch.zeros(mask.shape),
+    clipped=torch.zeros(len(rows)).bool(),
+    texts=responses,
+    group_size=4,
+).grade(task, [problem])
+
+# %%
+# NBVAL_CHECK_OUTPUT
+dataset = sorted(sft.build_dataset(rollouts, "posneg", "group_balanced"), key=lambda example: example.row)
+inputs, label_rows, signed_weights = sft.collate(dataset, tokenizer.pad_token_id)  # [B, L], [B, L], [B]
+with torch.no_grad():
+    loss = sft.sft_loss(policy.model, inputs, label_rows, signed_weights)
+print("sequences:", [list(e.prompt_ids + e.response_ids) for e in dataset] == rows)
+print("signs:    ", [e.sign for e in dataset] == signs)
+print("weights:  ", [e.weight for e in dataset] == balanced)
+print("labels:   ", all(found[: len(own)].tolist() == own for found, own in zip(label_rows, labels, strict=True)))
+print("loss:     ", torch.isclose(loss, loss_by_hand, atol=1e-5).item())
+
+# %% [markdown]
+# Equal in every part. From here on the data sets come from `build_dataset`.
+#
+# ## What the weights add up to
+#
+# With two of four right, unit and balanced weights differ by a factor of 2 alone. In a group of eight with other
+# numbers of right responses they do not. (The rules of this table, and of all toys below, are those of
+# `objectives.advantages`, which never sees a data set.)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+rules = {"unit": "signed", "balanced": "group_balanced", "positives": "positive", "negatives": "negative"}
+G = 8
+lines = []
+for k in range(G + 1):
+    rewards = torch.tensor([1.0] * k + [0.0] * (G - k))  # [8]
+    w = {name: advantages(rewards, G, rules[name]) for name in ("unit", "balanced")}  # [8] each
+    line = {"right of 8": k}
+    for name, own in w.items():
+        line |= {f"{name}: right": own[0].item() if k else 0.0, f"{name}: wrong": own[-1].item() if k < G else 0.0}
+        line[f"{name}: sum"] = own.sum().item()
+    lines.append(line)
+weights = pd.DataFrame(lines).set_index("right of 8").round(3) + 0.0
+weights
+
+# %%
+base_right = json.loads((Path(DEFAULT_BASE) / "evaluation.json").read_text())["found"]["pass@1"]["value"]
+p = np.linspace(0, 1, 101)
+totals = {"f_isft_posneg_unit": G * (2 * p - 1), "f_isft_posneg": 0 * p, "f_isft_pos": G * p, "f_isft_neg": G * (p - 1)}
+figure, axes = new_figure(1, 2, (9.4, 3.7))
+long = weights[["unit: right", "unit: wrong", "balanced: right", "balanced: wrong"]].reset_index().melt("right of 8")
+long[["weights", "response"]] = long["variable"].str.split(": ", expand=True)
+sns.lineplot(long, x="right of 8", y="value", hue="weights", style="response", markers=True, ax=axes[0, 0])
+axes[0, 0].set(ylabel="signed weight of one response", title="one response")
+for method, total in totals.items():
+    axes[0, 1].plot(p, total, color=look(method).colour, dashes=look(method).dash or (None, None), label=label(method))
+axes[0, 1].axvline(base_right, color="0.5", linewidth=1)
+axes[0, 1].annotate("the base", (base_right, -G), xytext=(4, 2), textcoords="offset points", fontsize=9)
+axes[0, 1].set(xlabel="share right, p", ylabel="expected sum of a group's weights", title="a group of eight")
+axes[0, 1].legend()
+figure
+
+# %%
+print(f"The base has {base_right:.1%} right. There the unit weights of a group of {G} sum to", end=" ")
+print(f"{G * (2 * base_right - 1):+.1f} on average, and balanced ones to 0.")
+
+# %% [markdown]
+# *What to look at.* On the right, where the lines cross 0. With unit weights and most samples wrong the sum is
+# negative: added up over the batch, the log-likelihood of what was just sampled, right and wrong together, is pushed
+# *down*. But the policy has to put its probability somewhere. Balanced weights never push the total; positives alone
+# always push it up; negatives alone always down.
+#
+# It is tempting to stop here and say: a negative sum pushes the policy away from everything it knows, hence collapse.
+# That would be a mistake, and the next section shows which.
+#
+# ## When does the sum matter?
+#
+# ### On average it cancels
+#
+# A weight that all responses share does nothing in expectation, as long as the responses are fresh samples of the
+# policy itself, since probabilities sum to one:
+#
+# $$
+# \mathbb{E}_{o\sim\pi}\big[\nabla \log \pi(o)\big] = \sum_o \pi(o)\, \frac{\nabla \pi(o)}{\pi(o)}
+# = \nabla \sum_o \pi(o) = 0 .
+# $$
+#
+# Now let each response count by $\log\pi(o)$ as a whole, without the mean over its tokens, and write $p$ for the
+# probability of a right response. Adding 1 to all weights of F-ISFT⁻ makes F-ISFT⁺, so on average the two have *the
+# same gradient*, $\nabla p$. Unit ± weights are their sum, $2\nabla p$. Balanced weights give
+#
+# $$
+# \frac{\Pr(\text{mixed})}{G}\,\big( \mathbb{E}[\nabla\log\pi \mid \text{right}] -
+# \mathbb{E}[\nabla\log\pi \mid \text{wrong}] \big) = \frac{1 - p^G - (1-p)^G}{G\, p(1-p)}\, \nabla p .
+# $$
+#
+# All four climb the same hill; only the length of the step differs. To check it without a model: a policy that is a
+# softmax over three responses, and every group of four that it can sample, weighted by its chance.
+
+# %%
+KINDS = ["right", "wrong", "rambling"]  # the third is wrong as well; it will be the long one
+
+
+def expected_update(pi: torch.Tensor, length: torch.Tensor, rule: str, size: int = 4) -> torch.Tensor:
+    """The gradient for the three logits, [3]: a mean over all groups of `size` samples of pi [3], by enumeration."""
+    groups = torch.cartesian_prod(*[torch.arange(3)] * size)  # [81, 4]
+    chance = pi[groups].prod(1)  # [81]
+    w = advantages((groups == 0).double().flatten(), size, rules[rule]).view(-1, size)  # [81, 4]
+    score = torch.eye(3).double()[groups] - pi  # [81, 4, 3], the gradient of log pi(o) for the logits
+    return (chance[:, None, None] * (w / length[groups])[:, :, None] * score).sum((0, 1)) / size
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+pi = torch.tensor([0.2, 0.7, 0.1]).double()
+grad_p = pi[0] * (torch.eye(3).double()[0] - pi)  # [3], the gradient of the probability of a right response
+same = torch.ones(3).double()
+step_length = {"unit": 2, "balanced": (1 - 0.2**4 - 0.8**4) / (4 * 0.2 * 0.8), "positives": 1, "negatives": 1}
+table = pd.DataFrame({rule: expected_update(pi, same, rule) / grad_p for rule in rules}, index=KINDS).T
+table.assign(formula=step_length).round(4)
+
+# %% [markdown]
+# Each row is the expected update divided by $\nabla p$, logit by logit: one number a row, and the one of the formula.
+# So in expectation, on fresh samples, the sum of the weights is *no* condition at all. Neither F-ISFT⁻ nor unit weights
+# can collapse this policy.
+#
+# ### With a mean over tokens it does not cancel
+#
+# The loss above has $\mathrm{CE}_i$, the *mean* over a response's tokens, as every SFT code has it and as GRPO has it
+# too. Then the shared weight is multiplied by $1/|o|$, which is not shared, and
+#
+# $$
+# \mathbb{E}_{o\sim\pi}\Big[\frac{1}{|o|} \nabla \log \pi(o)\Big]
+# = \nabla\, \mathbb{E}_{o\sim\pi}\Big[\frac{1}{|o|}\Big] \neq 0 .
+# $$
+#
+# Training on all of one's own samples, right or wrong, makes them *shorter*. Training against all of them makes them
+# *longer*. A negative sum of weights is not a push into nowhere, it is a push towards length. Let the third response
+# ramble on to the cap, as a sample does that never finds its end:
+
+# %%
+evaluation = json.loads((Path(DEFAULT_BASE) / "evaluation.json").read_text())
+ramble = evaluation["asked"]["max_new_tokens"] / evaluation["found"]["mean_length"]
+lengths = torch.tensor([1.0, 1.0, ramble]).double()  # in units of an ordinary response
+table = pd.DataFrame({rule: expected_update(pi, lengths, rule) for rule in rules}, index=KINDS).T
+print(f"A rambling response is {ramble:.1f} times as long as the base's mean. Push on each logit:")
+table.round(4)
+
+# %% [markdown]
+# The toy is small enough for a formula. In expectation a response counts by $f(o) = \bar w(o)/|o|$, where $\bar w(o)$
+# is the mean weight of a sample of that kind over the groups in which it can appear, and the push on its logit is
+# $\pi(o)\,\big(f(o) - \sum_{o'} \pi(o') f(o')\big)$. For a rambling response of probability $\varepsilon$ and length
+# $L$ beside ordinary ones of length $\ell$, and unit weights, the push is up exactly where
+#
+# $$
+# \pi(\text{wrong}) - p \; > \; (1-\varepsilon)\, \frac{\ell}{L} .
+# $$
+#
+# With $L \gg \ell$ that says: where wrong responses outnumber right ones, which is where the sum of the weights is
+# negative. For balanced weights the same algebra gives a push that is *never* up. The right side gets
+# $+\Pr(\text{mixed})/G$ in total and the wrong side the negative of it, so the mean is positive wherever rambling
+# exists, and a rambling response, with its small negative $f$, is always below it.
+
+
+# %%
+def mean_weights(rule: str, pi: np.ndarray, size: int = 8) -> np.ndarray:
+    """The mean weight of a sample of each kind, [..., 3], in groups of `size` samples of pi, [..., 3]."""
+    right, p = np.array([1.0, 0.0, 0.0]), pi[..., :1].clip(1e-9, 1 - 1e-9)
+    if rule == "balanced":
+        mixed = 1 - p**size - (1 - p) ** size
+        return mixed / size * (right / p - (1 - right) / (1 - p))
+    return {"unit": 2 * right - 1, "positives": right, "negatives": right - 1}[rule] + 0 * p
+
+
+def push(rule: str, pi: np.ndarray, length: np.ndarray, size: int = 8) -> np.ndarray:
+    """The expected update of the three logits, [..., 3], in closed form."""
+    f = mean_weights(rule, pi, size) / length
+    return pi * (f - (pi * f).sum(-1, keepdims=True))
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for rule in rules:
+    agree = [np.allclose(push(rule, pi.numpy(), n.numpy(), 4), expected_update(pi, n, rule)) for n in (same, lengths)]
+    print(f"{rule:9} closed form equals enumeration: {all(agree)}")
+
+# %%
+method_of = {"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}
+method_of |= {"positives": "f_isft_pos", "negatives": "f_isft_neg"}
+share, little = np.linspace(0.005, 0.975, 195), 0.02
+policies = np.stack([share, 1 - little - share, np.full_like(share, little)], -1)  # [195, 3]
+figure, axes = new_figure(1, 2, (9.4, 3.7), sharey=True)
+for axis, length, title in zip(
+    axes[0], (same, lengths), ("all responses equally long", "rambling is longer"), strict=True
+):
+    for rule, method in method_of.items():
+        up = push(rule, policies, length.numpy())[:, 2] / little
+        drawn = look(method)
+        axis.plot(share, up, color=drawn.colour, dashes=drawn.dash or (None, None), label=label(method))
+    axis.axhline(0, color="0.35", linewidth=1)
+    axis.axvline(base_right, color="0.5", linewidth=1)
+    axis.set(xlabel="share right, p", title=title)
+axes[0, 0].set_ylabel("expected push on the logit of rambling,\nper unit of its probability")
+axes[0, 0].legend()
+figure
+
+# %%
+turn = (1 - little) * (1 - 1 / ramble) / 2
+side = "below" if base_right < turn else "above"
+print(f"Unit weights push rambling up where fewer than {turn:.0%} are right;", end=" ")
+print(f"the base, with {base_right:.1%}, is {side} that.")
+
+# %% [markdown]
+# *What to look at.* The sign. Where all responses are equally long, nothing is ever pushed towards rambling. With the
+# mean over tokens, the unit weights' line is above 0 on the left, that of negatives alone almost everywhere, and the
+# other two nowhere.
+#
+# ### From a push to a collapse
+#
+# A push up is not yet a collapse: rambling may be pushed up while the right response is pushed up faster, and then it
+# is a race. What the toy lacks for that is *generalisation*. A model answers thousands of different problems. To ramble
+# is one and the same habit on all of them; to be right is another thing on each, and harder to learn. So give the
+# policy two shared parameters instead of three logits: a habit, which moves the logit of rambling on all problems one
+# to one, and a skill, which moves that of the right response by a factor `ease` ≤ 1. The exact expected update is
+# iterated 2,000 times, first from one starting point.
+
+
+# %%
+def iterate(
+    rule: str, start: np.ndarray, ease: np.ndarray, length: np.ndarray, updates: int = 1, steps: int = 2000
+) -> np.ndarray:
+    """The policies [steps + 1, ..., 3] from a share right `start`; the samples serve `updates` updates each."""
+    start, ease = np.broadcast_arrays(start, ease)
+    base = np.log(np.stack([start, 1 - little - start, np.full_like(start, little)], -1))
+    skill, habit, path = np.zeros_like(start), np.zeros_like(start), []
+    for step in range(steps + 1):
+        logits = base + np.stack([ease * skill, np.zeros_like(skill), habit], -1)
+        pi = np.exp(logits - logits.max(-1, keepdims=True))
+        pi /= pi.sum(-1, keepdims=True)
+        path.append(pi)
+        if step % updates == 0:
+            data = pi * mean_weights(rule, pi) / length  # what the samples of this policy weigh, kind by kind
+        gradient = data - data.sum(-1, keepdims=True) * pi
+        skill, habit = skill + ease * gradient[..., 0], habit + gradient[..., 2]
+    return np.stack(path)
+
+
+# %%
+begin, ease = 0.03, 0.25
+figure, axes = new_figure(1, 2, (9.4, 3.7), sharey=True)
+for rule, method in method_of.items():
+    path = iterate(rule, np.array(begin), np.array(ease), lengths.numpy())
+    for axis, kind in zip(axes[0], (0, 2), strict=True):
+        drawn = look(method)
+        at = np.arange(1, len(path) + 1)
+        axis.plot(at, path[:, kind], color=drawn.colour, dashes=drawn.dash or (None, None), label=label(method))
+        axis.set(xlabel="iteration", xscale="log", title=f"probability of {KINDS[kind]}")
+axes[0, 0].set_ylabel(f"from {begin:.0%} right, ease {ease:g}")
+axes[0, 0].legend()
+figure
+
+# %% [markdown]
+# *What to look at.* Which lines on the left end near 1, and whether those that do not end near 0. On the right: where
+# the probability went.
+#
+# One starting point proves little. So, many of them: ten shares right and eight degrees of ease; with the mean over
+# tokens and with a sum; with fresh samples at each update, and with samples that serve fifty. A starting point counts
+# as collapsed where less than half of its share right is left at the end.
+
+# %%
+starts = np.array([0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.45])
+eases = np.array([1, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12, 0.08])
+conditions = {
+    "mean over tokens": (lengths, 1),
+    "mean over tokens, samples serve 50 updates": (lengths, 50),
+    "sum over tokens": (same, 1),
+    "sum over tokens, samples serve 50 updates": (same, 50),
+}
+final, collapsed = {}, {}
+for (condition, (length, updates)), rule in itertools.product(conditions.items(), rules):
+    final[condition, rule] = iterate(rule, starts[:, None], eases, length.numpy(), updates)[-1, ..., 0]  # [10, 8]
+    collapsed[condition, rule] = int((final[condition, rule] < starts[:, None] / 2).sum())
+counted = pd.Series(collapsed).unstack()[list(rules)].loc[list(conditions)]
+print(f"Collapsed, of {starts.size * eases.size} starting points:")
+counted
+
+# %%
+figure, axes = new_figure(1, 4, (11.5, 3.4), sharey=True)
+for k, (axis, rule) in enumerate(zip(axes[0], rules, strict=True)):
+    values = pd.DataFrame(final["mean over tokens", rule], index=[f"{s:.1%}" for s in starts], columns=eases)
+    shared = {"vmin": 0, "vmax": 1, "cmap": "viridis", "cbar": k == 3, "ax": axis}
+    sns.heatmap(values, **shared, cbar_kws={"label": "share right at the end"})
+    axis.set(title=label(method_of[rule]), xlabel="ease of the skill", ylabel="" if k else "share right at the start")
+figure
+
+# %% [markdown]
+# *What to look at.* A dark cell is a run with few right responses at the end, collapsed or only slow: at the lower
+# right of each panel there are many right responses to begin with, at the upper left a skill that is easy to move.
+# Below, what the panels cannot show by colour.
+
+# %%
+for rule in rules:
+    grew = final["mean over tokens", rule] / starts[:, None]  # [10, 8]
+    print(f"{rule:9} mean over tokens: {int((grew < 1).sum())} end below their start, the lowest {grew.min():.2f} of it")
+summed = counted.loc[[c for c in conditions if c.startswith("sum")]].to_numpy().sum()
+print(f"with a sum over tokens: {summed} collapses, all rules and starting points together")
+
+# %% [markdown]
+# So in this toy collapse takes two things together: weights whose sum is negative, and a normaliser $1/|o|$ that turns
+# this into a push towards length. Take away either, and it does not happen. Where both are there, it comes to a race of
+# the habit against the skill: it is lost where few responses are right to begin with and where the skill is hard to
+# move. Samples that serve many updates make more races lost, but only where there is a race at all.
+#
+# The toy is an expectation over exact updates. It has no batches of a few samples, no Adam, and no tokens; with these
+# there may be other ways to fall. It says which conditions suffice, not that there are no others.
+#
+# ## One iteration, with a model
+#
+# Now the base model of chapter 03. The batch is the first one of chapter 04's live run: the same seed, the same
+# problems, and therefore the same samples, whatever the method.
+
+# %%
+trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=32, eval_every=0))
+batch = trainer.sample(step=1)
+n, size, model, pad = len(batch.ids), batch.group_size, trainer.model, tokenizer.pad_token_id
+mixed = batch.correct.view(-1, size).double().mean(1)  # [P], share right of each group
+print(f"{n} responses to {len(batch.prompts)} prompts, {int(batch.correct.sum())} right;", end=" ")
+print(f"{int(((mixed > 0) & (mixed < 1)).sum())} groups are mixed")
+
+
+# %%
+def flat_gradient() -> torch.Tensor:
+    """All parameters' gradients as one vector; the model is left without any."""
+    found = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    model.zero_grad()
+    return found
+
+
+logprobs, mask = response_logprobs(model, batch, torch.arange(n))  # [N, T], [N, T]
+adv = advantages(batch.rewards, size)  # [N]
+policy_loss(OBJECTIVES["grpo_no_kl"], logprobs, batch.logprobs, None, adv, mask).loss.backward()
+of_grpo = flat_gradient()
+
+table = {}
+for method in ("f_isft_pos", "f_isft_neg", "f_isft_posneg", "f_isft_posneg_unit"):
+    dataset = sft.build_dataset(batch, *SFT_METHODS[method])
+    loss = sft.accumulate_gradients(model, dataset, n, pad)
+    own = flat_gradient()
+    accepted = sum(example.sign > 0 for example in dataset)
+    table[label(method)] = {
+        "accepted": accepted,
+        "rejected": len(dataset) - accepted,
+        "sum of weights / N": sum(example.sign * example.weight for example in dataset) / n,
+        "loss": loss,
+        "gradient norm": own.norm().item(),
+        "norm / GRPO's": (own.norm() / of_grpo.norm()).item(),
+        "cosine with GRPO's": torch.cosine_similarity(own, of_grpo, dim=0).item(),
+    }
+iteration = pd.DataFrame(table).T.astype({"accepted": int, "rejected": int})
+iteration.round(3)
+
+# %%
+close = iteration["cosine with GRPO's"]
+print(f"On this batch the gradient closest to GRPO's is that of {close.idxmax()} (cosine {close.max():.3f}),")
+print(f"the farthest that of {close.idxmin()} (cosine {close.min():.3f}).")
+
+# %% [markdown]
+# Two gradients of one batch may differ because the methods do or because the batch is small, and a cosine alone does
+# not tell these apart. For one pair it is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a group,
+# the same proportions. GRPO multiplies each group by a factor of its own, here for groups of eight:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+factors = {}
+for k in range(1, G):
+    rewards = torch.tensor([1.0] * k + [0.0] * (G - k)).double()  # [8]
+    ratio = advantages(rewards, G, eps=0.0) / advantages(rewards, G, "group_balanced")  # [8]
+    assert torch.allclose(ratio, ratio[0])  # one factor for right and wrong
+    closed = math.sqrt((G - 1) / G) * G * math.sqrt(k / G * (1 - k / G))
+    factors[k] = {"GRPO / balanced": ratio[0].item(), "√((G−1)/G) · G √(p(1−p))": closed}
+pd.DataFrame(factors).round(4)
+
+# %% [markdown]
+# So the two differ by a curve over difficulty, $\sqrt{p(1-p)}$, and by nothing else: were all mixed groups equally
+# hard, the cosine would be 1. Chapter 06 makes an equality of this, to machine precision, and looks for what breaks it.
+#
+# ### Does the sum cancel in a real model?
+#
+# The toy made a prediction that can be tested here. Take a second, independent batch. Let every response count +1,
+# right or wrong. With a *sum* over tokens the expected gradient is 0, so that the gradients of the two batches are
+# noise and have nothing in common. With a *mean* over tokens there is a systematic part, which both batches share.
+
+# %%
+batches = [batch, trainer.sample(step=2)]
+found = {}
+for name in ("sum over tokens", "mean over tokens"):
+    for each in batches:
+        logprobs, mask = response_logprobs(model, each, torch.arange(n))  # [N, T], [N, T]
+        tokens = mask.sum(1) if name.startswith("mean") else torch.ones(n)  # [N]
+        ((logprobs * mask).sum(1) / tokens).mean().backward()
+        found.setdefault(name, []).append(flat_gradient())
+cosines = {name: torch.cosine_similarity(*pair, dim=0).item() for name, pair in found.items()}
+for name, cosine in cosines.items():
+    print(f"{name}: cosine between two independent batches {cosine:+.2f}")
+more = cosines["mean over tokens"] > 2 * abs(cosines["sum over tokens"])
+print("As predicted, the mean has a systematic part." if more else "The prediction does not show at this batch size.")
+
+# %% [markdown]
+# ## Training, live
+#
+# The configuration of chapter 04's live run, with one word changed: the method. Seed, problems, number of samples and
+# optimiser are the same.
+
+# %%
+live = TrainConfig(method="f_isft_posneg", prompts=32, steps=25, lr=3e-4, eval_every=0)
+policy = load_policy()
+validation = task.problems("validation", 512)
+before = evaluate(policy, task, validation, samples=2)
+
+# %%
+panels = ("reward", ("length/correct", "length/incorrect"), "entropy")
+plot = LivePlot(live.steps, panels, title=label(live.method))
+plot.show()
+with tempfile.TemporaryDirectory() as folder:
+    train(live, Path(folder) / "live", on_step=plot.update, policy=policy)
+
+# %%
+plot.figure()
+
+# %%
+after = evaluate(policy, task, validation, samples=2)
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+low, high = bootstrap_interval(change)
+verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
+print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
+print(f"change: {100 * change.mean():+.1f} points,", end=" ")
+print(f"95 % interval over problems {100 * low:+.1f} to {100 * high:+.1f}, which {verdict}.")
+
+# %% [markdown]
+# *What to look at.* Beside chapter 04's figure: is there any way to tell which of the two runs was the supervised one?
+#
+# And the unit weights, on half as many prompts a step. `guard="warn"` lets the run go on where the guard rails of
+# chapter 04 would stop it.
+
+# %%
+short = dataclasses.replace(live, method="f_isft_posneg_unit", prompts=16, guard="warn")
+unit_plot = LivePlot(short.steps, (*panels[:2], "completions/clipped_ratio"), title=label(short.method))
+unit_plot.show()
+with tempfile.TemporaryDirectory() as folder:
+    unit_run = train(short, Path(folder) / "unit", on_step=unit_plot.update)
+    warnings = unit_run.summary["warnings"]
+
+# %%
+unit_plot.figure()
+
+# %%
+watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats a token"}
+ends = {}
+for name, history in ((label(live.method), plot.history), (label(short.method), unit_plot.history)):
+    for when, part in (("first five steps", history.head(5)), ("last five steps", history.tail(5))):
+        ends[name, when] = part[list(watched)].mean()
+print("\n".join(warnings) or "No guard rail spoke up.")
+pd.DataFrame(ends).T.rename(columns=watched).round(3)
+
+# %% [markdown]
+# *What to look at.* Whether unit weights send more responses to the cap than balanced ones do, and whether that goes
+# with fewer right ones. A short run of one seed shows what can happen. For what does happen there are records.
+#
+# ## The recorded runs
+#
+# All variants beside GRPO, from the same base, with the same problems and sampling seeds, for much longer. The first
+# command makes one of the runs, the second all of them.
+
+# %%
+runs = sorted(list_runs("countdown"), key=lambda run: (list(LABELS).index(run.method), run.seed))
+example = next(run for run in runs if run.method in SFT_METHODS)
+defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+known = {k: v for k, v in example.config.items() if k in defaults and k not in ("model", "task_settings")}
+chosen = {k: v for k, v in known.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}
+print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / example.name)]))
+print("make runs")
+
+# %%
+frame = metrics_frame(runs)
+asked = runs[0].config
+learning_curves(frame, "eval/accuracy", title=f"{asked['eval_split']} split, {asked['eval_problems']:,} problems")
+
+# %% [markdown]
+# *What to look at.* Which lines part from GRPO's by more than the seeds of one method part from each other, and whether
+# any of them falls below step 0, the base.
+
+# %%
+window = max(1, asked["steps"] // 20)
+wanted = ["entropy", "format_ok", "completions/clipped_ratio", "grad_norm"]
+figure, axes = new_figure(2, 2, (9.6, 6.6), sharex=True)
+for axis, column in zip(axes.flat, wanted, strict=True):
+    learning_curves(frame, column, smooth=window, ax=axis)
+    axis.get_legend().remove()
+handles, keys = axes[0, 0].get_legend_handles_labels()
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3)
+figure
+
+# %% [markdown]
+# *What to look at.* Format and cap together. In this task a response that is cut has no answer, so its format is wrong;
+# where the two curves mirror each other, it is rambling that spoils the format, and not bad answers. The gradient norms
+# are those of the losses as they stand: Adam divides most of such a factor away again.
+
+# %%
+length_curves(frame, source="train", smooth=window)
+
+# %% [markdown]
+# *What to look at.* The toy predicts that negatives alone, and then unit weights, lengthen wrong responses most. Wrong
+# responses that were not cut at the cap stand apart, since being cut makes a response wrong. Length has more causes
+# than the weights, and chapter 08 takes them one at a time.
+
+# %%
+per_token = frame.copy()
+for kind in ("correct", "incorrect"):
+    name = f"log-probability of {LENGTHS[kind][0]} responses\n(nats a token)"
+    per_token[name] = frame[f"logprob/{kind}"] / frame[f"length/{kind}"]
+figure, axes = new_figure(1, 2, (9.6, 4.2), sharey=True)
+for axis, column in zip(axes[0], per_token.columns[-2:], strict=True):
+    learning_curves(per_token, column, smooth=window, ax=axis)
+    axis.get_legend().remove()
+handles, keys = axes[0, 0].get_legend_handles_labels()
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3)
+figure
+
+# %% [markdown]
+# *What to look at.* These are samples of the policy as it was at each step, so a falling line means that the policy has
+# become less sure of what it writes. A method that trains on its own right answers alone makes itself surer; negatives
+# have nothing that would.
+#
+# ### Where the runs ended
+
+# %%
+print(measured(runs))
+ended = outcomes(runs)
+base = ended[ended["method"] == "base"].iloc[0]
+ended = ended[ended["method"] != "base"]
+right = ended.pivot(index="method", columns="seed", values="accuracy")
+right = 100 * right.loc[[m for m in LABELS if m in right.index]]
+gap = right.sub(right.loc["grpo"], axis=1).drop(index="grpo")  # points, each seed against GRPO's run of the same seed
+
+
+def t_interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % t-interval of a mean over seeds; nan for one seed."""
+    count = len(values)
+    half = scipy.stats.t.ppf(0.975, count - 1) * values.std() / math.sqrt(count) if count > 1 else math.nan
+    return values.mean() - half, values.mean() + half
+
+
+spans = {method: t_interval(values.dropna()) for method, values in gap.iterrows()}
+table = gap.rename(columns=lambda seed: f"seed {seed}")
+table.insert(0, "right, %", right.mean(axis=1))
+table["mean"] = gap.mean(axis=1)
+table["95 % interval"] = [f"{spans[m][0]:+.1f} to {spans[m][1]:+.1f}" for m in table.index]
+print(f"The base has {base['accuracy']:.1%} right, GRPO {right.loc['grpo'].mean():.1f} % (mean over seeds).")
+print("Each method, and its difference to GRPO in percentage points:")
+table.rename(index=label).round(1)
+
+# %% [markdown]
+# A difference is taken within a seed: both runs saw the same problems in the same order. The interval is over seeds, by
+# the t distribution, and with so few of them it is wide. An interval that contains 0 says that these runs cannot tell
+# the two apart, which is less than to say that they are equal; chapter 07 tests for equality, with a margin set in
+# advance.
+#
+# ### Beside the paper
+#
+# The paper's accuracies are one number a model, without seeds or intervals, and reached us through summaries
+# (`data/paper/README.md` says how sure each is). Its models, its prompts and its test problems are others, so levels
+# cannot be compared. What can be put side by side is the order, and each method's distance to GRPO, on two scales that
+# are never mixed. The paper's one F-ISFT⁺⁻ stands in both rows, since its weights are not known.
+
+# %%
+paper = pd.read_csv(DATA / "paper" / "results.csv")
+keys = {"GRPO": ["grpo"], "GRPO-wo-KL": ["grpo_no_kl"], "F-ISFT+": ["f_isft_pos"], "F-ISFT-": ["f_isft_neg"]}
+keys["F-ISFT+-"] = ["f_isft_posneg", "f_isft_posneg_unit"]
+paper["key"] = paper["method"].map(keys)
+theirs = paper[paper["task"] == "countdown"].dropna(subset=["key"]).explode("key")
+theirs = theirs.pivot(index="key", columns="model", values="accuracy_percent")
+their_gap = theirs.sub(theirs.loc["grpo"]).drop(index="grpo")
+beside = pd.concat(
+    {
+        "here, %": right.mean(axis=1).to_frame("mean"),
+        "paper's Countdown, %": theirs,
+        "here, points to GRPO": gap.mean(axis=1).to_frame("mean"),
+        "paper, points to GRPO": their_gap,
+    },
+    axis=1,
+).loc[right.index]
+shown = beside.rename(index=label).round(1)
+shown.astype(object).where(shown.notna(), "–")
+
+# %%
+figure, axes = new_figure(1, 2, (9.6, 3.4), sharey=True)
+order = [label(m) for m in gap.index]
+for axis, data, title in zip(
+    axes[0],
+    (gap, their_gap.loc[gap.index]),
+    (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown"),
+    strict=True,
+):
+    points = data.rename_axis(index="method", columns="of").stack().rename("points").reset_index()
+    points["method"] = points["method"].map(label)
+    points["of"] = [f"seed {x}" if axis is axes[0, 0] else x for x in points["of"]]
+    shown = {"x": "points", "y": "method", "hue": "of", "order": order, "size": 8, "jitter": False, "ax": axis}
+    sns.stripplot(points, **shown, palette="dark" if axis is axes[0, 1] else "colorblind")
+    axis.axvline(0, color="0.35", linewidth=1)
+    axis.set(xlabel="percentage points above GRPO", ylabel="", title=title)
+    axis.get_legend().set_title(None)
+figure
+
+# %% [markdown]
+# *What to look at.* The order of the methods from right to left in each panel, and how far the seeds of one method lie
+# apart on the left. The right panel has no such spread to judge its distances by, and its horizontal scale is its own.
+#
+# ### What a collapse looks like
+#
+# We call a run *collapsed* if it ends with less than half of the base's share right.
+
+# %%
+fallen = ended[ended["accuracy"] < base["accuracy"] / 2]
+worst = ended.sort_values("accuracy").iloc[0]
+if len(fallen):
+    by_method = fallen.groupby("method").size()
+    said = ", ".join(f"{count} of {label(m)}" for m, count in by_method.items())
+    print(f"{len(fallen)} of {len(ended)} recorded runs collapsed: {said}.")
+else:
+    print(f"None of the {len(ended)} recorded runs collapsed.", end=" ")
+    print(f"The lowest, {label(worst['method'])} with seed {worst['seed']}, ended with {worst['accuracy']:.1%} right,")
+    print(f"where the base has {base['accuracy']:.1%}.")
+worst_run = next(run for run in runs if run.method == worst["method"] and run.seed == worst["seed"])
+cut = worst_run.metrics["completions/clipped_ratio"].tail(window).mean()
+print(f"In its last {window} steps {cut:.0%} of its training samples were cut at the cap.")
+steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else []
+
+# %% [markdown]
+# Token by token: the run that ended lowest, at its first recorded step and at its last. Each fold is a whole group, and
+# the colours are the weights that the optimiser used.
+
+# %%
+static_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
+
+# %% [markdown]
+# *What to look at.* Does a late response fail by saying something else, or by not coming to an end? Are its sums still
+# right? The same for every method, one run each; choose a run, a step and a problem. Log-probability and entropy as
+# colours show where a policy is unsure.
+
+# %%
+trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-1] if steps else None)
+
+# %% [markdown]
+# ## What the paper says, and what was found here
+#
+# The paper says that F-ISFT⁺⁻ does as well as GRPO, that F-ISFT⁺ stays below it on Countdown at 1.5B, that F-ISFT⁻
+# fails there altogether, and it takes all of them for one kind of method. Here, computed from the records:
+
+
+# %%
+def found_sentence(method: str) -> str:
+    """One method against GRPO, in words, from the records."""
+    mean, (low, high), count = gap.loc[method].mean(), spans[method], int(gap.loc[method].notna().sum())
+    side = "above" if mean >= 0 else "below"
+    if count < 2:
+        return f"{label(method)} ended {abs(mean):.1f} points {side} GRPO (one seed, so no interval)."
+    told = "which excludes 0" if low > 0 or high < 0 else "which contains 0: not told apart"
+    return (
+        f"{label(method)} ended {abs(mean):.1f} points {side} GRPO ({count} seeds, "
+        f"95 % interval {low:+.1f} to {high:+.1f}, {told})."
+    )
+
+
+for method in gap.index:
+    print(found_sentence(method))
+    if method in their_gap.index:
+        pairs = ", ".join(f"{value:+.1f} with {m}" for m, value in their_gap.loc[method].dropna().items())
+        print(f"    the paper's distance to GRPO, in points: {pairs}")
+
+# %%
+late = frame[frame["step"] > asked["steps"] - window].groupby("method")["completions/clipped_ratio"].mean()
+
+
+def state(share: float) -> str:
+    """A word for where a method ended, against the base."""
+    if share < base["accuracy"]:
+        return "collapsed" if share < base["accuracy"] / 2 else "fell below the base"
+    return "learned"
+
+
+for method in right.index:
+    share = right.loc[method].mean() / 100
+    print(f"{label(method)} {state(share)}: {share:.1%} right, {late[method]:.0%} of its last samples cut at the cap.")
+
+# %% [markdown]
+# So, to the question. **Yes**: a data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
+# fresh samples at each iteration are a training run, without a reward, an advantage or a ratio in sight, and on one
+# batch its gradient differs from GRPO's by a weight on each group. As to the weights, the usual warning (a negative sum
+# pushes everything down) is right about the sign and wrong about the reason. On fresh samples a common weight cancels.
+# What does not cancel is its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy
+# because both sides of a group weigh the same; whether unit weights and negatives alone did fall here is said by the
+# sentences above.
+#
+# ## Exercises
+#
+# **1. Balanced weights.** `my_balanced(correct)`: a list of verdicts of one group in, signed weights out. Each side
+# sums to ±1, and a group that is not mixed weighs nothing.
+
+
+# %%
+def my_balanced(correct): ...
+
+
+_ = check_balanced_weights(my_balanced)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_balanced(correct):
+#     k, n = sum(correct), len(correct)
+#     if k in (0, n):
+#         return [0.0] * n
+#     return [1 / k if c else -1 / (n - k) for c in correct]
+# ```
+#
+# </details>
+#
+# **2. Signed cross-entropy.** `my_signed_ce(logits, labels, signs)`, shapes [B, L, V], [B, L] and [B]: the sum over
+# rows of the sign times the mean cross-entropy of the row. The logits at a place already belong to the label at that
+# place; labels of −100 count nowhere, not even in the mean.
+
+
+# %%
+def my_signed_ce(logits, labels, signs): ...
+
+
+_ = check_signed_ce(my_signed_ce)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_signed_ce(logits, labels, signs):
+#     ce = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # [B, L], 0 where the label is -100
+#     return (signs * ce.sum(1) / (labels != -100).sum(1)).sum()
+# ```
+#
+# </details>
+#
+# **3. The total push.** `my_total(n_right, n_wrong, rule)`: the sum of a group's signed weights under the rules
+# `"unit"` and `"group_balanced"`.
+
+
+# %%
+def my_total(n_right, n_wrong, rule): ...
+
+
+_ = check_collapse_condition(my_total)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_total(n_right, n_wrong, rule):
+#     return n_right - n_wrong if rule == "unit" else 0.0
+# ```
+#
+# Balanced weights sum to 0 in every group: +1 − 1 in a mixed one, and nothing at all in the others.
+#
+# </details>
+#
+# **4. A question.** On fresh samples, and without the mean over tokens, F-ISFT⁺ and F-ISFT⁻ have the same expected
+# gradient. Suppose that 1 % of the samples are right. You may draw 1,000 samples and make one update. Which of the two
+# would you choose, and why? And at 99 %?
+#
+# <details><summary>Solution</summary>
+#
+# The expectation is the same, the noise is not. At 1 % right, F-ISFT⁺ adds about ten terms $\nabla\log\pi(o)$, F-ISFT⁻
+# about 990, nearly all of which only serve to cancel each other. If all $\nabla\log\pi(o)$ are about equally long, the
+# variance is in proportion to the number of terms, so that F-ISFT⁻ is about a hundred times noisier: choose F-ISFT⁺. At
+# 99 % it is the other way round. A weight common to all responses changes the noise and not the mean, which is what a
+# *baseline* is. Subtracting the share right from the rewards 1 and 0 gives weights whose sum is 0, that is (up to a
+# factor for each group) balanced weights; their noise is close to the smaller of the two at either end. GRPO's
+# advantage is the same choice once more.
+#
+# </details>
+#
+# ## Summary
+#
+# - F-ISFT is supervised learning on the policy's own graded samples: a data set with a sign and a weight for each
+#   response, made anew at each iteration. Its weights are part of the method, and the paper, as far as we know it,
+#   leaves them open.
+# - The sum of a group's weights is what two rules differ in: 0 when balanced, negative with unit weights wherever most
+#   samples are wrong.
+#
+# Claims settled here:
+#
+# - **Same hill.** On fresh samples, with a sum over tokens, F-ISFT⁺, F-ISFT⁻ and both kinds of F-ISFT⁺⁻ have expected
+#   gradients that are positive multiples of $\nabla p$. *Holds*: by algebra, and by enumeration.
+# - **A negative sum means collapse.** *Does not hold* as it stands: in expectation the sum cancels. In the toy it takes
+#   a mean over tokens as well, and even then it is a race between a skill and the habit of going on.
+# - **Balanced weights are GRPO's up to a factor for each group**, $\sqrt{p(1-p)}$ times a constant. *Holds*, on every
+#   mixed group of eight.
+# - **F-ISFT⁺⁻ is comparable to GRPO; F-ISFT⁺ and F-ISFT⁻ are not.** What the recorded runs say to it stands in the
+#   computed sentences above, for one small model and a few seeds.
+#
+# Open:
+#
+# - Whether F-ISFT⁺⁻ and GRPO are *equivalent*, within a margin that is set in advance (chapter 07).
+# - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy (chapter 08).
+# - What happens when the samples of an iteration serve many updates, and supervised learning becomes what it usually
+#   is, training on a fixed data set (chapter 06).
