@@ -28,7 +28,7 @@
 # |:---|:---|:---|
 # | F-ISFT⁺ | the right responses | some points below GRPO on GSM8K; on Countdown above it at 0.5B, far below at 1.5B |
 # | F-ISFT⁻ | the wrong responses, to be made less likely | comparable on GSM8K, 0.00 on Countdown |
-# | F-ISFT⁺⁻ | both | comparable to GRPO |
+# | F-ISFT⁺⁻ | both | said to be comparable to GRPO |
 #
 # The loss of an iteration is a signed, weighted cross-entropy,
 #
@@ -70,7 +70,7 @@ from rlino_lib.exercises import check_balanced_weights, check_collapse_condition
 from rlino_lib.grid import command_line
 from rlino_lib.models import load_policy
 from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss
-from rlino_lib.plots import LABELS, LENGTHS, label, learning_curves, length_curves, look, new_figure, style
+from rlino_lib.plots import LABELS, LENGTHS, axis_label, label, learning_curves, length_curves, look, new_figure, style
 from rlino_lib.records import list_runs, metrics_frame
 from rlino_lib.report import measured, outcomes
 from rlino_lib.rollout import Rollouts
@@ -198,7 +198,8 @@ for k in range(G + 1):
     w = {name: advantages(rewards, G, rules[name]) for name in ("unit", "balanced")}  # [8] each
     line = {"right of 8": k}
     for name, own in w.items():
-        line |= {f"{name}: right": own[0].item() if k else 0.0, f"{name}: wrong": own[-1].item() if k < G else 0.0}
+        line |= {f"{name}: right": own[0].item() if k else math.nan}  # nan: there is no such response
+        line |= {f"{name}: wrong": own[-1].item() if k < G else math.nan}
         line[f"{name}: sum"] = own.sum().item()
     lines.append(line)
 weights = pd.DataFrame(lines).set_index("right of 8").round(3) + 0.0
@@ -211,14 +212,18 @@ totals = {"f_isft_posneg_unit": G * (2 * p - 1), "f_isft_posneg": 0 * p, "f_isft
 figure, axes = new_figure(1, 2, (9.4, 3.7))
 long = weights[["unit: right", "unit: wrong", "balanced: right", "balanced: wrong"]].reset_index().melt("right of 8")
 long[["weights", "response"]] = long["variable"].str.split(": ", expand=True)
-sns.lineplot(long, x="right of 8", y="value", hue="weights", style="response", markers=True, ax=axes[0, 0])
+colours = {"unit": look("f_isft_posneg_unit").colour, "balanced": look("f_isft_posneg").colour}
+shared = {"x": "right of 8", "y": "value", "hue": "weights", "palette": colours, "style": "response"}
+sns.lineplot(long, **shared, markers=["o", "X"], ax=axes[0, 0])
 axes[0, 0].set(ylabel="signed weight of one response", title="one response")
+sns.move_legend(axes[0, 0], "upper left", bbox_to_anchor=(0, -0.2), ncol=3, title=None)
 for method, total in totals.items():
     axes[0, 1].plot(p, total, color=look(method).colour, dashes=look(method).dash or (None, None), label=label(method))
 axes[0, 1].axvline(base_right, color="0.5", linewidth=1)
 axes[0, 1].annotate("the base", (base_right, -G), xytext=(4, 2), textcoords="offset points", fontsize=9)
 axes[0, 1].set(xlabel="share right, p", ylabel="expected sum of a group's weights", title="a group of eight")
 axes[0, 1].legend()
+sns.move_legend(axes[0, 1], "upper left", bbox_to_anchor=(0, -0.2), ncol=2, title=None)
 figure
 
 # %%
@@ -455,14 +460,14 @@ for k, (axis, rule) in enumerate(zip(axes[0], rules, strict=True)):
 figure
 
 # %% [markdown]
-# *What to look at.* A dark cell is a run with few right responses at the end, collapsed or only slow: at the lower
-# right of each panel there are many right responses to begin with, at the upper left a skill that is easy to move.
-# Below, what the panels cannot show by colour.
+# *What to look at.* Down each panel more responses are right to begin with; to the left the skill is easier to move.
+# Dark cells have few right responses at the end, because they collapsed or because they are slow. Which of the two it
+# is:
 
 # %%
 for rule in rules:
     grew = final["mean over tokens", rule] / starts[:, None]  # [10, 8]
-    print(f"{rule:9} mean over tokens: {int((grew < 1).sum())} end below their start, the lowest {grew.min():.2f} of it")
+    print(f"{rule:9} mean over tokens: {int((grew < 1).sum())} end below the start, the lowest {grew.min():.2f} of it")
 summed = counted.loc[[c for c in conditions if c.startswith("sum")]].to_numpy().sum()
 print(f"with a sum over tokens: {summed} collapses, all rules and starting points together")
 
@@ -547,26 +552,40 @@ pd.DataFrame(factors).round(4)
 #
 # ### Does the sum cancel in a real model?
 #
-# The toy made a prediction that can be tested here. Take a second, independent batch. Let every response count +1,
-# right or wrong. With a *sum* over tokens the expected gradient is 0, so that the gradients of the two batches are
-# noise and have nothing in common. With a *mean* over tokens there is a systematic part, which both batches share.
+# The toy made a prediction that can be tested here. Sample once more, and cut all responses into eight batches of eight
+# problems. Let every response count +1, right or wrong. With a *sum* over tokens the expected gradient is 0: the
+# gradients of the batches are noise, and the cosine of two of them is as often negative as positive. With a *mean* over
+# tokens there is a systematic part, which they all share.
 
 # %%
-batches = [batch, trainer.sample(step=2)]
-found = {}
+parts = [(each, rows) for each in (batch, trainer.sample(step=2)) for rows in torch.arange(n).split(n // 4)]
+lines = []
 for name in ("sum over tokens", "mean over tokens"):
-    for each in batches:
-        logprobs, mask = response_logprobs(model, each, torch.arange(n))  # [N, T], [N, T]
-        tokens = mask.sum(1) if name.startswith("mean") else torch.ones(n)  # [N]
+    gradients = []
+    for each, rows in parts:
+        logprobs, mask = response_logprobs(model, each, rows)  # [B, T], [B, T]
+        tokens = mask.sum(1) if name.startswith("mean") else torch.ones(len(rows))  # [B]
         ((logprobs * mask).sum(1) / tokens).mean().backward()
-        found.setdefault(name, []).append(flat_gradient())
-cosines = {name: torch.cosine_similarity(*pair, dim=0).item() for name, pair in found.items()}
-for name, cosine in cosines.items():
-    print(f"{name}: cosine between two independent batches {cosine:+.2f}")
-more = cosines["mean over tokens"] > 2 * abs(cosines["sum over tokens"])
-print("As predicted, the mean has a systematic part." if more else "The prediction does not show at this batch size.")
+        gradients.append(flat_gradient())
+    for one, other in itertools.combinations(gradients, 2):
+        lines.append((name, torch.cosine_similarity(one, other, dim=0).item()))
+cosines = pd.DataFrame(lines, columns=["each response counts by", "cosine of two batches' gradients"])
+
+# %%
+figure, axes = new_figure(size=(6.4, 2.2))
+sns.stripplot(cosines, y=cosines.columns[0], x=cosines.columns[1], hue=cosines.columns[0], size=5, ax=axes[0, 0])
+axes[0, 0].axvline(0, color="0.35", linewidth=1)
+axes[0, 0].set(ylabel="", xlim=(-1, 1))
+figure
+
+# %%
+for name, own in cosines.groupby(cosines.columns[0])[cosines.columns[1]]:
+    print(f"{name}: mean cosine {own.mean():+.2f}, {(own > 0).mean():.0%} of {len(own)} pairs above 0")
 
 # %% [markdown]
+# *What to look at.* Two clouds, and where each lies. (With all responses weighing +1 the shared part is a push towards
+# shorter responses; with all at −1, towards longer ones.)
+#
 # ## Training, live
 #
 # The configuration of chapter 04's live run, with one word changed: the method. Seed, problems, number of samples and
@@ -657,8 +676,10 @@ figure, axes = new_figure(2, 2, (9.6, 6.6), sharex=True)
 for axis, column in zip(axes.flat, wanted, strict=True):
     learning_curves(frame, column, smooth=window, ax=axis)
     axis.get_legend().remove()
+    axis.set_ylabel(axis_label(column))
+said = f"each point a mean of {window} steps; band: lowest to highest seed"
 handles, keys = axes[0, 0].get_legend_handles_labels()
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3)
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3, title=said)
 figure
 
 # %% [markdown]
@@ -670,27 +691,65 @@ figure
 length_curves(frame, source="train", smooth=window)
 
 # %% [markdown]
-# *What to look at.* The toy predicts that negatives alone, and then unit weights, lengthen wrong responses most. Wrong
-# responses that were not cut at the cap stand apart, since being cut makes a response wrong. Length has more causes
-# than the weights, and chapter 08 takes them one at a time.
+# *What to look at.* How far right and wrong responses part. Wrong responses that were not cut at the cap stand apart,
+# since being cut makes a response wrong.
+#
+# ### Against the toy
+#
+# The toy has a prediction for each rule at the base's share right: is rambling pushed up or down? The records have the
+# share of samples that were cut at the cap.
 
 # %%
-per_token = frame.copy()
-for kind in ("correct", "incorrect"):
-    name = f"log-probability of {LENGTHS[kind][0]} responses\n(nats a token)"
-    per_token[name] = frame[f"logprob/{kind}"] / frame[f"length/{kind}"]
-figure, axes = new_figure(1, 2, (9.6, 4.2), sharey=True)
-for axis, column in zip(axes[0], per_token.columns[-2:], strict=True):
-    learning_curves(per_token, column, smooth=window, ax=axis)
+early, late = frame["step"].between(1, window), frame["step"] > asked["steps"] - window
+cut = pd.DataFrame(
+    {
+        when: frame[rows].groupby("method")["completions/clipped_ratio"].mean()
+        for when, rows in ((f"first {window} steps", early), (f"last {window} steps", late))
+    }
+)
+here = np.array([base_right, 1 - little - base_right, little])  # the toy's policy at the base's share right
+cut["the toy"] = ""
+for rule, method in method_of.items():
+    if method in cut.index:
+        cut.loc[method, "the toy"] = "up" if push(rule, here, lengths.numpy())[2] > 0 else "down"
+cut = cut.loc[[m for m in LABELS if m in cut.index]]
+cut.rename(index=label).round(3)
+
+# %%
+told, seen = cut[cut["the toy"] != ""], f"last {window} steps"
+grew = told[seen] > told.iloc[:, 0]
+wrong_way = told.index[grew != (told["the toy"] == "up")]
+print(
+    "Direction: the toy is", "right for all." if wrong_way.empty else f"wrong for {', '.join(map(label, wrong_way))}."
+)
+up, down = (told.loc[told["the toy"] == way, seen] for way in ("up", "down"))
+print(
+    "Order: the rules that it pushes up are",
+    "all" if up.min() > down.max() else "not all",
+    "cut more often than the rest.",
+)
+
+# %% [markdown]
+# The toy's rambling response never gets anything for its length. In the game, going on is also another attempt, which
+# may turn a wrong response into a right one. A rise of the share cut under *every* method points to that, or to other
+# causes of length, which chapter 08 takes one at a time. What the weights add shows in the differences between methods.
+
+# %%
+figure, axes = new_figure(1, 2, (9.6, 4.4), sharey=True)
+for axis, kind in zip(axes[0], ("correct", "incorrect"), strict=True):
+    column = "log-probability (nats a token)"
+    each = frame.assign(**{column: frame[f"logprob/{kind}"] / frame[f"length/{kind}"]})
+    learning_curves(each, column, smooth=window, title=f"{LENGTHS[kind][0]} responses", ax=axis)
     axis.get_legend().remove()
+    axis.set_ylabel(column)
 handles, keys = axes[0, 0].get_legend_handles_labels()
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3)
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3, title=said)
 figure
 
 # %% [markdown]
 # *What to look at.* These are samples of the policy as it was at each step, so a falling line means that the policy has
 # become less sure of what it writes. A method that trains on its own right answers alone makes itself surer; negatives
-# have nothing that would.
+# alone have nothing that would.
 #
 # ### Where the runs ended
 
@@ -715,7 +774,7 @@ spans = {method: t_interval(values.dropna()) for method, values in gap.iterrows(
 table = gap.rename(columns=lambda seed: f"seed {seed}")
 table.insert(0, "right, %", right.mean(axis=1))
 table["mean"] = gap.mean(axis=1)
-table["95 % interval"] = [f"{spans[m][0]:+.1f} to {spans[m][1]:+.1f}" for m in table.index]
+table["95 % interval"] = ["–" if math.isnan(low) else f"{low:+.1f} to {high:+.1f}" for low, high in spans.values()]
 print(f"The base has {base['accuracy']:.1%} right, GRPO {right.loc['grpo'].mean():.1f} % (mean over seeds).")
 print("Each method, and its difference to GRPO in percentage points:")
 table.rename(index=label).round(1)
@@ -792,8 +851,8 @@ else:
     print(f"The lowest, {label(worst['method'])} with seed {worst['seed']}, ended with {worst['accuracy']:.1%} right,")
     print(f"where the base has {base['accuracy']:.1%}.")
 worst_run = next(run for run in runs if run.method == worst["method"] and run.seed == worst["seed"])
-cut = worst_run.metrics["completions/clipped_ratio"].tail(window).mean()
-print(f"In its last {window} steps {cut:.0%} of its training samples were cut at the cap.")
+often = worst_run.metrics["completions/clipped_ratio"].tail(window).mean()
+print(f"In its last {window} steps {often:.0%} of its training samples were cut at the cap.")
 steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else []
 
 # %% [markdown]
@@ -838,10 +897,8 @@ for method in gap.index:
         pairs = ", ".join(f"{value:+.1f} with {m}" for m, value in their_gap.loc[method].dropna().items())
         print(f"    the paper's distance to GRPO, in points: {pairs}")
 
+
 # %%
-late = frame[frame["step"] > asked["steps"] - window].groupby("method")["completions/clipped_ratio"].mean()
-
-
 def state(share: float) -> str:
     """A word for where a method ended, against the base."""
     if share < base["accuracy"]:
@@ -851,7 +908,8 @@ def state(share: float) -> str:
 
 for method in right.index:
     share = right.loc[method].mean() / 100
-    print(f"{label(method)} {state(share)}: {share:.1%} right, {late[method]:.0%} of its last samples cut at the cap.")
+    often = cut.loc[method, f"last {window} steps"]
+    print(f"{label(method)} {state(share)}: {share:.1%} right, {often:.0%} of its last samples cut at the cap.")
 
 # %% [markdown]
 # So, to the question. **Yes**: a data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
@@ -859,8 +917,8 @@ for method in right.index:
 # batch its gradient differs from GRPO's by a weight on each group. As to the weights, the usual warning (a negative sum
 # pushes everything down) is right about the sign and wrong about the reason. On fresh samples a common weight cancels.
 # What does not cancel is its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy
-# because both sides of a group weigh the same; whether unit weights and negatives alone did fall here is said by the
-# sentences above.
+# because both sides of a group weigh the same. Whether unit weights and negatives alone fell here, and how much of the
+# growth in length is theirs, the sentences above say.
 #
 # ## Exercises
 #

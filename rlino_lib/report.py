@@ -27,7 +27,7 @@ GROUP = "countdown"  # the recorded methods that the README shows
 FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
 BASE = Path(DEFAULT_BASE)
 LENGTHS = ("length/correct", "length/incorrect")
-OUTCOMES = ("accuracy", "format_ok", *LENGTHS)
+OUTCOMES = ("accuracy", "format_ok", "clipped_ratio", *LENGTHS)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -44,9 +44,6 @@ def markdown_table(rows: Iterable[Sequence[Any]], numbers: bool = True) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-# --- the README: how the recorded runs ended -------------------------------------------------------------------------
-
-
 def tested(runs: Sequence[Run]) -> bool:
     """Whether every run was evaluated once more on the whole test split when training had ended."""
     return all("test" in (run.summary or {}) for run in runs)
@@ -55,9 +52,10 @@ def tested(runs: Sequence[Run]) -> bool:
 def outcomes(runs: Sequence[Run], base: Path = BASE) -> pd.DataFrame:
     """How the base (first row, method "base") and each run do on held-out problems.
 
-    Columns: method, seed, accuracy and format_ok (shares), length/correct and length/incorrect (tokens, NaN where there
-    is no such response). Runs are judged by their test at the end, and the base by its own evaluation on the same
-    split; where a run has no such test, all are judged by evaluations during training: the last, and that of step 0.
+    Columns: method, seed; accuracy, format_ok and clipped_ratio (shares); length/correct and length/incorrect (tokens,
+    NaN where there is no such response). Runs are judged by their test at the end, and the base by its own evaluation
+    on the same split; where a run has no such test, all are judged by evaluations during training: the last, and that
+    of step 0.
     Raises RlinoError where there are no runs, or they did not start from the base in `base`.
     """
     if not runs:
@@ -82,23 +80,24 @@ def _summary(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured(runs: Sequence[Run], base: Path = BASE) -> str:
-    """One sentence: on what, and with how many samples, `outcomes` was measured."""
+    """On what, and with how many samples, `outcomes` was measured, in words."""
     config = runs[0].config
     problems, split, samples = (config[f"eval_{k}"] for k in ("problems", "split", "samples"))
     if tested(runs):
         test, found = runs[0].summary["test"], _read(base / "evaluation.json")["found"]
         problems, split, samples = test["problems"], "test", f"{test['samples']} (the base: {found['samples']})"
     how = f"{problems:,} problems of the {split} split, samples a problem: {samples}"
-    return f"Measured on {how}; temperature {config['temperature']:g}; {config['steps']} optimiser steps."
+    how += f"; temperature {config['temperature']:g}; {config['steps']} optimiser steps"
+    return f"Measured on {how}. Curves by step are on the first {config['eval_problems']:,} of these problems."
 
 
 def results_table(frame: pd.DataFrame) -> str:
     """`outcomes` as a Markdown table, one row a method: mean [lowest, highest seed]."""
-    rows = [("method", "seeds", "right, %", "length of right responses, tokens", "length of wrong ones, tokens")]
+    rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "cut at the cap, %")]
     for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
         own = frame[frame["method"] == method]
-        cells = [_spread(own["accuracy"] * 100), *(_spread(own[name]) for name in LENGTHS)]
-        rows.append((label(method), "–" if method == "base" else len(own), *cells))
+        cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
+        rows.append((label(method), "–" if method == "base" else len(own), *map(_spread, cells)))
     return markdown_table(rows)
 
 

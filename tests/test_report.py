@@ -51,8 +51,9 @@ def make_run(folder, method, seed, test=None, ends=0.3):
     for step, accuracy in ((0, 0.1), (10, None), (20, ends)):
         row = dict.fromkeys(COLUMNS) | {"step": step, "eval/accuracy": accuracy}
         if accuracy is not None:
-            row |= {"eval/format_ok": 0.9, "eval/length/incorrect": 35.5 + step * (1 if method == "grpo" else 4)}
+            row |= {"eval/format_ok": 0.9, "eval/clipped_ratio": 0.02}
             row |= {"eval/length/correct": 31.25 if accuracy else None}
+            row |= {"eval/length/incorrect": 35.5 + step * (1 if method == "grpo" else 4)}
         writer.metrics(row, 1.0)
     writer.finish({"steps": 20, **({"test": test} if test else {})})
     return load_run(folder / f"{method}-s{seed}")
@@ -65,8 +66,8 @@ def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
     assert list(frame["method"]) == ["base", "grpo", "grpo", "f_isft_neg"]
     assert frame["accuracy"].round(6).tolist() == [0.1, 0.3, 0.4, 0.3]
     table = report.results_table(frame).splitlines()
-    assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 |"
-    assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] |"
+    assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 | 2.0 |"
+    assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] | 2.0 [2.0, 2.0] |"
     assert table[4].startswith("| F-ISFT⁻ | 1 | 30.0 |") and len(table) == 5
     assert "64 problems of the test split, samples a problem: 1" in report.measured(runs, base)
 
@@ -83,7 +84,7 @@ def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
 
 def test_a_run_without_right_responses_has_a_dash(tmp_path, base):
     table = report.results_table(report.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
-    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 |"
+    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 | 2.0 |"
     with pytest.raises(RlinoError, match="no recorded runs"):
         report.outcomes([])
 
