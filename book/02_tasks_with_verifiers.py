@@ -74,7 +74,9 @@ def table(frame: pd.DataFrame) -> Html:
     """A data frame as a table of escaped text, flush left."""
     with pd.option_context("display.max_colwidth", None):
         page = frame.to_html(index=False, justify="left")
-    return Html(f'<div class="mathjax_ignore">{page.replace("<td>", "<td style=text-align:left>")}</div>')
+    for cell in ("th", "td"):  # nothing that came from a response holds a bare "<"
+        page = page.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
+    return Html(f'<div class="mathjax_ignore">{page}</div>')
 
 
 # %% [markdown]
@@ -177,7 +179,7 @@ table(pd.DataFrame([count(2, 20), count(3, 10), count(3, 20), count(4, 8)]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-ROWS, REPEATS = 490_364, 40_794  # the public set Countdown-Tasks-3to4: all rows, and rows that repeat another's problem
+ROWS, REPEATS = 490_364, 40_794  # Countdown-Tasks-3to4: all rows; those that repeat another's problem
 print(f"{REPEATS / ROWS:.1%} of its rows are another row with the numbers in another order")
 
 # %% [markdown]
@@ -225,7 +227,7 @@ axes[0, 0].set(xscale="log", xlabel="rows in the data set", ylabel="share of the
 figure
 
 # %% [markdown]
-# Look at the two lines that rise. With numbers up to 20, a data set of ordinary size has most of its test in
+# Look at the lines of the split by row. With numbers up to 20, the largest data set here has most of its test in
 # training, although no row repeats another. The lines of the split by problem stay at 0 by construction: `split_of`
 # hashes the *sorted* numbers and the target, so all orders of a problem fall on the same side, whatever the seed, the
 # size or the ranges.
@@ -275,19 +277,19 @@ for answer in ("( 8 * 4 ) * 2", "8 * 4", "8 * 9 - 8"):
 
 # %% [markdown]
 # Now the cases that are not plain. A model under training samples millions of responses, so it will come across
-# whatever a grader overlooks, and what pays is made likelier. Each line holds a response to be graded, and what a
-# person would say of it.
+# whatever a grader overlooks, and what pays is made likelier. Each line holds a response to be graded and the verdict
+# it should get.
 
 # %%
-CASES = [  # what it is, numbers, target, response, is it right?
+CASES = [  # what it is, numbers, target, response, should it be right?
     ("a right answer", [19, 3, 7], 64, "<answer> ( 19 * 3 ) + 7 </answer>", True),
     ("19 used three times, 3 never", [19, 3, 7], 64, "<answer> 19 + 19 + 19 + 7 </answer>", False),
     ("a number left out", [8, 2, 4], 64, "<answer> 8 * 8 </answer>", False),
     ("a power", [8, 2, 4], 64, "<answer> 8 ** ( 4 - 2 ) </answer>", False),
     ("1 and 5 as the number 1.5", [1, 5, 8], 12, "<answer> 1.5 * 8 </answer>", False),
     ("1 and 9 glued together", [1, 9, 3], 22, "<answer> 1_9 + 3 </answer>", False),
-    ("changed its mind, for the better", [8, 2, 4], 64, "<answer> 8 </answer> no <answer> 8 * 4 * 2 </answer>", True),
-    ("changed its mind, for the worse", [8, 2, 4], 64, "<answer> 8 * 4 * 2 </answer> no <answer> 8 </answer>", False),
+    ("a better second answer", [8, 2, 4], 64, "<answer> 8 </answer> no <answer> 8 * 4 * 2 </answer>", True),
+    ("a worse second answer", [8, 2, 4], 64, "<answer> 8 * 4 * 2 </answer> no <answer> 8 </answer>", False),
     ("right, by way of a fraction", [18, 9, 7], 14, "<answer> 18 / ( 9 / 7 ) </answer>", True),
     ("a division by zero", [2, 2, 14], 14, "<answer> 14 / ( 2 - 2 ) </answer>", False),
     ("an empty answer", [8, 2, 4], 64, "<answer> </answer>", False),
@@ -313,7 +315,7 @@ def shorten(text: str, width: int = 60) -> str:
 rows = []
 for what, nums, target, response, truth in CASES:
     said, wanted = verdict(first_draft, nums, target, response), "right" if truth else "wrong"
-    rows.append({"case": what, "numbers": nums, "target": target, "response": shorten(response), "it is": wanted})
+    rows.append({"case": what, "numbers": nums, "target": target, "response": shorten(response), "should be": wanted})
     rows[-1] |= {"first draft": said, "": "" if said == wanted else "✗"}
 drafted = pd.DataFrame(rows)
 print(f"the first draft is wrong on {(drafted[''] == '✗').sum()} of {len(drafted)}")
@@ -418,7 +420,8 @@ pd.DataFrame(countdown.REWARDS, index=["a right answer", "a wrong answer", "no a
 
 # %%
 # NBVAL_CHECK_OUTPUT
-group = ["<answer> 8 + 4 + 2 </answer>", "<answer> 8 * 4 - 2 </answer>", "8 + 4 = 12, 12 + 2 = 14 no", "8 - 4 = 4, 4"]
+group = ["<answer> 8 + 4 + 2 </answer>", "<answer> 8 * 4 - 2 </answer>"]  # wrong answers
+group += ["8 + 4 = 12, 12 + 2 = 14 no", "8 - 4 = 4, 4"]  # none
 for scheme in countdown.REWARDS:
     rewards = [countdown.grade([8, 2, 4], 64, response, scheme).reward for response in group]
     by_hand = [(r - np.mean(rewards)) / (np.std(rewards, ddof=1) + 1e-4) for r in rewards]
@@ -472,11 +475,11 @@ axes[0, 0].set(xlabel="length cap (tokens)", ylabel="share of groups with a grad
 figure
 
 # %% [markdown]
-# Look at the gap between the lines. Where they meet, nearly every response ends before the cap, and the two schemes
-# train alike. Where they part, the extra groups come from the 0.1 alone, and what those groups teach is to *finish
-# within the cap*: a push towards short responses that has nothing to do with right ones. Chapter 08 takes this up,
-# since length is where the paper looks for the side effects of GRPO. The runs recorded for this book use the binary
-# reward.
+# Look at the gap between the lines. At the far left no response is finished, so there is nothing to pay for under
+# either scheme; to the right more and more responses end before the cap, and the lines close in on each other.
+# Between, the extra groups come from the 0.1 alone, and what those groups teach is to *finish within the cap*: a push
+# towards short responses that has nothing to do with right ones. Chapter 08 takes this up, since length is where the
+# paper looks for the side effects of GRPO. The runs recorded for this book use the binary reward.
 #
 # ## 4 How far the grader moves the number
 #
@@ -565,9 +568,10 @@ axis.set(xlabel="accuracy reported, with 95 % interval over problems", ylabel=""
 figure
 
 # %% [markdown]
-# Every point is the same model and the same text; only the grader differs. Look at how far apart the points are,
-# compared with the width of an interval. Two papers that differ in this choice could report the difference as a
-# method's effect.
+# Every point is the same model and the same text; only the grader differs. The intervals overlap, but they say how
+# the points would move with other problems, all of them together. The differences between graders are not noise: they
+# are counts of responses on which two graders disagree. A paper that grades one way and compares itself with a paper
+# that graded another way reports such a difference as an effect of the method.
 
 # %%
 most, least = compared.loc[compared["accuracy"].idxmax()], compared.loc[compared["accuracy"].idxmin()]
@@ -639,23 +643,17 @@ rows = []
 for method in [m for m in plots.LABELS if m in {m for m, _ in kept}]:
     for when in ("min", "max"):
         part = pd.concat([t[t["step"] == t["step"].agg(when)] for m, t in kept if m == method])
-        name = f"{plots.label(method)}, {'first' if when == 'min' else 'last'}"
-        rows.append({"traces": name, "step": part["step"].iloc[0], **by_every_grader(part)})
-after = pd.DataFrame(rows)
-after.set_index("traces").round(3) if rows else "There are no recorded runs here: `make runs` makes them."
-
-# %%
-if rows:
-    lenient = list(GRADERS)[1:]
-    gap = after[lenient].sub(after["last answer (the book's)"], axis=0).abs().max(axis=1)
-    for row, g in zip(after.itertuples(), gap, strict=True):
-        print(f"{row.traces:28} step {row.step:4}: largest difference to the strict grader {100 * g:5.1f} points")
+        found = by_every_grader(part)
+        gap = max(abs(found[g] - found["last answer (the book's)"]) for g in GRADERS)
+        rows.append({"method": plots.label(method), "step": part["step"].iloc[0], **found, "largest gap": gap})
+after = pd.DataFrame(rows).round(3)
+table(after) if rows else "There are no recorded runs here: `make runs` makes them."
 
 # %% [markdown]
-# Compare the first and the last line of each method. A difference that shrinks says that training has made thinking
-# and answer agree; one that grows says that a part of the responses pleases one grader and not another, and that a
-# table of results would depend on which was asked. The traces are a sample of a few groups a step, so differences of
-# a few points are noise.
+# The last column is the largest difference to the strict grader. Compare its first and its last line for each method.
+# One that shrinks says that training has made thinking and answer agree; one that grows says that a part of the
+# responses pleases one grader and not another, so that a table of results would depend on which was asked. The traces
+# are a sample of a few groups a step, so differences of a few points are noise.
 #
 # ## 5 The same quarrel elsewhere: GSM8K
 #
@@ -712,10 +710,11 @@ table(read.replace({True: "right", False: "–"}))
 print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS]].mean().items()})
 
 # %% [markdown]
-# One set of eight responses, four accuracies. Two of the rows are worth a second look. A base model that runs on and
-# asks itself the next question is right for one strict reader and wrong for the other. And the last row is a guess
-# that both flexible readers should not trust: the last number wins, whatever was said before it. The strict readers
-# measure the format as much as the arithmetic, so part of an early gain under them is the model learning `####`.
+# One set of eight responses, and accuracies that differ by a factor of three. Even the two readers with the same
+# accuracy do not agree on the rows. Two rows are worth a second look. A base model that runs on and asks itself the
+# next question is right for one strict reader and wrong for the other. And the last row is a guess that both flexible
+# readers should not trust: the last number wins, whatever was said before it. The strict readers measure the format
+# as much as the arithmetic, so part of an early gain under them is the model learning `####`.
 #
 # ## 6 Grading a file
 #

@@ -39,6 +39,7 @@ import math
 import random
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ from IPython.display import display
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlino_lib import plots
-from rlino_lib.config import DEFAULT_BASE, Recipe
+from rlino_lib.config import DATA, DEFAULT_BASE, Recipe
 from rlino_lib.evaluate import bootstrap_interval, evaluate, pass_at_k, summarise
 from rlino_lib.exercises import check_mean_logprob, check_pass_at_k, check_perplexity
 from rlino_lib.models import load_policy
@@ -90,8 +91,8 @@ MEANS = {
     "largest": "no product beyond this",
     "max_attempts": "then it stops in any case",
 }
-settings = dataclasses.asdict(demonstrator)
-print(pd.DataFrame({"value": settings, "meaning": MEANS}).to_string())
+for name, value in dataclasses.asdict(demonstrator).items():
+    print(f"{name:13} {value:<6} {MEANS[name]}")
 
 # %% [markdown]
 # Which of these weaknesses costs the most? Change one at a time and let the demonstrator answer all validation
@@ -118,14 +119,22 @@ changed = {
     "never gives up": {"gives_up": 0.0},
     "twice the luck": {"luck": 2 * demonstrator.luck},
 }
-pd.DataFrame({name: try_out(dataclasses.replace(demonstrator, **c)) for name, c in changed.items()}).T.round(3)
+tried = pd.DataFrame({name: try_out(dataclasses.replace(demonstrator, **c)) for name, c in changed.items()}).T
+tried.round(3)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+ratio = tried / tried.loc["as it is"]
+best = ratio["share right"].idxmax()
+print(f"“{best}”: {ratio.loc[best, 'share right']:.1f} times as many right answers", end=" ")
+print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 
 # %% [markdown]
-# Compare the line "as it is" with the ones below it. Giving up is by far the most expensive habit: a searcher with
-# the same luck and the same eyes that simply goes on solves several times as many problems, with several times as
-# many attempts. So there are two ways for training to raise the accuracy of a model that imitates this program. It
-# can make it *search better*, or it can make it *search longer*. The second shows up as longer responses for an
-# honest reason, and chapter 08 has to keep it apart from growth that the loss causes.
+# Compare the line "as it is" with the ones below it. Giving up is the most expensive habit, more than bad luck and
+# far more than overlooked hits: a searcher with the same luck and the same eyes that simply goes on is right much
+# more often. So there are two ways for training to raise the accuracy of a model that imitates this program. It can
+# make it *search better*, or it can make it *search longer*. The second shows up as longer responses for an honest
+# reason, and chapter 08 has to keep it apart from growth that the loss causes.
 #
 # ## 2 Tokens
 #
@@ -158,14 +167,14 @@ print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) =
 # %%
 # NBVAL_CHECK_OUTPUT
 model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
-parts = [(name.split(".")[-2] if "norm" in name else name.split(".")[-3], p) for name, p in model.named_parameters()]
-sizes = pd.Series({name: 0 for name, _ in parts})
-for name, p in parts:
-    sizes[name] += p.numel()
-kinds = {"model": "embedding", "self_attn": "attention", "mlp": "feed-forward"}
-by_kind = sizes.groupby([kinds.get(name, "norms") for name in sizes.index]).sum().sort_values(ascending=False)
+kinds = {"embed": "embedding", "self_attn": "attention", "mlp": "feed-forward", "norm": "norms"}
+sizes = Counter()
+for name, p in model.named_parameters():
+    sizes[next(kind for part, kind in kinds.items() if part in name)] += p.numel()
 print(f"{type(model).__name__}, {model.config.num_hidden_layers} layers, width {model.config.hidden_size}")
-print(by_kind.to_string(), f"\ntotal {by_kind.sum():,}; the output layer shares the embedding's weights")
+for kind, size in sizes.most_common():
+    print(f"{kind:13}{size:9,}")
+print(f"{'total':13}{sizes.total():9,}  (the output layer shares the embedding's weights)")
 
 
 # %% [markdown]
@@ -203,6 +212,8 @@ else:
     sns.lineplot(x=curve["step"], y=curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axis)
     axis.axhline(math.log(model.config.vocab_size), color="0.4", linestyle=":")
     axis.set(xlabel="optimiser steps", ylabel="loss (nats a token)", yscale="log")
+    axis.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    axis.minorticks_off()
     display(figure)
 
 # %% [markdown]
@@ -223,7 +234,7 @@ else:
 
 # %%
 @torch.no_grad()
-def next_token(text: str, top: int = 8) -> pd.DataFrame:
+def next_token(text: str, top: int = 5) -> pd.DataFrame:
     """The most likely next tokens, by hand; prints the entropy of the whole distribution."""
     ids = torch.tensor([tokenizer(text)["input_ids"]])  # [1, S]
     logits = model(ids).logits[0, -1]  # [V]
@@ -239,9 +250,10 @@ next_token(task.prompt(problem)).round(3)
 next_token(task.prompt(problem) + " 8 - 2 = 6, 6 * 4 =").round(3)
 
 # %% [markdown]
-# In the first place the model spreads itself over the numbers of the problem; those are decisions. In the second
-# nearly all of the probability should sit on one token; that is arithmetic. A method that gives every token of a
-# response the same credit, as GRPO does, pushes decisions and arithmetic alike.
+# In the first place the model chooses among the numbers of the problem (the larger of two stands first, so the
+# smallest of the three is rare); those are decisions. In the second nearly all of the probability should sit on one
+# token; that is arithmetic. A method that gives every token of a response the same credit, as GRPO does, pushes
+# decisions and arithmetic alike.
 #
 # ### A response, by hand
 #
@@ -494,7 +506,18 @@ print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.
 # ### Length
 #
 # The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. They need not
-# start equal, so look at them before.
+# start equal. This is where its curves begin (read off the figure, to about ±5):
+
+# %%
+# NBVAL_CHECK_OUTPUT
+figure4 = pd.read_csv(DATA / "paper" / "figure4.csv")
+start = figure4.iloc[0]
+right = start["n_correct"] / (start["n_correct"] + start["n_incorrect"])
+print(f"step {start['step']:.0f}: {right:.0%} right,", end=" ")
+print(f"{start['length_correct']:.0f} tokens when right, {start['length_incorrect']:.0f} when wrong")
+
+# %% [markdown]
+# And this is the book's base.
 
 # %%
 responses = pd.DataFrame(
@@ -534,7 +557,66 @@ tally.rename(index={8: "8 or more"}).round(3)
 
 # %% [markdown]
 # The last column only rises: every further attempt that is allowed finds some solutions that fewer attempts had not.
-# This is the useful kind of length.
+# This is the useful kind of length. How good is one attempt?
+
+# %%
+first_hit = tally.loc[:1, "right"].sum() / len(responses)
+by_chance = tried.loc["one attempt, no luck", "share right"]
+print(f"right at the first attempt: {first_hit:.1%}; one attempt at random: {by_chance:.1%};", end=" ")
+print(f"the demonstrator without its luck, all attempts: {tried.loc['no luck', 'share right']:.1%}")
+
+# %% [markdown]
+# The demonstrator's luck comes from the exact solver, and a model of this size can't learn to solve in its head. What
+# it can inherit is the search and its habits.
+#
+# ### It gives up sooner than it was taught
+#
+# The demonstrator stops with a fixed chance after each failed attempt. The base should have learned just that. Count
+# how often each of them stops once $k$ attempts have failed.
+
+
+# %%
+def stops(frame: pd.DataFrame, weight: pd.Series | None = None) -> dict[str, float]:
+    """Of the responses whose first k attempts failed, the (weighted) share that tries no more."""
+    found, weight = {}, pd.Series(1.0, index=frame.index) if weight is None else weight
+    for k in (1, 2, 3):
+        failed = (frame["attempts"] > k) | ((frame["attempts"] == k) & ~frame["hit"])
+        found[f"after {k} failed"] = weight[failed & (frame["attempts"] == k)].sum() / weight[failed].sum()
+    return found
+
+
+rng = random.Random(0)
+taught = pd.DataFrame({"text": [demonstrator.response(p, rng) for p in task.problems("validation") * 8]})
+taught["length"] = [len(ids) + 1 for ids in tokenizer(taught["text"].tolist())["input_ids"]]  # and the end of text
+learned = responses.assign(text=rollouts.texts)
+for frame in (taught, learned):
+    frame["attempts"] = frame["text"].map(countdown.count_attempts)
+    frame["hit"] = frame["text"].str.contains(" yes")
+stopping = pd.DataFrame(
+    {
+        "the demonstrator": stops(taught),
+        "the demonstrator, traces weighed by 1/|o|": stops(taught, 1 / taught["length"]),
+        "the base": stops(learned),
+    }
+).T
+stopping.round(3)
+
+# %%
+apart = stopping.sub(stopping.loc["the base"]).abs().mean(axis=1)
+for name in stopping.index[:2]:
+    print(f"mean distance of the base to {name}: {100 * apart[name]:.1f} points")
+
+# %% [markdown]
+# The second line is the explanation. For speed, pretraining puts traces of similar length into one batch, and the
+# loss is the mean over the tokens of that batch. So a token of a trace of length $|o|$ has a weight proportional to
+# $1/|o|$,
+#
+# $$ \nabla \mathcal{L} \propto -\sum_o \frac{1}{|o|} \sum_{t=1}^{|o|} \nabla \log \pi_\theta(o_t \mid q, o_{<t}), $$
+#
+# and short traces, the ones that gave up early, count for more. Weighted maximum likelihood fits the weighted data.
+# This is the factor $1/|o_i|$ of GRPO's loss, met before any reinforcement learning, and here it makes the responses
+# *shorter*, since all its examples are imitated. What it does where some are pushed away is the subject of chapter
+# 08.
 #
 # ### Arithmetic
 #

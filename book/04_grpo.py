@@ -197,7 +197,8 @@ mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]).bo
 # %%
 # NBVAL_CHECK_OUTPUT
 ratio = (new - old).exp()  # [N, T]
-pd.DataFrame(ratio.where(mask, math.nan), index=names).round(3)
+places = [f"token {t + 1}" for t in range(4)]
+pd.DataFrame(ratio.where(mask, math.nan), index=names, columns=places).round(3)
 
 # %% [markdown]
 # $$ g_{it} = \min\big( \rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}, 0.8, 1.2)\, \hat A_i \big) $$
@@ -257,9 +258,9 @@ print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int
 logprobs = old.clone().requires_grad_()  # [N, T], the policy has not moved yet
 loss = policy_loss(grpo_no_kl, logprobs, old, None, adv, mask).loss
 loss.backward()
-print(f"loss: {abs(loss.item()):.6f}   norm of its gradient: {logprobs.grad.norm():.4f}")
+print(f"loss: {loss.item():z.6f}   norm of its gradient: {logprobs.grad.norm():.4f}")
 assert torch.allclose(logprobs.grad, -adv[:, None] / (4 * lengths[:, None]) * mask)
-pd.DataFrame(-logprobs.grad.where(mask, math.nan), index=names).round(4)
+pd.DataFrame(-logprobs.grad.where(mask, math.nan), index=names, columns=places).round(4)
 
 # %% [markdown]
 # So a loss of 0 in a log is no sign of a fault, and a loss that falls is no sign of learning. Watch the reward, the
@@ -410,7 +411,7 @@ table.round(5)
 zeros = torch.zeros(mask.shape)  # [N, T], any log-probs will do as long as new is old
 for name, objective in variants.items():
     loss = policy_loss(objective, zeros, zeros, None, adv, mask, max_response_length=64).loss
-    print(f"{name:16} loss {loss.item() + 0.0:+.4f}".replace("-0.0000", "+0.0000"))
+    print(f"{name:16} loss {loss.item():z.4f}")
 
 # %% [markdown]
 # ## A model
@@ -680,18 +681,14 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # The paper drops the KL term, assumes that ratios stay inside the clip range, splits the sum by the binary reward, and
 # arrives at a supervised loss on the policy's own samples, weighted by group. On the way to that it runs GRPO with and
-# without the KL term. Its accuracies, one run each (no seeds or intervals are given, and the numbers reached us through
-# summaries of the paper):
+# without the KL term. Its accuracies, one run each (no seeds or intervals are known), from summaries of the
+# paper (`data/paper/README.md` says how sure each number is):
 
 # %%
-tables = sorted((RUNS.parent / "paper").glob("*results*.csv"))
-if tables:
-    paper = pd.read_csv(tables[0])
-    paper = paper[paper["method"].isin(["GRPO", "GRPO-wo-KL"])]
-    paper = paper.pivot(index=["task", "model"], columns="method", values="accuracy_percent").dropna()
-    display(paper.assign(difference=paper["GRPO"] - paper["GRPO-wo-KL"]).round(2))
-else:
-    print("The paper's numbers (data/paper) are not here.")
+paper = pd.read_csv(RUNS.parent / "paper" / "results.csv")
+paper = paper[paper["method"].isin(["GRPO", "GRPO-wo-KL"])]
+paper = paper.pivot(index=["task", "model"], columns="method", values="accuracy_percent").dropna()
+paper.assign(difference=paper["GRPO"] - paper["GRPO-wo-KL"]).round(2)
 
 # %%
 difference = (by_seed.loc["GRPO"] - by_seed.loc["GRPO without KL"]).dropna()

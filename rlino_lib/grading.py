@@ -52,7 +52,7 @@ def grade_stream(lines: Iterable[bytes], task_name: str = "countdown", rewards: 
         except UnicodeDecodeError as e:
             yield Line(number, fault=f"not UTF-8 at byte {e.start + 1}")
         except json.JSONDecodeError as e:
-            yield Line(number, fault=f"not JSON: {e.msg} at character {e.pos + 1}")
+            yield Line(number, fault=f"not JSON: {e.msg.removesuffix(' at')} at character {e.pos + 1}")
         except RecursionError:
             yield Line(number, fault="nested too deeply")
         except ValueError as e:
