@@ -328,8 +328,7 @@ table(drafted)
 #   that the task doesn't have; `1.5` and `1_9` are one number to Python and two to the regular expression. A method
 #   that finds one of these is rewarded without solving anything.
 # - **It refuses right answers.** The quotient 9/7 is rounded in floating point, so a right answer misses the target
-#   by one part in 10¹⁵. A tolerance would hide that, and would accept near misses in return; exact fractions need
-#   none.
+#   by one part in 10¹⁵. A tolerance hides that; exact fractions need none.
 # - **It picks another answer than the one meant.** The first answer or the last: both are conventions. With a grader
 #   that is given the prompt as well, the first one is a disaster, since the usual prompt for this task shows an
 #   example in answer tags. The book takes the last closed one.

@@ -219,7 +219,7 @@ else:
 # %% [markdown]
 # The thin line is one batch, the thick one a mean of nine. Batches hold traces of similar length, hence the scatter.
 # Look at the two parts of the curve: a fast fall while the format and the order of the tokens are learned, and a long
-# slow one in which the arithmetic is.
+# slow one in which the arithmetic is learned.
 #
 # ### One next-token distribution
 #

@@ -54,6 +54,7 @@ import json
 import math
 import shlex
 import tempfile
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -216,7 +217,7 @@ colours = {"unit": look("f_isft_posneg_unit").colour, "balanced": look("f_isft_p
 shared = {"x": "right of 8", "y": "value", "hue": "weights", "palette": colours, "style": "response"}
 sns.lineplot(long, **shared, markers=["o", "X"], ax=axes[0, 0])
 axes[0, 0].set(ylabel="signed weight of one response", title="one response")
-sns.move_legend(axes[0, 0], "upper left", bbox_to_anchor=(0, -0.2), ncol=3, title=None)
+sns.move_legend(axes[0, 0], "upper left", bbox_to_anchor=(0, -0.2), ncol=2, title=None)
 for method, total in totals.items():
     axes[0, 1].plot(p, total, color=look(method).colour, dashes=look(method).dash or (None, None), label=label(method))
 axes[0, 1].axvline(base_right, color="0.5", linewidth=1)
@@ -486,7 +487,7 @@ print(f"with a sum over tokens: {summed} collapses, all rules and starting point
 # problems, and therefore the same samples, whatever the method.
 
 # %%
-trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=32, eval_every=0))
+trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=24, eval_every=0))
 batch = trainer.sample(step=1)
 n, size, model, pad = len(batch.ids), batch.group_size, trainer.model, tokenizer.pad_token_id
 mixed = batch.correct.view(-1, size).double().mean(1)  # [P], share right of each group
@@ -552,10 +553,10 @@ pd.DataFrame(factors).round(4)
 #
 # ### Does the sum cancel in a real model?
 #
-# The toy made a prediction that can be tested here. Sample once more, and cut all responses into eight batches of eight
-# problems. Let every response count +1, right or wrong. With a *sum* over tokens the expected gradient is 0: the
-# gradients of the batches are noise, and the cosine of two of them is as often negative as positive. With a *mean* over
-# tokens there is a systematic part, which they all share.
+# The toy made a prediction that can be tested here. Sample once more, and cut all responses into eight batches. Let
+# every response count +1, right or wrong. With a *sum* over tokens the expected gradient is 0: the gradients of the
+# batches are noise, and the cosine of two of them is as often negative as positive. With a *mean* over tokens there is
+# a systematic part, which they all share.
 
 # %%
 parts = [(each, rows) for each in (batch, trainer.sample(step=2)) for rows in torch.arange(n).split(n // 4)]
@@ -592,7 +593,7 @@ for name, own in cosines.groupby(cosines.columns[0])[cosines.columns[1]]:
 # optimiser are the same.
 
 # %%
-live = TrainConfig(method="f_isft_posneg", prompts=32, steps=25, lr=3e-4, eval_every=0)
+live = TrainConfig(method="f_isft_posneg", prompts=24, steps=20, lr=3e-4, eval_every=0)
 policy = load_policy()
 validation = task.problems("validation", 512)
 before = evaluate(policy, task, validation, samples=2)
@@ -623,7 +624,7 @@ print(f"95 % interval over problems {100 * low:+.1f} to {100 * high:+.1f}, which
 # chapter 04 would stop it.
 
 # %%
-short = dataclasses.replace(live, method="f_isft_posneg_unit", prompts=16, guard="warn")
+short = dataclasses.replace(live, method="f_isft_posneg_unit", prompts=12, guard="warn")
 unit_plot = LivePlot(short.steps, (*panels[:2], "completions/clipped_ratio"), title=label(short.method))
 unit_plot.show()
 with tempfile.TemporaryDirectory() as folder:
@@ -754,7 +755,7 @@ figure
 # ### Where the runs ended
 
 # %%
-print(measured(runs))
+print(textwrap.fill(measured(runs), 110))
 ended = outcomes(runs)
 base = ended[ended["method"] == "base"].iloc[0]
 ended = ended[ended["method"] != "base"]
@@ -843,13 +844,16 @@ figure
 fallen = ended[ended["accuracy"] < base["accuracy"] / 2]
 worst = ended.sort_values("accuracy").iloc[0]
 if len(fallen):
-    by_method = fallen.groupby("method").size()
-    said = ", ".join(f"{count} of {label(m)}" for m, count in by_method.items())
-    print(f"{len(fallen)} of {len(ended)} recorded runs collapsed: {said}.")
+    of_all = ended.groupby("method").size()
+    each = ", ".join(f"{label(m)} ({k} of {of_all[m]} seeds)" for m, k in fallen.groupby("method").size().items())
+    print(f"{len(fallen)} of {len(ended)} recorded runs collapsed: {each}.")
 else:
-    print(f"None of the {len(ended)} recorded runs collapsed.", end=" ")
-    print(f"The lowest, {label(worst['method'])} with seed {worst['seed']}, ended with {worst['accuracy']:.1%} right,")
-    print(f"where the base has {base['accuracy']:.1%}.")
+    print(f"None of the {len(ended)} recorded runs collapsed.")
+print(
+    f"The lowest, {label(worst['method'])} with seed {worst['seed']}, ended with {worst['accuracy']:.1%} right,",
+    end=" ",
+)
+print(f"where the base has {base['accuracy']:.1%}.")
 worst_run = next(run for run in runs if run.method == worst["method"] and run.seed == worst["seed"])
 often = worst_run.metrics["completions/clipped_ratio"].tail(window).mean()
 print(f"In its last {window} steps {often:.0%} of its training samples were cut at the cap.")
@@ -913,12 +917,13 @@ for method in right.index:
 
 # %% [markdown]
 # So, to the question. **Yes**: a data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
-# fresh samples at each iteration are a training run, without a reward, an advantage or a ratio in sight, and on one
-# batch its gradient differs from GRPO's by a weight on each group. As to the weights, the usual warning (a negative sum
-# pushes everything down) is right about the sign and wrong about the reason. On fresh samples a common weight cancels.
-# What does not cancel is its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy
-# because both sides of a group weigh the same. Whether unit weights and negatives alone fell here, and how much of the
-# growth in length is theirs, the sentences above say.
+# fresh samples at each iteration are a training run, without a reward, an advantage or a ratio in sight, and with
+# balanced weights its gradient on a batch differs from GRPO's by a factor for each group. As to the weights, the usual
+# warning (a negative sum pushes everything down) is right about the sign. As far as the toy and the cosines above can
+# tell, it is wrong about the reason: on fresh samples a common weight cancels. What does not cancel is its product with
+# $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy because both sides of a group weigh the
+# same. Whether unit weights and negatives alone fell here, and how much of the growth in length is theirs, the computed
+# sentences say.
 #
 # ## Exercises
 #
