@@ -49,7 +49,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     epochs: int = 1  # passes over each batch of samples
     minibatches: int = 1  # updates a pass
-    micro_batch: int = 64  # rows of one forward and backward pass
+    micro_batch: int = 32  # rows of one forward and backward pass; larger ones leave the CPU's caches
     lora_rank: int = 0  # 0: full fine-tuning
     eval_every: int = 20
     eval_split: str = "validation"

@@ -1,15 +1,17 @@
 """Sampling groups of responses (chapter 04): prefill each prompt once, decode all its samples together.
 
 What makes it fast at small sizes: one prefill shared by the G samples of a prompt, a preallocated cache that is written
-in place, attention that never repeats the key-value heads, finished responses leaving the batch, and one uniform number
-a token drawn beforehand in place of a multinomial call. A row's randomness is its own, so that its text does not depend
-on which rows sit beside it.
+in place, attention that never repeats the key-value heads, finished responses leaving the batch, one uniform number a
+token drawn beforehand in place of a multinomial call, a fused step (`decode.py`), and a share of the rows for each
+thread in place of a share of each product. A row's randomness is its own, so that its text does not depend on which
+rows sit beside it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,9 +23,12 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rlino_lib.decode import FusedDecoder, is_small
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, eos_ids
 from rlino_lib.tasks import Grade, Problem, Task
+
+ROWS_A_WORKER = 128  # fewer rows a thread, and Python's own work between the products weighs more than a second core
 
 
 @dataclass
@@ -194,16 +199,18 @@ def choose(
     """
     logprobs = (logits.float() / (temperature or 1.0)).log_softmax(-1)  # [N, V]
     probs = logprobs.exp()
-    entropy = -(probs * logprobs.clamp_min(-1e4)).sum(-1)  # [N]; the clamp keeps 0 · −inf from being NaN
+    entropy = -torch.linalg.vecdot(probs, logprobs.clamp_min(-1e4))  # [N]; the clamp keeps 0 · −inf from being NaN
     if not temperature:
         ids = logits.argmax(-1)
     else:
         if top_k or min_p or top_p < 1:
             probs = _filter(logprobs, top_p, top_k, min_p).exp()
         total = probs.cumsum(-1)  # [N, V]
-        # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen.
-        ids = torch.searchsorted(total, u[:, None] * total[:, -1:], right=True)[:, 0]
-        ids = torch.minimum(ids, (probs > 0).long().mul(torch.arange(probs.shape[1], device=u.device)).amax(-1))
+        # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen; rounding
+        # can lift u·total to the total itself, above which there is none, hence the float just below it.
+        whole = total[:, -1:]  # [N, 1]
+        below = torch.minimum(u[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))  # [N, 1]
+        ids = torch.searchsorted(total, below, right=True)[:, 0]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
 
 
@@ -235,20 +242,29 @@ def sample(
     if temperature < 0 or not 0 < top_p <= 1 or top_k < 0 or not 0 <= min_p <= 1:
         raise RlinoError("sampling needs temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 0 and 0 ≤ min_p ≤ 1")
     u = torch.rand(len(prompts) * group_size, max_new_tokens, generator=torch.Generator().manual_seed(seed))
-    per_chunk = max(1, max_rows // group_size)
     encoded = policy.tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
     prompt_ids, prompt_mask = encoded["input_ids"], encoded["attention_mask"].bool()  # [P, S]
     stop = [] if ignore_eos else eos_ids(policy)
     knobs = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
-    parts = []
+    threads = torch.get_num_threads()
+    workers = min(threads, max(1, len(u) // ROWS_A_WORKER)) if is_small(policy.model) else 1
+    per_chunk = max(1, min(max_rows, math.ceil(len(u) / workers)) // group_size)
     with torch.inference_mode(), _fast_attention(policy.model):
-        for start in tqdm(range(0, len(prompts), per_chunk), desc="rollouts", disable=not progress):
-            chunk = slice(start, start + per_chunk)
-            rows = slice(start * group_size, (start + per_chunk) * group_size)
-            parts.append(_decode(policy, prompt_ids[chunk], prompt_mask[chunk], group_size, u[rows], stop, knobs))
+        fits = FusedDecoder.fits(policy.model)
+        fused = FusedDecoder(policy.model, prompt_ids.shape[1] + max_new_tokens) if fits else None
+
+        def decode(start: int) -> tuple[torch.Tensor, ...]:
+            chunk, rows = slice(start, start + per_chunk), slice(start * group_size, (start + per_chunk) * group_size)
+            with torch.inference_mode():  # a thread's own setting
+                return _decode(policy, fused, prompt_ids[chunk], prompt_mask[chunk], group_size, u[rows], stop, knobs)
+
+        starts = range(0, len(prompts), per_chunk)
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            todo = pool.map(decode, starts) if workers > 1 else map(decode, starts)
+            parts = list(tqdm(todo, total=len(starts), desc="rollouts", disable=not progress))
     width = max(part[0].shape[1] for part in parts)
     ids, mask, logprobs, entropies = (
-        torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1]), value=fill) for t in column]).clone()
+        torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1]), value=fill) for t in column])
         for column, fill in zip(zip(*parts, strict=True), (policy.tokenizer.pad_token_id, False, 0.0, 0.0), strict=True)
     )  # each [N, T]
     stopped = torch.isin(ids, torch.tensor(stop)).logical_and(mask).any(1) if stop else torch.zeros(len(ids)).bool()
@@ -268,7 +284,7 @@ def sample(
     )
 
 
-def _decode(policy, prompt_ids, prompt_mask, group_size, u, stop, knobs) -> tuple[torch.Tensor, ...]:
+def _decode(policy, fused, prompt_ids, prompt_mask, group_size, u, stop, knobs) -> tuple[torch.Tensor, ...]:
     """Prefill [P, S], then decode [P·G] rows; returns ids, mask, log-probs, entropies, each [P·G, T] on the CPU."""
     model, device = policy.model, policy.model.device
     n, max_new = u.shape
@@ -289,6 +305,8 @@ def _decode(policy, prompt_ids, prompt_mask, group_size, u, stop, knobs) -> tupl
     groups = torch.arange(n, device=device) // group_size  # [N]
     for layer in layers:
         layer.select(groups, s + max_new)
+    if fused:
+        fused.adopt(layers)
     logits = out.logits[:, -1].index_select(0, groups)  # [N, V]
     last = positions[:, -1].index_select(0, groups)  # [N], position of the last token
     if padded:
@@ -317,11 +335,16 @@ def _decode(policy, prompt_ids, prompt_mask, group_size, u, stop, knobs) -> tupl
                 layer.select(keep)
             rows, last, token, alive = rows[keep], last[keep], token[keep], alive[keep]
             attention = attention[keep] if padded else None
-        logits = model(
-            input_ids=token[:, None],
-            attention_mask=attention[:, : s + t + 1] if padded else None,
-            position_ids=(last + t + 1)[:, None] if padded else torch.tensor([[s + t]], device=device),
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]  # [B, V]
+        at = last + t + 1 if padded else torch.tensor([s + t], device=device)  # [B] or [1]
+        seen = attention[:, : s + t + 1] if padded else None  # [B, L]
+        if fused:
+            logits = fused.step(token, at, layers, seen)  # [B, V]
+        else:
+            logits = model(
+                input_ids=token[:, None],
+                attention_mask=seen,
+                position_ids=at[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]  # [B, V]
     return ids[:, : t + 1].cpu(), mask[:, : t + 1].cpu(), logprobs[:, : t + 1].cpu(), entropies[:, : t + 1].cpu()

@@ -105,7 +105,7 @@ def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Itera
 
 
 def accumulate_gradients(
-    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int = 64
+    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int = 32
 ) -> float:
     """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
 

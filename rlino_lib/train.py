@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,18 @@ def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=4)
+def epoch_order(n: int, epoch: int, seed: int) -> list[int]:
+    """The order of n problems in one epoch."""
+    order = list(range(n))
+    random.Random(f"order-{seed}-{epoch}").shuffle(order)
+    return order
+
+
 def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: int) -> list[Problem]:
     """The problems of a step (from 1): a new seeded order each epoch, the same for every method."""
-    batch = []
-    for k in range((step - 1) * size, step * size):
-        epoch, place = divmod(k, len(problems))
-        order = list(range(len(problems)))
-        random.Random(f"order-{seed}-{epoch}").shuffle(order)
-        batch.append(problems[order[place]])
-    return batch
+    places = (divmod(k, len(problems)) for k in range((step - 1) * size, step * size))
+    return [problems[epoch_order(len(problems), epoch, seed)[place]] for epoch, place in places]
 
 
 def response_logprobs(

@@ -42,7 +42,7 @@ def test_script_runs_as_plain_python(script):
 
 
 # ---- the machinery, on a chapter of three cells ----------------------------------------------------------------------
-TOY = '''# ---
+TOY = """# ---
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
@@ -74,7 +74,7 @@ display(VBox([choice, pages]))
 
 # %% tags=["nbval-skip", "skip-execution"]
 raise SystemExit
-'''
+"""
 
 
 @pytest.fixture

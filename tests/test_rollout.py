@@ -27,6 +27,9 @@ def random_model(kind="qwen2", seed=0, lora=False, **changes):
     config, cls = (Qwen2Config, Qwen2ForCausalLM) if kind == "qwen2" else (LlamaConfig, LlamaForCausalLM)
     torch.manual_seed(seed)
     model = cls(config(**(settings | changes))).eval()
+    for p in model.parameters():
+        if p.dim() == 1:  # fresh norms are 1 and fresh biases 0, which would hide what is done with them
+            torch.nn.init.normal_(p, mean=p.data.mean().item(), std=0.3)
     if lora:
         model = add_lora(model, rank=4)
         for name, p in model.named_parameters():
