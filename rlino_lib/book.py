@@ -1,9 +1,9 @@
 """The book as a whole: run it, check each script against its notebook, check and renew the pins.
 
-    python -m rlino_lib.book run      execute every chapter and keep the outputs (make book)
-    python -m rlino_lib.book sync     does each notebook hold its script's cells, executed and free of errors?
-    python -m rlino_lib.book check    do requirements.lock, environment.yml and pyproject.toml agree?
-    python -m rlino_lib.book lock     pin what is installed now (make lock)
+python -m rlino_lib.book run      execute every chapter and keep the outputs (make book)
+python -m rlino_lib.book sync     does each notebook hold its script's cells, executed and free of errors?
+python -m rlino_lib.book check    do requirements.lock, environment.yml and pyproject.toml agree?
+python -m rlino_lib.book lock     pin what is installed now (make lock)
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from rlino_lib.errors import RlinoError
 
 EXAMPLES = {
     "pretrain": "rlino pretrain --out data/base/countdown\nrlino pretrain --out /tmp/tiny --steps 200",
-    "train": "rlino train --method grpo --out runs/grpo-s0\nrlino train --method f_isft_posneg --seed 1 --out runs/f1 "
-    "--resume\nrlino train --method grpo --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --lr 1e-6 --out runs/q",
+    "train": "rlino train --method grpo --save --out runs/grpo-s0\n"
+    "rlino train --method f_isft_posneg --seed 1 --out runs/f1 --resume\n"
+    "rlino train --method grpo --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --lr 1e-6 --out runs/q",
     "evaluate": "rlino evaluate --split test --samples 64 --out runs/base-eval\n"
+    "rlino evaluate --model runs/grpo-s0/model --samples 4 --out runs/grpo-s0-eval\n"
     "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval",
     "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run",
     "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
@@ -48,11 +52,13 @@ def _task_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = ()) -> None:
-    """An option for each simple field of a dataclass, with its default."""
+    """An option for each simple field of a dataclass; the comment beside the field is its help."""
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
     for f in dataclasses.fields(cls):
         if f.name not in skip:
+            said = comments.get(f.name, "").replace("%", "%%") + " (default: %(default)s)"
             flag = f"--{f.name.replace('_', '-')}"
-            parser.add_argument(flag, type=type(f.default), default=f.default, help="default: %(default)s")
+            parser.add_argument(flag, type=type(f.default), default=f.default, help=said.strip())
 
 
 def _fields(args: argparse.Namespace, cls: type, skip: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
     skip = ("task_settings",)
     config = TrainConfig(task_settings=_task_settings(args.task_set), **_fields(args, TrainConfig, skip))
-    run = train(config, args.out, resume=args.resume, progress=sys.stderr.isatty())
+    run = train(config, args.out, resume=args.resume, save=args.save, progress=sys.stderr.isatty())
     last = run.metrics.iloc[-1]
     return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
 
@@ -171,6 +177,7 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
     _add_fields(p, TrainConfig, skip=("task_settings",))
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out, if there is one")
+    p.add_argument("--save", action="store_true", help="keep the trained model, in --out/model")
 
 
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:

@@ -33,34 +33,34 @@ class Recipe:
 class TrainConfig:
     """A run, whole: the same configuration and thread count give the same numbers."""
 
-    method: str = "grpo"
-    task: str = "countdown"
+    method: str = "grpo"  # grpo, grpo_no_kl, f_isft_pos, f_isft_neg, f_isft_posneg or f_isft_posneg_unit
+    task: str = "countdown"  # the task's name
     task_settings: dict[str, Any] = field(default_factory=dict)
-    model: str = DEFAULT_BASE
-    seed: int = 0
-    steps: int = 200
-    prompts: int = 64  # a step
-    group_size: int = 8
-    max_new_tokens: int = 112
-    temperature: float = 1.0
-    lr: float = 1e-4
-    schedule: str = "constant"  # or "linear", to zero
-    warmup: int = 0
-    clip_norm: float = 1.0
+    model: str = DEFAULT_BASE  # a folder or a hub id
+    seed: int = 0  # of the order of problems and of the sampling
+    steps: int = 200  # batches of samples
+    prompts: int = 64  # problems a step
+    group_size: int = 8  # responses a problem
+    max_new_tokens: int = 112  # the cap on a response
+    temperature: float = 1.0  # of the sampling
+    lr: float = 1e-4  # of AdamW
+    schedule: str = "constant"  # of the learning rate: constant, or linear to zero
+    warmup: int = 0  # steps
+    clip_norm: float = 1.0  # of the gradient
     epochs: int = 1  # passes over each batch of samples
     minibatches: int = 1  # updates a pass
     micro_batch: int = 32  # rows of one forward and backward pass; larger ones leave the CPU's caches
     lora_rank: int = 0  # 0: full fine-tuning
-    eval_every: int = 20
-    eval_split: str = "validation"
-    eval_problems: int = 512
-    eval_samples: int = 1
-    checkpoint_every: int = 20
-    trace_every: int = 0  # 0: five times over the run
-    trace_groups: int = 5
+    eval_every: int = 20  # steps; 0: never
+    eval_split: str = "validation"  # train, validation or test
+    eval_problems: int = 512  # the first so many of the split
+    eval_samples: int = 1  # a problem
+    checkpoint_every: int = 20  # steps
+    trace_every: int = 0  # steps from one sample of whole groups to the next; 0: five times over the run
+    trace_groups: int = 5  # groups kept each time
     test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
     guard: str = "stop"  # what to do when a run trains nothing: "stop", or "warn" and go on
-    device: str = "auto"
+    device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "prompts": 1, "group_size": 1, "epochs": 1, "minibatches": 1, "micro_batch": 1}

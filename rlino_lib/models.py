@@ -78,6 +78,13 @@ def add_lora(
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM"))
 
 
+def merged(policy: Policy) -> Policy:
+    """The policy with its adapters added to the weights, for good; a policy without any is returned as it is."""
+    if not hasattr(policy.model, "merge_and_unload"):
+        return policy
+    return Policy(policy.model.merge_and_unload(), policy.tokenizer)
+
+
 def reference_context(model: PreTrainedModel) -> AbstractContextManager:
     """Inside it, a LoRA model computes as the model it was before training: a reference at no memory cost."""
     return model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()

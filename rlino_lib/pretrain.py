@@ -160,9 +160,7 @@ def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_eve
     )
     # Eager attention under bfloat16 autocast is twice as fast as float32 or fused attention at this size on a CPU.
     model = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
     curve, seconds, tokens, first = _resume(out, recipe, model, optimizer)
     started = time.time()
     bar = tqdm(total=recipe.steps, initial=first, desc="pretrain", disable=not progress)

@@ -19,7 +19,7 @@ from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import TEST_PROBLEMS, evaluate, evaluate_once, outcome_metrics, summarise
 from rlino_lib.guards import Guards
-from rlino_lib.models import Policy, add_lora, load_policy, reference_context, weights_hash
+from rlino_lib.models import Policy, add_lora, load_policy, merged, reference_context, save_policy, weights_hash
 from rlino_lib.objectives import OBJECTIVES, Objective, advantages, micro_share, policy_loss, token_weights
 from rlino_lib.records import REPO, Run, RunWriter, load_run
 from rlino_lib.rollout import Rollouts, sample
@@ -268,6 +268,7 @@ def train(
     out: str | Path,
     *,
     resume: bool = False,
+    save: bool = False,
     progress: bool = False,
     on_step: Callable[[int, dict[str, Any]], None] | None = None,
     policy: Policy | None = None,
@@ -275,24 +276,27 @@ def train(
     """Run a configuration into a folder and return it. A complete run is returned as it is.
 
     `resume` goes on from the last checkpoint, to the same numbers as a run that was never stopped; without it a folder
-    that holds an unfinished run is refused, so that nothing is lost by accident. `on_step(step, metrics)` is called
-    after every step. Raises RlinoError where a guard rail stops the run.
+    that holds an unfinished run is refused, so that nothing is lost by accident. `save` keeps the trained model in the
+    folder `model` of the run, adapters merged. `on_step(step, metrics)` is called after every step. Raises RlinoError
+    where a guard rail stops the run, or where `save` comes too late.
     """
     out = Path(out)
     if (out / "summary.json").exists():
+        if save and not (out / "model").exists():
+            raise RlinoError(f"{out} holds a complete run without its model: choose another --out")
         return load_run(out)
     if (out / "config.json").exists() and not resume:
         raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
     trainer = Trainer(config, policy)
     writer = RunWriter(out, trainer.record)
     try:
-        _drive(trainer, writer, progress, on_step)
+        _drive(trainer, writer, progress, on_step, save)
     finally:
         writer.close()
     return load_run(out)
 
 
-def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callable | None) -> None:
+def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callable | None, save: bool) -> None:
     """Go on from the checkpoint, if there is one, to the end of the run."""
     config, checkpoint = trainer.config, writer.path / "checkpoint.pt"
     guards, spent, resumed = Guards(config.guard), 0.0, checkpoint.exists()
@@ -328,6 +332,8 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     summary = {"steps": config.steps, "seconds": round(time.time() - started, 1), "warnings": guards.messages}
     if config.test_samples:
         summary["test"] = trainer.test()
+    if save:
+        save_policy(merged(trainer.policy), writer.path / "model")
     writer.finish(summary)
     checkpoint.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from rlino_lib.guards import PATIENCE, Guards
 from rlino_lib.models import load_policy
 from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import Run
+from rlino_lib.rollout import sample
 from rlino_lib.train import Trainer, batch_of_problems, train
 
 SMALL = dict(steps=3, prompts=6, group_size=4, eval_every=2, eval_problems=8, micro_batch=8, max_new_tokens=80)
@@ -52,6 +53,25 @@ def test_micro_batch_size_does_not_change_a_step():
         trainer.step()
         found.append(torch.cat([p.flatten() for p in trainer.model.parameters()]))
     assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_a_saved_model_is_the_trained_policy(rank, tmp_path):
+    config = TrainConfig(method="grpo_no_kl", lora_rank=rank, **(SMALL | {"lr": 1e-2}))
+    train(config, tmp_path / "run", save=True)
+    saved, base = load_policy(tmp_path / "run" / "model"), load_policy()
+    prompts = ["Numbers 3 7 19 target 64 <think>"]
+    trainer = Trainer(config)
+    for _ in range(config.steps):
+        trainer.step()
+    trained, again, before = (sample(p, prompts, 4, seed=1) for p in (trainer.policy, saved, base))
+    assert again.texts == trained.texts
+    assert torch.allclose(again.logprobs, trained.logprobs, atol=1e-4)
+    assert not torch.allclose(again.logprobs[:, :5], before.logprobs[:, :5], atol=1e-2)
+    train(config, tmp_path / "run", save=True)  # complete, and has its model
+    (tmp_path / "run" / "model").rename(tmp_path / "elsewhere")
+    with pytest.raises(RlinoError, match="without its model"):
+        train(config, tmp_path / "run", save=True)
 
 
 def test_lora_trains_adapters_alone_and_keeps_its_reference():
