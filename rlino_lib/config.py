@@ -33,7 +33,7 @@ class Recipe:
 class TrainConfig:
     """A run, whole: the same configuration and thread count give the same numbers."""
 
-    method: str = "grpo"  # grpo, grpo_no_kl, f_isft_pos, f_isft_neg, f_isft_posneg or f_isft_posneg_unit
+    method: str = "grpo"  # a key of rlino_lib.objectives.OBJECTIVES: f_isft_… trains as supervised learning
     task: str = "countdown"  # the task's name
     task_settings: dict[str, Any] = field(default_factory=dict)
     model: str = DEFAULT_BASE  # a folder or a hub id
@@ -58,6 +58,7 @@ class TrainConfig:
     checkpoint_every: int = 20  # steps
     trace_every: int = 0  # steps from one sample of whole groups to the next; 0: five times over the run
     trace_groups: int = 5  # groups kept each time
+    probe_every: int = 0  # steps from one measurement of stale samples to the next (chapter 06); 0: never
     test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
     guard: str = "stop"  # what to do when a run trains nothing: "stop", or "warn" and go on
     device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one

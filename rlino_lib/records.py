@@ -63,6 +63,11 @@ class Run:
         return _read_csv(self.path / "timing.csv")
 
     @cached_property
+    def probes(self) -> pd.DataFrame:
+        """One row a probed update (`probe_every` of the run's settings), by step and update from 1."""
+        return _read_csv(self.path / "probes.csv")
+
+    @cached_property
     def rollouts(self) -> pd.DataFrame:
         """Sampled whole groups, one response a row (empty where none were kept)."""
         for name in ("rollouts.jsonl.gz", "rollouts.jsonl"):
@@ -136,7 +141,7 @@ class RunWriter:
 
     def resume(self, step: int) -> None:
         """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
-        for name in ("metrics.csv", "timing.csv"):
+        for name in ("metrics.csv", "timing.csv", "probes.csv"):
             path = self.path / name
             if path.exists():
                 rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
@@ -153,6 +158,11 @@ class RunWriter:
         """Append one step: its metrics, and its time beside them."""
         self._append("metrics.csv", {k: _short(v) for k, v in row.items()})
         self._append("timing.csv", {"step": row["step"], "seconds": round(seconds, 2)})
+
+    def probes(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append what the probed updates of a step measured."""
+        for row in rows:
+            self._append("probes.csv", {k: _short(v) for k, v in row.items()})
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         path = self.path / name

@@ -88,7 +88,8 @@ def sft_loss(model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: 
     keep = labels.shape[1] - start
     logits = model(input_ids=inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1]  # [B, L', V]
     targets = labels[:, start + 1 :]  # [B, L']
-    ce = F.cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+    ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
     mean_ce = ce.sum(1) / (targets != IGNORE).sum(1).clamp_min(1)  # [B]
     return (signed_weights.to(mean_ce) * mean_ce).sum()
 

@@ -20,7 +20,8 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import TEST_PROBLEMS, evaluate, evaluate_once, outcome_metrics, summarise
 from rlino_lib.guards import Guards
 from rlino_lib.models import Policy, add_lora, load_policy, merged, reference_context, save_policy, weights_hash
-from rlino_lib.objectives import OBJECTIVES, Objective, advantages, micro_share, policy_loss, token_weights
+from rlino_lib.objectives import OBJECTIVES, Objective, credit, micro_share, policy_loss, token_weights
+from rlino_lib.probes import is_probed, probe
 from rlino_lib.records import REPO, Run, RunWriter, load_run
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
@@ -76,7 +77,8 @@ def response_logprobs(
         use_cache=False,
         logits_to_keep=width + 1,
     ).logits[:, :-1]  # [B, T', V], each token's logits stand one place before it
-    logprobs = (logits.float() / (temperature or 1.0)).log_softmax(-1)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+    logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
     return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
 
 
@@ -101,11 +103,13 @@ class Trainer:
         self.model = self.policy.model
         self.objective: Objective = OBJECTIVES[config.method]
         self.reference = None
-        if self.objective.beta and not config.lora_rank:  # LoRA gives its reference by switching the adapters off
+        # LoRA gives its reference by switching the adapters off.
+        if self.objective.needs_reference and not config.lora_rank:
             self.reference = load_policy(config.model, device=device).model if policy is None else _copy(policy.model)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.step_done = 0
+        self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
 
     def lr_at(self, step: int) -> float:
         """Linear warm-up, then constant or linear to zero; steps count from 1."""
@@ -145,6 +149,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(step)
         rollouts = self.sample(step)
+        self.probes = []
         update = self._supervised if self.config.method in SFT_METHODS else self._policy_gradient
         learned, credit = update(rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
         self.step_done = step
@@ -153,35 +158,40 @@ class Trainer:
         return metrics, rollouts, credit
 
     def _policy_gradient(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
-        c = self.config
-        adv = advantages(rollouts.rewards, c.group_size, self.objective.advantage)  # [N]
-        old = rollouts.logprobs  # [N, T]
-        ref = self._reference_logprobs(rollouts) if self.objective.beta else None  # [N, T]
-        order, sums = list(range(len(adv))), Sums()
+        c, o, old = self.config, self.objective, rollouts.logprobs  # old: [N, T]
+        ref = self._reference_logprobs(rollouts) if o.needs_reference else None  # [N, T]
+        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens)
+        order, sums = kept.nonzero()[:, 0].tolist(), Sums()
         for _ in range(c.epochs):
             if c.minibatches > 1:
                 rng.shuffle(order)
             for k in range(c.minibatches):
-                rows = torch.tensor(sorted(order[k :: c.minibatches]))
+                self._probe(rollouts, len(sums.norms) + 1)
+                rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
                 tokens = int(rollouts.mask[rows].sum())
                 for part in self._micro_batches(rollouts, rows, adv):
                     new, mask = response_logprobs(self.model, rollouts, part, c.temperature)  # [B, T']
                     cut = (part, slice(0, new.shape[1]))
                     loss = policy_loss(
-                        self.objective, new, old[cut].to(new), None if ref is None else ref[cut].to(new),
-                        adv[part].to(new), mask, c.max_new_tokens,
+                        o, new, old[cut].to(new), None if ref is None else ref[cut].to(new),
+                        adv[part if adv.ndim == 1 else cut].to(new), mask, c.max_new_tokens,
                     )  # fmt: skip
-                    share = micro_share(self.objective, mask, len(rows), tokens)
+                    share = micro_share(o, mask, len(rows), tokens)
                     (loss.loss * share).backward()
                     sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
                 sums.update(self._optimizer_step())
-        weights = token_weights(self.objective, adv, rollouts.mask, c.max_new_tokens)  # [N, T]
-        return sums.means(), {"advantage": adv, "weights": weights}
+        weights = torch.zeros(rollouts.mask.shape)  # [N, T]
+        weights[kept] = token_weights(o, adv[kept], rollouts.mask[kept], c.max_new_tokens)
+        each = adv if adv.ndim == 1 else (adv * rollouts.mask).sum(1) / rollouts.lengths  # [N]
+        return sums.means(), {"advantage": each, "weights": weights}
 
     def _micro_batches(self, rollouts: Rollouts, rows: torch.Tensor, adv: torch.Tensor) -> list[torch.Tensor]:
-        """Rows of similar length together. A row of advantage 0 has no gradient at β = 0 and is left out."""
-        if not self.objective.beta:
-            rows = rows[adv[rows] != 0]
+        """Rows of similar length together. A row of advantage 0 has no gradient at β = 0 and is left out.
+
+        Not so where a micro-batch divides by its own tokens: there every row counts.
+        """
+        if not self.objective.beta and self.objective.normaliser != "micro_token_mean":
+            rows = rows[(adv[rows] if adv.ndim == 1 else adv[rows].any(1)) != 0]
         rows = rows[rollouts.lengths[rows].argsort(stable=True)]
         return list(rows.split(self.config.micro_batch)) if len(rows) else []
 
@@ -200,6 +210,7 @@ class Trainer:
         n, pad, sums = len(rollouts.ids), self.policy.tokenizer.pad_token_id, Sums()
         for _ in range(c.epochs):
             for batch in sft.minibatches(dataset, c.minibatches, rng):
+                self._probe(rollouts, len(sums.norms) + 1)
                 stands_for = n * len(batch) / len(dataset)
                 loss = sft.accumulate_gradients(self.model, batch, stands_for, pad, c.micro_batch)
                 sums.add({"loss": loss}, 1.0)
@@ -209,6 +220,16 @@ class Trainer:
             signed[e.row] = e.sign * e.weight
         per_token = signed[:, None] * rollouts.mask / rollouts.lengths[:, None] / n  # [N, T]
         return sums.means(), {"advantage": signed, "weights": per_token}
+
+    def _probe(self, rollouts: Rollouts, update: int) -> None:
+        """Measure an update before it is made, on the steps and updates that are probed."""
+        c, step = self.config, self.step_done + 1
+        if c.probe_every and (step == 1 or step % c.probe_every == 0) and is_probed(update):
+            found = probe(
+                lambda rows: response_logprobs(self.model, rollouts, rows, c.temperature),
+                [p for p in self.model.parameters() if p.requires_grad], rollouts, c.micro_batch,
+            )  # fmt: skip
+            self.probes.append({"step": step, "update": update, **found})
 
     def _optimizer_step(self) -> float:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm).item()
@@ -317,6 +338,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         if config.eval_every and (step % config.eval_every == 0 or last):
             metrics |= trainer.evaluate()
         writer.metrics(_full_row(metrics), time.time() - started)
+        writer.probes(trainer.probes)
         if is_trace_step(config, step):
             writer.rollouts(trace_rows(rollouts, credit, step, config.trace_groups, trainer.policy.tokenizer))
         message = guards.check(step, metrics)

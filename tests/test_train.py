@@ -37,7 +37,7 @@ def test_every_method_trains_and_records(method, tmp_path):
     assert run.complete and run.method == method
     assert run.metrics["step"].tolist() == [0, 1, 2, 3]
     assert run.metrics["eval/accuracy"].notna().tolist() == [True, False, True, True]
-    assert run.metrics["kl"].notna().any() == (method == "grpo")
+    assert run.metrics["kl"].notna().any() == OBJECTIVES[method].needs_reference
     rows = run.rollouts
     assert set(rows["step"]) == {1, 2, 3} and len(rows) == 3 * 5 * 4
     assert all(len(w) == n == len(t) for w, n, t in zip(rows["weights"], rows["length"], rows["tokens"], strict=True))
