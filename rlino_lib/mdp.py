@@ -1,0 +1,349 @@
+"""Token MDPs small enough to enumerate, in float64 (chapters 01, 06 and 08).
+
+A state is the string of tokens written so far, an action the next token, a transition appends it; token 0 is EOS, and
+a response ends there or at the horizon, where its reward is paid. Every response is enumerated, so values, gradients
+and lengths are exact sums, and whatever the book says of sampled updates in expectation can be checked to rounding.
+
+A policy is any module that returns logits [S, V] over all states: `TabularPolicy` or `SharedPolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from rlino_lib.errors import RlinoError
+
+LIMIT = 1_000_000  # responses
+F64 = torch.float64
+
+Reward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | torch.Tensor | Sequence[float]
+
+
+class Values(NamedTuple):
+    """Exact values under a policy: V [S], Q [S, V], A = Q − V [S, V], and the chance of passing each state [S]."""
+
+    V: torch.Tensor
+    Q: torch.Tensor
+    A: torch.Tensor
+    visits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best value of a policy that sees the state, and of one that fixes its tokens beforehand (an arm)."""
+
+    closed_loop: float
+    open_loop: float
+    arm: str  # the best fixed tokens, up to EOS
+    greedy: str  # what the policy of dynamic programming writes where nothing interferes
+
+    @property
+    def gap(self) -> float:
+        """What is lost by choosing a whole response at once."""
+        return self.closed_loop - self.open_loop
+
+
+class TokenMDP:
+    """The LLM-MDP of one prompt, enumerated (2505.13697).
+
+    vocab: V tokens, 0 is EOS. horizon: H tokens at most. reward: a tensor [N] over responses in the order of `tokens`,
+    or a function of (tokens [N, H], mask [N, H]) that returns one. slip: the chance that the environment writes a
+    token of its own, drawn uniformly, in place of the policy's: above 0 the state is no longer what the policy wrote.
+
+    tokens [N, H] int64 (0 where masked), mask [N, H] bool, lengths [N], states [N, H] the state before each token,
+    rewards [N]; successors [S, V] the next state, or S + n where response n ends. States and responses go from short
+    to long. Raises RlinoError where there are more than a million responses, or the rewards do not fit them.
+    """
+
+    def __init__(self, vocab: int, horizon: int, reward: Reward, slip: float = 0.0, names: Sequence[str] = ()) -> None:
+        if vocab < 2 or not 1 <= horizon <= 1000 or not 0 <= slip <= 1:
+            raise RlinoError("a token MDP needs vocab ≥ 2, horizon from 1 to 1000 and 0 ≤ slip ≤ 1")
+        go_on = vocab - 1  # tokens that do not end the response
+        sizes = [go_on**t for t in range(horizon)]
+        n = sum(sizes[:-1]) + sizes[-1] * vocab
+        if n > LIMIT:
+            raise RlinoError(f"{vocab} tokens and horizon {horizon} make more than {LIMIT:,} responses: take fewer")
+        self.vocab, self.horizon, self.slip = vocab, horizon, slip
+        self.names = tuple(names) or (("·", *ascii_lowercase[:go_on]) if go_on <= 26 else tuple(map(str, range(vocab))))
+        if len(self.names) != vocab:
+            raise RlinoError(f"{len(self.names)} names for {vocab} tokens")
+        self.levels = [slice(sum(sizes[:t]), sum(sizes[: t + 1])) for t in range(horizon)]  # the states of each length
+        self.n_states, self.n_responses = sum(sizes), n
+        self._enumerate(go_on)
+        self.lengths = self.mask.sum(1)  # [N]
+        self.rewards = torch.as_tensor(reward(self.tokens, self.mask) if callable(reward) else reward).to(F64)  # [N]
+        if self.rewards.shape != (n,) or not self.rewards.isfinite().all():
+            raise RlinoError(f"rewards of shape {tuple(self.rewards.shape)}: need {n:,} finite numbers")
+
+    def _enumerate(self, go_on: int) -> None:
+        s, n, v, h = self.n_states, self.n_responses, self.vocab, self.horizon
+        self.successors = torch.empty(s, v, dtype=torch.long)  # [S, V]
+        depth, parent, last = (torch.zeros(s, dtype=torch.long) for _ in range(3))  # [S] each
+        for t, level in enumerate(self.levels):
+            place = torch.arange(level.stop - level.start)  # [S_t]
+            depth[level] = t
+            if t:
+                parent[level], last[level] = self.levels[t - 1].start + place // go_on, place % go_on + 1
+            if t < h - 1:  # EOS ends response number `state`; another token leads one level down
+                self.successors[level, 0] = s + level.start + place
+                self.successors[level, 1:] = level.stop + place[:, None] * go_on + torch.arange(go_on)
+            else:
+                self.successors[level] = s + level.start + place[:, None] * v + torch.arange(v)
+        ends = (self.successors >= s).nonzero()  # [N, 2], state and token that end a response
+        ends = ends[self.successors[ends[:, 0], ends[:, 1]].argsort()]
+        state, token = ends.unbind(1)  # [N], [N]
+        place = depth[state]  # [N], walks back from the last token to the first
+        self.mask = torch.arange(h) <= place[:, None]  # [N, H]
+        self.tokens, self.states = (torch.zeros(n, h, dtype=torch.long) for _ in range(2))  # [N, H] each
+        rows = torch.arange(n)
+        for _ in range(h):
+            on = place >= 0
+            self.tokens[rows[on], place[on]], self.states[rows[on], place[on]] = token[on], state[on]
+            state, token, place = parent[state], last[state], place - 1
+        self.depth, self.parent, self.last = depth, parent, last
+
+    @property
+    def right(self) -> torch.Tensor:
+        """Responses whose reward is above 0.5, [N] bool."""
+        return self.rewards > 0.5
+
+    def __repr__(self) -> str:
+        size = f"{self.n_states:,} states, {self.n_responses:,} responses, {int(self.right.sum()):,} right"
+        return f"TokenMDP: {self.vocab} tokens, horizon {self.horizon}, slip {self.slip:g}, {size}"
+
+    # --- distributions and values ------------------------------------------------------------------------------------
+
+    def _mix(self, values: torch.Tensor) -> torch.Tensor:
+        """Over tokens at dim 1: what the policy's token gets, allowing for slips (of probabilities as of values)."""
+        return values if not self.slip else (1 - self.slip) * values + self.slip * values.mean(1, keepdim=True)
+
+    def token_logprobs(self, policy: torch.nn.Module) -> torch.Tensor:
+        """log p(token | state) for every state, [S, V], with gradient; of the token that is written, slips included."""
+        logp = policy().to(F64).log_softmax(-1)
+        return self._mix(logp.exp()).log() if self.slip else logp
+
+    def logprobs(self, policy: torch.nn.Module) -> torch.Tensor:
+        """Log-probs of the tokens of every response, [N, H], with gradient, 0 where masked."""
+        return torch.where(self.mask, self.token_logprobs(policy)[self.states, self.tokens], 0)
+
+    def probs(self, policy: torch.nn.Module) -> torch.Tensor:
+        """The probability of every response, [N], with gradient."""
+        return self.logprobs(policy).sum(1).exp()
+
+    def J(self, policy: torch.nn.Module) -> torch.Tensor:
+        """The expected reward, a scalar with gradient."""
+        return self.probs(policy) @ self.rewards
+
+    @torch.no_grad()
+    def values(self, policy: torch.nn.Module) -> Values:
+        """V, Q, A by the Bellman equation from the longest states to the shortest, and visits from the first on."""
+        pi = policy().to(F64).softmax(-1)  # [S, V]
+        written = self._mix(pi)  # [S, V]
+        after = torch.cat([torch.zeros(self.n_states, dtype=F64), self.rewards])  # [S + N]
+        q, visits = torch.zeros_like(pi), torch.zeros(self.n_states, dtype=F64)
+        for level in reversed(self.levels):
+            q[level] = self._mix(after[self.successors[level]])
+            after[level] = (pi[level] * q[level]).sum(1)
+        visits[0] = 1
+        for level in self.levels[1:]:
+            visits[level] = visits[self.parent[level]] * written[self.parent[level], self.last[level]]
+        v = after[: self.n_states]  # [S]
+        return Values(v, q, q - v[:, None], visits)
+
+    def lengths_given(self, policy: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """Expected length of `all` responses, of `right` and of `wrong` ones: scalars with gradient (NaN of none)."""
+        p, length = self.probs(policy), self.lengths.to(F64)
+        sides = {"all": torch.ones(len(p), dtype=F64), "right": self.right.to(F64), "wrong": (~self.right).to(F64)}
+        return {name: (p * side * length).sum() / (p * side).sum() for name, side in sides.items()}
+
+    # --- gradients ---------------------------------------------------------------------------------------------------
+
+    def gradient(self, policy: torch.nn.Module) -> torch.Tensor:
+        """∇J by the policy-gradient theorem, Σ_s d(s) Σ_a π(a|s) Q(s,a) ∇log π(a|s), flat [parameters]."""
+        found, logp = self.values(policy), policy().to(F64).log_softmax(-1)  # [S, V]
+        weights = found.visits[:, None] * logp.detach().exp() * found.Q  # [S, V]
+        return flat_gradient((weights * logp).sum(), policy)
+
+    def autograd_gradient(self, policy: torch.nn.Module) -> torch.Tensor:
+        """∇J by differentiating the sum over responses, flat [parameters]: the twin of `gradient`."""
+        return flat_gradient(self.J(policy), policy)
+
+    def credit(self, policy: torch.nn.Module, kind: str = "exact") -> torch.Tensor:
+        """Weights of every token of every response, [N, H], 0 where masked. Kinds, with r the reward of the response:
+
+        `return` r on every token; `uniform` r − J on every token; `split` (r − J)/|o|, which is GRPO's and the paper's
+        assumption 2; `exact` A(s_t, a_t). Raises RlinoError for other kinds, and where slips hide the actions.
+        """
+        self._needs_actions()
+        found = self.values(policy)
+        advantage = self.rewards - found.V[0]  # [N]
+        kinds = {"return": self.rewards[:, None], "uniform": advantage[:, None]}
+        kinds |= {"split": kinds["uniform"] / self.lengths[:, None], "exact": found.A[self.states, self.tokens]}
+        if kind not in kinds:
+            raise RlinoError(f"unknown credit {kind!r}: one of {', '.join(kinds)}")
+        return kinds[kind] * self.mask  # [N, H]
+
+    def expected_update(self, policy: torch.nn.Module, weights: torch.Tensor) -> torch.Tensor:
+        """E[Σ_t w_t ∇log π(o_t | o_<t)] over responses drawn from the policy, flat [parameters].
+
+        weights [N, H] or [N], held fixed, as an optimiser holds them. Raises RlinoError where slips hide the actions.
+        """
+        self._needs_actions()
+        logprobs = self.logprobs(policy)  # [N, H]
+        p = logprobs.detach().sum(1, keepdim=True).exp()  # [N, 1]
+        return flat_gradient((p * _columns(weights).detach() * logprobs).sum(), policy)
+
+    def update_variance(self, policy: torch.nn.Module, weights: torch.Tensor) -> float:
+        """The variance of one sampled update Σ_t w_t ∇log π(o_t), summed over parameters; arguments as above."""
+        mean = self.expected_update(policy, weights)
+        logp = self.token_logprobs(policy)  # [S, V]
+        rows = torch.eye(logp.numel(), dtype=F64).view(-1, *logp.shape)  # [S·V, S, V]
+        parts = torch.autograd.grad(logp, list(policy.parameters()), rows, is_grads_batched=True)
+        scores = torch.cat([part.flatten(1) for part in parts], 1)  # [S·V, parameters]
+        weights = _columns(weights) * self.mask  # [N, H]
+        samples = (weights[:, :, None] * scores[self.states * self.vocab + self.tokens]).sum(1)  # [N, parameters]
+        return (self.probs(policy).detach() @ samples.square().sum(1) - mean.square().sum()).item()
+
+    def _needs_actions(self) -> None:
+        if self.slip:
+            raise RlinoError("with slips a response does not say which tokens the policy chose: take slip = 0")
+
+    def arm_values(self) -> torch.Tensor:
+        """The expected reward of every string of H tokens fixed beforehand, [V, …, V]; what follows an EOS is idle.
+
+        Without slips an arm is a response, and its value the response's reward. Raises RlinoError past the limit.
+        """
+        v, h = self.vocab, self.horizon
+        if v**h > LIMIT:
+            raise RlinoError(f"{v} tokens and horizon {h} make {v**h:,} arms, more than {LIMIT:,}: take fewer")
+        below = self._mix(self.rewards[self.successors[self.levels[-1]] - self.n_states])  # [S_t, V^(H−t)]
+        for t in range(h - 2, -1, -1):
+            states = self.levels[t].stop - self.levels[t].start
+            ended = self.rewards[self.successors[self.levels[t], 0] - self.n_states]  # [S_t]
+            below = below.view(states, v - 1, -1)
+            after = torch.cat([ended[:, None, None].expand(-1, 1, below.shape[2]), below], 1)  # [S_t, V, V^(H−t−1)]
+            below = self._mix(after).reshape(states, -1)
+        return below.view([v] * h)
+
+    def optimum(self) -> Optimum:
+        """The best expected reward with the state in view (dynamic programming) and with an arm chosen beforehand.
+
+        They are equal as long as the state is what the policy wrote; with slips the arm can't react, and is worse.
+        """
+        after = torch.cat([torch.zeros(self.n_states, dtype=F64), self.rewards])  # [S + N]
+        best = torch.zeros(self.n_states, dtype=torch.long)  # [S]
+        for level in reversed(self.levels):
+            after[level], best[level] = self._mix(after[self.successors[level]]).max(1)
+        state, greedy = 0, []
+        while state < self.n_states:
+            greedy.append(int(best[state]))
+            state = int(self.successors[state, greedy[-1]])
+        arms = self.arm_values()
+        arm = [int(i) for i in torch.unravel_index(arms.argmax(), arms.shape)]
+        arm = arm[: arm.index(0) + 1] if 0 in arm else arm
+        return Optimum(after[0].item(), arms.max().item(), self.text(arm), self.text(greedy))
+
+    def bandit(self) -> Bandit:
+        """The same problem with whole responses as arms. Raises RlinoError where slips come between the two."""
+        self._needs_actions()
+        return Bandit(self.rewards, lambda policy: self.logprobs(policy).sum(1))
+
+    def text(self, tokens: Sequence[int] | torch.Tensor) -> str:
+        """Tokens by their names, as one string."""
+        return "".join(self.names[int(t)] for t in tokens)
+
+    def responses(self, policy: torch.nn.Module) -> pd.DataFrame:
+        """One row a response: text, length, reward and probability."""
+        texts = [self.text(row[m]) for row, m in zip(self.tokens, self.mask, strict=True)]
+        columns = {"length": self.lengths, "reward": self.rewards, "probability": self.probs(policy).detach()}
+        return pd.DataFrame({"response": texts} | {name: column.numpy() for name, column in columns.items()})
+
+    def tree(self, policy: torch.nn.Module) -> pd.DataFrame:
+        """One row a state: the string, the chance of passing it, V, and π, Q and A of every token."""
+        found, pi = self.values(policy), policy().detach().softmax(-1)
+        strings = [""]
+        for parent, token in zip(self.parent[1:].tolist(), self.last[1:].tolist(), strict=True):
+            strings.append(strings[parent] + self.names[token])
+        table = pd.DataFrame({"state": strings, "visits": found.visits.numpy(), "V": found.V.numpy()})
+        for name, values in (("π", pi), ("Q", found.Q), ("A", found.A)):
+            table[[f"{name}({token})" for token in self.names]] = values.numpy()
+        return table
+
+
+@dataclass(frozen=True)
+class Bandit:
+    """Whole responses as arms of a bandit: their rewards [N], and their log-probs [N] under a policy. No states."""
+
+    rewards: torch.Tensor
+    logprobs: Callable[[torch.nn.Module], torch.Tensor]
+
+    def J(self, policy: torch.nn.Module) -> torch.Tensor:
+        """The expected reward, a scalar with gradient."""
+        return self.logprobs(policy).exp() @ self.rewards
+
+    def gradient(self, policy: torch.nn.Module) -> torch.Tensor:
+        """∇J = Σ_arms p r ∇log p, flat [parameters]: the score of a whole response, times its reward."""
+        logp = self.logprobs(policy)  # [N]
+        return flat_gradient((logp.detach().exp() * self.rewards * logp).sum(), policy)
+
+
+# --- policies --------------------------------------------------------------------------------------------------------
+
+
+class TabularPolicy(torch.nn.Module):
+    """One logit vector a state, uniform at first, or normal with `scale` from a seed.
+
+    With classes [S] int64, states of one class share their logits: a policy that can't tell them apart.
+    """
+
+    def __init__(self, mdp: TokenMDP, scale: float = 0.0, seed: int = 0, classes: torch.Tensor | None = None) -> None:
+        super().__init__()
+        classes = torch.arange(mdp.n_states) if classes is None else classes
+        self.register_buffer("classes", classes)
+        rng = torch.Generator().manual_seed(seed)
+        self.logits = torch.nn.Parameter(
+            scale * torch.randn(int(classes.max()) + 1, mdp.vocab, generator=rng, dtype=F64)
+        )
+
+    def forward(self) -> torch.Tensor:
+        return self.logits[self.classes]  # [S, V]
+
+
+class SharedPolicy(torch.nn.Module):
+    """A small network that all states share, as a language model's do.
+
+    An embedding for each token at each place and one for the length are summed; a tanh layer and a head follow.
+    """
+
+    def __init__(self, mdp: TokenMDP, width: int = 8, seed: int = 0, scale: float = 1.0) -> None:
+        super().__init__()
+        features = torch.zeros(mdp.n_states, mdp.horizon, mdp.vocab, dtype=F64)  # [S, H, V]
+        for t, level in enumerate(mdp.levels[1:]):
+            features[level, :t] = features[mdp.parent[level], :t]
+            features[level, t] = torch.nn.functional.one_hot(mdp.last[level], mdp.vocab).to(F64)
+        lengths = torch.nn.functional.one_hot(mdp.depth, mdp.horizon).to(F64)  # [S, H]
+        self.register_buffer("features", torch.cat([features.flatten(1), lengths], 1))  # [S, H·V + H]
+        rng = torch.Generator().manual_seed(seed)
+        shapes = {"embed": (self.features.shape[1], width), "hidden": (width, width), "head": (width, mdp.vocab)}
+        for name, shape in shapes.items():
+            start = torch.randn(*shape, generator=rng, dtype=F64) * scale / (1 if name == "embed" else shape[0] ** 0.5)
+            setattr(self, name, torch.nn.Parameter(start))
+
+    def forward(self) -> torch.Tensor:
+        return torch.tanh(self.features @ self.embed @ self.hidden) @ self.head  # [S, V]
+
+
+def _columns(weights: torch.Tensor) -> torch.Tensor:
+    return weights if weights.ndim == 2 else weights[:, None]  # [N, H] or [N, 1]
+
+
+def flat_gradient(scalar: torch.Tensor, policy: torch.nn.Module) -> torch.Tensor:
+    """The gradient of a scalar by all parameters of a policy, in one row [parameters]."""
+    parts = torch.autograd.grad(scalar, list(policy.parameters()), retain_graph=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts])
