@@ -2,6 +2,16 @@
 
 from rlino_lib.widgets.inspector import inspector_html, static_inspector, trace_inspector
 from rlino_lib.widgets.live import LivePlot
+from rlino_lib.widgets.mdp import mdp_explorer
+from rlino_lib.widgets.mdp_page import static_mdp
 from rlino_lib.widgets.tokens import tokens_html
 
-__all__ = ["LivePlot", "inspector_html", "static_inspector", "tokens_html", "trace_inspector"]
+__all__ = [
+    "LivePlot",
+    "inspector_html",
+    "mdp_explorer",
+    "static_inspector",
+    "static_mdp",
+    "tokens_html",
+    "trace_inspector",
+]

@@ -1,0 +1,804 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: -jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · Language models as MDPs
+#
+# **If writing a response is a Markov decision process, what is in that process that is not in a list of answers with
+# their grades?**
+#
+# Reinforcement learning is about states, actions, and what an action does to the state. To speak of it, a language
+# model is cast as follows, and the paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) names two assumptions
+# in the casting:
+#
+# | part | in the LLM-MDP |
+# |:---|:---|
+# | state $s_t$ | the prompt $q$ and the tokens $o_1 \dots o_{t-1}$ written so far. *Assumption 1: nothing else* |
+# | action $a_t$ | the next token $o_t$, one of $V$ |
+# | transition | append the token, for sure |
+# | end | at the token EOS, or after $H$ tokens |
+# | reward $r$ | 0 or 1 from a verifier, at the end. *Assumption 2: spread evenly over the tokens* |
+#
+# From these the paper concludes that the process is a *contextual bandit*: the prompt is the context, a whole response
+# is one arm, and there is nothing sequential left to learn.
+#
+# This chapter makes such processes small enough to enumerate, so that every statement can be checked to the last digit.
+# Then it gives Countdown a process of its own, whose states are not texts, and asks real traces what the even spread
+# throws away.
+
+# %%
+import math
+import re
+
+import pandas as pd
+import seaborn as sns
+import torch
+
+from rlino_lib.exercises_mdp import (
+    check_arm_logprob,
+    check_back_up,
+    check_count_responses,
+    check_random_play,
+    check_seeing,
+    check_step_advantages,
+)
+from rlino_lib.mdp import SharedPolicy, TabularPolicy, TokenMDP
+from rlino_lib.models import load_policy
+from rlino_lib.plots import new_figure, style
+from rlino_lib.rollout import sample
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown import make_problem
+from rlino_lib.tasks.countdown_mdp import (
+    actions,
+    best_value,
+    count_states,
+    credit_table,
+    read_trace,
+    uniform_value,
+    ways,
+)
+from rlino_lib.values import continuation_values
+from rlino_lib.widgets import mdp_explorer, static_mdp, tokens_html
+from rlino_lib.widgets.mdp_page import explore
+
+style()
+
+# %% [markdown]
+# ## A tree by hand
+#
+# Three tokens, EOS (written ·), a and b, and at most two of them. A response is right if it has one a and one b. The
+# policy is a table with one row for each state:
+
+# %%
+policy = {"": {"·": 0.2, "a": 0.5, "b": 0.3}, "a": {"·": 0.5, "a": 0.2, "b": 0.3}, "b": {"·": 0.1, "a": 0.6, "b": 0.3}}
+
+
+def ended(text):
+    return text.endswith("·") or len(text) == 2
+
+
+def reward(text):
+    return float(sorted(text) == ["a", "b"])
+
+
+# %% [markdown]
+# The value of a text is the expected reward of going on from it. At the end it is the reward; before, it is the mean of
+# the values one token later, weighed by the policy. That is the Bellman equation, and on a tree it is a recursion:
+#
+# $$ V(s) = \sum_a \pi(a \mid s)\, V(s a), \qquad Q(s, a) = V(s a), \qquad A(s, a) = V(s a) - V(s) . $$
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def V(text):
+    if ended(text):
+        return reward(text)
+    return sum(p * V(text + token) for token, p in policy[text].items())
+
+
+for text in policy:
+    print(f"V({text or 'the prompt'}) = {V(text):.2f}   A:", {t: round(V(text + t) - V(text), 2) for t in policy[text]})
+
+# %% [markdown]
+# The library's `TokenMDP` enumerates the same tree as tensors, for every state and every response at once:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+mdp = TokenMDP(3, 2, lambda tokens, mask: (tokens.sort(1).values == torch.tensor([1, 2])).all(1))
+table = TabularPolicy(mdp)
+table.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
+found = mdp.values(table)
+assert max(abs(found.V[k].item() - V(text)) for k, text in enumerate(policy)) < 1e-7  # the table was typed in float32
+print(mdp)
+mdp.tree(table).round(2)
+
+# %% [markdown]
+# Since each token's advantage is a difference of values, the advantages along a response telescope: they add up to
+# $r - V(q)$, the response's advantage over the expected reward $J = V(q)$. Exact credit is a way of *dividing* that
+# amount, and so is the even spread. The column "exact" says which token earned it:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+exact, split = mdp.credit(table, "exact"), mdp.credit(table, "split")  # [N, H], [N, H]
+assert torch.allclose(exact.sum(1), mdp.rewards - found.V[0]) and torch.allclose(split.sum(1), exact.sum(1))
+shown = mdp.responses(table)
+for name, weights in (("exact", exact), ("spread", split)):
+    shown[[f"{name} {t + 1}" for t in range(2)]] = weights.where(mdp.mask, math.nan).numpy()
+shown.round(3)
+
+# %% [markdown]
+# *What to look at.* In `ba` the first token takes the smaller part, and in the wrong `b·` it has positive credit: b was
+# a good start that EOS threw away. The even spread blames b as much as EOS.
+#
+# ## The policy gradient, two ways
+#
+# A table has a row for each state. A language model shares its parameters among all states, and so does `SharedPolicy`,
+# a network of a few hundred numbers. On four tokens and up to five of them there are a few hundred responses; right are
+# those with exactly two a that end themselves. The policy-gradient theorem sums over states,
+#
+# $$ \nabla J = \sum_s d(s) \sum_a \pi(a \mid s)\, Q(s, a)\, \nabla \log \pi(a \mid s), $$
+#
+# with $d(s)$ the chance of passing $s$. The bandit sums over whole responses, as arms,
+#
+# $$ \nabla J = \sum_o \pi(o)\, r(o)\, \nabla \log \pi(o), \qquad \log\pi(o) = \sum_t \log\pi(o_t \mid o_{<t}) . $$
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def two_a(tokens, mask):
+    """Right responses have exactly two a and end in EOS, [N]."""
+    return ((tokens == 1).sum(1) == 2) & ((tokens == 0) & mask).any(1)
+
+
+mdp = TokenMDP(4, 5, two_a)
+shared = SharedPolicy(mdp, seed=1)
+print(mdp)
+print(f"parameters: {sum(p.numel() for p in shared.parameters())}, J = {mdp.J(shared).item():.4f}")
+
+# %%
+# NBVAL_CHECK_OUTPUT
+bandit = mdp.bandit()
+theorem = mdp.gradient(shared)  # [parameters]
+by_hand = {
+    "J": (mdp.values(shared).V[0] - bandit.J(shared)).abs(),
+    "gradient: theorem against autograd": (theorem - mdp.autograd_gradient(shared)).abs().max(),
+    "gradient: theorem against bandit": (theorem - bandit.gradient(shared)).abs().max(),
+}
+for name, gap in by_hand.items():
+    assert gap < 1e-12
+    print(f"{name}: equal to 1e-12")
+best = mdp.optimum()
+print(f"best policy {best.closed_loop}, best arm {best.open_loop}: {best.greedy} and {best.arm}")
+
+# %% [markdown]
+# So the paper's reading is right in the strong sense: objective, gradient by every parameter, and optimum are those of
+# a bandit over responses. Why it has to be so is visible in the tree. Each state has one history, each end belongs to
+# one response, and nothing but the policy decides which end is reached. To choose tokens one by one, with all that was
+# written in view, is to choose a response.
+#
+# What the bandit does not have is *states in the middle*, and so no $V(s)$ and no $A(s, a)$. Does that cost anything?
+#
+# ## What uniform credit throws away
+#
+# Four ways to weigh the tokens of a sampled response, each with its expected update $\mathbb{E}[\sum_t w_t \nabla \log
+# \pi(o_t \mid o_{<t})]$, summed exactly over all responses, and the standard deviation of a single response's update:
+
+# %%
+kinds = {
+    "return": "r on every token",
+    "uniform": "r − J on every token",
+    "exact": "A(s, a) of the token",
+    "split": "(r − J)/|o| on every token",
+}
+rows = []
+for kind, words in kinds.items():
+    weights = mdp.credit(shared, kind)  # [N, H]
+    update = mdp.expected_update(shared, weights)  # [parameters]
+    gap = (update - theorem).norm() / theorem.norm()
+    angle = torch.cosine_similarity(update, theorem, dim=0).clamp(max=1).arccos().rad2deg()
+    noise = mdp.update_variance(shared, weights) ** 0.5 / update.norm()
+    rows.append((words, gap.item(), angle.item(), noise.item()))
+columns = ["credit", "distance from ∇J, relative", "angle to ∇J, degrees", "noise of one sample / size of the update"]
+costs = pd.DataFrame(rows, columns=columns).set_index("credit")
+assert (costs.iloc[:3, 0] < 1e-12).all() and costs.iloc[3, 0] > 1e-2
+for column, shown in zip(columns[1:], ("{:.0e}", "{:.2f}", "{:.1f}"), strict=True):
+    costs[column] = costs[column].map(shown.format)
+costs
+
+# %% [markdown]
+# *What to look at.* The first three have the same expectation, $\nabla J$ to rounding. Uniform credit is not wrong:
+# what a token does not deserve averages out over samples. It is only noisier, and knowing the values removes part of
+# the noise. The fourth, with the division by $|o|$ that the paper's second assumption has and GRPO has, is *not*
+# $\nabla J$ in any expectation: it points elsewhere (chapter 08 asks where).
+#
+# Does the noise matter? Train the network on sampled responses, four a step, with each of the three unbiased kinds.
+# The exact advantages are recomputed from the policy at each step, which only a toy allows.
+
+
+# %%
+def learn(kind: str, seed: int, steps: int = 160, batch: int = 4, lr: float = 0.1) -> list[float]:
+    """J after every fifth step of plain gradient ascent on sampled responses."""
+    policy, rng = SharedPolicy(mdp, seed=1), torch.Generator().manual_seed(seed)
+    curve = []
+    for step in range(steps + 1):
+        logprobs = mdp.logprobs(policy)  # [N, H]
+        probs = logprobs.detach().sum(1).exp()  # [N]
+        if step % 5 == 0:
+            curve.append((probs @ mdp.rewards).item())
+        drawn = torch.multinomial(probs, batch, replacement=True, generator=rng)  # [batch]
+        weights = mdp.credit(policy, kind)[drawn]  # [batch, H]
+        policy.zero_grad()
+        (-(weights * logprobs[drawn]).sum() / batch).backward()
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter -= lr * parameter.grad
+    return curve
+
+
+seeds = range(8)
+curves = pd.DataFrame(
+    [
+        (kinds[kind], seed, 5 * k, value)
+        for kind in ("return", "uniform", "exact")
+        for seed in seeds
+        for k, value in enumerate(learn(kind, seed))
+    ],
+    columns=["credit", "seed", "step", "J"],
+)
+
+# %%
+figure, axes = new_figure(1, 1, (6.6, 3.4))
+axis = axes[0, 0]
+sns.lineplot(
+    curves, x="step", y="J", hue="credit", style="credit", errorbar=("pi", 100), markers=True, markevery=8, ax=axis
+)
+axis.set(xlabel="updates (4 responses each)", ylabel="expected reward J, exact", ylim=(0, 1))
+axis.set_title(f"mean of {len(seeds)} seeds; band: lowest to highest")
+figure
+
+# %%
+half = curves[curves["J"] >= 0.5].groupby(["credit", "seed"], sort=False)["step"].min().groupby("credit", sort=False)
+waits = half.agg(["mean", "min", "max", "count"]).rename(columns={"count": "seeds that got there"})
+overlap = waits["min"].max() <= waits["max"].min()
+print("updates until half of the responses are right; the ranges", "overlap" if overlap else "do not all overlap")
+waits.round(1)
+
+# %% [markdown]
+# *What to look at.* How far apart the lines are, against how wide the bands are: same expected update, same learning
+# rate, same number of samples. Where the ranges overlap, the smaller noise of exact credit bought no speed that these
+# seeds can show. That speaks for the paper: on responses of five tokens, little is lost with uniform credit. On
+# hundreds of tokens more noise is there to be lost, but then the values have to be learnt or sampled, which adds some
+# of its own (chapter 10).
+#
+# ## Where the bandit ends
+#
+# The argument needs the state to be nothing but the policy's own tokens. Let the environment write one of its own now
+# and then: with chance `slip` it replaces the token by one drawn uniformly. It may stand for a tool's output, a reply
+# of the user, a search result: text in the state that the policy did not choose. An arm is now a string of tokens
+# fixed beforehand. A policy that sees the state can react to what happened; an arm cannot.
+
+# %%
+toy = explore().mdp
+rows = []
+for slip in torch.linspace(0, 1, 21).tolist():
+    best = TokenMDP(3, 4, toy.rewards, slip=slip).optimum()
+    rows += [
+        (slip, "best policy, sees the state", best.closed_loop),
+        (slip, "best arm, fixed beforehand", best.open_loop),
+    ]
+gaps = pd.DataFrame(rows, columns=["slip", "chosen", "reward"])
+figure, axes = new_figure(1, 1, (6.6, 3.2))
+sns.lineplot(gaps, x="slip", y="reward", hue="chosen", style="chosen", ax=axes[0, 0])
+axes[0, 0].set(xlabel="chance that the environment writes the token", ylabel="expected reward", ylim=(0, 1.02))
+axes[0, 0].get_legend().set_title(None)
+figure
+
+# %%
+# NBVAL_CHECK_OUTPUT
+by_slip = gaps.pivot(index="slip", columns="chosen", values="reward")
+difference = by_slip.iloc[:, 1] - by_slip.iloc[:, 0]
+assert difference.iloc[0] == 0 and difference.iloc[-1] < 1e-12
+print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idxmax():.2f}; none at 0 and none at 1")
+
+# %% [markdown]
+# At 0 the two are equal, at 1 nobody has a choice, and in between the bandit's best is strictly worse. So the paper's
+# statement is about a *setting*, single-turn text without an environment, and not about language models.
+#
+# There is a second way to leave the setting, which changes no optimum: let different texts be *one* state. In the
+# explorer, right means "exactly two a", so that all one needs to know of a text is its length and its number of a's.
+# Tick "merge states": the tree folds up, the values stay, and what one response teaches of a state now holds for every
+# text that leads there. Then try slips, and step through a response with the token slider.
+
+# %%
+mdp_explorer()
+
+# %% [markdown]
+# The same without a kernel:
+
+# %%
+static_mdp()
+
+# %% [markdown]
+# ## Countdown has a process of its own
+#
+# Countdown (chapter 02) asks to reach a target with every number used once. Its own process has little to do with
+# tokens: a *state* is the multiset of numbers left, an *action* takes two of them and puts the result of an operation
+# back. The model writes operations as text, and an attempt is a chain of them; ` no` at the end of a line starts over
+# from all numbers.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+problem = make_problem([8, 2, 4], 64)
+start, target = (2, 4, 8), 64
+merged = ways(start)
+print(f"{len(merged)} states for {sum(merged.values())} chains of operations (the empty one included)")
+shared_by_most = max(merged, key=merged.get)
+print(f"the state {shared_by_most} is reached by {merged[shared_by_most]} different chains")
+
+# %% [markdown]
+# The state forgets how it was reached, and that is what makes it useful: what follows does not depend on it. A text
+# state forgets nothing, not even failed attempts, so with every attempt the number of texts is multiplied. Counted on
+# legal steps only, in the one way in which the base writes them:
+
+# %%
+examples = {"3 numbers": (2, 4, 8), "4 numbers": (3, 7, 8, 19)}
+rows = []
+for name, nums in examples.items():
+    for k in range(1, 6):
+        counts = count_states(nums, k)
+        rows.append((name, k, counts.strings, counts.histories, counts.merged))
+sizes = pd.DataFrame(rows, columns=["problem", "attempts", "token strings", "chains of operations", "task states"])
+sizes[sizes["attempts"].isin([1, 2, 5])].set_index(["problem", "attempts"]).map("{:,}".format)
+
+# %%
+figure, axes = new_figure(1, 2, (8.4, 3.2), sharey=True)
+long = sizes.melt(["problem", "attempts"], var_name="states counted as", value_name="states")
+for axis, (name, part) in zip(axes[0], long.groupby("problem"), strict=True):
+    sns.lineplot(
+        part, x="attempts", y="states", hue="states counted as", style="states counted as", markers=True, ax=axis,
+        legend=name == "4 numbers",
+    )  # fmt: skip
+    axis.set(yscale="log", xlabel="attempts in the response, at most", ylabel="number of states", xticks=range(1, 6))
+    axis.set_title(f"{name}: {', '.join(map(str, examples[name]))}")
+sns.move_legend(axes[0, 1], "upper left", title=None)
+figure
+
+# %% [markdown]
+# *What to look at.* The scale is logarithmic: in texts the process is multiplied by a constant with each attempt. In
+# task states it does not grow at all.
+#
+# ### Exact values
+#
+# With so few states, dynamic programming gives values in closed form. $V^*(s)$ is 1 where the target can still be
+# reached and 0 where it cannot; the *uniform* value is the chance that operations drawn at random get there.
+
+# %%
+moves = [
+    (f"{a} {op} {b} = {c}", ", ".join(map(str, rest)), best_value(rest, target), float(uniform_value(rest, target)))
+    for (a, op, b, c), rest in actions(start)
+]
+moves = pd.DataFrame(moves, columns=["first operation", "numbers left", "V*", "uniform"])
+moves = moves.sort_values(["uniform", "V*"], ascending=False)
+figure, axes = new_figure(1, 1, (6.6, 3.2))
+axis = axes[0, 0]
+sns.barplot(moves, x="uniform", y="first operation", color="0.6", ax=axis)
+before = float(uniform_value(start, target))
+for k, (value, best) in enumerate(zip(moves["uniform"], moves["V*"], strict=True)):
+    words = "can still be reached" if best else "out of reach"
+    axis.text(max(value, before) + 0.005, k, words, va="center", fontsize=8)
+axis.axvline(before, color="0.1", linestyle="--", linewidth=1)
+axis.set(xlabel="chance that random operations then reach 64 (dashed: before the first one)", ylabel="", xlim=(0, 0.5))
+axis.set_title("8, 2, 4 → 64: what a first operation is worth")
+figure
+
+# %% [markdown]
+# Each bar minus the dashed line is the true advantage of that operation, for a player who then goes on at random. Most
+# first operations lose the game on the spot. A response that contains one of them and ends wrong was decided there, and
+# the even spread punishes every token after it as much.
+#
+# ## Real traces
+#
+# The base of chapter 03 samples sixteen responses to each of sixteen problems. `read_trace` turns a response into the
+# task states that it visits. A slip of arithmetic, or a number that is not there, takes an attempt off the board.
+
+# %%
+G = 16
+task, base = Countdown(), load_policy()
+problems = task.problems("validation", 16)
+rollouts = sample(base, [task.prompt(p) for p in problems], G, seed=0).grade(task, problems)
+visits = [v for i, text in enumerate(rollouts.texts) for v in read_trace(problems[i // G], text)]
+what = pd.Series([v.what for v in visits]).value_counts()
+steps = [v for v in visits if v.what == "step"]
+faults = sum(bool(v.fault) for v in steps)
+again = what["no"] / (what["no"] + what["gives up"])
+print(f"{len(rollouts.texts)} responses, {rollouts.correct.double().mean():.1%} right, {len(steps):,} steps written,")
+print(f"{faults} of them break a rule of the task. After a miss it tries again in {again:.1%} of cases.")
+
+# %% [markdown]
+# The last number completes a second exact model: a player who draws operations uniformly and, after a miss, tries again
+# with that chance. Its value of a state is $v(s) + (1 - v(s)) \cdot \text{again} \cdot V(\text{start})$, with $v$ the
+# uniform value of one attempt. (With free attempts $V^*$ would be 1 until the response gives up, whatever it did
+# before. The 0 or 1 above is about the attempt under way.)
+#
+# Two responses to one problem, a right one and a wrong one, each with at least two attempts:
+
+
+# %%
+def attempts_in(i: int) -> int:
+    return len(re.findall(r" (?:no|yes)\b", rollouts.texts[i]))
+
+
+def pick(group: int) -> list[int]:
+    """The first right and the first wrong response of a group that are long enough and not cut; fewer if none is."""
+    rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.clipped[i]]
+    first = {bool(rollouts.correct[i]): i for i in reversed(rows)}
+    return [first[c] for c in (True, False) if c in first]
+
+
+chosen = next(pick(g) for g in range(len(problems)) if len(pick(g)) == 2)
+problem = problems[chosen[0] // G]
+print(task.prompt(problem))
+for i in chosen:
+    print(f"\n[{'right' if rollouts.correct[i] else 'wrong'}]\n{rollouts.texts[i]}")
+
+# %% [markdown]
+# ### What the base's own chances are
+#
+# Exact values belong to a model of the player. Those of the base itself can be measured: write the response up to some
+# step, let the base go on from there many times, and count how often it ends right. That is a Monte-Carlo value, an
+# unbiased estimate of $V^\pi$ of that text, and its interval is exact (Clopper-Pearson, 95 %).
+
+
+# %%
+def with_values(i: int, samples: int, seed: int) -> pd.DataFrame:
+    """The credit table of a response, with Monte-Carlo values of all its prefixes; the grade at its end."""
+    table = credit_table(problems[i // G], rollouts.texts[i], again=again)
+    prefixes = [rollouts.texts[i][:end] for end in table["end"][:-1]]
+    found = continuation_values(base, task, problems[i // G], prefixes, samples=samples, seed=seed)
+    table[["sampled", "low", "high"]] = found[["value", "low", "high"]].reindex(table.index)
+    table.loc[table.index[-1], ["sampled", "low", "high"]] = float(rollouts.correct[i])
+    table["credit (sampled)"] = table["sampled"].diff()
+    # Newcombe's interval for a difference of two independent shares, from the interval of each.
+    p, low, high = (table[c] for c in ("sampled", "low", "high"))
+    table["credit low"] = p.diff() - ((p - low) ** 2 + (high - p).shift() ** 2) ** 0.5
+    table["credit high"] = p.diff() + ((high - p) ** 2 + (p - low).shift() ** 2) ** 0.5
+    table["spread"] = (p.iloc[-1] - p.iloc[0]) * table["tokens"] / table["tokens"].sum()
+    return table.assign(response=i, right=bool(rollouts.correct[i]))
+
+
+tables = [with_values(i, samples=128, seed=7 + i) for i in chosen]
+
+# %%
+figure, axes = new_figure(2, 2, (10, 6.6), sharex="col", sharey="row")
+for column, table in enumerate(tables):
+    x, above, below = range(len(table)), axes[0, column], axes[1, column]
+    errors = [(table["sampled"] - table["low"]).clip(lower=0), (table["high"] - table["sampled"]).clip(lower=0)]
+    above.plot(x, table["best"], color="0.75", marker="s", drawstyle="steps-post", label="can this attempt succeed?")
+    above.plot(x, table["uniform"], color="0.35", linestyle="--", label="uniform player, exact")
+    above.errorbar(x, table["sampled"], errors, color="C0", fmt="o", capsize=3, label="the base, sampled")
+    above.set(ylabel="value of the text so far", ylim=(-0.05, 1.05))
+    above.set_title("right response" if table["right"].any() else "wrong response")
+    names = [re.sub(r"^,|\s", "", t)[:12] or "↵" for t in table["text"]]
+    own = {"start", "answer", "gives up"}
+    names = [w if w in own else n for n, w in zip(names, table["what"], strict=True)]
+    below.bar([k - 0.2 for k in x], table["credit (sampled)"].fillna(0), 0.4, color="C0", label="V(s′) − V(s), sampled")
+    below.bar([k + 0.2 for k in x], table["spread"], 0.4, color="0.8", hatch="//", label="spread over the tokens")
+    below.axhline(0, color="0.4", linewidth=1)
+    below.set(ylabel="credit", xticks=list(x))
+    below.set_xticklabels(names, rotation=60, ha="right", fontsize=8)
+handles = [pair for axis in axes[:, 0] for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncol=3)
+figure
+
+# %% [markdown]
+# *What to look at.* Above: does the sampled value of the base follow the dashed line of a player who only draws at
+# random? Below: both kinds of bars have the same sum, $r - V(q)$. The true credit sits on the few operations that
+# changed the odds, with both signs within one response; the spread is one colour of grey, of one sign, and larger where
+# there are more tokens.
+
+# %%
+for table in tables:
+    up, down = (table["credit low"] > 0).sum(), (table["credit high"] < 0).sum()
+    against = (table["credit (sampled)"] * table["spread"] < 0).sum()
+    print(f"{'right' if table['right'].any() else 'wrong'} response, {len(table) - 1} pieces:")
+    print(f"  the 95 % interval of the credit lies above 0 at {up} and below 0 at {down} of them;")
+    print(f"  at {against} the measured credit and its even spread have opposite signs")
+
+# %% [markdown]
+# The same as text: the credit of each piece, true on the first line, spread evenly on the second.
+
+# %%
+table = tables[0]
+limit = table["credit (sampled)"].abs().max()
+tokens_html(
+    table["text"].tolist(), table["credit (sampled)"].fillna(0).tolist(), limit=limit, title="V(s′) − V(s), sampled",
+    label="credit",
+)  # fmt: skip
+
+# %%
+tokens_html(
+    table["text"].tolist(),
+    table["spread"].tolist(),
+    limit=limit,
+    title="spread over the tokens",
+    label="credit of the piece",
+)
+
+# %% [markdown]
+# ### More traces
+#
+# One more response of each problem, with fewer samples each: is the base, inside an attempt, more than a random player?
+
+# %%
+survey = []
+for g in range(len(problems)):
+    rows = [
+        i for i in range(G * g, G * g + G) if 2 <= attempts_in(i) <= 3 and not rollouts.clipped[i] and i not in chosen
+    ]
+    if rows and len(survey) < 10:
+        survey.append(with_values(rows[0], samples=32, seed=1000 + g))
+survey = pd.concat(survey, ignore_index=True)
+inside = survey[~survey["what"].isin(["answer", "yes", "gives up"])]
+
+# %%
+labels = {"start": "the prompt", "step": "after an operation", "no": "after a miss, starting over"}
+figure, axes = new_figure(1, 1, (5.2, 4.4))
+sns.scatterplot(
+    inside.assign(place=inside["what"].map(labels)), x="uniform", y="sampled", hue="place", style="place", ax=axes[0, 0]
+)
+axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1)
+axes[0, 0].set(xlabel="value for the uniform player, exact", ylabel="value for the base, sampled")
+axes[0, 0].get_legend().set_title(None)
+axes[0, 0].set_title(f"{len(inside)} texts of {survey['response'].nunique()} responses")
+figure
+
+# %%
+error = inside["sampled"] - inside["uniform"]
+covered = ((inside["low"] <= inside["uniform"]) & (inside["uniform"] <= inside["high"])).mean()
+print(f"correlation of the two values: {inside['sampled'].corr(inside['uniform']):.2f}")
+print(f"mean difference, base minus uniform player: {error.mean():+.3f}")
+print(f"the uniform player's value lies in the base's 95 % interval at {covered:.0%} of {len(inside)} texts")
+
+# %% [markdown]
+# *What to look at.* The base's state is a text of dozens of tokens; the exact value knows nothing but the numbers left.
+# If the points follow the line, the model has learnt a policy that depends on the task's state, and the history in its
+# context is ballast as far as success goes. Where points stand off the line, the base draws its operations otherwise
+# than uniformly, as its demonstrator did (chapter 03), or runs into its length cap.
+#
+# ### Where the credit is
+#
+# If the uniform player is a fair model, its exact values give the credit of *every* piece of all responses, at no cost
+# in samples:
+
+# %%
+every = pd.concat(
+    credit_table(problems[i // G], text, again=again).iloc[1:].assign(right=bool(rollouts.correct[i]), response=i)
+    for i, text in enumerate(rollouts.texts)
+    if not rollouts.clipped[i]
+)
+names = {
+    "step": "an operation",
+    "no": "a miss, starts over",
+    "yes": "says yes",
+    "gives up": "a miss, gives up",
+    "answer": "the answer",
+}
+every["size"] = every["credit (uniform)"].abs()
+parts = every[every["what"] != "cut"].groupby(["right", "what"], sort=False).agg(
+    tokens=("tokens", "sum"), size=("size", "sum"), credit=("credit (uniform)", "mean")
+)  # fmt: skip
+parts["share of tokens"] = parts["tokens"] / parts.groupby("right")["tokens"].transform("sum")
+parts["share of |credit|"] = parts["size"] / parts.groupby("right")["size"].transform("sum")
+parts = parts.rename(index={True: "right", False: "wrong"}, level=0).rename(index=names, level=1)
+parts.index.names = ["response", "piece"]
+parts = parts.rename(columns={"credit": "mean credit"})[["share of tokens", "share of |credit|", "mean credit"]]
+parts.sort_index(level=0, sort_remaining=False).round(3)
+
+# %%
+per_response = every.groupby("response").agg(right=("right", "first"), size=("size", "sum"), largest=("size", "max"))
+per_response["net"] = every.groupby("response")["credit (uniform)"].sum().abs()
+active = per_response[per_response["size"] > 0]
+idle = every.loc[every["size"] < 1e-9, "tokens"].sum() / every["tokens"].sum()
+print(f"{idle:.0%} of all tokens belong to pieces that change the odds by nothing at all;")
+print(f"the largest single piece holds {(active['largest'] / active['size']).mean():.0%} of a response's |credit|;")
+print(
+    f"the net amount that the even spread sees is {(active['net'] / active['size']).mean():.0%} of the |credit| moved."
+)
+
+# %% [markdown]
+# *What to look at.* The answer is a good part of the tokens and close to none of the credit: once the attempt is made,
+# copying it out decides nothing. The last line is the loss in one number: within a response credit of both signs
+# cancels, and only what is left reaches uniform credit.
+#
+# ## What the paper says, and what was found here
+#
+# The paper says that under its two assumptions the LLM-MDP is a contextual bandit, and that the updates then amount to
+# supervised learning on graded answers.
+#
+# - *Assumption 1* is enough for the bandit. Where the state is the concatenation of the policy's own tokens, value,
+#   gradient and optimum are the bandit's, to machine precision. It is also needed: as soon as the environment writes
+#   tokens of its own, the best arm falls short of the best policy.
+# - *Assumption 2* is two things. The same weight on every token changes no expected update at all; it adds noise. The
+#   division by $|o|$ does change the expected update. They are best kept apart.
+# - A bandit is not yet supervised learning. The weights depend on the policy's own samples, and the data follow the
+#   policy; chapters 05 and 06 take that step.
+# - That the formulation has no states in the middle does not mean that the *task* has none. Countdown has a handful,
+#   and the base's chances follow them. The information is there; the usual credit does not use it.
+#
+# ## Exercises
+#
+# Each checker runs your function on a few inputs, compares, and names the likely mistake.
+#
+# **1. Counting arms.** `count_responses(V, H)`: how many responses are there over $V$ tokens, one of them EOS, if a
+# response ends at EOS or after $H$ tokens? For the explorer's $V = 3$, $H = 4$ it is 31.
+
+
+# %%
+def count_responses(V, H): ...
+
+
+_ = check_count_responses(count_responses)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def count_responses(V, H):
+#     return sum((V - 1) ** k for k in range(H + 1))
+# ```
+#
+# $(V-1)^{k}$ responses have $k$ tokens before EOS, for $k < H$, and $(V-1)^H$ are cut. For the base and its cap,
+# `len(str(count_responses(len(base.tokenizer), 112)))` is the number of *digits* of the number of arms. That such a
+# bandit can be learnt at all is due to the parameters that its arms share.
+#
+# </details>
+#
+# **2. The Bellman equation.** `back_up(probs, after)`: the policy's probabilities and the values that each action leads
+# to, both [S, V], in; the values of the states, [S], out.
+
+
+# %%
+def back_up(probs, after): ...
+
+
+_ = check_back_up(back_up)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def back_up(probs, after):
+#     return (probs * after).sum(1)  # [S]
+# ```
+#
+# </details>
+#
+# **3. Credit per step.** `step_advantages(values, reward)`: a list of $V(s_0) \dots V(s_{T-1})$ and the reward of the
+# end in, the list of $A(s_t, a_t)$ out. What do they add up to?
+
+
+# %%
+def step_advantages(values, reward): ...
+
+
+_ = check_step_advantages(step_advantages)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def step_advantages(values, reward):
+#     after = [*values[1:], reward]
+#     return [b - a for a, b in zip(values, after)]
+# ```
+#
+# They add up to $r - V(s_0)$. A common other choice, $r - V(s_t)$, has the same expected update: it also counts the
+# luck of later tokens, which is noise here.
+#
+# </details>
+#
+# **4. The arm's log-probability.** `arm_logprob(logprobs, mask)`, both [N, T]: $\log \pi(o \mid q)$ of each whole
+# response, [N]. Entries where the mask is false are padding: finite, and without meaning.
+
+
+# %%
+def arm_logprob(logprobs, mask): ...
+
+
+_ = check_arm_logprob(arm_logprob)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def arm_logprob(logprobs, mask):
+#     return (logprobs * mask).sum(1)  # [N]
+# ```
+#
+# </details>
+#
+# **5. What it is worth to look.** An environment shows an observation $o \sim p$, and then an action is chosen, with
+# reward `R[o, a]`. `worth_of_seeing(p, R)`, arrays [O] and [O, A]: the expected reward of the best policy that sees $o$
+# minus that of the best action fixed beforehand.
+
+
+# %%
+def worth_of_seeing(p, R): ...
+
+
+_ = check_seeing(worth_of_seeing)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def worth_of_seeing(p, R):
+#     return p @ R.max(1) - (p @ R).max()
+# ```
+#
+# It is never negative, and it is 0 where one action is best under every observation. This is the gap of the figure with
+# the slips, for a single step.
+#
+# </details>
+#
+# **6. Random play.** `random_play(state, target)`: the chance that operations drawn uniformly from `actions(state)`,
+# which yields pairs of an operation and the state after it, end at the target. A state is a sorted tuple.
+
+
+# %%
+def random_play(state, target): ...
+
+
+_ = check_random_play(random_play)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def random_play(state, target):
+#     if len(state) == 1:
+#         return float(state[0] == target)
+#     after = [random_play(rest, target) for _, rest in actions(state)]
+#     return sum(after) / len(after)
+# ```
+#
+# Two operations may lead to the same state. Merging states does not merge actions: that state is then reached twice as
+# often.
+#
+# </details>
+#
+# ## Summary
+#
+# - The LLM-MDP is a tree: states are texts, each with one history. Its values are defined by the Bellman equation, and
+#   advantages along a response add up to $r - V(q)$.
+# - The library enumerates small ones (`TokenMDP`), solves Countdown's own (`countdown_mdp`), and estimates a policy's
+#   values in the middle of a response by sampling (`continuation_values`).
+#
+# Claims settled here:
+#
+# - **A contextual bandit.** In single-turn text with a reward at the end, objective, gradient and optimum equal those
+#   of a bandit over responses. *Holds*, to machine precision, and by construction.
+# - **Only under assumption 1.** With text in the state that the policy did not write, the best arm is strictly worse
+#   than the best policy. *Holds* in the toy, at every slip strictly between 0 and 1 that was tried.
+# - **Uniform credit.** One weight on all tokens leaves the expected update at $\nabla J$ and adds noise, which slowed
+#   no training in the toy beyond the spread of seeds; dividing by $|o|$ changes the expected update. *Holds*: equal to
+#   rounding, and different by the angle in the table.
+# - **What it throws away.** In Countdown the odds move at few places and with both signs within one response.
+#   *Measured* on traces of one base, with intervals.
+#
+# Open:
+#
+# - Whether credit per step makes training better when its values have to be estimated (chapter 10).
+# - What the division by $|o|$ does to lengths (chapter 08).
