@@ -30,6 +30,7 @@ test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks r
 runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/countdown-lr.json
 	"$(BIN)/rlino" grid data/runs/countdown.json
+	"$(BIN)/rlino" grid data/runs/staleness.json
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m rlino_lib.book lock

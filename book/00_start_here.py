@@ -49,6 +49,8 @@
 # %% [markdown]
 # ## The chapters
 #
+# - [01 · Language models as MDPs](01_language_models_as_mdps.ipynb): the token MDP as a tree, small enough to
+#   enumerate; why it is a bandit, and what spreading the credit evenly throws away.
 # - [02 · Tasks with verifiers](02_tasks_with_verifiers.ipynb): a game whose answers can be graded, a grader that is
 #   safe on any text, and what a reward scheme decides.
 # - [03 · A base model to train](03_a_base_model_to_train.ipynb): a small model that is right now and then, how it was
@@ -57,9 +59,11 @@
 #   why the logged loss is 0.
 # - [05 · Filtered iterative SFT](05_filtered_iterative_sft.ipynb): the same loop as supervised learning, and what its
 #   weights must satisfy.
+# - [06 · The same gradient](06_the_same_gradient.ipynb): which methods equal which, to machine precision, and where the
+#   equality ends.
 #
-# Planned, and not written yet: 01 (language models as MDPs) and 06 to 12 (the same gradient, head to head, length,
-# sharpening or discovery, credit that is not uniform, the rest of the family, at scale).
+# Planned, and not written yet: 07 to 12 (head to head, length, sharpening or discovery, credit that is not uniform, the
+# rest of the family, at scale).
 #
 # Each chapter asks a question, puts each equation beside its code, works a toy by hand, trains or samples live for less
 # than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.
@@ -210,11 +214,21 @@ ends = report.outcomes(runs)
 display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brackets: lowest and highest seed."))
 
 # %% [markdown]
-# ## The claims so far
+# ## The ledger
 #
-# What the paper claims, or what one would expect from it; where this book looks at it; what was found; and a verdict.
-# Verdicts follow from rules that stand in the code and are stated in the text, and none is typed in. The first two come
-# from the tour above.
+# A claim stands in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen. The
+# verdict is computed: for identities from both of their sides, for claims on training from the recorded runs. Chapters
+# 01 and 06 derive the claims that are here so far.
+
+# %%
+display(Markdown(report.claims_table()))
+
+# %% [markdown]
+# ## What the runs show so far
+#
+# These statements have no threshold set in advance yet, so they describe: what the paper claims, or what one would
+# expect from it; where this book looks at it; what was found; and a verdict. Verdicts follow from rules that stand in
+# the code and are stated in the text, and none is typed in. The first two come from the tour above.
 
 # %%
 claims = [("claim", "chapter", "evidence", "verdict")]

@@ -27,6 +27,7 @@ EXAMPLES = {
     "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval",
     "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run",
     "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
+    "claims": "rlino claims\nrlino claims --out claims.json",
     "bench": "rlino bench rollout\nrlino bench step --repeats 5",
 }
 
@@ -128,6 +129,25 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
     return bench.BENCHES[args.what](repeats=args.repeats, seed=args.seed)
 
 
+def _claims(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.claims import judge_all
+    from rlino_lib.records import RUNS, write_json
+
+    found = judge_all(root=args.runs or RUNS)
+    for row in found.itertuples():
+        print(f"{row.id:16} {row.found:22} {row.effect}", file=sys.stderr)
+    if args.out:
+        write_json(Path(args.out), found.to_dict("records"))
+    differ = found[found["verdict"] != found["found"]]
+    if len(differ):
+        said = (
+            f"{row.id} (stored: {row.verdict if isinstance(row.verdict, str) else 'none'}, found: {row.found})"
+            for row in differ.itertuples()
+        )
+        raise RlinoError(f"the ledger's verdict is not that of the evidence for {', '.join(said)}")
+    return {"claims": len(found), **found["found"].value_counts().to_dict()}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rlino_lib import grading
@@ -162,6 +182,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0)
+    p = command("claims", "judge every claim of the ledger anew; fails where a stored verdict differs")
+    p.add_argument("--runs", help="folder of recorded runs (default: data/runs)")
+    p.add_argument("--out", help="a JSON file for the claims with their evidence")
     return parser
 
 
@@ -194,7 +217,8 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
 
 
 _ARGUMENTS = {"pretrain": _pretrain_arguments, "train": _train_arguments, "evaluate": _evaluate_arguments}
-_COMMANDS = {"pretrain": _pretrain, "train": _train, "evaluate": _evaluate, "grid": _grid, "bench": _bench}
+_COMMANDS = {"pretrain": _pretrain, "train": _train, "evaluate": _evaluate, "grid": _grid}
+_COMMANDS |= {"bench": _bench, "claims": _claims}
 
 
 def main(argv: list[str] | None = None) -> int:

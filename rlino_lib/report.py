@@ -1,6 +1,6 @@
-"""What the repository says of its records: the base's model card, the README's figure and its computed table.
+"""What the repository says of its records: the base's model card, the README's figure and its computed tables.
 
-`python -m rlino_lib.report` writes all three again, after a new base or new runs.
+`python -m rlino_lib.report` writes them again, after a new base or new runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rlino_lib.claims import judge_all, ledger_rows
 from rlino_lib.config import DEFAULT_BASE, Recipe
 from rlino_lib.errors import RlinoError
 from rlino_lib.plots import LABELS, figure_readme, label, style
@@ -116,9 +117,15 @@ def fill(text: str, name: str, body: str) -> str:
     return text
 
 
+def claims_table() -> str:
+    """The ledger as a Markdown table, judged anew."""
+    return markdown_table(ledger_rows(judge_all()), numbers=False)
+
+
 def readme(text: str, runs: Sequence[Run] | None = None, base: Path = BASE) -> str:
-    """The README's text with its computed table made anew."""
+    """The README's text with its computed tables made anew."""
     runs = runs or list_runs(GROUP)
+    text = fill(text, "table:claims", claims_table())
     return fill(text, "table:results", f"{results_table(outcomes(runs, base))}\n\n{measured(runs, base)}")
 
 
@@ -182,7 +189,7 @@ def write_card(folder: str | Path = BASE) -> None:
 
 
 def main() -> int:
-    """Write the card, the figure and the README's table. Exit code 2 where a record is missing."""
+    """Write the card, the figure and the README's tables. Exit code 2 where a record is missing."""
     path = REPO / "README.md"
     try:
         write_card()

@@ -1,0 +1,237 @@
+"""The ledger of claims: each is judged by a function over identities or records, against a threshold set beforehand.
+
+`data/claims.toml` holds statements, thresholds and verdicts; nothing here knows how a run was made.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import scipy.stats
+import torch
+
+from rlino_lib import identities
+from rlino_lib.errors import RlinoError
+from rlino_lib.mdp import SharedPolicy, TokenMDP
+from rlino_lib.records import REPO, RUNS, Run, list_runs
+
+LEDGER = REPO / "data" / "claims.toml"
+KINDS = ("exact", "statistical", "descriptive")
+VERDICTS = ("holds", "holds with conditions", "does not hold here", "not testable here")
+HOLDS, CONDITIONS, FAILS, UNTESTED = VERDICTS
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the ledger; `verdict` is what is stored, None where nobody has judged it yet."""
+
+    id: str
+    statement: str
+    paper: str
+    kind: str
+    evidence: str
+    threshold: Mapping[str, float] = field(hash=False)
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found: a verdict, the effect in words with its numbers, and the names of the runs behind it."""
+
+    verdict: str
+    effect: str
+    runs: tuple[str, ...] = ()
+
+
+def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
+    """The claims in their order. Raises RlinoError for a file or a row that is not as it should be."""
+    try:
+        rows = tomllib.loads(Path(path).read_text(encoding="utf-8"))["claim"]
+        claims = [Claim(**row) for row in rows]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
+        raise RlinoError(f"{path} is no ledger: {e}") from e
+    for c in claims:
+        if c.kind not in KINDS or c.evidence not in EVIDENCE or c.verdict not in (None, *VERDICTS):
+            raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")
+    if len({c.id for c in claims}) < len(claims):
+        raise RlinoError(f"{path} has two claims of one id")
+    return claims
+
+
+def judge(claim: Claim, root: str | Path = RUNS) -> Evidence:
+    """What the evidence says now, from identities computed anew or from the runs below `root`."""
+    return EVIDENCE[claim.evidence](dict(claim.threshold), Path(root))
+
+
+def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
+    """The ledger with its evidence, one row a claim: its fields, `found` and `effect`, and the `runs` behind."""
+    rows = []
+    for claim in read_ledger(path):
+        found = judge(claim, root)
+        rows.append(vars(claim) | {"found": found.verdict, "effect": found.effect, "runs": found.runs})
+    return pd.DataFrame(rows)
+
+
+# --- exact claims ----------------------------------------------------------------------------------------------------
+
+
+def _toy(slip: float = 0.0) -> TokenMDP:
+    """Three tokens and EOS, up to four of them; right is to begin and end alike, in two tokens or more."""
+
+    def reward(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        words = (tokens > 0).sum(1)  # [N], tokens before EOS
+        last = tokens.gather(1, (words - 1).clamp_min(0)[:, None])[:, 0]  # [N]
+        return ((words >= 2) & (tokens[:, 0] == last)).double()
+
+    return TokenMDP(4, 4, reward, slip=slip)
+
+
+def _exact(found: Sequence[identities.Identity], threshold: Mapping[str, float]) -> Evidence:
+    worst, bound = max(found, key=lambda i: i.gap), threshold["gap"]
+    if worst.gap > bound:
+        return Evidence(FAILS, f"relative gap {worst.gap:.1g} ({worst.name})")
+    # No digits of a gap that is all rounding: they differ from machine to machine.
+    return Evidence(HOLDS, f"both sides computed in float64: relative gap below {bound:.0e}")
+
+
+def bandit(threshold: Mapping[str, float], root: Path) -> Evidence:
+    mdp = _toy()
+    policy, arms, best = SharedPolicy(mdp, seed=0), mdp.bandit(), mdp.optimum()
+    optima = torch.tensor([best.closed_loop, best.open_loop], dtype=torch.float64)
+    sides = [
+        ("objective", mdp.J(policy).detach(), arms.J(policy).detach()),
+        ("gradient", mdp.gradient(policy), arms.gradient(policy)),
+        ("optimum", optima[0], optima[1]),
+    ]
+    return _exact([identities.Identity(*side) for side in sides], threshold)
+
+
+def history(threshold: Mapping[str, float], root: Path) -> Evidence:
+    same, slips = _toy().optimum(), _toy(slip=0.2).optimum()
+    holds = same.gap == 0 and slips.gap > threshold["loss"]
+    effect = f"best reward with the state in view {slips.closed_loop:.3f}, chosen beforehand {slips.open_loop:.3f}"
+    return Evidence(HOLDS if holds else FAILS, f"{effect}, at a slip of 0.2; without slips no difference")
+
+
+def _toy_identities() -> list[identities.Identity]:
+    mdp = _toy()
+    policy = SharedPolicy(mdp, seed=0)
+    rollouts = identities.sample_mdp(mdp, policy, prompts=16, group_size=8)
+    return identities.grpo_is_weighted_sft(identities.TokenLM(mdp, policy), rollouts)
+
+
+def weighted_sft(threshold: Mapping[str, float], root: Path) -> Evidence:
+    return _exact(_toy_identities()[:2], threshold)
+
+
+def closed_form(threshold: Mapping[str, float], root: Path) -> Evidence:
+    return _exact([i for g in (2, 3, 5, 8, 16) for i in identities.curve_identities(g)[-2:]], threshold)
+
+
+def balanced(threshold: Mapping[str, float], root: Path) -> Evidence:
+    return _exact(_toy_identities()[-1:], threshold)
+
+
+def uniform_credit(threshold: Mapping[str, float], root: Path) -> Evidence:
+    mdp = _toy()
+    policy = SharedPolicy(mdp, seed=0)
+    whole, split = (mdp.expected_update(policy, mdp.credit(policy, kind)) for kind in ("return", "split"))
+    cosine = torch.cosine_similarity(whole, split, dim=0).item()
+    gap = identities.Identity("split", split / split.norm(), whole / whole.norm()).gap
+    verdict = HOLDS if gap <= threshold["gap"] else FAILS
+    return Evidence(verdict, f"cosine of the two expected gradients {cosine:.3f}, lengths put to one scale")
+
+
+# --- claims on records -----------------------------------------------------------------------------------------------
+
+
+def stale_runs(root: Path = RUNS) -> list[Run]:
+    """The recorded runs in which a batch of samples serves several updates."""
+    return list_runs("staleness", root)
+
+
+def last_update(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
+    """By method, updates a batch and seed: the mean over probed steps of what the last update of a batch measured."""
+    rows = []
+    for run in runs:
+        updates = run.config["epochs"] * run.config["minibatches"]
+        own = run.probes[run.probes["update"] == updates]
+        rows.append({"method": run.method, "updates": updates, "seed": run.seed} | own[list(columns)].mean().to_dict())
+    return pd.DataFrame(rows)
+
+
+def accuracy_gap(runs: Sequence[Run], method: str, other: str) -> pd.DataFrame:
+    """By updates a batch: mean difference of test accuracy in points, paired by seed, with its 95 % t-interval."""
+    rows = [(r.method, r.config["epochs"] * r.config["minibatches"], r.seed, r.summary["test"]) for r in runs]
+    frame = pd.DataFrame(rows, columns=["method", "updates", "seed", "test"])
+    frame["accuracy"] = [100 * test["pass@1"]["value"] for test in frame.pop("test")]
+    wide = frame.pivot(index=["updates", "seed"], columns="method", values="accuracy")
+    found = []
+    for updates, gap in (wide[method] - wide[other]).dropna().groupby(level="updates"):
+        half = float("inf")  # one seed says nothing
+        if len(gap) > 1:
+            half = scipy.stats.t.ppf(0.975, len(gap) - 1) * scipy.stats.sem(gap)
+        mean = gap.mean()
+        found.append({"updates": updates, "points": mean, "low": mean - half, "high": mean + half, "seeds": len(gap)})
+    return pd.DataFrame(found)
+
+
+def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence:
+    """The verdict on a claim that holds or not at each number of updates a batch (the index of `passed`)."""
+    passed = passed.sort_index()
+    failed = [int(u) for u, ok in passed.items() if not ok]
+    verdict = HOLDS if not failed else FAILS if failed[0] == passed.index[0] else CONDITIONS
+    where = f"up to {passed.index[-1]} updates a batch" if not failed else f"broken from {failed[0]} updates a batch on"
+    return Evidence(verdict, f"{where}; {effect}", tuple(run.name for run in runs))
+
+
+def clip_range(threshold: Mapping[str, float], root: Path) -> Evidence:
+    runs = [run for run in stale_runs(root) if run.method == "grpo_no_kl"]
+    if not runs:
+        return Evidence(UNTESTED, "no recorded runs")
+    clipped = last_update(runs, ["clip_ratio"]).groupby("updates")["clip_ratio"].mean()
+    shares = ", ".join(f"{u}: {100 * share:.1f} %" for u, share in clipped.items())
+    return _by_updates(clipped <= threshold["clipped"], f"clipped by updates a batch {shares}", runs)
+
+
+def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.DataFrame:
+    """What tells GRPO from balanced F-ISFT⁺⁻ at each number of updates a batch (the index), and whether it does.
+
+    Columns: cosine and clipped, the means over GRPO's runs at the last update of a batch; points, low, high and seeds
+    as in `accuracy_gap`; and "cosine ends", "clipped ends", "accuracy ends": whether each is beyond its threshold.
+    A mean leaves out what no run of it could measure: a policy without any mixed group has no gradient to compare.
+    """
+    grpo = [run for run in runs if run.method == "grpo_no_kl"]
+    found = last_update(grpo, ["cosine/f_isft", "clip_ratio"]).groupby("updates").mean(numeric_only=True)
+    found = found.drop(columns="seed").set_axis(["cosine", "clipped"], axis=1)
+    found = found.join(accuracy_gap(runs, "grpo_no_kl", "f_isft_posneg").set_index("updates"))
+    found["cosine ends"] = found["cosine"] < threshold["cosine"]
+    found["clipped ends"] = found["clipped"] > threshold["clipped"]
+    excludes_0 = (found["low"] > 0) | (found["high"] < 0)
+    found["accuracy ends"] = (found["points"].abs() > threshold["points"]) & excludes_0
+    return found
+
+
+def name_only(threshold: Mapping[str, float], root: Path) -> Evidence:
+    runs = [run for run in stale_runs(root) if run.method in ("grpo_no_kl", "f_isft_posneg")]
+    if len({run.method for run in runs}) < 2:
+        return Evidence(UNTESTED, "no recorded runs of both methods")
+    ends = where_it_ends(runs, threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
+    said = [f"{name.removesuffix(' ends')} from {hit.idxmax()}" for name, hit in ends.items() if hit.any()]
+    return _by_updates(~ends.any(axis=1), "; ".join(said) or "no bound was crossed", runs)
+
+
+EVIDENCE: dict[str, Callable[[Mapping[str, float], Path], Evidence]] = {
+    f.__name__: f for f in (bandit, history, weighted_sft, closed_form, balanced, uniform_credit, clip_range, name_only)
+}
+
+
+def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """`judge_all` as rows of a table for the README and chapter 00, the head first."""
+    head = ("claim", "in the paper", "kind", "verdict", "what was found")
+    return [head, *frame[["statement", "paper", "kind", "found", "effect"]].itertuples(index=False, name=None)]

@@ -1,0 +1,324 @@
+"""Weights as HTML, with no kernel and no script: of a group described in four numbers, and of a real group of samples.
+
+The numbers come from `credit` and `token_weights`, so they are those that an optimiser would use at ratio 1.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import Policy
+from rlino_lib.objectives import OBJECTIVES, credit, token_weights
+from rlino_lib.rollout import Rollouts
+from rlino_lib.train import response_logprobs
+from rlino_lib.widgets.groups import chosen
+from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
+from rlino_lib.widgets.tokens import Html, escape_line, legend_html, number, token_spans, trace_box
+
+# Methods whose weights follow from one group alone, by their names in menus.
+METHODS = {
+    "grpo_no_kl": "GRPO without KL",
+    "dr_grpo": "Dr. GRPO",
+    "dapo": "DAPO",
+    "rloo": "RLOO",
+    "f_isft_posneg": "F-ISFT⁺⁻ balanced",
+    "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
+    "f_isft_pos": "F-ISFT⁺",
+    "f_isft_neg": "F-ISFT⁻",
+    "w_reinforce": "W-REINFORCE",
+}
+LONGEST, CAP = 48, 64  # tokens of a response in the explorer; CAP is the L of 1/(N·L)
+F64 = torch.float64
+
+
+def batch_weights(method: str, rewards: Tensor, group_size: int, mask: Tensor, cap: int) -> tuple[Tensor, Tensor]:
+    """Advantages [N] and weights [N, T] of a batch at ratio 1, in float64; 0 on rows that the method leaves out.
+
+    rewards [N], groups together; mask [N, T]; `cap` the length L. The policy is its own reference, so that KL is 0.
+    Raises RlinoError for a method that is not among METHODS.
+    """
+    objective = OBJECTIVES[chosen(method, METHODS, "method")]
+    same = torch.zeros(mask.shape, dtype=F64)  # [N, T]
+    earned, kept = credit(objective, rewards.to(F64), group_size, mask, same, same, cap)  # [N], [N]
+    weights = torch.zeros(mask.shape, dtype=F64)  # [N, T]
+    if kept.any():
+        weights[kept] = token_weights(objective, earned[kept], mask[kept], cap)
+    return earned, weights
+
+
+# --- the explorer: a group in four numbers ---------------------------------------------------------------------------
+
+
+def group_weights(method: str, group_size: int = 8, k: int = 2, lengths: tuple[int, int] = (12, 24)) -> pd.DataFrame:
+    """A group of which k are right, as two rows, right and wrong, all responses of a side equally long.
+
+    Columns: count, tokens of a response, advantage, w of a token, and its sums over a response and over the side.
+    Raises RlinoError for a group, a k, a length or a method that there is not.
+    """
+    if not (2 <= group_size <= 64 and 0 <= k <= group_size):
+        raise RlinoError(f"{k} right of a group of {group_size}: groups have 2 to 64 responses")
+    if not all(1 <= n <= LONGEST for n in lengths):
+        raise RlinoError(f"lengths {lengths[0]} and {lengths[1]}: from 1 to {LONGEST} tokens")
+    right = torch.arange(group_size) < k  # [G]
+    mask = torch.arange(max(lengths)) < torch.where(right, *lengths)[:, None]  # [G, T]
+    earned, weights = batch_weights(method, right.to(F64), group_size, mask, CAP)  # [G], [G, T]
+    table = {"count": [k, group_size - k], "tokens": list(lengths)}
+    each = {"advantage": earned, "w": weights[:, 0], "response": weights.sum(1)}
+    for name, values in each.items():
+        table[name] = [values[0].item() if k else float("nan"), values[-1].item() if k < group_size else float("nan")]
+    table["side"] = [weights[right].sum().item(), weights[~right].sum().item()]
+    return pd.DataFrame(table, index=["right", "wrong"])
+
+
+def side_curves(method: str, group_size: int = 8, lengths: tuple[int, int] = (12, 24)) -> pd.DataFrame:
+    """The sum of all weights of each side for every number k right: columns k, p, right, wrong, total."""
+    sides = [group_weights(method, group_size, k, lengths)["side"] for k in range(group_size + 1)]
+    frame = pd.DataFrame([s.to_dict() for s in sides]).rename_axis("k").reset_index()
+    return frame.assign(p=frame["k"] / group_size, total=frame["right"] + frame["wrong"])
+
+
+STYLE = """<style>
+.rlino-weights{font-size:13px;line-height:1.45;margin:.3em 0}
+.rlino-weights p{margin:.25em 0;max-width:62em;overflow-wrap:anywhere}
+.rlino-weights .rlino-pair{display:flex;flex-wrap:wrap;gap:.4em 2em;align-items:flex-start}
+.rlino-weights svg{display:block;max-width:100%;height:auto}
+.rlino-weights svg text{font-size:11px;fill:currentColor}
+.rlino-weights table{border-collapse:collapse;margin:.3em 0;font-variant-numeric:tabular-nums}
+.rlino-weights th,.rlino-weights td{padding:.1em .7em;text-align:right;border-bottom:1px solid #8884}
+.rlino-weights th:first-child,.rlino-weights td:first-child{text-align:left}
+.rlino-weights tr.rlino-now{font-weight:700;outline:1px solid currentColor}
+.rlino-wide{overflow-x:auto}
+</style>"""
+BLUE, ORANGE = "#0173b2", "#d55e00"
+
+
+def _table(frame: pd.DataFrame, now: object = None) -> str:
+    """A frame of text as a table whose first column is its index; the row `now` is marked."""
+    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in ["", *frame.columns])
+    rows = []
+    for name, cells in zip(frame.index, frame.to_numpy(), strict=True):
+        mark = ' class="rlino-now" aria-current="true"' if name == now else ""
+        line = "".join(f"<td>{html.escape(str(c))}</td>" for c in cells)
+        rows.append(f'<tr{mark}><th scope="row">{html.escape(str(name))}</th>{line}</tr>')
+    body = "".join(rows)
+    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _curves_svg(curves: pd.DataFrame, k: int) -> str:
+    """Both sides against p: right solid with circles, wrong dashed with triangles; the chosen k as a vertical line."""
+    top = max(curves[["right", "wrong"]].abs().max().max(), 1e-12)
+    x = [44 + 250 * p for p in curves["p"]]
+    here, out = x[k], []
+    for y, text in ((14, number(top)), (94, "0"), (174, number(-top))):
+        out.append(f'<path d="M44 {y}H294" stroke="#8886"/><text x="39" y="{y + 4}" text-anchor="end">{text}</text>')
+    out.append(f'<path d="M{here:.1f} 10V180" stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 2"/>')
+    for side, colour, dash in (("right", BLUE, ""), ("wrong", ORANGE, ' stroke-dasharray="6 3"')):
+        y = [94 - 80 * v / top for v in curves[side]]
+        line = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
+        out.append(f'<path d="M{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        for j, (a, b) in enumerate(zip(x, y, strict=True)):
+            size = 5 if j == k else 3
+            shape = f"M{a - size:.1f} {b:.1f}a{size} {size} 0 1 0 {2 * size} 0a{size} {size} 0 1 0 {-2 * size} 0"
+            if side == "wrong":
+                shape = f"M{a:.1f} {b - size:.1f}l{size} {1.8 * size:.1f}h{-2 * size}z"
+            out.append(f'<path d="{shape}" fill="{colour}"/>')
+    out.append(
+        '<text x="44" y="196">p = 0</text><text x="294" y="196" text-anchor="end">1</text>'
+        '<text x="169" y="214" text-anchor="middle">sum of w: ● right, solid; ▲ wrong, dashed</text>'
+    )
+    said = "sum of the weights of right and of wrong responses against the share right; the table has the chosen one"
+    return f'<svg role="img" aria-label="{said}" width="310" height="222" viewBox="0 0 310 222">{"".join(out)}</svg>'
+
+
+def _bars_svg(table: pd.DataFrame) -> str:
+    """One response of each side: as wide as it is long, as high as w; the area is the push on the response."""
+    top = max(table["w"].abs().fillna(0).max(), 1e-12)
+    out = []
+    for (side, row), zero, colour in zip(table.iterrows(), (74, 120), (BLUE, ORANGE), strict=True):
+        count, w = int(row["count"]), row["w"]
+        name = f"each of {count} {side}" if count else f"none is {side}"
+        push = "" if w != w or not w else f": w = {number(w)}, {int(row['tokens'])} tokens"
+        where = zero + 15 if side == "right" else zero - 5
+        out.append(f'<text x="4" y="{where}">{name}{push}</text><path d="M4 {zero}H316" stroke="#8888"/>')
+        if w == w and w:
+            height, width = 56 * abs(w) / top, 6.5 * row["tokens"]
+            y, dash = (zero - height, "") if w > 0 else (zero, ' stroke-dasharray="5 3"')
+            out.append(
+                f'<rect x="4" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}" fill-opacity=".45" '
+                f'stroke="{colour}" stroke-width="1.5"{dash}/>'
+            )
+    said = "one bar a side, as wide as a response is long and as high as the weight of a token; the table has both"
+    return f'<svg role="img" aria-label="{said}" width="322" height="190" viewBox="0 0 322 190">{"".join(out)}</svg>'
+
+
+def weights_html(
+    method: str = "grpo_no_kl", group_size: int = 8, k: int = 2, right_length: int = 12, wrong_length: int = 24
+) -> Html:
+    """What a method makes of a group in which k are right: curves over p, the weight of a token, and the sums.
+
+    The bars are as wide as a response is long. Raises RlinoError as `group_weights` does.
+    """
+    lengths = (right_length, wrong_length)
+    table = group_weights(method, group_size, k, lengths)
+    curves = side_curves(method, group_size, lengths)
+    words = table.map(number).assign(count=table["count"], tokens=table["tokens"])
+    words.columns = ["responses", "tokens", "Â", "w of a token", "sum over a response", "sum over the side"]
+    total = table["side"].sum()
+    total = 0.0 if abs(total) < 1e-12 else total
+    says = f"p = {k}/{group_size} = {k / group_size:.3g}. All weights of the group sum to {number(total)}."
+    if not table["side"].any():
+        says += " From this group the update learns nothing."
+    formula = f"<p><code>{html.escape(repr(OBJECTIVES[method]))}</code></p>"
+    pictures = f'<div class="rlino-pair">{_curves_svg(curves, k)}{_bars_svg(table)}</div>'
+    title = f"<p><strong>{html.escape(METHODS[method])}</strong>, {k} of {group_size} right</p>"
+    body = f"{title}{formula}{pictures}{_table(words)}<p>{says}</p>"
+    return Html(f'{STYLE}<section class="rlino-weights mathjax_ignore" aria-label="Weights explorer">{body}</section>')
+
+
+def _folds(pages: Iterable[tuple[str, str]]) -> Html:
+    """Titles and pages as folds, the first open."""
+    out = [
+        f"<details{'' if k else ' open'}><summary><strong>{html.escape(title)}</strong></summary>{page}</details>"
+        for k, (title, page) in enumerate(pages)
+    ]
+    return Html("".join(out))
+
+
+def static_weights(methods: Sequence[str] = tuple(METHODS), **choice: int) -> Html:
+    """The explorer's page of several methods as folds, with no kernel; `choice` as in `weights_html`."""
+    return _folds((METHODS[chosen(m, METHODS, "method")], weights_html(m, **choice)) for m in methods)
+
+
+# --- the microscope: a real group ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sampled groups with the scalar products of their scores: gram [N, N] float64, ∇log π(o_i) · ∇log π(o_j).
+
+    A method that gives every token of a response one weight has the gradient Σ_i w_i ∇log π(o_i), so `gram` is all it
+    takes to compare the gradients of any two. tokens: N lists of text; cap: the length L that responses are cut at.
+    """
+
+    rollouts: Rollouts
+    tokens: list[list[str]]
+    gram: Tensor
+    cap: int
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.rollouts.prompts)} groups of {self.rollouts.group_size})"
+
+    def weights(self, method: str) -> Tensor:
+        """The weight of a token of each response, [N] float64. Raises RlinoError for a method that has none."""
+        r = self.rollouts
+        return batch_weights(method, r.rewards, r.group_size, r.mask, self.cap)[1][:, 0]
+
+    def product(self, a: Tensor, b: Tensor, rows: slice = slice(None)) -> float:
+        """The scalar product of two gradients Σ_i w_i ∇log π(o_i), from their weights [N], over some rows."""
+        return (a[rows] @ self.gram[rows, rows] @ b[rows]).item()
+
+    def cosine(self, a: Tensor, b: Tensor, rows: slice = slice(None)) -> float:
+        """The cosine of two gradients; nan where one is 0."""
+        size = self.product(a, a, rows) * self.product(b, b, rows)
+        return self.product(a, b, rows) / size**0.5 if size > 0 else float("nan")
+
+
+def score_rows(policy: Policy, rollouts: Rollouts, cap: int) -> Scores:
+    """One backward pass for each sampled response; `cap` is the length that they were cut at.
+
+    Raises RlinoError for responses that were not graded.
+    """
+    if len(rollouts.grades) != len(rollouts.ids):
+        raise RlinoError("grade the rollouts before comparing methods on them")
+    params, scores = [p for p in policy.model.parameters() if p.requires_grad], []
+    for row in range(len(rollouts.ids)):
+        logprobs, mask = response_logprobs(policy.model, rollouts, torch.tensor([row]))  # [1, T'] each
+        found = torch.autograd.grad((logprobs * mask).sum(), params, materialize_grads=True)
+        scores.append(torch.cat([g.flatten() for g in found]).to(F64))
+    matrix = torch.stack(scores)  # [N, parameters]
+    tokens = [
+        [policy.tokenizer.decode([t]) for t in ids[keep].tolist()]
+        for ids, keep in zip(rollouts.ids, rollouts.mask, strict=True)
+    ]
+    return Scores(rollouts, tokens, (matrix @ matrix.T).cpu(), cap)
+
+
+def sample_names(scores: Scores, group: int) -> list[str]:
+    """A line for each response of a group: its number from 1, the verdict, its length."""
+    r, rows = scores.rollouts, _rows(scores, group)
+    found = zip(r.correct[rows].tolist(), r.lengths[rows].tolist(), strict=True)
+    return [f"{j + 1}: {'right' if right else 'wrong'}, {n} tokens" for j, (right, n) in enumerate(found)]
+
+
+def first_mixed(scores: Scores) -> int:
+    """The first group with right and wrong responses, or group 0."""
+    k = scores.rollouts.correct.view(-1, scores.rollouts.group_size).sum(1)  # [P]
+    mixed = ((k > 0) & (k < scores.rollouts.group_size)).nonzero()
+    return int(mixed[0]) if len(mixed) else 0
+
+
+def _rows(scores: Scores, group: int) -> slice:
+    if not 0 <= group < len(scores.rollouts.prompts):
+        raise RlinoError(f"group {group} of {len(scores.rollouts.prompts)}: count from 0")
+    g = scores.rollouts.group_size
+    return slice(group * g, (group + 1) * g)
+
+
+def _strip(tokens: list[str], value: float, limit: float, title: str) -> str:
+    spans, notes = token_spans(tokens, [value] * len(tokens), limit=limit or None, label="w")
+    return f"<p>{escape_line(title)}: {number(value)}</p>{trace_box(spans, notes, title)}"
+
+
+def microscope_html(
+    scores: Scores, a: str = "grpo_no_kl", b: str = "f_isft_posneg", group: int | None = None, sample: int = 0
+) -> Html:
+    """Two methods on one group: every response's weight under each, their difference, and how the gradients compare.
+
+    B is scaled by one factor for the whole batch, so that both gradients are equally long there: that much a learning
+    rate makes up for. Weights are shown in thousandths.
+    Raises RlinoError for a method, a group or a sample that there is not.
+    """
+    group = first_mixed(scores) if group is None else group
+    rows, r = _rows(scores, group), scores.rollouts
+    if not 0 <= sample < r.group_size:
+        raise RlinoError(f"sample {sample} of {r.group_size}: count from 0")
+    wa, wb = scores.weights(a), scores.weights(b)  # [N] each
+    long, short = (scores.product(w, w) for w in (wa, wb))
+    factor = (long / short) ** 0.5 if long > 0 and short > 0 else 1.0
+    sides = [(1000 * w[rows]).tolist() for w in (wa, factor * wb, wa - factor * wb)]
+    sides = [[0.0 if abs(v) < 1e-9 * max(map(abs, sides[0] + sides[1])) else v for v in side] for side in sides]
+    heads = [f"A: {METHODS[a]}", f"B: {METHODS[b]}, × {number(factor, False)}", "A − B"]
+    names = sample_names(scores, group)
+    words = pd.DataFrame({h: map(number, side) for h, side in zip(heads, sides, strict=True)}, index=names)
+    limit = max(map(abs, sides[0] + sides[1]))
+    here, batch = scores.cosine(wa, wb, rows), scores.cosine(wa, wb)
+    right = int(r.correct[rows].sum())
+    says = (
+        f"Cosine of the two gradients: {number(here, False)} on this group, {number(batch, False)} on the batch of "
+        f"{len(r.prompts)} groups. B is multiplied by {number(factor, False)}, one factor for the batch. Weights of a "
+        "token, in thousandths:"
+    )
+    tokens = scores.tokens[rows.start + sample]
+    strips = "".join(_strip(tokens, side[sample], limit, h) for h, side in zip(heads, sides, strict=True))
+    title = f"<p><strong>{escape_line(r.prompts[group], 80)}</strong>: {right} of {r.group_size} right</p>"
+    legend = legend_html(sides[0] + sides[1], "diverging", label="w of a token, in thousandths")
+    shown = f"<p><strong>Response {html.escape(names[sample])}</strong></p>{legend}"
+    body = f"{title}<p>{says}</p>{_table(words, names[sample])}{shown}{strips}"
+    page = f'<section class="rlino-weights mathjax_ignore" aria-label="Gradient microscope">{body}</section>'
+    return Html(TOKEN_STYLE + STYLE + page)
+
+
+PAIRS = (("grpo_no_kl", "f_isft_posneg"), ("grpo_no_kl", "f_isft_pos"), ("grpo_no_kl", "dapo"))
+
+
+def static_microscope(scores: Scores, pairs: Sequence[tuple[str, str]] = PAIRS, group: int | None = None) -> Html:
+    """The microscope's page of several pairs of methods as folds, with no kernel."""
+    names = [f"{METHODS[chosen(a, METHODS, 'method')]} and {METHODS[chosen(b, METHODS, 'method')]}" for a, b in pairs]
+    return _folds(zip(names, (microscope_html(scores, a, b, group) for a, b in pairs), strict=True))
