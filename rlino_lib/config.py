@@ -55,6 +55,7 @@ class TrainConfig:
     eval_split: str = "validation"  # train, validation or test
     eval_problems: int = 512  # the first so many of the split
     eval_samples: int = 1  # a problem
+    eval_base: int = 0  # 1: evaluations also measure the KL to the base, and how likely its responses have become
     checkpoint_every: int = 20  # steps
     trace_every: int = 0  # steps from one sample of whole groups to the next; 0: five times over the run
     trace_groups: int = 5  # groups kept each time

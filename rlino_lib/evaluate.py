@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.stats
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
@@ -84,12 +85,26 @@ EVAL_COLUMNS = {
 }
 
 
-def evaluate_once(policy: Policy, task: Task, problems: Sequence[Problem], **sampling: Any) -> dict[str, float | None]:
-    """The `eval/…` columns of one evaluation: every problem, `group_size` samples each (one by default)."""
-    sampling = {"group_size": 1, **sampling}
-    rollouts = sample(policy, [task.prompt(p) for p in problems], **sampling).grade(task, problems)
+def eval_columns(rollouts: Rollouts) -> dict[str, float | int | None]:
+    """The `eval/…` columns of one evaluation, from its graded rollouts."""
     found = outcome_metrics(rollouts)
     return {column: found[name] for column, name in EVAL_COLUMNS.items()}
+
+
+def base_columns(rollouts: Rollouts, under_base: Tensor, of_base: Rollouts, now: Tensor) -> dict[str, float | None]:
+    """What training has done to the base, measured in nats a response.
+
+    `eval/kl_base`: Σ_t log π − log π_base over rollouts of the policy, mean over responses, which estimates
+    KL(π‖π_base) without bias; `under_base` [N, T] holds their log-probs under the base. `eval/base/correct` and
+    `eval/base/incorrect`: the mean log-likelihood that the policy gives now (`now`, [M, T]) to the right and the wrong
+    responses which the base had sampled (`of_base`), the same ones at every evaluation.
+    """
+    kl = ((rollouts.logprobs - under_base) * rollouts.mask).double().sum(1)  # [N]
+    likelihood = (now * of_base.mask).double().sum(1)  # [M]
+    out: dict[str, float | None] = {"eval/kl_base": kl.mean().item()}
+    for name, rows in (("correct", of_base.correct), ("incorrect", ~of_base.correct)):
+        out[f"eval/base/{name}"] = likelihood[rows].mean().item() if rows.any() else None
+    return out
 
 
 def evaluate(
@@ -146,6 +161,7 @@ def _problem_row(rollouts: Rollouts, i: int) -> dict[str, Any]:
         "tokens": sum(lengths),
         "tokens_correct": sum(right),
         **_trace_counts(rollouts.texts[rows]),
+        **({"kind": kind} if (kind := rollouts.problems[i].data.get("kind")) else {}),
     }
 
 
@@ -176,6 +192,9 @@ def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64)) -> dict[s
         values = [pass_at_k(n, c, k) for c in frame["c"]]
         low, high = bootstrap_interval(values)
         out[f"pass@{k}"] = {"value": float(np.mean(values)), "low": low, "high": high}
+    if "kind" in frame:  # a task that holds problems out in more than one way
+        by = frame.groupby("kind")[["c", "n"]].sum()
+        out["by_kind"] = (by["c"] / by["n"]).to_dict()
     out["format_ok"] = float(frame["format_ok"].sum() / total)
     out["clipped_ratio"] = float(frame["clipped"].sum() / total)
     out["mean_length"] = float(frame["tokens"].sum() / total)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from rlino_lib import sft
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluate import TEST_PROBLEMS, evaluate, evaluate_once, outcome_metrics, summarise
+from rlino_lib.evaluate import TEST_PROBLEMS, base_columns, eval_columns, evaluate, outcome_metrics, summarise
 from rlino_lib.guards import Guards
 from rlino_lib.models import Policy, add_lora, load_policy, merged, reference_context, save_policy, weights_hash
 from rlino_lib.objectives import OBJECTIVES, Objective, credit, micro_share, policy_loss, token_weights
@@ -104,7 +105,7 @@ class Trainer:
         self.objective: Objective = OBJECTIVES[config.method]
         self.reference = None
         # LoRA gives its reference by switching the adapters off.
-        if self.objective.needs_reference and not config.lora_rank:
+        if (self.objective.needs_reference or config.eval_base) and not config.lora_rank:
             self.reference = load_policy(config.model, device=device).model if policy is None else _copy(policy.model)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
@@ -117,12 +118,28 @@ class Trainer:
         warm = min(1.0, step / c.warmup) if c.warmup else 1.0
         return c.lr * warm * ((c.steps - step + 1) / c.steps if c.schedule == "linear" else 1.0)
 
-    def evaluate(self) -> dict[str, float | None]:
+    def evaluate(self) -> dict[str, float | int | None]:
+        """The `eval/…` columns of the policy as it is."""
+        rollouts = self._eval_rollouts(self.policy)
+        if not self.config.eval_base:
+            return eval_columns(rollouts)
+        under_base, now = self._logprobs(rollouts, base=True), self._logprobs(self.base_rollouts)
+        return eval_columns(rollouts) | base_columns(rollouts, under_base, self.base_rollouts, now)
+
+    def _eval_rollouts(self, policy: Policy) -> Rollouts:
         c = self.config
-        return evaluate_once(
-            self.policy, self.task, self.eval_problems, group_size=c.eval_samples, max_new_tokens=c.max_new_tokens,
-            temperature=c.temperature, seed=c.seed,
-        )  # fmt: skip
+        prompts = [self.task.prompt(p) for p in self.eval_problems]
+        rollouts = sample(
+            policy, prompts, c.eval_samples, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=c.seed
+        )
+        return rollouts.grade(self.task, self.eval_problems)
+
+    @cached_property
+    def base_rollouts(self) -> Rollouts:
+        """What the base answers to the problems of the evaluations."""
+        model = self.reference or self.model
+        with reference_context(model):
+            return self._eval_rollouts(Policy(model, self.policy.tokenizer))
 
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the whole test split."""
@@ -159,7 +176,7 @@ class Trainer:
 
     def _policy_gradient(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
         c, o, old = self.config, self.objective, rollouts.logprobs  # old: [N, T]
-        ref = self._reference_logprobs(rollouts) if o.needs_reference else None  # [N, T]
+        ref = self._logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
         adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens)
         order, sums = kept.nonzero()[:, 0].tolist(), Sums()
         for _ in range(c.epochs):
@@ -195,10 +212,11 @@ class Trainer:
         rows = rows[rollouts.lengths[rows].argsort(stable=True)]
         return list(rows.split(self.config.micro_batch)) if len(rows) else []
 
-    def _reference_logprobs(self, rollouts: Rollouts) -> torch.Tensor:
+    def _logprobs(self, rollouts: Rollouts, base: bool = False) -> torch.Tensor:
+        """Log-probs of all responses under the policy as it is, or under the base it started from: [N, T]."""
         out = torch.zeros_like(rollouts.logprobs)  # [N, T]
-        model = self.reference or self.model
-        with torch.inference_mode(), reference_context(model):
+        model = self.reference or self.model if base else self.model
+        with torch.inference_mode(), reference_context(model) if base else nullcontext():
             for rows in rollouts.lengths.argsort(stable=True).split(self.config.micro_batch):
                 logprobs, _ = response_logprobs(model, rollouts, rows, self.config.temperature)
                 out[rows, : logprobs.shape[1]] = logprobs.cpu()
@@ -371,7 +389,8 @@ COLUMNS = (
     "step samples reward accuracy format_ok completions/mean_length completions/clipped_ratio frac_reward_zero_std "
     "entropy kl loss grad_norm lr clip_ratio length/correct length/incorrect length/incorrect_unclipped n_correct "
     "n_incorrect logprob/correct logprob/incorrect eval/accuracy eval/format_ok eval/mean_length eval/clipped_ratio "
-    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped"
+    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped "
+    "eval/kl_base eval/base/correct eval/base/incorrect"
 ).split()
 
 

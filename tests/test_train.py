@@ -17,7 +17,7 @@ from rlino_lib.models import load_policy
 from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import Run
 from rlino_lib.rollout import sample
-from rlino_lib.train import Trainer, batch_of_problems, train
+from rlino_lib.train import Trainer, batch_of_problems, response_logprobs, train
 
 SMALL = dict(steps=3, prompts=6, group_size=4, eval_every=2, eval_problems=8, micro_batch=8, max_new_tokens=80)
 
@@ -85,6 +85,27 @@ def test_lora_trains_adapters_alone_and_keeps_its_reference():
             assert torch.equal(p, base[name.replace(".base_layer", "")])
 
 
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_evaluations_measure_what_became_of_the_base(rank):
+    trainer = Trainer(TrainConfig(method="f_isft_pos", lora_rank=rank, eval_base=1, **(SMALL | {"lr": 1e-2})))
+    own, before = trainer.base_rollouts, trainer.evaluate()
+    assert abs(before["eval/kl_base"]) < 1e-3  # nats a response: the policy is the base
+    for name, rows in (("correct", own.correct), ("incorrect", ~own.correct)):
+        told = (own.logprobs * own.mask).sum(1)[rows].mean().item()
+        assert before[f"eval/base/{name}"] == pytest.approx(told, abs=1e-3)
+    for _ in range(3):
+        trainer.step()
+    after = trainer.evaluate()
+    assert after["eval/kl_base"] > 0.1 and torch.equal(trainer.base_rollouts.ids, own.ids)
+    assert after["eval/base/incorrect"] != pytest.approx(before["eval/base/incorrect"], abs=0.1)
+    with torch.inference_mode():  # the KL is that of the sampled responses, under the two models
+        rollouts, base = trainer._eval_rollouts(trainer.policy), load_policy().model
+        rows = torch.arange(len(rollouts.ids))
+        gaps = [response_logprobs(m, rollouts, rows)[0] for m in (trainer.model, base)]
+        told = ((gaps[0] - gaps[1]) * rollouts.mask[:, : gaps[0].shape[1]]).sum(1).mean()
+    assert after["eval/kl_base"] == pytest.approx(told.item(), abs=1e-3)
+
+
 def test_several_updates_a_batch_leave_ratio_one():
     trainer = Trainer(TrainConfig(method="grpo_no_kl", epochs=3, minibatches=2, **(SMALL | {"lr": 3e-3})))
     found = [trainer.step()[0]["clip_ratio"] for _ in range(3)]
@@ -101,7 +122,7 @@ def test_an_epoch_serves_every_problem_once_and_methods_share_the_order():
 def start(folder, *extra):
     words = ["--method", "grpo_no_kl", "--steps", "8", "--prompts", "6", "--group-size", "4", "--eval-every", "4",
              "--eval-problems", "8", "--checkpoint-every", "2", "--trace-every", "3", "--lr", "1e-3",
-             "--max-new-tokens", "80", "--threads", "1"]  # fmt: skip
+             "--max-new-tokens", "80", "--threads", "1", "--eval-base", "1"]  # fmt: skip
     command = [sys.executable, "-m", "rlino_lib.cli", "train", *words, "--out", str(folder), *extra]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}, text=True)
 
