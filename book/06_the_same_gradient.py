@@ -697,7 +697,8 @@ fires = table_of_ends[["cosine ends", "clipped ends", "accuracy ends"]]
 print("Thresholds:", ", ".join(f"{name} {value:g}" for name, value in criterion.threshold.items()))
 for name, column in fires.items():
     print(f"{name.removesuffix(' ends')}:", end=" ")
-    print(f"beyond it from {column.idxmax()} updates a batch on" if column.any() else "within it in all of these runs")
+    where = ", ".join(map(str, column.index[column]))
+    print(f"beyond it at {where} updates a batch" if where else "within it in all of these runs")
 if fires.any(axis=None):
     end = fires.any(axis=1).idxmax()
     said = " and ".join(name.removesuffix(" ends") for name in fires.columns[fires.loc[end]])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,12 +181,16 @@ def accuracy_gap(runs: Sequence[Run], method: str, other: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence:
     """The verdict on a claim that holds or not at each number of updates a batch (the index of `passed`)."""
     passed = passed.sort_index()
     failed = [int(u) for u, ok in passed.items() if not ok]
     verdict = HOLDS if not failed else FAILS if failed[0] == passed.index[0] else CONDITIONS
-    where = f"up to {passed.index[-1]} updates a batch" if not failed else f"broken from {failed[0]} updates a batch on"
+    where = f"up to {passed.index[-1]} updates a batch" if not failed else f"not at {_listed(failed)} updates a batch"
     return Evidence(verdict, f"{where}; {effect}", tuple(run.name for run in runs))
 
 
@@ -222,7 +226,7 @@ def name_only(threshold: Mapping[str, float], root: Path) -> Evidence:
     if len({run.method for run in runs}) < 2:
         return Evidence(UNTESTED, "no recorded runs of both methods")
     ends = where_it_ends(runs, threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
-    said = [f"{name.removesuffix(' ends')} from {hit.idxmax()}" for name, hit in ends.items() if hit.any()]
+    said = [f"{name.removesuffix(' ends')} at {_listed(hit.index[hit])}" for name, hit in ends.items() if hit.any()]
     return _by_updates(~ends.any(axis=1), "; ".join(said) or "no bound was crossed", runs)
 
 

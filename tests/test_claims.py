@@ -51,16 +51,16 @@ def test_the_shipped_ledger_is_judged_as_it_says(capsys):
 def test_clipping_is_judged_by_updates_a_batch(happens, verdict, tmp_path):
     found = judged("clip_range", recorded(tmp_path, **happens), clipped=0.05)
     assert found.verdict == verdict and len(found.runs) == 6
-    assert ("broken from 4" in found.effect) == (verdict != "holds")
+    assert ("not at 4 updates" in found.effect) == (verdict != "holds")
 
 
 @pytest.mark.parametrize(
     ("happens", "verdict", "says"),
     [
         ({}, "holds", "no bound was crossed"),
-        ({"cosine": 0.8}, "holds with conditions", "cosine from 4"),
-        ({"clipped": 0.2}, "holds with conditions", "clipped from 4"),
-        ({"gap": 0.05}, "holds with conditions", "accuracy from 4"),
+        ({"cosine": 0.8}, "holds with conditions", "cosine at 4"),
+        ({"clipped": 0.2}, "holds with conditions", "clipped at 4"),
+        ({"gap": 0.05}, "holds with conditions", "accuracy at 4"),
         ({"gap": 0.02}, "holds", "no bound was crossed"),
     ],
 )
