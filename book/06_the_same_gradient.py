@@ -31,7 +31,6 @@
 #   ratios leave 1 and the clip begins to act; recorded runs turn that dial from one update a batch to many.
 
 # %%
-import dataclasses
 import math
 import shlex
 import textwrap
@@ -584,7 +583,7 @@ for run, accuracy in zip(runs, ends, strict=True):
     rows.append(where | {"accuracy": accuracy})
     probes.append(run.probes.assign(**where).dropna(subset=["clip_ratio"]))
 ended, probes = pd.DataFrame(rows), pd.concat(probes, ignore_index=True)
-same = {f.name for f in dataclasses.fields(TrainConfig)} - {"method", "epochs", "minibatches", "seed", "device"}
+same = set(runs[0].config) - {"method", "epochs", "minibatches", "seed"}
 assert all(run.config[name] == runs[0].config[name] for run in runs for name in same)  # only the dial differs
 last = probes[probes["update"] == probes["updates"]].groupby(["method", "updates", "seed"])[list(MEASURES)].mean()
 print(shlex.join(["rlino", "grid", "data/runs/staleness.json"]))
