@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import scipy.stats
 import torch
 
 from rlino_lib import identities
+from rlino_lib.compare import differences, final_accuracy, holm, outcomes, seeds_needed, t_interval, t_test, tost
 from rlino_lib.errors import RlinoError
 from rlino_lib.mdp import SharedPolicy, TokenMDP
 from rlino_lib.records import REPO, RUNS, Run, list_runs
@@ -37,6 +38,7 @@ class Claim:
     evidence: str
     threshold: Mapping[str, float] = field(hash=False)
     verdict: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict, hash=False)  # which task and methods it compares
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,19 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
     return claims
 
 
-def judge(claim: Claim, root: str | Path = RUNS) -> Evidence:
-    """What the evidence says now, from identities computed anew or from the runs below `root`."""
-    return EVIDENCE[claim.evidence](dict(claim.threshold), Path(root))
+@dataclass(frozen=True)
+class Records:
+    """What a claim is judged from: the folder of runs, and the ledger, for the family that a test belongs to."""
+
+    root: Path
+    ledger: Sequence[Claim] = ()
 
 
 def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
     """The ledger with its evidence, one row a claim: its fields, `found` and `effect`, and the `runs` behind."""
-    rows = []
-    for claim in read_ledger(path):
-        found = judge(claim, root)
+    rows, records = [], Records(Path(root), read_ledger(path))
+    for claim in records.ledger:
+        found = EVIDENCE[claim.evidence](claim, records)
         rows.append(vars(claim) | {"found": found.verdict, "effect": found.effect, "runs": found.runs})
     return pd.DataFrame(rows)
 
@@ -99,7 +104,7 @@ def _exact(found: Sequence[identities.Identity], threshold: Mapping[str, float])
     return Evidence(HOLDS, f"both sides computed in float64: relative gap below {bound:.0e}")
 
 
-def bandit(threshold: Mapping[str, float], root: Path) -> Evidence:
+def bandit(claim: Claim, records: Records) -> Evidence:
     mdp = _toy()
     policy, arms, best = SharedPolicy(mdp, seed=0), mdp.bandit(), mdp.optimum()
     optima = torch.tensor([best.closed_loop, best.open_loop], dtype=torch.float64)
@@ -108,12 +113,12 @@ def bandit(threshold: Mapping[str, float], root: Path) -> Evidence:
         ("gradient", mdp.gradient(policy), arms.gradient(policy)),
         ("optimum", optima[0], optima[1]),
     ]
-    return _exact([identities.Identity(*side) for side in sides], threshold)
+    return _exact([identities.Identity(*side) for side in sides], claim.threshold)
 
 
-def history(threshold: Mapping[str, float], root: Path) -> Evidence:
+def history(claim: Claim, records: Records) -> Evidence:
     same, slips = _toy().optimum(), _toy(slip=0.2).optimum()
-    holds = same.gap == 0 and slips.gap > threshold["loss"]
+    holds = same.gap == 0 and slips.gap > claim.threshold["loss"]
     effect = f"best reward with the state in view {slips.closed_loop:.3f}, chosen beforehand {slips.open_loop:.3f}"
     return Evidence(HOLDS if holds else FAILS, f"{effect}, at a slip of 0.2; without slips no difference")
 
@@ -125,25 +130,25 @@ def _toy_identities() -> list[identities.Identity]:
     return identities.grpo_is_weighted_sft(identities.TokenLM(mdp, policy), rollouts)
 
 
-def weighted_sft(threshold: Mapping[str, float], root: Path) -> Evidence:
-    return _exact(_toy_identities()[:2], threshold)
+def weighted_sft(claim: Claim, records: Records) -> Evidence:
+    return _exact(_toy_identities()[:2], claim.threshold)
 
 
-def closed_form(threshold: Mapping[str, float], root: Path) -> Evidence:
-    return _exact([i for g in (2, 3, 5, 8, 16) for i in identities.curve_identities(g)[-2:]], threshold)
+def closed_form(claim: Claim, records: Records) -> Evidence:
+    return _exact([i for g in (2, 3, 5, 8, 16) for i in identities.curve_identities(g)[-2:]], claim.threshold)
 
 
-def balanced(threshold: Mapping[str, float], root: Path) -> Evidence:
-    return _exact(_toy_identities()[-1:], threshold)
+def balanced(claim: Claim, records: Records) -> Evidence:
+    return _exact(_toy_identities()[-1:], claim.threshold)
 
 
-def uniform_credit(threshold: Mapping[str, float], root: Path) -> Evidence:
+def uniform_credit(claim: Claim, records: Records) -> Evidence:
     mdp = _toy()
     policy = SharedPolicy(mdp, seed=0)
     whole, split = (mdp.expected_update(policy, mdp.credit(policy, kind)) for kind in ("return", "split"))
     cosine = torch.cosine_similarity(whole, split, dim=0).item()
     gap = identities.Identity("split", split / split.norm(), whole / whole.norm()).gap
-    verdict = HOLDS if gap <= threshold["gap"] else FAILS
+    verdict = HOLDS if gap <= claim.threshold["gap"] else FAILS
     return Evidence(verdict, f"cosine of the two expected gradients {cosine:.3f}, lengths put to one scale")
 
 
@@ -173,11 +178,8 @@ def accuracy_gap(runs: Sequence[Run], method: str, other: str) -> pd.DataFrame:
     wide = frame.pivot(index=["updates", "seed"], columns="method", values="accuracy")
     found = []
     for updates, gap in (wide[method] - wide[other]).dropna().groupby(level="updates"):
-        half = float("inf")  # one seed says nothing
-        if len(gap) > 1:
-            half = scipy.stats.t.ppf(0.975, len(gap) - 1) * scipy.stats.sem(gap)
-        mean = gap.mean()
-        found.append({"updates": updates, "points": mean, "low": mean - half, "high": mean + half, "seeds": len(gap)})
+        low, high = t_interval(gap)
+        found.append({"updates": updates, "points": gap.mean(), "low": low, "high": high, "seeds": len(gap)})
     return pd.DataFrame(found)
 
 
@@ -194,13 +196,13 @@ def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence
     return Evidence(verdict, f"{where}; {effect}", tuple(run.name for run in runs))
 
 
-def clip_range(threshold: Mapping[str, float], root: Path) -> Evidence:
-    runs = [run for run in stale_runs(root) if run.method == "grpo_no_kl"]
+def clip_range(claim: Claim, records: Records) -> Evidence:
+    runs = [run for run in stale_runs(records.root) if run.method == "grpo_no_kl"]
     if not runs:
         return Evidence(UNTESTED, "no recorded runs")
     clipped = last_update(runs, ["clip_ratio"]).groupby("updates")["clip_ratio"].mean()
     shares = ", ".join(f"{u}: {100 * share:.1f} %" for u, share in clipped.items())
-    return _by_updates(clipped <= threshold["clipped"], f"clipped by updates a batch {shares}", runs)
+    return _by_updates(clipped <= claim.threshold["clipped"], f"clipped by updates a batch {shares}", runs)
 
 
 def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.DataFrame:
@@ -221,18 +223,119 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
     return found
 
 
-def name_only(threshold: Mapping[str, float], root: Path) -> Evidence:
-    runs = [run for run in stale_runs(root) if run.method in ("grpo_no_kl", "f_isft_posneg")]
+def name_only(claim: Claim, records: Records) -> Evidence:
+    runs = [run for run in stale_runs(records.root) if run.method in ("grpo_no_kl", "f_isft_posneg")]
     if len({run.method for run in runs}) < 2:
         return Evidence(UNTESTED, "no recorded runs of both methods")
-    ends = where_it_ends(runs, threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
+    ends = where_it_ends(runs, claim.threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
     said = [f"{name.removesuffix(' ends')} at {_listed(hit.index[hit])}" for name, hit in ends.items() if hit.any()]
     return _by_updates(~ends.any(axis=1), "; ".join(said) or "no bound was crossed", runs)
 
 
-EVIDENCE: dict[str, Callable[[Mapping[str, float], Path], Evidence]] = {
-    f.__name__: f for f in (bandit, history, weighted_sft, closed_form, balanced, uniform_credit, clip_range, name_only)
-}
+# --- head to head ----------------------------------------------------------------------------------------------------
+
+
+def duels(task: str, root: Path = RUNS) -> list[Run]:
+    """The recorded runs of all methods on a task, each at its own best learning rate."""
+    return [run for run in list_runs("head-to-head", root) if run.config["task"] == task]
+
+
+def _differences(claim: Claim, root: Path) -> tuple[pd.Series, list[Run]] | None:
+    """Method − reference in points by seed, and the runs; None before as many seeds are recorded as were planned.
+
+    A verdict on fewer would be one of many looks at the same data.
+    """
+    pair = [claim.about["method"], claim.about["reference"]]
+    runs = [run for run in duels(claim.about["task"], root) if run.method in pair]
+    common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
+    if len(common) < claim.threshold["seeds"]:
+        return None
+    runs = [run for run in runs if run.seed in common]
+    return differences(outcomes(runs), *pair), runs
+
+
+def _tested(claim: Claim, records: Records, p_of: Callable[[Claim, pd.Series], float]) -> tuple[float, Any]:
+    """The p value of a claim after Holm's correction over all claims of its kind of evidence, and its differences.
+
+    Those that cannot be tested yet count as p = 1: the family is the one that was announced.
+    """
+    family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
+    found = [_differences(c, records.root) for c in family]
+    p = [1.0 if d is None else p_of(c, d[0]) for c, d in zip(family, found, strict=True)]
+    place = [c.id for c in family].index(claim.id)
+    return holm(p)[place], found[place]
+
+
+def _said(gaps: pd.Series) -> str:
+    low, high = t_interval(gaps)
+    return f"{gaps.mean():+.1f} points [{low:+.1f}, {high:+.1f}] over {len(gaps)} seeds"
+
+
+def _untested(claim: Claim) -> Evidence:
+    return Evidence(UNTESTED, f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
+
+
+def equivalent(claim: Claim, records: Records) -> Evidence:
+    margin, alpha = claim.threshold["points"], claim.threshold["alpha"]
+    p, found = _tested(claim, records, lambda c, gaps: tost(gaps, c.threshold["points"]))
+    if found is None:
+        return _untested(claim)
+    gaps, runs = found
+    effect, names = f"{_said(gaps)}, margin ±{margin:g}: p = {p:.2g} after Holm", tuple(run.name for run in runs)
+    if p < alpha:
+        return Evidence(HOLDS, effect, names)
+    if t_test(gaps) < alpha and abs(gaps.mean()) > margin:
+        return Evidence(FAILS, effect, names)
+    more = seeds_needed(gaps.std(), margin, min(abs(gaps.mean()), 0.999 * margin), alpha=alpha)
+    return Evidence(UNTESTED, f"{effect}; about {more or 'too many'} seeds would settle it", names)
+
+
+def below(claim: Claim, records: Records) -> Evidence:
+    p, found = _tested(claim, records, lambda c, gaps: t_test(gaps, alternative="less"))
+    if found is None:
+        return _untested(claim)
+    gaps, runs = found
+    verdict = HOLDS if p < claim.threshold["alpha"] else FAILS
+    return Evidence(verdict, f"{_said(gaps)}: p = {p:.2g} after Holm", tuple(run.name for run in runs))
+
+
+def base_accuracy(run: Run) -> float:
+    """What the run's base got right on the test split, in points, from the evaluation that is shipped with it."""
+    path = REPO / run.config["model"] / "evaluation.json"
+    try:
+        return 100 * json.loads(path.read_text(encoding="utf-8"))["found"]["pass@1"]["value"]
+    except (OSError, ValueError, KeyError) as e:
+        raise RlinoError(f"{path} is missing or damaged: {e}") from e
+
+
+def collapses(claim: Claim, records: Records) -> Evidence:
+    runs = [run for run in duels(claim.about["task"], records.root) if run.method == claim.about["method"]]
+    if len(runs) < claim.threshold["seeds"]:
+        return _untested(claim)
+    gains = pd.Series([final_accuracy(run) - base_accuracy(run) for run in runs])
+    verdict = HOLDS if t_interval(gains)[1] < 0 else FAILS
+    return Evidence(verdict, f"{_said(gains)} from the base", tuple(run.name for run in runs))
+
+
+def likelihood(claim: Claim, records: Records) -> Evidence:
+    runs = [run for run in duels(claim.about["task"], records.root) if run.method == claim.about["method"]]
+    if len(runs) < claim.threshold["seeds"]:
+        return _untested(claim)
+    ends, moved = {}, []
+    for side, sign in (("correct", 1), ("incorrect", -1)):
+        told = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
+        change = pd.Series([column.iloc[-1] - column.iloc[0] for column in told])
+        low, high = t_interval(change)
+        ends[side] = f"{change.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+        moved.append(sign * (low if sign > 0 else high) > 0)
+    verdict = HOLDS if all(moved) else CONDITIONS if any(moved) else FAILS
+    effect = f"nats a response, over {len(runs)} seeds: right {ends['correct']}, wrong {ends['incorrect']}"
+    return Evidence(verdict, effect, tuple(run.name for run in runs))
+
+
+_FUNCTIONS = (bandit, history, weighted_sft, closed_form, balanced, uniform_credit, clip_range, name_only)
+_FUNCTIONS += (equivalent, below, collapses, likelihood)
+EVIDENCE: dict[str, Callable[[Claim, Records], Evidence]] = {f.__name__: f for f in _FUNCTIONS}
 
 
 def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import inspect
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -25,7 +24,10 @@ EXAMPLES = {
     "evaluate": "rlino evaluate --split test --samples 64 --out runs/base-eval\n"
     "rlino evaluate --model runs/grpo-s0/model --samples 4 --out runs/grpo-s0-eval\n"
     "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval",
-    "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run",
+    "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run\n\n"
+    'a file: {"base": {"steps": 100}, "seeds": [0, 1], "axes": {"task": ["countdown"], "method": ["grpo", "rloo"]},\n'
+    '         "set": [{"where": {"method": "rloo"}, "lr": 2e-4}]}\n'
+    'or, run by run: {"base": {}, "seeds": [0, 1], "runs": [{"name": "mine", "method": "grpo", "lr": 1e-4}]}',
     "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
     "claims": "rlino claims\nrlino claims --out claims.json",
     "bench": "rlino bench rollout\nrlino bench step --repeats 5",
@@ -135,7 +137,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
 
     found = judge_all(root=args.runs or RUNS)
     for row in found.itertuples():
-        print(f"{row.id:16} {row.found:22} {row.effect}", file=sys.stderr)
+        print(f"{row.id:22} {row.found:22} {row.effect}", file=sys.stderr)
     if args.out:
         write_json(Path(args.out), found.to_dict("records"))
     differ = found[found["verdict"] != found["found"]]
@@ -174,9 +176,9 @@ def build_parser() -> argparse.ArgumentParser:
         _ARGUMENTS[name](p)
     p = command("grid", "run many recorded runs from one JSON file; complete ones are skipped, killed ones resumed")
     p.add_argument("file")
-    p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
+    p.add_argument("--jobs", type=int, default=0, help="runs at a time (default: what the file says, or the machine)")
     p.add_argument("--out", help="folder for the runs (default: beside the file, named like it)")
-    p.add_argument("--dry-run", action="store_true", help="list the runs and their state, and start none")
+    p.add_argument("--dry-run", action="store_true", help="list the runs, their state and the time left; start none")
     p = command("bench", "measure speed on this machine")
     p.add_argument("what", choices=("rollout", "step"))
     p.add_argument("--repeats", type=int, default=5)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from rlino_lib.compare import bootstrap_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy
 from rlino_lib.rollout import Rollouts, sample
@@ -31,18 +31,6 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n - c < k:
         return 1.0
     return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
-
-
-def bootstrap_interval(
-    values: Sequence[float], statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """A BCa bootstrap interval by scipy; a point where all values agree (there is nothing to resample)."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2 or np.ptp(values) == 0:
-        point = float(statistic(values))
-        return point, point
-    found = scipy.stats.bootstrap((values,), statistic, confidence_level=level, rng=np.random.default_rng(seed))
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:

@@ -35,7 +35,8 @@ def recorded(root, clipped=0.0, cosine=1.0, gap=0.0):
 
 
 def judged(name, root, **threshold):
-    return claims.EVIDENCE[name](threshold, root)
+    claim = claims.Claim(name, "…", "…", "exact", name, threshold)
+    return claims.EVIDENCE[name](claim, claims.Records(root))
 
 
 def test_the_shipped_ledger_is_judged_as_it_says(capsys):
@@ -72,6 +73,86 @@ def test_any_of_three_bounds_ends_the_equality(happens, verdict, says, tmp_path)
 def test_without_runs_a_claim_on_records_is_not_testable(tmp_path):
     for name, threshold in (("clip_range", {"clipped": 1}), ("name_only", {"cosine": 0, "clipped": 1, "points": 1})):
         assert judged(name, tmp_path, **threshold).verdict == "not testable here"
+
+
+def duel(root, method, accuracies, task="countdown", right=(-30.0, -20.0), wrong=(-40.0, -60.0)):
+    """Runs of a method, a seed each: what they score in the end, and two log-likelihoods before and after."""
+    for seed, accuracy in enumerate(accuracies):
+        folder = root / "head-to-head" / f"{task}-{method}-s{seed}"
+        folder.mkdir(parents=True)
+        config = {"method": method, "task": task, "seed": seed, "model": "data/base/countdown"}
+        (folder / "config.json").write_text(json.dumps(config))
+        summary = {"complete": True, "test": {"pass@1": {"value": accuracy}}}
+        (folder / "summary.json").write_text(json.dumps(summary))
+        ends = zip((0, 5, 10), (right[0], "", right[1]), (wrong[0], "", wrong[1] + seed), strict=True)
+        text = "".join(f"{step},{r},{w}\n" for step, r, w in ends)
+        (folder / "metrics.csv").write_text("step,eval/base/correct,eval/base/incorrect\n" + text)
+
+
+def family(evidence, methods=("a",), seeds=5):
+    threshold = {"points": 3.0, "alpha": 0.05, "seeds": seeds}
+    about = [{"task": "countdown", "method": m, "reference": "grpo"} for m in methods]
+    return [claims.Claim(m["method"], "…", "…", "statistical", evidence, threshold, about=m) for m in about]
+
+
+GRPO = (0.50, 0.51, 0.52, 0.53, 0.54)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "evidence", "verdict"),
+    [
+        ((0.001, -0.001, 0.002, 0.0, -0.002), "equivalent", "holds"),
+        ((0.101, 0.099, 0.102, 0.1, 0.098), "equivalent", "does not hold here"),
+        ((0.06, -0.06, 0.05, 0.0, -0.05), "equivalent", "not testable here"),
+        ((-0.101, -0.099, -0.102, -0.1, -0.098), "below", "holds"),
+        ((0.06, -0.06, 0.05, 0.0, -0.05), "below", "does not hold here"),
+        ((-0.48, -0.49, -0.50, -0.51, -0.52), "collapses", "holds"),
+        ((-0.3, -0.3, -0.3, -0.3, -0.3), "collapses", "does not hold here"),
+    ],
+)
+def test_head_to_head_is_judged_over_seeds(gaps, evidence, verdict, tmp_path):
+    duel(tmp_path, "grpo", GRPO)
+    duel(tmp_path, "a", [x + gap for x, gap in zip(GRPO, gaps, strict=True)])
+    (claim,) = family(evidence)
+    found = claims.EVIDENCE[evidence](claim, claims.Records(tmp_path, [claim]))
+    assert found.verdict == verdict and len(found.runs) == (5 if evidence == "collapses" else 10)
+    assert ("seeds would settle it" in found.effect) == (verdict == "not testable here")
+
+
+def test_nothing_is_judged_before_the_planned_seeds_are_recorded(tmp_path):
+    duel(tmp_path, "grpo", GRPO)
+    duel(tmp_path, "a", GRPO[:4])
+    for evidence in ("equivalent", "below", "collapses"):
+        (claim,) = family(evidence)
+        assert "planned 5 seeds" in claims.EVIDENCE[evidence](claim, claims.Records(tmp_path, [claim])).effect
+    (claim,) = family("equivalent", seeds=4)
+    assert len(claims.EVIDENCE["equivalent"](claim, claims.Records(tmp_path, [claim])).runs) == 8
+
+
+def test_a_family_is_corrected_as_announced(tmp_path):
+    duel(tmp_path, "grpo", GRPO)
+    duel(tmp_path, "a", [x + gap for x, gap in zip(GRPO, (0.02, -0.01, 0.02, 0.01, 0.02), strict=True)])
+    alone, pair = family("equivalent"), family("equivalent", ("a", "missing"))
+    p = [
+        float(claims.EVIDENCE["equivalent"](f[0], claims.Records(tmp_path, f)).effect.split("p = ")[1].split()[0])
+        for f in (alone, pair)
+    ]
+    assert p[1] == pytest.approx(2 * p[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "verdict"),
+    [
+        ((-30, -20), (-40, -60), "holds"),
+        ((-30, -20), (-60, -40), "holds with conditions"),
+        ((-30, -35), (-60, -40), "does not hold here"),
+    ],
+)
+def test_likelihoods_are_judged_from_first_to_last(right, wrong, verdict, tmp_path):
+    duel(tmp_path, "a", GRPO, right=right, wrong=wrong)
+    (claim,) = family("likelihood")
+    found = claims.EVIDENCE["likelihood"](claim, claims.Records(tmp_path, [claim]))
+    assert found.verdict == verdict and f"right {right[1] - right[0]:+.1f}" in found.effect
 
 
 def test_an_exact_claim_fails_below_its_gap(tmp_path):
