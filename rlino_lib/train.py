@@ -369,9 +369,10 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         if step % config.checkpoint_every == 0 and not last:
             _save(checkpoint, trainer, guards, time.time() - started)
     bar.close()
-    summary = {"steps": config.steps, "seconds": round(time.time() - started, 1), "warnings": guards.messages}
+    summary: dict[str, Any] = {"steps": config.steps, "warnings": guards.messages}
     if config.test_samples:
         summary["test"] = trainer.test()
+    summary["seconds"] = round(time.time() - started, 1)
     if save:
         save_policy(merged(trainer.policy), writer.path / "model")
     writer.finish(summary)
