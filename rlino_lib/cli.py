@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlino_lib.config import DEFAULT_BASE
+from rlino_lib.config import base_of
 from rlino_lib.errors import RlinoError
 
 # torch and transformers take seconds to import, so each command imports what it needs; `--help` needs nothing.
 
 EXAMPLES = {
-    "pretrain": "rlino pretrain --out data/base/countdown\nrlino pretrain --out /tmp/tiny --steps 200",
+    "pretrain": "rlino pretrain --out data/base/countdown\n"
+    "rlino pretrain --task word_problems --steps 200 --out /tmp/tiny",
     "train": "rlino train --method grpo --save --out runs/grpo-s0\n"
     "rlino train --method f_isft_posneg --seed 1 --out runs/f1 --resume\n"
     "rlino train --method grpo --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --lr 1e-6 --out runs/q",
@@ -100,7 +101,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.tasks import get_task
 
     settings = _task_settings(args.task_set)
-    task, policy, out = get_task(args.task, **settings), load_policy(args.model), Path(args.out)
+    task, policy, out = get_task(args.task, **settings), load_policy(args.model or base_of(args.task)), Path(args.out)
     problems = task.problems(args.split, args.problems or None)
     sampling = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}
     asked = {"task": args.task, "task_settings": settings, "split": args.split, "samples": args.samples, **sampling}
@@ -208,7 +209,7 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--task", default="countdown")
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
-    p.add_argument("--model", default=DEFAULT_BASE, help="folder or hub id (default: the shipped base)")
+    p.add_argument("--model", default="", help="folder or hub id (default: the base that ships with the task)")
     p.add_argument("--split", default="test", choices=("train", "validation", "test"))
     p.add_argument("--problems", type=int, default=1024, help="the first N of the split (0: all)")
     p.add_argument("--samples", type=int, default=1, help="samples a problem")

@@ -9,7 +9,17 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-DEFAULT_BASE = str(DATA / "base" / "countdown")
+BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems")}  # the shipped base of each task
+DEFAULT_BASE = BASES["countdown"]
+
+
+def base_of(task: str) -> str:
+    """The folder of the base that ships with a task; raises RlinoError where there is none."""
+    if task not in BASES:
+        raise RlinoError(
+            f"unknown task {task!r}, or one without a shipped base ({', '.join(BASES)} have one): name a model"
+        )
+    return BASES[task]
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class Recipe:
     seed: int = 0
     hidden_size: int = 128
     layers: int = 3
+    task: str = "countdown"  # whose problems and demonstrator: countdown or word_problems
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class TrainConfig:
     method: str = "grpo"  # a key of rlino_lib.objectives.OBJECTIVES: f_isft_… trains as supervised learning
     task: str = "countdown"  # the task's name
     task_settings: dict[str, Any] = field(default_factory=dict)
-    model: str = DEFAULT_BASE  # a folder or a hub id
+    model: str = ""  # a folder or a hub id; empty: the base that ships with the task
     seed: int = 0  # of the order of problems and of the sampling
     steps: int = 200  # batches of samples
     prompts: int = 64  # problems a step
@@ -65,6 +76,7 @@ class TrainConfig:
     device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", self.model or base_of(self.task))
         least = {"steps": 1, "prompts": 1, "group_size": 1, "epochs": 1, "minibatches": 1, "micro_batch": 1}
         for name, low in least.items():
             if getattr(self, name) < low:

@@ -1,4 +1,4 @@
-"""How the shipped base models were made: next-token training on the traces of a mediocre searcher (chapter 03)."""
+"""How the shipped base models were made: next-token training on the traces of mediocre demonstrators (chapter 03)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import platform
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,22 +17,18 @@ from tqdm.auto import tqdm
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from rlino_lib.config import Recipe
+from rlino_lib.demonstrators import SOURCES, Demonstrator, Source  # noqa: F401  (chapter 03 takes the searcher from here)
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, count_parameters, save_policy, small_config, weights_hash
-from rlino_lib.tasks import Countdown, Problem
-from rlino_lib.tasks.countdown import Step, expression, solutions, steps_from
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
 
-# One token for each of these, taken whole wherever they stand: a person can read a trace token by token. Larger numbers
-# take a further token a digit (154 is ` 15|4`), and any other text falls apart into bytes, so nothing is unknown.
-_WORDS = ["Numbers", " target", " <think>", " </think>", " <answer>", " </answer>", " no\n", " no", " yes", ","]
-_WORDS += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
 
+def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
+    """Qwen-2's own tokenizer class over bytes, without merges, with one added token per integer and per word of a task.
 
-def build_tokenizer() -> Qwen2Tokenizer:
-    """Qwen-2's own tokenizer class over bytes, without merges, with one added token per integer to 99 and per word.
-
+    The words are taken whole wherever they stand, so a person can read a trace token by token. A larger number takes a
+    further token a digit (154 is ` 15|4` to Countdown's), any other text falls apart into bytes: nothing is unknown.
     AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to be at home in it.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -43,52 +38,14 @@ def build_tokenizer() -> Qwen2Tokenizer:
         vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0],
         padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
-    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _WORDS])
+    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _source(task).words])
     return tokenizer
 
 
-# --- the demonstrator ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Demonstrator:
-    """A searcher with something left to learn: it tries at random, gives up early, and overlooks hits."""
-
-    luck: float = 0.06  # chance that an attempt follows a solution instead of chance
-    gives_up: float = 0.25  # chance of stopping with a wrong answer after an attempt that is called `no`
-    notices: float = 0.95  # chance that a hit is called `yes`
-    largest: int = 999  # it does not multiply beyond this
-    max_attempts: int = 14
-
-    def attempt(self, nums: tuple[int, ...], rng: random.Random) -> tuple[Step, ...]:
-        """One random way to use every number."""
-        left, steps = list(nums), []
-        while len(left) > 1:
-            a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
-            step = rng.choice([s for s in steps_from(a, b) if s[3] <= self.largest])
-            steps.append(step)
-            left.append(step[3])
-        return tuple(steps)
-
-    def response(self, problem: Problem, rng: random.Random) -> str:
-        """A trace: attempts, one a line, each called `no` or `yes`, then an answer (right or not)."""
-        nums, target = tuple(problem.data["nums"]), problem.data["target"]
-        solved, lines = _solutions(tuple(sorted(nums)), target), []
-        for k in range(self.max_attempts):
-            steps = rng.choice(solved) if solved and rng.random() < self.luck else self.attempt(nums, rng)
-            hit = steps[-1][3] == target and rng.random() < self.notices
-            text = ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps)
-            lines.append(text + (" yes" if hit else " no"))
-            if hit or k == self.max_attempts - 1 or rng.random() < self.gives_up:
-                break
-        return "\n".join(lines) + f" </think> <answer> {expression(steps)} </answer>"
-
-
-@lru_cache(maxsize=100_000)
-def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ...]:
-    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is dear."""
-    found = [s for s in solutions(nums, target) if max(step[3] for step in s) <= 999]
-    return tuple(found[:: max(1, len(found) // 16)])
+def _source(task: str) -> type[Source]:
+    if task not in SOURCES:
+        raise RlinoError(f"no base is made for {task!r}: one of {', '.join(SOURCES)}")
+    return SOURCES[task]
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -96,21 +53,11 @@ def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ..
 
 def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
     """Endless (input ids, labels), [batch_size, T]: one trace a row, loss on the response, similar lengths together."""
-    three = Countdown(n_numbers=3)
-    four = Countdown(n_numbers=4)
-    pools = three.problems("train"), four.problems("train", recipe.n_four) if recipe.four_numbers else []
-    demonstrator, pool_batches = Demonstrator(), 32
+    source, pool_batches = _source(recipe.task)(recipe), 32
     for block in range(start // pool_batches, 10**9):
         rng = random.Random(f"pretrain-{recipe.seed}-{block}")
-        rows = []
-        for _ in range(pool_batches * recipe.batch_size):
-            is_four = rng.random() < recipe.four_numbers
-            problem = rng.choice(pools[is_four])
-            nums = list(problem.data["nums"])
-            rng.shuffle(nums)
-            problem = Problem(problem.id, {"nums": nums, "target": problem.data["target"]})
-            rows.append((three.prompt(problem), demonstrator.response(problem, rng)))
-        n_prompt = [len(p.split()) for p, _ in rows]  # the compact prompt is one token a word
+        rows = [source.row(rng) for _ in range(pool_batches * recipe.batch_size)]
+        n_prompt = [len(e.ids) for e in tokenizer.backend_tokenizer.encode_batch([p for p, _ in rows])]
         encoded = tokenizer.backend_tokenizer.encode_batch([p + r for p, r in rows])
         ids = [e.ids + [tokenizer.eos_token_id] for e in encoded]
         order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
@@ -149,7 +96,7 @@ def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_eve
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(recipe.task)
     config = small_config(
         len(tokenizer),
         hidden_size=recipe.hidden_size,
@@ -214,7 +161,7 @@ def _finish(out: Path, recipe: Recipe, policy: Policy, curve, seconds: float, to
     (out / "loss.csv").write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve))
     card = {
         "recipe": asdict(recipe),
-        "demonstrator": asdict(Demonstrator()),
+        "demonstrator": asdict(_source(recipe.task).demonstrator),
         "parameters": count_parameters(policy.model),
         "response_tokens": tokens,
         "seconds": round(seconds),

@@ -1,4 +1,4 @@
-"""What the repository says of its records: the base's model card, the README's figure and its computed tables.
+"""What the repository says of its records: the bases' model cards, the README's figure and its computed tables.
 
 `python -m rlino_lib.report` writes them again, after a new base or new runs.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -18,11 +19,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.claims import judge_all, ledger_rows
-from rlino_lib.config import DEFAULT_BASE, Recipe
+from rlino_lib.config import BASES, DEFAULT_BASE, Recipe
 from rlino_lib.errors import RlinoError
 from rlino_lib.plots import LABELS, figure_readme, label, style
 from rlino_lib.records import REPO, Run, list_runs, metrics_frame
-from rlino_lib.tasks import Countdown
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.word_problems import LARGEST
 
 GROUP = "countdown"  # the recorded methods that the README shows
 FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
@@ -157,6 +159,9 @@ _BEHAVIOUR = {  # key in an evaluation: what it is called, and by how much it is
 }
 
 
+_KINDS = {"numbers": "seen templates with new numbers", "template": "unseen templates"}  # of held-out word problems
+
+
 def card_text(folder: str | Path = BASE) -> str:
     """The model card (README.md) of a base, from its card.json, loss.csv, evaluation.json and files."""
     folder = Path(folder)
@@ -167,12 +172,18 @@ def card_text(folder: str | Path = BASE) -> str:
     changed = [f" --{k.replace('_', '-')} {v}" for k, v in card["recipe"].items() if asdict(Recipe())[k] != v]
     shown = [(k, v) for k, v in found.items() if k.startswith("pass@")]
     passes = [(k, *(f"{100 * v[end]:.1f}" for end in ("value", "low", "high"))) for k, v in shown]
-    means = [(name, f"{by * found[k]:.1f}") for k, (name, by) in _BEHAVIOUR.items() if found.get(k) is not None]
+    told = {k: v for k, v in found.items() if (k, v) != ("attempts_per_response", 0)}  # a solution makes none
+    means = [(name, f"{by * told[k]:.1f}") for k, (name, by) in _BEHAVIOUR.items() if told.get(k) is not None]
+    means += [(f"right, {_KINDS.get(k, k)}, %", f"{100 * v:.1f}") for k, v in found.get("by_kind", {}).items()]
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), folder / "tokenizer.json"])
     hashes = [(f"`{f.name}`", f"{f.stat().st_size:,}", f"`{sha256(f.read_bytes()).hexdigest()}`") for f in files]
+    task = get_task(asked["task"], **asked["task_settings"])
+    words = tomllib.loads((REPO / "rlino_lib" / "cards.toml").read_text(encoding="utf-8"))[asked["task"]]
+    words = {name: text.format(task=task, largest=LARGEST) for name, text in words.items()}
     return (REPO / "rlino_lib" / "card.md").read_text(encoding="utf-8").format(
-        **{"card": card, "asked": asked, "found": found, "task": Countdown()},
+        **{"card": card, "asked": asked, "found": found, "words": words},
         minutes=card["seconds"] / 60,
+        threads=f"{card['threads']} thread{'s' * (card['threads'] > 1)}",
         flags="".join(changed),
         recipe=markdown_table([("setting", "value"), *card["recipe"].items()]),
         demonstrator=markdown_table([("setting", "value"), *card["demonstrator"].items()]),
@@ -189,16 +200,18 @@ def write_card(folder: str | Path = BASE) -> None:
 
 
 def main() -> int:
-    """Write the card, the figure and the README's tables. Exit code 2 where a record is missing."""
+    """Write the cards, the figure and the README's tables. Exit code 2 where a record is missing."""
     path = REPO / "README.md"
     try:
-        write_card()
+        cards = [Path(folder) / "README.md" for folder in BASES.values()]
+        for card in cards:
+            write_card(card.parent)
         write_figure()
         path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
     except (RlinoError, OSError) as e:
         print(f"report: {' '.join(str(e).split())}", file=sys.stderr)
         return 2
-    print("written:", *(written.relative_to(REPO) for written in (BASE / "README.md", FIGURE, path)))
+    print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, path)))
     return 0
 
 

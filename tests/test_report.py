@@ -4,18 +4,20 @@ import json
 import re
 import shlex
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import yaml
 
 from rlino_lib import cli, report
-from rlino_lib.config import DEFAULT_BASE, Recipe
+from rlino_lib.config import BASES, DEFAULT_BASE, Recipe
 from rlino_lib.errors import RlinoError
 from rlino_lib.plots import LABELS
 from rlino_lib.records import RunWriter, list_runs, load_run
 from rlino_lib.train import COLUMNS
 
 HASH = "0123456789abcdef"
+CARDS = [f"data/base/{task}/README.md" for task in BASES]
 
 
 def found(accuracy, samples=4, **changes):
@@ -113,6 +115,21 @@ def test_the_card_has_all_of_the_records(base):
     assert (base / "README.md").read_text(encoding="utf-8") == text
 
 
+def test_the_card_of_word_problems_speaks_of_them(base):
+    evaluation = json.loads((base / "evaluation.json").read_text())
+    evaluation["asked"] |= {"task": "word_problems"}
+    evaluation["found"] |= {"by_kind": {"numbers": 0.4, "template": 0.3}}
+    (base / "evaluation.json").write_text(json.dumps(evaluation))
+    card = json.loads((base / "card.json").read_text())
+    card["recipe"]["task"] = "word_problems"
+    (base / "card.json").write_text(json.dumps(card))
+    text = report.card_text(base)
+    assert "# A small base model for word problems" in text and "{" not in text
+    for words in ("--task word_problems", "seen templates with new numbers, % | 40.0", "unseen templates, % | 30.0"):
+        assert words in text, words
+    assert "searcher" not in text and "Countdown" not in text
+
+
 def test_a_card_without_records_is_one_clear_line(tmp_path):
     with pytest.raises(RlinoError, match="card.json is missing"):
         report.card_text(tmp_path)
@@ -133,8 +150,9 @@ def test_the_figure_shows_every_length(tmp_path):
 
 
 # ---- what is shipped -------------------------------------------------------------------------------------------------
-def test_the_shipped_card_is_the_one_that_the_records_give():
-    assert (report.BASE / "README.md").read_text(encoding="utf-8") == report.card_text()
+@pytest.mark.parametrize("task", BASES)
+def test_the_shipped_card_is_the_one_that_the_records_give(task):
+    assert (Path(BASES[task]) / "README.md").read_text(encoding="utf-8") == report.card_text(BASES[task])
 
 
 def test_the_readmes_table_is_the_one_that_the_records_give(root):
@@ -143,10 +161,11 @@ def test_the_readmes_table_is_the_one_that_the_records_give(root):
     assert {run.method for run in list_runs(report.GROUP)} == set(LABELS) and report.FIGURE.exists()
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/README.md", "rlino_lib/card.md", "data/base/countdown/README.md"])
+@pytest.mark.parametrize("name", ["README.md", "data/README.md", "rlino_lib/card.md", *CARDS])
 def test_every_command_that_is_shown_exists(root, name):
     text = (root / name).read_text(encoding="utf-8")
-    text = re.sub(r"\{asked\[(\w+)\]\}", lambda m: {"split": "test"}.get(m[1], "1"), re.sub(r"\{flags\}", "", text))
+    text = re.sub(r"\{flags\}|\{words\[flags\]\}", "", text)
+    text = re.sub(r"\{asked\[(\w+)\]\}", lambda m: {"split": "test"}.get(m[1], "1"), text)
     text = re.sub(r"\{(card|found)\[\w+\]\}", "1", text)
     commands = re.findall(r"^rlino .*", text.replace("\\\n", " "), re.M)
     assert commands

@@ -7,8 +7,9 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.base import Grade, Problem, Task
 from rlino_lib.tasks.countdown import Countdown
+from rlino_lib.tasks.word_problems import WordProblems
 
-TASKS = {"countdown": Countdown}
+TASKS = {"countdown": Countdown, "word_problems": WordProblems}
 
 
 def get_task(name: str, **settings: Any) -> Task:
@@ -21,4 +22,4 @@ def get_task(name: str, **settings: Any) -> Task:
         raise RlinoError(f"task {name}: {e}") from e
 
 
-__all__ = ["Countdown", "Grade", "Problem", "Task", "TASKS", "get_task"]
+__all__ = ["Countdown", "Grade", "Problem", "Task", "TASKS", "WordProblems", "get_task"]
