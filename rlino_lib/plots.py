@@ -73,43 +73,44 @@ LENGTHS = {
     "incorrect_unclipped": ("wrong, not cut at the cap", Look(_PALETTE[1], (1.5, 1.2), "s")),
 }
 _GREY = (0.72, 0.72, 0.72)
+# Methods that only some chapters record: name and look, the same as in chapter 06.
+OTHERS = {"dr_grpo": ("Dr. GRPO", Look("0.15", (1, 1), "X")), "rloo": ("RLOO", Look("0.5", (6, 1, 1, 1), "p"))}
 
 
 def style() -> None:
     """Set the book's look for every figure that follows: seaborn's white grid, its colour-blind palette."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={
-            "figure.dpi": 100,
-            "savefig.dpi": 100,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.labelsize": 10,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.fontsize": 9,
-            "legend.title_fontsize": 9,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": "0.5",
-            "grid.color": "0.9",
-            "lines.linewidth": 2,
-            "lines.markersize": 5,
-        },
-    )
+    rc = {
+        "figure.dpi": 100,
+        "savefig.dpi": 100,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 10,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.fontsize": 9,
+        "legend.title_fontsize": 9,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "0.5",
+        "grid.color": "0.9",
+        "lines.linewidth": 2,
+        "lines.markersize": 5,
+    }
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=rc)
 
 
 def label(method: str) -> str:
     """A method's name as the book writes it."""
-    return LABELS.get(method, {"base": "base model"}.get(method, method))
+    names = LABELS | {name: said for name, (said, _) in OTHERS.items()} | {"base": "base model"}
+    return names.get(method, method)
 
 
 def look(method: str) -> Look:
     """A method's colour, dash and marker; a name that is new gets one that depends on nothing but the name."""
+    if method in OTHERS:
+        return OTHERS[method][1]
     k = sum(map(ord, method))
     return LOOKS.get(method) or Look(_PALETTE[k % 10], _DASHES[k % len(_DASHES)], _MARKERS[k // 7 % len(_MARKERS)])
 
@@ -141,7 +142,7 @@ def _need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
 
 def _methods(frame: pd.DataFrame) -> list[str]:
     """The methods of a frame in the book's order, others after them by name."""
-    order = ["base", *LABELS]
+    order = ["base", *LABELS, *OTHERS]
     return sorted(frame["method"].unique(), key=lambda m: (order.index(m) if m in order else len(order), m))
 
 
