@@ -61,8 +61,8 @@
 #   weights must satisfy.
 # - [06 · The same gradient](06_the_same_gradient.ipynb): which methods equal which, to machine precision, and where the
 #   equality ends.
-# - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and what was
-#   found.
+# - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and what
+#   was found.
 #
 # Planned, and not written yet: 08 to 12 (length, sharpening or discovery, credit that is not uniform, the rest of the
 # family, at scale).

@@ -4,12 +4,14 @@ from rlino_lib.widgets.inspector import inspector_html, static_inspector, trace_
 from rlino_lib.widgets.live import LivePlot
 from rlino_lib.widgets.mdp import mdp_explorer
 from rlino_lib.widgets.mdp_page import static_mdp
+from rlino_lib.widgets.runs import run_comparer
 from rlino_lib.widgets.tokens import tokens_html
 
 __all__ = [
     "LivePlot",
     "inspector_html",
     "mdp_explorer",
+    "run_comparer",
     "static_inspector",
     "static_mdp",
     "tokens_html",

@@ -5,8 +5,6 @@ What needs a kernel here is only the choosing; `static_weights` and `static_micr
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipywidgets as widgets
 
 from rlino_lib.widgets.gradient_page import (
@@ -21,6 +19,7 @@ from rlino_lib.widgets.gradient_page import (
     static_weights,
     weights_html,
 )
+from rlino_lib.widgets.page import Page, menu_slider, number_slider
 
 __all__ = [
     "GradientMicroscope", "Scores", "WeightsExplorer", "gradient_microscope", "microscope_html", "score_rows",
@@ -28,63 +27,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Page(widgets.VBox):
-    """Controls by name over one HTML view. `choice` is what they say; all of them work from the keyboard."""
-
-    def __init__(self, menus: dict[str, widgets.Widget], name: str) -> None:
-        self.menus, self.name, self.view, self._quiet = menus, name, widgets.HTML(), False
-        for menu in menus.values():
-            menu.style.description_width = "initial"
-            menu.observe(self._changed, "value")
-        row = widgets.HBox(list(menus.values()), layout={"flex_flow": "row wrap", "grid_gap": "2px 12px"})
-        super().__init__([row, self.view])
-        self.view.value = str(self._page())
-
-    @property
-    def choice(self) -> dict[str, Any]:
-        """The arguments with which the page is made."""
-        return {name: menu.value for name, menu in self.menus.items()}
-
-    def _page(self) -> str:
-        raise NotImplementedError
-
-    def _fit(self, owner: widgets.Widget) -> None:
-        """Fit the other controls to the one that changed."""
-
-    def _changed(self, change: dict[str, Any]) -> None:
-        if self._quiet:
-            return
-        self._quiet = True
-        try:
-            self._fit(change["owner"])
-        finally:
-            self._quiet = False
-        self.view.value = str(self._page())
-
-    def __repr__(self) -> str:
-        return f"{self.name}()"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return super()._repr_mimebundle_(**kwargs) | {"text/html": self.view.value}
-
-
-_WIDE = {"width": "26em", "flex": "0 0 auto"}
-
-
-def _choice(options: list[tuple[str, Any]], value: Any, description: str) -> widgets.SelectionSlider:
-    """A slider over names: JupyterLab takes the arrow keys from a menu, and leaves them to a slider."""
-    return widgets.SelectionSlider(options=options, value=value, description=description, layout=_WIDE)
-
-
 def _methods(value: str, description: str) -> widgets.SelectionSlider:
-    return _choice([(name, method) for method, name in METHODS.items()], value, description)
+    return menu_slider([(name, method) for method, name in METHODS.items()], value, description)
 
 
-def _slider(value: int, low: int, high: int, description: str) -> widgets.IntSlider:
-    return widgets.IntSlider(value, low, high, description=description, layout=_WIDE)
-
-
-class WeightsExplorer(_Page):
+class WeightsExplorer(Page):
     """Method, group size, number right and two lengths over `weights_html`."""
 
     def _page(self) -> str:
@@ -102,15 +49,15 @@ def weights_explorer(
     weights_html(method, group_size, k, right_length, wrong_length)  # raises for what cannot be shown
     menus = {
         "method": _methods(method, "Method:"),
-        "group_size": _slider(group_size, 2, max(16, group_size), "Group:"),
-        "k": _slider(k, 0, group_size, "Right:"),
-        "right_length": _slider(right_length, 1, LONGEST, "Tokens, right:"),
-        "wrong_length": _slider(wrong_length, 1, LONGEST, "Tokens, wrong:"),
+        "group_size": number_slider(group_size, 2, max(16, group_size), "Group:"),
+        "k": number_slider(k, 0, group_size, "Right:"),
+        "right_length": number_slider(right_length, 1, LONGEST, "Tokens, right:"),
+        "wrong_length": number_slider(wrong_length, 1, LONGEST, "Tokens, wrong:"),
     }
     return WeightsExplorer(menus, "WeightsExplorer")
 
 
-class GradientMicroscope(_Page):
+class GradientMicroscope(Page):
     """Two methods, a group and one of its responses over `microscope_html`."""
 
     def __init__(self, scores: Scores, menus: dict[str, widgets.Widget]) -> None:
@@ -141,7 +88,7 @@ def gradient_microscope(
     menus = {
         "a": _methods(a, "A:"),
         "b": _methods(b, "B:"),
-        "group": _choice([(f"{j + 1}: {k} of {size} right", j) for j, k in enumerate(right)], group, "Group:"),
-        "sample": _choice(_samples(scores, group), 0, "Response:"),
+        "group": menu_slider([(f"{j + 1}: {k} of {size} right", j) for j, k in enumerate(right)], group, "Group:"),
+        "sample": menu_slider(_samples(scores, group), 0, "Response:"),
     }
     return GradientMicroscope(scores, menus)

@@ -6,7 +6,7 @@ The numbers come from `credit` and `token_weights`, so they are those that an op
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,7 +20,7 @@ from rlino_lib.rollout import Rollouts
 from rlino_lib.train import response_logprobs
 from rlino_lib.widgets.groups import chosen
 from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
-from rlino_lib.widgets.tokens import Html, escape_line, legend_html, number, token_spans, trace_box
+from rlino_lib.widgets.tokens import Html, escape_line, folds, frame_table, legend_html, number, token_spans, trace_box
 
 # Methods whose weights follow from one group alone, by their names in menus.
 METHODS = {
@@ -99,18 +99,6 @@ STYLE = """<style>
 BLUE, ORANGE = "#0173b2", "#d55e00"
 
 
-def _table(frame: pd.DataFrame, now: object = None) -> str:
-    """A frame of text as a table whose first column is its index; the row `now` is marked."""
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in ["", *frame.columns])
-    rows = []
-    for name, cells in zip(frame.index, frame.to_numpy(), strict=True):
-        mark = ' class="rlino-now" aria-current="true"' if name == now else ""
-        line = "".join(f"<td>{html.escape(str(c))}</td>" for c in cells)
-        rows.append(f'<tr{mark}><th scope="row">{html.escape(str(name))}</th>{line}</tr>')
-    body = "".join(rows)
-    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
 def _curves_svg(curves: pd.DataFrame, k: int) -> str:
     """Both sides against p: right solid with circles, wrong dashed with triangles; the chosen k as a vertical line."""
     top = max(curves[["right", "wrong"]].abs().max().max(), 1e-12)
@@ -178,22 +166,13 @@ def weights_html(
     formula = f"<p><code>{html.escape(repr(OBJECTIVES[method]))}</code></p>"
     pictures = f'<div class="rlino-pair">{_curves_svg(curves, k)}{_bars_svg(table)}</div>'
     title = f"<p><strong>{html.escape(METHODS[method])}</strong>, {k} of {group_size} right</p>"
-    body = f"{title}{formula}{pictures}{_table(words)}<p>{says}</p>"
+    body = f"{title}{formula}{pictures}{frame_table(words)}<p>{says}</p>"
     return Html(f'{STYLE}<section class="rlino-weights mathjax_ignore" aria-label="Weights explorer">{body}</section>')
-
-
-def _folds(pages: Iterable[tuple[str, str]]) -> Html:
-    """Titles and pages as folds, the first open."""
-    out = [
-        f"<details{'' if k else ' open'}><summary><strong>{html.escape(title)}</strong></summary>{page}</details>"
-        for k, (title, page) in enumerate(pages)
-    ]
-    return Html("".join(out))
 
 
 def static_weights(methods: Sequence[str] = tuple(METHODS), **choice: int) -> Html:
     """The explorer's page of several methods as folds, with no kernel; `choice` as in `weights_html`."""
-    return _folds((METHODS[chosen(m, METHODS, "method")], weights_html(m, **choice)) for m in methods)
+    return folds((METHODS[chosen(m, METHODS, "method")], weights_html(m, **choice)) for m in methods)
 
 
 # --- the microscope: a real group ------------------------------------------------------------------------------------
@@ -310,7 +289,7 @@ def microscope_html(
     title = f"<p><strong>{escape_line(r.prompts[group], 80)}</strong>: {right} of {r.group_size} right</p>"
     legend = legend_html(sides[0] + sides[1], "diverging", label="w of a token, in thousandths")
     shown = f"<p><strong>Response {html.escape(names[sample])}</strong></p>{legend}"
-    body = f"{title}<p>{says}</p>{_table(words, names[sample])}{shown}{strips}"
+    body = f"{title}<p>{says}</p>{frame_table(words, names[sample])}{shown}{strips}"
     page = f'<section class="rlino-weights mathjax_ignore" aria-label="Gradient microscope">{body}</section>'
     return Html(TOKEN_STYLE + STYLE + page)
 
@@ -321,4 +300,4 @@ PAIRS = (("grpo_no_kl", "f_isft_posneg"), ("grpo_no_kl", "f_isft_pos"), ("grpo_n
 def static_microscope(scores: Scores, pairs: Sequence[tuple[str, str]] = PAIRS, group: int | None = None) -> Html:
     """The microscope's page of several pairs of methods as folds, with no kernel."""
     names = [f"{METHODS[chosen(a, METHODS, 'method')]} and {METHODS[chosen(b, METHODS, 'method')]}" for a, b in pairs]
-    return _folds(zip(names, (microscope_html(scores, a, b, group) for a, b in pairs), strict=True))
+    return folds(zip(names, (microscope_html(scores, a, b, group) for a, b in pairs), strict=True))

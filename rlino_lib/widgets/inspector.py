@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.plots import LABELS
+from rlino_lib.plots import label
 from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html, static_inspector
 from rlino_lib.widgets.tokens import plain
 from rlino_lib.widgets.traces import Traces
@@ -157,7 +157,7 @@ def _run_names(sources: Sequence[Any]) -> list[tuple[str, int]]:
             continue
         method = getattr(source, "method", None)
         seed = getattr(source, "seed", None)
-        made = f"{LABELS.get(method, method)}, seed {seed}" if method is not None else ""
+        made = f"{label(method)}, seed {seed}" if method is not None else ""
         names.append(made or str(getattr(source, "name", f"run {k + 1}")))
     if len(set(names)) < len(names):
         full = [str(getattr(s, "name", "")) for s in sources]

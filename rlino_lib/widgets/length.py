@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from rlino_lib.length import METHODS as NAMES
 from rlino_lib.length import NORMALISERS
-from rlino_lib.widgets.gradient import _choice, _Page, _slider
 from rlino_lib.widgets.gradient_page import METHODS
 from rlino_lib.widgets.length_page import CHANGES, LONGEST, SHARES, explore_length, length_html, static_length
+from rlino_lib.widgets.page import Page, menu_slider, number_slider
 
 __all__ = ["LengthExplorer", "length_explorer", "length_html", "static_length"]
 
 
-class LengthExplorer(_Page):
+class LengthExplorer(Page):
     """Method, normaliser, change, p, cap and coupling over `length_html`."""
 
     def _page(self) -> str:
@@ -33,11 +33,11 @@ def length_explorer(
     explore_length(method, normaliser, change, p, cap, coupling)  # raises for what cannot be shown
     shares, couplings = sorted({*SHARES, p}), sorted({0.0, 0.25, 0.5, 0.75, 1.0, coupling})
     menus = {
-        "method": _choice([(METHODS[m], m) for m in NAMES], method, "Method:"),
-        "normaliser": _choice([(text, n) for n, text in NORMALISERS.items()], normaliser, "Normaliser:"),
-        "change": _choice([(text, c) for c, (text, _) in CHANGES.items()], change, "Change:"),
-        "p": _choice([(f"{s:g}", s) for s in shares], p, "Chance of right, p:"),
-        "cap": _slider(cap, 3, max(LONGEST, cap), "Cap, tokens:"),
-        "coupling": _choice([(f"{c:g}", c) for c in couplings], coupling, "Shared stop logit:"),
+        "method": menu_slider([(METHODS[m], m) for m in NAMES], method, "Method:"),
+        "normaliser": menu_slider([(text, n) for n, text in NORMALISERS.items()], normaliser, "Normaliser:"),
+        "change": menu_slider([(text, c) for c, (text, _) in CHANGES.items()], change, "Change:"),
+        "p": menu_slider([(f"{s:g}", s) for s in shares], p, "Chance of right, p:"),
+        "cap": number_slider(cap, 3, max(LONGEST, cap), "Cap, tokens:"),
+        "coupling": menu_slider([(f"{c:g}", c) for c in couplings], coupling, "Shared stop logit:"),
     }
     return LengthExplorer(menus, "LengthExplorer")

@@ -15,9 +15,9 @@ import pandas as pd
 
 from rlino_lib.length import METHODS as NAMES
 from rlino_lib.length import NORMALISERS, PARAMETERS, Drift, LengthToy, drift, variant
-from rlino_lib.widgets.gradient_page import BLUE, METHODS, ORANGE, STYLE, _folds, _table
+from rlino_lib.widgets.gradient_page import BLUE, METHODS, ORANGE, STYLE
 from rlino_lib.widgets.groups import chosen
-from rlino_lib.widgets.tokens import Html, number
+from rlino_lib.widgets.tokens import Html, folds, frame_table, number
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("none", {}),
@@ -164,7 +164,7 @@ def length_html(**choice: Any) -> Html:
     pictures = (
         f'<div class="rlino-pair">{_arrows_svg(found, toy.horizon)}{_curve_svg(drift_curves(**choice), toy.p)}</div>'
     )
-    body = f"<p><strong>{html.escape(title)}</strong></p>{formula}{pictures}{_says(toy, found)}{_table(words)}"
+    body = f"<p><strong>{html.escape(title)}</strong></p>{formula}{pictures}{_says(toy, found)}{frame_table(words)}"
     return Html(f'{STYLE}<section class="rlino-weights mathjax_ignore" aria-label="Length toy">{body}</section>')
 
 
@@ -180,4 +180,4 @@ VIEWS: dict[str, dict[str, Any]] = {
 
 def static_length(views: Mapping[str, Mapping[str, Any]] = VIEWS) -> Html:
     """Several pages as folds, the first open, with no kernel: {title: arguments of `length_html`}."""
-    return _folds((title, length_html(**choice)) for title, choice in views.items())
+    return folds((title, length_html(**choice)) for title, choice in views.items())

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Literal
 
+import pandas as pd
+
 from rlino_lib.errors import RlinoError
 
 Scale = Literal["diverging", "sequential"]
@@ -228,3 +230,24 @@ def tokens_html(
     legend = legend_html(values, scale, limit, label) if values is not None else ""
     box = trace_box(spans, notes, title or "tokens")
     return Html(f'{STYLE}<figure class="rlino-tokens mathjax_ignore">{caption}{legend}{box}</figure>')
+
+
+def frame_table(frame: pd.DataFrame, now: object = None) -> str:
+    """A frame of text as a table whose first column is its index; the row `now` is marked."""
+    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in ["", *frame.columns])
+    rows = []
+    for name, cells in zip(frame.index, frame.to_numpy(), strict=True):
+        mark = ' class="rlino-now" aria-current="true"' if name == now else ""
+        line = "".join(f"<td>{html.escape(str(c))}</td>" for c in cells)
+        rows.append(f'<tr{mark}><th scope="row">{html.escape(str(name))}</th>{line}</tr>')
+    body = "".join(rows)
+    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def folds(pages: Iterable[tuple[str, str]]) -> Html:
+    """Titles and pages as folds, the first open."""
+    out = [
+        f"<details{'' if k else ' open'}><summary><strong>{html.escape(title)}</strong></summary>{page}</details>"
+        for k, (title, page) in enumerate(pages)
+    ]
+    return Html("".join(out))
