@@ -24,12 +24,16 @@ EXAMPLES = {
     "rlino train --method grpo --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --lr 1e-6 --out runs/q",
     "evaluate": "rlino evaluate --split test --samples 64 --out runs/base-eval\n"
     "rlino evaluate --model runs/grpo-s0/model --samples 4 --out runs/grpo-s0-eval\n"
-    "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval",
+    "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval\n"
+    "rlino evaluate --task gsm8k --shots 4 --model Qwen/Qwen2.5-0.5B --problems 0 --temperature 0 --max-new-tokens 320 "
+    "--out runs/gsm8k-eval",
     "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run\n\n"
     'a file: {"base": {"steps": 100}, "seeds": [0, 1], "axes": {"task": ["countdown"], "method": ["grpo", "rloo"]},\n'
     '         "set": [{"where": {"method": "rloo"}, "lr": 2e-4}]}\n'
     'or, run by run: {"base": {}, "seeds": [0, 1], "runs": [{"name": "mine", "method": "grpo", "lr": 1e-4}]}',
     "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
+    "fetch": "rlino fetch gsm8k\nrlino fetch gsm8k --from ~/Downloads\n"
+    "rlino fetch gsm8k --out /data/gsm8k   # then: --task-set folder=/data/gsm8k",
     "claims": "rlino claims\nrlino claims --out claims.json",
     "bench": "rlino bench rollout\nrlino bench step --repeats 5",
 }
@@ -47,7 +51,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _task_settings(pairs: list[str]) -> dict[str, Any]:
+def task_settings(pairs: list[str]) -> dict[str, Any]:
+    """The settings of a task from NAME=VALUE pairs; raises RlinoError for one without a `=`."""
     bad = [p for p in pairs if "=" not in p]
     if bad:
         raise RlinoError(f"--task-set takes name=value, not {bad[0]!r}")
@@ -88,7 +93,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.train import train
 
     skip = ("task_settings",)
-    config = TrainConfig(task_settings=_task_settings(args.task_set), **_fields(args, TrainConfig, skip))
+    config = TrainConfig(task_settings=task_settings(args.task_set), **_fields(args, TrainConfig, skip))
     run = train(config, args.out, resume=args.resume, save=args.save, progress=sys.stderr.isatty())
     last = run.metrics.iloc[-1]
     return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
@@ -100,7 +105,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.records import write_json
     from rlino_lib.tasks import get_task
 
-    settings = _task_settings(args.task_set)
+    settings = task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
     task, policy, out = get_task(args.task, **settings), load_policy(args.model or base_of(args.task)), Path(args.out)
     problems = task.problems(args.split, args.problems or None)
     sampling = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}
@@ -118,6 +123,12 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     found = summarise(frame)
     write_json(settings_file, {"asked": asked, "found": found})
     return found
+
+
+def _fetch(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.fetch import fetch
+
+    return fetch(args.what, args.out, args.source, progress=sys.stderr.isatty())
 
 
 def _grid(args: argparse.Namespace) -> dict[str, Any]:
@@ -180,6 +191,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--jobs", type=int, default=0, help="runs at a time (default: what the file says, or the machine)")
     p.add_argument("--out", help="folder for the runs (default: beside the file, named like it)")
     p.add_argument("--dry-run", action="store_true", help="list the runs, their state and the time left; start none")
+    p = command("fetch", "get a data set, which the book does not hold, from its public home, and check it")
+    p.add_argument("what", choices=("gsm8k",))
+    p.add_argument("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them")
+    p.add_argument("--out", help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)")
+    p.add_argument("--seed", type=int, default=0, help="without effect: fetching draws nothing at random")
     p = command("bench", "measure speed on this machine")
     p.add_argument("what", choices=("rollout", "step"))
     p.add_argument("--repeats", type=int, default=5)
@@ -209,6 +225,7 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--task", default="countdown")
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
+    p.add_argument("--shots", type=int, help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)")
     p.add_argument("--model", default="", help="folder or hub id (default: the base that ships with the task)")
     p.add_argument("--split", default="test", choices=("train", "validation", "test"))
     p.add_argument("--problems", type=int, default=1024, help="the first N of the split (0: all)")
@@ -221,7 +238,7 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
 
 _ARGUMENTS = {"pretrain": _pretrain_arguments, "train": _train_arguments, "evaluate": _evaluate_arguments}
 _COMMANDS = {"pretrain": _pretrain, "train": _train, "evaluate": _evaluate, "grid": _grid}
-_COMMANDS |= {"bench": _bench, "claims": _claims}
+_COMMANDS |= {"bench": _bench, "claims": _claims, "fetch": _fetch}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,15 @@ from rlino_lib.tasks import TASKS, Task, get_task
 EXAMPLES = """examples:
   rlino grade answers.jsonl
   rlino grade --task countdown --rewards format --out graded.jsonl answers.jsonl
+  rlino grade --task gsm8k --task-set grader=flexible-extract answers.jsonl > graded.jsonl
   head -n 100 answers.jsonl | rlino grade - > graded.jsonl
 
 A line is an object such as {"nums": [8, 2, 4], "target": 64, "response": "... <answer> ( 8 * 4 ) * 2 </answer>"}, with
-1 to 10 numbers. It comes back with reward, correct and reason added (or replaced), its other keys as they were. Blank
-lines are ignored. A malformed line is reported on stderr and left out; the rest is graded, and the exit code is 2."""
+1 to 10 numbers; for gsm8k and word_problems {"gold": 72, "response": "... #### 72"}, or GSM8K's own "answer" instead of
+"gold". The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract; what follows a stop string
+of its template, such as "Question:", is not graded. A line comes back with reward, correct and reason added (or
+replaced), its other keys as they were. Blank lines are ignored. A malformed line is reported on stderr and left out;
+the rest is graded, and the exit code is 2."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,17 @@ class Line:
     fault: str | None = None
 
 
-def grade_stream(lines: Iterable[bytes], task_name: str = "countdown", rewards: str = "binary") -> Iterator[Line]:
+def grade_stream(
+    lines: Iterable[bytes],
+    task_name: str = "countdown",
+    rewards: str = "binary",
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Line]:
     """Grade JSONL lines in order, holding one at a time; blank lines yield nothing, but count in the numbering from 1.
 
-    Never raises on a line's account. Raises RlinoError for an unknown task or reward scheme.
+    Never raises on a line's account. Raises RlinoError for an unknown task, reward scheme or setting.
     """
-    task = get_task(task_name, rewards=rewards)
+    task = get_task(task_name, **({"rewards": rewards} | dict(settings or {})))
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -105,6 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="binary",
         help="binary: right 1, else 0; format: right 1, a wrong answer 0.1, no answer 0 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--task-set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the task, such as grader=boxed",
+    )
     parser.add_argument("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)")
     parser.add_argument("--seed", type=int, default=0, help="without effect: grading draws nothing at random")
 
@@ -114,9 +130,12 @@ def main(args: argparse.Namespace) -> int:
 
     The graded lines go to stdout and the summary to stderr. With `--out` stdout holds the summary as one JSON line.
     """
+    from rlino_lib.cli import task_settings
+
+    settings = task_settings(args.task_set)
     counts = {"n": 0, "right": 0, "malformed": 0}
     with _reading(args.file) as source, _writing(args.out) as sink:
-        for line in grade_stream(_with_progress(source, args.out), args.task, args.rewards):
+        for line in grade_stream(_with_progress(source, args.out), args.task, args.rewards, settings):
             if line.fault:
                 counts["malformed"] += 1
                 tqdm.write(f"line {line.number}: {line.fault}", file=sys.stderr)

@@ -6,7 +6,7 @@ import pytest
 
 from rlino_lib import cli
 
-COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "claims", "bench"]
+COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "fetch", "claims", "bench"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

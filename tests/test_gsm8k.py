@@ -1,12 +1,125 @@
-"""GSM8K's strict grader: one case a line."""
+"""GSM8K: graders one case a line, the harness's filters against their definition, prompts, splits, an evaluation."""
 
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from rlino_lib.tasks.gsm8k import TAIL, extract_strict, number, strict
+from rlino_lib import cli, evaluate, fetch, grading
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import Policy, save_policy, small_config
+from rlino_lib.tasks import Gsm8k, Problem, get_task
+from rlino_lib.tasks.gsm8k import TEMPLATES, VALIDATION
+from rlino_lib.tasks.gsm8k_grade import (
+    BOXES,
+    GRADERS,
+    TAIL,
+    extract_boxed,
+    extract_flexible,
+    extract_flexible_extract,
+    extract_strict,
+    extract_strict_match,
+    grade,
+    latex_number,
+    number,
+    strict,
+)
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("72", 72),
+        ("$5", 5),
+        ("$ 5", 5),
+        ("-$5", -5),
+        ("$-5", -5),
+        ("1,000", 1000),
+        ("12,345,678", 12345678),
+        ("1 000", 1000),
+        ("12\u202f345\u00a0678", 12345678),
+        ("  72\n", 72),
+        ("7.", 7),
+        ("7 .", 7),
+        ("18.0", 18),
+        ("18.50", Fraction(37, 2)),
+        (".5", Fraction(1, 2)),
+        ("1/2", Fraction(1, 2)),
+        ("-3/4.", Fraction(-3, 4)),
+        ("50%", 50),
+        ("12.5 %", Fraction(25, 2)),
+        ("-7", -7),
+        ("\u22127", -7),
+        ("\u2212$1,234.50", Fraction(-2469, 2)),
+        ("-0", 0),
+        ("007", 7),
+    ],
+)
+def test_numbers(text, value):
+    assert number(text) == value
+
+
+NO_NUMBER = ["", "-", ".", "%", "$", "1e5", "1_000", "１２", "--1", "- 1", "1/0", "1/", "/2", "1/2/3", "1 1/2", "1 00"]
+
+
+@pytest.mark.parametrize("text", [*NO_NUMBER, "1 0000", "7.2.0", "9" * (TAIL + 1), "nan", "seven", "7 or 8", "\ud800"])
+def test_what_is_no_number(text):
+    assert number(text) is None
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**9), max_value=10**9, places=3))
+def test_numbers_are_exact(value):
+    written = f"{value:,f}"
+    for text in (written, written.replace(",", " "), written.replace("-", "\u2212"), f"{written}0%", f" ${written}."):
+        assert number(text) == Fraction(value)
+    assert strict(str(value), f"#### {value:,f}").correct
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("72", 72),
+        (" 72 ", 72),
+        (r"\$72.00", 72),
+        (r"1{,}000", 1000),
+        (r"1\,000", 1000),
+        (r"1,\!000", 1000),
+        (r"50\%", 50),
+        (r"\frac{1}{2}", Fraction(1, 2)),
+        (r"-\dfrac{3}{4}", Fraction(-3, 4)),
+        (r"72 \text{ dollars}", 72),
+        (r"\text{72}", 72),
+        ("72 square feet", 72),
+        (r"1\frac{1}{2}", None),  # not 11/2
+        ("10^3", None),
+        (r"\frac{1}{0}", None),
+        ("x = 5", None),
+        ("", None),
+        (r"\text{none}", None),
+        ("{" * TAIL + "1", None),
+    ],
+)
+def test_numbers_in_a_box(text, value):
+    assert latex_number(text) == value
+
+
+# --- graders: one case a line ----------------------------------------------------------------------------------------
+
+NONE = "no #### with a number"
 
 
 @pytest.mark.parametrize(
@@ -18,50 +131,477 @@ from rlino_lib.tasks.gsm8k import TAIL, extract_strict, number, strict
         ("#### 72.0", "answers 72", True),
         ("#### $72", "answers 72", True),
         ("#### 72 dollars", "answers 72", True),
+        ("#### 72%", "answers 72", True),
+        ("#### 144/2", "answers 72", True),
         ("####72", "answers 72", True),
+        ("####  72", "answers 72", True),
         ("#### 71\n#### 72", "answers 72", True),
         ("#### 72\n#### 71", "answers 71, not 72", False),
         ("#### 72\n#### none", "answers 72", True),
         ("#### 7,200", "answers 7200, not 72", False),
         ("#### -72", "answers -72, not 72", False),
+        ("#### \u221272", "answers -72, not 72", False),
         ("#### 72.5", "answers 145/2, not 72", False),
-        ("#### 7.2.0", "7.2.0 after #### is not a number", False),
-        ("#### .", ". after #### is not a number", False),
-        ("#### ,,", ",, after #### is not a number", False),
-        ("72", "no #### with a number", False),
-        ("### 72", "no #### with a number", False),
-        ("#### seventy-two", "no #### with a number", False),
-        ("#### ٧٢", "no #### with a number", False),
-        ("####\n72", "no #### with a number", False),
-        ("", "no #### with a number", False),
-        ("#### 72" + "x" * TAIL, "no #### with a number", False),
+        ("#### 7.2.0", "'7.2.0' is not a number", False),
+        ("#### .", "'.' is not a number", False),
+        ("#### ,,", "',,' is not a number", False),
+        ("72", NONE, False),
+        ("### 72", NONE, False),
+        ("#### seventy-two", NONE, False),
+        ("#### ٧٢", NONE, False),
+        ("####\n72", NONE, False),
+        ("", NONE, False),
+        ("#### 72" + "x" * TAIL, NONE, False),
     ],
 )
-def test_reasons(response, reason, correct):
+def test_strict(response, reason, correct):
     got = strict(72, response)
     assert (got.reason, got.correct) == (reason, correct)
     assert got.format_ok == reason.startswith("answers") and got.reward == float(correct)
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("72", 72), ("1,000", 1000), ("$5", 5), ("-$5", -5), ("7.", 7), (".5", Fraction(1, 2)), ("-0", 0), ("007", 7)],
+    ("response", "answer"),
+    [
+        ("So it is 72.", "72."),
+        ("It is $1,200.50 in all", "$1,200.50"),
+        ("It is 72, so she is right.", "72,"),
+        ("72 apples, or so, I think ...", "72"),  # verl's own takes the last comma or dots for an answer here
+        ("10-3", "-3"),  # verl's too
+        ("half of it: 1/2", "1/2"),
+        ("\u22125 degrees", "\u22125"),
+        ("It is 72" + "x" * TAIL, None),
+        ("none", None),
+        ("", None),
+    ],
 )
-def test_numbers(text, value):
-    assert number(text) == value
+def test_the_last_number(response, answer):
+    assert extract_flexible(response) == answer
 
 
-@pytest.mark.parametrize("text", ["", "-", ".", "1e5", "1/2", "1_000", "１２", "--1", "9" * 5000, "nan"])
-def test_what_is_no_number(text):
-    assert number(text) is None
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"so \boxed{72}.", "72"),
+        (r"\boxed{71}, no: \boxed{72}", "72"),
+        (r"\boxed{\frac{1}{2}} as said", r"\frac{1}{2}"),
+        (r"\boxed{72} and \boxed{71", "72"),  # one that does not close is none
+        (r"\boxed{\boxed{72}}", "72"),
+        (r"\boxed{}", ""),
+        (r"\boxed{72", None),
+        (r"boxed{72}", None),
+        (r"\boxed 72", None),
+        ("", None),
+        (r"\boxed{72}" + "x" * 10_000, "72"),
+        (r"\boxed{" + "x" * TAIL + "}", None),
+        (r"\boxed{72}" + r"\boxed{" * (BOXES - 1), "72"),
+        (r"\boxed{72}" + r"\boxed{" * BOXES, None),
+    ],
+)
+def test_the_last_box(response, answer):
+    assert extract_boxed(response) == answer
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**9), max_value=10**9, places=3))
-def test_numbers_are_exact(value):
-    assert number(f"{value:,f}") == Fraction(value)
-    assert strict(str(value), f"#### {value:,f}").correct
+@pytest.mark.parametrize(
+    ("response", "right_under"),
+    [
+        ("#### 1,800", {"strict", "flexible", "strict-match", "flexible-extract"}),
+        ("#### 1800.", {"strict", "flexible", "strict-match", "flexible-extract"}),
+        ("#### 1800..", {"strict", "flexible"}),  # the harness drops one full stop
+        ("#### 1800.0", {"strict", "flexible"}),  # the harness compares text
+        ("#### $1800", {"strict", "flexible", "flexible-extract"}),  # and its strict pattern has no $
+        ("It is 1800", {"flexible", "flexible-extract"}),
+        ("It is 1800. \\boxed{1{,}800}", {"boxed"}),
+        ("#### 1800\n#### 5", {"strict-match"}),  # the first, not the last
+        ("#### 5\n#### 1800", {"strict", "flexible", "flexible-extract"}),
+        ("#### 1800" + " x" * TAIL, {"strict-match", "flexible-extract"}),
+        ("It is 1800, I think.", {"flexible", "flexible-extract"}),
+        ("It is 1800 ... yes", {"flexible"}),  # the harness takes the dots
+    ],
+)
+def test_graders_disagree(response, right_under):
+    assert {name for name in GRADERS if grade("1,800", response, grader=name).correct} == right_under
 
 
-@given(st.text())
+# --- graders against their definition --------------------------------------------------------------------------------
+
+
+def harness(response, gold, pattern, place):
+    """lm-evaluation-harness: RegexFilter, take_first, and exact_match with its `regexes_to_ignore`."""
+    found = re.compile(pattern).findall(response)
+    answer = "[invalid]"
+    if found:
+        answer = found[place]
+        answer = next(m for m in answer if m) if isinstance(answer, tuple) else answer
+        answer = answer.strip()
+    for ignored in (",", r"\$", r"(?s).*#### ", r"\.$"):
+        answer, gold = re.sub(ignored, "", answer), re.sub(ignored, "", gold)
+    return answer.lower() == gold.lower()
+
+
+def verl(response, method):
+    """verl's extract_solution."""
+    response = response[-300:]
+    if method == "strict":
+        found = re.findall(r"#### (\-?[0-9\.\,]+)", response)
+        return found[-1] if found else None
+    answer = None
+    for answer in reversed(re.findall(r"(\-?[0-9\.\,]+)", response)):  # noqa: B007
+        if answer not in ("", "."):
+            break
+    return answer
+
+
+HARNESS = {
+    "strict-match": (r"#### (\-?[0-9\.\,]+)", 0),
+    "flexible-extract": (r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1),
+}
+PIECES = [
+    "#### ",
+    "#",
+    "7",
+    "72",
+    "1,800",
+    ".",
+    ",",
+    "-",
+    "$",
+    " ",
+    "\n",
+    "a",
+    "Total",
+    "\u2212",
+    "٣",
+    "/2",
+    "%",
+    "\ud800",
+]
+soup = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+verl_soup = st.lists(st.sampled_from(["#### ", "7", "72", ".", ",", "-", "a", "\n", " b", "1.5"]), max_size=30)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(soup, st.text(max_size=60)), st.sampled_from(["7", "72", "1,800", "-7", "x\n#### 72"]))
+def test_the_harness_to_the_letter(response, gold):
+    for name, (pattern, place) in HARNESS.items():
+        gold_text = gold.rpartition("#### ")[2]
+        assert grade(gold_text, response, grader=name).correct == harness(response, gold, pattern, place)
+    found = re.findall(HARNESS["flexible-extract"][0], response)
+    assert extract_flexible_extract(response) == (found[-1][0] or found[-1][1] if found else None)
+    first = re.search(HARNESS["strict-match"][0], response)
+    assert extract_strict_match(response) == (first and first[1])
+
+
+@settings(max_examples=500, deadline=None)
+@given(verl_soup.map("".join), st.integers(0, 320))
+def test_what_verl_finds_is_found(response, padding):
+    response += "x" * padding
+    assert extract_strict(response) == verl(response, "strict")
+    theirs = verl(response, "flexible")
+    if theirs and any(c.isdigit() for c in theirs):
+        assert extract_flexible(response) == theirs
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(soup, st.text(st.characters(exclude_categories=()), max_size=100)))
 def test_any_string_has_a_grade(text):
+    for name in GRADERS:
+        for response in (text, f"\\boxed{{{text}}}", f"#### {text}"):
+            got = grade("72", response, grader=name)
+            assert got.reward == float(got.correct) and got.reason and (got.format_ok or not got.correct)
     assert (extract_strict(text) is None) <= (not strict(1, text).format_ok)
+
+
+MB = 1_000_000
+FLOODS = {
+    "boxes": "\\boxed{" * 150_000,
+    "almost boxes": "\\boxe" * 200_000,
+    "nested braces": "\\boxed{" + "{" * 500_000 + "}" * 500_000,
+    "open braces": "\\boxed{" + "{" * MB,
+    "fractions in a box": "\\boxed{" + "\\frac{" * 150_000 + "}",
+    "digits": "7" * MB,
+    "digits in a box": "\\boxed{" + "7" * MB + "}",
+    "digits after ####": "#### " + "7" * MB,
+    "numbers": "1 " * 500_000,
+    "lone signs": "$ " * 500_000,
+    "hashes": "#" * MB,
+    "####": "#### " * 200_000,
+    "#### and spaces": "####" + " " * MB,
+    "answers": "#### 7 " * 150_000,
+    "minus": "-" * MB,
+    "commas": "," * MB,
+    "backslashes": "\\" * MB,
+    "spaces": " " * MB,
+    "surrogates": "\ud800" * MB,
+    "almost stops": "Question" * 125_000,
+    "stops": "Question:" * 110_000,
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_megabyte_of_anything_is_bounded_work(kind):
+    """A guard against hangs: work that grows with the square of the input takes minutes here."""
+    problem, text = Problem("x", {"answer": "72"}), FLOODS[kind]
+    for name in GRADERS:
+        start = time.perf_counter()
+        got = Gsm8k(grader=name).grade(problem, text)
+        assert time.perf_counter() - start < 0.5
+        assert not got.correct and len(got.reason) < 200 and len(got.answer or "") <= TAIL
+
+
+# --- the task, on data made here -------------------------------------------------------------------------------------
+
+
+def rows(n, seed):
+    rng = random.Random(seed)
+    for i in range(n):
+        a, b = rng.randint(2, 99), rng.randint(900, 2000)
+        question = f"Ann has {a} {{nuts}}\u2028and number {seed}-{i} has {b}. How many is that?"
+        yield {"question": question, "answer": f"It is {a}+{b} = <<{a}+{b}={a + b}>>{a + b}.\n#### {a + b:,}"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of GSM8K's layout with 600 and 20 problems, whose checksums pass for the real ones."""
+    made = tmp_path / "gsm8k"
+    made.mkdir()
+    known = {}
+    for seed, (file, n) in enumerate({"train.jsonl": 600, "test.jsonl": 20}.items()):
+        data = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows(n, seed)).encode()
+        (made / file).write_bytes(data)
+        known[file] = fetch.Remote("http://127.0.0.1:9/", len(data), hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(fetch.SETS, "gsm8k", known)
+    monkeypatch.setenv("RLINO_DATA", str(tmp_path))
+    return made
+
+
+def test_splits(folder):
+    task = Gsm8k()
+    found = {split: task.problems(split) for split in ("train", "validation", "test")}
+    assert {k: len(v) for k, v in found.items()} == {"train": 600 - VALIDATION, "validation": VALIDATION, "test": 20}
+    ids = [p.id for part in found.values() for p in part]
+    assert len(set(ids)) == 620 and found == {k: Gsm8k(folder=str(folder)).problems(k) for k in found}
+    assert [p.id for p in found["test"]] == [f"gsm8k/test/{i}" for i in range(20)]
+    assert [p.id for p in found["train"][:9]] == [f"gsm8k/train/{i}" for i in range(9)]  # worked examples stay in train
+    assert task.problems("validation", 5) == found["validation"][:5] and task.problems("test", 0) == []
+    for part in found.values():
+        assert all(p.gold.endswith(f"#### {p.data['answer']}") and task.grade(p, p.gold).correct for p in part)
+    for bad in (("test", 21), ("test", -1), ("exam", None)):
+        with pytest.raises(RlinoError):
+            task.problems(*bad)
+
+
+def test_missing_and_altered_data_are_one_line_that_names_the_command(folder):
+    (folder / "test.jsonl").write_bytes((folder / "test.jsonl").read_bytes() + b"\n")
+    with pytest.raises(RlinoError, match="test.jsonl is not the original.*`rlino fetch gsm8k`"):
+        Gsm8k().problems("test")
+    for task in (Gsm8k(folder=str(folder / "none")), Gsm8k(folder="/dev/null")):
+        with pytest.raises(RlinoError, match="cannot read .*train.jsonl .*`rlino fetch gsm8k`") as e:
+            task.problems("train")
+        assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"template": "x"}, {"grader": "x"}, {"rewards": "x"}, {"shots": 9}, {"shots": -1}, {"shots": "4"}, {"colour": 1}],
+)
+def test_settings_that_do_not_exist(bad):
+    with pytest.raises(RlinoError, match="gsm8k"):
+        get_task("gsm8k", **bad)
+
+
+def test_prompts(folder):
+    task = Gsm8k()
+    asked, (one, two) = task.problems("test", 1)[0], task.problems("train", 2)
+    q = asked.data["question"]
+    assert task.prompt(asked) == f"Question: {q}\nAnswer:"
+    assert Gsm8k(shots=2).prompt(asked) == (
+        f"Question: {one.data['question']}\nAnswer: {one.gold}\n\n"
+        f"Question: {two.data['question']}\nAnswer: {two.gold}\n\nQuestion: {q}\nAnswer:"
+    )
+    said = "Please reason step by step, and put your final answer within \\boxed{}."
+    assert Gsm8k(template="boxed").prompt(asked) == f"Question: {q}\n{said}\nAnswer:"
+    shown = Gsm8k(template="boxed", shots=1).prompt(asked)
+    assert f"The answer is \\boxed{{{one.data['answer']}}}.\n\nQuestion" in shown and "####" not in shown
+
+
+def test_worked_examples_are_of_train_and_never_the_question_itself(folder):
+    texts = {p.id: p.data["question"] for p in Gsm8k().problems("train")}
+    held_out = [p for split in ("validation", "test") for p in Gsm8k().problems(split)]
+    for shots in range(9):
+        task = Gsm8k(shots=shots)
+        for asked in [*task.problems("train", 12), *task.problems("test", 3)]:
+            prompt = task.prompt(asked)
+            shown = [i for i, text in texts.items() if text in prompt and i != asked.id]
+            pool = [f"gsm8k/train/{i}" for i in range(9) if f"gsm8k/train/{i}" != asked.id]
+            assert shown == pool[:shots] and prompt.count(asked.data["question"]) == 1 and asked.gold not in prompt
+            assert not any(p.data["question"] in prompt for p in held_out if p.id != asked.id)
+
+
+QWEN_CHAT = """{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+{%- else %}
+    {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == "user" or message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""  # of Qwen-2.5's instruct models, without its tools
+
+
+def tiny_policy():
+    """A Qwen-2 of two layers at random, with a byte-level BPE of 400 pieces and ChatML's special tokens."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator([r["question"] + r["answer"] for r in rows(50, 7)], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token=special[0], pad_token=special[0], additional_special_tokens=special[1:]
+    )
+    tokenizer.chat_template = QWEN_CHAT
+    torch.manual_seed(0)
+    config = small_config(
+        len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, max_position_embeddings=2048,
+        eos_token_id=[0, 2], pad_token_id=0, bos_token_id=None,
+    )  # fmt: skip
+    return Policy(Qwen2ForCausalLM(config).eval(), tokenizer)
+
+
+def test_the_chat_prompt_is_what_the_chat_template_makes(folder):
+    tokenizer = tiny_policy().tokenizer
+    asked = Gsm8k().problems("test", 1)[0]
+    for shots in (0, 1, 3):
+        task = Gsm8k(template="qwen_chat", shots=shots)
+        turns = [
+            {"role": "system", "content": "Please reason step by step, and put your final answer within \\boxed{}."}
+        ]
+        for p in task.problems("train", shots):
+            answer = p.gold.partition("#### ")[0] + f"The answer is \\boxed{{{p.data['answer']}}}."
+            turns += [{"role": "user", "content": p.data["question"]}, {"role": "assistant", "content": answer}]
+        turns += [{"role": "user", "content": asked.data["question"]}]
+        assert task.prompt(asked) == tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert tokenizer(task.prompt(asked))["input_ids"].count(1) == len(turns) + 1
+
+
+def test_a_response_ends_at_a_stop_string():
+    problem = Problem("x", {"answer": "72"})
+    runs_on = "so\n#### 72\n\nQuestion: and if not?\nAnswer: #### 5"
+    assert Gsm8k().grade(problem, runs_on).correct and not strict(72, runs_on).correct
+    assert not Gsm8k().grade(problem, "Question: #### 72").format_ok
+    assert Gsm8k().grade(problem, "#### 72</s>#### 5 Question: #### 6").correct  # the first of them
+    assert Gsm8k(template="qwen_chat").grade(problem, "\\boxed{72}<|im_end|>\n\\boxed{1}").correct
+    for name, template in TEMPLATES.items():
+        shown = Gsm8k(template=name).stop[0]
+        assert template.grader in GRADERS and shown in template.shot  # what begins or ends a turn of the prompt
+
+
+@pytest.mark.parametrize(("scheme", "rewards"), [("binary", (1.0, 0.0, 0.0)), ("format", (1.0, 0.1, 0.0))])
+def test_reward_schemes(scheme, rewards):
+    task, problem = Gsm8k(rewards=scheme), Problem("x", {"answer": "72"})
+    assert tuple(task.grade(problem, r).reward for r in ("#### 72", "#### 7", "72")) == rewards
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+def graded(*records, **settings):
+    lines = [json.dumps(r).encode() for r in records]
+    return list(grading.grade_stream(lines, "gsm8k", settings=settings))
+
+
+def test_lines_of_a_file():
+    right = [{"gold": 72}, {"gold": "72"}, {"gold": 72.0}, {"gold": "$72"}, {"answer": "so <<1+1=2>>2\n#### 72"}]
+    assert all(line.correct for line in graded(*({**r, "response": "#### 72"} for r in right)))
+    faults = [{}, {"gold": None}, {"gold": True}, {"gold": "none"}, {"answer": ["72"]}, {"gold": "1e5"}, {"answer": ""}]
+    for line in graded(*({**r, "response": "#### 72"} for r in faults)):
+        assert line.fault and len(line.fault) < 100
+    for grader, correct in {"strict": False, "flexible": True, "boxed": False, "flexible-extract": True}.items():
+        assert graded({"gold": 72, "response": "It is 72"}, grader=grader)[0].correct == correct
+
+
+def test_grading_a_file_by_a_named_grader(tmp_path, capsys):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"gold": 72, "response": "It is 72"}\n{"answer": "#### 7", "response": "#### 7"}\n')
+    assert cli.main(["grade", "--task", "gsm8k", str(path)]) == 0
+    assert [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()] == [False, True]
+    assert cli.main(["grade", "--task", "gsm8k", "--task-set", "grader=flexible", str(path)]) == 0
+    assert [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()] == [True, True]
+    for bad in ("grader=loose", "grader", "colour=red"):
+        assert cli.main(["grade", "--task", "gsm8k", "--task-set", bad, str(path)]) == 2
+        found = capsys.readouterr()
+        assert found.err.count("\n") == 1 and found.out == ""
+
+
+def test_an_evaluation_with_shots_goes_on_where_it_was_killed(folder, tmp_path, capsys, monkeypatch):
+    seen = []
+
+    def spy(policy, prompts, *args, **settings):
+        seen.append(prompts)
+        return real(policy, prompts, *args, **settings)
+
+    real = evaluate.sample
+    monkeypatch.setattr(evaluate, "sample", spy)
+    save_policy(tiny_policy(), tmp_path / "model")
+    argv = ["evaluate", "--task", "gsm8k", "--model", str(tmp_path / "model"), "--split", "validation"]
+    argv += ["--problems", "70", "--samples", "2", "--max-new-tokens", "6", "--out", str(tmp_path / "e")]
+    assert cli.main([*argv, "--shots", "4"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    lines = (tmp_path / "e" / "problems.jsonl").read_text().splitlines()
+    problems = Gsm8k().problems("validation", 70)
+    assert [json.loads(line)["id"] for line in lines] == [p.id for p in problems]
+    assert sum(seen, []) == [Gsm8k(shots=4).prompt(p) for p in problems] and [len(s) for s in seen] == [64, 6]
+    assert found["problems"] == 70 and found["samples"] == 2 and found["mean_length"] > 1
+    (tmp_path / "e" / "problems.jsonl").write_text("\n".join(lines[:66]) + '\n{"id": "ha')
+    assert cli.main([*argv, "--task-set", "shots=4"]) == 0  # the same thing said otherwise
+    assert json.loads(capsys.readouterr().out) == found and [len(s) for s in seen] == [64, 6, 6]
+    assert (tmp_path / "e" / "problems.jsonl").read_text().splitlines() == lines
+    for more, words in ((["--shots", "2"], "another evaluation"), (["--shots", "9"], "0 to 8"), ([], "another")):
+        assert cli.main([*argv, *more]) == 2
+        assert words in capsys.readouterr().err
+    assert cli.main(["evaluate", "--shots", "2", "--out", str(tmp_path / "c")]) == 2  # Countdown has none
+    assert "shots" in capsys.readouterr().err
+
+
+# --- the real data, where they are -----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACES = [Path(os.environ.get("RLINO_DATA", "none")) / "gsm8k", ROOT.parent / "shared" / "data" / "gsm8k"]
+REAL = next((p for p in PLACES if (p / "train.jsonl").exists()), None)
+needs_data = pytest.mark.skipif(REAL is None, reason="GSM8K is not here: `rlino fetch gsm8k`, or set RLINO_DATA")
+
+
+@needs_data
+def test_every_gold_solution_is_right():
+    task = Gsm8k(folder=str(REAL))
+    every = {split: task.problems(split) for split in ("train", "validation", "test")}
+    assert {k: len(v) for k, v in every.items()} == {"train": 7473 - VALIDATION, "validation": VALIDATION, "test": 1319}
+    every = [p for part in every.values() for p in part]
+    assert len({p.data["question"] for p in every}) == 8792
+    for name in ("strict", "flexible", "strict-match", "flexible-extract"):
+        assert all(grade(p.data["answer"], p.gold, grader=name).correct for p in every)
+    for name, (pattern, place) in HARNESS.items():  # and wrong golds are told from them
+        for p, other in zip(every[:500], every[1:501], strict=True):
+            got = grade(other.data["answer"], p.gold, grader=name).correct
+            assert got == harness(p.gold, other.gold, pattern, place)
+    boxed = Gsm8k(template="boxed", shots=8, folder=str(REAL))
+    assert all(boxed.grade(p, f"it is \\boxed{{{p.data['answer']}}}").correct for p in every)
+
+
+@needs_data
+def test_gold_solutions_as_a_file():
+    lines = (REAL / "test.jsonl").read_bytes().splitlines()
+    records = [json.loads(line) for line in lines]
+    source = io.BytesIO(b"".join(json.dumps({**r, "response": r["answer"]}).encode() + b"\n" for r in records))
+    found = list(grading.grade_stream(source, "gsm8k"))
+    assert len(found) == 1319 and all(line.correct for line in found)

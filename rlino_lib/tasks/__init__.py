@@ -7,9 +7,10 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.base import Grade, Problem, Task
 from rlino_lib.tasks.countdown import Countdown
+from rlino_lib.tasks.gsm8k import Gsm8k
 from rlino_lib.tasks.word_problems import WordProblems
 
-TASKS = {"countdown": Countdown, "word_problems": WordProblems}
+TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k}
 
 
 def get_task(name: str, **settings: Any) -> Task:
@@ -22,4 +23,4 @@ def get_task(name: str, **settings: Any) -> Task:
         raise RlinoError(f"task {name}: {e}") from e
 
 
-__all__ = ["Countdown", "Grade", "Problem", "Task", "TASKS", "WordProblems", "get_task"]
+__all__ = ["Countdown", "Grade", "Gsm8k", "Problem", "Task", "TASKS", "WordProblems", "get_task"]

@@ -1,43 +1,169 @@
-"""GSM8K's strict grader: the number after the last `####` (chapter 02)."""
+"""GSM8K (Cobbe et al. 2021): its problems, prompts and stop strings (chapter 02). The graders are in `gsm8k_grade`.
+
+The data are not part of the book: `rlino fetch gsm8k` gets them. Of the 7,473 problems of train 512 are validation, as
+many as an evaluation during training takes, which leaves 6,961; the 1,319 of test are untouched.
+"""
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from rlino_lib.tasks.base import Grade
-from rlino_lib.tasks.countdown import REWARDS
+from rlino_lib import fetch
+from rlino_lib.errors import RlinoError
+from rlino_lib.tasks.base import Grade, Problem
+from rlino_lib.tasks.countdown import REWARDS, SPLITS
+from rlino_lib.tasks.gsm8k_grade import GRADERS, extract_strict, gold_from_record, grade, number, strict
 
-TAIL = 300  # characters; verl's grader looks no further back, and so the work is bounded on any response
-_ANSWER = re.compile(r"#### ?(-?\$?[0-9.,]+)", re.ASCII)
-_NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)", re.ASCII)
+__all__ = ["Gsm8k", "TEMPLATES", "extract_strict", "number", "problems", "strict"]
 
-
-def extract_strict(response: str) -> str | None:
-    """What follows the last `####` that a number follows, as it is written; None where there is none in the tail."""
-    found = _ANSWER.findall(response[-TAIL:])
-    return found[-1] if found else None
-
-
-def number(text: str) -> Fraction | None:
-    """The exact value of a number as GSM8K writes it: commas, `$` and a full stop at the end do not count."""
-    text = text.replace(",", "").replace("$", "")
-    return Fraction(text.rstrip(".")) if len(text) <= TAIL and _NUMBER.fullmatch(text) else None
+VALIDATION = 512  # at this size the standard error of an accuracy is at most 2.2 points
+MAX_SHOTS = 8
 
 
-def strict(gold: int | str, response: str, rewards: str = "binary") -> Grade:
-    """Grade one response by the number after its last `####`. Bounded work on any string; never raises on its account.
+class Template(NamedTuple):
+    """A prompt as data: `head`, then `shot` for each worked example, then `shot` up to `{solution}` for the question.
 
-    The conventions are those of verl's strict grader (verl/utils/reward_score/gsm8k.py), with numbers compared by
-    value, so that `72`, `72.0`, `$72` and `72.` are one answer. `gold` is a number that `number` can read.
+    `final` is how a worked example's last line gives its answer. A response ends before the first `stop` string.
     """
-    right, wrong, none = REWARDS[rewards]
-    answer = extract_strict(response)
-    value = number(answer) if answer is not None else None
-    if value is None:
-        reason = "no #### with a number" if answer is None else f"{answer[:20]} after #### is not a number"
-        return Grade(none, False, False, answer, reason)
-    correct = value == number(str(gold))
-    return Grade(
-        right if correct else wrong, correct, True, answer, f"answers {value}" + ("" if correct else f", not {gold}")
-    )
+
+    head: str
+    shot: str
+    final: str
+    stop: tuple[str, ...]
+    grader: str
+
+
+_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
+_HARNESS_STOP = ("Question:", "</s>", "<|im_end|>")
+TEMPLATES = {
+    # lm-evaluation-harness's format: worked examples are GSM8K's own solutions, <<calculator annotations>> and all.
+    "plain": Template("", "Question: {question}\nAnswer: {solution}\n\n", "#### {gold}", _HARNESS_STOP, "strict"),
+    "boxed": Template(
+        "",
+        "Question: {question}\n" + _INSTRUCTION + "\nAnswer: {solution}\n\n",
+        r"The answer is \boxed{{gold}}.",
+        _HARNESS_STOP,
+        "boxed",
+    ),
+    # What the chat template of Qwen-2.5's instruct models makes of a system message and a question. It is written out,
+    # since a task knows of no tokenizer; a model of another family needs its own.
+    "qwen_chat": Template(
+        "<|im_start|>system\n" + _INSTRUCTION + "<|im_end|>\n",
+        "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{solution}<|im_end|>\n",
+        r"The answer is \boxed{{gold}}.",
+        ("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+        "boxed",
+    ),
+}
+
+
+# --- problems --------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def _file(folder: Path, file: str) -> tuple[Problem, ...]:
+    """All problems of one file, in its order."""
+    found = []
+    for place, line in enumerate(fetch.read_file("gsm8k", file, folder).splitlines()):
+        row = json.loads(line)
+        data = {"question": row["question"], "answer": extract_strict(row["answer"])}
+        found.append(Problem(f"gsm8k/{file.removesuffix('.jsonl')}/{place}", data, row["answer"]))
+    return tuple(found)
+
+
+def _shots(folder: Path, n: int, asked: str) -> list[Problem]:
+    """The first `n` problems of train other than the one that is `asked`, so that no prompt holds its own solution."""
+    return [p for p in _file(folder, "train.jsonl")[: n + 1] if p.id != asked][:n]
+
+
+def _digest(problem: Problem) -> bytes:
+    return hashlib.blake2b(problem.data["question"].encode(), digest_size=8).digest()
+
+
+@lru_cache(maxsize=8)
+def _carved(folder: Path) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Train and validation: the latter are those with the smallest hashes, and none that can be a worked example."""
+    every = _file(folder, "train.jsonl")
+    held_out = tuple(sorted(every[MAX_SHOTS + 1 :], key=_digest)[:VALIDATION])
+    ids = {p.id for p in held_out}
+    return tuple(p for p in every if p.id not in ids), held_out
+
+
+def problems(split: str, n: int | None = None, folder: Path | None = None) -> list[Problem]:
+    """The first `n` problems of a split (all of them where `n` is None), from `fetch.data_folder` or another folder.
+
+    Raises RlinoError for an unknown split, where there are fewer than `n`, or where the data are missing or altered.
+    """
+    if split not in SPLITS:
+        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    folder = folder or fetch.data_folder("gsm8k")
+    found = _file(folder, "test.jsonl") if split == "test" else _carved(folder)[split == "validation"]
+    if not 0 <= (len(found) if n is None else n) <= len(found):
+        raise RlinoError(f"gsm8k has {len(found)} {split} problems, {n} were asked for")
+    return list(found[:n])
+
+
+# --- the task --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gsm8k:
+    """The `Task`: settings in, problems, prompts and grades out.
+
+    `shots` worked examples stand in each prompt: the first problems of train, always the same, never one of test. The
+    `grader` is the template's unless named; `folder` holds train.jsonl and test.jsonl (empty: `fetch.data_folder`).
+    Raises RlinoError for a setting that does not exist or is out of range.
+    """
+
+    template: str = "plain"
+    shots: int = 0
+    grader: str = ""
+    rewards: str = "binary"
+    folder: str = ""
+    name: str = "gsm8k"
+
+    def __post_init__(self) -> None:
+        for value, known, what in (
+            (self.template, TEMPLATES, "template"),
+            (self.grader or "strict", GRADERS, "grader"),
+            (self.rewards, REWARDS, "reward scheme"),
+        ):
+            if value not in known:
+                raise RlinoError(f"unknown gsm8k {what} {value!r}: one of {', '.join(known)}")
+        if type(self.shots) is not int or not 0 <= self.shots <= MAX_SHOTS:
+            raise RlinoError(f"gsm8k takes 0 to {MAX_SHOTS} shots, not {self.shots}")
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings before the first of which a response ends."""
+        return TEMPLATES[self.template].stop
+
+    def _folder(self) -> Path:
+        return Path(self.folder).expanduser() if self.folder else fetch.data_folder("gsm8k")
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        return problems(split, n, self._folder())
+
+    def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
+        gold = gold_from_record(record)
+        return Problem(f"gsm8k/gold-{gold}", {"answer": gold}, gold)
+
+    def prompt(self, problem: Problem) -> str:
+        template = TEMPLATES[self.template]
+        before, after = template.shot.split("{solution}")
+        parts = [template.head]
+        for shot in _shots(self._folder(), self.shots, problem.id) if self.shots else []:
+            solution = shot.gold.rpartition("#### ")[0] + template.final.replace("{gold}", shot.data["answer"])
+            parts.append(before.replace("{question}", shot.data["question"]) + solution + after)
+        return "".join(parts) + before.replace("{question}", problem.data["question"]).rstrip(" ")
+
+    def grade(self, problem: Problem, response: str) -> Grade:
+        found = [at for text in self.stop if (at := response.find(text)) >= 0]
+        ended = response[: min(found, default=len(response))]
+        return grade(problem.data["answer"], ended, self.rewards, self.grader or TEMPLATES[self.template].grader)
