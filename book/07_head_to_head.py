@@ -367,7 +367,8 @@ for task, frame in frames.items():
 # *What to look at.* The two panels of likelihoods follow responses that the *base* had sampled, right ones and wrong
 # ones, the same at every evaluation; what is drawn is the change since the start, in nats a response. A method may
 # lower both: then it has moved its probability to answers that the base would not have given. The KL says how far it
-# has gone. (These axes are linear near 0 and logarithmic beyond.)
+# has gone. (Where an axis has powers of ten it is linear near 0 and logarithmic
+# beyond.)
 
 # %%
 for task, frame in frames.items():
@@ -775,7 +776,7 @@ for task in TASKS:
         panels.append((f"ours: {TASKS[task]}", {"ours, mean over seeds": own["mean"]}, own))
     panels.append((f"paper: {LIKE[task]}", dict(their_gap[LIKE[task]].items()), None))
 order = in_order({*forest["method"], *their_gap.index})
-figure, axes = new_figure(math.ceil(len(panels) / 2), 2, (10.4, 3.4 * math.ceil(len(panels) / 2)))
+figure, axes = new_figure(math.ceil(len(panels) / 2), 2, (12.4, 3.4 * math.ceil(len(panels) / 2)))
 for axis, (title, series, own) in zip(axes.flat, panels, strict=False):
     for (name, values), mark in zip(series.items(), "osD^vP", strict=False):
         values = values.dropna()
@@ -788,7 +789,7 @@ for axis, (title, series, own) in zip(axes.flat, panels, strict=False):
     axis.axvline(0, color="0.4", linewidth=1)
     axis.set(title=title, ylim=(len(order) - 0.5, -0.5), xlabel="points above GRPO on this scale")
     axis.set_yticks(range(len(order)), [label(m) for m in order])
-    axis.legend(loc="best", fontsize=8)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
 for axis in axes.flat[len(panels) :]:
     axis.set_visible(False)
 figure

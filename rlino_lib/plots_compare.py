@@ -158,7 +158,8 @@ def measure_panels(
 ) -> Figure:
     """Several metrics by step, a panel each with all methods: {column: title}. What is nowhere recorded is left out.
 
-    `symlog` maps a column to the size up to which its axis is linear. Raises RlinoError where no metric is recorded.
+    `symlog` maps a column to the size up to which its axis is linear; one that stays below twice that size is linear
+    throughout. Raises RlinoError where no metric is recorded.
     """
     known = [c for c in measures if c in frame and frame[c].notna().any()]
     data = _recorded(frame, x, known)
@@ -170,8 +171,9 @@ def measure_panels(
             _line(axis, data, x, column, method, marks=5)
         axis.set_title(measures[column])
         axis.tick_params(labelbottom=True)
-        if column in (symlog or {}):
-            axis.set_yscale("symlog", linthresh=symlog[column])
+        linear = (symlog or {}).get(column, math.inf)
+        if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
+            axis.set_yscale("symlog", linthresh=linear)
     for axis in axes.flat[len(known) :]:
         axis.set_visible(False)
     named = {name: line for axis in axes.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
