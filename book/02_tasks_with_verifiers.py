@@ -658,7 +658,7 @@ table(after) if rows else "There are no recorded runs here: `make runs` makes th
 #
 # The paper's other task is GSM8K, word problems with a whole number as the answer. Its solutions end in `#### 72`.
 # Four ways to read a response are in use, two in a training framework (verl) and two in an evaluation harness
-# (lm-eval). The next cell has this chapter's own few lines for each; the book trains on Countdown.
+# (lm-eval). The next cell has this chapter's own few lines for each.
 
 
 # %%
@@ -715,7 +715,60 @@ print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS
 # readers should not trust: the last number wins, whatever was said before it. The strict readers measure the format
 # as much as the arithmetic, so part of an early gain under them is the model learning `####`.
 #
-# ## 6 Grading a file
+# ## 6 A second task: word problems
+#
+# GSM8K is out of reach for a model of less than a million parameters. The book's second task stands in for it: word
+# problems of two to four steps, put together from a stock of sentences, with worked solutions in GSM8K's form. A
+# *template* is a path through such sentences. Some have a sentence more that does not matter.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+words = get_task("word_problems")
+shown = words.problems("test", 4)
+told = [{"question": p.data["question"], "worked solution": p.gold.replace("\n", " ⏎ ")} for p in shown]
+table(pd.DataFrame(told, index=[p.data["kind"] for p in shown]))
+
+# %% [markdown]
+# What would a split have to keep apart here? A model could know a template by heart and fail with new numbers, or
+# calculate well and fail at a new story. So half of the held-out problems have *numbers* that their template did not
+# have in training, and half have a *template* that training did not have at all, though it had each of the sentences.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+train, held_out = words.problems("train"), words.problems("test")
+known = {p.data["template"] for p in train}
+rows = []
+for kind in ("numbers", "template"):
+    own = [p for p in held_out if p.data["kind"] == kind]
+    rows.append({
+        "new": kind, "problems": len(own), "whose template train has": sum(p.data["template"] in known for p in own),
+        "steps, mean": sum(len(p.data["steps"]) for p in own) / len(own),
+        "with a distractor": sum(p.data["distractor"] is not None for p in own) / len(own),
+    })  # fmt: skip
+assert not {p.id for p in train} & {p.id for p in held_out}  # an id is the template and its numbers
+print(f"train: {len(train):,} problems of {len(known)} templates")
+pd.DataFrame(rows).set_index("new").round(2)
+
+# %% [markdown]
+# The grader is GSM8K's strict one, by value: the last `####` with a number after it.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+problem = shown[0]
+right = problem.data["answer"]
+tried = [
+    problem.gold,
+    f"It is {right}.",
+    f"#### {right}.0",
+    f"#### {right + 1}",
+    f"#### {right + 1}\n#### {right}",
+    "####",
+]
+graded = [(text.replace("\n", " ⏎ ")[-60:], words.grade(problem, text)) for text in tried]
+table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.reason} for t, g in graded]))
+
+# %% [markdown]
+# ## 7 Grading a file
 #
 # `rlino grade` grades responses that come from anywhere, one JSON object a line. A line that cannot be graded is
 # reported and left out; it never stops the rest, and the exit code says that something was wrong.

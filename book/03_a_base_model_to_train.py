@@ -51,7 +51,7 @@ from IPython.display import display
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlino_lib import plots
-from rlino_lib.config import DATA, DEFAULT_BASE, Recipe
+from rlino_lib.config import DATA, DEFAULT_BASE, Recipe, base_of
 from rlino_lib.evaluate import bootstrap_interval, evaluate, pass_at_k, summarise
 from rlino_lib.exercises import check_mean_logprob, check_pass_at_k, check_perplexity
 from rlino_lib.models import load_policy
@@ -692,7 +692,46 @@ static_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
 # and either goes on or gives up. After an equals sign there is little colour. So of the tokens that a uniform credit
 # pushes, few are choices.
 #
-# ## 7 Qwen-2.5 by one argument
+# ## 7 The other base
+#
+# The word problems of chapter 02 have a base of their own: the same architecture, another vocabulary, and another
+# teacher, a solver who knows the way and makes mistakes on it. Its evaluation ships with it.
+
+# %%
+other = Path(base_of("word_problems"))
+measured = {
+    name: read_json(folder / "evaluation.json") for name, folder in (("Countdown", BASE), ("word problems", other))
+}
+rows = {}
+for name, told in measured.items():
+    found = told["found"]
+    rows[name] = {f"pass@{k}": f"{found[f'pass@{k}']['value']:.1%}" for k in (1, 4, 16, 64)}
+    rows[name] |= {f"pass@1, new {kind}": f"{share:.1%}" for kind, share in found.get("by_kind", {}).items()}
+    rows[name] |= {"steps calculated right": f"{found['steps_right']:.1%}", "tokens": f"{found['mean_length']:.1f}"}
+pd.DataFrame(rows).fillna("–")
+
+# %% [markdown]
+# Sampling is how a policy is trained, and pass@1 is its chance of being right when sampled. The same model, taken
+# *greedily*, always writes the likeliest token. How far the two lie apart says what is left to learn:
+
+# %%
+greedy = {}
+for name, folder, cap in (("countdown", BASE, 112), ("word_problems", other, 64)):
+    game, policy = get_task(name), load_policy(folder)
+    asked = game.problems("validation", 256)
+    prompts = [game.prompt(p) for p in asked]
+    for temperature in (0.0, 1.0):
+        found = sample(policy, prompts, 1, max_new_tokens=cap, temperature=temperature, seed=0).grade(game, asked)
+        greedy.setdefault(name, {})["greedy" if not temperature else "sampled"] = found.correct.double().mean().item()
+pd.DataFrame(greedy).T.map("{:.1%}".format)
+
+# %% [markdown]
+# On Countdown even the likeliest tokens leave most problems unsolved: a search has to go on until it hits. On the word
+# problems the likeliest solution is mostly right already, and what sampling loses is the teacher's carelessness.
+# Training there can succeed by making the model *surer*, without teaching it anything. Keep that in mind when chapter
+# 07 compares methods on it, and chapter 09 asks what training finds.
+#
+# ## 8 Qwen-2.5 by one argument
 #
 # Everything above went through `load_policy` and `sample`, and neither knows which model it has. A hub id in place of
 # the folder gives the paper's model. What changes with it is the prompt: a large model reads instructions, so the
