@@ -228,6 +228,11 @@ pd.DataFrame(rows).set_index("step").map(lambda x: f"{x:.0%}" if isinstance(x, f
 runs = [run for run in list_runs("head-to-head") if run.config["task"] in TASKS]
 sweep = [run for run in list_runs("head-to-head-lr") if run.config["task"] in TASKS]
 batches = list_runs("sgd-to-batch")
+if batches:  # the end at which every batch is new: runs of the large grid with the same seeds and settings
+    SIZES = {"prompts", "minibatches", "epochs", "steps", "eval_every", "trace_groups", "method", "seed"}
+    alike = {k: v for k, v in batches[0].config.items() if k not in SIZES}
+    kinds = {(run.method, run.seed) for run in batches}
+    batches += [r for r in runs if (r.method, r.seed) in kinds and all(r.config.get(k) == alike[k] for k in alike)]
 of_task = {task: [run for run in runs if run.config["task"] == task] for task in TASKS}
 present = [task for task in TASKS if of_task[task]]
 for group, found in {"head-to-head-lr": sweep, "head-to-head": runs, "sgd-to-batch": batches}.items():
