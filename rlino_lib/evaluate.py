@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,14 @@ def evaluate(
     progress: bool = False,
     seed: int = 0,
     chunk: int = 64,
+    on_rollouts: Callable[[Rollouts], None] | None = None,
     **sampling: Any,
 ) -> pd.DataFrame:
     """One row a problem: n samples, c right, and means over its responses (length, format, step arithmetic…).
 
     With `out`, rows are appended to that JSONL file as they come, and problems that stand there already are not sampled
     again, so a killed evaluation goes on where it stopped. A problem's samples depend on `seed` and its place alone.
+    `on_rollouts` is handed the graded rollouts of each part.
     """
     path = Path(out) if out else None
     done = _read_lines(path) if path and path.exists() else []
@@ -128,6 +130,8 @@ def evaluate(
         rollouts = sample(policy, prompts, samples, seed=seed * 1_000_003 + start, **sampling).grade(task, part)
         rows = [_problem_row(rollouts, i) for i in range(len(part))]
         done += rows
+        if on_rollouts:
+            on_rollouts(rollouts)
         if path:
             with path.open("a", encoding="utf-8") as f:
                 f.writelines(json.dumps(r) + "\n" for r in rows)

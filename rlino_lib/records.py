@@ -1,7 +1,8 @@
 """Run folders: what a run writes, and how chapters read it back as DataFrames. Knows nothing of torch.
 
 A folder holds config.json, metrics.csv (reproducible to the last digit), timing.csv (which is not), sampled whole
-groups in rollouts.jsonl(.gz), and summary.json, written last: a folder without it is not complete and says so.
+groups in rollouts.jsonl(.gz), a row for each held-out response in responses.csv(.gz), and summary.json, written last:
+a folder without it is not complete and says so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ class Run:
     def probes(self) -> pd.DataFrame:
         """One row a probed update (`probe_every` of the run's settings), by step and update from 1."""
         return _read_csv(self.path / "probes.csv")
+
+    @cached_property
+    def responses(self) -> pd.DataFrame:
+        """One row a held-out response: those of the evaluations, and (`final`) of the test after training.
+
+        Raises RlinoError where the run kept none.
+        """
+        frame = _read_csv(self.path / "responses.csv.gz")
+        for name in ("final", "correct", "clipped"):
+            frame[name] = frame[name].astype(bool)
+        return frame
 
     @cached_property
     def rollouts(self) -> pd.DataFrame:
@@ -141,7 +153,7 @@ class RunWriter:
 
     def resume(self, step: int) -> None:
         """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
-        for name in ("metrics.csv", "timing.csv", "probes.csv"):
+        for name in ("metrics.csv", "timing.csv", "probes.csv", "responses.csv"):
             path = self.path / name
             if path.exists():
                 rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
@@ -164,14 +176,20 @@ class RunWriter:
         for row in rows:
             self._append("probes.csv", {k: _short(v) for k, v in row.items()})
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+    def responses(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append what is kept of the held-out responses of an evaluation."""
+        self._append("responses.csv", *({k: _short(v) for k, v in row.items()} for row in rows))
+
+    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
         path = self.path / name
+        if not rows:
+            return
         new = not path.exists()
         with path.open("a", encoding="utf-8", newline="") as f:
             writer = csv.writer(f, lineterminator="\n")
             if new:
-                writer.writerow(row)
-            writer.writerow(row.values())
+                writer.writerow(rows[0])
+            writer.writerows(row.values() for row in rows)
 
     def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append sampled responses, one JSON object a line."""
@@ -179,12 +197,13 @@ class RunWriter:
             f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Pack the rollouts and write the summary: from here on the run is complete."""
-        plain = self.path / "rollouts.jsonl"
-        if plain.exists():
-            with gzip.GzipFile(self.path / "rollouts.jsonl.gz", "wb", mtime=0) as f:
-                f.write(plain.read_bytes())
-            plain.unlink()
+        """Pack what is large and write the summary: from here on the run is complete."""
+        for name in ("rollouts.jsonl", "responses.csv"):
+            plain = self.path / name
+            if plain.exists():
+                with gzip.GzipFile(plain.with_name(f"{name}.gz"), "wb", mtime=0) as f:
+                    f.write(plain.read_bytes())
+                plain.unlink()
         write_json(self.path / "summary.json", {"complete": True, **summary})
         (self.path / "run.lock").unlink(missing_ok=True)
 

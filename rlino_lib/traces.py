@@ -1,4 +1,4 @@
-"""What a run keeps of its rollouts: whole groups, token by token, as rows of rollouts.jsonl."""
+"""What a run keeps of its rollouts: whole groups token by token, and a row of counts of every held-out response."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rlino_lib.rollout import Rollouts
+from rlino_lib.tasks import Task
 
 
 def trace_rows(
@@ -41,6 +42,27 @@ def trace_rows(
             "reason": grade.reason,
             "length": int(mask.sum()),
             "clipped": bool(rollouts.clipped[i]),
+        }
+
+
+def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Iterator[dict[str, Any]]:
+    """One row a held-out response, in few numbers: whose it is, whether right or cut, its length, the task's counts.
+
+    `final` says that it is of the test after training, and not of an evaluation during it.
+    """
+    counts = getattr(task, "counts", lambda problem, text: {})
+    facts = zip(rollouts.texts, rollouts.grades, rollouts.clipped.tolist(), rollouts.lengths.tolist(), strict=True)
+    for i, (text, grade, clipped, length) in enumerate(facts):
+        problem = rollouts.problems[i // rollouts.group_size]
+        yield {
+            "step": step,
+            "final": int(final),
+            "problem_id": problem.id,
+            "sample": i % rollouts.group_size,
+            "correct": int(grade.correct),
+            "clipped": int(clipped),
+            "length": length,
+            **counts(problem, text),
         }
 
 

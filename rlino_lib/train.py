@@ -26,7 +26,7 @@ from rlino_lib.probes import is_probed, probe
 from rlino_lib.records import REPO, Run, RunWriter, load_run
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
-from rlino_lib.traces import trace_rows
+from rlino_lib.traces import response_rows, trace_rows
 
 # Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives.
 SFT_METHODS = {
@@ -111,6 +111,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.step_done = 0
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
+        self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
 
     def lr_at(self, step: int) -> float:
         """Linear warm-up, then constant or linear to zero; steps count from 1."""
@@ -121,6 +122,7 @@ class Trainer:
     def evaluate(self) -> dict[str, float | int | None]:
         """The `eval/…` columns of the policy as it is."""
         rollouts = self._eval_rollouts(self.policy)
+        self.responses = list(response_rows(rollouts, self.task, self.step_done, final=False))
         if not self.config.eval_base:
             return eval_columns(rollouts)
         under_base, now = self._logprobs(rollouts, base=True), self._logprobs(self.base_rollouts)
@@ -144,10 +146,11 @@ class Trainer:
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the whole test split."""
         c = self.config
-        problems = self.task.problems("test", TEST_PROBLEMS)
+        problems, self.responses = self.task.problems("test", TEST_PROBLEMS), []
         found = evaluate(
             self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
             temperature=c.temperature,
+            on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
         )  # fmt: skip
         return summarise(found)
 
@@ -348,6 +351,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     started = time.time() - spent
     if not resumed and config.eval_every:
         writer.metrics(_full_row({"step": 0, "samples": 0, **trainer.evaluate()}), time.time() - started)
+        writer.responses(trainer.responses)
     bar = tqdm(total=config.steps, initial=trainer.step_done, desc=config.method, unit="step", disable=not progress)
     while trainer.step_done < config.steps:
         metrics, rollouts, credit = trainer.step()
@@ -355,6 +359,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         last = step == config.steps
         if config.eval_every and (step % config.eval_every == 0 or last):
             metrics |= trainer.evaluate()
+            writer.responses(trainer.responses)
         writer.metrics(_full_row(metrics), time.time() - started)
         writer.probes(trainer.probes)
         if is_trace_step(config, step):
@@ -372,6 +377,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     summary: dict[str, Any] = {"steps": config.steps, "warnings": guards.messages}
     if config.test_samples:
         summary["test"] = trainer.test()
+        writer.responses(trainer.responses)
     summary["seconds"] = round(time.time() - started, 1)
     if save:
         save_policy(merged(trainer.policy), writer.path / "model")

@@ -79,7 +79,8 @@ def test_the_shipped_runs_are_complete_and_small():
         assert run.metrics["step"].iloc[-1] == run.config["steps"] == run.summary["steps"]
         assert sum(p.stat().st_size for p in run.path.iterdir()) < 2_000_000
         assert {p.name for p in run.path.iterdir()} <= {
-            "config.json", "metrics.csv", "timing.csv", "probes.csv", "rollouts.jsonl.gz", "summary.json"
+            "config.json", "metrics.csv", "timing.csv", "probes.csv", "rollouts.jsonl.gz", "responses.csv.gz",
+            "summary.json",
         }  # fmt: skip
     text = "".join(p.read_text() for p in RUNS.glob("*/*/config.json"))
     assert '"/' not in text  # no path of the machine that made them

@@ -146,8 +146,25 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
     assert resumed.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["complete"]
     assert whole.wait() == 0
-    for name in ("metrics.csv", "rollouts.jsonl.gz", "config.json"):
+    for name in ("metrics.csv", "rollouts.jsonl.gz", "responses.csv.gz", "config.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_run_keeps_a_row_of_every_held_out_response(tmp_path):
+    config = TrainConfig(**(SMALL | {"steps": 2, "eval_every": 1, "eval_problems": 8, "test_samples": 1}))
+    run = train(config, tmp_path / "run")
+    during, after = (run.responses[run.responses["final"] == final] for final in (False, True))
+    measured = run.metrics.set_index("step")
+    assert during.groupby("step").size().tolist() == [8, 8, 8]
+    for column, name in (("correct", "accuracy"), ("clipped", "clipped_ratio"), ("length", "mean_length")):
+        found = during.groupby("step")[column].mean()
+        assert found.tolist() == pytest.approx(measured.loc[found.index, f"eval/{name}"].tolist(), rel=1e-6)
+    test = run.summary["test"]
+    assert len(after) == after["problem_id"].nunique() == test["problems"] and set(after["step"]) == {2}
+    assert after["correct"].mean() == pytest.approx(test["pass@1"]["value"])
+    assert after["length"].mean() == pytest.approx(test["mean_length"])
+    assert after["clipped"].mean() == pytest.approx(test["clipped_ratio"])
+    assert after["attempts"].mean() == pytest.approx(test["attempts_per_response"], rel=0.05)  # a last one, unfinished
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):

@@ -36,7 +36,11 @@ class Grade:
 
 
 class Task(Protocol):
-    """A source of problems with a verifier (chapter 02)."""
+    """A source of problems with a verifier (chapter 02).
+
+    It may also have `counts(problem, response) -> dict[str, int | None]`: what else a run should record of held-out
+    responses, under the same names for each, for any string and in bounded time.
+    """
 
     name: str
 

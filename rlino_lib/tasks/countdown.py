@@ -357,6 +357,12 @@ class Countdown:
     def grade(self, problem: Problem, response: str) -> Grade:
         return grade(problem.data["nums"], problem.data["target"], response, self.rewards)
 
+    def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
+        """What a response is as a search (chapter 08)."""
+        from rlino_lib.tasks.countdown_search import search_counts
+
+        return search_counts(problem, response)
+
 
 # --- reading traces --------------------------------------------------------------------------------------------------
 

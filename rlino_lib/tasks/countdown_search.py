@@ -232,6 +232,19 @@ def search_row(search: Search) -> dict[str, Any]:
     }
 
 
+# What a run records of every held-out response.
+_RECORDED = (
+    "attempts", "first_hit", "repeats_order", "overlooked", "false_yes", "attempts_after_hit", "tokens_after_hit",
+    "tokens_attempts", "filler",
+)  # fmt: skip
+
+
+def search_counts(problem: Problem, response: str) -> dict[str, int | None]:
+    """The counts of `search_frame` that a run keeps of a response that it does not keep itself."""
+    row = search_row(read_search(problem, response))
+    return {name: row[name] for name in _RECORDED}
+
+
 _KEPT = ("run", "method", "seed", "step", "group", "sample", "problem_id", "correct", "clipped", "length")
 
 
