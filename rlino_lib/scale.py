@@ -1,0 +1,386 @@
+"""Up to many GPUs: an `Objective` inside TRL's trainer, so that accelerate, FSDP, DeepSpeed, vLLM come with it.
+
+    accelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale --method grpo --out runs/big
+
+takes the options of `rlino train` and leaves the same run folder. A step is the same N = prompts · group_size responses
+over however many processes there are, to the same problems in the same order, with the same loss and so the same
+gradient; the texts differ, since each process draws its own. Advantages are `advantages.credit` of the responses of all
+processes, the loss is `objectives.policy_loss`, and every normaliser counts the whole update: all processes and all
+micro-batches of it. What TRL does otherwise (loss_type, scale_rewards, epsilon…) is not asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import trl
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer, SFTConfig
+
+from rlino_lib import cli
+from rlino_lib.config import TrainConfig
+from rlino_lib.errors import RlinoError
+from rlino_lib.models import Policy, load_policy, merged, save_policy
+from rlino_lib.objectives import OBJECTIVES, credit, micro_share, policy_loss, token_weights
+from rlino_lib.records import Run, RunWriter, load_run
+from rlino_lib.scale_records import MARK, Pool, Recorded, Row
+from rlino_lib.scale_sft import IsftTrainer
+from rlino_lib.train import describe, is_trace_step
+
+ENGINES = ("grpo", "sft")
+# Settings of TRL and transformers that may be given beside the run's own: where things run, not what is computed.
+PASSED_ON = (
+    "use_vllm", "vllm_", "use_transformers_continuous_batching", "transformers_continuous_batching_config",
+    "generation_kwargs", "cache_implementation", "ds3_gather_for_generation", "cast_lm_head_to_fp32", "optim", "bf16",
+    "fp16", "tf32", "torch_compile", "ddp_", "fsdp", "deepspeed", "gradient_checkpointing", "torch_empty_cache_steps",
+)  # fmt: skip
+
+
+class ObjectiveTrainer(Recorded, GRPOTrainer):
+    """TRL's `GRPOTrainer` with the advantages and the loss of an `Objective`."""
+
+    def __init__(self, config: TrainConfig, pool: Pool, writer: RunWriter | None, **settings: Any) -> None:
+        self.bind(config, pool, writer)
+        self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
+        self.rows: list[Row] = []  # of the last responses of all processes
+        super().__init__(reward_funcs=[self.reward], **settings)
+
+    def reward(self, completions: list[str], problem: list[int], **_: Any) -> list[float]:
+        """The task's verifier as a reward function of TRL."""
+        task, problems = self.pool.task, self.pool.problems
+        self.graded = [(text, task.grade(problems[k], text)) for text, k in zip(completions, problem, strict=True)]
+        return [grade.reward for _, grade in self.graded]
+
+    def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
+        self.num_generations_eval = samples
+        self._generate_and_score_completions(inputs)
+        return self.rows
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL samples and scores; the advantages [n], or [n, T], and which rows stay [n] are the objective's."""
+        step = self.state.global_step // self.updates + 1
+        if self.model.training:
+            self.reseed(0, step)
+        out = super()._generate_and_score_completions(inputs)
+        self.rows = gather_object(self._rows(inputs, out))
+        if not self.model.training:
+            return out
+        c, o, n, width = self.config, self.objective, len(inputs), out["completion_ids"].shape[1]
+        for place, row in enumerate(self.rows):  # TRL hands out whole groups in the order of the processes
+            row.place = place
+        rollouts = self.rollouts = self.to_rollouts(self.rows, c.group_size)
+        ref = None
+        if o.needs_reference:
+            ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
+            ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
+        args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
+        adv, keep = credit(o, *args)  # [N] or [N, T], [N]
+        if self.writer and is_trace_step(c, step):
+            weights = torch.zeros(rollouts.mask.shape)  # [N, T]
+            weights[keep] = token_weights(o, adv[keep], rollouts.mask[keep], c.max_new_tokens)
+            each = adv if adv.ndim == 1 else (adv * rollouts.mask).sum(1) / rollouts.lengths  # [N]
+            self.credit = {"advantage": each, "weights": weights}
+        mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
+        adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
+        return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
+
+    def _rows(self, inputs: list[dict[str, Any]], out: dict[str, Any]) -> list[Row]:
+        prompts, prompt_mask, ids, mask = (
+            out[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+        )
+        logprobs, entropies = self.score(self.model, prompts, prompt_mask, ids, mask)  # [n, T], [n, T]
+        reference, rows = out.get("ref_per_token_logps"), []
+        for i, (given, (text, grade)) in enumerate(zip(inputs, self.graded, strict=True)):
+            inside, before = mask[i].bool(), prompt_mask[i].bool()
+            columns = (ids[i], logprobs[i], entropies[i], *([] if reference is None else [reference[i].float()]))
+            kept = [column[inside].cpu() for column in columns]
+            rows.append(Row(given["place"], given["problem"], text, grade, prompts[i][before].cpu(), *kept))
+        return rows
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """TRL cuts new samples into micro-batches; each is told what its update counts over all processes."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is not before:
+            size = self.args.gradient_accumulation_steps
+            for k in range(0, len(self._buffered_inputs), size):
+                update = self._buffered_inputs[k : k + size]
+                mine = sum(torch.stack([b["keep"].sum(), b["completion_mask"][b["keep"]].sum()]) for b in update)
+                rows, tokens = self.accelerator.reduce(mine, "sum").tolist()
+                for b in update:
+                    b |= {"update_rows": rows, "update_tokens": tokens}
+        return inputs
+
+    def _compute_loss(self, model, inputs: dict[str, Any]) -> torch.Tensor:
+        """The micro-batch's part of the update's loss, times the processes, over which gradients are averaged."""
+        ids, mask, keep = inputs["completion_ids"], inputs["completion_mask"], inputs["keep"]
+        whole = torch.cat([inputs["prompt_ids"], ids], 1)  # [b, S+T]
+        attention = torch.cat([inputs["prompt_mask"], mask], 1)  # [b, S+T]
+        new = self._get_per_token_logps_and_entropies(model, whole, attention, ids.shape[1])[0]  # [b, T]
+        adv = inputs["advantages"]  # [b] or [b, T]
+        if "importance_sampling_ratio" in inputs:  # of vLLM, which samples with rounding of its own
+            adv = (adv if adv.ndim == 2 else adv[:, None]) * inputs["importance_sampling_ratio"]  # [b, T] or [b, 1]
+            adv = adv.expand(new.shape)  # [b, T]
+        old, ref = inputs.get("old_per_token_logps"), inputs.get("ref_per_token_logps")  # old is None at one update
+        old, ref = (None if t is None else t[keep] for t in (old, ref))  # [k, T]
+        cap = self.config.max_new_tokens
+        loss = policy_loss(self.objective, new[keep], old, ref, adv[keep], mask[keep].bool(), cap)
+        share = micro_share(self.objective, mask[keep], inputs["update_rows"], inputs["update_tokens"])
+        self.sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
+        return loss.loss * share * self.accelerator.num_processes
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def cut(config: TrainConfig, world: int) -> tuple[int, int]:
+    """How the N responses of a step are cut: rows of a micro-batch (at most `micro_batch`), micro-batches of an update.
+
+    Raises RlinoError where they do not divide evenly over `world` processes and the updates of a pass.
+    """
+    n = config.prompts * config.group_size
+    rows, rest = divmod(n, world * config.minibatches)
+    if rest or not rows:
+        raise RlinoError(
+            f"{n} responses a step do not divide over {world} processes and {config.minibatches} updates: "
+            "choose other --prompts, --group-size or --minibatches"
+        )
+    micro = max(m for m in range(1, min(config.micro_batch, rows) + 1) if rows % m == 0)
+    return micro, rows // micro
+
+
+def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
+    """Raise RlinoError for what a run at scale cannot carry."""
+    if config.method not in OBJECTIVES:
+        raise RlinoError(f"unknown method {config.method!r}: one of {', '.join(OBJECTIVES)}")
+    if engine not in ENGINES:
+        raise RlinoError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
+    if engine == "sft" and (config.method != "f_isft_pos" or config.epochs * config.minibatches > 1):
+        raise RlinoError("the engine sft carries f_isft_pos alone, with one update a step: leave --engine out")
+    if (engine == "sft" or config.method.startswith("f_isft")) and config.temperature != 1:
+        raise RlinoError("F-ISFT trains at temperature 1: cross-entropy knows no other")
+    if config.group_size < 2 or config.temperature <= 0:
+        raise RlinoError("TRL samples at least 2 responses a problem, at a temperature above 0")
+    for name in ("eval_base", "probe_every"):
+        if getattr(config, name):
+            raise RlinoError(f"{name} is measured by `rlino train` alone: leave it out at scale")
+    if config.device not in ("auto", "cpu"):
+        raise RlinoError("accelerate chooses the device: leave --device out, or give cpu")
+    unknown = [k for k in given if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
+    if unknown:
+        raise RlinoError(f"--trl does not take {unknown[0]}, which the run decides or no objective reads")
+
+
+def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any], progress: bool = False):
+    """A `GRPOConfig` or `SFTConfig` for a run. Precision is the launcher's (`--mixed_precision bf16`)."""
+    check(config, engine, given)
+    c, o = config, OBJECTIVES[config.method]
+    micro, accumulate = cut(c, int(os.environ.get("WORLD_SIZE", 1)))
+    updates = c.epochs * c.minibatches
+    common = dict(
+        output_dir=str(out / "trainer"), seed=c.seed, max_steps=c.steps * updates, learning_rate=c.lr, adam_beta2=0.95,
+        weight_decay=0.0, max_grad_norm=c.clip_norm, per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulate, logging_steps=1, logging_nan_inf_filter=False, report_to="none",
+        save_steps=c.checkpoint_every * updates, save_total_limit=2, disable_tqdm=not progress,
+        remove_unused_columns=False, gradient_checkpointing=getattr(c, "gradient_checkpointing", False),
+        bf16=os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16",
+        use_cpu=c.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+    )  # fmt: skip
+    try:
+        if engine == "sft":
+            return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, **given)
+        return GRPOConfig(
+            **common, num_generations=c.group_size, max_completion_length=c.max_new_tokens, temperature=c.temperature,
+            num_iterations=c.epochs, steps_per_generation=accumulate * c.minibatches, shuffle_dataset=False,
+            beta=o.beta or o.kl_in_reward, per_device_eval_batch_size=micro, disable_dropout=True, scale_rewards="none",
+            loss_type="grpo", router_aux_loss_coef=0.0, **given,
+        )  # fmt: skip
+    except (TypeError, ValueError) as e:
+        raise RlinoError(f"TRL does not take these settings: {e}") from e
+
+
+def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, pool: Pool, writer: RunWriter | None):
+    """The trainer of a run, before its first step."""
+    lora = None
+    if config.lora_rank:
+        from peft import LoraConfig
+
+        lora = LoraConfig(r=config.lora_rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    grpo = isinstance(args, GRPOConfig)
+    order = [k for k in pool.batches(config) for _ in range(1 if grpo else config.group_size)]
+    batch = config.prompts * config.group_size
+    data = Dataset.from_list([pool.row(k, 0 if grpo else i % batch) for i, k in enumerate(order)])
+    return (ObjectiveTrainer if grpo else IsftTrainer)(
+        config, pool, writer, model=policy.model, args=args, train_dataset=data, processing_class=policy.tokenizer,
+        peft_config=lora,
+    )  # fmt: skip
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    engine: str = "grpo",
+    resume: bool = False,
+    save: bool = False,
+    given: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> Run:
+    """Run a configuration on all processes into a folder that they share, and return it, as `rlino_lib.train.train`.
+
+    engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `given` are settings of TRL
+    (`PASSED_ON`). Raises RlinoError on every process alike.
+    """
+    out = Path(out)
+    args = arguments(config, out, engine, given or {}, progress)
+    state, writers = PartialState(), []
+    if _told(state, lambda: _is_complete(out, resume, save)):
+        return load_run(out)
+    pool, policy = Pool(config), load_policy(config.model)
+    versions = {"trl": trl.__version__, "accelerate": accelerate.__version__}
+    record = describe(config, policy)
+    record |= {"scale": {"engine": engine, "processes": state.num_processes, **(given or {})}}
+    record["versions"] = record["versions"] | versions
+    _told(state, lambda: writers.append(RunWriter(out, record)))
+    try:
+        trainer = build(config, args, policy, pool, writers[0] if writers else None)
+        _drive(trainer, state, out, save)
+    finally:
+        for writer in writers:
+            writer.close()
+    return load_run(out)
+
+
+def _told(state: PartialState, ask: Callable[[], Any]) -> Any:
+    """What the main process finds, on every process; its RlinoError is raised on all of them."""
+    said: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            said[0] = ask()
+        except RlinoError as e:
+            said[1] = str(e)
+    broadcast_object_list(said)
+    if said[1]:
+        raise RlinoError(said[1])
+    return said[0]
+
+
+def _is_complete(out: Path, resume: bool, save: bool) -> bool:
+    if (out / "summary.json").exists():
+        if save and not (out / "model").exists():
+            raise RlinoError(f"{out} holds a complete run without its model: choose another --out")
+        return True
+    if (out / "config.json").exists() and not resume:
+        raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
+    return False
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The last whole checkpoint of a run folder."""
+    marks = sorted((out / "trainer").glob(f"checkpoint-*/{MARK}"), key=lambda p: int(p.parent.name.split("-")[1]))
+    return marks[-1].parent if marks else None
+
+
+def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> None:
+    config = trainer.config
+    checkpoint = _told(state, lambda: last_checkpoint(out))
+    step = -1
+    if checkpoint:
+        mark = json.loads((checkpoint / MARK).read_text())
+        step = mark["step"]
+        trainer.guards.load_state(mark["guards"])
+        trainer.began -= mark["seconds"]
+    if trainer.writer:
+        trainer.writer.resume(step)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    summary: dict[str, Any] = {"steps": config.steps, "warnings": trainer.guards.messages}
+    if config.test_samples:
+        summary["test"] = trainer.test()
+    summary["seconds"] = round(trainer.seconds, 1)
+    if save:
+        _save(trainer, out)
+    state.wait_for_everyone()
+    if trainer.writer:
+        trainer.writer.finish(summary)
+        shutil.rmtree(out / "trainer", ignore_errors=True)
+    state.wait_for_everyone()
+
+
+def _save(trainer: Recorded, out: Path) -> None:
+    """The trained model in the folder `model` of the run, adapters merged (and kept in `adapter`)."""
+    lora = bool(trainer.config.lora_rank)
+    trainer.save_model(str(out / ("adapter" if lora else "model")))
+    if lora and trainer.writer:
+        from peft import PeftModel
+
+        base = load_policy(trainer.config.model)
+        save_policy(
+            merged(Policy(PeftModel.from_pretrained(base.model, out / "adapter"), base.tokenizer)), out / "model"
+        )
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `rlino train`, and a few of its own."""
+    p = argparse.ArgumentParser(
+        prog="accelerate launch -m rlino_lib.scale", description="Train on as many GPUs as accelerate is told of.",
+        epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
+        "--model Qwen/Qwen2.5-1.5B --task gsm8k --lr 1e-6 --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("--out", required=True, help="folder to write, which all processes see")
+    p.add_argument("--threads", type=int, default=0, help="CPU threads of each process (default: torch's)")
+    p.add_argument("--engine", default="grpo", help="grpo (every method) or sft (f_isft_pos as TRL's SFTTrainer)")
+    p.add_argument(
+        "--trl", action="append", default=[], metavar="NAME=VALUE", help="a setting of TRL, as use_vllm=true"
+    )
+    cli._train_arguments(p)
+    return p
+
+
+def config_of(args: argparse.Namespace) -> TrainConfig:
+    """The run that the options ask for, as `rlino train` has it."""
+    skip = ("task_settings",)
+    return TrainConfig(task_settings=cli.task_settings(args.task_set), **cli._fields(args, TrainConfig, skip))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one process of the command; the main one prints a line of JSON. Returns the exit code."""
+    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        args = parser().parse_args(argv)
+        cli._threads(args.threads)
+        given = {k: cli._value(v) for k, _, v in (pair.partition("=") for pair in args.trl)}
+        run = train(
+            config_of(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
+            progress=sys.stderr.isatty() and main_process,
+        )  # fmt: skip
+    except (RlinoError, OSError) as e:
+        if main_process:
+            print(f"rlino: {' '.join(str(e).split())}", file=sys.stderr)
+        return 2
+    if main_process and os.environ.get("RANK", "0") == "0":
+        last = run.metrics.iloc[-1]
+        found = {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
+        print(json.dumps(found, default=float))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
