@@ -193,18 +193,18 @@ def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any]
         weight_decay=0.0, max_grad_norm=c.clip_norm, per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulate, logging_steps=1, logging_nan_inf_filter=False, report_to="none",
         save_steps=c.checkpoint_every * updates, save_total_limit=2, disable_tqdm=not progress,
-        remove_unused_columns=False, gradient_checkpointing=getattr(c, "gradient_checkpointing", False),
+        remove_unused_columns=False, ddp_find_unused_parameters=False, gradient_checkpointing=getattr(c, "gradient_checkpointing", False),
         bf16=os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16",
         use_cpu=c.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-    )  # fmt: skip
+    ) | given  # fmt: skip
     try:
         if engine == "sft":
-            return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, **given)
+            return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
         return GRPOConfig(
             **common, num_generations=c.group_size, max_completion_length=c.max_new_tokens, temperature=c.temperature,
             num_iterations=c.epochs, steps_per_generation=accumulate * c.minibatches, shuffle_dataset=False,
             beta=o.beta or o.kl_in_reward, per_device_eval_batch_size=micro, disable_dropout=True, scale_rewards="none",
-            loss_type="grpo", router_aux_loss_coef=0.0, **given,
+            loss_type="grpo", router_aux_loss_coef=0.0,
         )  # fmt: skip
     except (TypeError, ValueError) as e:
         raise RlinoError(f"TRL does not take these settings: {e}") from e
@@ -251,11 +251,7 @@ def train(
     if _told(state, lambda: _is_complete(out, resume, save)):
         return load_run(out)
     pool, policy = Pool(config), load_policy(config.model)
-    versions = {"trl": trl.__version__, "accelerate": accelerate.__version__}
-    record = describe(config, policy)
-    record |= {"scale": {"engine": engine, "processes": state.num_processes, **(given or {})}}
-    record["versions"] = record["versions"] | versions
-    _told(state, lambda: writers.append(RunWriter(out, record)))
+    _told(state, lambda: writers.append(RunWriter(out, _record(config, policy, engine, given or {}))))
     try:
         trainer = build(config, args, policy, pool, writers[0] if writers else None)
         _drive(trainer, state, out, save)
@@ -263,6 +259,16 @@ def train(
         for writer in writers:
             writer.close()
     return load_run(out)
+
+
+def _record(config: TrainConfig, policy: Policy, engine: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What config.json holds: that of `rlino train`, and where it ran."""
+    found = describe(config, policy)
+    versions = found["versions"] | {"trl": trl.__version__, "accelerate": accelerate.__version__}
+    return found | {
+        "versions": versions,
+        "scale": {"engine": engine, "processes": PartialState().num_processes, "trl": given},
+    }
 
 
 def _told(state: PartialState, ask: Callable[[], Any]) -> Any:

@@ -75,20 +75,25 @@ class IsftTrainer(Recorded, SFTTrainer):
         self.sums.add({"loss": loss.item()}, 1.0)
         return loss * self.accelerator.num_processes
 
-    def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
-        c, tokenizer, device = self.config, self.processing_class, self.accelerator.device
-        prompts = tokenizer([row["prompt"] for row in inputs], return_tensors="pt", padding=True, padding_side="left")
-        prompts = {k: prompts[k].to(device) for k in ("input_ids", "attention_mask")}  # [n, S]
+    def sample_ids(self, prompts: dict[str, torch.Tensor], places: list[int]) -> torch.Tensor:
+        """Responses [n, T] to left padded prompts [n, S]; `places` are those of the rows in the whole batch."""
+        c, pad = self.config, self.processing_class.pad_token_id
         sampling = GenerationConfig(
             max_new_tokens=c.max_new_tokens, do_sample=True, temperature=c.temperature, top_k=0, top_p=1.0,
-            pad_token_id=tokenizer.pad_token_id, eos_token_id=self.stop_ids,
+            pad_token_id=pad, eos_token_id=self.stop_ids,
         )  # fmt: skip
         with (
             unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
             torch.no_grad(),
             DistributedBackend(self.accelerator).summon_full_params(self.model_wrapped, recurse=False),
         ):
-            ids = model.generate(**prompts, generation_config=sampling)[:, prompts["input_ids"].shape[1] :]  # [n, T]
+            return model.generate(**prompts, generation_config=sampling)[:, prompts["input_ids"].shape[1] :]
+
+    def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
+        tokenizer, device = self.processing_class, self.accelerator.device
+        prompts = tokenizer([row["prompt"] for row in inputs], return_tensors="pt", padding=True, padding_side="left")
+        prompts = {k: prompts[k].to(device) for k in ("input_ids", "attention_mask")}  # [n, S]
+        ids = self.sample_ids(prompts, [row["place"] for row in inputs])  # [n, T]
         stops = torch.isin(ids, torch.tensor(self.stop_ids, device=device)).long()  # [n, T]
         mask = (stops.cumsum(1) - stops == 0).long()  # [n, T], the first EOS included
         logprobs, entropies = self.score(self.model, *prompts.values(), ids, mask)  # [n, T], [n, T]
