@@ -193,7 +193,8 @@ def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any]
         weight_decay=0.0, max_grad_norm=c.clip_norm, per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulate, logging_steps=1, logging_nan_inf_filter=False, report_to="none",
         save_steps=c.checkpoint_every * updates, save_total_limit=2, disable_tqdm=not progress,
-        remove_unused_columns=False, ddp_find_unused_parameters=False, gradient_checkpointing=getattr(c, "gradient_checkpointing", False),
+        remove_unused_columns=False, ddp_find_unused_parameters=False,
+        gradient_checkpointing=getattr(c, "gradient_checkpointing", False),
         bf16=os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16",
         use_cpu=c.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
     ) | given  # fmt: skip
@@ -329,7 +330,10 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
 def _save(trainer: Recorded, out: Path) -> None:
     """The trained model in the folder `model` of the run, adapters merged (and kept in `adapter`)."""
     lora = bool(trainer.config.lora_rank)
-    trainer.save_model(str(out / ("adapter" if lora else "model")))
+    folder = out / ("adapter" if lora else "model")
+    trainer.save_model(str(folder))
+    if trainer.writer:
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
     if lora and trainer.writer:
         from peft import PeftModel
 
@@ -372,7 +376,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         cli._threads(args.threads)
-        given = {k: cli._value(v) for k, _, v in (pair.partition("=") for pair in args.trl)}
+        if bad := [pair for pair in args.trl if "=" not in pair]:
+            raise RlinoError(f"--trl takes name=value, not {bad[0]!r}")
+        given = {k: cli._value(v) for k, v in (pair.split("=", 1) for pair in args.trl)}
         run = train(
             config_of(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
             progress=sys.stderr.isatty() and main_process,

@@ -1,21 +1,27 @@
-"""One of several processes of a test of `rlino_lib.scale`, started by torch.distributed.run.
+"""Two processes of `rlino_lib.scale` on CPU, for tests/test_scale.py: one import, then forks, one thread each.
 
-gradients OUT        the first step of methods, beside `rlino_lib.train` on the very same responses
-die OUT              a whole run in OUT/whole, and the same in OUT/killed, ended without a word at its fourth step
-resume OUT           go on in OUT/killed
+gradients OUT   the first step of methods, beside `rlino_lib.train` on the very same responses
+sharded OUT     the same with FSDP 2
+killed OUT      a whole run in OUT/whole; the same in OUT/killed, killed at its fourth step, and then resumed
 """
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 
 import torch
 
-torch.set_num_threads(1)  # before anything is computed
+torch.set_num_threads(1)  # before anything is computed: a fork keeps no others
 
+from accelerate.state import AcceleratorState, PartialState  # noqa: E402
+from accelerate.utils import DistributedType  # noqa: E402
+from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
 from rlino_lib import scale, scale_records  # noqa: E402
@@ -23,20 +29,63 @@ from rlino_lib.config import TrainConfig  # noqa: E402
 from rlino_lib.models import load_policy  # noqa: E402
 from rlino_lib.train import Trainer  # noqa: E402
 
-RANK, WORLD = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 METHODS = ("grpo", "dapo", "rloo", "reinforce_pp", "f_isft_pos")
-STEP = TrainConfig(steps=1, prompts=12, group_size=4, micro_batch=6, max_new_tokens=60, eval_every=0, clip_norm=1e9,
+STEP = TrainConfig(steps=1, prompts=12, group_size=4, micro_batch=12, max_new_tokens=48, eval_every=0, clip_norm=1e9,
                    device="cpu")  # fmt: skip
-RUN = TrainConfig(method="dapo", steps=6, prompts=4, group_size=4, micro_batch=4, max_new_tokens=48, eval_every=3,
-                  eval_problems=5, checkpoint_every=2, trace_every=3, trace_groups=2, lr=1e-3, minibatches=2, guard="warn",
-                  device="cpu")  # fmt: skip
+RUN = TrainConfig(method="dapo", steps=5, prompts=4, group_size=4, micro_batch=4, max_new_tokens=32, eval_every=3,
+                  eval_problems=5, checkpoint_every=2, trace_every=3, trace_groups=2, lr=1e-3, minibatches=2,
+                  guard="warn", device="cpu")  # fmt: skip
+
+
+def together(target, *args):
+    """Run a function in two processes that know of each other; returns their exit codes."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_member, args=(rank, port, target, args)) for rank in (0, 1)]
+    for p in processes:
+        p.start()
+    while any(p.is_alive() for p in processes):
+        if any(p.exitcode for p in processes):  # the other one would wait for it
+            time.sleep(1)
+            for p in processes:
+                p.kill()
+        time.sleep(0.05)
+    return [p.exitcode for p in processes]
+
+
+def _member(rank, port, target, args):
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {k: str(v) for k, v in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    target(*args)
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
 
 
 class Grab(TrainerCallback):
     """Keeps the gradient of the first update."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
-        self.gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+        whole = (p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for p in model.parameters())
+        self.gradient = torch.cat([g.flatten() for g in whole])
+        self.sharded = any(isinstance(p, DTensor) for p in model.parameters())
+
+
+def shard():
+    """Have accelerate use FSDP 2 on CPU, which it offers on accelerators alone; torch itself does not mind."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+                   "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}  # fmt: skip
+    before, kinds = AcceleratorState.__init__, PartialState._shared_state
+
+    def init(self, *args, **kwargs):
+        if kinds.get("distributed_type") == DistributedType.MULTI_CPU:
+            kinds["distributed_type"] = DistributedType.MULTI_GPU
+        before(self, *args, **kwargs)
+        kinds["distributed_type"] = self.distributed_type
+
+    AcceleratorState.__init__ = init
 
 
 def away(model):
@@ -46,8 +95,8 @@ def away(model):
         p.data += 0.01 * torch.randn(p.shape, generator=generator)
 
 
-def in_one_process(config):
-    """What `rlino train` makes of the first step: its responses, its gradient, its metrics."""
+def in_one_process(config, rollouts):
+    """What `rlino train` makes of responses (its own, if None): those, its gradient, its metrics."""
     local, kept = Trainer(config), {}
     away(local.model)
 
@@ -56,6 +105,8 @@ def in_one_process(config):
         return kept["gradient"].norm().item()
 
     local._optimizer_step = keep
+    if rollouts is not None:
+        local.sample = lambda step: rollouts
     metrics, rollouts, _ = local.step()
     return rollouts, kept["gradient"], metrics
 
@@ -67,51 +118,64 @@ def at_scale(config, engine, out, rollouts):
     away(policy.model)
     trainer = scale.build(config, args, policy, scale_records.Pool(config), None)
     ids = [row[mask].tolist() for row, mask in zip(rollouts.ids, rollouts.mask, strict=True)]
-    n = len(ids) // WORLD
+    n, rank = len(ids) // 2, int(os.environ["RANK"])
     if engine == "grpo":
-        trainer._generate_single_turn = lambda *args: (ids[RANK * n : (RANK + 1) * n], None)
+        trainer._generate_single_turn = lambda *args: (ids[rank * n : (rank + 1) * n], None)
     else:
         trainer.sample_ids = lambda prompts, places: rollouts.ids[places]
     found, grab = {}, Grab()
     trainer.add_callback(grab)
-    trainer._end_step = lambda step, end=trainer._end_step: (found.update(trainer.sums.total), end(step))
     trainer.guards.check = lambda step, metrics: found.update(metrics)
     trainer.train()
-    assert found["step"] == 1
+    assert found["step"] == 1 and grab.sharded == ("ACCELERATE_USE_FSDP" in os.environ)
     return grab.gradient, found
 
 
-def gradients(out):
-    report = {}
-    for method in METHODS:
+def gradients(out, methods):
+    report, rollouts = {}, None
+    for method in methods:
         config = dataclasses.replace(STEP, method=method)
-        rollouts, expected, metrics = in_one_process(config)
+        rollouts, expected, metrics = in_one_process(config, rollouts)
         for engine in ("grpo", "sft") if method == "f_isft_pos" else ("grpo",):
             found, seen = at_scale(config, engine, out / method / engine, rollouts)
             gaps = {k: abs(seen[k] - metrics[k]) for k in metrics if metrics[k] is not None and seen[k] is not None}
-            report[f"{method}/{engine}"] = {
-                "gap": ((found - expected).norm() / expected.norm()).item(), "norm": expected.norm().item(),
-                "kept": sum(v is not None for v in seen.values()), "gaps": gaps,
-            }  # fmt: skip
-    if RANK == 0:
+            gap, norm = ((found - expected).norm() / expected.norm()).item(), expected.norm().item()
+            report[f"{method}/{engine}"] = {"gap": gap, "norm": norm, "gaps": gaps}
+    if os.environ["RANK"] == "0":
         (out / "report.json").write_text(json.dumps(report))
 
 
-def die(out):
-    scale.train(RUN, out / "whole")
+# --- a run that is killed --------------------------------------------------------------------------------------------
 
+
+def die(out):
     def end_step(self, step, end=scale_records.Recorded._end_step):
         end(self, step)
         if step == 4:
             os.kill(os.getpid(), signal.SIGKILL)
 
     scale_records.Recorded._end_step = end_step
-    scale.train(RUN, out / "killed")
+    scale.train(RUN, out)
+
+
+def resume(out):
+    scale.train(RUN, out, resume=True, save=True)
+
+
+def killed(out):
+    assert together(scale.train, RUN, out / "whole") == [0, 0]
+    assert together(die, out / "killed") == [-signal.SIGKILL] * 2
+    (out / "left.json").write_text(json.dumps(sorted(p.name for p in (out / "killed" / "trainer").iterdir())))
+    (out / "left.csv").write_bytes((out / "killed" / "metrics.csv").read_bytes())
+    assert not (out / "killed" / "summary.json").exists()
+    assert together(resume, out / "killed") == [0, 0]
 
 
 if __name__ == "__main__":
     what, folder = sys.argv[1], Path(sys.argv[2])
-    if what == "resume":
-        scale.train(RUN, folder / "killed", resume=True, save=True)
+    if what == "killed":
+        killed(folder)
     else:
-        {"gradients": gradients, "die": die}[what](folder)
+        if what == "sharded":
+            shard()
+        assert together(gradients, folder, ("grpo", "f_isft_pos") if what == "sharded" else METHODS) == [0, 0]
