@@ -2,7 +2,8 @@
 
 Each iteration turns the policy's own responses into a data set of accepted and rejected examples, and trains on it by
 signed cross-entropy with −100 labels, as any SFT code does. Nothing here is shared with `objectives.py`: that the two
-give the same gradient is a finding (chapter 06), not a construction.
+give the same gradient is a finding (chapter 06), not a construction. (Over a large vocabulary both take the log-softmax
+of `logprobs.py`, and no loss.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.logprobs import large_head, last_hidden, token_logprobs
 from rlino_lib.rollout import Rollouts
 
 VARIANTS = ("pos", "neg", "posneg")
@@ -86,11 +88,16 @@ def sft_loss(model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: 
     # The first label that counts stands after the shortest prompt; logits before it would be thrown away.
     start = max(int((labels != IGNORE).any(0).int().argmax()) - 1, 0)
     keep = labels.shape[1] - start
-    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1]  # [B, L', V]
-    targets = labels[:, start + 1 :]  # [B, L']
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
-    ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
-    mean_ce = ce.sum(1) / (targets != IGNORE).sum(1).clamp_min(1)  # [B]
+    asked, targets = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep), labels[:, start + 1 :]  # [B, L']
+    counts = targets != IGNORE  # [B, L']
+    if (head := large_head(model)) is not None:
+        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, L', H]
+        ce = -token_logprobs(hidden, head.weight, targets.where(counts, 0)).where(counts, 0.0)  # [B, L']
+    else:
+        logits = model(**asked).logits[:, :-1]  # [B, L', V]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+        ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
+    mean_ce = ce.sum(1) / counts.sum(1).clamp_min(1)  # [B]
     return (signed_weights.to(mean_ce) * mean_ce).sum()
 
 

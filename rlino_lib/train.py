@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,11 +16,12 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from rlino_lib import sft
+from rlino_lib import memory, sft
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import TEST_PROBLEMS, base_columns, eval_columns, evaluate, outcome_metrics, summarise
 from rlino_lib.guards import Guards
+from rlino_lib.logprobs import large_head, last_hidden, token_logprobs
 from rlino_lib.models import Policy, add_lora, load_policy, merged, reference_context, save_policy, weights_hash
 from rlino_lib.objectives import OBJECTIVES, Objective, credit, micro_share, policy_loss, token_weights
 from rlino_lib.probes import is_probed, probe
@@ -65,19 +67,21 @@ def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: i
 def response_logprobs(
     model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them."""
+    """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
+
+    Over a large vocabulary they are taken without all logits at once, where the model allows it (`logprobs.py`).
+    """
     ids, mask = rollouts.sequences()
     width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
     ids, mask = ids[rows, : s + width].to(model.device), mask[rows, : s + width].to(model.device)  # [B, S+T']
     padded = not bool(mask[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
     positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask if padded else None,
-        position_ids=positions,
-        use_cache=False,
-        logits_to_keep=width + 1,
-    ).logits[:, :-1]  # [B, T', V], each token's logits stand one place before it
+    asked = dict(input_ids=ids, attention_mask=mask if padded else None, position_ids=positions, use_cache=False)
+    asked["logits_to_keep"] = width + 1  # each token's logits stand one place before it
+    if (head := large_head(model)) is not None:
+        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, T', H]
+        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask[:, s:]  # [B, T'], [B, T']
+    logits = model(**asked).logits[:, :-1]  # [B, T', V]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
     logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
     return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
@@ -222,7 +226,7 @@ class Trainer:
         with torch.inference_mode(), reference_context(model) if base else nullcontext():
             for rows in rollouts.lengths.argsort(stable=True).split(self.config.micro_batch):
                 logprobs, _ = response_logprobs(model, rollouts, rows, self.config.temperature)
-                out[rows, : logprobs.shape[1]] = logprobs.cpu()
+                out[rows, : logprobs.shape[1]] = logprobs.to(out)
         return out.clone()
 
     def _supervised(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
@@ -319,8 +323,9 @@ def train(
 
     `resume` goes on from the last checkpoint, to the same numbers as a run that was never stopped; without it a folder
     that holds an unfinished run is refused, so that nothing is lost by accident. `save` keeps the trained model in the
-    folder `model` of the run, adapters merged. `on_step(step, metrics)` is called after every step. Raises RlinoError
-    where a guard rail stops the run, or where `save` comes too late.
+    folder `model` of the run, adapters merged. `on_step(step, metrics)` is called after every step. A line on stderr
+    says beforehand what memory is needed where there is less, and always with `progress`. Raises RlinoError where a
+    guard rail stops the run, or where `save` comes too late.
     """
     out = Path(out)
     if (out / "summary.json").exists():
@@ -329,6 +334,10 @@ def train(
         return load_run(out)
     if (out / "config.json").exists() and not resume:
         raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
+    if policy is None:
+        fits, said = memory.check(config)
+        if said and (progress or not fits):
+            print(f"rlino: {said}", file=sys.stderr)
     trainer = Trainer(config, policy)
     writer = RunWriter(out, trainer.record)
     try:

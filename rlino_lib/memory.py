@@ -1,0 +1,154 @@
+"""What a run will need of memory, reckoned from its settings before any weight is loaded (chapter 12).
+
+Parameters are counted exactly, on a model without storage. Activations are counted tensor by tensor for the decoder
+layer of Qwen2 and Llama as transformers writes it; other models come near it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from rlino_lib.config import TrainConfig
+from rlino_lib.logprobs import LARGE, TILE
+from rlino_lib.models import add_lora, count_parameters
+from rlino_lib.objectives import OBJECTIVES
+
+FLOAT = 4  # bytes; weights are float32 whatever the file holds (models.py says why)
+MAX_ROWS = 1024  # responses that `rollout.sample` decodes at a time
+PROMPT_TOKENS = 256  # where nobody says how long the prompts are
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes, by what they are for. Sampling and the update are never alive together."""
+
+    weights: int
+    reference: int  # a frozen copy of the weights
+    optimizer: int  # Adam's two moments
+    gradients: int
+    activations: int  # of one micro-batch, the head's logits among them
+    cache: int  # of sampling: keys, values, the prompts' pass and the logits of one step
+
+    @property
+    def total(self) -> int:
+        """The most that is alive at once."""
+        update = self.gradients + self.activations
+        return self.weights + self.reference + self.optimizer + max(update, self.cache)
+
+    @property
+    def largest(self) -> str:
+        """The part that weighs most."""
+        return max(vars(self), key=vars(self).get)
+
+
+def _counts(model: PreTrainedConfig, lora_rank: int) -> tuple[int, int]:
+    """Parameters in all, and those that train."""
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(model)
+        built = add_lora(built, rank=lora_rank) if lora_rank else built
+    return count_parameters(built), sum(p.numel() for p in built.parameters() if p.requires_grad)
+
+
+def _layer_floats(c: PreTrainedConfig) -> int:
+    """Floats that one decoder layer keeps for its backward pass, a token.
+
+    Each norm keeps its input, the input normalised, and its output; attention q, k and v after the rotation, k and v
+    once more where they are repeated over the heads of a group, and its output in two layouts; the MLP the gate before
+    and after its activation, the other half, and their product.
+    """
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    q, kv = dim * c.num_attention_heads, dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    attention = 3 * q + 2 * kv + (2 * q if kv < q else 0)
+    return 2 * 3 * c.hidden_size + attention + 4 * c.intermediate_size
+
+
+def _cache_floats(c: PreTrainedConfig, rows: int, prompts: int, prompt_tokens: int, new_tokens: int) -> int:
+    """Floats that sampling `rows` responses holds: keys and values, then the prompts' pass or one step's logits."""
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    kv = dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    prefill = prompts * prompt_tokens * (3 * c.intermediate_size + 4 * c.hidden_size)
+    # a step has the logits, the log-probs, the probabilities, their running sum, and one more on the way
+    return 2 * kv * c.num_hidden_layers * rows * (prompt_tokens + new_tokens) + max(prefill, 5 * rows * c.vocab_size)
+
+
+def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> Estimate:
+    """The memory of a run of this model with these settings, responses as long as the cap allows.
+
+    `prompt_tokens` is the length of the longest prompt. What the interpreter and its libraries take, half a gigabyte or
+    so, is not in it.
+    """
+    c, t = model.get_text_config(), config
+    total, trained = _counts(model, t.lora_rank)
+    frozen_copy = (OBJECTIVES[t.method].needs_reference or t.eval_base) and not t.lora_rank
+    embedding = c.vocab_size * c.hidden_size if trained == total else 0
+    # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
+    newest = embedding * (2 if c.tie_word_embeddings else 1)
+    head = 2 * TILE if c.vocab_size >= LARGE else 3 * c.vocab_size * t.micro_batch * t.max_new_tokens
+    tokens = t.micro_batch * (prompt_tokens + t.max_new_tokens)
+    groups = max(1, min(t.prompts, MAX_ROWS // t.group_size))
+    sampling = _cache_floats(c, groups * t.group_size, groups, prompt_tokens, t.max_new_tokens)
+    if t.eval_every:
+        groups = max(1, min(t.eval_problems, MAX_ROWS // max(1, t.eval_samples)))
+        evaluating = _cache_floats(c, groups * t.eval_samples, groups, prompt_tokens, t.max_new_tokens)
+        sampling = max(sampling, evaluating)
+    return Estimate(
+        weights=FLOAT * total,
+        reference=FLOAT * total * bool(frozen_copy),
+        optimizer=FLOAT * 2 * trained,
+        gradients=FLOAT * (trained + newest),
+        activations=FLOAT * (tokens * (c.num_hidden_layers * _layer_floats(c) + 3 * c.hidden_size) + head),
+        cache=FLOAT * sampling,
+    )
+
+
+def free_bytes(device: str = "auto") -> int:
+    """Memory free for a run: the GPU's, or the machine's, which an Apple GPU shares."""
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        return torch.cuda.mem_get_info()[0]
+    return psutil.virtual_memory().available
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had so far, where Linux or macOS count it."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux hands a parent's peak on to its children in `getrusage`, but not here
+        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_tokens: int = PROMPT_TOKENS) -> str:
+    """The mildest change that fits: a smaller micro-batch, which most methods' updates do not depend on, then LoRA."""
+    smaller = [2**k for k in range(config.micro_batch.bit_length() - 1, -1, -1) if 2**k < config.micro_batch]
+    lora = {} if config.lora_rank else {"lora_rank": 16}
+    tries = [{"micro_batch": n} for n in smaller] + [lora | {"micro_batch": n} for n in (config.micro_batch, *smaller)]
+    for changes in tries:
+        if estimate(model, replace(config, **changes), prompt_tokens).total <= free:
+            changed = {name: value for name, value in changes.items() if getattr(config, name) != value}
+            return "try " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
+    part = estimate(model, replace(config, **tries[-1]), prompt_tokens).largest
+    knob = "fewer prompts, a lower cap or fewer problems an evaluation" if part == "cache" else "a smaller model"
+    return f"no micro-batch fits, with LoRA or without; {part} weigh most: try {knob}"
+
+
+def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool, str]:
+    """Whether a run fits into the memory that is free now, and one line that says so, with advice where it does not.
+
+    An estimate never stops a run: where the model cannot be read or counted there is nothing to say (an empty line),
+    and loading it says why.
+    """
+    try:
+        model = AutoConfig.from_pretrained(config.model)
+        needed, free = estimate(model, config, prompt_tokens).total, free_bytes(config.device)
+    except Exception:  # the hub, the disk, the parsers and unusual models below each raise their own kinds
+        return True, ""
+    said = f"needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} free"
+    return needed <= free, said if needed <= free else f"{said}; {advice(model, config, free, prompt_tokens)}"
