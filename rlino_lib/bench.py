@@ -24,7 +24,7 @@ from rlino_lib.rollout import sample
 from rlino_lib.tasks import Countdown
 
 PROMPTS, GROUP, NEW_TOKENS = 64, 8, 96
-TOKENS, HIDDEN, VOCABULARY = 1024, 896, 151_936  # a micro-batch at the head of Qwen2.5-0.5B
+TOKENS, HIDDEN, VOCABULARY = 2048, 896, 151_936  # two responses of 1,024 tokens at the head of Qwen2.5-0.5B
 
 
 def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.rollout import Rollouts
 
 LARGE = 16_384  # entries of a vocabulary; below, all logits at once are small, and every recorded run had them so
 TILE = 2**22  # logits alive at once where `chunk` does not say
@@ -161,5 +162,28 @@ def large_head(model: nn.Module) -> nn.Linear | None:
         _FIT[head] = bare and _hands_on(model, head)
         if not _FIT[head]:
             what = f"{model.config.model_type} changes its logits, or has no plain head"
-            warnings.warn(f"{what}: its log-probs take the memory of all logits", stacklevel=2)
+            warnings.warn(f"{what}: its log-probs take the memory of all logits", RlinoWarning, stacklevel=2)
     return head if _FIT[head] else None
+
+
+def response_logprobs(
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
+
+    Over a large vocabulary they are taken without all logits at once, where the model allows it.
+    """
+    ids, mask = rollouts.sequences()
+    width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
+    ids, mask = ids[rows, : s + width].to(model.device), mask[rows, : s + width].to(model.device)  # [B, S+T']
+    padded = not bool(mask[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
+    positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
+    asked = dict(input_ids=ids, attention_mask=mask if padded else None, position_ids=positions, use_cache=False)
+    asked["logits_to_keep"] = width + 1  # each token's logits stand one place before it
+    if (head := large_head(model)) is not None:
+        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, T', H]
+        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask[:, s:]  # [B, T'], [B, T']
+    logits = model(**asked).logits[:, :-1]  # [B, T', V]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+    logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
+    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,31 +122,44 @@ def test_the_estimate_grows_with_what_it_should():
     assert two.activations > 1.9 * one.activations and two.weights == one.weights == 4 * 494_032_768
     longer = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", micro_batch=8, max_new_tokens=480))
     assert longer.cache > one.cache and longer.activations > one.activations
-    assert Estimate(1, 2, 3, 4, 5, 6).total == 1 + 2 + 3 + 9 and Estimate(1, 2, 3, 4, 5, 10).total == 16
+    assert Estimate(1, 2, 3, 4, 5, 6).total == 1 + 2 + 3 + 9 == Estimate(1, 2, 3, 4, 5, 10).update
+    assert Estimate(1, 2, 3, 4, 5, 10).total == 16
 
 
-def test_advice_names_a_change_that_fits():
+def test_advice_names_the_mildest_change_that_fits():
     train = TrainConfig(method="grpo_no_kl", prompts=16, group_size=8, micro_batch=32, eval_every=0)
-    whole, one = (estimate(QWEN_05B, c).total for c in (train, TrainConfig(**(vars(train) | {"micro_batch": 1}))))
-    assert one < whole
-    said = advice(QWEN_05B, train, whole - 1)
-    assert said == "try --micro-batch 16"
-    assert estimate(QWEN_05B, TrainConfig(**(vars(train) | {"micro_batch": 16}))).total < whole
-    assert "--lora-rank 16" in advice(QWEN_05B, train, one - 1)
+    whole, one, kept = (
+        estimate(QWEN_05B, replace(train, **c)).update
+        for c in ({}, {"micro_batch": 1}, {"micro_batch": 1, "gradient_checkpointing": 1})
+    )
+    assert kept < one < whole
+    assert advice(QWEN_05B, train, whole - 1) == "try --micro-batch 16"
+    assert estimate(QWEN_05B, replace(train, micro_batch=16)).update < whole
+    assert advice(QWEN_05B, train, one - 1).startswith("try --gradient-checkpointing 1 --micro-batch ")
+    assert advice(QWEN_05B, train, kept - 1).startswith("try --lora-rank 16 --micro-batch ")
     assert "a smaller model" in advice(QWEN_05B, train, GIB)
-    much = TrainConfig(prompts=128, group_size=8, micro_batch=1, max_new_tokens=4096, lora_rank=8, eval_every=0)
-    assert "fewer prompts" in advice(QWEN_05B, much, 20 * GIB)
+
+
+def test_bf16_products_and_gradient_checkpointing_take_less():
+    train = TrainConfig(method="grpo_no_kl", micro_batch=16, max_new_tokens=512)
+    plain, half, kept = (
+        estimate(QWEN_05B, replace(train, **c)) for c in ({}, {"precision": "bf16"}, {"gradient_checkpointing": 1})
+    )
+    assert half.weights == 1.5 * plain.weights and half.optimizer == plain.optimizer
+    assert 0.5 < half.activations / plain.activations < 0.8 and kept.activations < 0.15 * plain.activations
 
 
 def test_one_line_says_what_is_needed_and_what_is_free(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 24 * GIB)
     QWEN_05B.save_pretrained(tmp_path / "model")
-    train = dict(model=str(tmp_path / "model"), method="grpo_no_kl", prompts=8, eval_every=0)
-    fits, said = check(TrainConfig(**train, micro_batch=2))
-    needed = estimate(QWEN_05B, TrainConfig(**train, micro_batch=2)).total / GIB
+    train = TrainConfig(model=str(tmp_path / "model"), method="grpo_no_kl", prompts=8, eval_every=0, micro_batch=2)
+    fits, said = check(train)
+    needed = estimate(QWEN_05B, train).total / GIB
     assert fits and said == f"needs about {needed:.1f} GiB, 24.0 free" and 6 < needed < 24
-    fits, said = check(TrainConfig(**train, micro_batch=64))
+    fits, said = check(replace(train, micro_batch=64))
     assert not fits and "24.0 free; try --micro-batch" in said and "\n" not in said
+    fits, said = check(replace(train, prompts=128, max_new_tokens=2048, micro_batch=1))
+    assert fits and said.endswith("24.0 free; fewer responses will be sampled at a time")
 
 
 def test_a_model_that_cannot_be_read_is_left_to_its_loader(tmp_path):

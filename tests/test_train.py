@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,9 +140,13 @@ def test_an_update_is_the_same_with_and_without_all_logits(method, temperature, 
     assert (before - after).norm() <= 1e-6 * before.norm()  # the norms, and what is kept of rollouts, are float32
 
 
-def test_a_run_that_does_not_fit_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_run_that_does_not_fit_does_not_start_unless_it_is_told_to(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
-    assert train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "run").complete
+    config = TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0}))
+    with pytest.raises(RlinoError, match="^needs about 0.0 GiB, 0.0 free; .*--guard warn"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert train(replace(config, guard="warn"), tmp_path / "run").complete
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("rlino: needs about") and "0.0 free; " in said
 
