@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,21 @@ import accelerate
 import torch
 import trl
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer, SFTConfig
+from trl import GRPOConfig, SFTConfig
 
 from rlino_lib import cli
 from rlino_lib.config import TrainConfig
+from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, load_policy, merged, save_policy
-from rlino_lib.objectives import OBJECTIVES, credit, micro_share, policy_loss, token_weights
+from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import Run, RunWriter, load_run
-from rlino_lib.scale_records import MARK, Pool, Recorded, Row
+from rlino_lib.scale_grpo import ObjectiveTrainer
+from rlino_lib.scale_records import MARK, Pool, Recorded
 from rlino_lib.scale_sft import IsftTrainer
-from rlino_lib.train import describe, is_trace_step
+from rlino_lib.train import describe
 
 ENGINES = ("grpo", "sft")
 # Settings of TRL and transformers that may be given beside the run's own: where things run, not what is computed.
@@ -45,100 +48,6 @@ PASSED_ON = (
     "generation_kwargs", "cache_implementation", "ds3_gather_for_generation", "cast_lm_head_to_fp32", "optim", "bf16",
     "fp16", "tf32", "torch_compile", "ddp_", "fsdp", "deepspeed", "gradient_checkpointing", "torch_empty_cache_steps",
 )  # fmt: skip
-
-
-class ObjectiveTrainer(Recorded, GRPOTrainer):
-    """TRL's `GRPOTrainer` with the advantages and the loss of an `Objective`."""
-
-    def __init__(self, config: TrainConfig, pool: Pool, writer: RunWriter | None, **settings: Any) -> None:
-        self.bind(config, pool, writer)
-        self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
-        self.rows: list[Row] = []  # of the last responses of all processes
-        super().__init__(reward_funcs=[self.reward], **settings)
-
-    def reward(self, completions: list[str], problem: list[int], **_: Any) -> list[float]:
-        """The task's verifier as a reward function of TRL."""
-        task, problems = self.pool.task, self.pool.problems
-        self.graded = [(text, task.grade(problems[k], text)) for text, k in zip(completions, problem, strict=True)]
-        return [grade.reward for _, grade in self.graded]
-
-    def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
-        self.num_generations_eval = samples
-        self._generate_and_score_completions(inputs)
-        return self.rows
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL samples and scores; the advantages [n], or [n, T], and which rows stay [n] are the objective's."""
-        step = self.state.global_step // self.updates + 1
-        if self.model.training:
-            self.reseed(0, step)
-        out = super()._generate_and_score_completions(inputs)
-        self.rows = gather_object(self._rows(inputs, out))
-        if not self.model.training:
-            return out
-        c, o, n, width = self.config, self.objective, len(inputs), out["completion_ids"].shape[1]
-        for place, row in enumerate(self.rows):  # TRL hands out whole groups in the order of the processes
-            row.place = place
-        rollouts = self.rollouts = self.to_rollouts(self.rows, c.group_size)
-        ref = None
-        if o.needs_reference:
-            ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
-            ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
-        args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
-        adv, keep = credit(o, *args)  # [N] or [N, T], [N]
-        if self.writer and is_trace_step(c, step):
-            weights = torch.zeros(rollouts.mask.shape)  # [N, T]
-            weights[keep] = token_weights(o, adv[keep], rollouts.mask[keep], c.max_new_tokens)
-            each = adv if adv.ndim == 1 else (adv * rollouts.mask).sum(1) / rollouts.lengths  # [N]
-            self.credit = {"advantage": each, "weights": weights}
-        mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
-        adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
-        return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
-
-    def _rows(self, inputs: list[dict[str, Any]], out: dict[str, Any]) -> list[Row]:
-        prompts, prompt_mask, ids, mask = (
-            out[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-        )
-        logprobs, entropies = self.score(self.model, prompts, prompt_mask, ids, mask)  # [n, T], [n, T]
-        reference, rows = out.get("ref_per_token_logps"), []
-        for i, (given, (text, grade)) in enumerate(zip(inputs, self.graded, strict=True)):
-            inside, before = mask[i].bool(), prompt_mask[i].bool()
-            columns = (ids[i], logprobs[i], entropies[i], *([] if reference is None else [reference[i].float()]))
-            kept = [column[inside].cpu() for column in columns]
-            rows.append(Row(given["place"], given["problem"], text, grade, prompts[i][before].cpu(), *kept))
-        return rows
-
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """TRL cuts new samples into micro-batches; each is told what its update counts over all processes."""
-        before = self._buffered_inputs
-        inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is not before:
-            size = self.args.gradient_accumulation_steps
-            for k in range(0, len(self._buffered_inputs), size):
-                update = self._buffered_inputs[k : k + size]
-                mine = sum(torch.stack([b["keep"].sum(), b["completion_mask"][b["keep"]].sum()]) for b in update)
-                rows, tokens = self.accelerator.reduce(mine, "sum").tolist()
-                for b in update:
-                    b |= {"update_rows": rows, "update_tokens": tokens}
-        return inputs
-
-    def _compute_loss(self, model, inputs: dict[str, Any]) -> torch.Tensor:
-        """The micro-batch's part of the update's loss, times the processes, over which gradients are averaged."""
-        ids, mask, keep = inputs["completion_ids"], inputs["completion_mask"], inputs["keep"]
-        whole = torch.cat([inputs["prompt_ids"], ids], 1)  # [b, S+T]
-        attention = torch.cat([inputs["prompt_mask"], mask], 1)  # [b, S+T]
-        new = self._get_per_token_logps_and_entropies(model, whole, attention, ids.shape[1])[0]  # [b, T]
-        adv = inputs["advantages"]  # [b] or [b, T]
-        if "importance_sampling_ratio" in inputs:  # of vLLM, which samples with rounding of its own
-            adv = (adv if adv.ndim == 2 else adv[:, None]) * inputs["importance_sampling_ratio"]  # [b, T] or [b, 1]
-            adv = adv.expand(new.shape)  # [b, T]
-        old, ref = inputs.get("old_per_token_logps"), inputs.get("ref_per_token_logps")  # old is None at one update
-        old, ref = (None if t is None else t[keep] for t in (old, ref))  # [k, T]
-        cap = self.config.max_new_tokens
-        loss = policy_loss(self.objective, new[keep], old, ref, adv[keep], mask[keep].bool(), cap)
-        share = micro_share(self.objective, mask[keep], inputs["update_rows"], inputs["update_tokens"])
-        self.sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
-        return loss.loss * share * self.accelerator.num_processes
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -168,8 +77,6 @@ def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
         raise RlinoError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     if engine == "sft" and (config.method != "f_isft_pos" or config.epochs * config.minibatches > 1):
         raise RlinoError("the engine sft carries f_isft_pos alone, with one update a step: leave --engine out")
-    if (engine == "sft" or config.method.startswith("f_isft")) and config.temperature != 1:
-        raise RlinoError("F-ISFT trains at temperature 1: cross-entropy knows no other")
     if config.group_size < 2 or config.temperature <= 0:
         raise RlinoError("TRL samples at least 2 responses a problem, at a temperature above 0")
     for name in ("eval_base", "probe_every"):
@@ -183,7 +90,7 @@ def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
 
 
 def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any], progress: bool = False):
-    """A `GRPOConfig` or `SFTConfig` for a run. Precision is the launcher's (`--mixed_precision bf16`)."""
+    """A `GRPOConfig` or `SFTConfig` for a run."""
     check(config, engine, given)
     c, o = config, OBJECTIVES[config.method]
     micro, accumulate = cut(c, int(os.environ.get("WORLD_SIZE", 1)))
@@ -194,8 +101,7 @@ def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any]
         gradient_accumulation_steps=accumulate, logging_steps=1, logging_nan_inf_filter=False, report_to="none",
         save_steps=c.checkpoint_every * updates, save_total_limit=2, disable_tqdm=not progress,
         remove_unused_columns=False, ddp_find_unused_parameters=False,
-        gradient_checkpointing=getattr(c, "gradient_checkpointing", False),
-        bf16=os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16",
+        gradient_checkpointing=bool(c.gradient_checkpointing), bf16=c.precision == "bf16",
         use_cpu=c.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
     ) | given  # fmt: skip
     try:
@@ -217,7 +123,8 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
     if config.lora_rank:
         from peft import LoraConfig
 
-        lora = LoraConfig(r=config.lora_rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        rank, alpha, targets = config.lora_rank, config.lora_alpha, config.targets
+        lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
     grpo = isinstance(args, GRPOConfig)
     order = [k for k in pool.batches(config) for _ in range(1 if grpo else config.group_size)]
     batch = config.prompts * config.group_size
@@ -244,9 +151,11 @@ def train(
     """Run a configuration on all processes into a folder that they share, and return it, as `rlino_lib.train.train`.
 
     engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `given` are settings of TRL
-    (`PASSED_ON`). Raises RlinoError on every process alike.
+    (`PASSED_ON`). Where the launcher says bf16, so does the run. Raises RlinoError on every process alike.
     """
     out = Path(out)
+    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16":
+        config = replace(config, precision="bf16")
     args = arguments(config, out, engine, given or {}, progress)
     state, writers = PartialState(), []
     if _told(state, lambda: _is_complete(out, resume, save)):
@@ -256,6 +165,11 @@ def train(
     try:
         trainer = build(config, args, policy, pool, writers[0] if writers else None)
         _drive(trainer, state, out, save)
+    except RuntimeError as e:
+        if not is_out_of_memory(e):
+            raise
+        tries = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
+        raise RlinoError(f"out of memory: try {tries}; --resume goes on from the last checkpoint") from e
     finally:
         for writer in writers:
             writer.close()
@@ -313,7 +227,12 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
         trainer.began -= mark["seconds"]
     if trainer.writer:
         trainer.writer.resume(step)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Exception as e:  # of JSON, a tensor file or a state that does not fit
+        if not checkpoint or trainer.started:
+            raise
+        raise RlinoError(f"{checkpoint} is damaged: delete it, and the run starts from the one before") from e
     summary: dict[str, Any] = {"steps": config.steps, "warnings": trainer.guards.messages}
     if config.test_samples:
         summary["test"] = trainer.test()
@@ -351,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="accelerate launch -m rlino_lib.scale", description="Train on as many GPUs as accelerate is told of.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
-        "--model Qwen/Qwen2.5-1.5B --task gsm8k --lr 1e-6 --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
+        "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     p.add_argument("--out", required=True, help="folder to write, which all processes see")
@@ -364,12 +283,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def config_of(args: argparse.Namespace) -> TrainConfig:
-    """The run that the options ask for, as `rlino train` has it."""
-    skip = ("task_settings",)
-    return TrainConfig(task_settings=cli.task_settings(args.task_set), **cli._fields(args, TrainConfig, skip))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one process of the command; the main one prints a line of JSON. Returns the exit code."""
     main_process = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -380,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise RlinoError(f"--trl takes name=value, not {bad[0]!r}")
         given = {k: cli._value(v) for k, v in (pair.split("=", 1) for pair in args.trl)}
         run = train(
-            config_of(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
+            cli.train_config(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
             progress=sys.stderr.isatty() and main_process,
         )  # fmt: skip
     except (RlinoError, OSError) as e:

@@ -22,12 +22,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from rlino_lib import train as local
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluate import TEST_PROBLEMS, _problem_row, eval_columns, outcome_metrics, summarise
+from rlino_lib.evaluate import _problem_row, eval_columns, outcome_metrics, summarise, test_problems
 from rlino_lib.guards import Guards
 from rlino_lib.models import Policy, eos_ids
 from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import RunWriter, write_json
 from rlino_lib.rollout import Rollouts
+from rlino_lib.stopping import StopStrings
 from rlino_lib.tasks import Grade, Problem, get_task
 from rlino_lib.traces import response_rows, trace_rows
 
@@ -42,6 +43,7 @@ class Row:
     problem: int  # in the pool
     text: str
     grade: Grade
+    clipped: bool  # neither EOS nor a stop string within the cap
     prompt: torch.Tensor  # [S] int64
     ids: torch.Tensor  # [T] int64, EOS included
     logprobs: torch.Tensor  # [T] float32, nats, of the policy that sampled
@@ -56,7 +58,7 @@ class Pool:
         self.task = get_task(config.task, **config.task_settings)
         self.train = self.task.problems("train")
         held_out = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
-        test = self.task.problems("test", TEST_PROBLEMS) if config.test_samples else []
+        test = test_problems(self.task) if config.test_samples else []
         self.problems: list[Problem] = [*self.train, *held_out, *test]
         self.held_out = range(len(self.train), len(self.train) + len(held_out))
         self.test = range(self.held_out.stop, len(self.problems))
@@ -71,7 +73,7 @@ class Pool:
             yield from local.batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
 
 
-def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int, eos: Sequence[int]) -> Rollouts:
+def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> Rollouts:
     """The `Rollouts` of graded rows, in the order of their places."""
     rows = sorted(rows, key=lambda r: r.place)
 
@@ -89,7 +91,7 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int, eos:
         mask=mask,
         logprobs=padded([r.logprobs for r in rows]),  # [N, T]
         entropies=padded([r.entropies for r in rows]),  # [N, T]
-        clipped=~torch.isin(ids, torch.tensor(eos)).logical_and(mask).any(1),  # [N]
+        clipped=torch.tensor([r.clipped for r in rows]),  # [N]
         texts=[r.text for r in rows],
         group_size=group_size,
         problems=[pool.problems[r.problem] for r in first],
@@ -109,6 +111,7 @@ class Recorded:
         self.updates = config.epochs * config.minibatches  # of a step
         self.guards, self.sums, self.began = Guards(config.guard), local.Sums(), time.time()
         self.rollouts: Rollouts | None = None  # of the step under way, of all processes
+        self.started = False  # whether a step was begun
         self.credit: dict[str, torch.Tensor] = {}  # what its rows were weighed by, where they are traced
 
     # --- what a trainer has to offer
@@ -119,12 +122,29 @@ class Recorded:
 
     def to_rollouts(self, rows: Sequence[Row], samples: int) -> Rollouts:
         """The rows of whole groups as `Rollouts`."""
-        return rollouts_of(rows, samples, self.pool, self.processing_class.pad_token_id, self.stop_ids)
+        return rollouts_of(rows, samples, self.pool, self.processing_class.pad_token_id)
 
     @property
     def stop_ids(self) -> list[int]:
         """Every token id that ends a response."""
         return eos_ids(Policy(self.model, self.processing_class))
+
+    def until_stop(self, ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[bool]]:
+        """Responses up to EOS or the token that completes a stop string of the task, and whether there was neither."""
+        stops = StopStrings(self.processing_class, getattr(self.pool.task, "stop", ()), torch.device("cpu"))
+        last, found, alive = set(self.stop_ids), [], torch.ones(1, dtype=torch.bool)
+        near = set(stops.completing.nonzero()[:, 0].tolist())
+        for row in ids:
+            row, end = list(row), None
+            for t, token in enumerate(row):
+                near_end = token in near and stops.reached(
+                    torch.tensor([row[max(0, t + 1 - stops.reach) : t + 1]]), alive
+                )
+                if token in last or near_end:
+                    end = t + 1
+                    break
+            found.append((row[:end], end is None))
+        return [row for row, _ in found], [clipped for _, clipped in found]
 
     def score(self, model, prompts: torch.Tensor, prompt_mask: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor):
         """Log-probs and entropies of responses ids [B, T] after prompts [B, S], without gradient: both [B, T]."""
@@ -156,6 +176,7 @@ class Recorded:
         return self.lr_scheduler
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
+        self.started = True
         if self.state.global_step == 0 and self.config.eval_every:
             row = {"step": 0, "samples": 0, **self.evaluate_policy(0)}
             if self.writer:

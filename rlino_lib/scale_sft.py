@@ -25,6 +25,7 @@ from transformers import GenerationConfig
 from trl import SFTTrainer
 from trl.distributed import DistributedBackend
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import add_fused_lm_head
 
 from rlino_lib import sft
 from rlino_lib.config import TrainConfig
@@ -40,6 +41,9 @@ class IsftTrainer(Recorded, SFTTrainer):
     def __init__(self, config: TrainConfig, pool: Pool, writer: RunWriter | None, **settings: Any) -> None:
         self.bind(config, pool, writer)
         super().__init__(data_collator=lambda rows: rows, **settings)
+        if config.temperature != 1:  # the likelihood is that of what was sampled from, as `sft.py` has it
+            model = self.model.get_base_model() if config.lora_rank else self.model
+            add_fused_lm_head(model, temperature=config.temperature, outputs=("log_probs", "entropy", "is_top1"))
 
     def _get_train_sampler(self, train_dataset=None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
@@ -94,8 +98,9 @@ class IsftTrainer(Recorded, SFTTrainer):
         prompts = tokenizer([row["prompt"] for row in inputs], return_tensors="pt", padding=True, padding_side="left")
         prompts = {k: prompts[k].to(device) for k in ("input_ids", "attention_mask")}  # [n, S]
         ids = self.sample_ids(prompts, [row["place"] for row in inputs])  # [n, T]
-        stops = torch.isin(ids, torch.tensor(self.stop_ids, device=device)).long()  # [n, T]
-        mask = (stops.cumsum(1) - stops == 0).long()  # [n, T], the first EOS included
+        kept, clipped = self.until_stop(ids.tolist())
+        lengths = torch.tensor([len(row) for row in kept], device=device)  # [n]
+        mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()  # [n, T]
         logprobs, entropies = self.score(self.model, *prompts.values(), ids, mask)  # [n, T], [n, T]
         rows = []
         for i, given in enumerate(inputs):
@@ -104,5 +109,5 @@ class IsftTrainer(Recorded, SFTTrainer):
             text = tokenizer.decode(columns[0], skip_special_tokens=True)
             prompt = prompts["input_ids"][i][prompts["attention_mask"][i].bool()].cpu()
             grade = self.pool.task.grade(problem, text)
-            rows.append(Row(given["place"], given["problem"], text, grade, prompt, *columns))
+            rows.append(Row(given["place"], given["problem"], text, grade, clipped[i], prompt, *columns))
         return gather_object(rows)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import load_policy
 from rlino_lib.objectives import OBJECTIVES, credit, policy_loss
+from rlino_lib.presets import find_preset
 from rlino_lib.records import load_run
 from rlino_lib.sft import Example, accumulate_gradients, sft_loss
 from rlino_lib.tasks import Grade
@@ -26,7 +28,7 @@ from types import SimpleNamespace  # noqa: E402
 from test_trl_parity import trainer as stand_in  # noqa: E402
 from trl import GRPOTrainer, SFTTrainer  # noqa: E402
 
-from rlino_lib import scale  # noqa: E402
+from rlino_lib import cli, scale  # noqa: E402
 from rlino_lib.scale_records import MARK, Pool, Recorded, Row, rollouts_of  # noqa: E402
 from rlino_lib.scale_sft import IsftTrainer  # noqa: E402
 
@@ -68,7 +70,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0):
     self.model.generation_config = SimpleNamespace(eos_token_id=99)
     ids = [[i + 1] * lengths[i] for i in range(n)]
     self._generate = lambda prompts: ([[1]] * n, ids, None, ["text"] * n, None, {}, None, None)
-    self.graded = [("text", Grade(float(r), r, True, None, "")) for r in right]
+    self.graded, self.clipped = [("text", Grade(float(r), r, True, None, "")) for r in right], [False] * n
     self._calculate_rewards = lambda *args: torch.tensor(right).float()[:, None]
     self.score = lambda model, prompts, prompt_mask, ids, mask: (old[ids[:, 0] - 1].float(), old[ids[:, 0] - 1].float())
     self._get_per_token_logps_and_entropies = logps
@@ -129,8 +131,8 @@ def test_what_is_logged_is_what_was_minimised():
 # --- F-ISFT as supervised learning -----------------------------------------------------------------------------------
 
 
-def sft_trainer(tmp_path):
-    config = dataclasses.replace(SMALL, method="f_isft_pos", eval_every=0)
+def sft_trainer(tmp_path, **changes):
+    config = dataclasses.replace(SMALL, method="f_isft_pos", eval_every=0, **changes)
     args = scale.arguments(config, tmp_path, "sft", {})
     return scale.build(config, args, load_policy(), Pool(config), None)
 
@@ -153,6 +155,14 @@ def test_isft_is_a_mean_over_responses_where_sfttrainer_has_one_over_tokens(tmp_
         theirs = gradient(SFTTrainer.compute_loss(trainer, model, theirs, num_items_in_batch=sum(lengths)))
         gap = (theirs * 3 / 10 - ours).norm() / ours.norm()  # three accepted of ten sampled
         assert (gap < 1e-5) == same and (same or gap > 0.05), gap
+
+
+def test_isft_at_another_temperature_learns_what_was_sampled_from(tmp_path):
+    trainer = sft_trainer(tmp_path, temperature=0.6)
+    batch = trainer._collate([Example((5, 6), (8, 9, 10), 1, 1.0)], None, "cpu")
+    found = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=1).item()
+    told = [sft_loss(trainer.model, batch["input_ids"], batch["labels"], torch.ones(1), t).item() for t in (0.6, 1.0)]
+    assert found == pytest.approx(told[0], rel=1e-5) and abs(told[0] - told[1]) > 0.01
 
 
 def test_a_process_without_an_accepted_response_takes_part_and_counts_nothing(tmp_path):
@@ -198,15 +208,33 @@ def test_a_run_is_recorded_as_any_other(engine, tmp_path, monkeypatch):
     assert load_run(tmp_path / "run").complete
 
 
+def test_a_damaged_checkpoint_is_one_clear_line_and_the_one_before_serves(tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, eval_every=0, checkpoint_every=1, test_samples=1)
+    monkeypatch.setattr(Recorded, "test", lambda self: (_ for _ in ()).throw(RlinoError("no light")))
+    with pytest.raises(RlinoError, match="no light"):
+        scale.train(config, tmp_path / "run")
+    monkeypatch.setattr(Recorded, "test", lambda self: {"pass@1": 0})
+    last = scale.last_checkpoint(tmp_path / "run")
+    weights = last / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(RlinoError, match="checkpoint-2 is damaged"):
+        scale.train(config, tmp_path / "run", resume=True)
+    shutil.rmtree(last)
+    run = scale.train(config, tmp_path / "run", resume=True)
+    assert run.complete and run.summary["test"] == {"pass@1": 0} and run.metrics["step"].tolist() == [1, 2]
+    with pytest.raises(RlinoError, match="another --out"):
+        scale.train(config, tmp_path / "run", save=True)
+
+
 def test_rows_become_rollouts_in_the_order_of_their_places():
     problems = SimpleNamespace(task=SimpleNamespace(prompt=str), problems=["p0", "p1"])
     lengths, grade = [2, 3, 1, 2], Grade(1.0, True, True, None, "")
     rows = [
-        Row(i, i // 2, f"text {i}", grade, torch.arange(1, 2 + i // 2), torch.tensor([7] * (n - 1) + [9 if i else 7]),
+        Row(i, i // 2, f"text {i}", grade, i == 0, torch.arange(1, 2 + i // 2), torch.tensor([7] * (n - 1) + [9]),
             torch.full((n,), -0.5), torch.full((n,), 0.25))
         for i, n in enumerate(lengths)
     ]  # fmt: skip
-    found = rollouts_of([rows[2], rows[0], rows[3], rows[1]], 2, problems, 0, [9])
+    found = rollouts_of([rows[2], rows[0], rows[3], rows[1]], 2, problems, 0)
     assert found.texts == ["text 0", "text 1", "text 2", "text 3"] and found.prompts == ["p0", "p1"]
     assert found.prompt_ids.tolist() == [[0, 1], [1, 2]] and found.prompt_mask.tolist() == [[False, True], [True, True]]
     assert found.lengths.tolist() == lengths and found.clipped.tolist() == [True, False, False, False]
@@ -216,7 +244,7 @@ def test_rows_become_rollouts_in_the_order_of_their_places():
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path, monkeypatch):
+def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
     config = TrainConfig(method="dapo", prompts=64, group_size=8, micro_batch=24, minibatches=2, epochs=2, device="cpu")
     for world in (1, 2, 4, 8, 16):
         micro, accumulate = scale.cut(config, world)
@@ -224,8 +252,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path, mon
     args = scale.arguments(config, tmp_path, "grpo", {"vllm_mode": "colocate"})
     assert args.generation_batch_size == 512 and args.num_iterations == 2 and args.max_steps == 200 * 4
     assert args.vllm_mode == "colocate" and not args.bf16
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert scale.arguments(config, tmp_path, "grpo", {}).bf16
+    assert scale.arguments(dataclasses.replace(config, precision="bf16"), tmp_path, "grpo", {}).bf16
     with pytest.raises(RlinoError, match="do not divide over 3 processes"):
         scale.cut(config, 3)
 
@@ -237,7 +264,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path, mon
         ({}, "verl", {}, "unknown engine 'verl'"),
         ({}, "sft", {}, "carries f_isft_pos alone"),
         ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update a step"),
-        ({"method": "f_isft_neg", "temperature": 0.7}, "grpo", {}, "temperature 1"),
+        ({"temperature": 0.0}, "grpo", {}, "a temperature above 0"),
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
@@ -255,9 +282,13 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
 
 def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys):
     words = ["--method", "rloo", "--task", "word_problems", "--task-set", "kinds=3", "--lora-rank", "8", "--out", "x"]
-    config = scale.config_of(scale.parser().parse_args(words))
+    config = cli.train_config(scale.parser().parse_args(words))
     assert (config.method, config.task, config.lora_rank) == ("rloo", "word_problems", 8)
     assert config.task_settings == {"kinds": 3}
+    config = cli.train_config(scale.parser().parse_args(["--preset", "paper-gsm8k-0.5b", "--out", "x"]))
+    assert config == TrainConfig(**find_preset("paper-gsm8k-0.5b").settings)
+    for world in (1, 8, 16):  # a preset runs as it is with each of the configurations for accelerate
+        assert scale.cut(config, world)
     assert scale.main(["--method", "nonsense", "--out", str(tmp_path / "run")]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "unknown method" in err
@@ -265,6 +296,21 @@ def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys)
     (tmp_path / "half" / "config.json").write_text("{}")
     assert scale.main(["--device", "cpu", "--out", str(tmp_path / "half")]) == 2
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_response_ends_where_a_stop_string_is_complete():
+    tokenizer = load_policy().tokenizer
+    self = object.__new__(scale.ObjectiveTrainer)
+    self.processing_class, end = tokenizer, tokenizer.eos_token_id
+    self.model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=end))
+    self.pool = SimpleNamespace(task=SimpleNamespace(stop=("</answer>", "19 = 2")))
+    texts = ["3 + 19 = 22 and more", "<answer> 1 </answer> Numbers", "none of them"]
+    ids = [tokenizer(text).input_ids for text in texts] + [[5, end, 6]]
+    found, clipped = self.until_stop(ids)
+    assert clipped == [False, False, True, False] and found[2] == ids[2] and found[3] == [5, end]
+    assert [tokenizer.decode(row).replace(" ", "") for row in found[:2]] == ["3+19=22", "<answer>1</answer>"]
+    self.pool.task.stop = ()
+    assert self.until_stop(ids) == ([*ids[:3], [5, end]], [True, True, True, False])
 
 
 def test_half_a_checkpoint_is_none(tmp_path):
