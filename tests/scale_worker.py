@@ -30,7 +30,8 @@ from rlino_lib.models import load_policy  # noqa: E402
 from rlino_lib.train import Trainer  # noqa: E402
 
 METHODS = ("grpo", "dapo", "rloo", "reinforce_pp", "f_isft_pos")
-STEP = TrainConfig(steps=1, prompts=12, group_size=4, micro_batch=12, max_new_tokens=48, eval_every=0, clip_norm=1e9,
+# 26 responses a process: one group of four stands half on each.
+STEP = TrainConfig(steps=1, prompts=13, group_size=4, micro_batch=13, max_new_tokens=48, eval_every=0, clip_norm=1e9,
                    device="cpu")  # fmt: skip
 RUN = TrainConfig(method="dapo", steps=5, prompts=4, group_size=4, micro_batch=4, max_new_tokens=32, eval_every=3,
                   eval_problems=5, checkpoint_every=2, trace_every=3, trace_groups=2, lr=1e-3, minibatches=2,
