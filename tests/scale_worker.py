@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState, PartialState  # noqa: E402
 from accelerate.utils import DistributedType  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
+from trl import GRPOTrainer  # noqa: E402
 
 from rlino_lib import scale, scale_records  # noqa: E402
 from rlino_lib.config import TrainConfig  # noqa: E402
@@ -121,7 +122,7 @@ def at_scale(config, engine, out, rollouts):
     ids = [row[mask].tolist() for row, mask in zip(rollouts.ids, rollouts.mask, strict=True)]
     n, rank = len(ids) // 2, int(os.environ["RANK"])
     if engine == "grpo":
-        trainer._generate_single_turn = lambda *args: (ids[rank * n : (rank + 1) * n], None)
+        GRPOTrainer._generate_single_turn = lambda *args: (ids[rank * n : (rank + 1) * n], None)
     else:
         trainer.sample_ids = lambda prompts, places: rollouts.ids[places]
     found, grab = {}, Grab()
