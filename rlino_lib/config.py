@@ -37,7 +37,7 @@ class Recipe:
     seed: int = 0
     hidden_size: int = 128
     layers: int = 3
-    task: str = "countdown"  # whose problems and demonstrator: countdown or word_problems
+    task: str = "countdown"  # whose problems and demonstrator: countdown, word_problems, or joint, a row of either
 
 
 @dataclass(frozen=True)
