@@ -51,11 +51,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def task_settings(pairs: list[str]) -> dict[str, Any]:
-    """The settings of a task from NAME=VALUE pairs; raises RlinoError for one without a `=`."""
+def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
+    """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs; RlinoError for one without a `=`."""
     bad = [p for p in pairs if "=" not in p]
     if bad:
-        raise RlinoError(f"--task-set takes name=value, not {bad[0]!r}")
+        raise RlinoError(f"{flag} takes name=value, not {bad[0]!r}")
     settings = {k: _value(v) for k, v in (p.split("=", 1) for p in pairs)}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
@@ -92,8 +92,9 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.config import TrainConfig
     from rlino_lib.train import train
 
-    skip = ("task_settings",)
-    config = TrainConfig(task_settings=task_settings(args.task_set), **_fields(args, TrainConfig, skip))
+    settings = {"task_settings": task_settings(args.task_set)}
+    settings["objective_settings"] = task_settings(args.objective_set, "--objective-set")
+    config = TrainConfig(**settings, **_fields(args, TrainConfig, tuple(settings)))
     run = train(config, args.out, resume=args.resume, save=args.save, progress=sys.stderr.isatty())
     last = run.metrics.iloc[-1]
     return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
@@ -216,8 +217,10 @@ def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
 def _train_arguments(p: argparse.ArgumentParser) -> None:
     from rlino_lib.config import TrainConfig
 
-    _add_fields(p, TrainConfig, skip=("task_settings",))
+    _add_fields(p, TrainConfig, skip=("task_settings", "objective_settings"))
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
+    changes = "a change to the method: normaliser=constant"
+    p.add_argument("--objective-set", action="append", default=[], metavar="NAME=VALUE", help=changes)
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out, if there is one")
     p.add_argument("--save", action="store_true", help="keep the trained model, in --out/model")
 

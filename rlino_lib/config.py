@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rlino_lib.errors import RlinoError
 
@@ -45,6 +45,7 @@ class TrainConfig:
     """A run, whole: the same configuration and thread count give the same numbers."""
 
     method: str = "grpo"  # a key of rlino_lib.objectives.OBJECTIVES: f_isft_… trains as supervised learning
+    objective_settings: dict[str, Any] = field(default_factory=dict)  # changes to the method's row, by its fields
     task: str = "countdown"  # the task's name
     task_settings: dict[str, Any] = field(default_factory=dict)
     model: str = ""  # a folder or a hub id; empty: the base that ships with the task
@@ -74,6 +75,9 @@ class TrainConfig:
     test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
     guard: str = "stop"  # what to do when a run trains nothing: "stop", or "warn" and go on
     device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one
+
+    # Settings that the first recorded runs did not know; where they are at their defaults, a run is described without.
+    LATER: ClassVar = ("objective_settings",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or base_of(self.task))

@@ -145,7 +145,7 @@ class RunWriter:
         config = json.loads(json.dumps(config))
         if (self.path / "config.json").exists():
             old = _read_json(self.path / "config.json")
-            changed = [k for k in config if old.get(k) != config[k]]
+            changed = [k for k in old | config if old.get(k) != config.get(k)]
             if changed:
                 self.close()
                 raise RlinoError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")

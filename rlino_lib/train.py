@@ -21,14 +21,15 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import TEST_PROBLEMS, base_columns, eval_columns, evaluate, outcome_metrics, summarise
 from rlino_lib.guards import Guards
 from rlino_lib.models import Policy, add_lora, load_policy, merged, reference_context, save_policy, weights_hash
-from rlino_lib.objectives import OBJECTIVES, Objective, credit, micro_share, policy_loss, token_weights
+from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, token_weights, varied
 from rlino_lib.probes import is_probed, probe
 from rlino_lib.records import REPO, Run, RunWriter, load_run
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.traces import response_rows, trace_rows
 
-# Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives.
+# Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives, and
+# so are these where `objective_settings` changes them: at one update a batch the gradient is the same (chapter 06).
 SFT_METHODS = {
     "f_isft_pos": ("pos", "unit"),
     "f_isft_neg": ("neg", "unit"),
@@ -39,8 +40,9 @@ SFT_METHODS = {
 
 def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     """What config.json holds: the settings, with the model by its path in the repository, the weights and versions."""
-    path = Path(config.model).resolve()
-    return asdict(config) | {
+    path, default = Path(config.model).resolve(), TrainConfig()
+    known = (k for k in vars(config) if k not in config.LATER or getattr(config, k) != getattr(default, k))
+    return {k: asdict(config)[k] for k in known} | {
         "model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model,
         "weights_sha256_16": weights_hash(policy.model),
         "threads": torch.get_num_threads(),
@@ -87,8 +89,7 @@ class Trainer:
     """Holds what a step needs; `step()` does one and returns its metrics. `train` drives it and keeps the records."""
 
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
-        if config.method not in OBJECTIVES:
-            raise RlinoError(f"unknown method {config.method!r}: one of {', '.join(OBJECTIVES)}")
+        self.objective: Objective = varied(config.method, config.objective_settings)
         if config.temperature != 1 and config.method in SFT_METHODS:
             raise RlinoError("F-ISFT trains at temperature 1: cross-entropy knows no other")
         self.config = config
@@ -102,7 +103,6 @@ class Trainer:
         if config.lora_rank:
             self.policy = Policy(add_lora(self.policy.model, rank=config.lora_rank), self.policy.tokenizer)
         self.model = self.policy.model
-        self.objective: Objective = OBJECTIVES[config.method]
         self.reference = None
         # LoRA gives its reference by switching the adapters off.
         if (self.objective.needs_reference or config.eval_base) and not config.lora_rank:
@@ -170,7 +170,8 @@ class Trainer:
             group["lr"] = self.lr_at(step)
         rollouts = self.sample(step)
         self.probes = []
-        update = self._supervised if self.config.method in SFT_METHODS else self._policy_gradient
+        supervised = self.config.method in SFT_METHODS and not self.config.objective_settings
+        update = self._supervised if supervised else self._policy_gradient
         learned, credit = update(rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
         self.step_done = step
         n = self.config.prompts * self.config.group_size
@@ -180,7 +181,8 @@ class Trainer:
     def _policy_gradient(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
         c, o, old = self.config, self.objective, rollouts.logprobs  # old: [N, T]
         ref = self._logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
-        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens)
+        clipped = rollouts.clipped  # [N]
+        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, clipped)
         order, sums = kept.nonzero()[:, 0].tolist(), Sums()
         for _ in range(c.epochs):
             if c.minibatches > 1:
