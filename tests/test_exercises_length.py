@@ -8,7 +8,7 @@ import re
 import pytest
 
 from rlino_lib import exercises_length
-from rlino_lib.exercises_length import FACTORS, check_drift, check_parts, check_regrade, check_survival
+from rlino_lib.exercises_length import FACTORS
 from rlino_lib.length import LengthToy
 
 CHECKERS = {name: f for name, f in vars(exercises_length).items() if name.startswith("check_")}
