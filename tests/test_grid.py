@@ -9,14 +9,16 @@ import sys
 import termios
 import time
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 
 from rlino_lib import cli, grid
+from rlino_lib.compare import curve
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.grid import command_line, default_jobs, read_grid, run_grid, seconds_left
-from rlino_lib.records import Run, RunWriter, list_runs
+from rlino_lib.records import RUNS, Run, RunWriter, list_runs
 
 BASE = {"steps": 2, "prompts": 2, "group_size": 2, "eval_every": 0, "max_new_tokens": 40}
 
@@ -424,3 +426,24 @@ def test_a_grid_of_real_runs(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True)
     assert json.loads(again.stdout) == {"runs": 1, "complete": 1}
     assert stamp == (good.path / "metrics.csv").stat().st_mtime_ns
+
+
+# --- the recorded grids ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["head-to-head", "head-to-head-more", "sgd-to-batch", "length", "length-more", "length-cap", "length-remedies"],
+)
+def test_a_method_runs_at_the_rate_that_is_best_in_the_sweep(name):
+    rows = [
+        (run.config["task"], run.method, run.config["lr"], curve(run)["accuracy"].iloc[-1])
+        for run in list_runs("head-to-head-lr")
+    ]
+    sweep = pd.DataFrame(rows, columns=["task", "method", "lr", "right"])
+    best = sweep.loc[sweep.groupby(["task", "method"])["right"].idxmax()].set_index(["task", "method"])["lr"]
+    for _, settings in read_grid(RUNS / f"{name}.json"):
+        config = TrainConfig(**settings)
+        assert config.lr == best[config.task, config.method], settings
+        assert config.eval_split == "test"  # and the sweep was judged on another
+    assert {run.config["eval_split"] for run in list_runs("head-to-head-lr")} == {"validation"}
