@@ -47,8 +47,8 @@ def base_problems(run: Run) -> pd.DataFrame:
     and `cut`, how many samples are wrong and cut; and mean lengths in tokens, `length` of the wrong, `whole` of the
     wrong that were not cut (NaN where there are none).
 
-    From the evaluation that is shipped with the base. Cut responses count as wrong (they have not ended, so they have
-    no answer). Raises RlinoError where it is missing, or was made with another cap than the run.
+    From the evaluation that is shipped with the base. Cut responses count as wrong, as nearly
+    all are: they have not ended. Raises RlinoError where it is missing, or was made with another cap than the run.
     """
     folder = REPO / run.config["model"]
     try:

@@ -23,6 +23,7 @@ from rlino_lib.ledger import (
     FAILS,
     HOLDS,
     KINDS,
+    RECORDED,
     UNTESTED,
     VERDICTS,
     Claim,
@@ -32,7 +33,7 @@ from rlino_lib.ledger import (
     untested,
 )
 from rlino_lib.mdp import SharedPolicy, TokenMDP
-from rlino_lib.records import REPO, RUNS, Run, list_runs
+from rlino_lib.records import REPO, RUNS, Run
 
 LEDGER = REPO / "data" / "claims.toml"
 
@@ -134,9 +135,9 @@ def uniform_credit(claim: Claim, records: Records) -> Evidence:
 # --- claims on records -----------------------------------------------------------------------------------------------
 
 
-def stale_runs(root: Path = RUNS) -> list[Run]:
+def stale_runs(records: Records = RECORDED) -> list[Run]:
     """The recorded runs in which a batch of samples serves several updates."""
-    return list_runs("staleness", root)
+    return [run for run in records.runs("staleness") if (run.path / "probes.csv").exists()]
 
 
 def last_update(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
@@ -176,7 +177,7 @@ def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence
 
 
 def clip_range(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in stale_runs(records.root) if run.method == "grpo_no_kl"]
+    runs = [run for run in stale_runs(records) if run.method == "grpo_no_kl"]
     if not runs:
         return Evidence(UNTESTED, "no recorded runs")
     clipped = last_update(runs, ["clip_ratio"]).groupby("updates")["clip_ratio"].mean()
@@ -203,7 +204,7 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
 
 
 def name_only(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in stale_runs(records.root) if run.method in ("grpo_no_kl", "f_isft_posneg")]
+    runs = [run for run in stale_runs(records) if run.method in ("grpo_no_kl", "f_isft_posneg")]
     if len({run.method for run in runs}) < 2:
         return Evidence(UNTESTED, "no recorded runs of both methods")
     ends = where_it_ends(runs, claim.threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
@@ -214,18 +215,18 @@ def name_only(claim: Claim, records: Records) -> Evidence:
 # --- head to head ----------------------------------------------------------------------------------------------------
 
 
-def duels(task: str, root: Path = RUNS) -> list[Run]:
+def duels(task: str, records: Records = RECORDED) -> list[Run]:
     """The recorded runs of all methods on a task, each at its own best learning rate."""
-    return [run for run in list_runs("head-to-head", root) if run.config["task"] == task]
+    return [run for run in records.runs("head-to-head") if run.config["task"] == task]
 
 
-def _differences(claim: Claim, root: Path) -> tuple[pd.Series, list[Run]] | None:
+def _differences(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]] | None:
     """Method − reference in points by seed, and the runs; None before as many seeds are recorded as were planned.
 
     A verdict on fewer would be one of many looks at the same data.
     """
     pair = [claim.about["method"], claim.about["reference"]]
-    runs = [run for run in duels(claim.about["task"], root) if run.method in pair]
+    runs = [run for run in duels(claim.about["task"], records) if run.method in pair]
     common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
     if len(common) < claim.threshold["seeds"]:
         return None
@@ -239,7 +240,7 @@ def _tested(claim: Claim, records: Records, p_of: Callable[[Claim, pd.Series], f
     Those that cannot be tested yet count as p = 1: the family is the one that was announced.
     """
     family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
-    found = [_differences(c, records.root) for c in family]
+    found = [_differences(c, records) for c in family]
     p = [1.0 if d is None else p_of(c, d[0]) for c, d in zip(family, found, strict=True)]
     place = [c.id for c in family].index(claim.id)
     return holm(p)[place], found[place]
@@ -279,7 +280,7 @@ def base_accuracy(run: Run) -> float:
 
 
 def collapses(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in duels(claim.about["task"], records.root) if run.method == claim.about["method"]]
+    runs = [run for run in duels(claim.about["task"], records) if run.method == claim.about["method"]]
     if len(runs) < claim.threshold["seeds"]:
         return untested(claim)
     gains = pd.Series([final_accuracy(run) - base_accuracy(run) for run in runs])
@@ -288,7 +289,7 @@ def collapses(claim: Claim, records: Records) -> Evidence:
 
 
 def likelihood(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in duels(claim.about["task"], records.root) if run.method == claim.about["method"]]
+    runs = [run for run in duels(claim.about["task"], records) if run.method == claim.about["method"]]
     if len(runs) < claim.threshold["seeds"]:
         return untested(claim)
     ends, moved = {}, []

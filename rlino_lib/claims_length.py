@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
 from rlino_lib.causes import Kind, base_length, base_problems, decompose, final_responses, growth
 from rlino_lib.compare import t_interval
-from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, UNTESTED, Claim, Evidence, Records, told, untested
+from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, RECORDED, UNTESTED, Claim, Evidence, Records, told, untested
 from rlino_lib.objectives import OBJECTIVES
-from rlino_lib.records import RUNS, Run, list_runs
+from rlino_lib.records import Run
 
 
 def normaliser_of(run: Run) -> str:
@@ -23,13 +22,13 @@ def normaliser_of(run: Run) -> str:
     return run.config.get("objective_settings", {}).get("normaliser", OBJECTIVES[run.method].normaliser)
 
 
-def length_runs(task: str, method: str, normaliser: str = "per_response", root: Path = RUNS) -> list[Run]:
+def length_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:
     """The recorded runs of a row of the ablation that kept their responses, by seed.
 
     The rows of 1/|o| come from the head-to-head grid where it made them. Runs of another cap do not count.
     """
     found = {}
-    for run in [*list_runs("head-to-head", root), *list_runs("length", root)]:
+    for run in [*records.runs("head-to-head"), *records.runs("length")]:
         row = run.config["task"], run.method, normaliser_of(run)
         plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}
         if row == (task, method, normaliser) and plain and (run.path / "responses.csv.gz").exists():
@@ -40,7 +39,7 @@ def length_runs(task: str, method: str, normaliser: str = "per_response", root: 
 def _rows(claim: Claim, records: Records, *normalisers: str) -> list[list[Run]] | None:
     """The runs of each normaliser on the seeds that all have; None before the planned seeds are there."""
     about = claim.about
-    found = [length_runs(about["task"], about["method"], n, records.root) for n in normalisers]
+    found = [length_runs(about["task"], about["method"], n, records) for n in normalisers]
     common = set.intersection(*({run.seed for run in runs} for runs in found))
     if len(common) < claim.threshold["seeds"]:
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rlino_lib.compare import t_interval
+from rlino_lib.records import RUNS, Run, list_runs
 
 KINDS = ("exact", "statistical", "descriptive")
 VERDICTS = ("holds", "holds with conditions", "does not hold here", "not testable here")
@@ -40,10 +41,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Records:
-    """What a claim is judged from: the folder of runs, and the ledger, for the family that a test belongs to."""
+    """What a claim is judged from: recorded runs, and the ledger, for the family that a test belongs to."""
 
     root: Path
     ledger: Sequence[Claim] = ()
+    own: Sequence[Run] | None = None  # the runs of a reader, who need not sort them into groups
+
+    def runs(self, group: str) -> list[Run]:
+        """The complete runs of a group; of a reader's own all."""
+        return list_runs(group, self.root) if self.own is None else list(self.own)
+
+
+RECORDED = Records(RUNS)  # the book's own runs
 
 
 def untested(claim: Claim) -> Evidence:

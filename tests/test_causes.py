@@ -237,7 +237,7 @@ def test_claims_of_growth(root):
     assert judged(grows, root, method="f_isft_pos") == FAILS and judged(flat, root, method="f_isft_pos") == HOLDS
     assert judged(grows, root, seeds=4) == UNTESTED and judged(grows, root, method="rloo") == UNTESTED
     assert judged(right_little, root, share=0.5) == HOLDS and judged(right_little, root, share=0.05) == FAILS
-    assert length_runs("toy", "dr_grpo", "constant", root)[0].seed == 0
+    assert length_runs("toy", "dr_grpo", "constant", Records(root))[0].seed == 0
     assert judged(grows, root, method="dr_grpo") == UNTESTED  # its own normaliser is another one
 
 
