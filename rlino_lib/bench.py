@@ -1,22 +1,30 @@
-"""`rlino bench`: our speed beside transformers' and TRL's, same model, prompts, lengths and threads, in one process."""
+"""`rlino bench`: our speed beside transformers' and TRL's, same model, prompts, lengths and threads, in one process.
+
+And the memory of log-probs over a large vocabulary, each way in a process of its own, since a peak cannot be lowered.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
 
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
+from rlino_lib.logprobs import token_logprobs
+from rlino_lib.memory import peak_bytes
 from rlino_lib.models import count_parameters, load_policy
 from rlino_lib.rollout import sample
 from rlino_lib.tasks import Countdown
 
 PROMPTS, GROUP, NEW_TOKENS = 64, 8, 96
+TOKENS, HIDDEN, VOCABULARY = 2048, 896, 151_936  # two responses of 1,024 tokens at the head of Qwen2.5-0.5B
 
 
 def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
@@ -128,4 +136,53 @@ def bench_step(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     }
 
 
-BENCHES = {"rollout": bench_rollout, "step": bench_step}
+def _all_logits(hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Log-probs [N] as small models take them, from logits [N, V]; a function, so that its names free them in time."""
+    logits = hidden @ weight.t()  # [N, V]
+    return (logits / 1.0).log_softmax(-1).gather(1, ids[:, None])[:, 0]  # [N]
+
+
+def _head_pass(way: str, shape: tuple[int, int, int], threads: int, seed: int) -> tuple[int, float]:
+    """The bytes by which one pass forward and backward raises this process's peak, and its seconds."""
+    take = {"naive": _all_logits, "chunked": token_logprobs}[way]
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+
+    def inputs(tokens: int, hidden: int, vocabulary: int) -> tuple[torch.Tensor, ...]:
+        ids = torch.randint(vocabulary, (tokens,))
+        return torch.randn(tokens, hidden, requires_grad=True), torch.randn(vocabulary, hidden, requires_grad=True), ids
+
+    take(*inputs(64, 64, 64)).sum().backward()  # what the libraries take once
+    given = inputs(*shape)
+    before, started = peak_bytes(), time.perf_counter()
+    take(*given).sum().backward()
+    return peak_bytes() - before, time.perf_counter() - started
+
+
+def bench_memory(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
+    """Peak memory and seconds of log-probs, forward and backward, from all logits at once and from slices of them.
+
+    The peak is that above the inputs; the gradients of the hidden states and the weight, which both need, are in it.
+    """
+    found: dict[str, list[tuple[int, float]]] = {"naive": [], "chunked": []}
+    for _ in range(repeats):  # in turn, so that a drift of the machine touches both
+        for way, passes in found.items():
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                shape = (TOKENS, HIDDEN, VOCABULARY)
+                passes.append(pool.submit(_head_pass, way, shape, torch.get_num_threads(), seed).result())
+    peak = {way: statistics.median(p for p, _ in passes) for way, passes in found.items()}
+    taken = {way: statistics.median(s for _, s in passes) for way, passes in found.items()}
+    return {
+        "bench": "memory",
+        "tokens": TOKENS,
+        "vocabulary": VOCABULARY,
+        "threads": torch.get_num_threads(),
+        **{f"{way}_mib": round(peak[way] / 2**20) for way in found},
+        "gradients_mib": round(4 * (TOKENS + VOCABULARY) * HIDDEN / 2**20),
+        "memory_ratio": round(peak["chunked"] / peak["naive"], 3),
+        **{f"{way}_s": round(taken[way], 3) for way in found},
+        "time_ratio": round(taken["chunked"] / taken["naive"], 2),
+    }
+
+
+BENCHES = {"rollout": bench_rollout, "step": bench_step, "memory": bench_memory}

@@ -8,11 +8,12 @@ import inspect
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
-from rlino_lib.config import base_of
-from rlino_lib.errors import RlinoError
+from rlino_lib.config import TrainConfig, base_of
+from rlino_lib.errors import RlinoError, RlinoWarning
 
 # torch and transformers take seconds to import, so each command imports what it needs; `--help` needs nothing.
 
@@ -21,12 +22,15 @@ EXAMPLES = {
     "rlino pretrain --task word_problems --steps 200 --out /tmp/tiny",
     "train": "rlino train --method grpo --save --out runs/grpo-s0\n"
     "rlino train --method f_isft_posneg --seed 1 --out runs/f1 --resume\n"
-    "rlino train --method grpo --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --lr 1e-6 --out runs/q",
+    "rlino train --preset paper-gsm8k-0.5b --method f_isft_pos --out runs/q\n"
+    "rlino train --preset paper-countdown-1.5b --lora --lr 1e-5 --micro-batch 2 --save --out runs/q-lora",
     "evaluate": "rlino evaluate --split test --samples 64 --out runs/base-eval\n"
     "rlino evaluate --model runs/grpo-s0/model --samples 4 --out runs/grpo-s0-eval\n"
     "rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval\n"
     "rlino evaluate --task gsm8k --shots 4 --model Qwen/Qwen2.5-0.5B --problems 0 --temperature 0 --max-new-tokens 320 "
-    "--out runs/gsm8k-eval",
+    "--precision bf16 --responses --out runs/gsm8k-eval\n"
+    "rlino grade --task gsm8k --task-set grader=flexible runs/gsm8k-eval/responses.jsonl > graded.jsonl",
+    "presets": "rlino presets\nrlino presets paper-gsm8k-0.5b",
     "grid": "rlino grid data/runs/countdown.json\nrlino grid data/runs/countdown.json --jobs 2 --dry-run\n\n"
     'a file: {"base": {"steps": 100}, "seeds": [0, 1], "axes": {"task": ["countdown"], "method": ["grpo", "rloo"]},\n'
     '         "set": [{"where": {"method": "rloo"}, "lr": 2e-4}]}\n'
@@ -34,8 +38,8 @@ EXAMPLES = {
     "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
     "fetch": "rlino fetch gsm8k\nrlino fetch gsm8k --from ~/Downloads\n"
     "rlino fetch gsm8k --out /data/gsm8k   # then: --task-set folder=/data/gsm8k",
-    "claims": "rlino claims\nrlino claims --out claims.json",
-    "bench": "rlino bench rollout\nrlino bench step --repeats 5",
+    "claims": "rlino claims\nrlino claims --out claims.json\nrlino claims --yours runs",
+    "bench": "rlino bench rollout\nrlino bench step --repeats 5\nrlino bench memory --repeats 3",
 }
 
 
@@ -61,17 +65,20 @@ def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
 
 
 def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = ()) -> None:
-    """An option for each simple field of a dataclass; the comment beside the field is its help."""
+    """An option for each simple field of a dataclass; the comment beside the field is its help.
+
+    An option that is not given leaves nothing behind, so that a preset can say what holds in its place.
+    """
     comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
     for f in dataclasses.fields(cls):
         if f.name not in skip:
-            said = comments.get(f.name, "").replace("%", "%%") + " (default: %(default)s)"
+            said = f"{comments.get(f.name, '')} (default: {f.default})".replace("%", "%%").strip()
             flag = f"--{f.name.replace('_', '-')}"
-            parser.add_argument(flag, type=type(f.default), default=f.default, help=said.strip())
+            parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, help=said)
 
 
-def _fields(args: argparse.Namespace, cls: type, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if f.name not in skip}
+def _fields(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+    return {f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if hasattr(args, f.name)}
 
 
 def _threads(n: int) -> None:
@@ -88,39 +95,53 @@ def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
     return pretrain(Recipe(**_fields(args, Recipe)), args.out, progress=sys.stderr.isatty())
 
 
+def train_config(args: argparse.Namespace) -> TrainConfig:
+    """The settings of a run: those that were given, then those of the preset, then the defaults."""
+    from rlino_lib.presets import find_preset
+
+    given = _fields(args, TrainConfig)
+    if args.lora and not given.get("lora_rank"):
+        given["lora_rank"] = 16
+    preset = find_preset(args.preset).settings if args.preset else {}
+    together = {**preset.get("task_settings", {}), **task_settings(args.task_set)}
+    objective = task_settings(args.objective_set, "--objective-set")
+    return TrainConfig(**{**preset, **given, "task_settings": together, "objective_settings": objective})
+
+
 def _train(args: argparse.Namespace) -> dict[str, Any]:
-    from rlino_lib.config import TrainConfig
     from rlino_lib.train import train
 
-    settings = {"task_settings": task_settings(args.task_set)}
-    settings["objective_settings"] = task_settings(args.objective_set, "--objective-set")
-    config = TrainConfig(**settings, **_fields(args, TrainConfig, tuple(settings)))
+    config = train_config(args)
     run = train(config, args.out, resume=args.resume, save=args.save, progress=sys.stderr.isatty())
     last = run.metrics.iloc[-1]
     return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.device import autocast, pick_device
     from rlino_lib.evaluate import evaluate, summarise
     from rlino_lib.models import load_policy, weights_hash
     from rlino_lib.records import write_json
     from rlino_lib.tasks import get_task
 
     settings = task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
-    task, policy, out = get_task(args.task, **settings), load_policy(args.model or base_of(args.task)), Path(args.out)
+    task, out = get_task(args.task, **settings), Path(args.out)
+    policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
     problems = task.problems(args.split, args.problems or None)
     sampling = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}
     asked = {"task": args.task, "task_settings": settings, "split": args.split, "samples": args.samples, **sampling}
     asked |= {"seed": args.seed, "weights_sha256_16": weights_hash(policy.model)}
+    asked |= {"precision": args.precision} if args.precision != "fp32" else {}
     settings_file = out / "evaluation.json"
     if settings_file.exists() and json.loads(settings_file.read_text())["asked"] != json.loads(json.dumps(asked)):
         raise RlinoError(f"{out} holds another evaluation: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(settings_file, {"asked": asked})
-    frame = evaluate(
-        policy, task, problems, samples=args.samples, out=out / "problems.jsonl", progress=sys.stderr.isatty(),
-        seed=args.seed, **sampling,
-    )  # fmt: skip
+    with autocast(args.precision, policy.model.device):
+        frame = evaluate(
+            policy, task, problems, samples=args.samples, out=out / "problems.jsonl", progress=sys.stderr.isatty(),
+            seed=args.seed, responses=out / "responses.jsonl" if args.responses else None, **sampling,
+        )  # fmt: skip
     found = summarise(frame)
     write_json(settings_file, {"asked": asked, "found": found})
     return found
@@ -144,10 +165,20 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
     return bench.BENCHES[args.what](repeats=args.repeats, seed=args.seed)
 
 
+def _presets(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.presets import find_preset, presets
+
+    chosen = {args.name: find_preset(args.name)} if args.name else presets()
+    print("\n\n".join(preset.table() for preset in chosen.values()), file=sys.stderr)
+    return {name: preset.settings for name, preset in chosen.items()}
+
+
 def _claims(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.claims import judge_all
     from rlino_lib.records import RUNS, write_json
 
+    if args.yours:
+        return _yours(args)
     found = judge_all(root=args.runs or RUNS)
     for row in found.itertuples():
         print(f"{row.id:22} {row.found:22} {row.effect}", file=sys.stderr)
@@ -161,6 +192,18 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
         )
         raise RlinoError(f"the ledger's verdict is not that of the evidence for {', '.join(said)}")
     return {"claims": len(found), **found["found"].value_counts().to_dict()}
+
+
+def _yours(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.records import write_json
+    from rlino_lib.yours import judge_yours
+
+    found = judge_yours(args.yours)
+    for row in found.itertuples():
+        print(f"{row.id:22} {row.model} on {row.task}: {row.verdict}; {row.effect}", file=sys.stderr)
+    if args.out:
+        write_json(Path(args.out), found.to_dict("records"))
+    return {"claims": len(found), **found["verdict"].value_counts().to_dict()}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -197,13 +240,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them")
     p.add_argument("--out", help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)")
     p.add_argument("--seed", type=int, default=0, help="without effect: fetching draws nothing at random")
-    p = command("bench", "measure speed on this machine")
-    p.add_argument("what", choices=("rollout", "step"))
+    p = command("bench", "measure speed, or memory, on this machine")
+    p.add_argument("what", choices=("rollout", "step", "memory"))
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0)
+    p = command("presets", "show named settings of `rlino train`: what the paper gives, and what is our choice")
+    p.add_argument("name", nargs="?", default="")
     p = command("claims", "judge every claim of the ledger anew; fails where a stored verdict differs")
     p.add_argument("--runs", help="folder of recorded runs (default: data/runs)")
+    p.add_argument("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model")
     p.add_argument("--out", help="a JSON file for the claims with their evidence")
     return parser
 
@@ -215,9 +261,11 @@ def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:
-    from rlino_lib.config import TrainConfig
-
     _add_fields(p, TrainConfig, skip=("task_settings", "objective_settings"))
+    p.add_argument(
+        "--preset", default="", metavar="NAME", help="start from these settings (`rlino presets` lists them)"
+    )
+    p.add_argument("--lora", action="store_true", help="train adapters alone, of rank 16 unless --lora-rank says")
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
     changes = "a change to the method: normaliser=constant"
     p.add_argument("--objective-set", action="append", default=[], metavar="NAME=VALUE", help=changes)
@@ -234,18 +282,34 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--problems", type=int, default=1024, help="the first N of the split (0: all)")
     p.add_argument("--samples", type=int, default=1, help="samples a problem")
     p.add_argument("--max-new-tokens", type=int, default=112)
-    p.add_argument("--temperature", type=float, default=1.0)
+    p.add_argument("--temperature", type=float, default=1.0, help="0: greedy")
     p.add_argument("--top-p", type=float, default=1.0)
+    p.add_argument("--device", default="auto", help="cpu, cuda or mps (default: a GPU where there is one)")
+    p.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of the products")
+    p.add_argument("--responses", action="store_true", help="keep the texts too, for `rlino grade`")
     p.add_argument("--seed", type=int, default=0)
 
 
 _ARGUMENTS = {"pretrain": _pretrain_arguments, "train": _train_arguments, "evaluate": _evaluate_arguments}
 _COMMANDS = {"pretrain": _pretrain, "train": _train, "evaluate": _evaluate, "grid": _grid}
-_COMMANDS |= {"bench": _bench, "claims": _claims, "fetch": _fetch}
+_COMMANDS |= {"bench": _bench, "claims": _claims, "fetch": _fetch, "presets": _presets}
+
+
+def _one_line(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """How a warning looks on the command line."""
+    print(f"rlino: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
+        warnings.filterwarnings("always", category=RlinoWarning)
+        warnings.showwarning = _one_line
+        return _run(argv)
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         args = build_parser().parse_args(argv)
         if args.command == "grade":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +63,8 @@ class TrainConfig:
     minibatches: int = 1  # updates a pass
     micro_batch: int = 32  # rows of one forward and backward pass; larger ones leave the CPU's caches
     lora_rank: int = 0  # 0: full fine-tuning
+    lora_alpha: int = 32  # adapters count alpha/rank times
+    lora_targets: str = "all-linear"  # the modules with adapters, by the ends of their names: q_proj,v_proj
     eval_every: int = 20  # steps; 0: never
     eval_split: str = "validation"  # train, validation or test
     eval_problems: int = 512  # the first so many of the split
@@ -75,9 +77,11 @@ class TrainConfig:
     test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
     guard: str = "stop"  # what to do when a run trains nothing: "stop", or "warn" and go on
     device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one
+    precision: str = "fp32"  # of the products: fp32, or bf16 with autocast; weights and Adam stay float32
+    gradient_checkpointing: int = 0  # 1: a layer's activations are computed again, not kept; slower by a third
 
-    # Settings that the first recorded runs did not know; where they are at their defaults, a run is described without.
-    LATER: ClassVar = ("objective_settings",)
+    # Settings that the first recorded runs did not know.
+    LATER: ClassVar = ("objective_settings", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or base_of(self.task))
@@ -87,3 +91,15 @@ class TrainConfig:
                 raise RlinoError(f"{name} must be at least {low}, not {getattr(self, name)}")
         if self.schedule not in ("constant", "linear") or self.guard not in ("stop", "warn") or self.lr <= 0:
             raise RlinoError("schedule is constant or linear, guard is stop or warn, lr is above 0")
+        if self.precision not in ("fp32", "bf16") or self.lora_rank < 0 or self.lora_alpha <= 0:
+            raise RlinoError("precision is fp32 or bf16, lora_rank is at least 0, lora_alpha is above 0")
+
+    @property
+    def targets(self) -> str | list[str]:
+        """`lora_targets` as peft takes them."""
+        return self.lora_targets if self.lora_targets == "all-linear" else self.lora_targets.split(",")
+
+    def recorded(self) -> dict[str, Any]:
+        """What a run's config.json holds of them: fields younger than the first runs only where they are set."""
+        default = {name: getattr(TrainConfig(), name) for name in self.LATER}
+        return {k: v for k, v in asdict(self).items() if k not in default or v != default[k]}

@@ -1,5 +1,9 @@
-"""The one exception that the command line turns into a single line on stderr and exit code 2."""
+"""The exception that the command line turns into a single line on stderr and exit code 2, and a warning like it."""
 
 
 class RlinoError(Exception):
     """Something that the user can mend: a bad option, a bad file, a run that trains nothing."""
+
+
+class RlinoWarning(UserWarning):
+    """Something that the user should know; the command line goes on after a single line on stderr."""

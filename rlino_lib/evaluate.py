@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rlino_lib.models import Policy
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, Task
 
-TEST_PROBLEMS = 1024  # the size of every task's test split here, as in the paper's Countdown
+TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper's Countdown
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -106,38 +107,62 @@ def evaluate(
     seed: int = 0,
     chunk: int = 64,
     on_rollouts: Callable[[Rollouts], None] | None = None,
+    responses: str | Path | None = None,
     **sampling: Any,
 ) -> pd.DataFrame:
     """One row a problem: n samples, c right, and means over its responses (length, format, step arithmetic…).
 
     With `out`, rows are appended to that JSONL file as they come, and problems that stand there already are not sampled
     again, so a killed evaluation goes on where it stopped. A problem's samples depend on `seed` and its place alone.
-    `on_rollouts` is handed the graded rollouts of each part.
+    With `responses` too the texts are appended to that JSONL file, a line each, which `rlino grade` can grade by
+    another grader. A task's stop strings end its responses. `on_rollouts` is handed the graded rollouts of each part.
+    Raises RlinoError where a file holds another evaluation.
     """
     path = Path(out) if out else None
     done = _read_lines(path) if path and path.exists() else []
+    texts = Path(responses) if responses else None
+    said = _read_lines(texts) if texts and texts.exists() else []
+    if texts:
+        done = done[: len(said) // samples]
+        if [r.get("id") for r in said[::samples]] != [p.id for p in problems[: math.ceil(len(said) / samples)]]:
+            raise RlinoError(f"{texts} holds another evaluation: choose another --out")
     if [d["id"] for d in done] != [p.id for p in problems[: len(done)]] or any(d["n"] != samples for d in done):
         raise RlinoError(f"{path} holds another evaluation: choose another --out")
     first = len(done) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
     done = done[:first]
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(d) + "\n" for d in done), encoding="utf-8")
+    _write_lines(path, done, "w")
+    _write_lines(texts, said[: first * samples], "w")
     bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
     for start in range(first, len(problems), chunk):
         part = problems[start : start + chunk]
         prompts = [task.prompt(p) for p in part]
-        rollouts = sample(policy, prompts, samples, seed=seed * 1_000_003 + start, **sampling).grade(task, part)
+        stop = tuple(getattr(task, "stop", ()))
+        rollouts = sample(
+            policy, prompts, samples, seed=seed * 1_000_003 + start, **{"stop_strings": stop, **sampling}
+        ).grade(task, part)
         rows = [_problem_row(rollouts, i) for i in range(len(part))]
         done += rows
         if on_rollouts:
             on_rollouts(rollouts)
-        if path:
-            with path.open("a", encoding="utf-8") as f:
-                f.writelines(json.dumps(r) + "\n" for r in rows)
+        _write_lines(texts, _texts(rollouts), "a")
+        _write_lines(path, rows, "a")
         bar.update(len(part))
     bar.close()
     return pd.DataFrame(done)
+
+
+def test_problems(task: Task) -> list[Problem]:
+    """What a trained policy is tested on: the first 1,024 of the test split, of GSM8K all 1,319."""
+    return task.problems("test", None if task.name == "gsm8k" else TEST_PROBLEMS)
+
+
+def _texts(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
+    """A line for each response, in the form that `rlino grade` reads."""
+    for i, (text, grade) in enumerate(zip(rollouts.texts, rollouts.grades, strict=True)):
+        problem, sample = rollouts.problems[i // rollouts.group_size], i % rollouts.group_size
+        told = {"length": int(rollouts.lengths[i]), "clipped": bool(rollouts.clipped[i]), "response": text}
+        verdict = {"reward": grade.reward, "correct": grade.correct, "reason": grade.reason}
+        yield {"id": problem.id, "sample": sample, **problem.data, **told, **verdict}
 
 
 def _problem_row(rollouts: Rollouts, i: int) -> dict[str, Any]:
@@ -163,6 +188,13 @@ def _trace_counts(texts: Sequence[str]) -> dict[str, int]:
 
     steps = [right for text in texts for _, right in trace_steps(text)]
     return {"steps": len(steps), "steps_right": sum(steps), "attempts": sum(map(count_attempts, texts))}
+
+
+def _write_lines(path: Path | None, rows: Iterable[dict], mode: str) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open(mode, encoding="utf-8") as f:
+            f.writelines(json.dumps(r) + "\n" for r in rows)
 
 
 def _read_lines(path: Path) -> list[dict]:

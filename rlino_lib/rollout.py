@@ -10,10 +10,12 @@ rows sit beside it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -24,11 +26,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rlino_lib.decode import FusedDecoder, is_small
-from rlino_lib.errors import RlinoError
+from rlino_lib.device import is_out_of_memory
+from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.models import Policy, eos_ids
+from rlino_lib.stopping import StopStrings
 from rlino_lib.tasks import Grade, Problem, Task
 
 ROWS_A_WORKER = 128  # fewer rows a thread, and Python's own work between the products weighs more than a second core
+_ROOM: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # rows that a model could decode at a time
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Rollouts:
     mask: torch.Tensor  # [N, T] bool, True on response tokens, EOS included
     logprobs: torch.Tensor  # [N, T] float32, nats, under the sampling temperature; 0 where masked
     entropies: torch.Tensor  # [N, T] float32, nats, of the full next-token distribution; 0 where masked
-    clipped: torch.Tensor  # [N] bool, no EOS within the cap
+    clipped: torch.Tensor  # [N] bool, neither EOS nor a stop string within the cap
     texts: list[str]  # N, decoded without special tokens
     group_size: int
     problems: list[Problem] = field(default_factory=list)  # P
@@ -229,13 +234,16 @@ def sample(
     min_p: float = 0.0,
     seed: int = 0,
     max_rows: int = 1024,
+    stop_strings: Sequence[str] = (),
     ignore_eos: bool = False,
     progress: bool = False,
 ) -> Rollouts:
     """Sample `group_size` responses to each prompt (temperature 0 is greedy).
 
-    `max_rows` bounds the rows decoded at a time; texts do not depend on it beyond float rounding. `ignore_eos` goes on
-    to the cap, for measuring. Raises RlinoError where there is nothing to sample or a setting is out of range.
+    A response ends with EOS, or with the token that completes one of `stop_strings`, both part of it. `max_rows` bounds
+    the rows decoded at a time; texts do not depend on it beyond float rounding. Where memory runs out it is halved, for
+    good, and a warning says so. `ignore_eos` goes on to the cap, for measuring. Raises RlinoError where there is
+    nothing to sample, a setting is out of range, or there is no memory for one response.
     """
     if not prompts or group_size < 1 or max_new_tokens < 1:
         raise RlinoError("sampling needs at least one prompt, one sample a prompt and one new token")
@@ -245,29 +253,34 @@ def sample(
     encoded = policy.tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
     prompt_ids, prompt_mask = encoded["input_ids"], encoded["attention_mask"].bool()  # [P, S]
     stop = [] if ignore_eos else eos_ids(policy)
+    stops = StopStrings(policy.tokenizer, () if ignore_eos else stop_strings, policy.model.device)
     knobs = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
     threads = torch.get_num_threads()
-    workers = min(threads, max(1, len(u) // ROWS_A_WORKER)) if is_small(policy.model) else 1
-    per_chunk = max(1, min(max_rows, math.ceil(len(u) / workers)) // group_size)
+    plain = not torch.is_autocast_enabled(policy.model.device.type)  # autocast is a thread's own, and not fused
+    workers = min(threads, max(1, len(u) // ROWS_A_WORKER)) if plain and is_small(policy.model) else 1
+    per_chunk = max(1, min(max_rows, math.ceil(len(u) / workers)) // group_size) * group_size
     with torch.inference_mode(), _fast_attention(policy.model):
-        fits = FusedDecoder.fits(policy.model)
+        fits = plain and FusedDecoder.fits(policy.model)
         fused = FusedDecoder(policy.model, prompt_ids.shape[1] + max_new_tokens) if fits else None
 
-        def decode(start: int) -> tuple[torch.Tensor, ...]:
-            chunk, rows = slice(start, start + per_chunk), slice(start * group_size, (start + per_chunk) * group_size)
+        def decode(rows: range) -> tuple[torch.Tensor, ...]:
+            first, last = rows[0] // group_size, rows[-1] // group_size + 1
+            groups = torch.arange(rows.start, rows.stop) // group_size - first  # [B], the prompt of each row
+            asked = prompt_ids[first:last], prompt_mask[first:last], groups, u[rows.start : rows.stop]
             with torch.inference_mode():  # a thread's own setting
-                return _decode(policy, fused, prompt_ids[chunk], prompt_mask[chunk], group_size, u[rows], stop, knobs)
+                return _decode(policy, fused, *asked, stop, stops, knobs)
 
-        starts = range(0, len(prompts), per_chunk)
+        chunks = [range(k, min(k + per_chunk, len(u))) for k in range(0, len(u), per_chunk)]
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
-            todo = pool.map(decode, starts) if workers > 1 else map(decode, starts)
-            parts = list(tqdm(todo, total=len(starts), desc="rollouts", disable=not progress))
+            todo = (pool.map if workers > 1 else map)(lambda c: _within_memory(policy, decode, c, group_size), chunks)
+            done = tqdm(todo, total=len(chunks), desc="rollouts", disable=not progress)
+            parts = [part for found in done for part in found]
     width = max(part[0].shape[1] for part in parts)
+    *columns, ended = zip(*parts, strict=True)
     ids, mask, logprobs, entropies = (
         torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1]), value=fill) for t in column])
-        for column, fill in zip(zip(*parts, strict=True), (policy.tokenizer.pad_token_id, False, 0.0, 0.0), strict=True)
+        for column, fill in zip(columns, (policy.tokenizer.pad_token_id, False, 0.0, 0.0), strict=True)
     )  # each [N, T]
-    stopped = torch.isin(ids, torch.tensor(stop)).logical_and(mask).any(1) if stop else torch.zeros(len(ids)).bool()
     return Rollouts(
         prompts=list(prompts),
         prompt_ids=prompt_ids,
@@ -276,7 +289,7 @@ def sample(
         mask=mask,
         logprobs=logprobs,
         entropies=entropies,
-        clipped=~stopped,
+        clipped=~torch.cat(ended),
         texts=policy.tokenizer.batch_decode(
             [row[m] for row, m in zip(ids, mask, strict=True)], skip_special_tokens=True
         ),
@@ -284,8 +297,29 @@ def sample(
     )
 
 
-def _decode(policy, fused, prompt_ids, prompt_mask, group_size, u, stop, knobs) -> tuple[torch.Tensor, ...]:
-    """Prefill [P, S], then decode [P·G] rows; returns ids, mask, log-probs, entropies, each [P·G, T] on the CPU."""
+def _within_memory(policy: Policy, decode, rows: range, group_size: int) -> list[tuple[torch.Tensor, ...]]:
+    """`decode(rows)`, in halves where memory runs out: whole groups as long as they fit."""
+    room = _ROOM.get(policy.model, len(rows))
+    if len(rows) <= room:
+        try:
+            return [decode(rows)]
+        except RuntimeError as e:
+            if not is_out_of_memory(e):
+                raise
+            if len(rows) == 1:
+                raise RlinoError("no memory for one response: lower --max-new-tokens, or take a smaller model") from e
+        half = len(rows) // 2
+        room = _ROOM[policy.model] = half - half % group_size or half
+        warnings.warn(f"out of memory: from here on {room} responses are decoded at a time", RlinoWarning, stacklevel=2)
+    parts = (rows[k : k + room] for k in range(0, len(rows), room))
+    return [found for part in parts for found in _within_memory(policy, decode, part, group_size)]
+
+
+def _decode(policy, fused, prompt_ids, prompt_mask, groups, u, stop, stops, knobs) -> tuple[torch.Tensor, ...]:
+    """Prefill [P, S], then decode a row for each of `groups` [B], which names its prompt.
+
+    Returns ids, mask, log-probs, entropies, each [B, T], and whether each row ended [B], on the CPU.
+    """
     model, device = policy.model, policy.model.device
     n, max_new = u.shape
     s = prompt_ids.shape[1]
@@ -302,7 +336,7 @@ def _decode(policy, fused, prompt_ids, prompt_mask, group_size, u, stop, knobs) 
         use_cache=True,
         logits_to_keep=1,
     )
-    groups = torch.arange(n, device=device) // group_size  # [N]
+    groups = groups.to(device)
     for layer in layers:
         layer.select(groups, s + max_new)
     if fused:
@@ -317,20 +351,24 @@ def _decode(policy, fused, prompt_ids, prompt_mask, group_size, u, stop, knobs) 
     logprobs = torch.zeros(n, max_new, device=device)
     entropies = torch.zeros(n, max_new, device=device)
     mask = torch.zeros(n, max_new, dtype=torch.bool, device=device)
+    ended = torch.zeros(n, dtype=torch.bool, device=device)
     rows = torch.arange(n, device=device)  # which row of the result each row of the batch is
     alive = torch.ones(n, dtype=torch.bool, device=device)
     for t in range(max_new):
-        token, logprob, entropy = choose(logits, u[rows, t], **knobs)  # [B]
+        with torch.autocast(device.type, enabled=False):  # which would round entropies
+            token, logprob, entropy = choose(logits, u[rows, t], **knobs)  # [B]
         live = rows[alive]
         ids[live, t], logprobs[live, t], entropies[live, t] = token[alive], logprob[alive], entropy[alive]
         mask[live, t] = True
         if stop:
             alive &= ~torch.isin(token, stop_ids)
+        if stops:
+            alive &= ~stops.reached(ids[rows, max(0, t + 1 - stops.reach) : t + 1], alive)
         left = int(alive.sum())
         if not left or t == max_new - 1:
             break
         if left <= 0.85 * len(alive):  # leaving costs a copy of the cache, so several leave together
-            keep = alive.nonzero()[:, 0]
+            keep, ended[rows] = alive.nonzero()[:, 0], ~alive
             for layer in layers:
                 layer.select(keep)
             rows, last, token, alive = rows[keep], last[keep], token[keep], alive[keep]
@@ -347,4 +385,5 @@ def _decode(policy, fused, prompt_ids, prompt_mask, group_size, u, stop, knobs) 
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]  # [B, V]
-    return ids[:, : t + 1].cpu(), mask[:, : t + 1].cpu(), logprobs[:, : t + 1].cpu(), entropies[:, : t + 1].cpu()
+    ended[rows] = ~alive
+    return *(x[:, : t + 1].cpu() for x in (ids, mask, logprobs, entropies)), ended.cpu()

@@ -2,7 +2,8 @@
 
 Each iteration turns the policy's own responses into a data set of accepted and rejected examples, and trains on it by
 signed cross-entropy with −100 labels, as any SFT code does. Nothing here is shared with `objectives.py`: that the two
-give the same gradient is a finding (chapter 06), not a construction.
+give the same gradient is a finding (chapter 06), not a construction. (Over a large vocabulary both take the log-softmax
+of `logprobs.py`, and no loss.)
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from rlino_lib.device import autocast
 from rlino_lib.errors import RlinoError
+from rlino_lib.logprobs import large_head, last_hidden, token_logprobs
 from rlino_lib.rollout import Rollouts
 
 VARIANTS = ("pos", "neg", "posneg")
@@ -77,8 +80,13 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, tor
     return inputs, labels, torch.tensor([e.sign * e.weight for e in examples])
 
 
-def sft_loss(model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor) -> torch.Tensor:
+def sft_loss(
+    model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
     """Σ_i s_i w_i CE_i, where CE_i is the mean cross-entropy over the tokens of response i (a scalar).
+
+    At a temperature other than 1 the likelihood is that of softmax(logits / temperature), which the responses were
+    sampled from.
 
     Minimising it raises the likelihood of positives and lowers that of negatives. Padding stands to the right of every
     response, where causal attention does not look, so no attention mask is needed.
@@ -86,11 +94,17 @@ def sft_loss(model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: 
     # The first label that counts stands after the shortest prompt; logits before it would be thrown away.
     start = max(int((labels != IGNORE).any(0).int().argmax()) - 1, 0)
     keep = labels.shape[1] - start
-    logits = model(input_ids=inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1]  # [B, L', V]
-    targets = labels[:, start + 1 :]  # [B, L']
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
-    ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
-    mean_ce = ce.sum(1) / (targets != IGNORE).sum(1).clamp_min(1)  # [B]
+    asked, targets = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep), labels[:, start + 1 :]  # [B, L']
+    counts = targets != IGNORE  # [B, L']
+    if (head := large_head(model)) is not None:
+        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, L', H]
+        ce = -token_logprobs(hidden, head.weight, targets.where(counts, 0), temperature).where(counts, 0.0)  # [B, L']
+    else:
+        logits = model(**asked).logits[:, :-1]  # [B, L', V]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+        logits = logits if temperature == 1 else logits / temperature
+        ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
+    mean_ce = ce.sum(1) / counts.sum(1).clamp_min(1)  # [B]
     return (signed_weights.to(mean_ce) * mean_ce).sum()
 
 
@@ -106,7 +120,13 @@ def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Itera
 
 
 def accumulate_gradients(
-    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int = 32
+    model,
+    batch: Sequence[Example],
+    n_sampled: float,
+    pad_id: int,
+    micro_batch: int = 32,
+    temperature: float = 1.0,
+    precision: str = "fp32",
 ) -> float:
     """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
 
@@ -118,7 +138,8 @@ def accumulate_gradients(
     device = next(model.parameters()).device
     for k in range(0, len(ordered), micro_batch):
         inputs, labels, weights = (t.to(device) for t in collate(ordered[k : k + micro_batch], pad_id))
-        loss = sft_loss(model, inputs, labels, weights) / n_sampled
+        with autocast(precision, device):
+            loss = sft_loss(model, inputs, labels, weights, temperature) / n_sampled
         loss.backward()
         total += loss.item()
     return total

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
-from functools import cached_property, lru_cache
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
 from tqdm.auto import tqdm
 
-from rlino_lib import sft
+from rlino_lib import memory, sft
 from rlino_lib.config import TrainConfig
-from rlino_lib.errors import RlinoError
-from rlino_lib.evaluate import TEST_PROBLEMS, base_columns, eval_columns, evaluate, outcome_metrics, summarise
+from rlino_lib.device import autocast, is_out_of_memory, pick_device
+from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.evaluate import base_columns, eval_columns, evaluate, outcome_metrics, summarise, test_problems
 from rlino_lib.guards import Guards
-from rlino_lib.models import Policy, add_lora, load_policy, merged, reference_context, save_policy, weights_hash
+from rlino_lib.logprobs import response_logprobs
+from rlino_lib.models import (
+    Policy,
+    add_lora,
+    load_policy,
+    merged,
+    recompute_layers,
+    reference_context,
+    save_policy,
+    weights_hash,
+)
 from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, token_weights, varied
 from rlino_lib.probes import is_probed, probe
 from rlino_lib.records import REPO, Run, RunWriter, load_run
@@ -40,9 +52,8 @@ SFT_METHODS = {
 
 def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     """What config.json holds: the settings, with the model by its path in the repository, the weights and versions."""
-    path, default = Path(config.model).resolve(), TrainConfig()
-    known = (k for k in vars(config) if k not in config.LATER or getattr(config, k) != getattr(default, k))
-    return {k: asdict(config)[k] for k in known} | {
+    path = Path(config.model).resolve()
+    return config.recorded() | {
         "model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model,
         "weights_sha256_16": weights_hash(policy.model),
         "threads": torch.get_num_threads(),
@@ -64,25 +75,7 @@ def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: i
     return [problems[epoch_order(len(problems), epoch, seed)[place]] for epoch, place in places]
 
 
-def response_logprobs(
-    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them."""
-    ids, mask = rollouts.sequences()
-    width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
-    ids, mask = ids[rows, : s + width].to(model.device), mask[rows, : s + width].to(model.device)  # [B, S+T']
-    padded = not bool(mask[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
-    positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask if padded else None,
-        position_ids=positions,
-        use_cache=False,
-        logits_to_keep=width + 1,
-    ).logits[:, :-1]  # [B, T', V], each token's logits stand one place before it
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
-    logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
-    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
+T = TypeVar("T")
 
 
 class Trainer:
@@ -90,18 +83,20 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
         self.objective: Objective = varied(config.method, config.objective_settings)
-        if config.temperature != 1 and config.method in SFT_METHODS:
-            raise RlinoError("F-ISFT trains at temperature 1: cross-entropy knows no other")
+        if not config.temperature:
+            raise RlinoError("training needs a temperature above 0: greedy samples of a group are all the same")
         self.config = config
         self.task = get_task(config.task, **config.task_settings)
+        device = pick_device(config.device)
+        self.policy = policy or load_policy(config.model, device=device)
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
-        device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.policy = policy or load_policy(config.model, device=device)
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         if config.lora_rank:
-            self.policy = Policy(add_lora(self.policy.model, rank=config.lora_rank), self.policy.tokenizer)
+            settings = {"rank": config.lora_rank, "alpha": config.lora_alpha, "targets": config.targets}
+            lora = add_lora(self.policy.model, **settings)
+            self.policy = Policy(lora, self.policy.tokenizer)
         self.model = self.policy.model
         self.reference = None
         # LoRA gives its reference by switching the adapters off.
@@ -110,6 +105,8 @@ class Trainer:
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.step_done = 0
+        self.micro_batch = config.micro_batch  # halved where memory runs out
+        self.stop = tuple(getattr(self.task, "stop", ()))  # strings that end a response
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
 
@@ -130,10 +127,7 @@ class Trainer:
 
     def _eval_rollouts(self, policy: Policy) -> Rollouts:
         c = self.config
-        prompts = [self.task.prompt(p) for p in self.eval_problems]
-        rollouts = sample(
-            policy, prompts, c.eval_samples, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=c.seed
-        )
+        rollouts = self._sample(policy, self.eval_problems, c.eval_samples, c.seed)
         return rollouts.grade(self.task, self.eval_problems)
 
     @cached_property
@@ -146,22 +140,30 @@ class Trainer:
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the whole test split."""
         c = self.config
-        problems, self.responses = self.task.problems("test", TEST_PROBLEMS), []
-        found = evaluate(
-            self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
-            temperature=c.temperature,
-            on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
-        )  # fmt: skip
+        problems, self.responses = test_problems(self.task), []
+        with self._autocast():
+            found = evaluate(
+                self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
+                temperature=c.temperature,
+                on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
+            )  # fmt: skip
         return summarise(found)
 
     def sample(self, step: int) -> Rollouts:
         c = self.config
         batch = batch_of_problems(self.problems, step, c.prompts, c.seed)
-        rollouts = sample(
-            self.policy, [self.task.prompt(p) for p in batch], c.group_size, max_new_tokens=c.max_new_tokens,
-            temperature=c.temperature, seed=c.seed * 1_000_003 + step,
-        )  # fmt: skip
-        return rollouts.grade(self.task, batch)
+        return self._sample(self.policy, batch, c.group_size, c.seed * 1_000_003 + step).grade(self.task, batch)
+
+    def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
+        c, prompts = self.config, [self.task.prompt(p) for p in problems]
+        with self._autocast():
+            return sample(
+                policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
+                stop_strings=self.stop,
+            )  # fmt: skip
+
+    def _autocast(self) -> AbstractContextManager:
+        return autocast(self.config.precision, self.model.device)
 
     def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
         """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
@@ -170,6 +172,8 @@ class Trainer:
             group["lr"] = self.lr_at(step)
         rollouts = self.sample(step)
         self.probes = []
+        if self.config.gradient_checkpointing:
+            recompute_layers(self.model)
         supervised = self.config.method in SFT_METHODS and not self.config.objective_settings
         update = self._supervised if supervised else self._policy_gradient
         learned, credit = update(rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
@@ -180,6 +184,8 @@ class Trainer:
 
     def _policy_gradient(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
         c, o, old = self.config, self.objective, rollouts.logprobs  # old: [N, T]
+        if c.precision != "fp32":  # sampling rounds otherwise than training, and a ratio would not start from 1
+            old = self._logprobs(rollouts)  # [N, T]
         ref = self._logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
         clipped = rollouts.clipped  # [N]
         adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, clipped)
@@ -190,24 +196,33 @@ class Trainer:
             for k in range(c.minibatches):
                 self._probe(rollouts, len(sums.norms) + 1)
                 rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
-                tokens = int(rollouts.mask[rows].sum())
-                for part in self._micro_batches(rollouts, rows, adv):
-                    new, mask = response_logprobs(self.model, rollouts, part, c.temperature)  # [B, T']
-                    cut = (part, slice(0, new.shape[1]))
-                    loss = policy_loss(
-                        o, new, old[cut].to(new), None if ref is None else ref[cut].to(new),
-                        adv[part if adv.ndim == 1 else cut].to(new), mask, c.max_new_tokens,
-                    )  # fmt: skip
-                    share = micro_share(o, mask, len(rows), tokens)
-                    (loss.loss * share).backward()
-                    sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
+                for values, share in self._within_memory(partial(self._gradients, rollouts, rows, adv, old, ref)):
+                    sums.add(values, share)
                 sums.update(self._optimizer_step())
         weights = torch.zeros(rollouts.mask.shape)  # [N, T]
         weights[kept] = token_weights(o, adv[kept], rollouts.mask[kept], c.max_new_tokens)
         each = adv if adv.ndim == 1 else (adv * rollouts.mask).sum(1) / rollouts.lengths  # [N]
         return sums.means(), {"advantage": each, "weights": weights}
 
-    def _micro_batches(self, rollouts: Rollouts, rows: torch.Tensor, adv: torch.Tensor) -> list[torch.Tensor]:
+    def _gradients(self, rollouts, rows, adv, old, ref, micro_batch: int) -> list[tuple[dict[str, float], float]]:
+        """Backward passes over some rows of the rollouts; what each micro-batch measured, and its share of them."""
+        o, cap, found = self.objective, self.config.max_new_tokens, []
+        tokens = int(rollouts.mask[rows].sum())
+        for part in self._micro_batches(rollouts, rows, adv, micro_batch):
+            new, mask = self._response_logprobs(self.model, rollouts, part)  # [B, T']
+            cut = (part, slice(0, new.shape[1]))
+            loss = policy_loss(
+                o, new, old[cut].to(new), None if ref is None else ref[cut].to(new),
+                adv[part if adv.ndim == 1 else cut].to(new), mask, cap,
+            )  # fmt: skip
+            share = micro_share(o, mask, len(rows), tokens)
+            (loss.loss * share).backward()
+            found.append(({"loss": loss.loss.item(), **loss.metrics}, share))
+        return found
+
+    def _micro_batches(
+        self, rollouts: Rollouts, rows: torch.Tensor, adv: torch.Tensor, micro_batch: int
+    ) -> list[torch.Tensor]:
         """Rows of similar length together. A row of advantage 0 has no gradient at β = 0 and is left out.
 
         Not so where a micro-batch divides by its own tokens: there every row counts.
@@ -215,16 +230,42 @@ class Trainer:
         if not self.objective.beta and self.objective.normaliser != "micro_token_mean":
             rows = rows[(adv[rows] if adv.ndim == 1 else adv[rows].any(1)) != 0]
         rows = rows[rollouts.lengths[rows].argsort(stable=True)]
-        return list(rows.split(self.config.micro_batch)) if len(rows) else []
+        return list(rows.split(micro_batch)) if len(rows) else []
+
+    def _within_memory(self, compute: Callable[[int], T]) -> T:
+        """`compute(micro_batch)`, from the start with half the rows where memory runs out.
+
+        Gradients are those of the sum over micro-batches, whatever their size; half of such a sum, which an exception
+        leaves behind, is thrown away.
+        """
+        while True:
+            try:
+                return compute(self.micro_batch)
+            except RuntimeError as e:
+                sized = self.objective.normaliser == "micro_token_mean" and self.config.method not in SFT_METHODS
+                if not is_out_of_memory(e) or self.micro_batch == 1 or sized:
+                    raise
+            self.optimizer.zero_grad()
+            self.micro_batch //= 2
+            said = f"out of memory: from here on a micro-batch has {self.micro_batch} rows"
+            warnings.warn(said, RlinoWarning, stacklevel=2)
+
+    def _response_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._autocast():
+            return response_logprobs(model, rollouts, rows, self.config.temperature)
 
     def _logprobs(self, rollouts: Rollouts, base: bool = False) -> torch.Tensor:
         """Log-probs of all responses under the policy as it is, or under the base it started from: [N, T]."""
         out = torch.zeros_like(rollouts.logprobs)  # [N, T]
         model = self.reference or self.model if base else self.model
+
+        def fill(micro_batch: int) -> None:
+            for rows in rollouts.lengths.argsort(stable=True).split(micro_batch):
+                logprobs, _ = self._response_logprobs(model, rollouts, rows)
+                out[rows, : logprobs.shape[1]] = logprobs.to(out)
+
         with torch.inference_mode(), reference_context(model) if base else nullcontext():
-            for rows in rollouts.lengths.argsort(stable=True).split(self.config.micro_batch):
-                logprobs, _ = response_logprobs(model, rollouts, rows, self.config.temperature)
-                out[rows, : logprobs.shape[1]] = logprobs.cpu()
+            self._within_memory(fill)
         return out.clone()
 
     def _supervised(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
@@ -235,7 +276,8 @@ class Trainer:
             for batch in sft.minibatches(dataset, c.minibatches, rng):
                 self._probe(rollouts, len(sums.norms) + 1)
                 stands_for = n * len(batch) / len(dataset)
-                loss = sft.accumulate_gradients(self.model, batch, stands_for, pad, c.micro_batch)
+                compute = partial(sft.accumulate_gradients, self.model, batch, stands_for, pad)
+                loss = self._within_memory(partial(compute, temperature=c.temperature, precision=c.precision))
                 sums.add({"loss": loss}, 1.0)
                 sums.update(self._optimizer_step())
         signed = torch.zeros(n)  # [N], what each sampled row counted for; 0 where it was not in the data set
@@ -249,7 +291,7 @@ class Trainer:
         c, step = self.config, self.step_done + 1
         if c.probe_every and (step == 1 or step % c.probe_every == 0) and is_probed(update):
             found = probe(
-                lambda rows: response_logprobs(self.model, rollouts, rows, c.temperature),
+                lambda rows: self._response_logprobs(self.model, rollouts, rows),
                 [p for p in self.model.parameters() if p.requires_grad], rollouts, c.micro_batch,
             )  # fmt: skip
             self.probes.append({"step": step, "update": update, **found})
@@ -264,16 +306,17 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
+        adapters = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
         return {
             "step": self.step_done,
-            "model": self.model.state_dict(),
+            "model": adapters if self.config.lora_rank else self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.step_done = state["step"]
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"], strict=not self.config.lora_rank)
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
 
@@ -321,8 +364,10 @@ def train(
 
     `resume` goes on from the last checkpoint, to the same numbers as a run that was never stopped; without it a folder
     that holds an unfinished run is refused, so that nothing is lost by accident. `save` keeps the trained model in the
-    folder `model` of the run, adapters merged. `on_step(step, metrics)` is called after every step. Raises RlinoError
-    where a guard rail stops the run, or where `save` comes too late.
+    folder `model` of the run, adapters merged, and those alone in `adapter`. `on_step(step, metrics)` is called after
+    every step. With `progress` a line on stderr says beforehand what memory the run needs; where there is less, it does
+    not start unless its guard is `warn`. Raises RlinoError then, where a guard rail stops the run, memory runs out, a
+    checkpoint is damaged, or `save` comes too late.
     """
     out = Path(out)
     if (out / "summary.json").exists():
@@ -331,12 +376,24 @@ def train(
         return load_run(out)
     if (out / "config.json").exists() and not resume:
         raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
-    trainer = Trainer(config, policy)
-    writer = RunWriter(out, trainer.record)
+    if policy is None:
+        fits, said = memory.check(config)
+        if not fits and config.guard == "stop":
+            raise RlinoError(f"{said}; --guard warn tries all the same")
+        if said and (progress or not fits):
+            print(f"rlino: {said}", file=sys.stderr)
     try:
-        _drive(trainer, writer, progress, on_step, save)
-    finally:
-        writer.close()
+        trainer = Trainer(config, policy)
+        writer = RunWriter(out, trainer.record)
+        try:
+            _drive(trainer, writer, progress, on_step, save)
+        finally:
+            writer.close()
+    except RuntimeError as e:
+        if not is_out_of_memory(e):
+            raise
+        tries = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
+        raise RlinoError(f"out of memory: try {tries}; --resume goes on from the last checkpoint") from e
     return load_run(out)
 
 
@@ -345,7 +402,10 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     config, checkpoint = trainer.config, writer.path / "checkpoint.pt"
     guards, spent, resumed = Guards(config.guard), 0.0, checkpoint.exists()
     if resumed:
-        state = torch.load(checkpoint, weights_only=True)
+        try:
+            state = torch.load(checkpoint, weights_only=True)
+        except Exception as e:  # of a zip file, a pickle or a tensor
+            raise RlinoError(f"{checkpoint} is damaged: delete it, and the run starts anew") from e
         trainer.load_state(state["trainer"])
         guards.load_state(state["guards"])
         spent = state["seconds"]
@@ -381,6 +441,8 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         summary["test"] = trainer.test()
         writer.responses(trainer.responses)
     summary["seconds"] = round(time.time() - started, 1)
+    if save and config.lora_rank:
+        save_policy(trainer.policy, writer.path / "adapter")
     if save:
         save_policy(merged(trainer.policy), writer.path / "model")
     writer.finish(summary)

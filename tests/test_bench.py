@@ -26,3 +26,14 @@ def test_a_bench_reports_both_sides_and_their_ratio(name, sides, monkeypatch):
     found = bench.BENCHES[name](repeats=1)
     assert all(found[side] > 0 for side in sides) and found["ratio"] > 0
     assert found["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_the_memory_bench_measures_each_way_in_a_fresh_process(monkeypatch):
+    monkeypatch.setattr(bench, "TOKENS", 512)
+    monkeypatch.setattr(bench, "HIDDEN", 64)
+    monkeypatch.setattr(bench, "VOCABULARY", 100_000)
+    found = bench.bench_memory(repeats=1)
+    logits = 4 * 512 * 100_000 / 2**20  # MiB
+    assert 2.5 * logits < found["naive_mib"] < 8 * logits and found["memory_ratio"] < 0.25
+    assert found["gradients_mib"] <= found["chunked_mib"] < logits and found["time_ratio"] > 0

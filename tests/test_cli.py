@@ -6,7 +6,7 @@ import pytest
 
 from rlino_lib import cli
 
-COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "fetch", "claims", "bench"]
+COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "fetch", "claims", "bench", "presets"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

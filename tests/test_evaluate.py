@@ -1,5 +1,6 @@
 """pass@k, intervals, and evaluations that go on where they were killed."""
 
+import json
 from itertools import combinations
 
 import pytest
@@ -7,11 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlino_lib import cli
+from rlino_lib.config import base_of
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import bootstrap_interval, evaluate, outcome_metrics, pass_at_k, summarise
-from rlino_lib.models import load_policy
+from rlino_lib.fetch import data_folder
+from rlino_lib.models import load_policy, save_policy
 from rlino_lib.rollout import Rollouts
-from rlino_lib.tasks import Countdown, Grade
+from rlino_lib.tasks import Countdown, Grade, WordProblems
+from tests.lookalikes import lookalike
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
@@ -74,3 +79,48 @@ def test_a_killed_evaluation_goes_on(tmp_path):
     assert found["pass@1"]["value"] == pytest.approx(whole["c"].sum() / 48) and "pass@16" not in found
     assert found["pass@1"]["low"] <= found["pass@1"]["value"] <= found["pass@1"]["high"]
     assert found["pass@4"]["value"] >= found["pass@1"]["value"]
+
+
+def test_texts_are_kept_survive_a_kill_and_can_be_graded_again(tmp_path, capsys):
+    policy, task = load_policy(base_of("word_problems")), WordProblems()
+    problems, path, texts = task.problems("test", 6), tmp_path / "problems.jsonl", tmp_path / "responses.jsonl"
+    ask = dict(samples=2, chunk=2, max_new_tokens=60, out=path, responses=texts)
+    evaluate(policy, task, problems, **ask)
+    whole, rows = texts.read_text(), path.read_text()
+    texts.write_text("".join(line + "\n" for line in whole.splitlines()[:5]) + '{"id": "half')
+    path.write_text("".join(line + "\n" for line in rows.splitlines()[:4]))
+    found = evaluate(policy, task, problems, **ask)
+    assert texts.read_text() == whole and path.read_text() == rows
+    said = [json.loads(line) for line in whole.splitlines()]
+    assert [r["id"] for r in said] == [p.id for p in problems for _ in range(2)]
+    assert sum(r["correct"] for r in said) == found["c"].sum() > 0
+    assert cli.main(["grade", "--task", "word_problems", str(texts)]) == 0
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["correct"] for r in again] == [r["correct"] for r in said]
+    with pytest.raises(RlinoError, match="responses.jsonl holds another evaluation"):
+        evaluate(policy, task, problems[::-1], **(ask | {"out": tmp_path / "other.jsonl"}))
+
+
+@pytest.mark.skipif(not (data_folder("gsm8k") / "test.jsonl").exists(), reason="`rlino fetch gsm8k` gets the data")
+def test_gsm8k_is_evaluated_with_shots_and_graded_by_another_grader(tmp_path, capsys):
+    save_policy(lookalike(vocab_size=700), tmp_path / "model")
+    out = tmp_path / "e"
+    argv = ["evaluate", "--task", "gsm8k", "--shots", "4", "--model", str(tmp_path / "model"), "--problems", "3",
+            "--temperature", "0", "--max-new-tokens", "12", "--responses", "--out", str(out)]  # fmt: skip
+    assert cli.main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == 3
+    assert len((out / "problems.jsonl").read_text().splitlines()) == 3
+    assert cli.main(["grade", "--task", "gsm8k", "--task-set", "grader=flexible", str(out / "responses.jsonl")]) == 0
+
+
+def test_a_tasks_stop_strings_end_its_responses():
+    class Stopping(WordProblems):
+        stop = ("####",)
+
+    policy, problems = load_policy(base_of("word_problems")), WordProblems().problems("test", 4)
+    seen = []
+    evaluate(policy, Stopping(), problems, max_new_tokens=80, on_rollouts=seen.append)
+    assert any("####" in text for text in seen[0].texts)
+    assert all(text.endswith("####") for text in seen[0].texts if "####" in text)
+    evaluate(policy, Stopping(), problems, max_new_tokens=80, stop_strings=(), on_rollouts=seen.append)
+    assert any("#### " in text for text in seen[1].texts)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rlino_lib import sft
+from rlino_lib import logprobs, sft
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy
 from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss
@@ -66,6 +66,22 @@ def test_the_loss_is_signed_mean_cross_entropy():
         logits = policy.model(input_ids=ids).logits[0, len(e.prompt_ids) - 1 : -1]
         by_hand += e.sign * e.weight * F.cross_entropy(logits, torch.tensor(e.response_ids)).item()
     assert loss.item() == pytest.approx(by_hand, abs=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_loss_of_a_large_vocabulary_is_the_same(tied, monkeypatch):
+    policy = random_model(seed=3, tie_word_embeddings=tied)
+    policy.model.double()
+    batch = sft.collate(sft.build_dataset(graded(policy, UNEVEN, [1, 0] * 4), "posneg", "unit"), 0)
+    found = []
+    for large in (logprobs.LARGE, 1):
+        monkeypatch.setattr(logprobs, "LARGE", large)
+        assert (logprobs.large_head(policy.model) is not None) == (large == 1)
+        policy.model.zero_grad()
+        loss = sft.sft_loss(policy.model, *batch)
+        loss.backward()
+        found.append(torch.cat([loss.detach()[None], *(p.grad.flatten() for p in policy.model.parameters())]))
+    assert found[0].dtype == torch.float64 and (found[0] - found[1]).abs().max() <= 1e-12
 
 
 def test_labels_cover_responses_alone():

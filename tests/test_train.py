@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
+from rlino_lib import logprobs, memory
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.guards import PATIENCE, Guards
@@ -163,6 +165,36 @@ def test_an_epoch_serves_every_problem_once_and_methods_share_the_order():
     seen = [p for step in (1, 2, 3, 4, 5) for p in batch_of_problems(problems, step, 4, seed=1)]
     assert sorted(seen[:10]) == problems and sorted(seen[10:]) == problems and seen[:10] != seen[10:]
     assert batch_of_problems(problems, 2, 4, seed=2) != batch_of_problems(problems, 2, 4, seed=1)
+
+
+@pytest.mark.parametrize("method, temperature", [("grpo", 0.7), ("grpo_no_kl", 1.0), ("f_isft_posneg", 1.0)])
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_an_update_is_the_same_with_and_without_all_logits(method, temperature, rank, monkeypatch):
+    found = []
+    for large in (logprobs.LARGE, 1):
+        monkeypatch.setattr(logprobs, "LARGE", large)
+        policy = load_policy(dtype=torch.float64)
+        trainer = Trainer(TrainConfig(method=method, temperature=temperature, lora_rank=rank, **SMALL), policy)
+        trainer.optimizer.zero_grad = lambda: None  # gradients, not weights: Adam's first step is but their sign
+        while not (step := trainer.step())[2]["advantage"].any():  # a step on which there is something to learn
+            pass
+        assert (logprobs.large_head(trainer.model) is not None) == (large == 1)
+        grads = [p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad and p.grad is not None]
+        found.append((step[0]["loss"], step[0]["grad_norm"], torch.cat(grads)))
+    (loss, norm, before), (other_loss, other_norm, after) = found
+    assert before.any() and (other_loss, other_norm) == pytest.approx((loss, norm), rel=1e-6, abs=1e-9)
+    assert (before - after).norm() <= 1e-6 * before.norm()  # the norms, and what is kept of rollouts, are float32
+
+
+def test_a_run_that_does_not_fit_does_not_start_unless_it_is_told_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
+    config = TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0}))
+    with pytest.raises(RlinoError, match=r"^needs about 0\.\d GiB, 0\.0 free; .*--guard warn"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert train(replace(config, guard="warn"), tmp_path / "run").complete
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("rlino: needs about") and "0.0 free; " in said
 
 
 def start(folder, *extra):

@@ -1,0 +1,59 @@
+"""Stop strings: a response ends with the token that completes one (chapter 02)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], torch.Tensor]] = WeakKeyDictionary()
+
+
+class StopStrings:
+    """Finds the rows whose newest token completes a stop string; texts are decoded for few rows.
+
+    A token can complete one only if it contains it, or starts with an end of it. Those tokens are found once for a
+    tokenizer, and only the rows that have just sampled one are decoded, as far back as a stop string reaches.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], device: torch.device) -> None:
+        self.tokenizer, self.strings = tokenizer, tuple(s for s in strings if s)
+        known = _KNOWN.setdefault(tokenizer, {})
+        if self.strings not in known:
+            known[self.strings] = self._completing()
+        self.completing = known[self.strings].to(device)  # [tokens] bool
+        self.reach = 1 + max((len(s.encode()) for s in self.strings), default=0)  # a token is a byte at least
+
+    def __bool__(self) -> bool:
+        return bool(self.strings)
+
+    def _decode(self, ids: Sequence) -> list[str]:
+        return self.tokenizer.batch_decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _completing(self) -> torch.Tensor:
+        ends = tuple(s[k:] for s in self.strings for k in range(len(s)))
+        # Some tokenizers drop a space before a token's text, and a token can be part of a character.
+        anything = any(s[-1].isspace() for s in self.strings)
+        parts = any(not s.isascii() for s in self.strings)
+        texts = self._decode([[i] for i in range(len(self.tokenizer))]) if self.strings else []
+        found = [
+            anything or not t or t.startswith(ends) or any(s in t for s in self.strings) or (parts and "\ufffd" in t)
+            for t in texts
+        ]
+        return torch.tensor(found, dtype=torch.bool)
+
+    def reached(self, ids: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
+        """Which rows end with their newest token: ids [B, ≤ reach] int64, the last of each, alive [B] bool; [B] bool.
+
+        Rows that are not alive are not looked at.
+        """
+        newest = ids[:, -1]  # [B]
+        inside = newest < len(self.completing)  # a model may have more entries than its tokenizer
+        near = alive & inside & self.completing[newest.where(inside, 0)]  # [B]
+        found = torch.zeros_like(alive)
+        if near.any():
+            texts = self._decode(ids[near].tolist())
+            found[near] = torch.tensor([any(s in t for s in self.strings) for t in texts], device=ids.device)
+        return found
