@@ -21,13 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import torch
-import trl
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from datasets import Dataset
-from trl import GRPOConfig, SFTConfig
 
 from rlino_lib import cli
 from rlino_lib.config import TrainConfig
@@ -36,17 +30,28 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, load_policy, merged, save_policy
 from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import Run, RunWriter, load_run
-from rlino_lib.scale_grpo import ObjectiveTrainer
-from rlino_lib.scale_records import MARK, Pool, Recorded
-from rlino_lib.scale_sft import IsftTrainer
 from rlino_lib.train import describe
 
+try:
+    import accelerate
+    import trl
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+    from datasets import Dataset
+    from trl import GRPOConfig, SFTConfig
+
+    from rlino_lib.scale_grpo import ObjectiveTrainer
+    from rlino_lib.scale_records import MARK, Pool, Recorded
+    from rlino_lib.scale_sft import IsftTrainer
+except ImportError as e:
+    raise RlinoError(f"training at scale needs TRL 1.16 or newer, and what comes with it ({e}): pip install trl") from e
+
 ENGINES = ("grpo", "sft")
-# Settings of TRL and transformers that may be given beside the run's own: where things run, not what is computed.
+# Settings of TRL and transformers that may be given beside the run's own: how the engine runs. They are recorded.
 PASSED_ON = (
     "use_vllm", "vllm_", "use_transformers_continuous_batching", "transformers_continuous_batching_config",
-    "generation_kwargs", "cache_implementation", "ds3_gather_for_generation", "cast_lm_head_to_fp32", "optim", "bf16",
-    "fp16", "tf32", "torch_compile", "ddp_", "fsdp", "deepspeed", "gradient_checkpointing", "torch_empty_cache_steps",
+    "generation_kwargs", "cache_implementation", "ds3_gather_for_generation", "cast_lm_head_to_fp32", "optim", "tf32",
+    "torch_compile", "ddp_", "fsdp", "deepspeed", "gradient_checkpointing_kwargs", "torch_empty_cache_steps",
 )  # fmt: skip
 
 
@@ -117,8 +122,8 @@ def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any]
         raise RlinoError(f"TRL does not take these settings: {e}") from e
 
 
-def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, pool: Pool, writer: RunWriter | None):
-    """The trainer of a run, before its first step."""
+def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, pool: Pool) -> Recorded:
+    """The trainer of a run, before its first step. Raises RlinoError where TRL refuses (no vLLM, say)."""
     lora = None
     if config.lora_rank:
         from peft import LoraConfig
@@ -129,10 +134,13 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
     order = [k for k in pool.batches(config) for _ in range(1 if grpo else config.group_size)]
     batch = config.prompts * config.group_size
     data = Dataset.from_list([pool.row(k, 0 if grpo else i % batch) for i, k in enumerate(order)])
-    return (ObjectiveTrainer if grpo else IsftTrainer)(
-        config, pool, writer, model=policy.model, args=args, train_dataset=data, processing_class=policy.tokenizer,
-        peft_config=lora,
-    )  # fmt: skip
+    try:
+        return (ObjectiveTrainer if grpo else IsftTrainer)(
+            config, pool, model=policy.model, args=args, train_dataset=data, processing_class=policy.tokenizer,
+            peft_config=lora,
+        )  # fmt: skip
+    except (ImportError, ValueError) as e:
+        raise RlinoError(f"TRL cannot start this run: {str(e).splitlines()[0]}") from e
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -161,9 +169,11 @@ def train(
     if _told(state, lambda: _is_complete(out, resume, save)):
         return load_run(out)
     pool, policy = Pool(config), load_policy(config.model)
-    _told(state, lambda: writers.append(RunWriter(out, _record(config, policy, engine, given or {}))))
+    record = _record(config, policy, engine, given or {}) if state.is_main_process else {}
+    trainer = build(config, args, policy, pool)
+    _told(state, lambda: writers.append(RunWriter(out, record)))
+    trainer.writer = writers[0] if writers else None
     try:
-        trainer = build(config, args, policy, pool, writers[0] if writers else None)
         _drive(trainer, state, out, save)
     except RuntimeError as e:
         if not is_out_of_memory(e):

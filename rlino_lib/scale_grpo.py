@@ -10,7 +10,6 @@ from trl import GRPOTrainer
 
 from rlino_lib.config import TrainConfig
 from rlino_lib.objectives import credit, micro_share, policy_loss, token_weights
-from rlino_lib.records import RunWriter
 from rlino_lib.scale_records import Pool, Recorded, Row
 from rlino_lib.train import is_trace_step
 
@@ -18,8 +17,8 @@ from rlino_lib.train import is_trace_step
 class ObjectiveTrainer(Recorded, GRPOTrainer):
     """TRL's `GRPOTrainer` with the advantages and the loss of an `Objective`."""
 
-    def __init__(self, config: TrainConfig, pool: Pool, writer: RunWriter | None, **settings: Any) -> None:
-        self.bind(config, pool, writer)
+    def __init__(self, config: TrainConfig, pool: Pool, **settings: Any) -> None:
+        self.bind(config, pool)
         self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
         self.clipped: list[bool] = []  # which of them reached the cap
         self.rows: list[Row] = []  # of the last responses of all processes

@@ -104,9 +104,10 @@ class Recorded:
 
     lr_at = local.Trainer.lr_at  # the schedule of `rlino train`, of self.config
 
-    def bind(self, config: TrainConfig, pool: Pool, writer: RunWriter | None) -> None:
-        """Say what the run is; `writer` is None on every process but the main one."""
-        self.config, self.pool, self.writer = config, pool, writer
+    def bind(self, config: TrainConfig, pool: Pool) -> None:
+        """Say what the run is."""
+        self.config, self.pool = config, pool
+        self.writer: RunWriter | None = None  # of the main process
         self.objective = OBJECTIVES[config.method]
         self.updates = config.epochs * config.minibatches  # of a step
         self.guards, self.sums, self.began = Guards(config.guard), local.Sums(), time.time()

@@ -29,7 +29,6 @@ from trl.trainer.utils import add_fused_lm_head
 
 from rlino_lib import sft
 from rlino_lib.config import TrainConfig
-from rlino_lib.records import RunWriter
 from rlino_lib.scale_records import Pool, Recorded, Row
 
 
@@ -38,8 +37,8 @@ class IsftTrainer(Recorded, SFTTrainer):
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the whole update itself
 
-    def __init__(self, config: TrainConfig, pool: Pool, writer: RunWriter | None, **settings: Any) -> None:
-        self.bind(config, pool, writer)
+    def __init__(self, config: TrainConfig, pool: Pool, **settings: Any) -> None:
+        self.bind(config, pool)
         super().__init__(data_collator=lambda rows: rows, **settings)
         if config.temperature != 1:  # the likelihood is that of what was sampled from, as `sft.py` has it
             model = self.model.get_base_model() if config.lora_rank else self.model

@@ -118,7 +118,7 @@ def at_scale(config, engine, out, rollouts):
     args = scale.arguments(config, out, engine, {})
     policy = load_policy(config.model)
     away(policy.model)
-    trainer = scale.build(config, args, policy, scale_records.Pool(config), None)
+    trainer = scale.build(config, args, policy, scale_records.Pool(config))
     ids = [row[mask].tolist() for row, mask in zip(rollouts.ids, rollouts.mask, strict=True)]
     n, rank = len(ids) // 2, int(os.environ["RANK"])
     if engine == "grpo":

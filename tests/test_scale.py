@@ -59,7 +59,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0):
     config = TrainConfig(method=name, prompts=groups, group_size=size, minibatches=updates, max_new_tokens=t + 1)
     o = OBJECTIVES[name]
     self = object.__new__(scale.ObjectiveTrainer)
-    self.bind(config, SimpleNamespace(task=SimpleNamespace(prompt=str), problems=range(n)), None)
+    self.bind(config, SimpleNamespace(task=SimpleNamespace(prompt=str), problems=range(n)))
     vars(self).update(vars(stand_in(beta=o.beta or o.kl_in_reward, scale_rewards="none", loss_type="grpo")))
     vars(self.args).update(
         steps_per_generation=accumulate * updates, gradient_accumulation_steps=accumulate, report_to=[],
@@ -134,7 +134,7 @@ def test_what_is_logged_is_what_was_minimised():
 def sft_trainer(tmp_path, **changes):
     config = dataclasses.replace(SMALL, method="f_isft_pos", eval_every=0, **changes)
     args = scale.arguments(config, tmp_path, "sft", {})
-    return scale.build(config, args, load_policy(), Pool(config), None)
+    return scale.build(config, args, load_policy(), Pool(config))
 
 
 def test_isft_is_a_mean_over_responses_where_sfttrainer_has_one_over_tokens(tmp_path):
@@ -270,6 +270,8 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
         ({"device": "cuda:1"}, "grpo", {}, "accelerate chooses the device"),
         ({}, "grpo", {"loss_type": "dapo"}, "does not take loss_type"),
+        ({}, "grpo", {"use_vllm": True}, "TRL cannot start this run: vLLM is not available"),
+        ({"lora_rank": 4, "lora_targets": "nonsense"}, "grpo", {}, "TRL cannot start this run: Target modules"),
         ({}, "grpo", {"vllm_nonsense": 1}, "TRL does not take these settings"),
         ({"prompts": 3, "group_size": 5, "minibatches": 2}, "grpo", {}, "do not divide"),
     ],
@@ -277,7 +279,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
 def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words, tmp_path):
     with pytest.raises(RlinoError, match=words) as e:
         scale.train(dataclasses.replace(SMALL, **changes), tmp_path / "run", engine=engine, given=given)
-    assert "\n" not in str(e.value) and not (tmp_path / "run").exists()
+    assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
 
 
 def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys):
