@@ -66,7 +66,9 @@ def sampling(config: Qwen2Config, prompts: int, group: int, new: int) -> int:
     return memory.peak_bytes() - before
 
 
-def measured(function, *arguments) -> int:
+def measured(monkeypatch, function, *arguments) -> int:
+    # Otherwise glibc keeps blocks of this size that were freed, half as much again as is alive in the case of LoRA.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -84,20 +86,23 @@ def measured(function, *arguments) -> int:
     ],
     ids=["all_logits", "large_untied", "large_tied", "lora", "bf16", "checkpointing"],
 )
-def test_an_update_takes_what_was_estimated(changes, settings):
+def test_an_update_takes_what_was_estimated(changes, settings, monkeypatch):
     config = middling(**changes)
     train = TrainConfig(
         method="grpo_no_kl", prompts=1, group_size=1, micro_batch=16, max_new_tokens=96, eval_every=0, **settings
     )
-    told, found = estimate(config, train, prompt_tokens=32).total, measured(updates, config, 16, 32, 96, train)
+    told, found = (
+        estimate(config, train, prompt_tokens=32).total,
+        measured(monkeypatch, updates, config, 16, 32, 96, train),
+    )
     assert found / FACTOR <= told <= found * FACTOR, (told / 2**20, found / 2**20)
 
 
 @pytest.mark.slow
-def test_sampling_takes_what_was_estimated():
+def test_sampling_takes_what_was_estimated(monkeypatch):
     config = middling(vocab_size=len(TOKENIZER), num_key_value_heads=4, intermediate_size=512)
     train = TrainConfig(prompts=32, group_size=8, micro_batch=1, max_new_tokens=120, eval_every=0)
-    found, part = measured(sampling, config, 32, 8, 120), estimate(config, train, prompt_tokens=9)
+    found, part = measured(monkeypatch, sampling, config, 32, 8, 120), estimate(config, train, prompt_tokens=9)
     told = part.weights + part.cache
     assert found / FACTOR <= told <= found * FACTOR, (told / 2**20, found / 2**20)
 
