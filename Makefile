@@ -35,6 +35,10 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/head-to-head.json
 	"$(BIN)/rlino" grid data/runs/head-to-head-more.json --out data/runs/head-to-head
 	"$(BIN)/rlino" grid data/runs/sgd-to-batch.json
+	"$(BIN)/rlino" grid data/runs/length.json
+	"$(BIN)/rlino" grid data/runs/length-more.json --out data/runs/length
+	"$(BIN)/rlino" grid data/runs/length-cap.json
+	"$(BIN)/rlino" grid data/runs/length-remedies.json
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m rlino_lib.book lock

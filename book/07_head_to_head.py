@@ -95,7 +95,7 @@ def span(low: float, high: float) -> str:
 # %%
 # NBVAL_CHECK_OUTPUT
 ledger = read_ledger()
-duel_claims = [c for c in ledger if c.about]
+duel_claims = [c for c in ledger if c.evidence in ("equivalent", "below", "collapses", "likelihood")]
 tests = [c for c in duel_claims if c.evidence == "equivalent"]
 margin, alpha = tests[0].threshold["points"], tests[0].threshold["alpha"]
 assert all((c.threshold["points"], c.threshold["alpha"]) == (margin, alpha) for c in tests)  # one margin for all

@@ -169,16 +169,18 @@ def overlong_penalty(lengths: torch.Tensor, max_response_length: int, share: flo
     return ((max_response_length - buffer - lengths.double()) / buffer).clamp(-1, 0)  # [N]
 
 
-# Which rows stay, from the verdicts right [P, G] to [P, G].
+# Which rows stay, from what is right and what was cut at the cap, both [P, G], to [P, G].
 FILTERS = {
-    "mixed": lambda right: (right.any(1, keepdim=True) & ~right.all(1, keepdim=True)).expand_as(right),
-    "some_right": lambda right: right.any(1, keepdim=True).expand_as(right),
-    "right": lambda right: right,
+    "mixed": lambda right, cut: (right.any(1, keepdim=True) & ~right.all(1, keepdim=True)).expand_as(right),
+    "some_right": lambda right, cut: right.any(1, keepdim=True).expand_as(right),
+    "right": lambda right, cut: right,
+    "whole": lambda right, cut: ~cut,
 }
 FILTER_TEXT = {
     "mixed": "groups that are not all right or all wrong",
     "some_right": "groups that are not all wrong",
     "right": "right responses",
+    "whole": "responses that were not cut at the cap",
 }
 
 
@@ -190,14 +192,17 @@ def credit(
     old_logprobs: torch.Tensor | None = None,
     ref_logprobs: torch.Tensor | None = None,
     max_response_length: int | None = None,
+    clipped: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What each response earned and whether it stays: advantages [N], or [N, T] with `reward_to_go`, and keep [N] bool.
 
-    In this order: overlong penalty (over the length cap `max_response_length`), KL in the reward, advantage rule,
-    filter. rewards [N], groups together; mask, old_logprobs (the sampler's) and ref_logprobs (the reference's) [N, T].
-    Filters judge the reward as graded, right above the rule's `threshold` (0.5). Rows that are not kept have advantage
-    0, and the caller must leave them out of the loss: N and Σ|o| of the formula count kept rows. The batch is then
-    smaller; DAPO's dynamic sampling would draw more prompts until it is full.
+    In this order: overlong penalty and length cost (over the cap `max_response_length`), KL in the reward, advantage
+    rule (among the `shortest` of each group where that is set, as in GFPO, 2508.09726; of two of one length the first),
+    filter. rewards [N], groups together; mask, old_logprobs (the sampler's) and ref_logprobs (the reference's) [N, T];
+    clipped [N], which rows were cut at the cap. Filters judge the reward as graded, right above the rule's `threshold`
+    (0.5). Rows that are not kept have advantage 0, and the caller must leave them out of the loss: N and Σ|o| of the
+    formula count kept rows. The batch is then smaller; DAPO's dynamic sampling would draw more prompts until it is
+    full.
     Raises RlinoError for rewards that are not finite or do not fill groups, shapes that do not agree, a missing part.
     """
     check_rewards(rewards, group_size)
@@ -207,10 +212,13 @@ def credit(
                 f"{name} is {tuple(tensor.shape)} for {len(rewards)} rewards and a mask {tuple(mask.shape)}"
             )
     o, earned = objective, rewards
-    if o.overlong:
+    if o.overlong or o.length_cost:
         if not max_response_length:
-            raise RlinoError(f"{o.name} punishes overlong responses: give max_response_length")
-        earned = earned + overlong_penalty(mask.sum(1), max_response_length, o.overlong).to(earned.dtype)  # [N]
+            raise RlinoError(f"{o.name} punishes length: give max_response_length")
+        cost = o.length_cost / max_response_length * mask.sum(1).double()  # [N]
+        if o.overlong:
+            cost = cost - overlong_penalty(mask.sum(1), max_response_length, o.overlong)  # [N]
+        earned = earned - cost.to(earned.dtype)  # [N]
     if o.kl_in_reward:
         if old_logprobs is None or ref_logprobs is None:
             raise RlinoError(f"{o.name} has KL in its reward: give old_logprobs and ref_logprobs")
@@ -221,10 +229,37 @@ def credit(
         earned = earned.reshape(len(rewards), -1).expand(mask.shape)  # [N, T]
         found = torch.zeros_like(earned)  # [N, T]
         found[mask.bool()] = advantages(earned[mask.bool()], 1, o.advantage, **o.options)  # every token a sample
+    elif o.shortest:
+        return _filtered(o, *_of_shortest(o, earned, mask.sum(1), group_size), rewards, group_size, clipped)
     else:
         found = advantages(earned, group_size, o.advantage, **o.options)  # [N]
+    everything = torch.ones(len(rewards), dtype=torch.bool, device=rewards.device)  # [N]
+    return _filtered(o, found, everything, rewards, group_size, clipped)
+
+
+def _of_shortest(
+    o: Objective, earned: torch.Tensor, lengths: torch.Tensor, group_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Advantages [N] among the shortest of each group, 0 elsewhere, and which rows those are [N]."""
+    if o.shortest > group_size:
+        raise RlinoError(f"{o.name} keeps the {o.shortest} shortest of groups of {group_size}")
+    places = lengths.reshape(-1, group_size).argsort(dim=1, stable=True)[:, : o.shortest]  # [P, K]
+    rows = earned.reshape(-1, group_size).gather(1, places).reshape(-1)  # [P·K]
+    found = torch.zeros_like(earned).reshape(-1, group_size)  # [P, G]
+    found.scatter_(1, places, advantages(rows, o.shortest, o.advantage, **o.options).reshape(places.shape))
+    keep = torch.zeros_like(found, dtype=torch.bool).scatter_(1, places, True)  # [P, G]
+    return found.reshape(-1), keep.reshape(-1)
+
+
+def _filtered(
+    o: Objective, found: torch.Tensor, keep: torch.Tensor, rewards: torch.Tensor, group_size: int, clipped
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The advantages with 0 where a row does not stay, and which rows do [N]."""
     if o.filter is None:
-        return found, torch.ones(len(rewards), dtype=torch.bool, device=rewards.device)
-    right = (rewards > o.options.get("threshold", 0.5)).reshape(-1, group_size)  # [P, G]
-    keep = FILTERS[o.filter](right).reshape(-1)  # [N]
+        return found, keep
+    if o.filter == "whole" and clipped is None:
+        raise RlinoError(f"{o.name} leaves out what was cut at the cap: give clipped")
+    right = rewards > o.options.get("threshold", 0.5)  # [N]
+    cut = torch.zeros_like(right) if clipped is None else clipped.to(right.device)  # [N]
+    keep = keep & FILTERS[o.filter](*(t.reshape(-1, group_size) for t in (right, cut))).reshape(-1)  # [N]
     return torch.where(keep if found.ndim == 1 else keep[:, None], found, 0), keep

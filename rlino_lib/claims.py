@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,27 @@ import pandas as pd
 import torch
 
 from rlino_lib import identities
+from rlino_lib.claims_length import LENGTH_EVIDENCE
 from rlino_lib.compare import differences, final_accuracy, holm, outcomes, seeds_needed, t_interval, t_test, tost
 from rlino_lib.errors import RlinoError
+from rlino_lib.ledger import (
+    CONDITIONS,
+    FAILS,
+    HOLDS,
+    KINDS,
+    RECORDED,
+    UNTESTED,
+    VERDICTS,
+    Claim,
+    Evidence,
+    Records,
+    told,
+    untested,
+)
 from rlino_lib.mdp import SharedPolicy, TokenMDP
-from rlino_lib.records import REPO, RUNS, Run, list_runs
+from rlino_lib.records import REPO, RUNS, Run
 
 LEDGER = REPO / "data" / "claims.toml"
-KINDS = ("exact", "statistical", "descriptive")
-VERDICTS = ("holds", "holds with conditions", "does not hold here", "not testable here")
-HOLDS, CONDITIONS, FAILS, UNTESTED = VERDICTS
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One row of the ledger; `verdict` is what is stored, None where nobody has judged it yet."""
-
-    id: str
-    statement: str
-    paper: str
-    kind: str
-    evidence: str
-    threshold: Mapping[str, float] = field(hash=False)
-    verdict: str | None = None
-    about: Mapping[str, str] = field(default_factory=dict, hash=False)  # which task and methods it compares
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was found: a verdict, the effect in words with its numbers, and the names of the runs behind it."""
-
-    verdict: str
-    effect: str
-    runs: tuple[str, ...] = ()
 
 
 def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
@@ -63,14 +51,6 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
     if len({c.id for c in claims}) < len(claims):
         raise RlinoError(f"{path} has two claims of one id")
     return claims
-
-
-@dataclass(frozen=True)
-class Records:
-    """What a claim is judged from: the folder of runs, and the ledger, for the family that a test belongs to."""
-
-    root: Path
-    ledger: Sequence[Claim] = ()
 
 
 def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
@@ -155,9 +135,9 @@ def uniform_credit(claim: Claim, records: Records) -> Evidence:
 # --- claims on records -----------------------------------------------------------------------------------------------
 
 
-def stale_runs(root: Path = RUNS) -> list[Run]:
+def stale_runs(records: Records = RECORDED) -> list[Run]:
     """The recorded runs in which a batch of samples serves several updates."""
-    return list_runs("staleness", root)
+    return [run for run in records.runs("staleness") if (run.path / "probes.csv").exists()]
 
 
 def last_update(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
@@ -197,7 +177,7 @@ def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence
 
 
 def clip_range(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in stale_runs(records.root) if run.method == "grpo_no_kl"]
+    runs = [run for run in stale_runs(records) if run.method == "grpo_no_kl"]
     if not runs:
         return Evidence(UNTESTED, "no recorded runs")
     clipped = last_update(runs, ["clip_ratio"]).groupby("updates")["clip_ratio"].mean()
@@ -224,7 +204,7 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
 
 
 def name_only(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in stale_runs(records.root) if run.method in ("grpo_no_kl", "f_isft_posneg")]
+    runs = [run for run in stale_runs(records) if run.method in ("grpo_no_kl", "f_isft_posneg")]
     if len({run.method for run in runs}) < 2:
         return Evidence(UNTESTED, "no recorded runs of both methods")
     ends = where_it_ends(runs, claim.threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
@@ -235,18 +215,18 @@ def name_only(claim: Claim, records: Records) -> Evidence:
 # --- head to head ----------------------------------------------------------------------------------------------------
 
 
-def duels(task: str, root: Path = RUNS) -> list[Run]:
+def duels(task: str, records: Records = RECORDED) -> list[Run]:
     """The recorded runs of all methods on a task, each at its own best learning rate."""
-    return [run for run in list_runs("head-to-head", root) if run.config["task"] == task]
+    return [run for run in records.runs("head-to-head") if run.config["task"] == task]
 
 
-def _differences(claim: Claim, root: Path) -> tuple[pd.Series, list[Run]] | None:
+def _differences(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]] | None:
     """Method − reference in points by seed, and the runs; None before as many seeds are recorded as were planned.
 
     A verdict on fewer would be one of many looks at the same data.
     """
     pair = [claim.about["method"], claim.about["reference"]]
-    runs = [run for run in duels(claim.about["task"], root) if run.method in pair]
+    runs = [run for run in duels(claim.about["task"], records) if run.method in pair]
     common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
     if len(common) < claim.threshold["seeds"]:
         return None
@@ -260,28 +240,19 @@ def _tested(claim: Claim, records: Records, p_of: Callable[[Claim, pd.Series], f
     Those that cannot be tested yet count as p = 1: the family is the one that was announced.
     """
     family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
-    found = [_differences(c, records.root) for c in family]
+    found = [_differences(c, records) for c in family]
     p = [1.0 if d is None else p_of(c, d[0]) for c, d in zip(family, found, strict=True)]
     place = [c.id for c in family].index(claim.id)
     return holm(p)[place], found[place]
-
-
-def _said(gaps: pd.Series) -> str:
-    low, high = t_interval(gaps)
-    return f"{gaps.mean():+.1f} points [{low:+.1f}, {high:+.1f}] over {len(gaps)} seeds"
-
-
-def _untested(claim: Claim) -> Evidence:
-    return Evidence(UNTESTED, f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
 
 
 def equivalent(claim: Claim, records: Records) -> Evidence:
     margin, alpha = claim.threshold["points"], claim.threshold["alpha"]
     p, found = _tested(claim, records, lambda c, gaps: tost(gaps, c.threshold["points"]))
     if found is None:
-        return _untested(claim)
+        return untested(claim)
     gaps, runs = found
-    effect, names = f"{_said(gaps)}, margin ±{margin:g}: p = {p:.2g} after Holm", tuple(run.name for run in runs)
+    effect, names = f"{told(gaps)}, margin ±{margin:g}: p = {p:.2g} after Holm", tuple(run.name for run in runs)
     if p < alpha:
         return Evidence(HOLDS, effect, names)
     if t_test(gaps) < alpha and abs(gaps.mean()) > margin:
@@ -293,10 +264,10 @@ def equivalent(claim: Claim, records: Records) -> Evidence:
 def below(claim: Claim, records: Records) -> Evidence:
     p, found = _tested(claim, records, lambda c, gaps: t_test(gaps, alternative="less"))
     if found is None:
-        return _untested(claim)
+        return untested(claim)
     gaps, runs = found
     verdict = HOLDS if p < claim.threshold["alpha"] else FAILS
-    return Evidence(verdict, f"{_said(gaps)}: p = {p:.2g} after Holm", tuple(run.name for run in runs))
+    return Evidence(verdict, f"{told(gaps)}: p = {p:.2g} after Holm", tuple(run.name for run in runs))
 
 
 def base_accuracy(run: Run) -> float:
@@ -309,22 +280,22 @@ def base_accuracy(run: Run) -> float:
 
 
 def collapses(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in duels(claim.about["task"], records.root) if run.method == claim.about["method"]]
+    runs = [run for run in duels(claim.about["task"], records) if run.method == claim.about["method"]]
     if len(runs) < claim.threshold["seeds"]:
-        return _untested(claim)
+        return untested(claim)
     gains = pd.Series([final_accuracy(run) - base_accuracy(run) for run in runs])
     verdict = HOLDS if t_interval(gains)[1] < 0 else FAILS
-    return Evidence(verdict, f"{_said(gains)} from the base", tuple(run.name for run in runs))
+    return Evidence(verdict, f"{told(gains)} from the base", tuple(run.name for run in runs))
 
 
 def likelihood(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in duels(claim.about["task"], records.root) if run.method == claim.about["method"]]
+    runs = [run for run in duels(claim.about["task"], records) if run.method == claim.about["method"]]
     if len(runs) < claim.threshold["seeds"]:
-        return _untested(claim)
+        return untested(claim)
     ends, moved = {}, []
     for side, sign in (("correct", 1), ("incorrect", -1)):
-        told = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
-        change = pd.Series([column.iloc[-1] - column.iloc[0] for column in told])
+        measured = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
+        change = pd.Series([column.iloc[-1] - column.iloc[0] for column in measured])
         low, high = t_interval(change)
         ends[side] = f"{change.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
         moved.append(sign * (low if sign > 0 else high) > 0)
@@ -334,7 +305,7 @@ def likelihood(claim: Claim, records: Records) -> Evidence:
 
 
 _FUNCTIONS = (bandit, history, weighted_sft, closed_form, balanced, uniform_credit, clip_range, name_only)
-_FUNCTIONS += (equivalent, below, collapses, likelihood)
+_FUNCTIONS += (equivalent, below, collapses, likelihood, *LENGTH_EVIDENCE)
 EVIDENCE: dict[str, Callable[[Claim, Records], Evidence]] = {f.__name__: f for f in _FUNCTIONS}
 
 

@@ -38,7 +38,7 @@ EXAMPLES = {
     "grade": "rlino grade --task countdown responses.jsonl > graded.jsonl",
     "fetch": "rlino fetch gsm8k\nrlino fetch gsm8k --from ~/Downloads\n"
     "rlino fetch gsm8k --out /data/gsm8k   # then: --task-set folder=/data/gsm8k",
-    "claims": "rlino claims\nrlino claims --out claims.json",
+    "claims": "rlino claims\nrlino claims --out claims.json\nrlino claims --yours runs",
     "bench": "rlino bench rollout\nrlino bench step --repeats 5\nrlino bench memory --repeats 3",
 }
 
@@ -55,11 +55,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def task_settings(pairs: list[str]) -> dict[str, Any]:
-    """The settings of a task from NAME=VALUE pairs; raises RlinoError for one without a `=`."""
+def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
+    """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs; RlinoError for one without a `=`."""
     bad = [p for p in pairs if "=" not in p]
     if bad:
-        raise RlinoError(f"--task-set takes name=value, not {bad[0]!r}")
+        raise RlinoError(f"{flag} takes name=value, not {bad[0]!r}")
     settings = {k: _value(v) for k, v in (p.split("=", 1) for p in pairs)}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
@@ -104,7 +104,8 @@ def train_config(args: argparse.Namespace) -> TrainConfig:
         given["lora_rank"] = 16
     preset = find_preset(args.preset).settings if args.preset else {}
     together = {**preset.get("task_settings", {}), **task_settings(args.task_set)}
-    return TrainConfig(**{**preset, **given, "task_settings": together})
+    objective = task_settings(args.objective_set, "--objective-set")
+    return TrainConfig(**{**preset, **given, "task_settings": together, "objective_settings": objective})
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
@@ -176,6 +177,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.claims import judge_all
     from rlino_lib.records import RUNS, write_json
 
+    if args.yours:
+        return _yours(args)
     found = judge_all(root=args.runs or RUNS)
     for row in found.itertuples():
         print(f"{row.id:22} {row.found:22} {row.effect}", file=sys.stderr)
@@ -189,6 +192,18 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
         )
         raise RlinoError(f"the ledger's verdict is not that of the evidence for {', '.join(said)}")
     return {"claims": len(found), **found["found"].value_counts().to_dict()}
+
+
+def _yours(args: argparse.Namespace) -> dict[str, Any]:
+    from rlino_lib.records import write_json
+    from rlino_lib.yours import judge_yours
+
+    found = judge_yours(args.yours)
+    for row in found.itertuples():
+        print(f"{row.id:22} {row.model} on {row.task}: {row.verdict}; {row.effect}", file=sys.stderr)
+    if args.out:
+        write_json(Path(args.out), found.to_dict("records"))
+    return {"claims": len(found), **found["verdict"].value_counts().to_dict()}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -234,6 +249,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("name", nargs="?", default="")
     p = command("claims", "judge every claim of the ledger anew; fails where a stored verdict differs")
     p.add_argument("--runs", help="folder of recorded runs (default: data/runs)")
+    p.add_argument("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model")
     p.add_argument("--out", help="a JSON file for the claims with their evidence")
     return parser
 
@@ -245,12 +261,14 @@ def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:
-    _add_fields(p, TrainConfig, skip=("task_settings",))
+    _add_fields(p, TrainConfig, skip=("task_settings", "objective_settings"))
     p.add_argument(
         "--preset", default="", metavar="NAME", help="start from these settings (`rlino presets` lists them)"
     )
     p.add_argument("--lora", action="store_true", help="train adapters alone, of rank 16 unless --lora-rank says")
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
+    changes = "a change to the method: normaliser=constant"
+    p.add_argument("--objective-set", action="append", default=[], metavar="NAME=VALUE", help=changes)
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out, if there is one")
     p.add_argument("--save", action="store_true", help="keep the trained model, in --out/model")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rlino_lib.errors import RlinoError
 
@@ -37,7 +37,7 @@ class Recipe:
     seed: int = 0
     hidden_size: int = 128
     layers: int = 3
-    task: str = "countdown"  # whose problems and demonstrator: countdown or word_problems
+    task: str = "countdown"  # whose problems and demonstrator: countdown, word_problems, or joint, a row of either
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class TrainConfig:
     """A run, whole: the same configuration and thread count give the same numbers."""
 
     method: str = "grpo"  # a key of rlino_lib.objectives.OBJECTIVES: f_isft_… trains as supervised learning
+    objective_settings: dict[str, Any] = field(default_factory=dict)  # changes to the method's row, by its fields
     task: str = "countdown"  # the task's name
     task_settings: dict[str, Any] = field(default_factory=dict)
     model: str = ""  # a folder or a hub id; empty: the base that ships with the task
@@ -79,6 +80,9 @@ class TrainConfig:
     precision: str = "fp32"  # of the products: fp32, or bf16 with autocast; weights and Adam stay float32
     gradient_checkpointing: int = 0  # 1: a layer's activations are computed again, not kept; slower by a third
 
+    # Settings that the first recorded runs did not know.
+    LATER: ClassVar = ("objective_settings", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or base_of(self.task))
         least = {"steps": 1, "prompts": 1, "group_size": 1, "epochs": 1, "minibatches": 1, "micro_batch": 1}
@@ -97,6 +101,5 @@ class TrainConfig:
 
     def recorded(self) -> dict[str, Any]:
         """What a run's config.json holds of them: fields younger than the first runs only where they are set."""
-        young = ("lora_alpha", "lora_targets", "precision", "gradient_checkpointing")
-        default = {f.name: f.default for f in fields(self) if f.name in young}
+        default = {name: getattr(TrainConfig(), name) for name in self.LATER}
         return {k: v for k, v in asdict(self).items() if k not in default or v != default[k]}

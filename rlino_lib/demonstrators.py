@@ -161,4 +161,32 @@ class WordProblemSource:
         return self.task.prompt(problem), self.demonstrator.response(problem, rng)
 
 
-SOURCES: dict[str, type[Source]] = {"countdown": CountdownSource, "word_problems": WordProblemSource}
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Both:
+    """A demonstrator for each task."""
+
+    countdown: Demonstrator = CountdownSource.demonstrator
+    word_problems: Solver = WordProblemSource.demonstrator
+
+
+class JointSource:
+    """Rows of either task, by a coin: would one base do for both? (Chapter 03 says what was measured.)"""
+
+    demonstrator = Both()
+    words = list(dict.fromkeys([*CountdownSource.words, *WordProblemSource.words]))
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.sources = CountdownSource(recipe), WordProblemSource(recipe)
+
+    def row(self, rng: random.Random) -> tuple[str, str]:
+        return rng.choice(self.sources).row(rng)
+
+
+SOURCES: dict[str, type[Source]] = {
+    "countdown": CountdownSource,
+    "word_problems": WordProblemSource,
+    "joint": JointSource,
+}

@@ -94,8 +94,9 @@ def command_line(settings: Settings, out: Path) -> list[str]:
     """The command that makes one run; the one that a chapter prints."""
     words = ["train"]
     for name, value in settings.items():
-        if name == "task_settings":
-            words += [w for k, v in value.items() for w in ("--task-set", f"{k}={json.dumps(v)}")]
+        if name in ("task_settings", "objective_settings"):
+            flag = f"--{name.removesuffix('_settings')}-set"
+            words += [w for k, v in value.items() for w in (flag, f"{k}={json.dumps(v)}")]
         elif name != "threads":
             words += [f"--{name.replace('_', '-')}", str(value)]
     return [*words, "--threads", str(settings.get("threads", 1)), "--resume", "--out", str(out)]

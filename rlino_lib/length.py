@@ -223,7 +223,8 @@ def sampled_updates(toy: LengthToy, objective: Objective, group_size: int = 4, g
 
 
 def _check_plain(o: Objective) -> None:
-    if o.advantage in _BATCH_RULES or o.reward_to_go or o.filter or o.overlong or o.ratio == "trajectory":
+    shaped = o.filter or o.shortest or o.overlong or o.length_cost
+    if o.advantage in _BATCH_RULES or o.reward_to_go or shaped or o.ratio == "trajectory":
         raise RlinoError(f"{o.name}: its weights are not an advantage by the group's verdicts times a normaliser")
 
 

@@ -18,7 +18,7 @@ from rlino_lib.config import TrainConfig
 from rlino_lib.device import pick_device
 from rlino_lib.logprobs import LARGE, TILE
 from rlino_lib.models import add_lora, count_parameters, hub_options
-from rlino_lib.objectives import OBJECTIVES
+from rlino_lib.objectives import varied
 
 FLOAT, HALF = 4, 2  # bytes; weights are float32 whatever the file holds (device.py says why)
 MAX_ROWS = 1024  # responses that `rollout.sample` decodes at a time
@@ -90,7 +90,7 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     c, t = model.get_text_config(), config
     total, trained = _counts(model, t)
     bf16 = t.precision == "bf16"
-    frozen_copy = (OBJECTIVES[t.method].needs_reference or t.eval_base) and not t.lora_rank
+    frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
     newest = embedding * (2 if c.tie_word_embeddings else 1)

@@ -9,7 +9,8 @@ computed from it, so that the weight a reader sees is the weight that was used. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from rlino_lib.errors import RlinoError
 
 __all__ = [
     "ADVANTAGES", "DIFFERENCES", "OBJECTIVES", "Loss", "Objective", "advantages", "credit", "micro_share",
-    "policy_loss", "token_weights",
+    "policy_loss", "token_weights", "varied",
 ]  # fmt: skip
 
 RATIOS = ("none", "token", "sequence", "trajectory")
@@ -55,9 +56,12 @@ class Objective:
     kl_correction: bool = False
     kl_in_reward: float = 0.0
     reward_to_go: bool = False
-    # Which rows stay, a key of `advantages.FILTERS`; and the share of the length cap over which the reward falls by 1.
+    # Which rows stay: a key of `advantages.FILTERS`, and so many of the shortest of each group (0: all).
     filter: str | None = None
+    shortest: int = 0
+    # What length costs: the share of the cap L over which the reward falls by 1, and what is off a reward at length L.
     overlong: float = 0.0
+    length_cost: float = 0.0
     source: str = field(default="", compare=False)  # the paper, its equation, and where the settings come from
 
     def __post_init__(self) -> None:
@@ -71,6 +75,8 @@ class Objective:
             raise RlinoError(f"objective {self.name}: cispo, sapo, delta and kl_correction need a ratio")
         if self.reward_to_go and self.advantage != "batch_zscore":
             raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
+        if self.shortest < 0 or (self.shortest and self.reward_to_go):
+            raise RlinoError(f"objective {self.name}: shortest counts responses, and does not go with reward_to_go")
 
     @property
     def needs_reference(self) -> bool:
@@ -136,6 +142,10 @@ def _credit_text(o: Objective) -> str:
         text += [f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"]
     if o.overlong:
         text += [f"r_i less up to 1 over the last {o.overlong:g} L"]
+    if o.length_cost:
+        text += [f"r_i less {o.length_cost:g} |o_i|/L"]
+    if o.shortest:
+        text += [f"of each group the {o.shortest} shortest alone"]
     if o.filter:
         text += [f"only {FILTER_TEXT[o.filter]}"]
     if o.ratio in _RHO_TEXT:
@@ -200,6 +210,20 @@ _ROWS = (
 
 OBJECTIVES: dict[str, Objective] = {o.name: o for o in _ROWS}
 GRPO, GRPO_NO_KL = OBJECTIVES["grpo"], OBJECTIVES["grpo_no_kl"]
+
+
+def varied(name: str, settings: Mapping[str, Any]) -> Objective:
+    """A named method with some of its choices changed; raises RlinoError where the name or a choice does not exist."""
+    if name not in OBJECTIVES:
+        raise RlinoError(f"unknown method {name!r}: one of {', '.join(OBJECTIVES)}")
+    known = [f.name for f in fields(Objective)]
+    if wrong := set(settings) - set(known):
+        raise RlinoError(f"an objective has no {wrong.pop()!r}: {', '.join(known)}")
+    try:
+        return replace(OBJECTIVES[name], **settings)
+    except TypeError as e:  # a word where a number belongs
+        raise RlinoError(f"{name} with {settings}: {e}") from e
+
 
 # Where the library differs from TRL 1.16 on purpose: what, TRL, here, why.
 DIFFERENCES: tuple[tuple[str, str, str, str], ...] = (

@@ -33,14 +33,15 @@ from rlino_lib.models import (
     save_policy,
     weights_hash,
 )
-from rlino_lib.objectives import OBJECTIVES, Objective, credit, micro_share, policy_loss, token_weights
+from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, token_weights, varied
 from rlino_lib.probes import is_probed, probe
 from rlino_lib.records import REPO, Run, RunWriter, load_run
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.traces import response_rows, trace_rows
 
-# Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives.
+# Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives, and
+# so are these where `objective_settings` changes them: at one update a batch the gradient is the same (chapter 06).
 SFT_METHODS = {
     "f_isft_pos": ("pos", "unit"),
     "f_isft_neg": ("neg", "unit"),
@@ -81,8 +82,7 @@ class Trainer:
     """Holds what a step needs; `step()` does one and returns its metrics. `train` drives it and keeps the records."""
 
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
-        if config.method not in OBJECTIVES:
-            raise RlinoError(f"unknown method {config.method!r}: one of {', '.join(OBJECTIVES)}")
+        self.objective: Objective = varied(config.method, config.objective_settings)
         if not config.temperature:
             raise RlinoError("training needs a temperature above 0: greedy samples of a group are all the same")
         self.config = config
@@ -98,7 +98,6 @@ class Trainer:
             lora = add_lora(self.policy.model, **settings)
             self.policy = Policy(lora, self.policy.tokenizer)
         self.model = self.policy.model
-        self.objective: Objective = OBJECTIVES[config.method]
         self.reference = None
         # LoRA gives its reference by switching the adapters off.
         if (self.objective.needs_reference or config.eval_base) and not config.lora_rank:
@@ -175,7 +174,8 @@ class Trainer:
         self.probes = []
         if self.config.gradient_checkpointing:
             recompute_layers(self.model)
-        update = self._supervised if self.config.method in SFT_METHODS else self._policy_gradient
+        supervised = self.config.method in SFT_METHODS and not self.config.objective_settings
+        update = self._supervised if supervised else self._policy_gradient
         learned, credit = update(rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
         self.step_done = step
         n = self.config.prompts * self.config.group_size
@@ -187,7 +187,8 @@ class Trainer:
         if c.precision != "fp32":  # sampling rounds otherwise than training, and a ratio would not start from 1
             old = self._logprobs(rollouts)  # [N, T]
         ref = self._logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
-        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens)
+        clipped = rollouts.clipped  # [N]
+        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, clipped)
         order, sums = kept.nonzero()[:, 0].tolist(), Sums()
         for _ in range(c.epochs):
             if c.minibatches > 1:
@@ -241,7 +242,7 @@ class Trainer:
             try:
                 return compute(self.micro_batch)
             except RuntimeError as e:
-                sized = self.objective.normaliser == "micro_token_mean" and self.config.method not in SFT_METHODS
+                sized = self.objective.normaliser == "micro_token_mean"  # then it is part of the method
                 if not is_out_of_memory(e) or self.micro_batch == 1 or sized:
                     raise
             self.optimizer.zero_grad()

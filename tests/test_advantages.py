@@ -147,6 +147,47 @@ def test_the_overlong_penalty_comes_before_the_rule():
         credit(OBJECTIVES["dapo"], rewards, 4, mask)
 
 
+def test_the_length_cost_is_in_proportion_and_adds_to_the_penalty():
+    mask, *_ = responses([5, 8, 9, 10])
+    rewards = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=F64)
+    objective = Objective("o", advantage="mean", length_cost=0.2)
+    found, keep = credit(objective, rewards, 4, mask, max_response_length=10)
+    less = torch.tensor([0.9, 0.84, 0.82, -0.2], dtype=F64)
+    assert torch.allclose(found, less - less.mean()) and keep.all()
+    both, _ = credit(replace(objective, overlong=0.2), rewards, 4, mask, max_response_length=10)
+    less -= torch.tensor([0, 0, 0.5, 1.0], dtype=F64)
+    assert torch.allclose(both, less - less.mean())
+    with pytest.raises(RlinoError, match="max_response_length"):
+        credit(objective, rewards, 4, mask)
+
+
+@pytest.mark.parametrize("rule", ["zscore", "mean", "group_balanced"])
+def test_the_shortest_of_a_group_are_a_group_of_their_own(rule):
+    mask, *_ = responses([5, 2, 9, 2, 7, 7, 7, 1])
+    rewards = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 1], dtype=F64)
+    found, keep = credit(Objective("o", advantage=rule, shortest=2), rewards, 4, mask)
+    assert keep.tolist() == [False, True, False, True, True, False, False, True]  # of equal ones the first
+    assert torch.equal(found[keep], advantages(rewards[keep], 2, rule)) and (found[~keep] == 0).all()
+    whole, all_kept = credit(Objective("o", advantage=rule, shortest=4), rewards, 4, mask)
+    assert torch.allclose(whole, advantages(rewards, 4, rule)) and all_kept.all()
+    with pytest.raises(RlinoError, match="5 shortest of groups of 4"):
+        credit(Objective("o", shortest=5), rewards, 4, mask)
+    with pytest.raises(RlinoError, match="reward_to_go"):
+        replace(OBJECTIVES["reinforce_pp"], shortest=2)
+
+
+def test_whole_leaves_out_what_was_cut():
+    mask, *_ = responses([10, 10, 3, 10])
+    rewards, cut = torch.tensor([1.0, 0, 0, 0], dtype=F64), torch.tensor([False, True, False, False])
+    found, keep = credit(Objective("o", filter="whole"), rewards, 4, mask, clipped=cut)
+    assert keep.tolist() == [True, False, True, True]
+    assert torch.equal(found, torch.where(keep, advantages(rewards, 4), 0))  # cut ones still count in the group's mean
+    some, few = credit(Objective("o", filter="whole", shortest=3), rewards, 4, mask, clipped=cut)
+    assert few.tolist() == [True, False, True, False] and some[3] == 0
+    with pytest.raises(RlinoError, match="give clipped"):
+        credit(Objective("o", filter="whole"), rewards, 4, mask)
+
+
 def test_filters_judge_the_reward_as_graded_and_zero_what_they_drop():
     mask, *_ = responses([10] * 8)
     rewards = torch.tensor([1.0, 1, 0.1, 0, 1, 0, 0.1, 0.1], dtype=F64)  # all right, all wrong, mixed, all wrong

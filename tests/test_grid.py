@@ -9,14 +9,16 @@ import sys
 import termios
 import time
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 
 from rlino_lib import cli, grid
+from rlino_lib.compare import curve
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.grid import command_line, default_jobs, read_grid, run_grid, seconds_left
-from rlino_lib.records import Run, RunWriter, list_runs
+from rlino_lib.records import RUNS, Run, RunWriter, list_runs
 
 BASE = {"steps": 2, "prompts": 2, "group_size": 2, "eval_every": 0, "max_new_tokens": 40}
 
@@ -112,11 +114,16 @@ def test_the_shipped_grids_can_be_said_as_commands_and_are_those_of_the_records(
     assert files
     for file in files:
         for name, asked in read_grid(file):
-            said = vars(parser.parse_args(command_line(asked, file.parent / name)))
-            assert {k: said[k] for k in asked} == asked and said["threads"] == 1 and said["resume"]
+            said = parser.parse_args(command_line(asked, file.parent / name))
+            config = vars(cli.train_config(said))
+            assert {k: config[k] for k in asked} == asked and said.threads == 1 and said.resume
+        if file.stem.endswith("-more"):  # into the folder of the file without it
+            continue
+        more = file.with_name(f"{file.stem}-more.json")
+        asked = dict([*read_grid(file), *(read_grid(more) if more.exists() else [])])
         recorded = {run.path.name: run for run in list_runs(file.stem)}
-        assert set(recorded) <= set(dict(read_grid(file)))
-        assert not any(grid._other_settings(recorded[n].path, dict(read_grid(file))[n]) for n in recorded)
+        assert set(recorded) <= set(asked)
+        assert not any(grid._other_settings(recorded[n].path, asked[n]) for n in recorded)
 
 
 def test_settings_become_the_printed_command(tmp_path):
@@ -424,3 +431,24 @@ def test_a_grid_of_real_runs(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True)
     assert json.loads(again.stdout) == {"runs": 1, "complete": 1}
     assert stamp == (good.path / "metrics.csv").stat().st_mtime_ns
+
+
+# --- the recorded grids ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["head-to-head", "head-to-head-more", "sgd-to-batch", "length", "length-more", "length-cap", "length-remedies"],
+)
+def test_a_method_runs_at_the_rate_that_is_best_in_the_sweep(name):
+    rows = [
+        (run.config["task"], run.method, run.config["lr"], curve(run)["accuracy"].iloc[-1])
+        for run in list_runs("head-to-head-lr")
+    ]
+    sweep = pd.DataFrame(rows, columns=["task", "method", "lr", "right"])
+    best = sweep.loc[sweep.groupby(["task", "method"])["right"].idxmax()].set_index(["task", "method"])["lr"]
+    for _, settings in read_grid(RUNS / f"{name}.json"):
+        config = TrainConfig(**settings)
+        assert config.lr == best[config.task, config.method], settings
+        assert config.eval_split == "test"  # and the sweep was judged on another
+    assert {run.config["eval_split"] for run in list_runs("head-to-head-lr")} == {"validation"}

@@ -69,7 +69,8 @@ def test_a_saved_model_comes_back_and_rolls_out(make, tmp_path):
 
 def test_adapters_off_are_the_reference_exactly_and_rollouts_through_them_those_of_the_merged_model(make, tmp_path):
     kind, changes = make
-    policy, base = lookalike(kind, 2, **changes), lookalike(kind, 2, **changes).model
+    policy, base = lookalike(kind, 2, **changes), lookalike(kind, 2, **changes).model.double()
+    policy.model.double()  # so that what is equal is so to the last digits that a rollout keeps
     adapted = Policy(with_adapters(policy.model), policy.tokenizer)
     ask = dict(max_new_tokens=16, seed=2)
     through = sample(adapted, PROMPTS, 4, **ask)
@@ -82,7 +83,7 @@ def test_adapters_off_are_the_reference_exactly_and_rollouts_through_them_those_
     save_policy(Policy(adapted.model, policy.tokenizer), tmp_path)
     assert {f.name for f in tmp_path.glob("*.safetensors")} == {"adapter_model.safetensors"}
     whole = sample(merged(adapted), PROMPTS, 4, **ask)
-    assert whole.texts == through.texts and torch.allclose(whole.logprobs, through.logprobs, atol=1e-4)
+    assert whole.texts == through.texts and torch.allclose(whole.logprobs, through.logprobs, atol=1e-5)
 
 
 def test_adapters_are_refused_twice_and_where_no_module_has_their_name():

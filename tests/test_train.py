@@ -108,6 +108,52 @@ def test_evaluations_measure_what_became_of_the_base(rank):
     assert after["eval/kl_base"] == pytest.approx(told.item(), abs=1e-3)
 
 
+def test_settings_of_the_objective_change_the_update_and_only_they():
+    def weights(**settings):
+        trainer = Trainer(TrainConfig(**(SMALL | {"eval_every": 0}), **settings))
+        while not (found := trainer.step())[2]["weights"].any():
+            pass
+        return found[1], found[2]["weights"], trainer
+
+    rollouts, plain, _ = weights(method="f_isft_pos")
+    _, same, trainer = weights(method="f_isft_pos", objective_settings={"normaliser": "per_response"})
+    assert torch.allclose(plain, same) and trainer.objective == OBJECTIVES["f_isft_pos"]
+    _, constant, trainer = weights(method="f_isft_pos", objective_settings={"normaliser": "constant"})
+    length = rollouts.lengths[:, None]  # [N, 1]
+    assert torch.allclose(constant, plain * length / SMALL["max_new_tokens"]) and not torch.allclose(constant, plain)
+    _, mean, _ = weights(method="f_isft_pos", objective_settings={"normaliser": "token_mean"})
+    assert torch.allclose(mean, plain * length * len(length) / length.sum())
+    with pytest.raises(RlinoError, match="no 'lenght_cost'"):
+        Trainer(TrainConfig(method="grpo", objective_settings={"lenght_cost": 1.0}))
+    with pytest.raises(RlinoError, match="not one of per_response"):
+        Trainer(TrainConfig(method="grpo", objective_settings={"normaliser": "none"}))
+    with pytest.raises(RlinoError, match="grpo with"):
+        Trainer(TrainConfig(method="grpo", objective_settings={"shortest": "two"}))
+
+
+def test_a_literal_update_and_its_objective_make_the_same_step():
+    """Supervised learning in so many words, and the objective that `objective_settings` turns it into."""
+    found = []
+    for settings in ({}, {"normaliser": "per_response"}):
+        config = TrainConfig(method="f_isft_posneg", objective_settings=settings, **(SMALL | {"eval_every": 0}))
+        trainer = Trainer(config)
+        for _ in range(2):
+            trainer.step()
+        found.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    assert torch.allclose(*found, atol=2e-5)
+
+
+def test_a_default_setting_that_older_runs_did_not_know_is_not_recorded(tmp_path):
+    run = train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "a")
+    assert "objective_settings" not in run.config
+    changed = {"objective_settings": {"length_cost": 0.1}}
+    other = train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0}), **changed), tmp_path / "b")
+    assert other.config["objective_settings"] == {"length_cost": 0.1}
+    (tmp_path / "b" / "summary.json").unlink()
+    with pytest.raises(RlinoError, match="another objective_settings"):
+        train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "b", resume=True)
+
+
 def test_several_updates_a_batch_leave_ratio_one():
     trainer = Trainer(TrainConfig(method="grpo_no_kl", epochs=3, minibatches=2, **(SMALL | {"lr": 3e-3})))
     found = [trainer.step()[0]["clip_ratio"] for _ in range(3)]
@@ -143,7 +189,7 @@ def test_an_update_is_the_same_with_and_without_all_logits(method, temperature, 
 def test_a_run_that_does_not_fit_does_not_start_unless_it_is_told_to(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
     config = TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0}))
-    with pytest.raises(RlinoError, match=r"^needs about 0\.\d GiB, 0.0 free; .*--guard warn"):
+    with pytest.raises(RlinoError, match=r"^needs about 0\.\d GiB, 0\.0 free; .*--guard warn"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert train(replace(config, guard="warn"), tmp_path / "run").complete

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.records import list_runs
+from rlino_lib.widgets import inspector_html, trace_inspector
 from rlino_lib.widgets.search import search_html, search_view, static_search
 from rlino_lib.widgets.search_page import MOST, attempt_table, grow, read_group, walk
 from tests.test_widgets_gradient import Page as Checked
@@ -220,3 +222,32 @@ def test_what_cannot_be_shown_is_said():
             call(FRAME[:0])
     with pytest.raises(RlinoError, match="token 500 of a response of"):
         search_html(FRAME, token=500)
+
+
+# --- in the trace inspector ------------------------------------------------------------------------------------------
+
+
+def test_the_inspector_shows_a_group_as_its_tree_where_it_is_a_search():
+    run = next(run for run in list_runs("countdown") if len(run.rollouts))
+    inspector = trace_inspector(run)
+    responses = inspector.view.value
+    inspector.form_menu.value = True
+    assert inspector.view.value == str(search_html(run, **where(inspector), overlay=True)) != responses
+    assert inspector.colour_menu.disabled and "<svg" not in inspector._repr_mimebundle_()["text/html"]
+    inspector.step_menu.index = 1
+    assert inspector.view.value == str(search_html(run, **where(inspector), overlay=True))
+    inspector.form_menu.value = False
+    assert inspector.view.value == str(inspector_html(run, **inspector.choice))
+
+    other = run.rollouts[:8].assign(data=[{"question": "?"}] * 8)
+    both = trace_inspector([run, other])
+    both.form_menu.value = True
+    both.run_menu.index = 1  # no search: the menu goes back by itself
+    assert both.form_menu.disabled and not both.form_menu.value
+    assert both.view.value == str(inspector_html(other, **both.choice))
+    both.run_menu.index = 0
+    assert not both.form_menu.disabled
+
+
+def where(inspector) -> dict:
+    return {name: inspector.choice[name] for name in ("step", "group")}

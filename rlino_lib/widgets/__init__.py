@@ -5,6 +5,8 @@ from rlino_lib.widgets.live import LivePlot
 from rlino_lib.widgets.mdp import mdp_explorer
 from rlino_lib.widgets.mdp_page import static_mdp
 from rlino_lib.widgets.runs import run_comparer
+from rlino_lib.widgets.search import search_view
+from rlino_lib.widgets.search_page import static_search
 from rlino_lib.widgets.tokens import tokens_html
 
 __all__ = [
@@ -12,8 +14,10 @@ __all__ = [
     "inspector_html",
     "mdp_explorer",
     "run_comparer",
+    "search_view",
     "static_inspector",
     "static_mdp",
+    "static_search",
     "tokens_html",
     "trace_inspector",
 ]

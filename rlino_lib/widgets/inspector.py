@@ -1,6 +1,6 @@
 """The trace inspector: pick a run, a step and a problem, and read the whole group side by side.
 
-Its HTML is `inspector_html`, so what needs a kernel here is only the choosing.
+Its HTML is `inspector_html`, or for Countdown the search view, so what needs a kernel here is only the choosing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pandas as pd
 from rlino_lib.errors import RlinoError
 from rlino_lib.plots import label
 from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html, static_inspector
+from rlino_lib.widgets.search_page import is_search, search_html
 from rlino_lib.widgets.tokens import plain
 from rlino_lib.widgets.traces import Traces
 
@@ -23,6 +24,8 @@ __all__ = ["TraceInspector", "inspector_html", "static_inspector", "trace_inspec
 
 class TraceInspector(widgets.VBox):
     """Menus over one HTML view. `view.value` is `inspector_html` of the choices; `choice` is what they are.
+
+    Countdown's groups can also be seen as one tree of attempts (`search_view` steps through a single response).
 
     Where a notebook is read without its kernel, the saved output is the HTML of the choices made when it was shown.
     """
@@ -40,7 +43,7 @@ class TraceInspector(widgets.VBox):
         where = [self.step_menu, self.previous, self.next, self.group_menu]
         if len(self._sources) > 1:
             where.insert(0, self.run_menu)
-        how = [self.colour_menu, self.show_menu, self.sort_menu]
+        how = [self.form_menu, self.colour_menu, self.show_menu, self.sort_menu]
         super().__init__([widgets.HBox(where, layout=wrap), widgets.HBox(how, layout=wrap), self.view])
         with self._silent():
             self._fill_steps()
@@ -64,7 +67,10 @@ class TraceInspector(widgets.VBox):
         )
         self.sort_menu = widgets.Dropdown(options=SORTS, description="Sort by:", layout=width("13em"), **menu)
         self.show_menu = widgets.Dropdown(options=SHOWS, value=show, description="Show:", layout=width("11em"), **menu)
-        for each in (self.run_menu, self.step_menu, self.group_menu, self.colour_menu, self.sort_menu, self.show_menu):
+        forms = [("responses", False), ("tree of attempts", True)]
+        self.form_menu = widgets.Dropdown(options=forms, description="View:", layout=width("13em"), **menu)
+        where = (self.run_menu, self.step_menu, self.group_menu)
+        for each in (*where, self.form_menu, self.colour_menu, self.sort_menu, self.show_menu):
             each.observe(self._changed, "value")
         self.previous.on_click(lambda _: self._move(-1))
         self.next.on_click(lambda _: self._move(+1))
@@ -136,16 +142,28 @@ class TraceInspector(widgets.VBox):
             menu.disabled = not some
         self.previous.disabled = not some or self.step_menu.index == 0
         self.next.disabled = not some or self.step_menu.index == len(self.step_menu.options) - 1
+        tree = some and is_search(self.traces.rows(choice["step"], choice["group"]))
+        with self._silent():
+            self.form_menu.disabled = not tree
+            self.form_menu.value = self.form_menu.value and tree
+        for menu in (self.colour_menu, self.sort_menu, self.show_menu):
+            menu.disabled = self.form_menu.value
         if some:
             self._seen = (choice["step"], self.traces.problem(choice["step"], choice["group"]))
-        self.view.value = str(inspector_html(self.traces, **choice))
+        self.view.value = self._page()
+
+    def _page(self, image: bool = False) -> str:
+        choice = self.choice
+        if self.form_menu.value:
+            return str(search_html(self.traces, choice["step"], choice["group"], overlay=True, image=image))
+        return str(inspector_html(self.traces, **choice))
 
     def __repr__(self) -> str:
         n = len(self._sources)
         return f"TraceInspector({n} source{'s' if n > 1 else ''} of traces)"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return super()._repr_mimebundle_(**kwargs) | {"text/html": self.view.value}
+        return super()._repr_mimebundle_(**kwargs) | {"text/html": self._page(image=True)}
 
 
 def _run_names(sources: Sequence[Any]) -> list[tuple[str, int]]:

@@ -72,6 +72,14 @@ def read_group(rows: Iterable[dict[str, Any]]) -> list[Shown]:
     return out
 
 
+def is_search(rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether all rows of a group are answers to a Countdown problem."""
+    try:
+        return all(countdown_problem(row.get("data")) for row in rows)
+    except RlinoError:
+        return False
+
+
 # --- the tree --------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,66 @@
+"""What a claim is, and what a verdict on it consists of. How claims are judged: `claims.py`, `claims_length.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from rlino_lib.compare import t_interval
+from rlino_lib.records import RUNS, Run, list_runs
+
+KINDS = ("exact", "statistical", "descriptive")
+VERDICTS = ("holds", "holds with conditions", "does not hold here", "not testable here")
+HOLDS, CONDITIONS, FAILS, UNTESTED = VERDICTS
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the ledger; `verdict` is what is stored, None where nobody has judged it yet."""
+
+    id: str
+    statement: str
+    paper: str
+    kind: str
+    evidence: str
+    threshold: Mapping[str, float] = field(hash=False)
+    verdict: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict, hash=False)  # which task and methods it compares
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found: a verdict, the effect in words with its numbers, and the names of the runs behind it."""
+
+    verdict: str
+    effect: str
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a claim is judged from: recorded runs, and the ledger, for the family that a test belongs to."""
+
+    root: Path
+    ledger: Sequence[Claim] = ()
+    own: Sequence[Run] | None = None  # the runs of a reader, who need not sort them into groups
+
+    def runs(self, group: str) -> list[Run]:
+        """The complete runs of a group; of a reader's own all."""
+        return list_runs(group, self.root) if self.own is None else list(self.own)
+
+
+RECORDED = Records(RUNS)  # the book's own runs
+
+
+def untested(claim: Claim) -> Evidence:
+    """The verdict before as many seeds are recorded as were planned: one on fewer would be one of many looks."""
+    return Evidence(UNTESTED, f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
+
+
+def told(values: pd.Series, unit: str = "points") -> str:
+    """Mean and 95 % interval over seeds, in words."""
+    low, high = t_interval(values)
+    return f"{values.mean():+.1f} {unit} [{low:+.1f}, {high:+.1f}] over {len(values)} seeds"
