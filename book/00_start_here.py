@@ -63,9 +63,11 @@
 #   equality ends.
 # - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and what
 #   was found.
+# - [08 · Length](08_length.ipynb): why responses grow: exact drift in a toy, the run without $1/|o|$, and a growth
+#   taken apart.
 #
-# Planned, and not written yet: 08 to 12 (length, sharpening or discovery, credit that is not uniform, the rest of the
-# family, at scale).
+# Planned, and not written yet: 09 to 12 (sharpening or discovery, credit that is not uniform, the rest of the family,
+# at scale).
 #
 # Each chapter asks a question, puts each equation beside its code, works a toy by hand, trains or samples live for less
 # than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.

@@ -50,8 +50,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from IPython.display import display
 
 from rlino_lib import plots
+from rlino_lib.config import base_of
+from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import bootstrap_interval
 from rlino_lib.exercises import check_grader, check_leak, check_reward
 from rlino_lib.models import load_policy
@@ -59,6 +62,8 @@ from rlino_lib.objectives import advantages
 from rlino_lib.records import list_runs
 from rlino_lib.rollout import sample
 from rlino_lib.tasks import Problem, countdown, get_task
+from rlino_lib.tasks.gsm8k_grade import GRADERS as NUMBER_GRADERS
+from rlino_lib.tasks.gsm8k_grade import grade as grade_number
 from rlino_lib.widgets.tokens import Html
 
 plots.style()
@@ -766,6 +771,87 @@ tried = [
 ]
 graded = [(text.replace("\n", " ⏎ ")[-60:], words.grade(problem, text)) for text in tried]
 table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.reason} for t, g in graded]))
+
+# %% [markdown]
+# ### Five graders on responses that a model wrote
+#
+# The library has the four readers of section 5, to the letter of their sources, and one for `\boxed{}`. The base of
+# the word problems answers here, and its responses are graded as they are. Then the same answers are put into other
+# words, as other models would write them: the arithmetic stays, the last line changes.
+
+# %%
+solver, asked = load_policy(base_of("word_problems")), words.problems("validation", 512)
+wrote = sample(solver, [words.prompt(p) for p in asked], 2, max_new_tokens=64, seed=0).texts
+pairs = [(str(asked[i // 2].data["answer"]), text) for i, text in enumerate(wrote)]
+ENDINGS = {
+    "as the model wrote it": "#### {0}",
+    "a sentence": "The answer is {0}.",
+    "a box": "The answer is $\\boxed{{{0}}}$.",
+    "dollars and cents": "#### ${0}.00",
+    "runs on": "#### {0}\nQuestion: Anna has 2 bags. How many bags?\nSolution: 2\n#### 2",
+    "checks itself": "#### {0}\nCheck: {0} - 0 = {0}, and 3 steps were needed.",
+}
+shares = {}
+for name, ending in ENDINGS.items():
+    for grader in NUMBER_GRADERS:
+        right = 0
+        for gold, text in pairs:
+            work, mark, answer = text.rpartition("#### ")
+            said = text if name == "as the model wrote it" or not mark else work + ending.format(answer.strip())
+            right += grade_number(gold, said, grader=grader).correct
+        shares.setdefault(name, {})[grader] = right / len(pairs)
+pd.DataFrame(shares).T.rename_axis("the last line").map("{:.1%}".format)
+
+# %% [markdown]
+# Down each column the arithmetic is the same. In the first row the readers agree: a model that was trained on the
+# format leaves nothing to argue about. In the others an accuracy can lie anywhere between all and nothing, and the
+# flexible readers, which look more forgiving, are the ones that a closing remark misleads.
+#
+# What does that do to a *gain*? The recorded runs on word problems start and end in the same format, so all five should
+# see the same gain. A base that writes sentences half of the time, and learns `####` and nothing else, is the other
+# case.
+
+# %%
+kept = [run.rollouts for run in list_runs("head-to-head") if run.config["task"] == "word_problems"]
+gains = {}
+for grader in NUMBER_GRADERS:
+    if kept:
+        found = pd.concat(kept)
+        answers = zip((str(d["answer"]) for d in found["data"]), found["response"], strict=True)
+        found["right"] = [grade_number(gold, text, grader=grader).correct for gold, text in answers]
+        by = found.groupby("step")["right"].mean()
+        gains.setdefault("recorded: first step", {})[grader] = by.iloc[0]
+        gains.setdefault("recorded: last step", {})[grader] = by.iloc[-1]
+    halves = [
+        (gold, text if i % 2 else text.replace("#### ", "The answer is "), text) for i, (gold, text) in enumerate(pairs)
+    ]
+    for name, place in (("sentences half of the time", 1), ("always ####", 2)):
+        right = sum(grade_number(row[0], row[place], grader=grader).correct for row in halves)
+        gains.setdefault(f"the same answers, {name}", {})[grader] = right / len(halves)
+pd.DataFrame(gains).T.map("{:.1%}".format)
+
+# %% [markdown]
+# In the last two rows nothing was learned about arithmetic, and two of the graders report a gain of the size that
+# papers are written about.
+#
+# And the real GSM8K? Its own solutions, graded by all five. (It is not part of the repository: `rlino fetch gsm8k`.)
+
+# %%
+try:
+    real = get_task("gsm8k")
+    solutions = [p for split in ("train", "validation", "test") for p in real.problems(split)]
+except RlinoError as e:
+    print(e)
+else:
+    told = {
+        grader: pd.Series([grade_number(p.data["answer"], p.gold, grader=grader).correct for p in solutions])
+        for grader in NUMBER_GRADERS
+    }
+    print(f"{len(solutions):,} solutions of GSM8K, graded as responses:")
+    display(pd.DataFrame({"right": {name: f"{found.mean():.2%}" for name, found in told.items()}}))
+    differ = told["strict"] != told["flexible"]
+    apart = [p.gold.splitlines()[-1] for p, other in zip(solutions, differ, strict=True) if other]
+    print(f"strict and flexible differ on {len(apart)} of them", *apart[:3], sep="; ")
 
 # %% [markdown]
 # ## 7 Grading a file

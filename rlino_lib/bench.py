@@ -11,15 +11,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlino_lib.config import TrainConfig
+from rlino_lib.device import autocast, pick_device
 from rlino_lib.errors import RlinoError
 from rlino_lib.logprobs import token_logprobs
 from rlino_lib.memory import peak_bytes
-from rlino_lib.models import count_parameters, load_policy
+from rlino_lib.models import Policy, count_parameters, load_policy
 from rlino_lib.rollout import sample
 from rlino_lib.tasks import Countdown
 
@@ -185,4 +188,69 @@ def bench_memory(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     }
 
 
+# Shapes of Qwen2.5's base models, as their config.json gives them; their weights are random here.
+SHAPES: dict[str, dict[str, Any]] = {
+    "0.5b": dict(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14),
+    "1.5b": dict(hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12),
+}
+
+
+def shape_config(name: str) -> Qwen2Config:
+    """The configuration of a model of one of the SHAPES; raises RlinoError for another name."""
+    if name not in SHAPES:
+        raise RlinoError(f"unknown shape {name!r}: one of {', '.join(SHAPES)}")
+    return Qwen2Config(**SHAPES[name], num_key_value_heads=2, vocab_size=VOCABULARY, tie_word_embeddings=True,
+                       max_position_embeddings=32_768, eos_token_id=1, pad_token_id=0)  # fmt: skip
+
+
+def _shape_steps(name: str, steps: int, threads: int, seed: int) -> dict[str, Any]:
+    """What `bench_shape` reports, measured in this process."""
+    from rlino_lib.memory import GIB, estimate
+    from rlino_lib.train import Trainer
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    device, on_gpu = pick_device(), pick_device().startswith("cuda")
+    prompts, group = (64, 8) if on_gpu else (2, 4)
+    config = TrainConfig(
+        method="nsr", prompts=prompts, group_size=group, max_new_tokens=256 if on_gpu else 32, eval_every=0, seed=seed,
+        micro_batch=8 if on_gpu else 2, precision="bf16" if on_gpu else "fp32", guard="warn",
+    )  # fmt: skip
+    policy = Policy(Qwen2ForCausalLM(shape_config(name)).to(device).eval(), load_policy().tokenizer)
+    trainer, tokens = Trainer(config, policy), prompts * group * config.max_new_tokens
+    asked = trainer.policy.tokenizer([trainer.task.prompt(p) for p in trainer.problems[:prompts]], return_tensors="pt")
+    length = asked["input_ids"].shape[1]
+
+    def generate() -> None:
+        with torch.inference_mode(), autocast(config.precision, device):
+            policy.model.generate(
+                **asked.to(device), do_sample=True, top_k=0, num_return_sequences=group, pad_token_id=0,
+                max_new_tokens=config.max_new_tokens, min_new_tokens=config.max_new_tokens,
+            )  # fmt: skip
+
+    step, drawn, slow = seconds(trainer.step, lambda: trainer.sample(1), generate, repeats=steps)
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()
+    return {
+        "parameters": count_parameters(policy.model), "device": device, "precision": config.precision,
+        "responses": prompts * group, "new_tokens": config.max_new_tokens, "step_s": round(step, 2),
+        "update_s": round(step - drawn, 2), "rlino_tokens_per_s": round(tokens / drawn, 1),
+        "generate_tokens_per_s": round(tokens / slow, 1), "ratio": round(slow / drawn, 2),
+        "estimate_gib": round(estimate(policy.model.config, config, length).total / GIB, 2),
+        "peak_gib": round(peak / GIB, 2),
+    }  # fmt: skip
+
+
+def bench_shape(name: str, repeats: int = 5, seed: int = 0) -> dict[str, Any]:
+    """A random model of the shape of Qwen2.5-0.5B or 1.5B: seconds of a step and of its update, tokens a second beside
+    transformers' generation, and peak memory beside the estimate; in a process of its own.
+
+    On a GPU 64 prompts × 8 samples of 256 tokens in bfloat16, on a CPU 2 × 4 of 32 in float32. On a CPU the peak is
+    that of the process, the interpreter and its libraries in it.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(_shape_steps, name, repeats, torch.get_num_threads(), seed).result()
+    return {"bench": f"shape-{name}", "threads": torch.get_num_threads(), **found}
+
+
 BENCHES = {"rollout": bench_rollout, "step": bench_step, "memory": bench_memory}
+BENCHES |= {f"shape-{name}": partial(bench_shape, name) for name in SHAPES}

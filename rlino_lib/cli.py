@@ -39,7 +39,8 @@ EXAMPLES = {
     "fetch": "rlino fetch gsm8k\nrlino fetch gsm8k --from ~/Downloads\n"
     "rlino fetch gsm8k --out /data/gsm8k   # then: --task-set folder=/data/gsm8k",
     "claims": "rlino claims\nrlino claims --out claims.json\nrlino claims --yours runs",
-    "bench": "rlino bench rollout\nrlino bench step --repeats 5\nrlino bench memory --repeats 3",
+    "bench": "rlino bench rollout\nrlino bench step --repeats 5\nrlino bench memory --repeats 3\n"
+    "rlino bench shape-0.5b --repeats 1",
 }
 
 
@@ -241,7 +242,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)")
     p.add_argument("--seed", type=int, default=0, help="without effect: fetching draws nothing at random")
     p = command("bench", "measure speed, or memory, on this machine")
-    p.add_argument("what", choices=("rollout", "step", "memory"))
+    p.add_argument("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b"))
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=0)

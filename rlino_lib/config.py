@@ -75,7 +75,7 @@ class TrainConfig:
     trace_groups: int = 5  # groups kept each time
     probe_every: int = 0  # steps from one measurement of stale samples to the next (chapter 06); 0: never
     test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
-    guard: str = "stop"  # what to do when a run trains nothing: "stop", or "warn" and go on
+    guard: str = "stop"  # when a run trains nothing, or should not fit into memory: "stop", or "warn" and go on
     device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one
     precision: str = "fp32"  # of the products: fp32, or bf16 with autocast; weights and Adam stay float32
     gradient_checkpointing: int = 0  # 1: a layer's activations are computed again, not kept; slower by a third

@@ -85,7 +85,7 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     """The memory of a run of this model with these settings, responses as long as the cap allows.
 
     `prompt_tokens` is the length of the longest prompt. What the interpreter and its libraries take, half a gigabyte or
-    so, is not in it.
+    so, is not in it, nor what an allocator keeps of blocks that were freed.
     """
     c, t = model.get_text_config(), config
     total, trained = _counts(model, t)

@@ -91,7 +91,7 @@ def _read_model(name: str, dtype: torch.dtype, options: dict[str, Any]) -> PreTr
         name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
     # transformers would go on with random numbers in their place
-    if bad := sorted([*found["missing_keys"], *(k[0] for k in found["mismatched_keys"])]):
+    if bad := sorted({*found["missing_keys"], *(k[0] for k in found["mismatched_keys"])}):
         raise RlinoError(f"cannot load a model from {name}: {len(bad)} of its weights, {bad[0]} first, are not in it")
     return model
 

@@ -242,7 +242,7 @@ class Trainer:
             try:
                 return compute(self.micro_batch)
             except RuntimeError as e:
-                sized = self.objective.normaliser == "micro_token_mean" and self.config.method not in SFT_METHODS
+                sized = self.objective.normaliser == "micro_token_mean"  # then it is part of the method
                 if not is_out_of_memory(e) or self.micro_batch == 1 or sized:
                     raise
             self.optimizer.zero_grad()

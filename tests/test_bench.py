@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM
 
 from rlino_lib import bench
+from rlino_lib.errors import RlinoError
 
 
 def test_seconds_takes_functions_in_turn_after_a_warm_up():
@@ -37,3 +39,17 @@ def test_the_memory_bench_measures_each_way_in_a_fresh_process(monkeypatch):
     logits = 4 * 512 * 100_000 / 2**20  # MiB
     assert 2.5 * logits < found["naive_mib"] < 8 * logits and found["memory_ratio"] < 0.25
     assert found["gradients_mib"] <= found["chunked_mib"] < logits and found["time_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_the_shape_bench_steps_a_random_model_and_compares_its_estimate(monkeypatch):
+    monkeypatch.setitem(bench.SHAPES, "tiny", dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                                                   num_attention_heads=4))  # fmt: skip
+    found = bench._shape_steps("tiny", 1, torch.get_num_threads(), 0)
+    assert found["parameters"] == sum(p.numel() for p in Qwen2ForCausalLM(bench.shape_config("tiny")).parameters())
+    assert found["step_s"] > found["update_s"] > 0 and found["ratio"] > 0 and 0 < found["estimate_gib"] < 1
+    with pytest.raises(RlinoError, match="one of 0.5b, 1.5b"):
+        bench.shape_config("72b")
+    with torch.device("meta"):  # the published sizes, embeddings counted once
+        sizes = {name: Qwen2ForCausalLM(bench.shape_config(name)).num_parameters() for name in ("0.5b", "1.5b")}
+    assert sizes == {"0.5b": 494_032_768, "1.5b": 1_543_714_304}

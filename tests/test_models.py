@@ -354,3 +354,13 @@ def test_settings_younger_than_the_first_runs_are_recorded_where_they_are_set():
     for bad in ({"precision": "fp16"}, {"lora_rank": -1}, {"lora_alpha": 0}):
         with pytest.raises(RlinoError, match="precision is"):
             TrainConfig(**bad)
+
+
+def test_a_micro_batch_that_is_part_of_the_method_is_left_as_it_is(monkeypatch):
+    policy = load_policy()
+    short_of_memory(policy.model, 4, monkeypatch, torch.is_grad_enabled)
+    trainer = Trainer(TrainConfig(method="bnpo", **(SMALL | {"prompts": 12})), policy)
+    with pytest.raises(torch.OutOfMemoryError):
+        for _ in range(5):
+            trainer.step()
+    assert trainer.micro_batch == 8

@@ -68,8 +68,8 @@ def test_the_loss_is_signed_mean_cross_entropy():
     assert loss.item() == pytest.approx(by_hand, abs=1e-5)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_the_loss_of_a_large_vocabulary_is_the_same(tied, monkeypatch):
+@pytest.mark.parametrize("tied, temperature", [(False, 1.0), (True, 1.0), (True, 0.6)])
+def test_the_loss_of_a_large_vocabulary_is_the_same(tied, temperature, monkeypatch):
     policy = random_model(seed=3, tie_word_embeddings=tied)
     policy.model.double()
     batch = sft.collate(sft.build_dataset(graded(policy, UNEVEN, [1, 0] * 4), "posneg", "unit"), 0)
@@ -78,7 +78,7 @@ def test_the_loss_of_a_large_vocabulary_is_the_same(tied, monkeypatch):
         monkeypatch.setattr(logprobs, "LARGE", large)
         assert (logprobs.large_head(policy.model) is not None) == (large == 1)
         policy.model.zero_grad()
-        loss = sft.sft_loss(policy.model, *batch)
+        loss = sft.sft_loss(policy.model, *batch, temperature)
         loss.backward()
         found.append(torch.cat([loss.detach()[None], *(p.grad.flatten() for p in policy.model.parameters())]))
     assert found[0].dtype == torch.float64 and (found[0] - found[1]).abs().max() <= 1e-12
@@ -101,14 +101,14 @@ def test_minibatches_hold_every_example_once():
 
 
 @pytest.mark.parametrize("method", sorted(SFT_METHODS))
-@pytest.mark.parametrize("prompts", [EVEN * 2, UNEVEN], ids=["even", "padded"])
-def test_supervised_and_policy_gradients_agree(method, prompts):
+@pytest.mark.parametrize("prompts, t", [(EVEN * 2, 1.0), (UNEVEN, 1.0), (UNEVEN, 0.6)], ids=["even", "padded", "cool"])
+def test_supervised_and_policy_gradients_agree(method, prompts, t):
     """The two code bases share no loss; on the same samples their gradients are the same."""
     policy = random_model(seed=5)
     policy.model.double()
     rollouts = graded(policy, prompts, [1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0])
     params = [p for p in policy.model.parameters() if p.requires_grad]
-    sft.accumulate_gradients(policy.model, sft.build_dataset(rollouts, *SFT_METHODS[method]), 16, 0, micro_batch=3)
+    sft.accumulate_gradients(policy.model, sft.build_dataset(rollouts, *SFT_METHODS[method]), 16, 0, 3, t)
     supervised = [p.grad.clone() for p in params]
     policy.model.zero_grad()
     adv = advantages(rollouts.rewards.double(), 4, OBJECTIVES[method].advantage)
@@ -116,7 +116,7 @@ def test_supervised_and_policy_gradients_agree(method, prompts):
     positions = (mask.long().cumsum(1) - 1).clamp_min(0)
     logits = policy.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits  # float64 throughout
     s = rollouts.prompt_ids.shape[1]
-    new = logits[:, s - 1 : -1].log_softmax(-1).gather(2, ids[:, s:, None])[:, :, 0]
+    new = (logits[:, s - 1 : -1] / t).log_softmax(-1).gather(2, ids[:, s:, None])[:, :, 0]
     policy_loss(OBJECTIVES[method], new, None, None, adv, rollouts.mask).loss.backward()
     for a, p in zip(supervised, params, strict=True):
         assert (a - p.grad).norm() <= 1e-6 * p.grad.norm() + 1e-12  # sft_loss casts logits to float32

@@ -38,7 +38,8 @@ class SearchView(Page):
         super().__init__(self.menus, "SearchView")
 
     def _problems(self, step: int) -> list[tuple[str, int]]:
-        return [(self.traces.title(step, g), g) for g in self.traces.groups(step)]
+        titles = ((self.traces.title(step, g), g) for g in self.traces.groups(step))
+        return [(title.replace(" right", " ✓"), g) for title, g in titles]  # a slider's words have little room
 
     def _samples(self) -> list[tuple[str, int]]:
         return [(sample_name(s), s.sample) for s in self.group]

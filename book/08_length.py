@@ -1,0 +1,1048 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Length
+#
+# **Do responses grow because the reward is split by $1/|o|$, because longer ones are better, or because of how lengths
+# are counted?**
+#
+# The paper's argument is short. A token of response $i$ weighs $\hat A_i / |o_i|$. A wrong response that is long pays
+# less per token, and a right one that is short earns more. So wrong responses drift longer. This first part takes the
+# argument to a place where every expectation is a finite sum: what exactly follows, under which conditions, and what
+# else looks the same? The second part runs the experiment that the paper does not show, with and without $1/|o|$, and
+# takes the growth that it finds apart.
+
+# %%
+import math
+import statistics
+import textwrap
+from dataclasses import replace
+
+import pandas as pd
+import seaborn as sns
+import torch
+from IPython.display import display
+
+from rlino_lib.causes import (
+    KINDS,
+    Parts,
+    attempt_counts,
+    base_problems,
+    by_rate,
+    decompose,
+    final_responses,
+    growth,
+    of_kind,
+    paired_lengths,
+    success_within,
+    survival,
+)
+from rlino_lib.claims import EVIDENCE, Records, read_ledger
+from rlino_lib.claims_length import LENGTH_EVIDENCE, length_runs, normaliser_of
+from rlino_lib.compare import t_interval
+from rlino_lib.config import DATA
+from rlino_lib.evaluate import evaluate
+from rlino_lib.exercises_length import check_drift, check_parts, check_regrade, check_survival
+from rlino_lib.identities import table
+from rlino_lib.length import (
+    METHODS,
+    NORMALISERS,
+    LengthToy,
+    cap_selection,
+    drift,
+    drift_of,
+    expected_update,
+    length_identities,
+    predicted_update,
+    sampled_updates,
+    signs,
+    tipping_share,
+    variant,
+)
+from rlino_lib.models import load_policy
+from rlino_lib.objectives import OBJECTIVES
+from rlino_lib.plots import LENGTHS, label, length_curves, look, new_figure, style
+from rlino_lib.plots_length import (
+    NORMALISER_LOOKS,
+    budget_lines,
+    figure_four,
+    growth_plot,
+    parts_bars,
+    survival_lines,
+)
+from rlino_lib.records import RUNS, list_runs, metrics_frame
+from rlino_lib.rollout import sample
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.countdown_search import read_search, success_by_attempt
+from rlino_lib.traces import response_rows
+from rlino_lib.widgets import search_view, static_search
+from rlino_lib.widgets.gradient_page import METHODS as NAMES
+from rlino_lib.widgets.length import length_explorer, static_length
+
+style()
+pd.set_option("display.max_colwidth", None)
+
+
+def say(text: str) -> None:
+    """A computed sentence, broken into lines."""
+    print(textwrap.fill(text, 110))
+
+
+def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
+    """Numbers rounded, and 0 in place of rounding errors."""
+    frame = frame.copy()
+    for k in range(frame.shape[1]):
+        if pd.api.types.is_float_dtype(frame.dtypes.iloc[k]):
+            column = frame.iloc[:, k]
+            frame.isetitem(k, column.where(column.abs() > 1e-12, 0.0).round(digits) + 0.0)  # and no −0
+    return frame
+
+
+# %% [markdown]
+# ## A verdict, filler, and STOP
+#
+# The smallest language model that has a length. Its first token is the verdict, $+$ with chance $p$ and else $-$. What
+# follows is filler, and at each place the policy stops with a chance that is one logit: one for responses that began
+# with $+$ and one for those that began with $-$. At the horizon a response is cut. Nothing but the verdict is
+# rewarded, so a length is never worth anything.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+small = LengthToy(p=0.3, stop_right=0.25, stop_wrong=0.5, horizon=4)
+responses = small.mdp.responses(small.policy)
+responses[responses["probability"] > 0].sort_values(["reward", "length"]).set_index("response").round(4)
+
+# %% [markdown]
+# ### One line
+#
+# Let every token of a response with verdict $v$ weigh $W_v(|o|)$. Then the expected update is
+#
+# $$ \mathbb E\big[W_v(|o|)\, \nabla \log \pi(o)\big] = \nabla\, \mathbb E\big[W_v(|o|)\big], \qquad W \text{ held
+# fixed}, $$
+#
+# because $\pi \nabla \log \pi = \nabla \pi$. So a method climbs its own weights as if they were a reward. There are two
+# cases:
+#
+# - $W_v(|o|) = \hat A_v / |o|$: for right responses this is a reward for being short, and for wrong ones, where
+#   $\hat A < 0$, a penalty that being long makes smaller.
+# - $W_v$ does not depend on $|o|$: there is nothing in it about length. It climbs $c\, \nabla p$ and nothing else.
+#
+# The advantage of a group method depends on the others in the group, but given the verdict of response $i$ it does not
+# depend on the *length* of response $i$. So its mean over the others is the $\hat A_v$ of this line.
+#
+# None of this needs to be believed. Below, the left side is a sum over all groups of responses, each weighed by
+# `credit` and `token_weights`, the code that trains in this book. The right side never sees a group: it takes $W$ from
+# its formula, makes it the reward of a token MDP, and solves the Bellman equation of chapter 01. Under the constant
+# normaliser there is a third: $c\, \nabla p / L$ with the constants of chapter 06.
+
+# %%
+toy = LengthToy(p=0.3, horizon=6)
+claimed = table(length_identities(toy, group_size=3))
+assert claimed["holds"].all()
+print(f"{len(claimed)} identities, largest gap {claimed['gap'].max():.0e}")
+claimed.assign(gap=claimed["gap"].map("{:.0e}".format)).set_index("identity")[["claim", "gap"]].iloc[:8]
+
+# %% [markdown]
+# ### The drift
+#
+# `drift` follows the expected update of groups of four for an infinitely small step, and says how fast the mean length
+# of right and of wrong responses moves (tokens per unit of learning rate).
+
+
+# %%
+def drifts(toy: LengthToy, group_size: int = 4) -> pd.DataFrame:
+    """The drift of right and of wrong responses under every method and normaliser."""
+    rows = {}
+    for method in METHODS:
+        for normaliser, text in NORMALISERS.items():
+            found = drift(toy, variant(method, normaliser), group_size).table["drift"]
+            rows.setdefault(NAMES[method], {}).update({(side, text): found[side] for side in ("right", "wrong")})
+    return pd.DataFrame.from_dict(rows, "index").sort_index(axis=1, level=0, sort_remaining=False)
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+plain = LengthToy()
+clean(drifts(plain))
+
+# %% [markdown]
+# What the paper predicts is there, to the sign: under $1/|o|$ wrong responses drift longer and right ones shorter, and
+# under the constant normaliser neither moves at all. Three things are less expected.
+#
+# - F-ISFT⁺ never lengthens a wrong response: they have no weight. F-ISFT⁻ never shortens a right one. Only methods with
+#   both signs do both.
+# - The token mean, which is the default of several frameworks, has the same sign. It is weaker, not neutral.
+# - In a length that is a mean over *all* responses, drifts of right and wrong responses may cancel.
+#
+# An arrow on paper is a derivative. So take actual steps, of finite length, along the expected update:
+
+# %%
+rows = []
+for normaliser, text in NORMALISERS.items():
+    update = expected_update(plain, variant("grpo_no_kl", normaliser))
+    slope = drift_of(plain, update).table["drift"]
+    for size in (1e-4, 1.0):
+        scale = size / update.norm()
+        there, back = plain.moved(scale * update).means(), plain.moved(-scale * update).means()
+        for side in ("right", "wrong"):
+            found = ((there[side][1] - back[side][1]) / (2 * scale)).item()
+            rows.append((text, size, side, slope[side], found))
+clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "of steps"]).set_index("normaliser"), 6)
+
+# %% [markdown]
+# At a step of length $10^{-4}$ the two agree to all digits shown. At a step of length 1 they differ, as a curve does
+# from its tangent, and the zero of the constant normaliser is a zero at every step.
+#
+# Sliders for the method, the normaliser, $p$ and the cap (all of them take the arrow keys); *Change* and *Shared stop
+# logit* are explained below.
+
+# %%
+length_explorer()
+
+# %%
+static_length()
+
+# %% [markdown]
+# ## What the zero needs
+#
+# The condition is that the weight of a response, given its verdict, does not know its length. A baseline may break it,
+# or a ratio mend it. All methods of the library, as they are:
+
+# %%
+unequal = LengthToy(p=0.3, horizon=5, stop_right=0.4, stop_wrong=0.2)
+rows = {}
+for name, objective in OBJECTIVES.items():
+    found = drift(unequal, objective, 2, groups=2)
+    rows[name] = [objective.normaliser, objective.ratio, *found.table["drift"][["right", "wrong"]]]
+family = pd.DataFrame.from_dict(rows, "index", columns=["normaliser", "ratio", "right", "wrong"])
+still = family[(family[["right", "wrong"]].abs() < 1e-12).all(axis=1)]
+print("no drift:", ", ".join(still.index))
+clean(family)
+
+# %% [markdown]
+# - **RLOO** prints a mean over tokens, and does not drift: its ratio is that of the whole response,
+#   $\rho_i = \prod_t \rho_{it}$, so every token of it has the full $\hat A_i$. A formula's $1/|o|$ and a gradient's are
+#   not the same thing.
+# - **REINFORCE++** standardises over the *tokens* of the batch. A long wrong response counts many times in that mean
+#   and makes itself look ordinary. Take its $1/|o|$ away and a drift is left:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for name in ("reinforce_pp", "reinforce_pp_baseline", "dr_grpo"):
+    found = drift(unequal, replace(OBJECTIVES[name], normaliser="constant"), 2, groups=2).table["drift"]
+    print(f"{name:22} constant: right {found['right']:+z.4f}, wrong {found['wrong']:+z.4f}")
+
+# %% [markdown]
+# - **DAPO** has lengths in its reward, on purpose, and leaves groups out.
+#
+# ## One change at a time
+#
+# In the plain toy the paper's mechanism is the only one. Real runs have others. Each of the following changes one thing
+# in the toy. The sign of each stop logit's push is derived first (`signs`, by the rule that a logit moves towards STOP
+# where stopping has more $W$ ahead than going on), then counted out.
+
+# %%
+changes = {
+    "plain": plain,
+    "a cut response is wrong": replace(plain, cut_is_wrong=True),
+    "going on may hit (0.15)": replace(plain, hit=0.15),
+    "few right (p = 0.15)": replace(plain, p=0.15),
+    "wrong ones longer": replace(plain, stop_right=0.4, stop_wrong=0.15),
+}
+words = {1: "shorter", 0: "–", -1: "longer"}
+rows, agree = [], True
+for name, changed in changes.items():
+    for normaliser, text in NORMALISERS.items():
+        o = variant("grpo_no_kl", normaliser)
+        found, derived = drift(changed, o), signs(changed, o)
+        push = [0 if abs(u) < 1e-12 else int(math.copysign(1, u)) for u in found.update[1:].tolist()]
+        agree &= push == list(derived)
+        lengths = found.table["drift"][["right", "wrong", "wrong, not cut"]]
+        rows.append((name, text, *(words[s] for s in derived), *lengths))
+print("derived and found agree on every sign:", agree)
+heads = ["change", "normaliser", "stop, right", "stop, wrong", "right", "wrong", "wrong, not cut"]
+clean(pd.DataFrame(rows, columns=heads).set_index(["change", "normaliser"]))
+
+# %% [markdown]
+# The columns in words are the pushes on the two stop logits, derived; the numbers are drifts of mean lengths. They can
+# differ, since a mean length also moves when *who* is right does.
+#
+# ### A cap that makes long responses wrong
+#
+# If a cut response counts as wrong, length buys reward: going on risks the cut. So right responses are pushed to stop
+# under every normaliser. Nothing pushes the wrong ones, which have nothing to lose. But look at the mean length of
+# wrong responses under the constant normaliser. It moves, while that of the wrong ones that were *not* cut does not.
+# The parts of the drift say why:
+
+# %%
+capped = changes["a cut response is wrong"]
+parts = drift(capped, variant("dr_grpo", "constant")).table.loc[["right", "wrong", "wrong, not cut"]]
+clean(parts[["share", "length", "drift", "verdict", "stop, right", "stop, wrong"]], 5)
+
+# %% [markdown]
+# The wrong responses are of two kinds: those with a $-$, and those with a $+$ that ran into the cap, which are as long
+# as a response can be. As the policy learns to begin with $+$, there are fewer of the first kind, and the share of the
+# second among the wrong ones grows. That is *selection*. Learning to stop works against it. With $s = (1-q)^{H-1}$ the
+# chance of being cut, the odds of the two kinds are $p s / (1-p)$, and the sign of their change is that of
+#
+# $$ (1-p)(1-s) - s\,(H-1)^2 q^2 . $$
+
+# %%
+rows = []
+for p in (0.1, 0.3, 0.5, 0.7, 0.9):
+    one = replace(capped, p=p)
+    lengths = drift(one, variant("dr_grpo", "constant")).table["drift"]
+    rows.append((p, cap_selection(one), lengths["wrong"], lengths["wrong, not cut"]))
+selected = pd.DataFrame(rows, columns=["p", "derived", "wrong", "wrong, not cut"]).set_index("p")
+print("same sign at every p:", ((selected["derived"] > 0) == (selected["wrong"] > 0)).all())
+clean(selected)
+
+# %% [markdown]
+# So on hard problems wrong responses seem to grow without any $1/|o|$, and although no response of theirs has become
+# any longer. A log that shows lengths without the cut ones beside the plain mean can tell.
+#
+# ### Longer is better
+#
+# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Then going on is
+# worth something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes those without a
+# hit to go on, and leaves those that have hit alone. So wrong responses get longer with no $1/|o|$ anywhere. Right ones
+# move for two reasons that oppose each other: more of them are hits at once, which are short (the part of the drift
+# through the verdict), and more of them are hits after many attempts, which are long (through the stop logit of the
+# wrong ones). A reader of a training log sees wrong responses grow and right ones do little, as in the paper's figure.
+
+# %%
+searching = changes["going on may hit (0.15)"]
+rows = {}
+for method in ("grpo_no_kl", "f_isft_pos", "f_isft_neg"):
+    for normaliser in ("per_response", "constant"):
+        found = drift(searching, variant(method, normaliser)).table
+        rows[NAMES[method], NORMALISERS[normaliser]] = found["per_point"][["right", "wrong"]]
+tokens = pd.DataFrame(rows).T
+tokens.columns = ["right: tokens a point of success", "wrong"]
+tokens.round(4)
+
+# %% [markdown]
+# In tokens per point of success gained, so that methods and normalisers can be compared. All methods now lengthen
+# their wrong responses, F-ISFT⁺ too, and under the constant normaliser all three are one method, $c\,\nabla P$.
+#
+# ### Few right, and a policy that cannot tell
+#
+# $p$ turns no sign as long as right and wrong responses have a stop logit each. But how would a policy know that it is
+# wrong? Let the two logits share parameters, to the degree $\kappa$: a push on one then moves the other by $\kappa$
+# times as much. At $\kappa = 1$ the policy cannot tell right from wrong.
+#
+# - Weights that sum to 0 in every group (GRPO, Dr. GRPO, balanced F-ISFT⁺⁻) push both logits with the same force in
+#   opposite directions, and $1 - \kappa$ of it is left. At $\kappa = 1$ nothing is: **the normaliser can only drive
+#   lengths apart as far as the policy can tell right from wrong.**
+# - Unit weights push with $p$ and $1 - p$. The right ones are dragged along, and get *longer*, where
+#   $p < \kappa / (1 + \kappa)$.
+
+# %%
+rows = []
+for coupling in (0.0, 0.5, 1.0):
+    for method in ("grpo_no_kl", "f_isft_posneg_unit", "f_isft_pos", "f_isft_neg"):
+        for p in (0.2, 0.4, 0.8):
+            one = replace(plain, p=p, coupling=coupling)
+            found = drift(one, variant(method, "per_response")).table["drift"]
+            rows.append((NAMES[method], coupling, p, found["right"], found["wrong"]))
+shared = pd.DataFrame(rows, columns=["method", "κ", "p", "right", "wrong"])
+unit = shared[shared["method"] == NAMES["f_isft_posneg_unit"]]
+assert ((unit["right"] > 0) == (unit["p"] < unit["κ"].map(tipping_share))).all()
+clean(shared.pivot(index=["method", "κ"], columns="p", values=["right", "wrong"]), 3)
+
+# %% [markdown]
+# ### The token mean, and groups of mixed length
+#
+# Divide by $\sum|o|$ of the batch in place of $|o_i|$. As a function of its own length a response still gets
+# $1/(|o_i| + R)$, where $R$ is what the others wrote. It falls, so the signs are those of $1/|o|$. But the larger the
+# batch, the less one response changes its own denominator. With one response a batch it *is* $1/|o|$; with $N$
+# responses the push is about $1/N$ of it.
+
+# %%
+mixed = changes["wrong ones longer"]
+per = {name: predicted_update(t, variant("grpo_no_kl", "per_response")) for name, t in changes.items()}
+rows = []
+for name in ("plain", "wrong ones longer"):
+    for groups in (1, 2, 4, 8, 16, 32, 64):
+        ratio = predicted_update(changes[name], variant("grpo_no_kl", "token_mean"), 4, groups) / per[name]
+        rows += [(name, 4 * groups, side, ratio[k].item()) for k, side in ((1, "right"), (2, "wrong"))]
+fading = pd.DataFrame(rows, columns=["lengths", "responses in the batch", "stop logit", "push"])
+looks = {side: LENGTHS[key][1] for side, key in (("right", "correct"), ("wrong", "incorrect"))}
+drawn = {"hue": "stop logit", "style": "stop logit", "palette": {s: k.colour for s, k in looks.items()}}
+drawn |= {"dashes": {s: k.dash or "" for s, k in looks.items()}, "markers": {s: k.marker for s, k in looks.items()}}
+figure, axes = new_figure(1, 2, (8.6, 3.4), sharey=True)
+for axis, (name, part) in zip(axes[0], fading.groupby("lengths", sort=False), strict=True):
+    sns.lineplot(part, x="responses in the batch", y="push", **drawn, ax=axis)
+    axis.plot([4, 256], [1 / 4, 1 / 256], color="0.5", linewidth=1, dashes=(3, 2), label="1/N")
+    axis.set(xscale="log", yscale="log", title=name, ylabel="push on STOP, as a share of 1/|o|'s")
+    axis.get_legend().remove()
+figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+figure
+
+# %% [markdown]
+# *What to look at.* In the panel on the left both logits lie on one line near $1/N$. Where wrong responses are longer,
+# the token mean weakens the push on them less than the push on the short ones: $1/(|o| + R)$ has nearly the same slope
+# for both, while $1/|o|$ is flat where responses are long. "Token mean" without the size of the batch, or of the
+# micro-batch over which a framework takes it, does not say what the method is.
+#
+# ## Many steps
+#
+# A drift is a direction at one policy. Following the expected update step by step, still without a sample, shows where
+# it leads. Advantages shrink as groups become all right, so everything comes to rest. Upper row: the plain toy, whose
+# lengths are worth nothing. Lower row: later tokens may hit. The stop logits share half of each push ($\kappa = 1/2$).
+
+
+# %%
+def follow(toy: LengthToy, method: str, normaliser: str, steps: int = 120, lr: float = 1.0) -> pd.DataFrame:
+    """Mean lengths and success along expected updates of groups of four."""
+    o, rows = variant(method, normaliser), []
+    for step in range(steps + 1):
+        means = toy.means()
+        success = means["right"][0].item()
+        rows += [(step, success, side, means[side][1].item()) for side in ("right", "wrong")]
+        toy = toy.moved(lr * expected_update(toy, o))
+    return pd.DataFrame(rows, columns=["step", "success", "side", "length"])
+
+
+start = LengthToy(p=0.2, horizon=10, coupling=0.5)
+starts = {"plain": start, "later tokens may hit": replace(start, hit=0.1)}
+paths = []
+for world, begin in starts.items():
+    for method in ("grpo_no_kl", "f_isft_pos"):
+        for normaliser in ("per_response", "constant"):
+            found = follow(begin, method, normaliser)
+            paths.append(found.assign(world=world, run=f"{NAMES[method]}, {NORMALISERS[normaliser]}"))
+paths = pd.concat(paths, ignore_index=True)
+
+# %%
+figure, axes = new_figure(2, 4, (11, 5.2), sharey=True)
+for row, (world, part) in zip(axes, paths.groupby("world", sort=False), strict=True):
+    for axis, (run, lines) in zip(row, part.groupby("run", sort=False), strict=True):
+        for side, path in lines.groupby("side"):
+            k = looks[side]
+            axis.plot(100 * path["success"], path["length"], color=k.colour, dashes=k.dash or (None, None), label=side)
+            axis.plot(100 * path["success"].iloc[-1], path["length"].iloc[-1], k.marker, color=k.colour)
+        axis.set(
+            title=run if world == "plain" else "",
+            xlabel="" if world == "plain" else "right, %",
+            xlim=(0, 100),
+            ylim=(1, 10),
+        )
+    row[0].set_ylabel(f"{world}:\nmean length")
+figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
+figure
+
+# %% [markdown]
+# *What to look at.* Upper row: only $1/|o|$ moves anything, and under the constant normaliser success is learnt at
+# constant length. Lower row: which panel looks like the paper's figure of GRPO, where wrong responses grow a lot and
+# right ones a little? And which like its F-ISFT⁺, where wrong responses stay flat? The changes from first to last step,
+# and the runs in which both kinds grew, the wrong ones more:
+
+# %%
+ends = paths.groupby(["world", "run", "side"], sort=False)["length"].agg(["first", "last"])
+ends["change"] = ends["last"] - ends["first"]
+grown = ends["change"].unstack("side")
+both = grown[(grown["right"] > 1e-6) & (grown["wrong"] > grown["right"])]
+print("both grew, wrong ones more:", "; ".join(f"{run} ({world})" for world, run in both.index))
+clean(grown, 2)
+
+# %% [markdown]
+# ## Is a zero a zero?
+#
+# The zero is one of the *expected* update, and holds for steps that are the update times a learning rate. Optimisers do
+# something else. `sampled_updates` lists the update of every possible group with its chance, so the expectation of any
+# function of it is again a sum. Three of them under the constant normaliser: the update itself; the update cut to a
+# norm, as trainers do it; its signs, which is what Adam's first step takes.
+
+# %%
+rows, short = [], LengthToy(horizon=4, stop_right=0.5, stop_wrong=0.5)
+for groups in (1, 2, 3):
+    chance, updates = sampled_updates(short, variant("grpo_no_kl", "constant"), 2, groups)
+    updates = torch.where(updates.abs() < 1e-12, 0, updates)  # [M, 3]
+    norm = updates.norm(dim=1, keepdim=True)  # [M, 1]
+    limit = chance @ norm[:, 0]  # the mean norm
+    cut = torch.where(norm > limit, updates * limit / norm.clamp_min(1e-300), updates)
+    for name, step in {"update": updates, "cut to its mean norm": cut, "signs": updates.sign()}.items():
+        mean = chance @ step  # [3]
+        rows.append((2 * groups, name, *(mean[1:] / mean[0]).tolist()))
+heads = ["responses in the batch", "step", "stop, right", "stop, wrong"]
+clean(pd.DataFrame(rows, columns=heads).set_index(["step", "responses in the batch"]).sort_index())
+
+# %% [markdown]
+# (Steps of the stop logits relative to that of the verdict; above 0 is towards STOP.) The scores of a stop logit are
+# skewed: most responses are short and push a little, a few are long and push a lot the other way, and the mean is 0. A
+# function that holds the large ones back leaves the small ones over, and these have the signs of the paper's argument:
+# right ones shorter, wrong ones longer, with no normaliser at all. It fades with the batch, as sums of many responses
+# lose their skew, and it is a statement about policies that mostly stop well before the cap, since a cap cuts the long
+# tail off. Whether it matters in a real run is an empirical question, and one more reason to compare runs rather than
+# formulas.
+#
+# A second remark of this kind: noise alone moves a mean length, in second order of the learning rate, since
+# $\mathbb E[|o|]$ is a curved function of a logit. The sign is that of the curvature, the same for right and wrong, and
+# the cap turns it. In tokens, divided by the mean square of the steps:
+
+# %%
+rows = []
+for stop in (0.5, 0.25, 0.1):
+    one = LengthToy(stop_right=stop, stop_wrong=stop)
+    chance, updates = sampled_updates(one, variant("dr_grpo", "constant"), 2)
+    scale = 0.01 / (chance @ updates.square().sum(1)).sqrt()  # steps of length 0.01 in the mean square
+    moved = [one.moved(scale * u).means() for u in updates]
+    for side in ("right", "wrong"):
+        before, after = one.means()[side][1], chance @ torch.stack([means[side][1] for means in moved])
+        rows.append((stop, side, before.item(), (after - before).item() / 0.01**2))
+clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by noise"]).set_index("chance of STOP"))
+
+# %% [markdown]
+# ## What the toy predicts for a trained model
+#
+# 1. Exchanging $1/|o|$ for a constant takes away a drift of wrong responses upwards and of right ones downwards. A
+#    token mean over a large batch does nearly the same. If lengths still grow then, the cause is another.
+# 2. Under F-ISFT⁺ the normaliser does not lengthen wrong responses; with a shared logit it shortens them. If they
+#    lengthen, it is for reward, or by selection.
+# 3. Growth by selection under a cap shows in the mean of all wrong responses and not in that of the ones not cut.
+# 4. Growth that buys success is there under the constant normaliser too, and for every method.
+# 5. $1/|o|$ under weights that sum to zero does not lengthen right responses as long as both sides are equally long.
+#    Growth of right responses speaks for a worth of length, or for unbalanced weights on hard problems.
+
+# %% [markdown]
+# ## The run that was missing
+#
+# Now the trained model. The paper shows lengths under $1/|o|$ alone, so that nothing in it can say what $1/|o|$ does.
+# Here is the ablation: three normalisers under four methods, everything else the same, on the same problems in the same
+# order. What would speak for which cause was written into the ledger before these runs were made.
+
+# %%
+ROWS = ("grpo", "f_isft_posneg", "f_isft_pos", "f_isft_neg")
+TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
+ledger = [c for c in read_ledger() if c.evidence in {f.__name__ for f in LENGTH_EVIDENCE}]
+ablation = {
+    (task, method, normaliser): length_runs(task, method, normaliser)
+    for task in TASKS for method in ROWS for normaliser in NORMALISERS
+}  # fmt: skip
+for group in ("length", "length-more", "length-cap", "length-remedies"):
+    if (RUNS / f"{group}.json").exists():
+        print(f"rlino grid data/runs/{group}.json{' --out data/runs/length' if group == 'length-more' else ''}")
+print("(The rows of 1/|o| are those runs of the head-to-head grid that kept a row of every held-out response.)")
+counts = pd.Series({key: len(runs) for key, runs in ablation.items()}).unstack()
+counts.index = pd.MultiIndex.from_tuples([(TASKS[t], label(m)) for t, m in counts.index], names=["task", "method"])
+counts[list(NORMALISERS)].rename(columns=NORMALISERS).rename_axis(columns="seeds")
+
+# %%
+plan = pd.DataFrame(
+    {"claim": c.statement, "share": c.threshold["share"], "planned seeds": f"{c.threshold['seeds']:.0f}"}
+    for c in ledger
+)
+plan.index = [c.id for c in ledger]
+plan
+
+# %%
+present = [task for task in TASKS if all(ablation[task, "grpo", n] for n in NORMALISERS)]
+for task in TASKS:
+    if task not in present:
+        print(f"The ablation of GRPO on {TASKS[task]} is not complete: the cells below go without it.")
+
+
+def over_seeds(values) -> tuple[float, float, float]:
+    """Mean and 95 % t-interval; one seed has none."""
+    low, high = t_interval(values)
+    return statistics.mean(values), low, high
+
+
+for task in present:
+    frames = {NORMALISERS[n]: metrics_frame([run for m in ROWS for run in ablation[task, m, n]]) for n in NORMALISERS}
+    for name, frame in frames.items():
+        figure = length_curves(frame, source="eval", columns=4, kinds=list(LENGTHS))
+        figure.suptitle(f"{TASKS[task]}, {name}", fontsize=11)
+        display(figure)
+
+# %% [markdown]
+# *What to look at.* One figure a normaliser. Compare the same panel from figure to figure, and the red line with the
+# orange one: the first counts responses that were cut at the cap, the second does not.
+#
+# ### The difference that the normaliser makes
+
+# %%
+grown = pd.DataFrame(
+    (task, kind, method, normaliser, *over_seeds(values), len(values))
+    for (task, method, normaliser), runs in ablation.items() if runs
+    for kind in KINDS
+    if (values := [g for run in runs if not math.isnan(g := growth(run, kind))])
+)  # fmt: skip
+if len(grown):
+    grown.columns = ["task", "panel", "method", "normaliser", "mean", "low", "high", "seeds"]
+    for task in present:
+        figure = growth_plot(grown[grown["task"] == task], KINDS)
+        figure.suptitle(TASKS[task], fontsize=11)
+        display(figure)
+
+# %% [markdown]
+# *What to look at.* Within a row, the distance between the marks is what the normaliser does. The distance of all three
+# from 0 is what something else does. The paper's claim is about the first.
+
+# %%
+rows = []
+for task in present:
+    for method in ROWS:
+        for kind in KINDS:
+            by = {n: {run.seed: growth(run, kind) for run in ablation[task, method, n]} for n in NORMALISERS}
+            for other in ("token_mean", "constant"):
+                gaps = [by["per_response"][s] - by[other][s] for s in by["per_response"] if s in by[other]]
+                if len(gaps) > 1:
+                    mean, low, high = over_seeds(gaps)
+                    said = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+                    rows.append((TASKS[task], label(method), kind, NORMALISERS[other], said))
+if rows:
+    table = pd.DataFrame(rows, columns=["task", "method", "responses", "1/|o| less", "tokens"])
+    display(table.pivot(index=["task", "method"], columns=["responses", "1/|o| less"], values="tokens"))
+
+# %% [markdown]
+# ## What the length is made of
+#
+# A Countdown trace is a list of attempts, so its length is countable work. One response of the base, drawn as a search:
+# a node holds the numbers that are left, an edge is an operation, a path from the left is an attempt. Step through it
+# by attempt or by token, or draw the whole group on one tree.
+
+# %%
+late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
+shown = late[0] if late else list_runs("countdown")[0]
+steps = sorted(set(shown.rollouts["step"]))
+search_view(shown, step=steps[-1])
+
+# %%
+static_search(shown, step=steps[-1])
+
+# %% [markdown]
+# *What to look at.* Are late attempts new ones, or the same again? Does the response stop at its first hit? The same
+# questions as numbers, for all held-out responses: the base, sampled here, against the ends of the recorded runs.
+
+# %%
+task, policy = get_task("countdown"), load_policy()
+problems, sampled = task.problems("test", 512), []
+evaluate(policy, task, problems, samples=4, max_new_tokens=112,
+         on_rollouts=lambda r: sampled.extend(response_rows(r, task, 0, final=True)))  # fmt: skip
+of_base = pd.DataFrame(sampled).astype({"correct": bool, "clipped": bool, "first_hit": float})
+ends = {"base": [of_base]}
+for method in ROWS:
+    for n in NORMALISERS:
+        if runs := ablation["countdown", method, n]:
+            ends[f"{label(method)}, {NORMALISERS[n]}"] = [final_responses(run) for run in runs]
+means = pd.DataFrame({name: pd.DataFrame([attempt_counts(f) for f in found]).mean() for name, found in ends.items()}).T
+heads = {
+    "attempts": "attempts", "tokens_per_attempt": "tokens an attempt", "repeats_order": "repeated attempts",
+    "attempts_after_hit": "attempts after the first hit", "tokens_after_hit": "tokens after it",
+    "overlooked": "hits called no", "false_yes": "misses called yes", "filler": "tokens that are no attempt",
+}  # fmt: skip
+means[list(heads)].rename(columns=heads).round(2)
+
+# %%
+if late:
+    by_step = []
+    for run in late:
+        rows = run.responses[~run.responses["final"]]
+        for step, part in rows.groupby("step"):
+            by_step.append((step, run.seed, len(part), part["attempts"].mean(), part["repeats_order"].mean(),
+                            (part["repeats_order"].sum() / part["attempts"].sum())))  # fmt: skip
+    trail = pd.DataFrame(by_step, columns=["step", "seed", "n", "attempts", "repeated", "share repeated"])
+    first, last = (trail[trail["step"] == end].mean() for end in (trail["step"].min(), trail["step"].max()))
+    print(
+        f"GRPO, 1/|o|, means over {len(late)} seeds: from {first['attempts']:.1f} to {last['attempts']:.1f} attempts a "
+        f"response, of which repeated {first['share repeated']:.0%} and {last['share repeated']:.0%}."
+    )
+
+# %% [markdown]
+# ## Cause one: length that is worth something
+#
+# How much of the success needs the length? Allow a response k attempts and no more: is there a hit among them? That is
+# what a solver has which checks its own attempts and is stopped after k (thick lines). The thin lines are a guess at
+# what would be if nobody gave up before k, with giving up and the cap as censoring, in the way of Kaplan and Meier.
+
+# %%
+BUDGET = 10
+curves = {"base": (success_within(of_base, BUDGET), look("base"))}
+for n in NORMALISERS:
+    if runs := ablation["countdown", "grpo", n]:
+        pooled = pd.concat([final_responses(run) for run in runs])
+        curves[f"GRPO, {NORMALISERS[n]}"] = (success_within(pooled, BUDGET), NORMALISER_LOOKS[n])
+figure, axes = new_figure(1, 1, (6.8, 4))
+budget_lines(axes[0, 0], curves)
+axes[0, 0].legend()
+figure
+
+# %%
+table = pd.DataFrame({name: 100 * curve["within"] for name, (curve, _) in curves.items()})
+rates = {}
+for name, found in {"base": [of_base], **{k: v for k, v in ends.items() if k.startswith("GRPO")}}.items():
+    frame = success_by_attempt(pd.concat(found), BUDGET)
+    rates[name] = (100 * frame["rate"]).round(1)
+display(table.round(1).rename_axis("hit within so many attempts, %"))
+pd.DataFrame(rates).rename_axis("of those that make this attempt without a hit before, % that hit")
+
+# %% [markdown]
+# *What to look at.* Two things can raise success: a better attempt (the line is steeper from the first one on) and more
+# attempts (the line is the same, and one walks further along it). The lower table tells them apart: the first would
+# raise the rate of each attempt.
+#
+# The thin line assumes that those who give up would have hit as often as those who go on. With a model at hand that
+# need not be assumed. Below, the base is not allowed to stop: where it would close its thought without a hit, the last
+# attempt is followed by a new line in place of the end, up to k attempts.
+
+
+# %%
+def forced(policy, problems, attempts: int) -> list[float]:
+    """The share that has hit within 1, 2, …, `attempts` attempts when none may give up before."""
+    texts, hits, open_rows = [""] * len(problems), [math.inf] * len(problems), list(range(len(problems)))
+    for _ in range(attempts):
+        prompts = [task.prompt(problems[i]) + texts[i] for i in open_rows]
+        found = sample(policy, prompts, 1, max_new_tokens=64, seed=sum(map(len, texts)))
+        left = []
+        for i, text in zip(open_rows, found.texts, strict=True):
+            whole = read_search(problems[i], texts[i] + text)
+            made = [a for a in whole.attempts if a.verdict][:attempts]
+            hits[i] = next((k for k, a in enumerate(made, 1) if a.hit is not None), math.inf)
+            texts[i] = whole.response[: made[-1].end].rstrip("\n") + "\n" if made else texts[i]
+            if hits[i] == math.inf and 0 < len(made) < attempts:
+                left.append(i)
+        open_rows = left
+        if not open_rows:
+            break
+    return [sum(h <= k for h in hits) / len(hits) for k in range(1, attempts + 1)]
+
+
+few = 6
+really = forced(policy, problems * 2, few)
+guess = success_within(of_base, few)
+told = pd.DataFrame({"within, as it stops": guess["within"][1:], "forced, by Kaplan and Meier": guess["forced"][1:]})
+told["forced, in fact"] = really
+(100 * told).round(1)
+
+# %% [markdown]
+# ## Cause two: who is still wrong
+#
+# Late in training the wrong responses are those to other problems than at first: the easy ones are solved. If the base
+# wrote longer responses to hard problems, wrong responses would seem to grow although none did. So look at fixed
+# problems, by how often the base solves them.
+
+# %%
+for task_name in present:
+    runs = ablation[task_name, "grpo", "per_response"]
+    pooled, base = pd.concat([final_responses(run) for run in runs]), base_problems(runs[0])
+    print(f"{TASKS[task_name]}: wrong responses under GRPO with 1/|o|, {len(runs)} seeds")
+    display(by_rate(pooled, base).round(2))
+    for name, frame in {"base": of_base if task_name == "countdown" else None, "GRPO": pooled}.items():
+        if frame is not None:
+            pairs = paired_lengths(frame)
+            mean, low, high = over_seeds(pairs.tolist())
+            print(
+                f"{name}: on {len(pairs)} problems with right and wrong responses, wrong ones are longer by "
+                f"{mean:+.1f} tokens [{low:+.1f}, {high:+.1f}]."
+            )
+
+# %% [markdown]
+# *What to look at.* Columns `base` and `now` compare lengths on the same problems. `share` says where the wrong ones
+# come from. If the column `base` hardly differs from row to row, selection has nothing to work with.
+#
+# ## Cause three: the cap
+#
+# A response that is cut is wrong, and has the length of the cap. So a mean over wrong responses has the cap in it, and
+# a mean over the uncut ones leaves out those that would have been longest. Neither is a length. Treat the cap as
+# censoring instead:
+
+# %%
+caps = list_runs("length-cap")
+if late:
+    figure, axes = new_figure(1, 2, (10.6, 3.9), sharey=True)
+    lines = {"base": (survival(of_base["length"], ~of_base["clipped"]), look("base"))}
+    for n in NORMALISERS:
+        if runs := ablation["countdown", "grpo", n]:
+            pooled = pd.concat([final_responses(run) for run in runs])
+            lines[f"GRPO, {NORMALISERS[n]}"] = (survival(pooled["length"], ~pooled["clipped"]), NORMALISER_LOOKS[n])
+    survival_lines(axes[0, 0], lines, 112)
+    axes[0, 0].set_title("cap 112, three normalisers")
+    by_cap = {}
+    for k, cap in enumerate(sorted({run.config["max_new_tokens"] for run in caps})):
+        runs = [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == "per_response"]
+        if runs:
+            pooled = pd.concat([final_responses(run) for run in runs])
+            drawn = list(NORMALISER_LOOKS.values())[k % 3]
+            by_cap[f"cap {cap}"] = (survival(pooled["length"], ~pooled["clipped"]), drawn)
+    survival_lines(axes[0, 1], by_cap)
+    axes[0, 1].set_title("GRPO, 1/|o|, other caps" if by_cap else "no runs with other caps yet")
+    for axis in axes[0]:
+        axis.legend() if axis.get_legend_handles_labels()[0] else None
+    display(figure)
+
+# %% [markdown]
+# *What to look at.* A curve that still stands high at the cap says that the length is not known: any mean below it is a
+# statement about the cap. With a larger cap the same method shows more of its length.
+
+# %%
+rows = []
+for run in [*ablation["countdown", "grpo", "per_response"], *ablation["countdown", "grpo", "constant"], *caps]:
+    found = final_responses(run)
+    start = run.metrics.dropna(subset="eval/accuracy").iloc[0]
+    rows.append((
+        run.config["max_new_tokens"], NORMALISERS[normaliser_of(run)], run.seed, 100 * found["correct"].mean(),
+        100 * found["clipped"].mean(), found["length"].mean(), of_kind(found, "right")["length"].mean(),
+        of_kind(found, "wrong")["length"].mean(), of_kind(found, "wrong, not cut")["length"].mean(),
+        found["attempts"].mean(), start["eval/length/incorrect"],
+    ))  # fmt: skip
+heads = ["cap", "normaliser", "seed", "right, %", "cut, %", "length", "right", "wrong", "wrong, not cut", "attempts"]
+by_cap = pd.DataFrame(rows, columns=[*heads, "wrong at the start"])
+if len(by_cap):
+    whole = by_cap.groupby(["normaliser", "cap"])
+    display(whole.mean().drop(columns="seed").assign(seeds=whole["seed"].count()).round(1))
+
+# %% [markdown]
+# ## The sum that closes
+#
+# How much of the growth is which? Put something in between: what the *base* would have written on the problems that
+# are wrong *now*, each counted as often as it is wrong now. Let it have the mean length $M$, a share $S$ of responses
+# cut at the cap $C$, and mean length $W$ of the rest, and let $s$ and $w$ be the same of what is written now. Then
+#
+# $$
+# \underbrace{\vphantom{(}M - M_0}_{\text{selection}} \;+\; \underbrace{(s - S)(C - W)}_{\text{more are cut}} \;+\;
+# \underbrace{(1 - s)(w - W)}_{\text{longer, though not cut}} \;=\; \text{growth},
+# $$
+#
+# since $M = SC + (1-S)W$ and the mean now is $sC + (1-s)w$. The normaliser is not a fourth part. Its share is the
+# difference between the bars of two runs that differ in nothing else.
+
+# %%
+for task_name in present:
+    bars, worst = {}, 0.0
+    for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
+        for n in NORMALISERS:
+            if runs := ablation[task_name, method, n]:
+                cap = runs[0].config["max_new_tokens"]
+                parts = [decompose(final_responses(run), base_problems(run), cap) for run in runs]
+                worst = max(worst, *(abs(p.total - growth(r, "wrong")) for p, r in zip(parts, runs, strict=True)))
+                bars[f"{label(method)}, {NORMALISERS[n]}"] = Parts(
+                    *(statistics.mean(p) for p in zip(*parts, strict=True))
+                )
+    display(parts_bars(bars, f"wrong responses, {TASKS[task_name]}"))
+    print(f"largest gap between a sum of parts and the growth it should be, tokens: {worst:.0e}")
+
+# %% [markdown]
+# *What to look at.* In each group of three bars, the first is what the paper's figure shows. What of it is also in the
+# third bar has nothing to do with $1/|o|$.
+#
+# ## What people do about it
+#
+# Five remedies, all on GRPO without KL: Dr. GRPO (no $1/|o|$, no standard deviation); DAPO's soft penalty over the
+# last fifth below the cap; a cost of a quarter of a reward at the cap's length and in proportion below it; leaving out
+# of the update what was cut; and training on the four shortest of each eight.
+
+# %%
+remedies = {"1/|o|, nothing else": [r for r in list_runs("head-to-head") if r.method == "grpo_no_kl"
+                                     and r.config["task"] == "countdown" and r.seed in (5, 6, 7)]}  # fmt: skip
+names = {"dr_grpo": "Dr. GRPO", "overlong": "soft penalty near the cap", "length_cost": "cost of length",
+         "whole": "without what was cut", "shortest": "the four shortest"}  # fmt: skip
+for run in list_runs("length-remedies"):
+    remedies.setdefault(names[run.path.name.rsplit("-", 1)[0]], []).append(run)
+rows = {}
+for name, runs in remedies.items():
+    for run in (r for r in runs if (r.path / "responses.csv.gz").exists()):
+        found = final_responses(run)
+        rows.setdefault(name, []).append({
+            "right, %": 100 * found["correct"].mean(), "length": found["length"].mean(),
+            "right ones": of_kind(found, "right")["length"].mean(),
+            "wrong ones": of_kind(found, "wrong")["length"].mean(),
+            "cut, %": 100 * found["clipped"].mean(), "attempts": found["attempts"].mean(),
+        })  # fmt: skip
+if rows:
+    table = pd.DataFrame({name: pd.DataFrame(found).mean() for name, found in rows.items()}).T
+    table.insert(0, "seeds", [len(found) for found in rows.values()])
+    display(table.round(1).astype({"seeds": int}))
+else:
+    print("No runs of the remedies are recorded yet.")
+
+# %% [markdown]
+# *What to look at.* Accuracy against length. A remedy that shortens and keeps its accuracy has removed length that was
+# worth nothing; one that loses accuracy has removed attempts.
+#
+# ## Figure 4, beside ours
+#
+# The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), and the same from our runs: other model, other
+# cap, other axes. The shapes can be compared, the levels not.
+
+# %%
+theirs = pd.read_csv(DATA / "paper" / "figure4.csv")
+theirs["share_correct"] = 100 * theirs["n_correct"] / (theirs["n_correct"] + theirs["n_incorrect"])
+panels = {"paper: Countdown, 1.5B, GRPO": theirs}
+for task_name in TASKS:
+    if runs := [r for r in list_runs("head-to-head") if r.method == "grpo" and r.config["task"] == task_name]:
+        ours = metrics_frame(runs).dropna(subset=["eval/accuracy"])
+        ours = ours.rename(
+            columns={"eval/length/correct": "length_correct", "eval/length/incorrect": "length_incorrect"}
+        )
+        panels[f"ours: {TASKS[task_name]}, GRPO, {len(runs)} seeds"] = ours.assign(
+            share_correct=100 * ours["eval/accuracy"]
+        )
+figure_four(panels)
+
+# %%
+for name, frame in panels.items():
+    by = frame.groupby("step")[["length_correct", "length_incorrect", "share_correct"]].mean()
+    first, last, low = by.iloc[0], by.iloc[-1], by["length_incorrect"].min()
+    dip = "dips first" if low < 0.95 * first["length_incorrect"] else "does not dip first"
+    say(
+        f"{name}: right, %, from {first['share_correct']:.0f} to {last['share_correct']:.0f}; right responses × "
+        f"{last['length_correct'] / first['length_correct']:.1f} in length, wrong ones × "
+        f"{last['length_incorrect'] / first['length_incorrect']:.1f}; the length of wrong ones {dip} "
+        f"(lowest {low:.0f}, start {first['length_incorrect']:.0f})."
+    )
+
+# %% [markdown]
+# ## The ledger
+
+# %%
+records = Records(RUNS, ledger)
+judged = {c.id: EVIDENCE[c.evidence](c, records) for c in ledger}
+stale = [c.id for c in ledger if c.verdict != judged[c.id].verdict]
+if stale:
+    say(f"The stored verdicts of {', '.join(stale)} are not those of the records as they are now: see `rlino claims`.")
+rows = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect) for c in ledger]
+pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found"]).set_index("")
+
+# %% [markdown]
+# *What to look at.* A claim that is "not testable here" is not a polite way to say no: either the planned seeds are not
+# recorded, or their interval leaves both answers open.
+#
+# ## Exercises
+#
+# **1. Which way?** `my_drift(weights)`: `weights[n − 1]` is what stands in place of $1/|o|$ in a response of $n$
+# tokens; it rises, falls or stays. Where do *wrong* responses drift: 1 longer, −1 shorter, 0 nowhere?
+
+
+# %%
+def my_drift(weights): ...
+
+
+_ = check_drift(my_drift)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_drift(weights):
+#     gap = weights[0] - weights[-1]
+#     return (gap > 0) - (gap < 0)
+# ```
+#
+# The reward that a wrong response climbs is $-f(|o|)$: where $f$ falls, being long is punished less.
+#
+# </details>
+#
+# **2. Kaplan and Meier by hand.** `my_survival(lengths, ended)`: for each distinct length, in rising order, the share
+# of responses that would be longer if none were cut. At each length the share is multiplied by one less the part of
+# those still at risk that end there. At risk are all that are at least that long.
+
+
+# %%
+def my_survival(lengths, ended): ...
+
+
+_ = check_survival(my_survival)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_survival(lengths, ended):
+#     found, left = [], 1.0
+#     for at in sorted(set(lengths)):
+#         at_risk = sum(n >= at for n in lengths)
+#         left *= 1 - sum(n == at and e for n, e in zip(lengths, ended)) / at_risk
+#         found.append(left)
+#     return found
+# ```
+#
+# </details>
+#
+# **3. A sum that closes.** `my_parts(start, between, now, cap)`: selection, cut and longer. `start` is the base's mean
+# length of wrong responses; `between` and `now` are pairs of the share that is cut and the mean length of the rest.
+
+
+# %%
+def my_parts(start, between, now, cap): ...
+
+
+_ = check_parts(my_parts)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_parts(start, between, now, cap):
+#     (S, W), (s, w) = between, now
+#     return S * cap + (1 - S) * W - start, (s - S) * (cap - W), (1 - s) * (w - W)
+# ```
+#
+# The split is not the only one: with $(s - S)(C - w)$ and $(1 - S)(w - W)$ the sum closes as well. Which of the two a
+# report uses has to be said.
+#
+# </details>
+#
+# **4. A budget.** `my_regrade(attempts, target, k)`: is a solver right that checks each attempt itself and is stopped
+# after k? An attempt is its result and the verdict that the response gave it.
+
+
+# %%
+def my_regrade(attempts, target, k): ...
+
+
+_ = check_regrade(my_regrade)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_regrade(attempts, target, k):
+#     return any(result == target for result, verdict in attempts[:k])
+# ```
+#
+# </details>
+#
+# **5. A question.** A colleague trains with a constant normaliser, sees wrong responses grow as before, and concludes
+# that $1/|o|$ has no effect on lengths. What is missing?
+#
+# <details><summary>Answer</summary>
+#
+# That growth is left says that there is another cause. Whether $1/|o|$ has an effect is a *difference* between two
+# runs, which can be large while both grow, or be hidden where both run into the cap. It takes the pair, the same seeds,
+# the uncut lengths, and an interval.
+#
+# </details>
+#
+# ## Summary
+#
+# - In expectation $1/|o|$ does what the paper says: wrong responses drift longer, right ones shorter, as far as the
+#   policy can tell the two apart. A weight that does not know the length of its response gives no drift at all.
+# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them. Lengths without
+#   the cut ones, fixed problems and success by attempt tell them apart; only a run without the normaliser shows what
+#   the normaliser does.
+#
+# As computed above:
+
+# %%
+for c in ledger:
+    say(f"{c.statement} {judged[c.id].verdict.capitalize()}: {judged[c.id].effect}.")
+
+# %% [markdown]
+# Open:
+#
+# - Whether the proportions are the same in models that can tell better whether they are wrong (chapter 12).
+# - Whether credit that knows which tokens mattered makes responses shorter (chapter 10).
