@@ -44,7 +44,7 @@ try:
     from rlino_lib.scale_records import MARK, Pool, Recorded
     from rlino_lib.scale_sft import IsftTrainer
 except ImportError as e:
-    raise RlinoError(f"training at scale needs TRL 1.16 or newer, and what comes with it ({e}): pip install trl") from e
+    raise RlinoError(f"training at scale needs TRL 1.16 or newer ({e}): pip install 'rlino_lib[scale]'") from e
 
 ENGINES = ("grpo", "sft")
 # Settings of TRL and transformers that may be given beside the run's own: how the engine runs. They are recorded.
