@@ -65,9 +65,10 @@
 #   was found.
 # - [08 · Length](08_length.ipynb): why responses grow: exact drift in a toy, the run without $1/|o|$, and a growth
 #   taken apart.
+# - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
+#   same objectives run on many GPUs.
 #
-# Planned, and not written yet: 09 to 12 (sharpening or discovery, credit that is not uniform, the rest of the family,
-# at scale).
+# Planned, and not written yet: 09 to 11 (sharpening or discovery, credit that is not uniform, the rest of the family).
 #
 # Each chapter asks a question, puts each equation beside its code, works a toy by hand, trains or samples live for less
 # than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.

@@ -28,7 +28,7 @@ def _gpus() -> int:
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
     """Inside it matrix products are in bfloat16 where precision is `bf16`; the weights stay as they are.
 
-    bfloat16 has 8 bits of precision, so a weight of 0.02 lies 6e-5 from its neighbours, and a step of Adam at a
+    bfloat16 has 8 bits of precision, so a weight of 0.02 lies 1.2e-4 from its neighbours, and a step of Adam at a
     learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Not to
     be held across an optimizer's step: the copies of the weights that it keeps would go stale.
     """

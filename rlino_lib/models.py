@@ -142,7 +142,9 @@ def add_lora(
         raise RlinoError("the model has LoRA adapters already")
     try:
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
-        return get_peft_model(model, config).train(model.training)
+        with warnings.catch_warnings():  # peft asks the model by a name that transformers has given up
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return get_peft_model(model, config).train(model.training)
     except ValueError as e:
         raise RlinoError(f"cannot add LoRA adapters: {str(e).splitlines()[0]}") from e
 

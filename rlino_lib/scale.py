@@ -28,7 +28,7 @@ from rlino_lib.config import TrainConfig
 from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, load_policy, merged, save_policy
-from rlino_lib.objectives import OBJECTIVES
+from rlino_lib.objectives import varied
 from rlino_lib.records import Run, RunWriter, load_run
 from rlino_lib.train import describe
 
@@ -76,12 +76,12 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 
 def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
     """Raise RlinoError for what a run at scale cannot carry."""
-    if config.method not in OBJECTIVES:
-        raise RlinoError(f"unknown method {config.method!r}: one of {', '.join(OBJECTIVES)}")
+    varied(config.method, config.objective_settings)
     if engine not in ENGINES:
         raise RlinoError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
-    if engine == "sft" and (config.method != "f_isft_pos" or config.epochs * config.minibatches > 1):
-        raise RlinoError("the engine sft carries f_isft_pos alone, with one update a step: leave --engine out")
+    once = config.epochs * config.minibatches == 1 and not config.objective_settings
+    if engine == "sft" and not (config.method == "f_isft_pos" and once):
+        raise RlinoError("the engine sft carries f_isft_pos as it is, with one update a step: leave --engine out")
     if config.group_size < 2 or config.temperature <= 0:
         raise RlinoError("TRL samples at least 2 responses a problem, at a temperature above 0")
     for name in ("eval_base", "probe_every"):
@@ -97,7 +97,7 @@ def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
 def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any], progress: bool = False):
     """A `GRPOConfig` or `SFTConfig` for a run."""
     check(config, engine, given)
-    c, o = config, OBJECTIVES[config.method]
+    c, o = config, varied(config.method, config.objective_settings)
     micro, accumulate = cut(c, int(os.environ.get("WORLD_SIZE", 1)))
     updates = c.epochs * c.minibatches
     common = dict(

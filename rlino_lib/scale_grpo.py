@@ -59,7 +59,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
         args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
-        adv, keep = credit(o, *args)  # [N] or [N, T], [N]
+        adv, keep = credit(o, *args, rollouts.clipped)  # [N] or [N, T], [N]
         if self.writer and is_trace_step(c, step):
             weights = torch.zeros(rollouts.mask.shape)  # [N, T]
             weights[keep] = token_weights(o, adv[keep], rollouts.mask[keep], c.max_new_tokens)

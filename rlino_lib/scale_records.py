@@ -25,7 +25,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluate import _problem_row, eval_columns, outcome_metrics, summarise, test_problems
 from rlino_lib.guards import Guards
 from rlino_lib.models import Policy, eos_ids
-from rlino_lib.objectives import OBJECTIVES
+from rlino_lib.objectives import varied
 from rlino_lib.records import RunWriter, write_json
 from rlino_lib.rollout import Rollouts
 from rlino_lib.stopping import StopStrings
@@ -108,7 +108,7 @@ class Recorded:
         """Say what the run is."""
         self.config, self.pool = config, pool
         self.writer: RunWriter | None = None  # of the main process
-        self.objective = OBJECTIVES[config.method]
+        self.objective = varied(config.method, config.objective_settings)
         self.updates = config.epochs * config.minibatches  # of a step
         self.guards, self.sums, self.began = Guards(config.guard), local.Sums(), time.time()
         self.rollouts: Rollouts | None = None  # of the step under way, of all processes

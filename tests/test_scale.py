@@ -15,7 +15,7 @@ import torch
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import load_policy
-from rlino_lib.objectives import OBJECTIVES, credit, policy_loss
+from rlino_lib.objectives import OBJECTIVES, credit, policy_loss, varied
 from rlino_lib.presets import find_preset
 from rlino_lib.records import load_run
 from rlino_lib.sft import Example, accumulate_gradients, sft_loss
@@ -41,7 +41,7 @@ SMALL = TrainConfig(steps=2, prompts=4, group_size=4, micro_batch=8, max_new_tok
 # --- the loss, in float64, through TRL's own sampling, scoring, shuffling and cutting --------------------------------
 
 
-def bare(name, groups, size, t, accumulate, updates, seed=0):
+def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
     """An `ObjectiveTrainer` without a model: log-probs, responses and verdicts are made up, the rest is TRL's."""
     g, n = torch.Generator().manual_seed(seed), groups * size
     old, ref = (-3 * torch.rand(2, n, t, generator=g)).double()  # values of float32
@@ -56,8 +56,9 @@ def bare(name, groups, size, t, accumulate, updates, seed=0):
         rows = ids[:, -width] - 1  # every token of response i is i + 1
         return tables.get(model if isinstance(model, str) else "", old)[rows][:, :width], None, None
 
-    config = TrainConfig(method=name, prompts=groups, group_size=size, minibatches=updates, max_new_tokens=t + 1)
-    o = OBJECTIVES[name]
+    config = TrainConfig(method=name, prompts=groups, group_size=size, minibatches=updates, max_new_tokens=t + 1,
+                         objective_settings=choices)  # fmt: skip
+    o = varied(name, choices)
     self = object.__new__(scale.ObjectiveTrainer)
     self.bind(config, SimpleNamespace(task=SimpleNamespace(prompt=str), problems=range(n)))
     vars(self).update(vars(stand_in(beta=o.beta or o.kl_in_reward, scale_rewards="none", loss_type="grpo")))
@@ -75,7 +76,8 @@ def bare(name, groups, size, t, accumulate, updates, seed=0):
     self.score = lambda model, prompts, prompt_mask, ids, mask: (old[ids[:, 0] - 1].float(), old[ids[:, 0] - 1].float())
     self._get_per_token_logps_and_entropies = logps
     mask = torch.arange(t) < torch.tensor(lengths)[:, None]  # [N, T]
-    adv, keep = credit(o, torch.tensor(right).float(), size, mask, old.float(), ref.float(), t + 1)
+    cut = torch.ones(n, dtype=torch.bool)  # no response has an EOS
+    adv, keep = credit(o, torch.tensor(right).float(), size, mask, old.float(), ref.float(), t + 1, cut)
     return self, new, old, ref, mask, adv, keep
 
 
@@ -109,6 +111,19 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates):
             gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (found, expected)]
             torch.testing.assert_close(*gradients, **EXACT)
             assert gradients[1].any()
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"normaliser": "constant"}, {"normaliser": "token_mean"}, {"length_cost": 0.5}, {"shortest": 2}],
+    ids=str,
+)
+def test_settings_of_the_objective_are_carried(choices):
+    self, new, _, ref, _, adv, keep = found = bare("grpo_no_kl", 6, 4, 7, 3, 1, **choices)
+    o, mask = varied("grpo_no_kl", choices), found[4]
+    assert self.objective == o
+    total = sum(loss for _, loss, _ in losses(self, 24))
+    torch.testing.assert_close(total, policy_loss(o, new[keep], None, None, adv[keep], mask[keep], 8).loss, **EXACT)
 
 
 def test_the_weights_of_an_inexact_sampler_go_in_as_advantages_of_tokens():
@@ -262,7 +277,8 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
     [
         ({"method": "ppo"}, "grpo", {}, "unknown method 'ppo'"),
         ({}, "verl", {}, "unknown engine 'verl'"),
-        ({}, "sft", {}, "carries f_isft_pos alone"),
+        ({}, "sft", {}, "carries f_isft_pos as it is"),
+        ({"objective_settings": {"normaliser": "none"}}, "grpo", {}, "not one of per_response"),
         ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update a step"),
         ({"temperature": 0.0}, "grpo", {}, "a temperature above 0"),
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),

@@ -1,0 +1,442 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 12 · At scale
+#
+# **What would the paper's own table cost to make again, and which command makes which cell?**
+#
+# Everything so far ran on a model of less than a million parameters. The paper's smallest has 494 million. This chapter
+# is for the reader who has a GPU, or eight: what to rent, what fits, which command gives which number, and how the
+# result comes back into the book. Nothing in it needs a GPU to be read. Cells that do say what they would do, and show
+# what is recorded.
+
+# %%
+import json
+import math
+import textwrap
+
+import pandas as pd
+import torch
+from IPython.display import display
+from transformers import Qwen2ForCausalLM
+
+from rlino_lib.bench import SHAPES, shape_config
+from rlino_lib.claims import judge_all
+from rlino_lib.config import DATA, TrainConfig
+from rlino_lib.exercises_scale import check_cache, check_spacing, check_weighted
+from rlino_lib.logprobs import token_logprobs
+from rlino_lib.memory import GIB, estimate
+from rlino_lib.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
+from rlino_lib.plots import new_figure, style
+from rlino_lib.presets import presets
+from rlino_lib.rollout import sample
+from rlino_lib.train import Trainer, response_logprobs
+
+style()
+pd.set_option("display.max_colwidth", None)
+
+
+def say(text: str) -> None:
+    """A computed sentence, broken into lines."""
+    print(textwrap.fill(text, 110))
+
+
+# %% [markdown]
+# ## Sizes
+#
+# A model can be counted without being made: on the device `meta` its tensors have shapes and no storage. Where the
+# parameters sit says which tricks will help. In a small model with a large vocabulary a good part is the embedding.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+rows = {}
+for name in SHAPES:
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(shape_config(name))
+    table = model.get_input_embeddings().weight.numel()
+    rows[f"Qwen2.5-{name.upper()}"] = {
+        "parameters": f"{count_parameters(model):,}",
+        "of which the embedding": f"{table / count_parameters(model):.0%}",
+        "float32, GiB": round(4 * count_parameters(model) / GIB, 2),
+        "one token's logits, KiB": round(4 * model.config.vocab_size / 2**10),
+    }  # fmt: skip
+ours = load_policy()
+rows["the book's base"] = {
+    "parameters": f"{count_parameters(ours.model):,}",
+    "of which the embedding": f"{ours.model.get_input_embeddings().weight.numel() / count_parameters(ours.model):.0%}",
+    "float32, GiB": round(4 * count_parameters(ours.model) / GIB, 4),
+    "one token's logits, KiB": round(4 * ours.model.config.vocab_size / 2**10, 1),
+}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# ## What a step keeps in memory
+#
+# Weights, their gradients, and Adam's two moments are four numbers a parameter, all of them float32. A reference for
+# the KL term is a fifth. Then there is what grows with the batch: activations of a micro-batch, and while sampling the
+# keys and values of all responses. `rlino train` makes this estimate before it loads a weight and says so: "needs about
+# 14 GiB, 24 free", with advice where it does not fit.
+
+# %%
+PARTS = ("weights", "optimizer", "gradients", "reference", "activations", "cache")
+rows = []
+for name in SHAPES:
+    for lora in (0, 16):
+        for checkpointing in (0, 1):
+            asked = TrainConfig(
+                method="grpo", prompts=64, group_size=5, max_new_tokens=1024, micro_batch=4, precision="bf16",
+                gradient_checkpointing=checkpointing, lora_rank=lora, eval_every=0,
+            )  # fmt: skip
+            found = estimate(shape_config(name), asked)
+            kind = f"{name}, {'LoRA' if lora else 'full'}{', checkpointing' if checkpointing else ''}"
+            rows.append({"": kind, **{p: getattr(found, p) / GIB for p in PARTS}, "at most at once": found.total / GIB})
+costs = pd.DataFrame(rows).set_index("")
+costs.round(1)
+
+# %%
+figure, axes = new_figure(1, 1, (8.8, 4.2))
+axis, left = axes[0, 0], pd.Series(0.0, index=costs.index)
+for part, grey, hatch in zip(
+    PARTS, ("0.2", "0.4", "0.55", "0.7", "0.82", "0.92"), ("", "//", "", "xx", "", ".."), strict=True
+):
+    axis.barh(costs.index, costs[part], left=left, color=grey, hatch=hatch, edgecolor="white", label=part)
+    left += costs[part]
+axis.plot(costs["at most at once"], costs.index, "|", color="black", markersize=22, markeredgewidth=2.5, label="at once")
+for card in (24, 48, 80):
+    axis.axvline(card, color="tab:red", linewidth=1, dashes=(4, 2))
+    axis.annotate(f"{card} GB", (card, -0.5), color="tab:red", fontsize=9, ha="center", va="bottom")
+axis.invert_yaxis()
+axis.set(xlabel="GiB; sampling (cache) and the update are never alive together: the black mark is the most at once")
+figure.legend(loc="outside lower center", ncol=7)
+figure
+
+# %% [markdown]
+# *What to look at.* Where a bar is long because of weights and moments, LoRA is the remedy. Where it is long because of
+# activations, a smaller micro-batch or checkpointing is, and they change no number but the rounding.
+#
+# An estimate should be checked. What is recorded here was measured by `rlino bench` (the bars' parts can't be told
+# apart in a measurement, their maximum can):
+
+# %%
+benches = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((DATA / "bench").glob("*.json"))]
+shapes = [b for b in benches if b["bench"].startswith("shape")]
+if shapes:
+    display(pd.DataFrame(shapes).set_index("bench"))
+else:
+    print("Nothing is recorded yet: rlino bench shape-0.5b --repeats 2 > data/bench/shape-0.5b-cpu.json")
+
+# %% [markdown]
+# ## Log-probs without logits
+#
+# At a vocabulary of 151,936 the logits of one response of 1,024 tokens are 0.6 GB, and log-softmax and its gradient
+# take as much again, each. All that is wanted is one number a token. So the head is applied to a slice of the
+# vocabulary at a time; a running log Σ exp is kept, and the slices are made anew for the gradient. It is the same
+# number:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+torch.manual_seed(0)
+hidden = torch.randn(24, 16, dtype=torch.float64, requires_grad=True)  # [N, H]
+head = torch.randn(5_000, 16, dtype=torch.float64, requires_grad=True)  # [V, H]
+ids = torch.randint(len(head), (24,))  # [N]
+whole = (hidden @ head.t()).log_softmax(-1).gather(1, ids[:, None])[:, 0]  # [N]
+slices = token_logprobs(hidden, head, ids, chunk=300)  # [N]
+grads = [torch.autograd.grad(found.sum(), (hidden, head), retain_graph=True) for found in (whole, slices)]
+gap = max((a - b).abs().max().item() for a, b in zip(*grads, strict=True))
+print(f"values agree within {1e-12:.0e}: {torch.allclose(whole, slices, atol=1e-12, rtol=0)}")
+print(f"gradients agree within {1e-12:.0e}: {gap < 1e-12}")
+
+# %%
+memory = [b for b in benches if b["bench"] == "memory"]
+if memory:
+    display(pd.DataFrame(memory).T)
+else:
+    print("Nothing is recorded yet: rlino bench memory > data/bench/memory-cpu.json")
+
+# %% [markdown]
+# ## Sixteen bits, and where not
+#
+# Products may be computed in bfloat16, which is what a GPU is fast at. Weights may not be *kept* in it. It has 8 bits
+# of precision, and the learning rate of the paper is $10^{-6}$. Adam's step is about as large as the learning rate,
+# whatever the gradient:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+moved = {}
+for dtype in (torch.float32, torch.bfloat16):
+    weight = torch.nn.Parameter(torch.full((1000,), 0.02, dtype=dtype))
+    optimizer = torch.optim.AdamW([weight], lr=1e-6, weight_decay=0.0)
+    start = weight.detach().clone()
+    for _ in range(100):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    moved[str(dtype).removeprefix("torch.")] = (weight.detach() - start).float().mean().item()
+print({name: f"{shift:.2e}" for name, shift in moved.items()})
+spacing = torch.finfo(torch.bfloat16).eps * 2 ** math.floor(math.log2(0.02))
+print(f"neighbours of 0.02 in bfloat16 are {spacing:.1e} apart: a step of 1e-6 is rounded away, every time")
+
+# %% [markdown]
+# A run with bfloat16 parameters at that learning rate trains nothing but the few weights that are close to zero, and
+# its curves look like a method that does not work. So here weights and moments are float32, and `--precision bf16` puts
+# the products under autocast.
+#
+# ## LoRA
+#
+# Adapters of rank $r$ beside every linear layer train a small share of the parameters. The reference of the KL term is
+# then free: it is the same model with the adapters switched off. Both, live, on the book's base:
+
+# %%
+adapted = Policy(add_lora(load_policy().model, rank=4), ours.tokenizer)
+trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
+config = TrainConfig(method="grpo", prompts=8, group_size=8, lora_rank=4, lr=2e-3, eval_every=0)
+trainer = Trainer(config, load_policy())
+for _ in range(3):
+    metrics, rollouts, _ = trainer.step()
+rows = torch.arange(len(rollouts.ids))
+with torch.no_grad():
+    now = response_logprobs(trainer.model, rollouts, rows)[0]
+    with reference_context(trainer.model):
+        off = response_logprobs(trainer.model, rollouts, rows)[0]
+    base = response_logprobs(ours.model, rollouts, rows)[0]
+one = merged(trainer.policy)
+prompts = rollouts.prompts[:4]
+same = sample(one, prompts, 4, max_new_tokens=64).texts == sample(trainer.policy, prompts, 4, max_new_tokens=64).texts
+say(
+    f"{trainable:,} of {count_parameters(ours.model):,} parameters train. After {trainer.step_done} steps the KL to "
+    f"the base is estimated as {metrics['kl']:.2g} nats a token; with the adapters off the log-probs are the base's: "
+    f"{torch.equal(off, base)}; and not with them on: {not torch.allclose(now, base)}. The merged model writes the "
+    f"same responses: {same}."
+)
+
+# %% [markdown]
+# ## The paper's set-up, as far as it is known
+#
+# Presets carry it. What the paper gives and what it leaves open are told apart, since a reproduction that fills gaps
+# silently reproduces its own choices.
+
+# %%
+for name in presets():
+    preset = presets()[name]
+    print(f"rlino train --preset {name} --method grpo --seed 0 --out runs/{name}-grpo-s0")
+preset = presets()["paper-gsm8k-0.5b"]
+pd.DataFrame(
+    [(k, v, "the paper's") for k, v in preset.paper.items()]
+    + [(k, v, f"ours: {why}") for k, (v, why) in preset.ours.items()],
+    columns=["setting", "value", "whose"],
+).set_index("setting")
+
+# %% [markdown]
+# ### Which command gives which cell
+#
+# The paper's accuracies (`data/paper/results.csv`, with how sure each is) and the command that makes ours. Methods
+# whose weights the paper does not give stand here as the book defines them. With `--seed 0` to `4` there is something
+# to compare.
+
+# %%
+METHODS = {
+    "GRPO": "grpo", "GRPO-wo-KL": "grpo_no_kl", "F-ISFT+": "f_isft_pos", "F-ISFT-": "f_isft_neg",
+    "F-ISFT+-": "f_isft_posneg",
+}  # fmt: skip
+paper = pd.read_csv(DATA / "paper" / "results.csv")
+cells = []
+for row in paper.itertuples():
+    size = row.model.removeprefix("Qwen2.5-").lower()
+    preset, method = f"paper-{row.task}-{size}", METHODS.get(row.method)
+    command = f"rlino train --preset {preset} --method {method} --seed 0 --save --out runs/{preset}-{method}-s0"
+    if preset in presets() and method:
+        cells.append((row.task, row.model, row.method, f"{row.accuracy_percent:.1f}", command))
+pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).set_index(["task", "model", "method"])
+
+# %% [markdown]
+# GSM8K is fetched with `rlino fetch gsm8k`. The next cell runs one of these commands for two steps where there is a GPU
+# and the weights are on this computer; elsewhere it says what is missing.
+
+# %%
+from huggingface_hub import try_to_load_from_cache
+
+QWEN = "Qwen/Qwen2.5-0.5B"
+missing = [] if torch.cuda.is_available() else ["a GPU"]
+files = [try_to_load_from_cache(QWEN, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
+missing += (
+    []
+    if all(isinstance(f, str) for f in files)
+    else [f"the weights of {QWEN} (pip install hf, then: hf download {QWEN})"]
+)
+if missing:
+    print("Not run here. Missing:", ", ".join(missing))
+else:
+    from dataclasses import replace
+
+    from rlino_lib.train import train
+
+    short = TrainConfig(**presets()["paper-countdown-0.5b"].settings)
+    run = train(replace(short, steps=2, prompts=8, eval_every=0, test_samples=0), "runs/two-steps", resume=True)
+    display(run.metrics.T)
+
+# %% [markdown]
+# ## Up to many GPUs
+#
+# The book's loop is for one device. A laboratory with eight already has an engine for them, and this book does not
+# write another. `rlino_lib.scale` puts the same `Objective` into TRL's trainer: the advantages are `credit`'s, over the
+# groups of all processes, and the loss is `policy_loss`. Sharding, mixed precision, vLLM for sampling come with the
+# engine.
+#
+# ```sh
+# accelerate launch --config_file data/accelerate/one_gpu.yaml -m rlino_lib.scale \
+#     --preset paper-gsm8k-0.5b --out runs/a
+# accelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale \
+#     --preset paper-countdown-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/b
+# ```
+#
+# What has to be right is the normaliser. A mean over tokens, taken by each process over its own and then averaged over
+# processes, is not the mean over all tokens: it weighs a process with short responses like one with long ones.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+losses, tokens = [0.5, 0.1], [1000, 200]  # made up: of two processes, the mean loss a token and the tokens
+print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
+      f"{sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens):.3f}")  # fmt: skip
+
+# %% [markdown]
+# The tests run two processes on a CPU and compare their gradient with that of one, for every objective the engine can
+# carry; a run that was killed goes on; and the records are those of every other run, so that the chapters read them.
+#
+# ## Handing the result in
+#
+# `rlino claims --yours runs` finds all complete runs in a folder, however deep, sorts them by model and task, and
+# judges each claim of the ledger as it judges the book's own runs, with the same margins and the same number of seeds.
+# Runs on GSM8K stand where the book's word problems stand. Below: the paper's words, the book's verdict, and yours, if
+# there is a folder `runs` beside the book's.
+
+# %%
+from rlino_lib.errors import RlinoError
+from rlino_lib.records import REPO
+from rlino_lib.yours import judge_yours
+
+ledger = judge_all().set_index("id")
+try:
+    yours = judge_yours(REPO / "runs")
+except RlinoError:
+    yours = pd.DataFrame(columns=["id", "model", "task", "verdict", "effect"])
+    print("There is no complete run in a folder `runs` here yet.")
+about = ledger[ledger["about"].astype(bool)]
+columns = {"in the paper": about["paper"], "the book": about["found"]}
+for (model, task), own in yours.groupby(["model", "task"]):
+    columns[f"yours: {model}, {task}"] = own.set_index("id")["verdict"].reindex(about.index, fill_value="–")
+shown = pd.DataFrame(columns)
+shown.index = about["statement"]
+shown
+
+# %% [markdown]
+# ## What is recorded here, and what is not
+#
+# Read from the files, not from memory:
+
+# %%
+measured = {b["bench"]: b.get("device", "cpu") for b in benches}
+print("measured:", ", ".join(f"{name} on {device}" for name, device in measured.items()) or "nothing yet")
+large = [
+    p
+    for p in (DATA / "runs").glob("*/*/config.json")
+    if "0.5B" in (m := json.loads(p.read_text())["model"]) or "1.5B" in m
+]
+print(f"recorded runs of Qwen-2.5: {len(large)}")
+print("recorded runs with adapters or on a GPU:", sum(
+    bool(c.get("lora_rank")) or str(c.get("device")).startswith("cuda")
+    for c in (json.loads(p.read_text()) for p in (DATA / "runs").glob("*/*/config.json"))
+))  # fmt: skip
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The cache.** `my_cache(layers, kv_heads, head_dim, responses, tokens)`: the bytes that sampling keeps for keys
+# and values in float32.
+
+
+# %%
+def my_cache(layers, kv_heads, head_dim, responses, tokens): ...
+
+
+_ = check_cache(my_cache)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_cache(layers, kv_heads, head_dim, responses, tokens):
+#     return 2 * 4 * layers * kv_heads * head_dim * responses * tokens
+# ```
+#
+# </details>
+#
+# **2. Rounded away.** `my_smallest(weight)`: the smallest power of two that, added to a positive weight, changes it in
+# bfloat16 (8 bits of precision: 7 stored and the leading 1; ties go to the even neighbour, so take a full step to the
+# next one).
+
+
+# %%
+def my_smallest(weight): ...
+
+
+_ = check_spacing(my_smallest)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_smallest(weight):
+#     return 2.0 ** (math.floor(math.log2(weight)) - 7)
+# ```
+#
+# </details>
+#
+# **3. One mean of many.** `my_mean(losses, tokens)`: the loss a token over all processes, from the mean of each process
+# and how many tokens it has.
+
+
+# %%
+def my_mean(losses, tokens): ...
+
+
+_ = check_weighted(my_mean)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_mean(losses, tokens):
+#     return sum(n * loss for n, loss in zip(tokens, losses)) / sum(tokens)
+# ```
+#
+# </details>
+#
+# **4. A question.** Somebody trains the 1.5B model in bfloat16 throughout at the paper's learning rate, finds that GRPO
+# and F-ISFT⁺⁻ end at the same accuracy, and calls them equivalent. What would you ask for first?
+#
+# <details><summary>Answer</summary>
+#
+# Whether either has moved. If the weights cannot change, all methods are equivalent, to the base. So: the accuracy of
+# the base, the KL to it, and a learning rate at which the same code does learn.
+#
+# </details>
+#
+# ## Summary
+#
+# - Four float32 numbers a parameter, and what grows with the batch: that is the memory. LoRA is for the first, smaller
+#   micro-batches and checkpointing for the second.
+# - The log-probs of a large vocabulary need no logits, and bfloat16 is for products, not for weights.
+# - One `Objective` runs on a laptop and inside an engine for many GPUs, and leaves the same records.
+#
+# Open: every cell of the table above that has no run of yours beside it.
