@@ -113,7 +113,8 @@ for part, grey, hatch in zip(
 ):
     axis.barh(costs.index, costs[part], left=left, color=grey, hatch=hatch, edgecolor="white", label=part)
     left += costs[part]
-axis.plot(costs["at most at once"], costs.index, "|", color="black", markersize=22, markeredgewidth=2.5, label="at once")
+mark = {"color": "black", "markersize": 22, "markeredgewidth": 2.5}
+axis.plot(costs["at most at once"], costs.index, "|", label="at once", **mark)
 for card in (24, 48, 80):
     axis.axvline(card, color="tab:red", linewidth=1, dashes=(4, 2))
     axis.annotate(f"{card} GB", (card, -0.5), color="tab:red", fontsize=9, ha="center", va="bottom")
