@@ -10,10 +10,13 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlino_lib.config import TrainConfig, base_of
 from rlino_lib.errors import RlinoError, RlinoWarning
+
+if TYPE_CHECKING:
+    from rlino_lib.records import Run
 
 # torch and transformers take seconds to import, so each command imports what it needs; `--help` needs nothing.
 
@@ -56,13 +59,16 @@ def _value(text: str) -> Any:
         return text
 
 
-def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
-    """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs; RlinoError for one without a `=`."""
-    bad = [p for p in pairs if "=" not in p]
-    if bad:
+def name_values(pairs: list[str], flag: str) -> dict[str, Any]:
+    """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are; RlinoError for one without `=`."""
+    if bad := [p for p in pairs if "=" not in p]:
         raise RlinoError(f"{flag} takes name=value, not {bad[0]!r}")
-    settings = {k: _value(v) for k, v in (p.split("=", 1) for p in pairs)}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return {k: _value(v) for k, v in (p.split("=", 1) for p in pairs)}
+
+
+def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
+    """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs, lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in name_values(pairs, flag).items()}
 
 
 def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = ()) -> None:
@@ -114,6 +120,11 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
     config = train_config(args)
     run = train(config, args.out, resume=args.resume, save=args.save, progress=sys.stderr.isatty())
+    return run_result(run)
+
+
+def run_result(run: Run) -> dict[str, Any]:
+    """What a command that trains prints of its run."""
     last = run.metrics.iloc[-1]
     return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
 

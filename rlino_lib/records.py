@@ -113,6 +113,18 @@ def load_run(name: str | Path) -> Run:
     return Run(path if (path / "config.json").exists() else RUNS / name)
 
 
+def is_done(out: Path, resume: bool, save: bool) -> bool:
+    """Whether a run folder is complete already. Raises RlinoError where it is, without the model that `save` asks for,
+    and where it holds an unfinished run that `resume` does not let go on."""
+    if (out / "summary.json").exists():
+        if save and not (out / "model").exists():
+            raise RlinoError(f"{out} holds a complete run without its model: choose another --out")
+        return True
+    if (out / "config.json").exists() and not resume:
+        raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
+    return False
+
+
 def list_runs(group: str | None = None, root: str | Path = RUNS, complete: bool = True) -> list[Run]:
     """All runs of a group (of every group where None) in the order of their names; by default the complete ones."""
     found = sorted(Path(root).glob(f"{group or '*'}/*/config.json"))

@@ -29,7 +29,7 @@ from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, load_policy, merged, save_policy
 from rlino_lib.objectives import varied
-from rlino_lib.records import Run, RunWriter, load_run
+from rlino_lib.records import Run, RunWriter, is_done, load_run
 from rlino_lib.train import describe
 
 try:
@@ -166,7 +166,7 @@ def train(
         config = replace(config, precision="bf16")
     args = arguments(config, out, engine, given or {}, progress)
     state, writers = PartialState(), []
-    if _told(state, lambda: _is_complete(out, resume, save)):
+    if _told(state, lambda: is_done(out, resume, save)):
         return load_run(out)
     pool, policy = Pool(config), load_policy(config.model)
     record = _record(config, policy, engine, given or {}) if state.is_main_process else {}
@@ -208,16 +208,6 @@ def _told(state: PartialState, ask: Callable[[], Any]) -> Any:
     if said[1]:
         raise RlinoError(said[1])
     return said[0]
-
-
-def _is_complete(out: Path, resume: bool, save: bool) -> bool:
-    if (out / "summary.json").exists():
-        if save and not (out / "model").exists():
-            raise RlinoError(f"{out} holds a complete run without its model: choose another --out")
-        return True
-    if (out / "config.json").exists() and not resume:
-        raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
-    return False
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -299,9 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         cli._threads(args.threads)
-        if bad := [pair for pair in args.trl if "=" not in pair]:
-            raise RlinoError(f"--trl takes name=value, not {bad[0]!r}")
-        given = {k: cli._value(v) for k, v in (pair.split("=", 1) for pair in args.trl)}
+        given = cli.name_values(args.trl, "--trl")
         run = train(
             cli.train_config(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
             progress=sys.stderr.isatty() and main_process,
@@ -311,9 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"rlino: {' '.join(str(e).split())}", file=sys.stderr)
         return 2
     if main_process and os.environ.get("RANK", "0") == "0":
-        last = run.metrics.iloc[-1]
-        found = {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
-        print(json.dumps(found, default=float))
+        print(json.dumps(cli.run_result(run), default=float))
     return 0
 
 

@@ -9,8 +9,9 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from rlino_lib.config import TrainConfig
-from rlino_lib.objectives import credit, micro_share, policy_loss, token_weights
+from rlino_lib.objectives import credit, micro_share, policy_loss
 from rlino_lib.scale_records import Pool, Recorded, Row
+from rlino_lib.traces import policy_credit
 from rlino_lib.train import is_trace_step
 
 
@@ -61,10 +62,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
         adv, keep = credit(o, *args, rollouts.clipped)  # [N] or [N, T], [N]
         if self.writer and is_trace_step(c, step):
-            weights = torch.zeros(rollouts.mask.shape)  # [N, T]
-            weights[keep] = token_weights(o, adv[keep], rollouts.mask[keep], c.max_new_tokens)
-            each = adv if adv.ndim == 1 else (adv * rollouts.mask).sum(1) / rollouts.lengths  # [N]
-            self.credit = {"advantage": each, "weights": weights}
+            self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
         adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}

@@ -181,7 +181,7 @@ class Recorded:
         if self.state.global_step == 0 and self.config.eval_every:
             row = {"step": 0, "samples": 0, **self.evaluate_policy(0)}
             if self.writer:
-                self.writer.metrics(_full(row), self.seconds)
+                self.writer.metrics(local.full_row(row), self.seconds)
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -228,7 +228,7 @@ class Recorded:
         if c.eval_every and (step % c.eval_every == 0 or step == c.steps):
             metrics |= self.evaluate_policy(step)
         if self.writer:
-            self.writer.metrics(_full(metrics), self.seconds)
+            self.writer.metrics(local.full_row(metrics), self.seconds)
             if local.is_trace_step(c, step):
                 rows = trace_rows(self.rollouts, self.credit, step, c.trace_groups, self.processing_class)
                 self.writer.rollouts(rows)
@@ -267,7 +267,3 @@ class Recorded:
             rows = self.roll([self.pool.row(p, k * samples + j) for k, p in mine for j in range(samples)], samples)
             yield [row for row in rows if row.place < size * samples]
         self.model.train(was_training)
-
-
-def _full(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: metrics.get(name) for name in local.COLUMNS}

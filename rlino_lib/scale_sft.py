@@ -30,6 +30,7 @@ from trl.trainer.utils import add_fused_lm_head
 from rlino_lib import sft
 from rlino_lib.config import TrainConfig
 from rlino_lib.scale_records import Pool, Recorded, Row
+from rlino_lib.traces import supervised_credit
 
 
 class IsftTrainer(Recorded, SFTTrainer):
@@ -57,10 +58,7 @@ class IsftTrainer(Recorded, SFTTrainer):
         self.model.train()
         rollouts = self.rollouts = self.to_rollouts(rows, c.group_size)
         accepted = sft.build_dataset(rollouts, "pos", "unit")
-        signed = torch.zeros(len(rows))  # [N]
-        signed[[e.row for e in accepted]] = 1.0
-        weights = signed[:, None] * rollouts.mask / rollouts.lengths[:, None] / len(rows)  # [N, T]
-        self.credit = {"advantage": signed, "weights": weights}
+        self.credit = supervised_credit(accepted, rollouts)
         mine = accepted[self.accelerator.process_index :: self.accelerator.num_processes]
         spare = sft.Example((self.processing_class.pad_token_id,), (self.processing_class.pad_token_id,), 1, 1.0)
         return [self._collate(mine[k::num_batches], spare, device) for k in range(num_batches)], len(rows)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
+from rlino_lib.objectives import Objective, token_weights
 from rlino_lib.rollout import Rollouts
+from rlino_lib.sft import Example
 from rlino_lib.tasks import Task
 
 
@@ -43,6 +45,29 @@ def trace_rows(
             "length": int(mask.sum()),
             "clipped": bool(rollouts.clipped[i]),
         }
+
+
+def policy_credit(
+    objective: Objective, advantages: torch.Tensor, keep: torch.Tensor, rollouts: Rollouts, cap: int
+) -> dict[str, torch.Tensor]:
+    """What an update by an objective weighed each row by, as `trace_rows` takes it.
+
+    advantages [N], or [N, T] for credit of tokens, of which each row's mean is kept; keep [N], which rows it was of.
+    """
+    weights = torch.zeros(rollouts.mask.shape)  # [N, T]
+    weights[keep] = token_weights(objective, advantages[keep], rollouts.mask[keep], cap)
+    by_row = advantages.ndim == 1
+    each = advantages if by_row else (advantages * rollouts.mask).sum(1) / rollouts.lengths  # [N]
+    return {"advantage": each, "weights": weights}
+
+
+def supervised_credit(dataset: Iterable[Example], rollouts: Rollouts) -> dict[str, torch.Tensor]:
+    """The same of an update on a data set of examples; 0 for sampled rows that are not in it."""
+    signed = torch.zeros(len(rollouts.ids))  # [N]
+    for e in dataset:
+        signed[e.row] = e.sign * e.weight
+    per_token = signed[:, None] * rollouts.mask / rollouts.lengths[:, None] / len(signed)  # [N, T]
+    return {"advantage": signed, "weights": per_token}
 
 
 def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.guards import Guards
 from rlino_lib.logprobs import response_logprobs
 from rlino_lib.models import Policy, merged, save_policy
-from rlino_lib.records import Run, RunWriter, load_run
+from rlino_lib.records import Run, RunWriter, is_done, load_run
 from rlino_lib.traces import trace_rows
 from rlino_lib.trainer import SFT_METHODS, Sums, Trainer, batch_of_problems, describe
 
@@ -48,12 +48,8 @@ def train(
     checkpoint is damaged, or `save` comes too late.
     """
     out = Path(out)
-    if (out / "summary.json").exists():
-        if save and not (out / "model").exists():
-            raise RlinoError(f"{out} holds a complete run without its model: choose another --out")
+    if is_done(out, resume, save):
         return load_run(out)
-    if (out / "config.json").exists() and not resume:
-        raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
     if policy is None:
         fits, said = memory.check(config)
         if not fits and config.guard == "stop":
@@ -90,7 +86,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     writer.resume(trainer.step_done if resumed else -1)
     started = time.time() - spent
     if not resumed and config.eval_every:
-        writer.metrics(_full_row({"step": 0, "samples": 0, **trainer.evaluate()}), time.time() - started)
+        writer.metrics(full_row({"step": 0, "samples": 0, **trainer.evaluate()}), time.time() - started)
         writer.responses(trainer.responses)
     bar = tqdm(total=config.steps, initial=trainer.step_done, desc=config.method, unit="step", disable=not progress)
     while trainer.step_done < config.steps:
@@ -100,7 +96,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         if config.eval_every and (step % config.eval_every == 0 or last):
             metrics |= trainer.evaluate()
             writer.responses(trainer.responses)
-        writer.metrics(_full_row(metrics), time.time() - started)
+        writer.metrics(full_row(metrics), time.time() - started)
         writer.probes(trainer.probes)
         if is_trace_step(config, step):
             writer.rollouts(trace_rows(rollouts, credit, step, config.trace_groups, trainer.policy.tokenizer))
@@ -143,7 +139,8 @@ COLUMNS = (
 ).split()
 
 
-def _full_row(metrics: dict[str, Any]) -> dict[str, Any]:
+def full_row(metrics: dict[str, Any]) -> dict[str, Any]:
+    """All columns of a row of metrics.csv; None for what was not measured."""
     return {name: metrics.get(name) for name in COLUMNS}
 
 

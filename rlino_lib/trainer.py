@@ -27,12 +27,12 @@ from rlino_lib.models import (
     reference_context,
     weights_hash,
 )
-from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, token_weights, varied
+from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, varied
 from rlino_lib.probes import is_probed, probe
 from rlino_lib.records import REPO
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
-from rlino_lib.traces import response_rows
+from rlino_lib.traces import policy_credit, response_rows, supervised_credit
 
 # Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives, and
 # so are these where `objective_settings` changes them: at one update a batch the gradient is the same (chapter 06).
@@ -193,10 +193,7 @@ class Trainer:
                 for values, share in self._within_memory(partial(self._gradients, rollouts, rows, adv, old, ref)):
                     sums.add(values, share)
                 sums.update(self._optimizer_step())
-        weights = torch.zeros(rollouts.mask.shape)  # [N, T]
-        weights[kept] = token_weights(o, adv[kept], rollouts.mask[kept], c.max_new_tokens)
-        each = adv if adv.ndim == 1 else (adv * rollouts.mask).sum(1) / rollouts.lengths  # [N]
-        return sums.means(), {"advantage": each, "weights": weights}
+        return sums.means(), policy_credit(o, adv, kept, rollouts, c.max_new_tokens)
 
     def _gradients(self, rollouts, rows, adv, old, ref, micro_batch: int) -> list[tuple[dict[str, float], float]]:
         """Backward passes over some rows of the rollouts; what each micro-batch measured, and its share of them."""
@@ -274,11 +271,7 @@ class Trainer:
                 loss = self._within_memory(partial(compute, temperature=c.temperature, precision=c.precision))
                 sums.add({"loss": loss}, 1.0)
                 sums.update(self._optimizer_step())
-        signed = torch.zeros(n)  # [N], what each sampled row counted for; 0 where it was not in the data set
-        for e in dataset:
-            signed[e.row] = e.sign * e.weight
-        per_token = signed[:, None] * rollouts.mask / rollouts.lengths[:, None] / n  # [N, T]
-        return sums.means(), {"advantage": signed, "weights": per_token}
+        return sums.means(), supervised_credit(dataset, rollouts)
 
     def _probe(self, rollouts: Rollouts, update: int) -> None:
         """Measure an update before it is made, on the steps and updates that are probed."""
