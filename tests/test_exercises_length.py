@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import pytest
 
 from rlino_lib import exercises_length
 from rlino_lib.exercises_length import FACTORS
 from rlino_lib.length import LengthToy
+from tests.checkers import assert_mistakes_are_named, assert_nonsense_is_one_line
 
 CHECKERS = {name: f for name, f in vars(exercises_length).items() if name.startswith("check_")}
 
@@ -66,28 +66,11 @@ def test_the_shown_factors_drift_as_the_toy_says():
 
 @pytest.mark.parametrize("name", sorted(CHECKERS))
 def test_mistakes_are_named(name, capsys, monkeypatch):
-    found = {}
-
-    def spy(function, cases, truth, mistakes, **kwargs):
-        found.update(mistakes=mistakes, cases=cases)
-        return True
-
-    with monkeypatch.context() as patched:
-        patched.setattr(exercises_length, "check", spy)
-        CHECKERS[name](None)
-    assert found["mistakes"]
-    for words, wrong in found["mistakes"].items():
-        assert not CHECKERS[name](wrong), words
-        said = capsys.readouterr().out
-        assert said.startswith("✗ ") and words in said, said
+    assert_mistakes_are_named(exercises_length, CHECKERS[name], capsys, monkeypatch)
 
 
 def test_nothing_and_nonsense_are_one_line(capsys):
-    for checker in CHECKERS.values():
-        for function in (None, lambda *a: ..., lambda *a: 1 / 0):
-            assert not checker(function)
-            out = capsys.readouterr().out
-            assert out.count("\n") == 1 and not re.search("Traceback", out)
+    assert_nonsense_is_one_line(CHECKERS.values(), capsys)
 
 
 def test_checkers_say_what_they_want():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlino_lib import exercises_scale
+from tests.checkers import assert_mistakes_are_named, assert_nonsense_is_one_line
 
 CHECKERS = {name: f for name, f in vars(exercises_scale).items() if name.startswith("check_")}
 
@@ -39,25 +40,8 @@ def test_right_answers_pass(capsys):
 
 @pytest.mark.parametrize("name", sorted(CHECKERS))
 def test_mistakes_are_named(name, capsys, monkeypatch):
-    found = {}
-
-    def spy(function, cases, truth, mistakes, **kwargs):
-        found.update(mistakes=mistakes, cases=cases)
-        return True
-
-    with monkeypatch.context() as patched:
-        patched.setattr(exercises_scale, "check", spy)
-        CHECKERS[name](None)
-    assert found["mistakes"]
-    for words, wrong in found["mistakes"].items():
-        assert not CHECKERS[name](wrong), words
-        said = capsys.readouterr().out
-        assert said.startswith("✗ ") and words in said, said
+    assert_mistakes_are_named(exercises_scale, CHECKERS[name], capsys, monkeypatch)
 
 
 def test_nothing_and_nonsense_are_one_line(capsys):
-    for checker in CHECKERS.values():
-        for function in (None, lambda *a: ..., lambda *a: 1 / 0):
-            assert not checker(function)
-            out = capsys.readouterr().out
-            assert out.count("\n") == 1 and "Traceback" not in out
+    assert_nonsense_is_one_line(CHECKERS.values(), capsys)

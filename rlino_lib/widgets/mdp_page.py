@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import torch
 from rlino_lib.errors import RlinoError
 from rlino_lib.mdp import TabularPolicy, TokenMDP
 from rlino_lib.widgets.groups import chosen
-from rlino_lib.widgets.tokens import Html, escape_line, number
+from rlino_lib.widgets.tokens import Html, drawing_html, escape_line, number
 
 LARGEST = 48  # responses that a drawing can hold
 
@@ -123,14 +122,7 @@ def _drawing(found: Explored, merge: bool, path: Sequence[int], step: int, image
         out.append(f"<g><{shape} {look}/>{text}<title>{tip}</title></g>")
     width, height = 60 + gap * max(columns), height + 24
     alt = f"{len(nodes)} nodes; the table has the path in words"
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{alt}" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}">{SVG_STYLE}{"".join(lines + out)}</svg>'
-    )
-    if image:
-        data = base64.b64encode(svg.encode()).decode()
-        svg = f'<img alt="Drawing, {alt}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="rlino-graph" tabindex="0" role="group" aria-label="drawing of the MDP, scrollable">{svg}</div>'
+    return drawing_html(SVG_STYLE + "".join(lines + out), width, height, alt, "drawing of the MDP", image)
 
 
 SVG_STYLE = """<style>

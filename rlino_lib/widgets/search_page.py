@@ -5,7 +5,6 @@ One response, or all of its group on one tree; the reading is that of `tasks/cou
 
 from __future__ import annotations
 
-import base64
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from rlino_lib.widgets.tokens import (
     MAX_COLOURED,
     STYLE,
     Html,
+    drawing_html,
     escape_line,
     folds,
     frame_table,
@@ -184,14 +184,7 @@ def _draw(root: Node, start: tuple[int, ...], moment: Moment, image: bool) -> st
         out.append(_box(n, left[id(n)], columns[n.depth], 20 + ROW * n.y, moment))
     width, height = x - GAP - LABEL + 250, 40 + ROW * (rows - 1)
     alt = f"tree of {len(root.passed)} attempts with {len(nodes)} nodes; the table has the attempts in words"
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="rlino-tree" role="img" aria-label="{alt}" width="{width:.0f}" '
-        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{SVG_STYLE}{"".join(out)}</svg>'
-    )
-    if image:
-        data = base64.b64encode(svg.encode()).decode()
-        svg = f'<img alt="Drawing, {alt}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="rlino-graph" tabindex="0" role="group" aria-label="tree of attempts, scrollable">{svg}</div>'
+    return drawing_html(SVG_STYLE + "".join(out), round(width), round(height), alt, "tree of attempts", image, TREE)
 
 
 def _left(node: Node, start: tuple[int, ...]) -> str:
@@ -234,7 +227,8 @@ def _box(node: Node, text: str, column: tuple[float, float], y: float, moment: M
     )
 
 
-SVG_STYLE = "<style>.rlino-tree text{font:11px sans-serif;fill:currentColor}</style>"
+TREE = "rlino-tree"
+SVG_STYLE = f"<style>.{TREE} text{{font:11px sans-serif;fill:currentColor}}</style>"
 PAGE_STYLE = """<style>
 .rlino-search{font-size:13px;line-height:1.45;margin:.3em 0}
 .rlino-search p{margin:.25em 0;max-width:62em;overflow-wrap:anywhere}

@@ -5,6 +5,7 @@ Model output is untrusted. Every character goes through `visible`, which escapes
 
 from __future__ import annotations
 
+import base64
 import html
 import math
 from collections.abc import Iterable, Sequence
@@ -191,6 +192,22 @@ def legend_html(values: Iterable[object], scale: Scale, limit: float | None = No
     more = ", stronger ones alike" if beyond else ""
     ramp = f"{low} {_swatches('negative')} 0 {_swatches('positive')} {high}"
     return f'<div class="rlino-legend">{name} {ramp} <span>(<u>underlined</u>: below 0{more})</span></div>'
+
+
+def drawing_html(body: str, width: int, height: int, alt: str, what: str, image: bool, css: str = "") -> str:
+    """An SVG drawing of `width` × `height` pixels in a box that scrolls by keyboard; `body` is safe SVG.
+
+    As an `image` it also shows where a page strips SVG. `alt` describes it, `what` names the box, `css` is its class.
+    """
+    named = f' class="{css}"' if css else ""
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg"{named} role="img" aria-label="{alt}" width="{width}" '
+        f'height="{height}" viewBox="0 0 {width} {height}">{body}</svg>'
+    )
+    if image:
+        data = base64.b64encode(svg.encode()).decode()
+        svg = f'<img alt="Drawing, {alt}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
+    return f'<div class="rlino-graph" tabindex="0" role="group" aria-label="{what}, scrollable">{svg}</div>'
 
 
 def _swatches(palette: str) -> str:
