@@ -212,6 +212,7 @@ def credit(
                 f"{name} is {tuple(tensor.shape)} for {len(rewards)} rewards and a mask {tuple(mask.shape)}"
             )
     o, earned = objective, rewards
+    keep = torch.ones(len(rewards), dtype=torch.bool, device=rewards.device)  # [N]
     if o.overlong or o.length_cost:
         if not max_response_length:
             raise RlinoError(f"{o.name} punishes length: give max_response_length")
@@ -230,11 +231,10 @@ def credit(
         found = torch.zeros_like(earned)  # [N, T]
         found[mask.bool()] = advantages(earned[mask.bool()], 1, o.advantage, **o.options)  # every token a sample
     elif o.shortest:
-        return _filtered(o, *_of_shortest(o, earned, mask.sum(1), group_size), rewards, group_size, clipped)
+        found, keep = _of_shortest(o, earned, mask.sum(1), group_size)  # [N], [N]
     else:
         found = advantages(earned, group_size, o.advantage, **o.options)  # [N]
-    everything = torch.ones(len(rewards), dtype=torch.bool, device=rewards.device)  # [N]
-    return _filtered(o, found, everything, rewards, group_size, clipped)
+    return _filtered(o, found, keep, rewards, group_size, clipped)
 
 
 def _of_shortest(

@@ -145,6 +145,12 @@ def _all_logits(hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor) -
     return (logits / 1.0).log_softmax(-1).gather(1, ids[:, None])[:, 0]  # [N]
 
 
+def _alone(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns in a process of its own, whose peak of memory is its own too."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
 def _head_pass(way: str, shape: tuple[int, int, int], threads: int, seed: int) -> tuple[int, float]:
     """The bytes by which one pass forward and backward raises this process's peak, and its seconds."""
     take = {"naive": _all_logits, "chunked": token_logprobs}[way]
@@ -170,9 +176,7 @@ def bench_memory(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     found: dict[str, list[tuple[int, float]]] = {"naive": [], "chunked": []}
     for _ in range(repeats):  # in turn, so that a drift of the machine touches both
         for way, passes in found.items():
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                shape = (TOKENS, HIDDEN, VOCABULARY)
-                passes.append(pool.submit(_head_pass, way, shape, torch.get_num_threads(), seed).result())
+            passes.append(_alone(_head_pass, way, (TOKENS, HIDDEN, VOCABULARY), torch.get_num_threads(), seed))
     peak = {way: statistics.median(p for p, _ in passes) for way, passes in found.items()}
     taken = {way: statistics.median(s for _, s in passes) for way, passes in found.items()}
     return {
@@ -210,7 +214,8 @@ def _shape_steps(name: str, steps: int, threads: int, seed: int) -> dict[str, An
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    device, on_gpu = pick_device(), pick_device().startswith("cuda")
+    device = pick_device()
+    on_gpu = device.startswith("cuda")
     prompts, group = (64, 8) if on_gpu else (2, 4)
     config = TrainConfig(
         method="nsr", prompts=prompts, group_size=group, max_new_tokens=256 if on_gpu else 32, eval_every=0, seed=seed,
@@ -247,8 +252,7 @@ def bench_shape(name: str, repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     On a GPU 64 prompts × 8 samples of 256 tokens in bfloat16, on a CPU 2 × 4 of 32 in float32. On a CPU the peak is
     that of the process, the interpreter and its libraries in it.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = pool.submit(_shape_steps, name, repeats, torch.get_num_threads(), seed).result()
+    found = _alone(_shape_steps, name, repeats, torch.get_num_threads(), seed)
     return {"bench": f"shape-{name}", "threads": torch.get_num_threads(), **found}
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -50,15 +52,18 @@ def base_problems(run: Run) -> pd.DataFrame:
     From the evaluation that is shipped with the base. Cut responses count as wrong, as nearly
     all are: they have not ended. Raises RlinoError where it is missing, or was made with another cap than the run.
     """
-    folder = REPO / run.config["model"]
+    return _base_problems(REPO / run.config["model"], run.config["max_new_tokens"])
+
+
+@lru_cache(maxsize=16)
+def _base_problems(folder: Path, cap: int) -> pd.DataFrame:
     try:
         asked = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["asked"]
         table = pd.read_json(folder / "problems.jsonl", lines=True).set_index("id")
     except (OSError, ValueError, KeyError) as e:
         raise RlinoError(f"{folder} has no evaluation: {e}") from e
-    cap = run.config["max_new_tokens"]
     if asked["max_new_tokens"] != cap or asked["split"] != "test":
-        raise RlinoError(f"the base of {run.name} was not evaluated on the test split with a cap of {cap}")
+        raise RlinoError(f"{folder} was not evaluated on the test split with a cap of {cap}")
     wrong, cut = table["n"] - table["c"], table["clipped"]
     tokens = table["tokens"] - table["tokens_correct"]
     return pd.DataFrame({

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 
 import pandas as pd
 
@@ -15,6 +16,8 @@ from rlino_lib.compare import t_interval
 from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, RECORDED, UNTESTED, Claim, Evidence, Records, told, untested
 from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import Run
+
+Judge = Callable[[Claim, Records], Evidence]
 
 
 def normaliser_of(run: Run) -> str:
@@ -67,13 +70,24 @@ def _grew(runs: list[Run], kind: Kind, share: float) -> tuple[str, str]:
     return verdict, f"{told(found, 'tokens')}, from {start:.1f}"
 
 
-def grows(claim: Claim, records: Records) -> Evidence:
+def _needs(*normalisers: str) -> Callable[[Callable[..., tuple[str, str]]], Judge]:
+    """Makes evidence of a function from a claim and the runs of these normalisers to a verdict and the words for it."""
+
+    def wrap(judge: Callable[..., tuple[str, str]]) -> Judge:
+        @wraps(judge)
+        def evidence(claim: Claim, records: Records) -> Evidence:
+            rows = _rows(claim, records, *normalisers)
+            return untested(claim) if rows is None else Evidence(*judge(claim, *rows), _names(rows))
+
+        return evidence
+
+    return wrap
+
+
+@_needs("per_response")
+def grows(claim: Claim, runs: list[Run]) -> tuple[str, str]:
     """Responses of `kind` grow by the share of the threshold or more."""
-    rows = _rows(claim, records, "per_response")
-    if rows is None:
-        return untested(claim)
-    verdict, words = _grew(rows[0], claim.about["kind"], claim.threshold["share"])
-    return Evidence(verdict, words, _names(rows))
+    return _grew(runs, claim.about["kind"], claim.threshold["share"])
 
 
 def flat(claim: Claim, records: Records) -> Evidence:
@@ -82,72 +96,62 @@ def flat(claim: Claim, records: Records) -> Evidence:
     return Evidence({HOLDS: FAILS, FAILS: HOLDS}.get(found.verdict, found.verdict), found.effect, found.runs)
 
 
-def right_little(claim: Claim, records: Records) -> Evidence:
+@_needs("per_response")
+def right_little(claim: Claim, runs: list[Run]) -> tuple[str, str]:
     """Right responses grow by less than a share of what wrong ones grow by."""
-    rows = _rows(claim, records, "per_response")
-    if rows is None:
-        return untested(claim)
-    right, wrong = (_growths(rows[0], kind) for kind in ("right", "wrong"))
+    right, wrong = (_growths(runs, kind) for kind in ("right", "wrong"))
     effect = f"right {told(right, 'tokens')}, wrong {told(wrong, 'tokens')}"
-    return Evidence(_sided(claim.threshold["share"] * wrong - right), effect, _names(rows))
+    return _sided(claim.threshold["share"] * wrong - right), effect
 
 
-def caused(claim: Claim, records: Records) -> Evidence:
+@_needs("per_response", "constant")
+def caused(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
     """Without 1/|o| (constant) at most a share of the growth of wrong responses that were not cut is left."""
-    rows = _rows(claim, records, "per_response", "constant")
-    if rows is None:
-        return untested(claim)
     with_it, without = (_growths(runs, claim.about["kind"]) for runs in rows)
     effect = f"with 1/|o| {told(with_it, 'tokens')}, constant {told(without, 'tokens')}"
-    return Evidence(_sided(claim.threshold["share"] * with_it - without), effect, _names(rows))
+    return _sided(claim.threshold["share"] * with_it - without), effect
 
 
-def survives(claim: Claim, records: Records) -> Evidence:
+@_needs("token_mean", "constant")
+def survives(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
     """Wrong responses also grow under the token mean and the constant normaliser."""
-    rows = _rows(claim, records, "token_mean", "constant")
-    if rows is None:
-        return untested(claim)
     found = [_grew(runs, claim.about["kind"], claim.threshold["share"]) for runs in rows]
     verdicts = [verdict for verdict, _ in found]
     same = verdicts[0] if verdicts[0] == verdicts[1] else CONDITIONS if HOLDS in verdicts else UNTESTED
-    return Evidence(same, f"token mean {found[0][1]}; constant {found[1][1]}", _names(rows))
+    return same, f"token mean {found[0][1]}; constant {found[1][1]}"
 
 
-def _part(of: str) -> Callable[[Claim, Records], Evidence]:
-    def judge(claim: Claim, records: Records) -> Evidence:
-        rows = _rows(claim, records, "per_response")
-        if rows is None:
-            return untested(claim)
-        cap = rows[0][0].config["max_new_tokens"]
-        parts = [decompose(final_responses(run), base_problems(run), cap) for run in rows[0]]
-        part, whole = pd.Series([getattr(p, of) for p in parts]), pd.Series([p.total for p in parts])
-        effect = f"{told(part, 'tokens')}, of {told(whole, 'tokens')}"
-        return Evidence(_sided(part - claim.threshold["share"] * whole), effect, _names(rows))
-
-    judge.__doc__ = f"The part `{of}` of the growth of wrong responses is at least a share of it."
-    return judge
+def _part(claim: Claim, runs: list[Run], of: str) -> tuple[str, str]:
+    cap = runs[0].config["max_new_tokens"]
+    parts = [decompose(final_responses(run), base_problems(run), cap) for run in runs]
+    part, whole = pd.Series([getattr(p, of) for p in parts]), pd.Series([p.total for p in parts])
+    effect = f"{told(part, 'tokens')}, of {told(whole, 'tokens')}"
+    return _sided(part - claim.threshold["share"] * whole), effect
 
 
-is_selection, is_cut = _part("selection"), _part("cut")
-is_selection.__name__, is_cut.__name__ = "is_selection", "is_cut"
+@_needs("per_response")
+def is_selection(claim: Claim, runs: list[Run]) -> tuple[str, str]:
+    """The part `selection` of the growth of wrong responses is at least a share of it."""
+    return _part(claim, runs, "selection")
 
 
-def buys(claim: Claim, records: Records) -> Evidence:
+@_needs("per_response")
+def is_cut(claim: Claim, runs: list[Run]) -> tuple[str, str]:
+    """The part `cut` of the growth of wrong responses is at least a share of it."""
+    return _part(claim, runs, "cut")
+
+
+@_needs("per_response")
+def buys(claim: Claim, runs: list[Run]) -> tuple[str, str]:
     """At least a share of the gain in accuracy are right responses that first hit after more attempts than the base
     makes on average."""
-    rows = _rows(claim, records, "per_response")
-    if rows is None:
-        return untested(claim)
-    base = base_problems(rows[0][0])
+    base = base_problems(runs[0])
     allowed, start = math.ceil(base["attempts"].mean()), base["rate"].mean()
-    gains, late = [], []
-    for run in rows[0]:
-        found = final_responses(run)
-        gains.append(100 * (found["correct"].mean() - start))
-        late.append(100 * (found["correct"] & (found["first_hit"] > allowed)).mean())
-    gain, bought = pd.Series(gains), pd.Series(late)
+    ends = [final_responses(run) for run in runs]
+    gain = pd.Series([100 * (found["correct"].mean() - start) for found in ends])
+    bought = pd.Series([100 * (found["correct"] & (found["first_hit"] > allowed)).mean() for found in ends])
     effect = f"{told(bought)} hit after attempt {allowed}, of a gain of {told(gain)}"
-    return Evidence(_sided(bought - claim.threshold["share"] * gain), effect, _names(rows))
+    return _sided(bought - claim.threshold["share"] * gain), effect
 
 
 LENGTH_EVIDENCE = (grows, flat, right_little, caused, survives, is_selection, is_cut, buys)

@@ -150,7 +150,7 @@ def add_lora(
 
 
 def recompute_layers(model: torch.nn.Module) -> None:
-    """Gradient checkpointing, until the model's next `eval()`: of each layer only the input is kept for the gradient.
+    """Gradient checkpointing while the model trains: of each layer only the input is kept for the gradient.
 
     Each layer's own flag is set, and dropout inside stays off. Raises RlinoError where the model has no such layers.
     """

@@ -237,20 +237,8 @@ def _split(split: str, n: int, distractors: float, seed: int) -> tuple[Problem, 
 
 
 def problem_from_record(record: Mapping[str, Any]) -> Problem:
-    """The problem of one line of `rlino grade`: its `gold`, a number, or GSM8K's own `answer`, a solution with `####`.
-
-    Raises ValueError, in words, for anything else.
-    """
-    key = next((k for k in ("gold", "answer") if k in record), None)
-    if key is None:
-        raise ValueError("no key 'gold' or 'answer'")
-    gold = record[key]
-    if type(gold) not in (int, float, str):  # type(): True is an int to isinstance
-        raise ValueError(f"{key} is not a number or a string")
-    text = str(gold)
-    text = gsm8k.extract_strict(text) or text.strip()
-    if gsm8k.number(text) is None:
-        raise ValueError(f"{key} holds no number")
+    """The problem of one line of `rlino grade`, as GSM8K's are asked; ValueError, in words, where it asks none."""
+    text = gsm8k.gold_from_record(record)
     return Problem(id=f"word_problems/gold-{text}", data={"answer": text}, gold=text)
 
 
