@@ -20,14 +20,14 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from rlino_lib.config import TrainConfig
 from rlino_lib.device import autocast, pick_device
 from rlino_lib.errors import RlinoError
-from rlino_lib.logprobs import token_logprobs
+from rlino_lib.logprobs import last_hidden, token_logprobs
 from rlino_lib.memory import peak_bytes
 from rlino_lib.models import Policy, count_parameters, load_policy
 from rlino_lib.rollout import sample
 from rlino_lib.tasks import Countdown
 
 PROMPTS, GROUP, NEW_TOKENS = 64, 8, 96
-TOKENS, HIDDEN, VOCABULARY = 2048, 896, 151_936  # two responses of 1,024 tokens at the head of Qwen2.5-0.5B
+TOKENS, VOCABULARY = 2048, 151_936  # two responses of 1,024 tokens, and Qwen2.5's vocabulary
 
 
 def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
@@ -151,19 +151,27 @@ def _alone(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-def _head_pass(way: str, shape: tuple[int, int, int], threads: int, seed: int) -> tuple[int, float]:
-    """The bytes by which one pass forward and backward raises this process's peak, and its seconds."""
+def _pass(way: str, of: str, config: Qwen2Config, tokens: int, threads: int, seed: int) -> tuple[int, float]:
+    """The bytes by which one pass forward and backward raises this process's peak, and its seconds.
+
+    `of` says through what: the `head`, a `frozen` head (as under LoRA), or the whole `model`, its head included.
+    """
     take = {"naive": _all_logits, "chunked": token_logprobs}[way]
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
 
     def inputs(tokens: int, hidden: int, vocabulary: int) -> tuple[torch.Tensor, ...]:
-        ids = torch.randint(vocabulary, (tokens,))
-        return torch.randn(tokens, hidden, requires_grad=True), torch.randn(vocabulary, hidden, requires_grad=True), ids
+        weight = torch.randn(vocabulary, hidden, requires_grad=of == "head")
+        return torch.randn(tokens, hidden, requires_grad=True), weight, torch.randint(vocabulary, (tokens,))
 
     take(*inputs(64, 64, 64)).sum().backward()  # what the libraries take once
-    given = inputs(*shape)
+    model = Qwen2ForCausalLM(config) if of == "model" else None
+    ids = torch.randint(config.vocab_size, (2, tokens // 2))  # [2, T], of the model alone
+    given = () if model else inputs(tokens, config.hidden_size, config.vocab_size)
     before, started = peak_bytes(), time.perf_counter()
+    if model:
+        hidden = last_hidden(model, model.lm_head, input_ids=ids, use_cache=False).flatten(0, 1)  # [2*T, H]
+        given = hidden, model.lm_head.weight, ids.flatten()
     take(*given).sum().backward()
     return peak_bytes() - before, time.perf_counter() - started
 
@@ -171,25 +179,31 @@ def _head_pass(way: str, shape: tuple[int, int, int], threads: int, seed: int) -
 def bench_memory(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     """Peak memory and seconds of log-probs, forward and backward, from all logits at once and from slices of them.
 
-    The peak is that above the inputs; the gradients of the hidden states and the weight, which both need, are in it.
+    The peak is that of the head alone, above its inputs; the gradients of the hidden states and the weight, which both
+    need, are in it. The seconds are those of the head, of a frozen head and of the whole model around it.
     """
-    found: dict[str, list[tuple[int, float]]] = {"naive": [], "chunked": []}
+    config = shape_config("0.5b")
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for _ in range(repeats):  # in turn, so that a drift of the machine touches both
-        for way, passes in found.items():
-            passes.append(_alone(_head_pass, way, (TOKENS, HIDDEN, VOCABULARY), torch.get_num_threads(), seed))
-    peak = {way: statistics.median(p for p, _ in passes) for way, passes in found.items()}
-    taken = {way: statistics.median(s for _, s in passes) for way, passes in found.items()}
-    return {
+        for of in ("head", "frozen", "model"):
+            for way in ("naive", "chunked"):
+                measured = _alone(_pass, way, of, config, TOKENS, torch.get_num_threads(), seed)
+                found.setdefault((of, way), []).append(measured)
+    peak = {way: statistics.median(p for p, _ in found["head", way]) for way in ("naive", "chunked")}
+    taken = {key: statistics.median(s for _, s in passes) for key, passes in found.items()}
+    row: dict[str, Any] = {
         "bench": "memory",
         "tokens": TOKENS,
         "vocabulary": VOCABULARY,
         "threads": torch.get_num_threads(),
-        **{f"{way}_mib": round(peak[way] / 2**20) for way in found},
-        "gradients_mib": round(4 * (TOKENS + VOCABULARY) * HIDDEN / 2**20),
+        **{f"{way}_mib": round(peak[way] / 2**20) for way in peak},
+        "gradients_mib": round(4 * (TOKENS + VOCABULARY) * config.hidden_size / 2**20),
         "memory_ratio": round(peak["chunked"] / peak["naive"], 3),
-        **{f"{way}_s": round(taken[way], 3) for way in found},
-        "time_ratio": round(taken["chunked"] / taken["naive"], 2),
     }
+    for of in ("head", "frozen", "model"):
+        row |= {f"{of}_{way}_s": round(taken[of, way], 2) for way in peak}
+        row[f"{of}_time_ratio"] = round(taken[of, "chunked"] / taken[of, "naive"], 2)
+    return row
 
 
 # Shapes of Qwen2.5's base models, as their config.json gives them; their weights are random here.
