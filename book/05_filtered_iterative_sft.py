@@ -54,7 +54,6 @@ import json
 import math
 import shlex
 import tempfile
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,7 @@ from rlino_lib.models import load_policy
 from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss
 from rlino_lib.plots import LABELS, LENGTHS, axis_label, label, learning_curves, length_curves, look, new_figure, style
 from rlino_lib.records import list_runs, metrics_frame
-from rlino_lib.report import measured, outcomes
+from rlino_lib.report import measured, outcomes, say
 from rlino_lib.rollout import Rollouts
 from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.countdown import make_problem
@@ -755,7 +754,7 @@ figure
 # ### Where the runs ended
 
 # %%
-print(textwrap.fill(measured(runs), 110))
+say(measured(runs))
 ended = outcomes(runs)
 base = ended[ended["method"] == "base"].iloc[0]
 ended = ended[ended["method"] != "base"]

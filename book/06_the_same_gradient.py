@@ -33,7 +33,6 @@
 # %%
 import math
 import shlex
-import textwrap
 
 import pandas as pd
 import seaborn as sns
@@ -73,7 +72,7 @@ from rlino_lib.mdp import SharedPolicy, TokenMDP
 from rlino_lib.models import load_policy
 from rlino_lib.objectives import DIFFERENCES, OBJECTIVES, advantages, policy_loss
 from rlino_lib.plots import Look, look, new_figure, style
-from rlino_lib.report import outcomes
+from rlino_lib.report import outcomes, say
 from rlino_lib.train import Trainer, response_logprobs
 from rlino_lib.widgets.gradient import (
     gradient_microscope,
@@ -719,7 +718,7 @@ told = []
 for method in methods:
     top = best[method].idxmax()
     told.append(f"{method} was best with {top} update{'s' if top > 1 else ''} a batch ({best[method][top]:.1f} %)")
-print(textwrap.fill("; ".join(told) + ".", 110))
+say("; ".join(told) + ".")
 update_end = [int(fires[c].idxmax()) for c in fires.columns[:2] if fires[c].any()]
 outcome_end = int(fires["accuracy ends"].idxmax()) if fires["accuracy ends"].any() else None
 if update_end:

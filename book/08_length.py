@@ -27,7 +27,6 @@
 # %%
 import math
 import statistics
-import textwrap
 from dataclasses import replace
 
 import pandas as pd
@@ -83,6 +82,7 @@ from rlino_lib.plots_length import (
     survival_lines,
 )
 from rlino_lib.records import RUNS, list_runs, metrics_frame
+from rlino_lib.report import say
 from rlino_lib.rollout import sample
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.countdown_search import read_search, success_by_attempt
@@ -93,11 +93,6 @@ from rlino_lib.widgets.length import length_explorer, static_length
 
 style()
 pd.set_option("display.max_colwidth", None)
-
-
-def say(text: str) -> None:
-    """A computed sentence, broken into lines."""
-    print(textwrap.fill(text, 110))
 
 
 def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -45,6 +46,11 @@ def markdown_table(rows: Iterable[Sequence[Any]], numbers: bool = True) -> str:
     head, *body = [[str(cell).replace("|", r"\|") for cell in row] for row in rows]
     lines = [head, [":---"] + ["---:" if numbers else ":---"] * (len(head) - 1), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def say(text: str) -> None:
+    """Print a computed sentence, broken into lines."""
+    print(textwrap.fill(text, 110))
 
 
 def tested(runs: Sequence[Run]) -> bool:
