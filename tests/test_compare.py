@@ -259,6 +259,12 @@ def test_power_is_what_simulation_finds(n, sd, difference, alpha):
         assert c.difference_power(n, sd, difference, alpha) == pytest.approx(different, abs=within)
 
 
+def test_an_effect_of_many_standard_errors_is_found_for_certain():
+    """Where scipy's noncentral t has no number for the empty tail."""
+    found = [c.difference_power(n, 0.5, 6.0) for n in (2, 3, 8, 12, 40)]
+    assert 0.8 < found[0] < found[1] <= 1 and found[2:] == pytest.approx([1.0] * 3)
+
+
 def test_at_the_margin_equivalence_is_found_as_often_as_alpha_says_and_no_more():
     rng, times = np.random.default_rng(1), 1000
     hits = sum(c.tost(rng.normal(3.0, 1.0, 6), margin=3.0) < 0.05 for _ in range(times))
