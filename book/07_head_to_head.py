@@ -31,7 +31,6 @@ import json
 import math
 import shlex
 import statistics
-import textwrap
 
 import pandas as pd
 import scipy.stats
@@ -66,6 +65,7 @@ from rlino_lib.plots import LENGTHS, label, length_curves, look, new_figure, sty
 from rlino_lib.plots_compare import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
 from rlino_lib.records import REPO, RUNS, list_runs, metrics_frame
 from rlino_lib.report import outcomes as whole_outcomes
+from rlino_lib.report import say
 from rlino_lib.train import Trainer
 from rlino_lib.widgets import static_inspector, trace_inspector
 from rlino_lib.widgets.runs import run_comparer, static_runs
@@ -74,11 +74,6 @@ from rlino_lib.widgets.runs_page import same_start
 style()
 pd.set_option("display.max_colwidth", None)
 TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
-
-
-def say(text: str) -> None:
-    """A computed sentence, broken into lines."""
-    print(textwrap.fill(text, 110))
 
 
 def span(low: float, high: float) -> str:
@@ -599,7 +594,8 @@ for _, row in forest.iterrows():
     gap = gaps_to_grpo(table, row["task"], row["method"])
     if len(gap) > 1 and gap.std() > 0:
         rows.append({
-            "comparison": f"{TASKS[row['task']]}: {label(row['method'])}", "seeds": len(gap), "sd": gap.std(),
+            "task": TASKS[row["task"]], "comparison": f"{TASKS[row['task']]}: {label(row['method'])}",
+            "seeds": len(gap), "sd": gap.std(),
             "power now, true difference 0": f"{tost_power(len(gap), gap.std(), margin, alpha=alpha):.0%}",
             "seeds if 0": seeds_needed(gap.std(), margin, 0.0, POWER, alpha),
             f"if {margin / 3:g}": seeds_needed(gap.std(), margin, margin / 3, POWER, alpha),
@@ -612,7 +608,7 @@ if len(power):
         f"Seeds for a power of {POWER:.0%} at margin ±{margin:g}. The largest scatter, {hard['sd']:.1f} points, is "
         f"that of {hard['comparison']}: {hard['seeds if 0']:.0f} seeds even if there is no difference at all."
     )
-    display(power.set_index("comparison").round({"sd": 2}).astype(object))
+    display(power.drop(columns="task").set_index("comparison").round({"sd": 2}).astype(object))
 else:
     print("Power needs at least two seeds of a pair: none is recorded yet.")
 
@@ -621,7 +617,8 @@ else:
 # test of a difference where it lies outside. A difference close to the margin takes very many seeds either way.
 
 # %%
-middle = float(power["sd"].median()) if len(power) else 1.5
+middles = power.groupby("task")["sd"].median() if len(power) else pd.Series({"made up, until there are records": 1.5})
+widest, middle = middles.idxmax(), float(middles.max())  # the task on which it is hardest
 counts = range(2, 21)
 figure, axes = new_figure(1, 2, (9.6, 3.8), sharey=True)
 for share, dash, mark in ((0, "", "o"), (1 / 3, (6, 2), "s"), (2 / 3, (1.5, 1.5), "^")):
@@ -637,13 +634,15 @@ for axis, title in zip(axes[0], ("TOST finds equivalence", "the t-test finds a d
     axis.set(xlabel="seeds", title=title, ylim=(0, 1.02), xticks=range(2, 21, 3))
     axis.legend(loc="lower right")
 axes[0, 0].set_ylabel(f"power, sd {middle:.2g}, margin ±{margin:g}")
+figure.suptitle(widest)
 figure
 
 # %%
-source = "the median of the comparisons above" if len(power) else "made up, until there are records"
-print(f"Differences scatter here with a standard deviation of {middle:.2g} points ({source}).")
-for small in (margin, margin / 3):
-    print(f"Margin ±{small:g}: {seeds_needed(middle, small, 0.0, POWER, alpha)} seeds if the true difference is 0.")
+for task, scatter in middles.items():
+    print(f"{task}: differences scatter with a standard deviation of {scatter:.2g} points (median of the comparisons).")
+    for small in (margin, margin / 3):
+        seeds = seeds_needed(scatter, small, 0.0, POWER, alpha)
+        print(f"  Margin ±{small:g}: {seeds} seeds if the true difference is 0.")
 
 # %% [markdown]
 # *What to look at.* On the left, how much a true difference of two thirds of the margin costs. Halving a margin
