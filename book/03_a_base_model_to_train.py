@@ -755,9 +755,9 @@ for k, (name, task_name) in enumerate((("Countdown", "countdown"), ("word proble
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Where the intervals overlap, one base would do as well as two, as far as these samples can tell. Two ship all the same.
-# A run of one task should not depend on how much of the other its base happens to have seen, and each vocabulary is as
-# small as its task allows. The joint base's weights are not kept, only its card and what was measured.
+# Where the intervals overlap, one base would do as well as two, as far as these samples can tell. Two ship all the
+# same. A run of one task should not depend on how much of the other its base happens to have seen, and each vocabulary
+# is as small as its task allows. The joint base's weights are not kept, only its card and what was measured.
 #
 # ## 8 Qwen-2.5 by one argument
 #

@@ -693,7 +693,7 @@ if batches:
                 shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
                 axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
                 axis.plot(mean.index, mean, **shown, label=label(method) if k == 0 else None)
-        start = statistics.mean(curve(run)["accuracy"].iloc[0] for run in batches)
+        start = statistics.mean(base_accuracy(run) for run in batches)
         axis.axhline(start, color="0.5", linewidth=1, dashes=(1, 2))
         sizes = sorted(axis_of["samples an iteration"].unique())
         axis.set(
@@ -710,7 +710,9 @@ if batches:
 # %% [markdown]
 # *What to look at.* Lines connect runs with equally many problems an update. From left to right: does a line stay
 # level as long as samples are fresh enough, and where does it begin to fall? And do the methods part on the right,
-# where ratios and clip have something to act on, or fall together?
+# where ratios and clip have something to act on, or fall together? F-ISFT⁺⁻ has neither. A wrong response goes on being
+# pushed down long after the policy has left it, and nothing bounds its loss from below. The loss of F-ISFT⁺, which has
+# no ratio either, cannot fall below 0.
 
 # %%
 if batches:
@@ -721,6 +723,9 @@ if batches:
             f"{label(method)}: best with {best[0]:,} samples an iteration and {best[1]:,} updates in all "
             f"({by[method].max():.1f} %), lowest with {worst[0]:,} and {worst[1]:,} ({by[method].min():.1f} %)."
         )
+    for (method, size, count), value in by[by < start].items():
+        where = f"{size:,} samples an iteration and {count:,} updates"
+        say(f"{label(method)} with {where} ends below the base, which has {start:.1f} %: {value:.1f} %.")
     if {"grpo_no_kl", "f_isft_posneg"} <= set(axis_of["method"]):
         key = ["samples an iteration", "passes", "updates", "seed"]
         wide = axis_of.pivot_table(index=key, columns="method", values="right")
