@@ -99,7 +99,8 @@ def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.config import Recipe
     from rlino_lib.pretrain import pretrain
 
-    return pretrain(Recipe(**_fields(args, Recipe)), args.out, progress=sys.stderr.isatty())
+    recipe = Recipe(**_fields(args, Recipe))
+    return pretrain(recipe, args.out, device=args.device, progress=sys.stderr.isatty())
 
 
 def train_config(args: argparse.Namespace) -> TrainConfig:
@@ -270,6 +271,7 @@ def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
     from rlino_lib.config import Recipe
 
     _add_fields(p, Recipe)
+    p.add_argument("--device", default="auto", help="cpu, cuda or mps (default: a GPU where there is one)")
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:

@@ -18,10 +18,21 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from rlino_lib.config import Recipe
 from rlino_lib.demonstrators import SOURCES, Demonstrator, Source  # noqa: F401  (chapter 03 takes the searcher from here)
+from rlino_lib.device import autocast, pick_device
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, count_parameters, save_policy, small_config, weights_hash
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
+
+
+def _bytes() -> Qwen2Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|pad|>", "<|endoftext|>"]
+    vocab = {token: i for i, token in enumerate([*specials, *alphabet])}
+    return Qwen2Tokenizer(
+        vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0],
+        padding_side="left", clean_up_tokenization_spaces=False,
+    )  # fmt: skip
 
 
 def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
@@ -31,15 +42,17 @@ def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
     further token a digit (154 is ` 15|4` to Countdown's), any other text falls apart into bytes: nothing is unknown.
     AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to be at home in it.
     """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<|pad|>", "<|endoftext|>"]
-    vocab = {token: i for i, token in enumerate([*specials, *alphabet])}
-    tokenizer = Qwen2Tokenizer(
-        vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0],
-        padding_side="left", clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    tokenizer = _bytes()
     tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _source(task).words])
     return tokenizer
+
+
+def learn_tokenizer(recipe: Recipe, rows: int = 20_000) -> Qwen2Tokenizer:
+    """The same class with byte pairs merged as often as the recipe says, learned from rows as it trains on."""
+    source, rng = _source(recipe.task)(recipe), random.Random(f"tokenizer-{recipe.seed}")
+    texts = ("".join(source.row(rng)) for _ in range(rows))
+    empty = _bytes()
+    return empty.train_new_from_iterator(texts, vocab_size=len(empty) + recipe.merges, show_progress=False)
 
 
 def _source(task: str) -> type[Source]:
@@ -87,16 +100,18 @@ def lr_at(step: int, recipe: Recipe) -> float:
     return peak * warm * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
 
 
-def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_every: int = 200) -> dict:
+def pretrain(
+    recipe: Recipe, out: str | Path, *, device: str = "auto", progress: bool = True, save_every: int = 200
+) -> dict:
     """Train a base model and write it with its card; a killed run started again with the same arguments goes on.
 
-    Returns the card's numbers. Raises RlinoError where `out` holds a checkpoint of another recipe, or the loss is no
-    longer finite.
+    Returns the card's numbers. Raises RlinoError where `out` holds a checkpoint of another recipe, the device is not
+    here, or the loss is no longer finite.
     """
-    out = Path(out)
+    device, out = pick_device(device), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    tokenizer = build_tokenizer(recipe.task)
+    tokenizer = learn_tokenizer(recipe) if recipe.merges else build_tokenizer(recipe.task)
     config = small_config(
         len(tokenizer),
         hidden_size=recipe.hidden_size,
@@ -106,7 +121,8 @@ def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_eve
         pad_token_id=tokenizer.pad_token_id,
     )
     # Eager attention under bfloat16 autocast is twice as fast as float32 or fused attention at this size on a CPU.
-    model = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").train()
+    attention = "eager" if device == "cpu" else "sdpa"
+    model = Qwen2ForCausalLM._from_config(config, attn_implementation=attention).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
     curve, seconds, tokens, first = _resume(out, recipe, model, optimizer)
     started = time.time()
@@ -118,8 +134,8 @@ def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_eve
             optimizer.state.clear()
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, recipe)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model(input_ids=inputs, labels=labels).loss
+        with autocast("bf16", device):
+            loss = model(input_ids=inputs.to(device), labels=labels.to(device)).loss
         if not torch.isfinite(loss):
             raise RlinoError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
         loss.backward()
@@ -134,7 +150,7 @@ def pretrain(recipe: Recipe, out: str | Path, *, progress: bool = True, save_eve
         if (step + 1) % save_every == 0 and step + 1 < recipe.steps:
             _checkpoint(out, recipe, model, optimizer, curve, seconds + time.time() - started, tokens, step + 1)
     bar.close()
-    return _finish(out, recipe, Policy(model.eval(), tokenizer), curve, seconds + time.time() - started, tokens)
+    return _finish(out, recipe, Policy(model.cpu().eval(), tokenizer), curve, seconds + time.time() - started, tokens)
 
 
 def _checkpoint(out: Path, recipe, model, optimizer, curve, seconds, tokens, step) -> None:
@@ -148,7 +164,7 @@ def _resume(out: Path, recipe: Recipe, model, optimizer) -> tuple[list, float, i
     path = out / "checkpoint.pt"
     if not path.exists():
         return [], 0.0, 0, 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     if state["recipe"] != asdict(recipe):
         raise RlinoError(f"{path} belongs to another recipe: choose another --out or remove it")
     model.load_state_dict(state["model"])

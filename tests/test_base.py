@@ -5,14 +5,15 @@ import random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
-from rlino_lib.config import DATA, DEFAULT_BASE, Recipe
+from rlino_lib.config import DATA, DEFAULT_BASE, Recipe, TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import add_lora, count_parameters, load_policy, weights_hash
-from rlino_lib.pretrain import Demonstrator, batches, build_tokenizer, pretrain
+from rlino_lib.pretrain import Demonstrator, batches, build_tokenizer, learn_tokenizer, pretrain
 from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.countdown import count_attempts, trace_steps
+from rlino_lib.train import train
 
 CARD = json.loads((DATA / "base" / "countdown" / "card.json").read_text())
 
@@ -92,6 +93,23 @@ def test_pretraining_is_reproducible_and_resumes(tmp_path):
     resumed = pretrain(recipe, tmp_path / "killed", progress=False, save_every=2)
     assert resumed["weights_sha256_16"] == whole["weights_sha256_16"]
     assert load_policy(tmp_path / "whole").model.config.num_hidden_layers == 1
+
+
+def test_a_base_with_learned_byte_pairs_is_made_read_and_trained(tmp_path):
+    """The make of a mid-size base, small: digits stay single, as the class has them, and every text comes back."""
+    recipe = Recipe(task="joint", merges=60, steps=2, batch_size=8, four_numbers=0.0, hidden_size=32, layers=1)
+    pretrain(recipe, tmp_path / "base", device="cpu", progress=False)
+    tokenizer = load_policy(tmp_path / "base").tokenizer
+    assert type(tokenizer) is Qwen2Tokenizer and tokenizer.padding_side == "left"
+    assert len(tokenizer) == len(learn_tokenizer(recipe, rows=200)) == 258 + 60
+    for text in ("Numbers 3 17 target 64 <think>", "#### 18", "née \u2212 \U0001f642\x00"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.tokenize(" 154")[-3:] == ["1", "5", "4"]
+    config = TrainConfig(model=str(tmp_path / "base"), steps=1, prompts=2, group_size=2, max_new_tokens=8, eval_every=0)
+    assert train(config, tmp_path / "run").summary["steps"] == 1
+    with pytest.raises(RlinoError, match="no device 'cuda:99'"):
+        pretrain(recipe, tmp_path / "elsewhere", device="cuda:99", progress=False)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_models_that_are_not_there_give_one_clear_line(tmp_path):
