@@ -40,7 +40,8 @@ def test_the_memory_bench_measures_each_way_in_a_fresh_process(monkeypatch):
     logits = 4 * 512 * 100_000 / 2**20  # MiB
     assert 2.5 * logits < found["naive_mib"] < 8 * logits and found["memory_ratio"] < 0.25
     assert found["gradients_mib"] <= found["chunked_mib"] < logits
-    assert all(found[f"{of}_{way}_s"] > 0 for of in ("head", "frozen", "model") for way in ("naive", "chunked"))
+    for of in ("head", "frozen", "model"):
+        assert found[f"{of}_naive_s"] > 0 and found[f"{of}_chunked_s"] > 0 and found[f"{of}_time_ratio"] > 0
 
 
 @pytest.mark.slow
