@@ -682,6 +682,7 @@ else:
 
 # %%
 if batches:
+    start = statistics.mean(base_accuracy(run) for run in batches)
     passes = sorted(axis_of["passes"].unique())
     figure, axes = new_figure(1, len(passes), (4.4 * len(passes) + 0.8, 4.2), sharey=True, sharex=True)
     for axis, times in zip(axes[0], passes, strict=True):
@@ -693,7 +694,6 @@ if batches:
                 shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
                 axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
                 axis.plot(mean.index, mean, **shown, label=label(method) if k == 0 else None)
-        start = statistics.mean(base_accuracy(run) for run in batches)
         axis.axhline(start, color="0.5", linewidth=1, dashes=(1, 2))
         sizes = sorted(axis_of["samples an iteration"].unique())
         axis.set(
