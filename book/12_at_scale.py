@@ -41,7 +41,7 @@ from rlino_lib.memory import GIB, estimate
 from rlino_lib.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
 from rlino_lib.plots import label, new_figure, style
 from rlino_lib.presets import presets
-from rlino_lib.records import list_runs
+from rlino_lib.records import REPO, list_runs
 from rlino_lib.report import say
 from rlino_lib.rollout import sample
 from rlino_lib.train import Trainer, response_logprobs
@@ -326,7 +326,6 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 
 # %%
 from rlino_lib.errors import RlinoError
-from rlino_lib.records import REPO
 from rlino_lib.yours import judge_yours
 
 ledger = judge_all().set_index("id")
@@ -348,8 +347,8 @@ shown
 #
 # Between our 0.8 million parameters and the paper's 494 million lies a model that one GPU trains from scratch in an
 # evening: 40 million, on the traces of both demonstrators, with byte pairs learned from them and a token a digit, as
-# Qwen has them. What a response takes in tokens more than doubles with that, and so does the cap. The learning rate is
-# our choice, not the best of a sweep.
+# Qwen has them. A response takes more tokens with that, so the caps are higher. The learning rate is our choice, not
+# the best of a sweep.
 
 # %%
 print("""\

@@ -38,7 +38,7 @@ class Recipe:
     hidden_size: int = 128
     layers: int = 3
     task: str = "countdown"  # whose problems and demonstrator: countdown, word_problems, or joint, a row of either
-    merges: int = 0  # byte pairs to learn from such rows, as large models have; 0: a token for each word of the task
+    merges: int = 0  # most byte pairs to learn from such rows, as large models do; 0: a token for each word of the task
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
 
 
 def learn_tokenizer(recipe: Recipe, rows: int = 20_000) -> Qwen2Tokenizer:
-    """The same class with byte pairs merged as often as the recipe says, learned from rows as it trains on."""
+    """The same class with byte pairs learned from rows as the recipe trains on, at most its number of merges."""
     source, rng = _source(recipe.task)(recipe), random.Random(f"tokenizer-{recipe.seed}")
     texts = ("".join(source.row(rng)) for _ in range(rows))
     empty = _bytes()
