@@ -3,16 +3,20 @@
 import json
 import random
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
 from rlino_lib.config import DATA, DEFAULT_BASE, Recipe, TrainConfig
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluate import evaluate
 from rlino_lib.models import add_lora, count_parameters, load_policy, weights_hash
 from rlino_lib.pretrain import Demonstrator, batches, build_tokenizer, learn_tokenizer, pretrain
+from rlino_lib.records import load_run
 from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.countdown import count_attempts, trace_steps
+from rlino_lib.traces import response_rows
 from rlino_lib.train import train
 
 CARD = json.loads((DATA / "base" / "countdown" / "card.json").read_text())
@@ -38,6 +42,25 @@ def test_the_base_is_small_and_meets_its_targets():
     assert numbers["problems"] == 1024 and numbers["samples"] == 64
     assert numbers["format_ok"] >= 0.95 and numbers["steps_right"] >= 0.97
     assert 0.15 <= numbers["pass@1"]["value"] <= 0.35 and numbers["pass@64"]["value"] >= 0.85
+
+
+@pytest.mark.parametrize("folder", sorted((DATA / "runs").glob("*/*/model")), ids=lambda f: f.parent.name)
+def test_a_kept_model_is_the_one_of_its_run(folder):
+    """The first rows of the run's test come out again, but for draws at a near tie; those of the base do not."""
+    run, task = load_run(folder.parent), Countdown()
+    columns, c = ["correct", "length", "attempts"], run.config
+    of_run = run.responses[run.responses["final"]].iloc[:256]
+    agree = {}
+    for name, policy in {"kept": load_policy(folder), "base": load_policy()}.items():
+        rows = []
+        evaluate(
+            policy, task, task.problems("test", 64), samples=c["test_samples"], seed=c["seed"],
+            max_new_tokens=c["max_new_tokens"], temperature=c["temperature"],
+            on_rollouts=lambda r, rows=rows: rows.extend(response_rows(r, task, c["steps"], final=True)),
+        )  # fmt: skip
+        found = pd.DataFrame(rows)[columns].astype(float)
+        agree[name] = (found.to_numpy() == of_run[columns].astype(float).to_numpy()).all(1).mean()
+    assert agree["kept"] > 0.95 and agree["base"] < 0.5
 
 
 def test_the_tokenizer_is_lossless_and_one_token_an_integer():
