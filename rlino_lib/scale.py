@@ -166,6 +166,8 @@ def train(
         config = replace(config, precision="bf16")
     args = arguments(config, out, engine, given or {}, progress)
     state, writers = PartialState(), []
+    if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot
+        args._setup_devices = torch.device("cpu")
     if _told(state, lambda: is_done(out, resume, save)):
         return load_run(out)
     pool, policy = Pool(config), load_policy(config.model)
