@@ -637,9 +637,9 @@ say(f"Signs predicted: {len(toy_signs)}; {said}.")
 # %% [markdown]
 # ## What the length is made of
 #
-# A Countdown trace is a list of attempts, so its length is countable work. One response of the base, drawn as a search:
-# a node holds the numbers that are left, an edge is an operation, a path from the left is an attempt. Step through it
-# by attempt or by token, or draw the whole group on one tree.
+# A Countdown trace is a list of attempts, so its length is countable work. One response of a trained model, drawn as a
+# search: a node holds the numbers that are left, an edge is an operation, a path from the left is an attempt. Step
+# through it by attempt or by token, or draw the whole group on one tree.
 
 # %%
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
@@ -911,6 +911,11 @@ for task_name in present:
         sign = "" if "%" in name else "+"
         rows[name] = [interval(with_it, sign), interval(without, sign), interval(less)]
     display(pd.DataFrame.from_dict(rows, "index", columns=["with 1/|o|", "with a constant", "what 1/|o| does"]))
+
+# %% [markdown]
+# *What to look at.* The last column, and first its last row: where $1/|o|$ changes how much is learnt, the other rows
+# compare models that are not equally good. A model that is right more often has tried more, so this alone would make
+# its responses longer, not shorter.
 #
 # ## What people do about it
 #
