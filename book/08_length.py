@@ -914,8 +914,8 @@ for task_name in present:
 
 # %% [markdown]
 # *What to look at.* The last column, and first its last row: where $1/|o|$ changes how much is learnt, the other rows
-# compare models that are not equally good. A model that is right more often has tried more, so this alone would make
-# its responses longer, not shorter.
+# compare models that are not equally good. On Countdown more success came with more attempts, so that alone would
+# make the better model's responses longer, not shorter.
 #
 # ## What people do about it
 #
