@@ -816,22 +816,24 @@ if late:
             lines[f"GRPO, {NORMALISERS[n]}"] = (survival(pooled["length"], ~pooled["clipped"]), NORMALISER_LOOKS[n])
     survival_lines(axes[0, 0], lines, 112)
     axes[0, 0].set_title("cap 112, three normalisers")
-    by_cap = {}
-    for k, cap in enumerate(sorted({run.config["max_new_tokens"] for run in caps})):
-        runs = [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == "per_response"]
-        if runs:
-            pooled = pd.concat([final_responses(run) for run in runs])
-            drawn = list(NORMALISER_LOOKS.values())[k % 3]
-            by_cap[f"cap {cap}"] = (survival(pooled["length"], ~pooled["clipped"]), drawn)
+    by_cap, sizes = {}, sorted({run.config["max_new_tokens"] for run in caps})
+    for n in ("per_response", "constant"):
+        for cap in sizes:
+            runs = [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == n]
+            if runs:
+                pooled = pd.concat([final_responses(run) for run in runs])
+                name = f"GRPO, {NORMALISERS[n]}" if cap == sizes[0] else f"_{n} {cap}"  # _: not in the legend again
+                by_cap[name] = (survival(pooled["length"], ~pooled["clipped"]), NORMALISER_LOOKS[n])
     survival_lines(axes[0, 1], by_cap)
-    axes[0, 1].set_title("GRPO, 1/|o|, other caps" if by_cap else "no runs with other caps yet")
+    axes[0, 1].set_title(f"caps {', '.join(map(str, sizes))}" if by_cap else "no runs with other caps yet")
     for axis in axes[0]:
         axis.legend() if axis.get_legend_handles_labels()[0] else None
     display(figure)
 
 # %% [markdown]
 # *What to look at.* A curve that still stands high at the cap says that the length is not known: any mean below it is a
-# statement about the cap. With a larger cap the same method shows more of its length.
+# statement about the cap. With a larger cap (on the right, where each line ends at its cap) the same
+# method shows more of its length.
 
 # %%
 rows = []
