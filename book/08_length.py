@@ -832,8 +832,8 @@ if late:
 
 # %% [markdown]
 # *What to look at.* A curve that still stands high at the cap says that the length is not known: any mean below it is a
-# statement about the cap. With a larger cap (on the right, where each line ends at its cap) the same
-# method shows more of its length.
+# statement about the cap. With a larger cap (on the right, where each line ends at its cap) the same method shows more
+# of its length.
 
 # %%
 rows = []
