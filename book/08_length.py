@@ -40,11 +40,11 @@ from rlino_lib.causes import (
     attempt_counts,
     base_problems,
     by_rate,
-    decompose,
     final_responses,
     growth,
     of_kind,
     paired_lengths,
+    parts_of,
     success_within,
     survival,
 )
@@ -563,6 +563,17 @@ def interval(values, sign: str = "+") -> str:
     return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*over_seeds(values), s=sign)
 
 
+def pooled(runs: list) -> pd.DataFrame:
+    """The responses of the tests after training, of all seeds."""
+    return pd.concat([final_responses(run) for run in runs])
+
+
+def paired(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the seeds (the index) that both have."""
+    both = one.index.intersection(other.index)
+    return one.loc[both], other.loc[both]
+
+
 for task in present:
     frames = {NORMALISERS[n]: metrics_frame([run for m in ROWS for run in ablation[task, m, n]]) for n in NORMALISERS}
     for name, frame in frames.items():
@@ -700,8 +711,7 @@ BUDGET = 10
 curves = {"base": (success_within(of_base, BUDGET), look("base"))}
 for n in NORMALISERS:
     if runs := ablation["countdown", "grpo", n]:
-        pooled = pd.concat([final_responses(run) for run in runs])
-        curves[f"GRPO, {NORMALISERS[n]}"] = (success_within(pooled, BUDGET), NORMALISER_LOOKS[n])
+        curves[f"GRPO, {NORMALISERS[n]}"] = (success_within(pooled(runs), BUDGET), NORMALISER_LOOKS[n])
 figure, axes = new_figure(1, 1, (6.8, 4))
 budget_lines(axes[0, 0], curves)
 axes[0, 0].legend()
@@ -783,10 +793,10 @@ for k in (1, few):
 # %%
 for task_name in present:
     runs = ablation[task_name, "grpo", "per_response"]
-    pooled, base = pd.concat([final_responses(run) for run in runs]), base_problems(runs[0])
+    now = pooled(runs)
     print(f"{TASKS[task_name]}: wrong responses under GRPO with 1/|o|, {len(runs)} seeds")
-    display(by_rate(pooled, base).round(2))
-    for name, frame in {"base": of_base if task_name == "countdown" else None, "GRPO": pooled}.items():
+    display(by_rate(now, base_problems(runs[0])).round(2))
+    for name, frame in {"base": of_base if task_name == "countdown" else None, "GRPO": now}.items():
         if frame is not None:
             pairs = paired_lengths(frame)
             mean, low, high = over_seeds(pairs.tolist())
@@ -812,20 +822,19 @@ if late:
     lines = {"base": (survival(of_base["length"], ~of_base["clipped"]), look("base"))}
     for n in NORMALISERS:
         if runs := ablation["countdown", "grpo", n]:
-            pooled = pd.concat([final_responses(run) for run in runs])
-            lines[f"GRPO, {NORMALISERS[n]}"] = (survival(pooled["length"], ~pooled["clipped"]), NORMALISER_LOOKS[n])
+            now = pooled(runs)
+            lines[f"GRPO, {NORMALISERS[n]}"] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
     survival_lines(axes[0, 0], lines, 112)
     axes[0, 0].set_title("cap 112, three normalisers")
-    by_cap, sizes = {}, sorted({run.config["max_new_tokens"] for run in caps})
+    lines, sizes = {}, sorted({run.config["max_new_tokens"] for run in caps})
     for n in ("per_response", "constant"):
         for cap in sizes:
-            runs = [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == n]
-            if runs:
-                pooled = pd.concat([final_responses(run) for run in runs])
+            if runs := [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == n]:
+                now = pooled(runs)
                 name = f"GRPO, {NORMALISERS[n]}" if cap == sizes[0] else f"_{n} {cap}"  # _: not in the legend again
-                by_cap[name] = (survival(pooled["length"], ~pooled["clipped"]), NORMALISER_LOOKS[n])
-    survival_lines(axes[0, 1], by_cap)
-    axes[0, 1].set_title(f"caps {', '.join(map(str, sizes))}" if by_cap else "no runs with other caps yet")
+                lines[name] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
+    survival_lines(axes[0, 1], lines)
+    axes[0, 1].set_title(f"caps {', '.join(map(str, sizes))}" if lines else "no runs with other caps yet")
     for axis in axes[0]:
         axis.legend() if axis.get_legend_handles_labels()[0] else None
     display(figure)
@@ -859,21 +868,14 @@ if len(by_cap):
 # %%
 rows = {}
 for cap, part in by_cap.groupby("cap"):
-    one, other = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
-    both = one.index.intersection(other.index)
-    grew = [(side.loc[both, "wrong"] - side.loc[both, "wrong at the start"]).tolist() for side in (one, other)]
-    less = {
-        c: interval((one.loc[both, c] - other.loc[both, c]).tolist()) for c in ("wrong", "wrong, not cut", "right, %")
-    }
-    rows[cap] = [len(both), *map(interval, grew), *less.values()]
-heads = [
-    "seeds",
-    "growth with 1/|o|",
-    "with a constant",
-    "1/|o| less constant: wrong",
-    "wrong, not cut",
-    "right, points",
-]
+    sides = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
+    one, other = paired(*sides)
+    if len(one):
+        grew = [interval(side["wrong"] - side["wrong at the start"]) for side in (one, other)]
+        less = [interval(one[c] - other[c]) for c in ("wrong", "wrong, not cut", "right, %")]
+        rows[cap] = [len(one), *grew, *less]
+heads = ["seeds", "growth with 1/|o|", "with a constant",
+         "1/|o| less constant: wrong", "wrong, not cut", "right, points"]  # fmt: skip
 pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap")
 
 # %% [markdown]
@@ -901,8 +903,7 @@ for task_name in present:
     for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
         for n in NORMALISERS:
             if runs := ablation[task_name, method, n]:
-                cap = runs[0].config["max_new_tokens"]
-                parts = [decompose(final_responses(run), base_problems(run), cap) for run in runs]
+                parts = [parts_of(run) for run in runs]
                 worst = max(worst, *(abs(p.total - growth(r, "wrong")) for p, r in zip(parts, runs, strict=True)))
                 bars[f"{label(method)}, {NORMALISERS[n]}"] = Parts(
                     *(statistics.mean(p) for p in zip(*parts, strict=True))
@@ -916,30 +917,26 @@ for task_name in present:
 
 # %%
 for task_name in present:
-    sides = {n: {run.seed: run for run in ablation[task_name, "grpo", n]} for n in ("per_response", "constant")}
-    both = sorted(set(sides["per_response"]) & set(sides["constant"]))
-    values = {}
-    for n, runs in sides.items():
-        ends_of = [final_responses(runs[seed]) for seed in both]
-        parts = [
-            decompose(f, base_problems(runs[seed]), runs[seed].config["max_new_tokens"])
-            for f, seed in zip(ends_of, both, strict=True)
-        ]
-        values[n] = {
-            "wrong ones: selection": [p.selection for p in parts],
-            "wrong ones: more are cut": [p.cut for p in parts],
-            "wrong ones: longer, though not cut": [p.longer for p in parts],
-            "wrong ones: growth": [p.total for p in parts],
-            "right ones: growth": [growth(runs[seed], "right") for seed in both],
-            "right, %": [100 * f["correct"].mean() for f in ends_of],
-        }
-    print(f"{TASKS[task_name]}, GRPO, {len(both)} seeds of each; tokens, or points in the last row")
+    sides = []
+    for n in ("per_response", "constant"):
+        ends_of = {}
+        for run in ablation[task_name, "grpo", n]:
+            parts = parts_of(run)
+            ends_of[run.seed] = {
+                "wrong ones: selection": parts.selection,
+                "wrong ones: more are cut": parts.cut,
+                "wrong ones: longer, though not cut": parts.longer,
+                "wrong ones: growth": parts.total,
+                "right ones: growth": growth(run, "right"),
+                "right, %": 100 * final_responses(run)["correct"].mean(),
+            }
+        sides.append(pd.DataFrame.from_dict(ends_of, "index"))
+    one, other = paired(*sides)
+    print(f"{TASKS[task_name]}, GRPO, {len(one)} seeds of each; tokens, or points in the last row")
     rows = {}
-    for name, with_it in values["per_response"].items():
-        without = values["constant"][name]
-        less = [a - b for a, b in zip(with_it, without, strict=True)]
+    for name in one:
         sign = "" if "%" in name else "+"
-        rows[name] = [interval(with_it, sign), interval(without, sign), interval(less)]
+        rows[name] = [interval(one[name], sign), interval(other[name], sign), interval(one[name] - other[name])]
     display(pd.DataFrame.from_dict(rows, "index", columns=["with 1/|o|", "with a constant", "what 1/|o| does"]))
 
 # %% [markdown]
@@ -949,9 +946,10 @@ for task_name in present:
 #
 # ## What people do about it
 #
-# Five remedies, all on GRPO without KL: Dr. GRPO (no $1/|o|$, no standard deviation); DAPO's soft penalty over the
-# last fifth below the cap; a cost of a quarter of a reward at the cap's length and in proportion below it; leaving out
-# of the update what was cut; and training on the four shortest of each eight.
+# Five remedies, all on GRPO without KL: Dr. GRPO (no $1/|o|$, no standard deviation, at half the learning rate, which
+# suits it: chapter 07); DAPO's soft penalty over the last fifth below the cap; a cost of a quarter of a reward at the
+# cap's length and in proportion below it; leaving out of the update what was cut; and training on the four shortest of
+# each eight.
 
 # %%
 remedies = {"1/|o|, nothing else": [r for r in list_runs("head-to-head") if r.method == "grpo_no_kl"

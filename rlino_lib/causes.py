@@ -128,6 +128,11 @@ def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
     )
 
 
+def parts_of(run: Run) -> Parts:
+    """`decompose` of a run's own test after training, from its own base, at its own cap."""
+    return decompose(final_responses(run), base_problems(run), run.config["max_new_tokens"])
+
+
 def by_rate(responses: pd.DataFrame, base: pd.DataFrame, bins: int = 5) -> pd.DataFrame:
     """Wrong responses by how often the base solved their problem, `bins` groups of equally many problems.
 

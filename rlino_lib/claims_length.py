@@ -11,7 +11,7 @@ from functools import wraps
 
 import pandas as pd
 
-from rlino_lib.causes import Kind, base_length, base_problems, decompose, final_responses, growth
+from rlino_lib.causes import Kind, base_length, base_problems, final_responses, growth, parts_of
 from rlino_lib.compare import t_interval
 from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, RECORDED, UNTESTED, Claim, Evidence, Records, told, untested
 from rlino_lib.objectives import OBJECTIVES
@@ -122,8 +122,7 @@ def survives(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
 
 
 def _part(claim: Claim, runs: list[Run], of: str) -> tuple[str, str]:
-    cap = runs[0].config["max_new_tokens"]
-    parts = [decompose(final_responses(run), base_problems(run), cap) for run in runs]
+    parts = [parts_of(run) for run in runs]
     part, whole = pd.Series([getattr(p, of) for p in parts]), pd.Series([p.total for p in parts])
     effect = f"{told(part, 'tokens')}, of {told(whole, 'tokens')}"
     return _sided(part - claim.threshold["share"] * whole), effect
