@@ -223,7 +223,7 @@ display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brack
 #
 # A claim stands in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen. The
 # verdict is computed: for identities from both of their sides, for claims on training from the recorded runs. Chapters
-# 01, 06 and 07 derive the claims that are here so far.
+# 01 and 06 to 08 derive the claims that are here so far.
 
 # %%
 display(Markdown(report.claims_table()))
@@ -317,7 +317,8 @@ claim(
 # F-ISFT⁺ they do not. We say that a method's wrong responses grow if their mean length rises by more than a tenth in
 # every seed. Two cautions. A response that reaches the cap is cut there and nearly always wrong, so the cap both
 # gathers wrong responses and bounds their length: read the growth beside the share of responses that were cut. And
-# whether the division by $\lvert o_i\rvert$ is the *cause* is another question: no run here leaves it out.
+# whether the division by $\lvert o_i\rvert$ is the *cause* is another question: the runs that leave it out are those of
+# chapter 08.
 
 # %%
 wrong_at_start = ends["length/incorrect"].iloc[0]
@@ -381,7 +382,7 @@ print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threa
 # ## Summary
 #
 # A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about weights
-# were settled above by arithmetic. The claims about training were described from recorded runs; equality with a margin,
-# the cause of the growth in length, and everything about larger models stay open.
+# were settled by arithmetic. Those about training stand in the ledger with a margin each: chapter 07 tests what is
+# "comparable", chapter 08 why responses grow. Everything about larger models stays open.
 #
-# Next: [02 · Tasks with verifiers](02_tasks_with_verifiers.ipynb).
+# Next: [01 · Language models as MDPs](01_language_models_as_mdps.ipynb).

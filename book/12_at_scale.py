@@ -131,7 +131,7 @@ figure
 benches = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((DATA / "bench").glob("*.json"))]
 shapes = [b for b in benches if b["bench"].startswith("shape")]
 if shapes:
-    display(pd.DataFrame(shapes).set_index("bench"))
+    display(pd.DataFrame(shapes).set_index("bench").T)
 else:
     print("Nothing is recorded yet: rlino bench shape-0.5b --repeats 2 > data/bench/shape-0.5b-cpu.json")
 

@@ -452,3 +452,11 @@ def test_a_method_runs_at_the_rate_that_is_best_in_the_sweep(name):
         assert config.lr == best[config.task, config.method], settings
         assert config.eval_split == "test"  # and the sweep was judged on another
     assert {run.config["eval_split"] for run in list_runs("head-to-head-lr")} == {"validation"}
+
+
+def test_the_constant_runs_at_the_rate_that_is_best_for_it_too():
+    swept = list_runs("length-rates")
+    assert {run.config["eval_split"] for run in swept} == {"validation"}
+    rows = pd.DataFrame((run.config["lr"], curve(run)["accuracy"].iloc[-1]) for run in swept)
+    used = {run.config["lr"] for run in list_runs("length") if run.path.name.startswith("countdown-constant-grpo-")}
+    assert used == {rows.groupby(0)[1].mean().idxmax()}
