@@ -863,7 +863,8 @@ if len(by_cap):
 
 # %% [markdown]
 # What $1/|o|$ does at each cap, seed by seed, with growth from each run's own evaluation of the base. No claim was made
-# on this beforehand, and where there are three seeds an interval is wide.
+# on this beforehand; and at the caps other than 112 the last two seeds were added when the first three had been read,
+# so that there are five everywhere. Take the intervals for a description.
 
 # %%
 rows = {}
