@@ -867,17 +867,19 @@ if len(by_cap):
 # so that there are five everywhere. Take the intervals for a description.
 
 # %%
-rows = {}
+rows, left = {}, []
 for cap, part in by_cap.groupby("cap"):
     sides = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
     one, other = paired(*sides)
     if len(one):
-        grew = [interval(side["wrong"] - side["wrong at the start"]) for side in (one, other)]
+        gains = [side["wrong"] - side["wrong at the start"] for side in (one, other)]
+        left.append(f"{100 * gains[1].mean() / gains[0].mean():.0f} % at cap {cap}")
         less = [interval(one[c] - other[c]) for c in ("wrong", "wrong, not cut", "right, %")]
-        rows[cap] = [len(one), *grew, *less]
+        rows[cap] = [len(one), *map(interval, gains), *less]
 heads = ["seeds", "growth with 1/|o|", "with a constant",
          "1/|o| less constant: wrong", "wrong, not cut", "right, points"]  # fmt: skip
-pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap")
+display(pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap"))
+say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 
 # %% [markdown]
 # *What to look at.* Is the growth with a constant the smaller part of the growth with $1/|o|$, at any cap? And does the
