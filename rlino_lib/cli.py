@@ -49,7 +49,7 @@ EXAMPLES = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
-        raise RlinoError(f"{self.prog}: {message} (see {self.prog} --help)")
+        raise RlinoError(f"{message} (see {self.prog} --help)")
 
 
 def _value(text: str) -> Any:
