@@ -50,7 +50,7 @@ from rlino_lib.causes import (
 )
 from rlino_lib.claims import EVIDENCE, Records, read_ledger
 from rlino_lib.claims_length import LENGTH_EVIDENCE, length_runs, normaliser_of
-from rlino_lib.compare import t_interval
+from rlino_lib.compare import curve, final_accuracy, t_interval
 from rlino_lib.config import DATA
 from rlino_lib.evaluate import evaluate
 from rlino_lib.exercises_length import check_drift, check_parts, check_regrade, check_survival
@@ -568,8 +568,16 @@ def pooled(runs: list) -> pd.DataFrame:
     return pd.concat([final_responses(run) for run in runs])
 
 
-def paired(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the seeds (the index) that both have."""
+def means_of(run) -> dict[str, float]:
+    """What a run's test after training comes to: shares in percent, mean lengths in tokens, attempts."""
+    found = final_responses(run)
+    lengths = {kind: of_kind(found, kind)["length"].mean() for kind in KINDS}
+    shares = {"right, %": final_accuracy(run), "cut, %": 100 * found["clipped"].mean()}
+    return {**shares, "length": found["length"].mean(), **lengths, "attempts": found["attempts"].mean()}
+
+
+def paired(one, other):
+    """The rows of the seeds (the index) that both have, of two frames or series."""
     both = one.index.intersection(other.index)
     return one.loc[both], other.loc[both]
 
@@ -610,11 +618,11 @@ rows = []
 for task in present:
     for method in ROWS:
         for kind in KINDS:
-            by = {n: {run.seed: growth(run, kind) for run in ablation[task, method, n]} for n in NORMALISERS}
-            for other in ("token_mean", "constant"):
-                gaps = [by["per_response"][s] - by[other][s] for s in by["per_response"] if s in by[other]]
-                if len(gaps) > 1:
-                    rows.append((task, method, kind, other, gaps))
+            by = {n: pd.Series({r.seed: growth(r, kind) for r in ablation[task, method, n]}) for n in NORMALISERS}
+            for n in ("token_mean", "constant"):
+                one, other = paired(by["per_response"], by[n])
+                if len(one) > 1:
+                    rows.append((task, method, kind, n, one - other))
 gaps = pd.DataFrame(rows, columns=["task", "method", "responses", "1/|o| less", "gaps"])
 if len(gaps):
     named = gaps.assign(
@@ -847,16 +855,10 @@ if late:
 # %%
 rows = []
 for run in [*ablation["countdown", "grpo", "per_response"], *ablation["countdown", "grpo", "constant"], *caps]:
-    found = final_responses(run)
-    start = run.metrics.dropna(subset="eval/accuracy").iloc[0]
-    rows.append((
-        run.config["max_new_tokens"], NORMALISERS[normaliser_of(run)], run.seed, 100 * found["correct"].mean(),
-        100 * found["clipped"].mean(), found["length"].mean(), of_kind(found, "right")["length"].mean(),
-        of_kind(found, "wrong")["length"].mean(), of_kind(found, "wrong, not cut")["length"].mean(),
-        found["attempts"].mean(), start["eval/length/incorrect"],
-    ))  # fmt: skip
-heads = ["cap", "normaliser", "seed", "right, %", "cut, %", "length", "right", "wrong", "wrong, not cut", "attempts"]
-by_cap = pd.DataFrame(rows, columns=[*heads, "wrong at the start"])
+    start = run.metrics.dropna(subset="eval/accuracy").iloc[0]["eval/length/incorrect"]
+    key = {"cap": run.config["max_new_tokens"], "normaliser": NORMALISERS[normaliser_of(run)], "seed": run.seed}
+    rows.append({**key, **means_of(run), "wrong at the start": start})
+by_cap = pd.DataFrame(rows)
 if len(by_cap):
     whole = by_cap.groupby(["normaliser", "cap"])
     display(whole.mean().drop(columns="seed").assign(seeds=whole["seed"].count()).round(1))
@@ -868,7 +870,7 @@ if len(by_cap):
 
 # %%
 rows, left = {}, []
-for cap, part in by_cap.groupby("cap"):
+for cap, part in by_cap.groupby("cap") if len(by_cap) else ():
     sides = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
     one, other = paired(*sides)
     if len(one):
@@ -901,16 +903,15 @@ say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 # difference between the bars of two runs that differ in nothing else.
 
 # %%
+parts = {}  # of each row of the ablation: the parts of its runs
 for task_name in present:
     bars, worst = {}, 0.0
     for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
         for n in NORMALISERS:
             if runs := ablation[task_name, method, n]:
-                parts = [parts_of(run) for run in runs]
-                worst = max(worst, *(abs(p.total - growth(r, "wrong")) for p, r in zip(parts, runs, strict=True)))
-                bars[f"{label(method)}, {NORMALISERS[n]}"] = Parts(
-                    *(statistics.mean(p) for p in zip(*parts, strict=True))
-                )
+                found = parts[task_name, method, n] = [parts_of(run) for run in runs]
+                worst = max(worst, *(abs(p.total - growth(r, "wrong")) for p, r in zip(found, runs, strict=True)))
+                bars[f"{label(method)}, {NORMALISERS[n]}"] = Parts(*map(statistics.mean, zip(*found, strict=True)))
     display(parts_bars(bars, f"wrong responses, {TASKS[task_name]}"))
     print(f"largest gap between a sum of parts and the growth it should be, tokens: {worst:.0e}")
 
@@ -924,15 +925,14 @@ for task_name in present:
     sides = []
     for n in ("per_response", "constant"):
         ends_of = {}
-        for run in ablation[task_name, "grpo", n]:
-            parts = parts_of(run)
+        for run, found in zip(ablation[task_name, "grpo", n], parts[task_name, "grpo", n], strict=True):
             ends_of[run.seed] = {
-                "wrong ones: selection": parts.selection,
-                "wrong ones: more are cut": parts.cut,
-                "wrong ones: longer, though not cut": parts.longer,
-                "wrong ones: growth": parts.total,
+                "wrong ones: selection": found.selection,
+                "wrong ones: more are cut": found.cut,
+                "wrong ones: longer, though not cut": found.longer,
+                "wrong ones: growth": found.total,
                 "right ones: growth": growth(run, "right"),
-                "right, %": 100 * final_responses(run)["correct"].mean(),
+                "right, %": final_accuracy(run),
             }
         sides.append(pd.DataFrame.from_dict(ends_of, "index"))
     one, other = sums[task_name] = paired(*sides)
@@ -958,17 +958,13 @@ for task_name in present:
 # %%
 swept = list_runs("length-rates")
 with_it = [r for r in list_runs("head-to-head-lr") if (r.method, r.config["task"]) == ("grpo", "countdown")]
-rates = pd.DataFrame(
-    (NORMALISERS[normaliser_of(r)], r.config["lr"], r.seed, 100 * r.metrics["eval/accuracy"].dropna().iloc[-1])
-    for r in [*with_it, *swept]
-)
+rows = [
+    (NORMALISERS[normaliser_of(r)], r.config["lr"], r.seed, curve(r)["accuracy"].iloc[-1]) for r in [*with_it, *swept]
+]
+rates = pd.DataFrame(rows, columns=["normaliser", "rate", "seed", "right, %"])
 if swept:
-    rates.columns = ["normaliser", "rate", "seed", "right, %"]
-    display(
-        rates.pivot(index=["normaliser", "seed"], columns="rate", values="right, %")
-        .rename(columns="{:g}".format)
-        .round(1)
-    )
+    table = rates.pivot(index=["normaliser", "seed"], columns="rate", values="right, %")
+    display(table.rename(columns="{:g}".format).round(1))
     own = rates[rates["normaliser"] == NORMALISERS["constant"]].groupby("rate")["right, %"].mean()
     used = {run.config["lr"] for run in ablation["countdown", "grpo", "constant"]}
     say(
@@ -997,16 +993,12 @@ for run in list_runs("length-remedies"):
     remedies.setdefault(names[run.path.name.rsplit("-", 1)[0]], []).append(run)
 rows = {}
 for name, runs in remedies.items():
-    for run in (r for r in runs if (r.path / "responses.csv.gz").exists()):
-        found = final_responses(run)
-        rows.setdefault(name, []).append({
-            "right, %": 100 * found["correct"].mean(), "length": found["length"].mean(),
-            "right ones": of_kind(found, "right")["length"].mean(),
-            "wrong ones": of_kind(found, "wrong")["length"].mean(),
-            "cut, %": 100 * found["clipped"].mean(), "attempts": found["attempts"].mean(),
-        })  # fmt: skip
+    if kept := [means_of(run) for run in runs if (run.path / "responses.csv.gz").exists()]:
+        rows[name] = kept
 if rows:
     table = pd.DataFrame({name: pd.DataFrame(found).mean() for name, found in rows.items()}).T
+    table = table[["right, %", "length", "right", "wrong", "cut, %", "attempts"]]
+    table = table.rename(columns={"right": "right ones", "wrong": "wrong ones"})
     table.insert(0, "seeds", [len(found) for found in rows.values()])
     display(table.round(1).astype({"seeds": int}))
 else:
@@ -1182,12 +1174,13 @@ _ = check_regrade(my_regrade)
 
 # %%
 for task_name, (one, other) in sums.items():
-    grew, parts = one["wrong ones: growth"], one.filter(like="wrong ones").drop(columns="wrong ones: growth")
-    told = "; ".join(f"{name.removeprefix('wrong ones: ')} {interval(value)}" for name, value in parts.items())
+    grew, without = (side["wrong ones: growth"] for side in (one, other))
+    names = ("selection", "more are cut", "longer, though not cut")
+    shares = "; ".join(f"{name} {interval(one['wrong ones: ' + name])}" for name in names)
     say(
         f"{TASKS[task_name]}: under GRPO wrong responses grow by {interval(grew)} tokens with 1/|o| and by "
-        f"{interval(other['wrong ones: growth'])} with a constant; the difference, which is what 1/|o| causes, is "
-        f"{interval(grew - other['wrong ones: growth'])}. Of the growth with 1/|o|: {told}. "
+        f"{interval(without)} with a constant; the difference, which is what 1/|o| causes, is "
+        f"{interval(grew - without)}. Of the growth with 1/|o|: {shares}. "
         f"What 1/|o| does to accuracy: {interval(one['right, %'] - other['right, %'])} points."
     )
 tally = pd.Series([found.verdict for found in judged.values()]).value_counts()

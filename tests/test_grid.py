@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from rlino_lib import cli, grid
+from rlino_lib.claims_length import length_runs
 from rlino_lib.compare import curve
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
@@ -458,5 +459,5 @@ def test_the_constant_runs_at_the_rate_that_is_best_for_it_too():
     swept = list_runs("length-rates")
     assert {run.config["eval_split"] for run in swept} == {"validation"}
     rows = pd.DataFrame((run.config["lr"], curve(run)["accuracy"].iloc[-1]) for run in swept)
-    used = {run.config["lr"] for run in list_runs("length") if run.path.name.startswith("countdown-constant-grpo-")}
+    used = {run.config["lr"] for run in length_runs("countdown", "grpo", "constant")}
     assert used == {rows.groupby(0)[1].mean().idxmax()}
