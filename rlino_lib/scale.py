@@ -269,7 +269,7 @@ def _save(trainer: Recorded, out: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `rlino train`, and a few of its own."""
-    p = argparse.ArgumentParser(
+    p = cli._Parser(
         prog="accelerate launch -m rlino_lib.scale", description="Train on as many GPUs as accelerate is told of.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
         "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",

@@ -310,6 +310,9 @@ def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys)
     assert scale.main(["--method", "nonsense", "--out", str(tmp_path / "run")]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "unknown method" in err
+    assert scale.main(["--no-such-option", "--out", str(tmp_path / "run")]) == 2  # one line, without the usage
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "--no-such-option" in err
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text("{}")
     assert scale.main(["--device", "cpu", "--out", str(tmp_path / "half")]) == 2
