@@ -47,10 +47,13 @@ EXAMPLES = {
     "rlino bench shape-0.5b --repeats 1",
 }
 
+_NAME = text("")
 FOLDER = Allowed(
     "a folder, there or not yet, with a name in UTF-8",
-    lambda v: text("").holds(v) and (Path(v).is_dir() or not os.path.lexists(v)),
+    lambda v: _NAME.holds(v) and (Path(v).is_dir() or not os.path.lexists(v)),
 )
+A_FOLDER = Allowed("a folder", lambda v: Path(v).is_dir())
+A_FILE = Allowed("a file in a folder that is there", lambda v: Path(v).parent.is_dir() and not Path(v).is_dir())
 
 
 def name_values(pairs: list[str], flag: str) -> dict[str, Any]:
@@ -264,7 +267,8 @@ def build_parser() -> argparse.ArgumentParser:
     p = command("fetch", "get a data set, which the book does not hold, from its public home, and check it")
     p.add_argument("what", choices=("gsm8k",))
     p.add_argument("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them")
-    p.add_argument("--out", help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)")
+    home = "$RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k"
+    p.add_argument("--out", type=FOLDER.parse, help=f"folder for the files (default: {home})")
     p.add_argument("--seed", type=SEED.parse, default=0, help="without effect: fetching draws nothing at random")
     p = command("bench", "measure speed, or memory, on this machine")
     p.add_argument("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b"))
@@ -273,9 +277,10 @@ def build_parser() -> argparse.ArgumentParser:
     p = command("presets", "show named settings of `rlino train`: what the paper gives, and what is our choice")
     p.add_argument("name", nargs="?", default="")
     p = command("claims", "judge every claim of the ledger anew; fails where a stored verdict differs")
-    p.add_argument("--runs", help="folder of recorded runs (default: data/runs)")
-    p.add_argument("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model")
-    p.add_argument("--out", help="a JSON file for the claims with their evidence")
+    p.add_argument("--runs", type=A_FOLDER.parse, help="folder of recorded runs (default: data/runs)")
+    yours = "judge the runs in a folder of your own in their place, by model"
+    p.add_argument("--yours", type=A_FOLDER.parse, metavar="DIR", help=yours)
+    p.add_argument("--out", type=A_FILE.parse, help="a JSON file for the claims with their evidence")
     return parser
 
 

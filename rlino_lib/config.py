@@ -74,7 +74,9 @@ class EvaluateConfig:
     samples: int = setting(1, "samples a problem", COUNT)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
     temperature: float = setting(1.0, "of the sampling; 0: greedy", number(0))
-    top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", number(0, 1, 0))
+    top_p: float = setting(
+        1.0, "sample from the likeliest tokens with this share of the probability", number(above=0, most=1)
+    )
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
     precision: str = setting("fp32", "of the products: fp32, or bf16 with autocast", PRECISION)
     seed: int = setting(0, "of the sampling", SEED)

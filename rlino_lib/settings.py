@@ -143,11 +143,18 @@ def strict_json(text: str) -> Any:
     `json.loads` takes the first three, and of a key the last.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_each_key_once)
+        value = json.loads(text, object_pairs_hook=_each_key_once, parse_int=_whole)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _finite("", value)
     return value
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # thousands of digits, which Python does not convert
+        raise ValueError(f"holds a number of {len(digits)} digits") from None
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,9 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{name.strip().removesuffix('=')} is empty")
         return super().parse_known_args(args, namespace)
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse's own says nothing where stdout is full
+
 
 def run_program(command: Callable[[], int], name: str = "rlino", silent: bool = False) -> int:
     """Run a command and return its exit code; 2, after one line on stderr, for what the user can mend.
@@ -41,17 +45,19 @@ def run_program(command: Callable[[], int], name: str = "rlino", silent: bool = 
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (print would take stdout in its place)
     if sys.stdout is None:
         return _refused(f"{name}: stdout is closed", silent)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):  # not where a notebook or a test stands in for it
+            stream.reconfigure(errors=errors)
     try:
         try:
             return command()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError as e:
-        return 0 if _give_up_stdout() else _refused(f"{name}: {e}", silent)
     except (RlinoError, OSError) as e:
+        quiet = isinstance(e, BrokenPipeError) and _reader_is_gone()
         _give_up_stdout()
+        if quiet:
+            return 0
         return _refused(f"{name}: {e}", silent)
     except UnicodeEncodeError as e:
         return _refused(f"{name}: not UTF-8: {e.object!r}", silent)
@@ -68,15 +74,23 @@ def _refused(line: str, silent: bool) -> int:
     return 2
 
 
-def _give_up_stdout() -> bool:
-    """Whether stdout takes no more; the interpreter, which flushes once more at its end, then writes to nowhere."""
+def _reader_is_gone() -> bool:
+    """Whether it is stdout whose pipe is broken, and not one of the command's own."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    with suppress(OSError):
+        poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+def _give_up_stdout() -> None:
+    """Where stdout takes no more, what is still to be written goes nowhere: the interpreter tries again at its end."""
     try:
         sys.stdout.flush()
-        return False
     except OSError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
