@@ -32,6 +32,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.terminal import Parser, run_program
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
@@ -52,13 +53,30 @@ def chapters(book: Path, only: str | None = None) -> list[Path]:
 
 def build(script: Path) -> NotebookNode:
     """The notebook of a script; cell ids, and outputs of cells that are never executed, come from the one on disk."""
-    notebook = jupytext.read(script)
-    try:
-        existing = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
-    except (FileNotFoundError, ValueError):  # not made yet, or no JSON (a merge conflict): make it anew
-        existing = NotebookNode(notebook, cells=[])
+    notebook, path = _read_script(script), script.with_suffix(".ipynb")
+    # Not made yet, or no notebook (a merge conflict): make it anew.
+    existing = (_read_notebook(path) if path.exists() else None) or NotebookNode(notebook, cells=[])
     notebook = combine_inputs_with_outputs(notebook, existing, "py:percent")
     notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def _read_script(script: Path) -> NotebookNode:
+    try:
+        return jupytext.read(script)
+    except UnicodeDecodeError as e:
+        raise RlinoError(f"{script} is not UTF-8: {e}") from e
+
+
+def _read_notebook(path: Path) -> NotebookNode | None:
+    """The notebook in a file, or None where the file holds something else."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except OSError:
+        raise
+    except Exception:  # of JSON, of the schema, or of nbformat's own code on what is no notebook
+        return None
     return notebook
 
 
@@ -161,11 +179,9 @@ def sync_pair(script: Path) -> list[str]:
     path = script.with_suffix(".ipynb")
     if not path.exists():
         return [f"{path.name} is missing: make book"]
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except ValueError:
+    if (notebook := _read_notebook(path)) is None:
         return [f"{path.name} is not a notebook (a merge conflict?): make book"]
-    ours, theirs = _cells(jupytext.read(script)), _cells(notebook)
+    ours, theirs = _cells(_read_script(script)), _cells(notebook)
     if ours != theirs:
         pairs = zip(ours, theirs, strict=False)
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
@@ -190,8 +206,11 @@ def _faults(cell: NotebookNode) -> list[str]:
 # ---- check and lock: the pins ----------------------------------------------------------------------------------------
 def requirements(root: Path) -> list[Requirement]:
     """What pyproject.toml asks for: the dependencies and the `test` extra."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    except (KeyError, ValueError) as e:
+        raise RlinoError(f"pyproject.toml is damaged: {e}") from e
 
 
 def read_pins(root: Path, name: str) -> tuple[dict[str, str], list[str]]:
@@ -260,8 +279,8 @@ def lock(root: Path = ROOT) -> int:
 
 # ---- command line ----------------------------------------------------------------------------------------------------
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rlino_lib.book", description="Run and check the book as a whole.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser(prog="python -m rlino_lib.book", description="Run and check the book as a whole.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run_parser = commands.add_parser("run", help="execute the chapters in order and keep the outputs")
     run_parser.add_argument("--keep", action="store_true", help="keep the notebooks as they are: write no outputs")
     for command in (run_parser, commands.add_parser("sync", help="check each script against its notebook")):
@@ -274,6 +293,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit codes: 0 fine, 1 a chapter failed or something disagrees, 2 a mistake in the call."""
+    return run_program(lambda: _run_command(argv), "error")
+
+
+def _run_command(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         if args.command == "run":
@@ -282,9 +305,6 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{lock()} pins in {LOCK} and {ENVIRONMENT}")
             return 0
         problems = sync(args.book.resolve(), args.only) if args.command == "sync" else check()
-    except RlinoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

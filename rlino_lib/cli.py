@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
-import re
+import os
 import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlino_lib.config import TrainConfig, base_of
+from rlino_lib.config import DEVICE, SEED, THREADS, BenchConfig, EvaluateConfig, Recipe, TrainConfig, base_of
 from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.settings import Allowed, as_tuples, strict_json, text, whole
+from rlino_lib.terminal import Parser, run_program
 
 if TYPE_CHECKING:
     from rlino_lib.records import Run
@@ -46,42 +47,55 @@ EXAMPLES = {
     "rlino bench shape-0.5b --repeats 1",
 }
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise RlinoError(f"{message} (see {self.prog} --help)")
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+_NAME = text("")
+FOLDER = Allowed(
+    "a folder, there or not yet, with a name in UTF-8",
+    lambda v: _NAME.holds(v) and (Path(v).is_dir() or not os.path.lexists(v)),
+)
+A_FOLDER = Allowed("a folder", lambda v: Path(v).is_dir())
+A_FILE = Allowed("a file in a folder that is there", lambda v: Path(v).parent.is_dir() and not Path(v).is_dir())
 
 
 def name_values(pairs: list[str], flag: str) -> dict[str, Any]:
-    """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are; RlinoError for one without `=`."""
+    """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are.
+
+    Raises RlinoError for a pair without `=`, and for a value that is JSON but for NaN, an infinity or a repeated key.
+    """
     if bad := [p for p in pairs if "=" not in p]:
         raise RlinoError(f"{flag} takes name=value, not {bad[0]!r}")
-    return {k: _value(v) for k, v in (p.split("=", 1) for p in pairs)}
+    return {k: _value(f"{flag} {k}", v) for k, v in (p.split("=", 1) for p in pairs)}
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return strict_json(text)
+    except json.JSONDecodeError:
+        return text
+    except ValueError as e:
+        raise RlinoError(f"{name} {e}") from e
 
 
 def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
     """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs, lists as tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in name_values(pairs, flag).items()}
+    return as_tuples(name_values(pairs, flag))
 
 
-def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = ()) -> None:
-    """An option for each simple field of a dataclass; the comment beside the field is its help.
+def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = (), filled: bool = False) -> None:
+    """An option for each field of a settings class, with the field's own help, default and range.
 
-    An option that is not given leaves nothing behind, so that a preset can say what holds in its place.
+    Unless the defaults are to be `filled` in, an option that is not given leaves nothing behind, so that a preset can
+    say what holds in its place.
     """
-    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
     for f in dataclasses.fields(cls):
-        if f.name not in skip:
-            said = f"{comments.get(f.name, '')} (default: {f.default})".replace("%", "%%").strip()
-            flag = f"--{f.name.replace('_', '-')}"
-            parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, help=said)
+        if f.name in skip:
+            continue
+        _option(parser, f.name, f.metadata["allowed"], f.default if filled else argparse.SUPPRESS, f.metadata["help"]
+                + (f" (default: {f.default})" if f.default != "" else ""))
+
+
+def _option(parser: argparse.ArgumentParser, name: str, allowed: Allowed, default: Any, help: str) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    parser.add_argument(flag, type=allowed.parse, default=default, help=help.replace("%", "%%"))
 
 
 def _fields(args: argparse.Namespace, cls: type) -> dict[str, Any]:
@@ -96,7 +110,6 @@ def _threads(n: int) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
-    from rlino_lib.config import Recipe
     from rlino_lib.pretrain import pretrain
 
     recipe = Recipe(**_fields(args, Recipe))
@@ -223,8 +236,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rlino_lib import grading
 
-    parser = _Parser(prog="rlino", description="The commands behind the book RL in Name Only?")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = Parser(prog="rlino", description="The commands behind the book RL in Name Only?")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
 
     def command(name: str, what: str) -> argparse.ArgumentParser:
         return commands.add_parser(
@@ -240,38 +253,40 @@ def build_parser() -> argparse.ArgumentParser:
         ("evaluate", "sample a policy on a split and estimate pass@k"),
     ):
         p = command(name, what)
-        p.add_argument("--out", required=True, help="folder to write; a killed command started again goes on in it")
-        p.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
+        p.add_argument(
+            "--out", type=FOLDER.parse, required=True,
+            help="folder to write; a killed command started again goes on in it",
+        )  # fmt: skip
+        _option(p, "threads", THREADS, 0, "CPU threads (default: torch's)")
         _ARGUMENTS[name](p)
     p = command("grid", "run many recorded runs from one JSON file; complete ones are skipped, killed ones resumed")
     p.add_argument("file")
-    p.add_argument("--jobs", type=int, default=0, help="runs at a time (default: what the file says, or the machine)")
-    p.add_argument("--out", help="folder for the runs (default: beside the file, named like it)")
+    _option(p, "jobs", whole(), 0, "runs at a time (default: what the file says, or the machine)")
+    p.add_argument("--out", type=FOLDER.parse, help="folder for the runs (default: beside the file, named like it)")
     p.add_argument("--dry-run", action="store_true", help="list the runs, their state and the time left; start none")
     p = command("fetch", "get a data set, which the book does not hold, from its public home, and check it")
     p.add_argument("what", choices=("gsm8k",))
     p.add_argument("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them")
-    p.add_argument("--out", help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)")
-    p.add_argument("--seed", type=int, default=0, help="without effect: fetching draws nothing at random")
+    home = "$RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k"
+    p.add_argument("--out", type=FOLDER.parse, help=f"folder for the files (default: {home})")
+    p.add_argument("--seed", type=SEED.parse, default=0, help="without effect: fetching draws nothing at random")
     p = command("bench", "measure speed, or memory, on this machine")
     p.add_argument("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b"))
-    p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=0)
+    _add_fields(p, BenchConfig, filled=True)
+    _option(p, "threads", THREADS, 0, "CPU threads (default: torch's)")
     p = command("presets", "show named settings of `rlino train`: what the paper gives, and what is our choice")
     p.add_argument("name", nargs="?", default="")
     p = command("claims", "judge every claim of the ledger anew; fails where a stored verdict differs")
-    p.add_argument("--runs", help="folder of recorded runs (default: data/runs)")
-    p.add_argument("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model")
-    p.add_argument("--out", help="a JSON file for the claims with their evidence")
+    p.add_argument("--runs", type=A_FOLDER.parse, help="folder of recorded runs (default: data/runs)")
+    yours = "judge the runs in a folder of your own in their place, by model"
+    p.add_argument("--yours", type=A_FOLDER.parse, metavar="DIR", help=yours)
+    p.add_argument("--out", type=A_FILE.parse, help="a JSON file for the claims with their evidence")
     return parser
 
 
 def _pretrain_arguments(p: argparse.ArgumentParser) -> None:
-    from rlino_lib.config import Recipe
-
     _add_fields(p, Recipe)
-    p.add_argument("--device", default="auto", help="cpu, cuda or mps (default: a GPU where there is one)")
+    _option(p, "device", DEVICE, "auto", "cpu, cuda or mps (default: a GPU where there is one)")
 
 
 def _train_arguments(p: argparse.ArgumentParser) -> None:
@@ -288,20 +303,10 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--task", default="countdown")
+    _add_fields(p, EvaluateConfig, filled=True)
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
-    p.add_argument("--shots", type=int, help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)")
-    p.add_argument("--model", default="", help="folder or hub id (default: the base that ships with the task)")
-    p.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    p.add_argument("--problems", type=int, default=1024, help="the first N of the split (0: all)")
-    p.add_argument("--samples", type=int, default=1, help="samples a problem")
-    p.add_argument("--max-new-tokens", type=int, default=112)
-    p.add_argument("--temperature", type=float, default=1.0, help="0: greedy")
-    p.add_argument("--top-p", type=float, default=1.0)
-    p.add_argument("--device", default="auto", help="cpu, cuda or mps (default: a GPU where there is one)")
-    p.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of the products")
+    _option(p, "shots", whole(), None, "worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)")
     p.add_argument("--responses", action="store_true", help="keep the texts too, for `rlino grade`")
-    p.add_argument("--seed", type=int, default=0)
 
 
 _ARGUMENTS = {"pretrain": _pretrain_arguments, "train": _train_arguments, "evaluate": _evaluate_arguments}
@@ -320,7 +325,7 @@ def main(argv: list[str] | None = None) -> int:
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
         warnings.filterwarnings("always", category=RlinoWarning)
         warnings.showwarning = _one_line
-        return _run(argv)
+        return run_program(lambda: _run(argv))
 
 
 def _run(argv: list[str] | None) -> int:
@@ -332,9 +337,6 @@ def _run(argv: list[str] | None) -> int:
             return grading.main(args)
         _threads(getattr(args, "threads", 0))
         result = _COMMANDS[args.command](args)
-    except (RlinoError, OSError) as e:
-        print(f"rlino: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("rlino: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130

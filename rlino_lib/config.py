@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.settings import TABLE, check, number, one_of, setting, text, whole
+from rlino_lib.tasks import TASKS
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems")}  # the shipped base of each task
@@ -22,78 +24,151 @@ def base_of(task: str) -> str:
     return BASES[task]
 
 
+# --- what several settings classes have ------------------------------------------------------------------------------
+
+COUNT, SWITCH = whole(1), whole(0, 1)
+SEED = whole(0, 2**32 - 1)  # what torch and numpy take, and torch also after seeds of steps are made from it
+THREADS = whole(0, 1024)
+TASK = one_of(TASKS)
+MODEL = text("a folder or a hub id, in UTF-8", r"(?!-)[^\x00-\x1f\x7f]*")
+SPLIT = one_of(("train", "validation", "test"))
+DEVICE = text("auto, cpu, mps, cuda, or cuda:N", r"auto|cpu|mps|cuda(:\d{1,3})?")
+PRECISION = one_of(("fp32", "bf16"))
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a base model depends on, besides the library's own code."""
+    """Everything that a base model depends on, besides the library's own code. Raises RlinoError for a wrong value."""
 
-    steps: int = 4400
-    restart: int = 2600  # the step at which the optimizer starts afresh, with half the rate, for a second cosine
-    batch_size: int = 128
-    lr: float = 2e-3
-    warmup: int = 50
-    weight_decay: float = 0.01
-    four_numbers: float = 0.10  # share of problems with four numbers; the rest have three
-    n_four: int = 10_000
-    seed: int = 0
-    hidden_size: int = 128
-    layers: int = 3
-    task: str = "countdown"  # whose problems and demonstrator: countdown, word_problems, or joint, a row of either
-    merges: int = 0  # most byte pairs to learn from such rows, as large models do; 0: a token for each word of the task
+    steps: int = setting(4400, "batches", COUNT)
+    restart: int = setting(2600, "the step at which Adam starts afresh, at half the rate, for a second cosine", COUNT)
+    batch_size: int = setting(128, "traces a step", COUNT)
+    lr: float = setting(2e-3, "the highest learning rate of AdamW", number(above=0))
+    warmup: int = setting(50, "steps from rate 0 to the highest, twice", COUNT)
+    weight_decay: float = setting(0.01, "of AdamW", number(0))
+    four_numbers: float = setting(0.10, "share of problems with four numbers; the rest have three", number(0, 1))
+    n_four: int = setting(10_000, "problems with four numbers to draw them from", COUNT)
+    seed: int = setting(0, "of the weights and the traces", SEED)
+    hidden_size: int = setting(128, "width of the model, of four heads", whole(8, multiple=8))
+    layers: int = setting(3, "of the model", COUNT)
+    task: str = setting(
+        "countdown", "whose problems and demonstrator: countdown, word_problems, or joint, a row of either",
+        one_of((*BASES, "joint")),
+    )  # fmt: skip
+    merges: int = setting(
+        0, "most byte pairs to learn from such rows, as large models do; 0: a token for each word of the task", whole()
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The options of `rlino evaluate` that have a value, but for the task's own settings."""
+
+    task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
+    model: str = setting("", "folder or hub id; the default is the base that ships with the task", MODEL)
+    split: str = setting("test", "train, validation or test", SPLIT)
+    problems: int = setting(1024, "the first N of the split; 0: all", whole())
+    samples: int = setting(1, "samples a problem", COUNT)
+    max_new_tokens: int = setting(112, "the cap on a response", COUNT)
+    temperature: float = setting(1.0, "of the sampling; 0: greedy", number(0))
+    top_p: float = setting(
+        1.0, "sample from the likeliest tokens with this share of the probability", number(above=0, most=1)
+    )
+    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
+    precision: str = setting("fp32", "of the products: fp32, or bf16 with autocast", PRECISION)
+    seed: int = setting(0, "of the sampling", SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """The options of `rlino bench`."""
+
+    repeats: int = setting(5, "measurements, of which the median counts", COUNT)
+    seed: int = setting(0, "of the sampling", SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run, whole: the same configuration and thread count give the same numbers."""
+    """A run, whole: the same configuration and thread count give the same numbers. Raises RlinoError for a wrong value.
 
-    method: str = "grpo"  # a key of rlino_lib.objectives.OBJECTIVES: f_isft_… trains as supervised learning
-    objective_settings: dict[str, Any] = field(default_factory=dict)  # changes to the method's row, by its fields
-    task: str = "countdown"  # the task's name
-    task_settings: dict[str, Any] = field(default_factory=dict)
-    model: str = ""  # a folder or a hub id; empty: the base that ships with the task
-    seed: int = 0  # of the order of problems and of the sampling
-    steps: int = 200  # batches of samples
-    prompts: int = 64  # problems a step
-    group_size: int = 8  # responses a problem
-    max_new_tokens: int = 112  # the cap on a response
-    temperature: float = 1.0  # of the sampling
-    lr: float = 1e-4  # of AdamW
-    schedule: str = "constant"  # of the learning rate: constant, or linear to zero
-    warmup: int = 0  # steps
-    clip_norm: float = 1.0  # of the gradient
-    epochs: int = 1  # passes over each batch of samples
-    minibatches: int = 1  # updates a pass
-    micro_batch: int = 32  # rows of one forward and backward pass; larger ones leave the CPU's caches
-    lora_rank: int = 0  # 0: full fine-tuning
-    lora_alpha: int = 32  # adapters count alpha/rank times
-    lora_targets: str = "all-linear"  # the modules with adapters, by the ends of their names: q_proj,v_proj
-    eval_every: int = 20  # steps; 0: never
-    eval_split: str = "validation"  # train, validation or test
-    eval_problems: int = 512  # the first so many of the split
-    eval_samples: int = 1  # a problem
-    eval_base: int = 0  # 1: evaluations also measure the KL to the base, and how likely its responses have become
-    checkpoint_every: int = 20  # steps
-    trace_every: int = 0  # steps from one sample of whole groups to the next; 0: five times over the run
-    trace_groups: int = 5  # groups kept each time
-    probe_every: int = 0  # steps from one measurement of stale samples to the next (chapter 06); 0: never
-    test_samples: int = 0  # samples a problem on the whole test split once training has ended; 0: no such evaluation
-    guard: str = "stop"  # when a run trains nothing, or should not fit into memory: "stop", or "warn" and go on
-    device: str = "auto"  # cpu, cuda or mps; auto: a GPU where there is one
-    precision: str = "fp32"  # of the products: fp32, or bf16 with autocast; weights and Adam stay float32
-    gradient_checkpointing: int = 0  # 1: a layer's activations are computed again, not kept; slower by a third
+    What `method` and the settings of the objective and the task may be, `rlino_lib.objectives.varied` and
+    `rlino_lib.tasks.get_task` check, before a run writes anything.
+    """
+
+    method: str = setting(
+        "grpo", "a key of rlino_lib.objectives.OBJECTIVES: f_isft_… trains as supervised learning",
+        text("a method's name", r"\w+"),
+    )  # fmt: skip
+    objective_settings: dict[str, Any] = setting(dict, "changes to the method's row, by its fields", TABLE)
+    task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
+    task_settings: dict[str, Any] = setting(dict, "changes to the task, by its fields", TABLE)
+    model: str = setting("", "a folder or a hub id; the default is the base that ships with the task", MODEL)
+    seed: int = setting(0, "of the order of problems and of the sampling", SEED)
+    steps: int = setting(200, "batches of samples", COUNT)
+    prompts: int = setting(64, "problems a step", COUNT)
+    group_size: int = setting(8, "responses a problem", COUNT)
+    max_new_tokens: int = setting(112, "the cap on a response", COUNT)
+    temperature: float = setting(1.0, "of the sampling", number(above=0))
+    lr: float = setting(1e-4, "learning rate of AdamW", number(above=0))
+    schedule: str = setting(
+        "constant", "of the learning rate: constant, or linear to zero", one_of(("constant", "linear"))
+    )
+    warmup: int = setting(0, "steps from rate 0 to the full rate", whole())
+    clip_norm: float = setting(1.0, "the longest gradient: longer ones are cut to it", number(above=0))
+    epochs: int = setting(1, "passes over each batch of samples", COUNT)
+    minibatches: int = setting(1, "updates a pass", COUNT)
+    micro_batch: int = setting(32, "rows of one pass forward and back; larger ones leave the CPU's caches", COUNT)
+    lora_rank: int = setting(0, "of the adapters; 0: full fine-tuning", whole())
+    lora_alpha: int = setting(32, "adapters count alpha/rank times", COUNT)
+    lora_targets: str = setting(
+        "all-linear", "the modules with adapters, by the ends of their names: q_proj,v_proj",
+        text("all-linear, or names of modules with commas between them", r"all-linear|[\w.]+(,[\w.]+)*"),
+    )  # fmt: skip
+    eval_every: int = setting(20, "steps; 0: never", whole())
+    eval_split: str = setting("validation", "train, validation or test", SPLIT)
+    eval_problems: int = setting(512, "the first so many of the split", COUNT)
+    eval_samples: int = setting(1, "a problem", COUNT)
+    eval_base: int = setting(
+        0, "1: evaluations also measure the KL to the base, and how likely its responses have become", SWITCH
+    )
+    checkpoint_every: int = setting(20, "steps", COUNT)
+    trace_every: int = setting(0, "steps from one sample of whole groups to the next; 0: five times a run", whole())
+    trace_groups: int = setting(5, "groups kept each time", whole())
+    probe_every: int = setting(
+        0, "steps from one measurement of stale samples to the next (chapter 06); 0: never", whole()
+    )
+    test_samples: int = setting(
+        0, "samples a problem on the whole test split once training has ended; 0: no such evaluation", whole()
+    )
+    guard: str = setting(
+        "stop", 'when a run trains nothing, or should not fit into memory: "stop", or "warn" and go on',
+        one_of(("stop", "warn")),
+    )  # fmt: skip
+    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
+    precision: str = setting(
+        "fp32", "of the products: fp32, or bf16 with autocast; weights and Adam stay float32", PRECISION
+    )
+    gradient_checkpointing: int = setting(
+        0, "1: a layer's activations are computed again, not kept; slower by a third", SWITCH
+    )
 
     # Settings that the first recorded runs did not know.
     LATER: ClassVar = ("objective_settings", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing")
 
     def __post_init__(self) -> None:
+        check(self)
+        if self.minibatches > (n := self.prompts * self.group_size):
+            raise RlinoError(f"minibatches must be at most the {n} responses of a step, not {self.minibatches}")
         object.__setattr__(self, "model", self.model or base_of(self.task))
-        least = {"steps": 1, "prompts": 1, "group_size": 1, "epochs": 1, "minibatches": 1, "micro_batch": 1}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise RlinoError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        if self.schedule not in ("constant", "linear") or self.guard not in ("stop", "warn") or self.lr <= 0:
-            raise RlinoError("schedule is constant or linear, guard is stop or warn, lr is above 0")
-        if self.precision not in ("fp32", "bf16") or self.lora_rank < 0 or self.lora_alpha <= 0:
-            raise RlinoError("precision is fp32 or bf16, lora_rank is at least 0, lora_alpha is above 0")
 
     @property
     def targets(self) -> str | list[str]:

@@ -14,7 +14,9 @@ from typing import Any, BinaryIO, TextIO
 
 from tqdm.auto import tqdm
 
+from rlino_lib.config import SEED
 from rlino_lib.errors import RlinoError
+from rlino_lib.settings import strict_json
 from rlino_lib.tasks import TASKS, Task, get_task
 
 EXAMPLES = """examples:
@@ -62,17 +64,13 @@ def grade_stream(
             yield Line(number, fault=f"not UTF-8 at byte {e.start + 1}")
         except json.JSONDecodeError as e:
             yield Line(number, fault=f"not JSON: {e.msg.removesuffix(' at')} at character {e.pos + 1}")
-        except RecursionError:
-            yield Line(number, fault="nested too deeply")
         except ValueError as e:
             yield Line(number, fault=str(e))
 
 
 def _grade_line(line: bytes, task: Task) -> tuple[str, bool]:
     """The graded line as ASCII JSON, so that lone surrogates survive, and whether the response is right."""
-    record = json.loads(
-        line.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_each_key_once
-    )
+    record = strict_json(line.decode("utf-8-sig"))
     if not isinstance(record, dict):
         raise ValueError("not an object")
     if not isinstance(record.get("response"), str):
@@ -80,24 +78,6 @@ def _grade_line(line: bytes, task: Task) -> tuple[str, bool]:
     grade = task.grade(task.problem_from_record(record), record["response"])
     record.update(reward=grade.reward, correct=grade.correct, reason=grade.reason)
     return json.dumps(record), grade.correct
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"holds {constant}, which is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if abs(value) == float("inf"):  # 1e999: would be written back as Infinity
-        raise ValueError(f"holds {text[:20]}, which is too large for a float")
-    return value
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):  # the last would win in silence
-        raise ValueError("has a key twice")
-    return record
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -122,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of the task, such as grader=boxed",
     )
     parser.add_argument("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)")
-    parser.add_argument("--seed", type=int, default=0, help="without effect: grading draws nothing at random")
+    parser.add_argument("--seed", type=SEED.parse, default=0, help="without effect: grading draws nothing at random")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -167,6 +147,8 @@ def _with_progress(source: BinaryIO, out: Path | None) -> Iterator[bytes]:
 @contextmanager
 def _reading(path: str) -> Iterator[BinaryIO]:
     if path == "-":
+        if sys.stdin is None:
+            raise RlinoError("cannot read stdin: it is closed")
         yield sys.stdin.buffer
         return
     try:
@@ -181,11 +163,7 @@ def _reading(path: str) -> Iterator[BinaryIO]:
 def _writing(path: Path | None) -> Iterator[TextIO]:
     """stdout, or a file that appears under its name only when all of it is written."""
     if path is None:
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:  # whoever read stdout, such as head, has seen enough: nothing more can be written there
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield sys.stdout
         return
     if path.exists() and not path.is_file():
         raise RlinoError(f"cannot write {path}: not a regular file")

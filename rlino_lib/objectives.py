@@ -16,6 +16,20 @@ import torch
 
 from rlino_lib.advantages import ADVANTAGE_TEXT, ADVANTAGES, FILTER_TEXT, FILTERS, advantages, check_rule, credit
 from rlino_lib.errors import RlinoError
+from rlino_lib.settings import (
+    FLAG,
+    TABLE,
+    as_tuples,
+    check,
+    check_names,
+    list_of,
+    nothing_or,
+    number,
+    one_of,
+    setting,
+    text,
+    whole,
+)
 
 __all__ = [
     "ADVANTAGES", "DIFFERENCES", "OBJECTIVES", "Loss", "Objective", "advantages", "credit", "micro_share",
@@ -26,6 +40,8 @@ RATIOS = ("none", "token", "sequence", "trajectory")
 SURROGATES = ("clip", "cispo", "sapo")
 NORMALISERS = ("per_response", "micro_token_mean", "token_mean", "constant", "token_sum")
 ESTIMATORS = ("k1", "k2", "k3")
+# What the options of the rules of `advantages` may be.
+OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,47 +51,51 @@ class Objective:
     Raises RlinoError for choices that there are not, or that do not go together.
     """
 
-    name: str
-    # What a response is credited with: the rule of `advantages` and its options.
-    advantage: str = "zscore"
-    options: Mapping[str, float] = field(default_factory=dict, hash=False)
-    # ρ: "none" (plain log-likelihood, as supervised learning has it), "token" ρ_it = π/π_old of the token, "sequence"
-    # s_i = exp(mean_t log ρ_it), "trajectory" ρ_i = Π_t ρ_it. Clipped to [1 − clip_low, 1 + clip_high]; None: no clip.
-    ratio: str = "token"
-    clip_low: float | None = 0.2
-    clip_high: float | None = 0.2
-    delta: float | None = None  # a cap on ρ before the min, for negative advantages
-    surrogate: str = "clip"  # or "cispo" sg[clip(ρ)] Â log π, or "sapo" 4/τ σ(τ(ρ − 1)) Â
-    tau: tuple[float, float] = (1.0, 1.05)  # sapo's τ where Â > 0, and elsewhere
-    # "per_response" 1/N Σ_i 1/|o_i|; "token_mean" 1/Σ|o|, "micro_token_mean" the same in each micro-batch; "constant"
-    # 1/(N·L); "token_sum" 1/N
-    normaliser: str = "per_response"
-    # KL(π ‖ ref): in the loss with weight β, perhaps times ρ; or k1 taken off the reward, whole or from each token on.
-    beta: float = 0.0
-    kl: str = "k3"
-    kl_correction: bool = False
-    kl_in_reward: float = 0.0
-    reward_to_go: bool = False
-    # Which rows stay: a key of `advantages.FILTERS`, and so many of the shortest of each group (0: all).
-    filter: str | None = None
-    shortest: int = 0
-    # What length costs: the share of the cap L over which the reward falls by 1, and what is off a reward at length L.
-    overlong: float = 0.0
-    length_cost: float = 0.0
-    source: str = field(default="", compare=False)  # the paper, its equation, and where the settings come from
+    name: str = field(metadata={"help": "what the method is called", "allowed": text("a name")})
+    advantage: str = setting("zscore", "what a response is credited with: a rule of `advantages`", one_of(ADVANTAGES))
+    options: Mapping[str, float] = setting(dict, "options of that rule", TABLE, hash=False)
+    ratio: str = setting(
+        "token", 'ρ: "none" (plain log-likelihood, as supervised learning has it), "token" ρ_it = π/π_old of the '
+        'token, "sequence" s_i = exp(mean_t log ρ_it), "trajectory" ρ_i = Π_t ρ_it', one_of(RATIOS),
+    )  # fmt: skip
+    clip_low: float | None = setting(0.2, "ρ is clipped below 1 − clip_low; None: no clip", nothing_or(number(0, 1)))
+    clip_high: float | None = setting(0.2, "ρ is clipped above 1 + clip_high; None: no clip", nothing_or(number(0)))
+    delta: float | None = setting(
+        None, "a cap on ρ before the min, for negative advantages", nothing_or(number(above=0))
+    )
+    surrogate: str = setting(
+        "clip", '"clip", "cispo" sg[clip(ρ)] Â log π, or "sapo" 4/τ σ(τ(ρ − 1)) Â', one_of(SURROGATES)
+    )
+    tau: tuple[float, float] = setting(
+        (1.0, 1.05), "sapo's τ where Â > 0, and elsewhere", list_of(number(above=0), length=2)
+    )
+    normaliser: str = setting(
+        "per_response", '"per_response" 1/N Σ_i 1/|o_i|; "token_mean" 1/Σ|o|, "micro_token_mean" the same in each '
+        'micro-batch; "constant" 1/(N·L); "token_sum" 1/N', one_of(NORMALISERS),
+    )  # fmt: skip
+    beta: float = setting(0.0, "the weight β of KL(π ‖ ref) in the loss", number(0))
+    kl: str = setting("k3", "the estimator of that KL", one_of(ESTIMATORS))
+    kl_correction: bool = setting(False, "whether that KL is multiplied by ρ", FLAG)
+    kl_in_reward: float = setting(0.0, "the weight of k1 taken off the reward", number(0))
+    reward_to_go: bool = setting(False, "whether it is taken off from each token on, or whole", FLAG)
+    filter: str | None = setting(None, "which rows stay: a key of `advantages.FILTERS`", nothing_or(one_of(FILTERS)))
+    shortest: int = setting(0, "so many of the shortest of each group stay; 0: all", whole())
+    overlong: float = setting(0.0, "the share of the cap L over which the reward falls by 1", number(0, 1))
+    length_cost: float = setting(0.0, "what is off a reward at length L", number(0))
+    source: str = setting(
+        "", "the paper, its equation, and where the settings come from", text("words"), compare=False
+    )
 
     def __post_init__(self) -> None:
-        known = ((self.ratio, RATIOS), (self.surrogate, SURROGATES), (self.normaliser, NORMALISERS))
-        known += ((self.advantage, ADVANTAGES), (self.kl, ESTIMATORS), (self.filter, (None, *FILTERS)))
-        for value, names in known:
-            if value not in names:
-                raise RlinoError(f"objective {self.name}: {value!r} is not one of {', '.join(map(str, names))}")
+        check(self, f"objective {self.name}: ")
         check_rule(self.advantage, self.options)
+        for name, value in self.options.items():
+            OPTIONS[name].check(f"objective {self.name}: option {name}", value)
         if self.ratio == "none" and (self.surrogate != "clip" or self.delta is not None or self.kl_correction):
             raise RlinoError(f"objective {self.name}: cispo, sapo, delta and kl_correction need a ratio")
         if self.reward_to_go and self.advantage != "batch_zscore":
             raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
-        if self.shortest < 0 or (self.shortest and self.reward_to_go):
+        if self.shortest and self.reward_to_go:
             raise RlinoError(f"objective {self.name}: shortest counts responses, and does not go with reward_to_go")
 
     @property
@@ -216,13 +236,8 @@ def varied(name: str, settings: Mapping[str, Any]) -> Objective:
     """A named method with some of its choices changed; raises RlinoError where the name or a choice does not exist."""
     if name not in OBJECTIVES:
         raise RlinoError(f"unknown method {name!r}: one of {', '.join(OBJECTIVES)}")
-    known = [f.name for f in fields(Objective)]
-    if wrong := set(settings) - set(known):
-        raise RlinoError(f"an objective has no {wrong.pop()!r}: {', '.join(known)}")
-    try:
-        return replace(OBJECTIVES[name], **settings)
-    except TypeError as e:  # a word where a number belongs
-        raise RlinoError(f"{name} with {settings}: {e}") from e
+    check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
+    return replace(OBJECTIVES[name], **as_tuples(settings))
 
 
 # Where the library differs from TRL 1.16 on purpose: what, TRL, here, why.

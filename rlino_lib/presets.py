@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rlino_lib.config import DATA, TrainConfig
 from rlino_lib.errors import RlinoError
+from rlino_lib.settings import as_tuples
 
 
 class Preset(NamedTuple):
@@ -29,9 +30,8 @@ class Preset(NamedTuple):
         return "\n".join([self.name, *lines])
 
 
-def _tuples(value: Any) -> Any:
-    """Lists of a task's settings as the tuples that they are."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()} if isinstance(value, dict) else value
+def _as_set(value: Any) -> Any:
+    return as_tuples(value) if isinstance(value, dict) else value
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +41,7 @@ def presets() -> dict[str, Preset]:
         tables = tomllib.load(f)
     found = {}
     for name, own in tables["presets"].items():
-        ours = {k: (_tuples(v["is"]), v["why"]) for k, v in (tables["ours"] | own.get("ours", {})).items()}
+        ours = {k: (_as_set(v["is"]), v["why"]) for k, v in (tables["ours"] | own.get("ours", {})).items()}
         found[name] = Preset(name, own.get("paper", {}) | tables["paper"], ours)
         try:
             TrainConfig(**found[name].settings)

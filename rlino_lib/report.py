@@ -26,6 +26,7 @@ from rlino_lib.plots import LABELS, figure_readme, label, style
 from rlino_lib.records import REPO, Run, list_runs, metrics_frame
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.word_problems import LARGEST
+from rlino_lib.terminal import run_program
 
 GROUP = "countdown"  # the recorded methods that the README shows
 FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
@@ -207,16 +208,16 @@ def write_card(folder: str | Path = BASE) -> None:
 
 def main() -> int:
     """Write the cards, the figure and the README's tables. Exit code 2 where a record is missing."""
+    return run_program(_write, "report")
+
+
+def _write() -> int:
     path = REPO / "README.md"
-    try:
-        cards = [Path(folder) / "README.md" for folder in BASES.values()]
-        for card in cards:
-            write_card(card.parent)
-        write_figure()
-        path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
-    except (RlinoError, OSError) as e:
-        print(f"report: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
+    cards = [Path(folder) / "README.md" for folder in BASES.values()]
+    for card in cards:
+        write_card(card.parent)
+    write_figure()
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
     print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, path)))
     return 0
 

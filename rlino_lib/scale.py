@@ -24,12 +24,13 @@ from typing import Any
 import torch
 
 from rlino_lib import cli
-from rlino_lib.config import TrainConfig
+from rlino_lib.config import THREADS, TrainConfig
 from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
 from rlino_lib.models import Policy, load_policy, merged, save_policy
 from rlino_lib.objectives import varied
 from rlino_lib.records import Run, RunWriter, is_done, load_run
+from rlino_lib.terminal import Parser, run_program
 from rlino_lib.train import describe
 
 try:
@@ -82,8 +83,8 @@ def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     if engine == "sft" and not (config.method == "f_isft_pos" and once):
         raise RlinoError("the engine sft carries f_isft_pos as it is, with one update a step: leave --engine out")
-    if config.group_size < 2 or config.temperature <= 0:
-        raise RlinoError("TRL samples at least 2 responses a problem, at a temperature above 0")
+    if config.group_size < 2:
+        raise RlinoError("TRL samples at least 2 responses a problem")
     for name in ("eval_base", "probe_every"):
         if getattr(config, name):
             raise RlinoError(f"{name} is measured by `rlino train` alone: leave it out at scale")
@@ -269,14 +270,14 @@ def _save(trainer: Recorded, out: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `rlino train`, and a few of its own."""
-    p = cli._Parser(
+    p = Parser(
         prog="accelerate launch -m rlino_lib.scale", description="Train on as many GPUs as accelerate is told of.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
         "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--out", required=True, help="folder to write, which all processes see")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads of each process (default: torch's)")
+    p.add_argument("--out", type=cli.FOLDER.parse, required=True, help="folder to write, which all processes see")
+    p.add_argument("--threads", type=THREADS.parse, default=0, help="CPU threads of each process (default: torch's)")
     p.add_argument("--engine", default="grpo", help="grpo (every method) or sft (f_isft_pos as TRL's SFTTrainer)")
     p.add_argument(
         "--trl", action="append", default=[], metavar="NAME=VALUE", help="a setting of TRL, as use_vllm=true"
@@ -288,18 +289,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one process of the command; the main one prints a line of JSON. Returns the exit code."""
     main_process = os.environ.get("LOCAL_RANK", "0") == "0"
-    try:
-        args = parser().parse_args(argv)
-        cli._threads(args.threads)
-        given = cli.name_values(args.trl, "--trl")
-        run = train(
-            cli.train_config(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
-            progress=sys.stderr.isatty() and main_process,
-        )  # fmt: skip
-    except (RlinoError, OSError) as e:
-        if main_process:
-            print(f"rlino: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
+    return run_program(lambda: _run(argv, main_process), silent=not main_process)
+
+
+def _run(argv: Sequence[str] | None, main_process: bool) -> int:
+    args = parser().parse_args(argv)
+    cli._threads(args.threads)
+    given = cli.name_values(args.trl, "--trl")
+    run = train(
+        cli.train_config(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
+        progress=sys.stderr.isatty() and main_process,
+    )  # fmt: skip
     if main_process and os.environ.get("RANK", "0") == "0":
         print(json.dumps(cli.run_result(run), default=float))
     return 0

@@ -78,8 +78,6 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
         self.objective: Objective = varied(config.method, config.objective_settings)
-        if not config.temperature:
-            raise RlinoError("training needs a temperature above 0: greedy samples of a group are all the same")
         self.task = get_task(config.task, **config.task_settings)
         device = pick_device(config.device)
         self.policy = policy or load_policy(config.model, device=device)

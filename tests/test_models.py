@@ -351,9 +351,6 @@ def test_a_run_of_adapters_resumes_from_adapters_alone(tmp_path):
 def test_settings_younger_than_the_first_runs_are_recorded_where_they_are_set():
     plain, set_ = TrainConfig().recorded(), TrainConfig(lora_alpha=8, precision="bf16").recorded()
     assert set(set_) - set(plain) == {"lora_alpha", "precision"} and "gradient_checkpointing" not in set_
-    for bad in ({"precision": "fp16"}, {"lora_rank": -1}, {"lora_alpha": 0}):
-        with pytest.raises(RlinoError, match="precision is"):
-            TrainConfig(**bad)
 
 
 def test_a_micro_batch_that_is_part_of_the_method_is_left_as_it_is(monkeypatch):

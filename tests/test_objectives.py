@@ -221,7 +221,7 @@ def test_missing_parts_are_named():
     ]:
         with pytest.raises(RlinoError, match=words):
             policy_loss(objective, *args)
-    with pytest.raises(RlinoError, match="not one of"):
+    with pytest.raises(RlinoError, match="must be one of"):
         Objective("x", normaliser="no such")
 
 
@@ -231,8 +231,8 @@ def test_choices_that_do_not_go_together_are_refused():
         (dict(ratio="none", delta=2.0), "need a ratio"),
         (dict(reward_to_go=True), "batch_zscore"),
         (dict(options={"weight": 0.1}), "no option 'weight'"),
-        (dict(filter="all"), "not one of"),
-        (dict(kl="k4"), "not one of"),
+        (dict(filter="all"), "must be one of"),
+        (dict(kl="k4"), "must be one of"),
     ]:
         with pytest.raises(RlinoError, match=words):
             Objective("x", **changes)

@@ -123,11 +123,11 @@ def test_settings_of_the_objective_change_the_update_and_only_they():
     assert torch.allclose(constant, plain * length / SMALL["max_new_tokens"]) and not torch.allclose(constant, plain)
     _, mean, _ = weights(method="f_isft_pos", objective_settings={"normaliser": "token_mean"})
     assert torch.allclose(mean, plain * length * len(length) / length.sum())
-    with pytest.raises(RlinoError, match="no 'lenght_cost'"):
+    with pytest.raises(RlinoError, match="no setting 'lenght_cost'"):
         Trainer(TrainConfig(method="grpo", objective_settings={"lenght_cost": 1.0}))
-    with pytest.raises(RlinoError, match="not one of per_response"):
+    with pytest.raises(RlinoError, match="must be one of per_response"):
         Trainer(TrainConfig(method="grpo", objective_settings={"normaliser": "none"}))
-    with pytest.raises(RlinoError, match="grpo with"):
+    with pytest.raises(RlinoError, match="shortest must be a whole number"):
         Trainer(TrainConfig(method="grpo", objective_settings={"shortest": "two"}))
 
 

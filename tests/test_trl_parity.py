@@ -106,7 +106,7 @@ def batch(seed, n, t, spread, holes=False):
 
 def ours_for(loss_type, level, eps, beta, delta, correction):
     """Our row of TRL's settings, as `DIFFERENCES` says how to write one as the other."""
-    low, high = (None, eps[1] - 1) if loss_type == "cispo" else eps
+    low, high = (None, eps[1]) if loss_type == "cispo" else eps
     surrogate = loss_type if loss_type in ("cispo", "sapo") else "clip"
     return Objective(
         "parity", ratio=level, clip_low=low, clip_high=high, surrogate=surrogate, delta=delta, beta=beta,
@@ -136,8 +136,9 @@ def test_loss_and_gradient(
     new, old, ref, adv, mask = batch(seed, n, t, spread, holes)
     old = None if old_is_new else old
     stub = trainer(
-        loss_type=loss_type, importance_sampling_level=level, epsilon_low=eps[0], epsilon_high=eps[1], beta=beta,
-        delta=delta, use_bias_correction_kl=correction, max_completion_length=t + extra,
+        loss_type=loss_type, importance_sampling_level=level, epsilon_low=eps[0], beta=beta, delta=delta,
+        epsilon_high=eps[1] + (loss_type == "cispo"), use_bias_correction_kl=correction,
+        max_completion_length=t + extra,
     )  # fmt: skip
     expected = trl_loss(stub, new, old, ref, adv, mask)
     (gradient,) = torch.autograd.grad(expected, new)

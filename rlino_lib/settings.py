@@ -1,0 +1,176 @@
+"""What a value may be: type, range and help of a setting, declared once, beside its field. Free of torch.
+
+    steps: int = setting(200, "batches of samples", whole(1))
+
+`check` holds every field of a settings class against its declaration; the command line reads its options, their help
+and their defaults from the same place. NaN and infinity are no value of any setting, and a bool is no number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from rlino_lib.errors import RlinoError
+
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a value may be: in words, as a test, and how a word of the command line becomes one."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    read: Callable[[str], Any] = str
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise RlinoError, in one line that names the setting, the value and what is allowed."""
+        if not self.holds(value):
+            raise RlinoError(f"{name} must be {self.words}, not {_short(value)}")
+
+    def parse(self, text: str) -> Any:
+        """The value that a word of the command line says: the `type` of an option."""
+        try:
+            value = self.read(text)
+        except ValueError:
+            value = text
+        if not self.holds(value):
+            raise argparse.ArgumentTypeError(f"must be {self.words}, not {_short(text)}")
+        return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+# --- kinds of values -------------------------------------------------------------------------------------------------
+
+
+def whole(least: int = 0, most: int = LARGEST, multiple: int = 1) -> Allowed:
+    """Whole numbers from `least` to `most`."""
+    words = f"a whole number of at least {least}" if most == LARGEST else f"a whole number from {least} to {most}"
+    words += f" and a multiple of {multiple}" if multiple > 1 else ""
+    return Allowed(words, lambda v: type(v) is int and least <= v <= most and v % multiple == 0, int)
+
+
+def number(least: float | None = None, most: float | None = None, above: float | None = None) -> Allowed:
+    """Finite numbers, whole ones among them: from `least`, or above `above`, to `most`."""
+    bounds = [f"{w} {b:g}" for w, b in (("of at least", least), ("above", above), ("at most", most)) if b is not None]
+    low, high = -math.inf if least is None else least, math.inf if most is None else most
+
+    def holds(value: Any) -> bool:
+        plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return plain and low <= value <= high and (above is None or value > above)
+
+    return Allowed(f"a number {' and '.join(bounds)}".strip() if bounds else "a finite number", holds, float)
+
+
+def one_of(names: Collection[str]) -> Allowed:
+    """One of some words; a dictionary that grows later counts as it then is."""
+    return Allowed(f"one of {', '.join(names)}", lambda v: isinstance(v, str) and v in names)
+
+
+def text(words: str, pattern: str = r"[^\x00-\x1f\x7f]*") -> Allowed:
+    """A string that matches a pattern, and can be written as UTF-8."""
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, str) and bool(re.fullmatch(pattern, value)) and not re.search("[\ud800-\udfff]", value)
+
+    return Allowed(words, holds)
+
+
+def nothing_or(allowed: Allowed) -> Allowed:
+    """The same, or None: null in JSON."""
+    return Allowed(f"{allowed.words}, or null", lambda v: v is None or allowed.holds(v), allowed.read)
+
+
+def list_of(allowed: Allowed, least: int = 0, length: int | None = None) -> Allowed:
+    """A list of such values: at least so many, or exactly."""
+    count = f" of {length} values" if length else f" of {least} or more values" if least else ""
+
+    def holds(value: Any) -> bool:
+        fits = isinstance(value, list | tuple) and len(value) >= least and length in (None, len(value))
+        return fits and all(map(allowed.holds, value))
+
+    return Allowed(f"a list{count}, each {allowed.words}", holds)
+
+
+TABLE = Allowed(
+    "a table of names and values", lambda v: isinstance(v, Mapping) and all(isinstance(name, str) for name in v)
+)
+FLAG = Allowed("true or false", lambda v: isinstance(v, bool))
+
+
+# --- settings classes ------------------------------------------------------------------------------------------------
+
+
+def setting(default: Any, help: str, allowed: Allowed, **more: Any) -> Any:
+    """A field of a settings class: its default (or what makes one, such as `dict`), its help, and what it may be."""
+    how = "default_factory" if callable(default) else "default"
+    return field(**{how: default}, metadata={"help": help, "allowed": allowed}, **more)
+
+
+def check(settings: Any, of: str = "") -> None:
+    """Raise RlinoError for the first field of a settings object that does not hold what it may; `of` goes before it."""
+    for f in fields(settings):
+        f.metadata["allowed"].check(f"{of}{f.name}", getattr(settings, f.name))
+
+
+def check_names(given: Collection[str], known: Collection[str], of: str) -> None:
+    """Raise RlinoError for a setting that there is not."""
+    if wrong := [name for name in given if name not in known]:
+        raise RlinoError(f"{of} has no setting {_short(wrong[0])}: {', '.join(known)}")
+
+
+def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as read from JSON, with its lists as the tuples that they are."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def strict_json(text: str) -> Any:
+    """A JSON value; raises ValueError for NaN, infinities and numbers beyond a float, and for a key given twice.
+
+    `json.loads` takes the first three, and of a key the last.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_each_key_once, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    _finite("", value)
+    return value
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # thousands of digits, which Python does not convert
+        raise ValueError(f"holds a number of {len(digits)} digits") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"has the key {_short(key)} twice")
+        _finite(f" as {_short(key)}", value)
+        table[key] = value
+    return table
+
+
+def _finite(where: str, value: Any) -> None:
+    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects were checked."""
+    for v in value if isinstance(value, list) else [value]:
+        if isinstance(v, list):
+            _finite(where, v)
+        elif isinstance(v, float) and not math.isfinite(v):
+            raise ValueError(f"holds {json.dumps(v)}{where}, which is no number of JSON")
