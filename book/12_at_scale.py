@@ -286,7 +286,7 @@ else:
     from rlino_lib.train import train
 
     short = TrainConfig(**presets()["paper-countdown-0.5b"].settings)
-    run = train(replace(short, steps=2, prompts=8, eval_every=0, test_samples=0), "runs/two-steps", resume=True)
+    run = train(replace(short, steps=2, prompts=8, eval_every=0, test_samples=0), "runs/two-steps")
     display(run.metrics.T)
 
 # %% [markdown]

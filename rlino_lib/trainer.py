@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -30,7 +29,7 @@ from rlino_lib.models import (
 )
 from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, varied
 from rlino_lib.probes import is_probed, probe
-from rlino_lib.records import REPO
+from rlino_lib.records import run_settings
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.traces import policy_credit, response_rows, supervised_credit
@@ -47,9 +46,8 @@ SFT_METHODS = {
 
 def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     """What config.json holds: the settings, with the model by its path in the repository, the weights and versions."""
-    path = Path(config.model).resolve()
     return config.recorded() | {
-        "model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model,
+        "model": run_settings(config)["model"],
         "weights_sha256_16": weights_hash(policy.model),
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

@@ -235,7 +235,6 @@ def record(folder, settings, share=1.0, seconds=100.0):
     writer.metrics({"step": done, "samples": 0, "accuracy": 0.5, "eval/accuracy": 0.25}, seconds=seconds)
     if share == 1:
         writer.finish({"seconds": seconds, "test": {"pass@1": {"value": 0.75}}})
-    writer.close()
 
 
 def test_the_clock_goes_by_other_seeds_then_by_samples(tmp_path):
@@ -281,7 +280,7 @@ def test_a_complete_run_of_other_settings_is_named(tmp_path, capsys):
     write_grid(file, runs=[{"name": "a", "method": "grpo", "lr": 0.25}], seeds=[0])
     for more in ([], ["--dry-run"]):
         assert cli.main(["grid", str(file), *more]) == 2
-        assert "a-s0: it is complete, with another prompts, lr" in capsys.readouterr().err
+        assert "a-s0: it is complete, with prompts 3, not 2; lr 0.5, not 0.25: choose" in capsys.readouterr().err
 
 
 # --- running, with a stand-in for `rlino train` that takes no time --------------------------------------------------
@@ -290,7 +289,6 @@ STUB = """
 import json, os, sys, time
 from pathlib import Path
 asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-asked = {k: asked[k] for k in ("--method", "--seed", "--steps", "--lr") if k in asked}
 out = Path(sys.argv[-1])
 with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
@@ -304,8 +302,9 @@ if asked["--method"] == "slow":
     time.sleep(1)
 if asked["--method"] == "killed":
     os.kill(os.getpid(), 9)
-config = {"method": asked["--method"], "seed": int(asked["--seed"]), "steps": int(asked["--steps"])}
-writer = RunWriter(out, config | ({"lr": float(asked["--lr"])} if "--lr" in asked else {}))
+from rlino_lib import cli, records
+config = records.run_settings(cli.train_config(cli.build_parser().parse_args(sys.argv[1:])))
+writer = RunWriter(out, config)
 for step in range(1, config["steps"] + 1):
     time.sleep(0.1)
     writer.metrics({"step": step, "samples": step, "eval/accuracy": 0.5}, seconds=step / 10)

@@ -150,8 +150,8 @@ def test_a_default_setting_that_older_runs_did_not_know_is_not_recorded(tmp_path
     other = train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0}), **changed), tmp_path / "b")
     assert other.config["objective_settings"] == {"length_cost": 0.1}
     (tmp_path / "b" / "summary.json").unlink()
-    with pytest.raises(RlinoError, match="another objective_settings"):
-        train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "b", resume=True)
+    with pytest.raises(RlinoError, match=r'with objective_settings {"length_cost": 0.1}, not {}'):
+        train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "b")
 
 
 def test_several_updates_a_batch_leave_ratio_one():
@@ -216,10 +216,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not Run(tmp_path / "killed").complete  # or the kill came too late to test anything
-    refused = start(tmp_path / "killed")
-    out, err = refused.communicate()
-    assert refused.returncode == 2 and "--resume" in err and out == ""
-    resumed = start(tmp_path / "killed", "--resume")
+    resumed = start(tmp_path / "killed")
     out, err = resumed.communicate()
     assert resumed.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["complete"]
@@ -248,8 +245,8 @@ def test_a_run_keeps_a_row_of_every_held_out_response(tmp_path):
 def test_a_folder_of_another_run_is_refused(tmp_path):
     train(TrainConfig(**(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
-    with pytest.raises(RlinoError, match="another lr"):
-        train(TrainConfig(lr=5e-5, **(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "run", resume=True)
+    with pytest.raises(RlinoError, match="unfinished, with lr 0.0001, not 5e-05: choose another --out"):
+        train(TrainConfig(lr=5e-5, **(SMALL | {"steps": 1, "eval_every": 0})), tmp_path / "run")
 
 
 def healthy(**changes):
