@@ -144,9 +144,9 @@ def run_result(run: Run) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from rlino_lib.device import autocast, pick_device
+    from rlino_lib.device import pick_device, policy_precision
     from rlino_lib.evaluate import EVALUATION, evaluate, rows_so_far, summarise
-    from rlino_lib.folders import output_folder, read_json, refuse_other, write_json
+    from rlino_lib.folders import begun_precision, output_folder, read_json, refuse_other, write_json
     from rlino_lib.models import load_policy, weights_hash
     from rlino_lib.tasks import get_task
 
@@ -163,6 +163,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
         asked["weights_sha256_16"] = weights_hash(policy.model)
         recorded, _ = EVALUATION.read(out)
+        asked["precision"] = policy_precision(begun_precision(args.precision, recorded), policy.model)
         if recorded is not None:
             refuse_other(out, EVALUATION, recorded, asked, defaults, complete)
         if complete:
@@ -170,11 +171,10 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         texts = texts if keep else None
         rows_so_far(rows, texts, problems, args.samples)  # raises before anything is written
         write_json(out / "evaluation.json", {"asked": asked})
-        with autocast(args.precision, policy.model.device):
-            frame = evaluate(
-                policy, task, problems, samples=args.samples, out=rows, progress=sys.stderr.isatty(), seed=args.seed,
-                responses=texts, **sampling,
-            )  # fmt: skip
+        frame = evaluate(
+            policy, task, problems, samples=args.samples, out=rows, progress=sys.stderr.isatty(), seed=args.seed,
+            responses=texts, precision=asked["precision"], **sampling,
+        )  # fmt: skip
         found = summarise(frame)
         write_json(out / "evaluation.json", {"asked": asked, "found": found})
         return found

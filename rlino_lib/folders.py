@@ -109,6 +109,11 @@ def _change(name: str, old: Any, new: Any) -> str:
     return f"{name} {old}, not {new}" if len(old) + len(new) <= 80 else f"another {name}"
 
 
+def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
+    """The precision that `auto` stood for where the work in a folder began, so that it goes on to the same numbers."""
+    return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
+
+
 # --- files that are whole or not there -------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from rlino_lib.config import TrainConfig
-from rlino_lib.device import pick_device
+from rlino_lib.device import SMALL, pick_device, pick_precision
 from rlino_lib.logprobs import LARGE, TILE
 from rlino_lib.models import add_lora, count_parameters, hub_options
 from rlino_lib.objectives import varied
@@ -89,7 +89,7 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     """
     c, t = model.get_text_config(), config
     total, trained = _counts(model, t)
-    bf16 = t.precision == "bf16"
+    bf16 = pick_precision(t.precision, pick_device(t.device), gains=total > SMALL) == "bf16"
     frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.

@@ -134,8 +134,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
 
 
 RUN = Kind("run", read_run)
-# What settings count as that are younger than a recorded run.
-RUN_DEFAULTS = {name: value for name, value in asdict(TrainConfig()).items() if name != "model"}
+# What settings count as that are younger than a recorded run: precision was fp32 until it was recorded.
+RUN_DEFAULTS = {name: value for name, value in asdict(TrainConfig()).items() if name != "model"} | {"precision": "fp32"}
 
 
 def complete_run(folder: Path, save: bool) -> Run:

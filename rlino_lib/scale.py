@@ -164,8 +164,9 @@ def train(
     (`PASSED_ON`). Where the launcher says bf16, so does the run. Raises RlinoError on every process alike.
     """
     out = Path(out)
-    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16":
-        config = replace(config, precision="bf16")
+    half = os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+    if half or config.precision == "auto":
+        config = replace(config, precision="bf16" if half else "fp32")
     args = arguments(config, out, engine, given or {}, progress)
     state, writers = PartialState(), []
     if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot

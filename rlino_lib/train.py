@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from rlino_lib import memory
 from rlino_lib.config import TrainConfig
 from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import output_folder
+from rlino_lib.folders import begun_precision, output_folder
 from rlino_lib.guards import Guards
 from rlino_lib.logprobs import response_logprobs
 from rlino_lib.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
-from rlino_lib.records import RUN, RUN_DEFAULTS, Run, RunWriter, complete_run, load_run, run_settings
+from rlino_lib.records import RUN, RUN_DEFAULTS, Run, RunWriter, complete_run, load_run, read_run, run_settings
 from rlino_lib.traces import trace_rows
 from rlino_lib.trainer import SFT_METHODS, Sums, Trainer, batch_of_problems, describe
 
@@ -50,6 +51,7 @@ def train(
     with output_folder(out, RUN, run_settings(config), RUN_DEFAULTS) as complete:
         if complete:
             return complete_run(out, save)
+        config = replace(config, precision=begun_precision(config.precision, read_run(out)[0]))
         if policy is None:
             fits, said = memory.check(config)
             if not fits and config.guard == "stop":
