@@ -73,7 +73,7 @@ def test_numbers(text, value):
     assert number(text) == value
 
 
-NO_NUMBER = ["", "-", ".", "%", "$", "1e5", "1_000", "１２", "--1", "- 1", "1/0", "1/", "/2", "1/2/3", "1 1/2", "1 00"]
+NO_NUMBER = ["", "-", ".", "%", "$", "1e5", "1_000", "１２", "--1", "- 1", "1/0", "1/", "/2", "1/2/3", "1 00"]
 
 
 @pytest.mark.parametrize("text", [*NO_NUMBER, "1 0000", "7.2.0", "9" * (TAIL + 1), "nan", "seven", "7 or 8", "\ud800"])
@@ -104,10 +104,10 @@ def test_numbers_are_exact(value):
         (r"72 \text{ dollars}", 72),
         (r"\text{72}", 72),
         ("72 square feet", 72),
-        (r"1\frac{1}{2}", None),  # not 11/2
+        (r"1\frac{1}{2}", Fraction(3, 2)),  # not 11/2
         ("10^3", None),
         (r"\frac{1}{0}", None),
-        ("x = 5", None),
+        ("x = 5", 5),
         ("", None),
         (r"\text{none}", None),
         ("{" * TAIL + "1", None),
@@ -503,7 +503,7 @@ def test_a_response_ends_at_a_stop_string():
     assert Gsm8k(template="qwen_chat").grade(problem, "\\boxed{72}<|im_end|>\n\\boxed{1}").correct
     for name, template in TEMPLATES.items():
         shown = Gsm8k(template=name).stop[0]
-        assert template.grader in GRADERS and shown in template.shot  # what begins or ends a turn of the prompt
+        assert template.grader in GRADERS and shown in template.text  # what begins or ends a turn of the prompt
 
 
 @pytest.mark.parametrize(("scheme", "rewards"), [("binary", (1.0, 0.0, 0.0)), ("format", (1.0, 0.1, 0.0))])
