@@ -14,7 +14,7 @@ from rlino_lib.tasks.word_problems import WordProblems
 TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k}
 
 
-def get_task(name: str, **settings: Any) -> Task:
+def get_task(name: str, /, **settings: Any) -> Task:
     """A task by name; raises RlinoError for a name or a setting that does not exist, or for a value out of range."""
     if name not in TASKS:
         raise RlinoError(f"unknown task {name!r}: one of {', '.join(TASKS)}")

@@ -67,8 +67,11 @@ def number(text: str) -> Fraction | None:
     return -value if minus or late_minus else value
 
 
+_STYLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox)\{([^{}]*)\}"), r"\1"
 _LATEX = [  # what LaTeX writes otherwise, in the order in which it goes
-    (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox)\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\^\{(-?[0-9])\}"), r"^\1"),
+    _STYLE,
+    _STYLE,  # one in another
     (re.compile(r"\\!|\\(?:left|right|displaystyle)(?![A-Za-z])"), ""),
     (re.compile(r"\\[,;: ]|~|\\q?quad(?![A-Za-z])"), " "),
     (re.compile(r"\{,\}"), ","),
@@ -76,7 +79,6 @@ _LATEX = [  # what LaTeX writes otherwise, in the order in which it goes
     (re.compile(r"\\[cdt]?frac *(?:\{([^{}]*)\}|([0-9])) *(?:\{([^{}]*)\}|([0-9]))"), r"\1\2/\3\4"),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\^\{? *\\circ *\}?|\\degree(?![A-Za-z])"), "\xb0"),
-    (re.compile(r"\^\{(-?[0-9])\}"), r"^\1"),
     (re.compile(r"^ *\{([^{}]*)\} *$|\{([A-Za-z ]*)\}"), r"\1\2"),
     (re.compile(r"^ *- +"), "-"),
     (re.compile(r" +"), " "),
@@ -118,7 +120,7 @@ def harness_text(text: str) -> str | None:
 _SIGN = rf"(?:[-\u2212]|(?<![0-9])[{_DASHES}])"
 _DIGITS = rf"(?:[0-9]{{1,3}}(?:[{_SPACES}][0-9]{{3}}(?![0-9]))+[0-9.,]*|[0-9.,]+)"
 _PART = rf"(?:/[0-9]+|[{_SPACES}][0-9]+/[0-9]+|[{_SPACES}]?[{_VULGAR}])"
-_GLUED = r"(?:[:'\u2019_/][0-9]+|[eE][-+]?[0-9]+|\^\{?-?[0-9]+| ?(?:[*x\xd7\xb7]|\\times) ?10(?:\^|\*\*))"
+_GLUED = r"(?:[:'\u2019_/][0-9]+|[eE][-+]?[0-9]+|\^\{?-?[0-9]+| ?(?:[*x\xd7\xb7]|\\times) ?10(?:\^|\*\*)\{?-?[0-9]*)"
 _CURRENCY = rf"[{_SYMBOLS}][{_SPACES}]?"
 _WRITTEN = (
     rf"(?:{_SIGN}?(?:{_CURRENCY})?|{_CURRENCY}{_SIGN})(?:{_DIGITS}{_PART}?|[{_VULGAR}])(?:{_GLUED}|(?:{_SCALE})*)"
