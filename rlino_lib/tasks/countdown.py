@@ -133,8 +133,8 @@ def problem_key(nums: Iterable[int], target: int) -> str:
 def split_of(nums: Iterable[int], target: int) -> str:
     """The split a problem belongs to, by a hash of its key: 10 % test, 5 % validation, the rest train.
 
-    The public data set repeats 8 % of its rows with the numbers in another order; a split by key cannot leak that way,
-    whatever the seed, size or ranges of the sets that are compared.
+    A data set may repeat a problem with its numbers in another order; a split by key cannot leak that way, whatever the
+    seed, size or ranges of the sets that are compared.
     """
     digest = hashlib.blake2b(problem_key(nums, target).encode(), digest_size=8).digest()
     bucket = int.from_bytes(digest, "big") % 100
