@@ -5,12 +5,15 @@ import math
 import random
 import re
 
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlino_lib import cli, grading
+from rlino_lib import cli, evaluate, grading
 from rlino_lib.errors import RlinoError
+from rlino_lib.presets import presets
+from rlino_lib.records import list_runs
 from rlino_lib.tasks import TASKS, Countdown, Gsm8k, Problem, WordProblems, get_task
 from rlino_lib.tasks.base import END_MARKS, up_to_stop
 from rlino_lib.tasks.countdown import TEMPLATES as COUNTDOWN_TEMPLATES
@@ -62,6 +65,44 @@ def test_what_begins_a_turn_of_the_prompt_ends_a_response_to_it():
             first = template.stop[0]
             assert first == (f"\n{mark}" if mark else first) and first.strip() in template.text
             assert set(END_MARKS) & set(template.stop)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [Countdown(template="r1_zero"), WordProblems(template="few_shot"), WordProblems(template="zero_shot"), Countdown()],
+)
+def test_sampling_is_given_the_stop_strings_that_the_grader_reads_up_to(task, monkeypatch):
+    class Sampled(Exception):
+        pass
+
+    def spy(policy, prompts, samples, **settings):
+        assert settings["stop_strings"] == task.stop
+        raise Sampled
+
+    monkeypatch.setattr(evaluate, "sample", spy)
+    with pytest.raises(Sampled):
+        evaluate.evaluate(None, task, task.problems("test", 1))
+    assert bool(task.stop) == (task.template != "compact")
+
+
+def test_the_presets_for_hub_models_have_stop_strings():
+    chosen = [preset.settings for preset in presets().values()]
+    assert {s["task"] for s in chosen} == {"countdown", "gsm8k"}
+    assert all(get_task(s["task"], **s["task_settings"]).stop for s in chosen)
+
+
+@pytest.mark.parametrize(("folder", "task"), [("countdown", "countdown"), ("head-to-head", "word_problems")])
+def test_recorded_responses_have_the_grades_that_were_recorded(folder, task):
+    runs = [r for r in list_runs(folder) if r.config["task"] == task and not r.config["task_settings"]][:6]
+    rows = pd.concat([r.rollouts for r in runs])
+    assert len(rows) >= 500
+    for row in rows.itertuples():
+        problem = Problem(row.problem_id, row.data, row.gold)
+        got = get_task(task).grade(problem, row.response)
+        assert (got.reward, got.correct, got.format_ok, got.reason) == (
+            row.reward, row.correct, row.format_ok, row.reason,
+        )  # fmt: skip
+        assert got.answer == row.answer or (got.answer is None and pd.isna(row.answer))
 
 
 # --- inputs that were graded wrongly ---------------------------------------------------------------------------------
@@ -195,6 +236,13 @@ def test_the_ends_of_every_range_work():
     assert len(Countdown(numbers=[5, 25], seed=10**9).problems("train", 2)) == 2  # as JSON has it
     for share in (0, 1, 0.0, 1.0):
         assert len(WordProblems(distractors=share).problems("test", 2)) == 2
+
+
+def test_ranges_that_no_problem_has_are_one_line():
+    task = Countdown(numbers=(1, 2), targets=(90, 99))
+    with pytest.raises(RlinoError, match=r"no train problem with n_numbers=3, numbers=\(1, 2\), targets=\(90, 99\)"):
+        task.problems("train")
+    assert task.problems("train", 0) == []
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,11 @@ class Countdown:
         return TEMPLATES[self.template].stop
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        return generate(split, n, n_numbers=self.n_numbers, numbers=self.numbers, targets=self.targets, seed=self.seed)
+        ranges = {"n_numbers": self.n_numbers, "numbers": self.numbers, "targets": self.targets}
+        made = generate(split, n, **ranges, seed=self.seed)
+        if not made and n is None:
+            raise RlinoError(f"countdown has no {split} problem with {', '.join(f'{k}={v}' for k, v in ranges.items())}")
+        return made
 
     def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
         return problem_from_record(record)
