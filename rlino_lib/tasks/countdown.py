@@ -362,7 +362,8 @@ class Countdown:
         ranges = {"n_numbers": self.n_numbers, "numbers": self.numbers, "targets": self.targets}
         made = generate(split, n, **ranges, seed=self.seed)
         if not made and n is None:
-            raise RlinoError(f"countdown has no {split} problem with {', '.join(f'{k}={v}' for k, v in ranges.items())}")
+            given = ", ".join(f"{name}={value}" for name, value in ranges.items())
+            raise RlinoError(f"countdown has no {split} problem with {given}")
         return made
 
     def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
