@@ -298,6 +298,13 @@ def test_the_spread_of_a_group_is_rounded_by_trl():
     assert 1e-9 < (advantages(rewards, 4) - expected).abs().max().item() < 1e-7
 
 
+def test_equal_rewards_have_a_rounded_advantage_in_trl_and_none_here():
+    rewards = torch.full((8,), 0.1)
+    expected = scored(GRPOTrainer, trainer(scale_rewards="group", reward_weights=torch.ones(1)), rewards, 8)
+    assert 1e-5 < expected["advantages"].abs().max().item() < 1e-4
+    assert (advantages(rewards, 8) == 0).all()
+
+
 def test_token_mean_of_several_updates_a_batch_differs():
     new, old, ref, adv, mask = batch(5, 4, 6, 0.5)
     stub = trainer(loss_type="dapo", steps_per_generation=2)  # two updates of two rows each
