@@ -12,7 +12,8 @@ from rlino_lib.yours import find_runs, judge_yours
 
 def make(folder, method, seed, right, task="countdown", model="a/model", complete=True):
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"method": method, "seed": seed, "task": task, "model": model}))
+    config = {"method": method, "seed": seed, "task": task, "model": model, "lr": 1e-4}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.csv").write_text("step,eval/base/correct,eval/base/incorrect\n0,-1,-1\n9,-1,-2\n")
     summary = {"complete": complete, "test": {"pass@1": {"value": right}}}
     (folder / "summary.json").write_text(json.dumps(summary))
