@@ -117,12 +117,12 @@ for text in policy:
 # %%
 # NBVAL_CHECK_OUTPUT
 mdp = TokenMDP(3, 2, lambda tokens, mask: (tokens.sort(1).values == torch.tensor([1, 2])).all(1))
-table = TabularPolicy(mdp)
-table.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
-found = mdp.values(table)
+tabular = TabularPolicy(mdp)
+tabular.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
+found = mdp.values(tabular)
 assert max(abs(found.V[k].item() - V(text)) for k, text in enumerate(policy)) < 1e-7  # the table was typed in float32
 print(mdp)
-mdp.tree(table).round(2)
+mdp.tree(tabular).round(2)
 
 # %% [markdown]
 # Since each token's advantage is a difference of values, the advantages along a response telescope: they add up to
@@ -131,9 +131,9 @@ mdp.tree(table).round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-exact, split = mdp.credit(table, "exact"), mdp.credit(table, "split")  # [N, H], [N, H]
+exact, split = mdp.credit(tabular, "exact"), mdp.credit(tabular, "split")  # [N, H], [N, H]
 assert torch.allclose(exact.sum(1), mdp.rewards - found.V[0]) and torch.allclose(split.sum(1), exact.sum(1))
-shown = mdp.responses(table)
+shown = mdp.responses(tabular)
 for name, weights in (("exact", exact), ("spread", split)):
     shown[[f"{name} {t + 1}" for t in range(2)]] = weights.where(mdp.mask, math.nan).numpy()
 shown.round(3)
