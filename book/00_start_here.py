@@ -389,6 +389,7 @@ print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threa
 #
 # A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about weights
 # were settled by arithmetic. Those about training stand in the ledger with a margin each: chapter 07 tests what is
-# "comparable", chapter 08 why responses grow. Everything about larger models stays open.
+# "comparable", chapter 08 why responses grow, where three conclusions are under revision. Everything about larger
+# models stays open.
 #
 # Next: [01 · Language models as MDPs](01_language_models_as_mdps.ipynb).

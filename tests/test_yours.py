@@ -48,6 +48,17 @@ def test_each_model_is_judged_by_itself(tmp_path):
     assert not {"kl-word", "neg-countdown", "bandit"} & set(found.index.get_level_values("id"))
 
 
+def test_a_test_that_settles_nothing_is_undecided_and_not_untestable(tmp_path):
+    for seed in range(10):
+        wide = 0.5 + (-1) ** seed * 0.08
+        for method, right in (("grpo", 0.5), ("grpo_no_kl", wide), ("f_isft_pos", wide)):
+            make(tmp_path / f"{method}-{seed}", method, seed, right)
+    found = judge_yours(tmp_path).set_index("id")
+    assert found.loc["kl-countdown", "verdict"] == found.loc["pos-countdown", "verdict"] == "undecided"
+    assert "seeds would settle it" in found.loc["kl-countdown", "effect"]
+    assert "so far" not in found.loc["kl-countdown", "effect"]
+
+
 def test_gsm8k_is_what_the_word_problems_stand_in_for(tmp_path):
     grids(tmp_path, task="gsm8k")
     found = judge_yours(tmp_path).set_index("id")
