@@ -214,7 +214,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
         return _yours(args)
     found = judge_all(root=args.runs or RUNS)
     for row in found.itertuples():
-        print(f"{row.id:22} {row.found:22} {row.effect}", file=sys.stderr)
+        why = f"; under revision: {row.revision}" if row.revision else ""
+        print(f"{row.id:22} {row.found:22} {row.effect}{why}", file=sys.stderr)
     if args.out:
         write_json(Path(args.out), found.to_dict("records"))
     differ = found[found["verdict"] != found["found"]]
