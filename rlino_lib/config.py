@@ -27,8 +27,9 @@ def base_of(task: str) -> str:
 # --- what several settings classes have ------------------------------------------------------------------------------
 
 COUNT, SWITCH = whole(1), whole(0, 1)
-SEED = whole(0, 2**32 - 1)  # what torch and numpy take, and torch also after seeds of steps are made from it
+SEED = whole(0, 2**32 - 1)  # numpy takes no more; torch takes a million times as much, as seeds of steps need it
 THREADS = whole(0, 1024)
+TOP_P = number(above=0, most=1)
 TASK = one_of(TASKS)
 MODEL = text("a folder or a hub id, in UTF-8", r"(?!-)[^\x00-\x1f\x7f]*")
 SPLIT = one_of(("train", "validation", "test"))
@@ -76,12 +77,27 @@ class EvaluateConfig:
     samples: int = setting(1, "samples a problem", COUNT)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
     temperature: float = setting(1.0, "of the sampling; 0: greedy", number(0))
-    top_p: float = setting(
-        1.0, "sample from the likeliest tokens with this share of the probability", number(above=0, most=1)
-    )
+    top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", TOP_P)
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
     precision: str = setting("auto", PRECISION_HELP, PRECISION)
     seed: int = setting(0, "of the sampling", SEED)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What `rlino_lib.rollout.sample` holds its numbers against."""
+
+    group_size: int = setting(8, "responses a prompt", COUNT)
+    max_new_tokens: int = setting(112, "the cap on a response", COUNT)
+    temperature: float = setting(1.0, "divides the logits; 0: greedy", number(0))
+    top_p: float = setting(1.0, "keep the likeliest tokens with this share of the probability", TOP_P)
+    top_k: int = setting(0, "keep so many of the likeliest tokens; 0: all", whole())
+    min_p: float = setting(0.0, "keep tokens with at least this share of the likeliest's probability", number(0, 1))
+    seed: int = setting(0, "of the draws; a run makes one of its own seed and the step", whole(0, 2**63 - 1))
+    max_rows: int = setting(1024, "rows decoded at a time", COUNT)
 
     def __post_init__(self) -> None:
         check(self)

@@ -25,6 +25,7 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rlino_lib.config import SampleConfig
 from rlino_lib.decode import FusedDecoder
 from rlino_lib.device import autocast, is_out_of_memory, is_small, policy_precision
 from rlino_lib.errors import RlinoError, RlinoWarning
@@ -250,10 +251,9 @@ def sample(
     fp32 or bf16 (`device.policy_precision`). Raises RlinoError where there is nothing to sample, a setting is out of
     range, logits are not finite, or there is no memory for one response.
     """
-    if not prompts or group_size < 1 or max_new_tokens < 1:
-        raise RlinoError("sampling needs at least one prompt, one sample a prompt and one new token")
-    if temperature < 0 or not 0 < top_p <= 1 or top_k < 0 or not 0 <= min_p <= 1:
-        raise RlinoError("sampling needs temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 0 and 0 ≤ min_p ≤ 1")
+    SampleConfig(group_size, max_new_tokens, temperature, top_p, top_k, min_p, seed, max_rows)  # refuses a wrong one
+    if not prompts:
+        raise RlinoError("sampling needs at least one prompt")
     u = torch.rand(len(prompts) * group_size, max_new_tokens, generator=torch.Generator().manual_seed(seed))
     encoded = policy.tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
     prompt_ids, prompt_mask = encoded["input_ids"], encoded["attention_mask"].bool()  # [P, S]

@@ -149,10 +149,52 @@ def test_cell_ids_stay_when_a_cell_changes(made, toy):
     assert after.cells[1].source.endswith("print(sys.version)")
 
 
-def test_build_survives_a_merge_conflict(toy):
-    toy.with_suffix(".ipynb").write_text("<<<<<<< ours\n{}\n=======\n{}\n>>>>>>> theirs\n")
+V4 = '"nbformat": 4, "nbformat_minor": 5'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<<<<<<< ours\n{}\n=======\n{}\n>>>>>>> theirs\n",
+        "", "{}", "[]", "3", '"x"', "null", "[" * 100_000, '{"nbformat": "x"}', '{"nbformat": 99}', "{" + V4 + "}",
+        '{"cells": 3, "metadata": {}, ' + V4 + "}",
+        '{"cells": [3], "metadata": {}, ' + V4 + "}",
+        '{"cells": [{}], "metadata": {}, ' + V4 + "}",
+        '{"cells": [{"cell_type": "code", "source": 3}], "metadata": {}, ' + V4 + "}",
+        '{"nbformat": 3, "worksheets": []}',
+    ],
+)  # fmt: skip
+def test_what_is_no_notebook_is_named_and_made_anew(toy, content, capsys):
+    toy.with_suffix(".ipynb").write_text(content)
     assert len(book.build(toy).cells) == 5
-    assert "is not a notebook" in book.sync_pair(toy)[0]
+    assert book.main(["sync", "--book", str(toy.parent)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "04_toy.ipynb is not a notebook (a merge conflict?): make book\n" and err == ""
+
+
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_a_script_or_notebook_that_cannot_be_read_is_one_line(toy, command, capsys):
+    toy.with_suffix(".ipynb").mkdir()
+    assert book.main([command, "--book", str(toy.parent)]) == 2
+    toy.write_bytes(b"# \xff\n")
+    assert book.main([command, "--book", str(toy.parent)]) == 2
+    folder, script = capsys.readouterr().err.splitlines()
+    assert folder.startswith("error: ") and "directory" in folder
+    assert script.startswith(f"error: {toy} is not UTF-8: ")
+
+
+@pytest.mark.parametrize("argv", [["runn"], ["sync", "--only", ""], ["sync", "--book="], []])
+def test_a_wrong_call_is_one_line(argv, capsys):
+    assert book.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["[", "[project]\nname = 3\n", '[project]\ndependencies = ["!"]\n'])
+def test_a_damaged_pyproject_is_one_line(text, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(RlinoError, match="pyproject.toml is damaged"):
+        book.requirements(tmp_path)
 
 
 @pytest.mark.parametrize(

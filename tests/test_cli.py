@@ -13,15 +13,17 @@ import pytest
 
 from rlino_lib import cli
 from rlino_lib.advantages import ADVANTAGES
-from rlino_lib.config import BenchConfig, EvaluateConfig, Recipe, TrainConfig
+from rlino_lib.bench import BENCHES
+from rlino_lib.config import BenchConfig, EvaluateConfig, Recipe, SampleConfig, TrainConfig
 from rlino_lib.demonstrators import SOURCES
 from rlino_lib.errors import RlinoError
 from rlino_lib.grid_file import GridFile
 from rlino_lib.objectives import OPTIONS, Objective
+from rlino_lib.rollout import sample
 from rlino_lib.tasks import TASKS
 from rlino_lib.terminal import run_program
 
-SETTINGS_CLASSES = (TrainConfig, Recipe, EvaluateConfig, BenchConfig, GridFile, Objective)
+SETTINGS_CLASSES = (TrainConfig, Recipe, EvaluateConfig, SampleConfig, BenchConfig, GridFile, Objective)
 REQUIRED = {(Objective, "name"), (GridFile, "seeds")}  # fields without a default, or with one that is refused
 COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "fetch", "claims", "bench", "presets"]
 
@@ -210,6 +212,12 @@ def test_no_settings_class_is_left_out():
         for f in dataclasses.fields(cls):
             with pytest.raises(RlinoError, match=f.name):
                 cls(**{**needed, f.name: object()})
+
+
+def test_what_a_function_takes_by_default_is_the_default_of_its_settings():
+    for cls, functions in ((SampleConfig, [sample]), (BenchConfig, BENCHES.values())):
+        for parameters in (inspect.signature(function).parameters for function in functions):
+            assert all(parameters[f.name].default == f.default for f in dataclasses.fields(cls))
 
 
 def test_every_option_of_an_advantage_rule_has_a_range():

@@ -1,5 +1,7 @@
 """Rollouts against `model.generate` and against one full forward pass, over models made at random."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,10 +129,15 @@ def test_grading_fills_rewards_and_refuses_other_problems():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"group_size": 0}, {"max_new_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"min_p": 2}, {"top_k": -1}]
-)
+    "bad",
+    [
+        {"group_size": 0}, {"group_size": 2.0}, {"max_new_tokens": 0}, {"max_new_tokens": True}, {"temperature": -1},
+        {"temperature": math.nan}, {"temperature": math.inf}, {"top_p": 0}, {"top_p": 1.5}, {"top_p": math.nan},
+        {"min_p": 2}, {"min_p": -1}, {"top_k": -1}, {"top_k": 0.5}, {"seed": -1}, {"seed": 2**63}, {"max_rows": 0},
+    ],
+)  # fmt: skip
 def test_settings_out_of_range_are_refused(bad):
-    with pytest.raises(RlinoError):
+    with pytest.raises(RlinoError, match=f"^{next(iter(bad))} must be "):
         sample(random_model(), EVEN, **bad)
 
 
