@@ -248,7 +248,7 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
         summary["test"] = trainer.test()
     summary["seconds"] = round(trainer.seconds, 1)
     if save:
-        _save(trainer, state, out)
+        _save(trainer, out)
     state.wait_for_everyone()
     if trainer.writer:
         trainer.writer.finish(summary)
@@ -256,14 +256,14 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
     state.wait_for_everyone()
 
 
-def _save(trainer: Recorded, state: PartialState, out: Path) -> None:
+def _save(trainer: Recorded, out: Path) -> None:
     """The trained model in the folder `model` of the run, adapters merged (and kept in `adapter`)."""
     lora = bool(trainer.config.lora_rank)
     folder = out / ("adapter" if lora else "model")
     part = folder.with_name(f"{folder.name}.tmp")
     try:
         trainer.save_model(str(part))
-        state.wait_for_everyone()
+        trainer.accelerator.wait_for_everyone()
         if trainer.writer:
             (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
             shutil.rmtree(folder, ignore_errors=True)

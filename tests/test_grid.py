@@ -19,7 +19,7 @@ from rlino_lib.compare import curve
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.grid import command_line, default_jobs, read_grid, run_grid, seconds_left
-from rlino_lib.records import RUNS, Run, RunWriter, list_runs
+from rlino_lib.records import RUNS, Run, RunWriter, list_runs, run_settings
 
 BASE = {"steps": 2, "prompts": 2, "group_size": 2, "eval_every": 0, "max_new_tokens": 40}
 
@@ -230,7 +230,7 @@ def test_how_many_runs_fit_a_machine(cores, usable, gib, gpu, settings, jobs, mo
 
 def record(folder, settings, share=1.0, seconds=100.0):
     """A run of the given settings, so far done, that took so long."""
-    config = {**vars(TrainConfig()), **settings}
+    config = run_settings(TrainConfig(**settings))
     writer, done = RunWriter(folder, config), int(share * config["steps"])
     writer.metrics({"step": done, "samples": 0, "accuracy": 0.5, "eval/accuracy": 0.25}, seconds=seconds)
     if share == 1:
@@ -258,8 +258,8 @@ def test_a_dry_run_lists_states_and_starts_nothing(tmp_path, capsys):
     record(tmp_path / "g" / "grpo-s0", runs["grpo-s0"])
     record(tmp_path / "g" / "rloo-s0", runs["rloo-s0"], share=0.5, seconds=25)
     lock = FileLock(tmp_path / "g" / "rloo-s0" / "run.lock")
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     with lock:
+        before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
         assert cli.main(["grid", str(file), "--dry-run"]) == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.name != "run.lock"} == {
         p: t for p, t in before.items() if p.name != "run.lock"
