@@ -348,13 +348,13 @@ def base_accuracy(run: Run) -> float:
 
 def _at_every_rate(claim: Claim, records: Records) -> dict[float, list[Run]]:
     """The runs of a claim's method by learning rate: those head to head, each method at its own, and those in which
-    all methods have GRPO's (chapters 04 and 05)."""
+    all methods have GRPO's (chapters 04 and 05). One run at a rate says nothing of seeds, and is left out."""
     pool = {run.path: run for group in ("head-to-head", "countdown") for run in records.runs(group)}
     found: dict[float, list[Run]] = {}
     for run in pool.values():
         if (run.config["task"], run.method) == (claim.about["task"], claim.about["method"]):
             found.setdefault(run.config["lr"], []).append(run)
-    return dict(sorted(found.items()))
+    return {rate: runs for rate, runs in sorted(found.items()) if len(runs) > 1}
 
 
 def collapses(claim: Claim, records: Records) -> Evidence:

@@ -84,7 +84,7 @@ def test_without_runs_a_claim_on_records_is_not_testable(tmp_path):
 def duel(root, method, accuracies, right=(-30.0, -20.0), wrong=(-40.0, -60.0), group="head-to-head", lr=1e-4):
     """Runs of a method, a seed each: what they score in the end, and two log-likelihoods before and after."""
     for seed, accuracy in enumerate(accuracies):
-        folder = root / group / f"countdown-{method}-s{seed}"
+        folder = root / group / f"countdown-{method}-{lr:g}-s{seed}"
         folder.mkdir(parents=True)
         config = {"method": method, "task": "countdown", "seed": seed, "model": "data/base/countdown", "lr": lr}
         (folder / "config.json").write_text(json.dumps(config))
@@ -175,6 +175,8 @@ def test_a_collapse_is_judged_at_every_rate(tmp_path):
     """Below the base at one rate and above it at the other: the claim has a condition, and the effect says which."""
     duel(tmp_path, "grpo", GRPO, lr=2e-4)
     duel(tmp_path, "a", [0.30, 0.31, 0.32, 0.33, 0.34])
+    assert verdict_of("collapses", tmp_path, family("collapses")).verdict == FAILS
+    duel(tmp_path, "a", [0.1], group="countdown", lr=1e-3)  # one run at a rate is no condition
     assert verdict_of("collapses", tmp_path, family("collapses")).verdict == FAILS
     duel(tmp_path, "a", [0.125, 0.208, 0.052], group="countdown", lr=2e-4)
     found = verdict_of("collapses", tmp_path, family("collapses"))
