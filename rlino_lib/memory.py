@@ -125,7 +125,8 @@ def peak_bytes() -> int:
     """The most memory that this process has had so far, where Linux or macOS count it."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux hands a parent's peak on to its children in `getrusage`, but not here
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line)
+        lines = status.read_text(encoding="utf-8", errors="replace").split("\n")
+        return 1024 * next(int(line.split()[1]) for line in lines if "VmHWM" in line)
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

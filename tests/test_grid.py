@@ -292,7 +292,9 @@ asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 out = Path(sys.argv[-1])
 with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
-from rlino_lib.records import RunWriter
+from rlino_lib import cli, records
+from rlino_lib.errors import RlinoError
+from rlino_lib.folders import output_folder
 if (out / "summary.json").exists():
     sys.exit()
 if asked["--method"] == "bad":
@@ -302,13 +304,16 @@ if asked["--method"] == "slow":
     time.sleep(1)
 if asked["--method"] == "killed":
     os.kill(os.getpid(), 9)
-from rlino_lib import cli, records
 config = records.run_settings(cli.train_config(cli.build_parser().parse_args(sys.argv[1:])))
-writer = RunWriter(out, config)
-for step in range(1, config["steps"] + 1):
-    time.sleep(0.1)
-    writer.metrics({"step": step, "samples": step, "eval/accuracy": 0.5}, seconds=step / 10)
-writer.finish({"seconds": config["steps"] / 10})
+try:
+    with output_folder(out, records.RUN, config, records.RUN_DEFAULTS):
+        writer = records.RunWriter(out, config)
+        for step in range(1, config["steps"] + 1):
+            time.sleep(0.1)
+            writer.metrics({"step": step, "samples": step, "eval/accuracy": 0.5}, seconds=step / 10)
+        writer.finish({"seconds": config["steps"] / 10})
+except RlinoError as e:
+    sys.exit(str(e))
 """
 RUNNER = """
 import signal, sys
