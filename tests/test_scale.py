@@ -21,6 +21,7 @@ from rlino_lib.records import load_run
 from rlino_lib.sft import Example, accumulate_gradients, sft_loss
 from rlino_lib.tasks import Grade
 from rlino_lib.train import COLUMNS, Sums, batch_of_problems
+from rlino_lib.train import train as local_train
 
 pytest.importorskip("trl", minversion="1.16")
 from types import SimpleNamespace  # noqa: E402
@@ -220,7 +221,11 @@ def test_a_run_is_recorded_as_any_other(engine, tmp_path, monkeypatch):
     saved, base = (p.model(input_ids=ids).logits for p in (load_policy(tmp_path / "run" / "model"), load_policy()))
     assert torch.allclose(saved, trained[0], atol=1e-4) and not torch.allclose(saved, base, atol=1e-2)
     assert scale.train(config, tmp_path / "run", engine=engine).metrics.equals(run.metrics)  # complete: as it is
-    assert load_run(tmp_path / "run").complete
+    assert load_run(tmp_path / "run").complete and not (tmp_path / "run" / "run.lock").exists()
+    with pytest.raises(RlinoError, match="another run, complete, with seed 0, not 8: choose another --out"):
+        scale.train(dataclasses.replace(config, seed=8), tmp_path / "run", engine=engine)
+    with pytest.raises(RlinoError, match="another run, complete, with .*scale"):
+        local_train(config, tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_one_clear_line_and_the_one_before_serves(tmp_path, monkeypatch):
