@@ -491,9 +491,9 @@ print(f"cosine between the two steps: {agreement:.6f}")
 # on problems of the validation split, before and after, with two samples a problem.
 
 # %%
-live_config = TrainConfig(method="grpo_no_kl", prompts=24, steps=20, lr=3e-4, eval_every=0)
+live_config = TrainConfig(method="grpo_no_kl", prompts=16, steps=12, lr=3e-4, eval_every=0)
 policy = load_policy()
-validation = task.problems("validation", 512)
+validation = task.problems("validation", 256)
 before = evaluate(policy, task, validation, samples=2)
 
 # %%

@@ -594,9 +594,9 @@ for name, own in cosines.groupby(cosines.columns[0])[cosines.columns[1]]:
 # optimiser are the same.
 
 # %%
-live = TrainConfig(method="f_isft_posneg", prompts=24, steps=20, lr=3e-4, eval_every=0)
+live = TrainConfig(method="f_isft_posneg", prompts=16, steps=12, lr=3e-4, eval_every=0)
 policy = load_policy()
-validation = task.problems("validation", 512)
+validation = task.problems("validation", 256)
 before = evaluate(policy, task, validation, samples=2)
 
 # %%
@@ -625,7 +625,7 @@ print(f"95 % interval over problems {100 * low:+.1f} to {100 * high:+.1f}, which
 # chapter 04 would stop it.
 
 # %%
-short = dataclasses.replace(live, method="f_isft_posneg_unit", prompts=12, guard="warn")
+short = dataclasses.replace(live, method="f_isft_posneg_unit", prompts=8, guard="warn")
 unit_plot = LivePlot(short.steps, (*panels[:2], "completions/clipped_ratio"), title=label(short.method))
 unit_plot.show()
 with tempfile.TemporaryDirectory() as folder:
