@@ -224,7 +224,7 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
     checkpoint = _told(state, lambda: last_checkpoint(out))
     step = -1
     if checkpoint:
-        mark = json.loads((checkpoint / MARK).read_text())
+        mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
         step = mark["step"]
         trainer.guards.load_state(mark["guards"])
         trainer.began -= mark["seconds"]

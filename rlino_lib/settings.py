@@ -91,6 +91,12 @@ def nothing_or(allowed: Allowed) -> Allowed:
     return Allowed(f"{allowed.words}, or null", lambda v: v is None or allowed.holds(v), allowed.read)
 
 
+def zero_or(allowed: Allowed) -> Allowed:
+    """The same, or 0."""
+    zero = number(0, 0)
+    return Allowed(f"0 or {allowed.words}", lambda v: zero.holds(v) or allowed.holds(v), allowed.read)
+
+
 def list_of(allowed: Allowed, least: int = 0, length: int | None = None) -> Allowed:
     """A list of such values: at least so many, or exactly."""
     count = f" of {length} values" if length else f" of {least} or more values" if least else ""
