@@ -50,7 +50,7 @@
 # ## The chapters
 #
 # - [01 · Language models as MDPs](01_language_models_as_mdps.ipynb): the token MDP as a tree, small enough to
-#   enumerate; why it is a bandit, and what spreading the credit evenly throws away.
+#   enumerate; why it is a bandit, and for which transitions; what spreading the credit evenly throws away.
 # - [02 · Tasks with verifiers](02_tasks_with_verifiers.ipynb): a game whose answers can be graded, a grader that is
 #   safe on any text, and what a reward scheme decides.
 # - [03 · A base model to train](03_a_base_model_to_train.ipynb): a small model that is right now and then, how it was
@@ -224,6 +224,12 @@ display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brack
 # A claim stands in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen. The
 # verdict is computed: for identities from both of their sides, for claims on training from the recorded runs. Chapters
 # 01 and 06 to 08 derive the claims that are here so far.
+#
+# There are five verdicts. "Holds" and "does not hold here" each take a test that passes: finding no difference is not
+# finding that there is none. "Holds with conditions" stands where the answer is not the same under all conditions that
+# were tried. "Undecided" is what the planned seeds settle neither way, and "not testable here" what there is no test
+# of. Some rows are *under revision*: the runs stand, but what was concluded from them does not hold up as it is worded
+# or measured. The row says why.
 
 # %%
 display(Markdown(report.claims_table()))
@@ -383,6 +389,7 @@ print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threa
 #
 # A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about weights
 # were settled by arithmetic. Those about training stand in the ledger with a margin each: chapter 07 tests what is
-# "comparable", chapter 08 why responses grow. Everything about larger models stays open.
+# "comparable", chapter 08 why responses grow, where three conclusions are under revision. Everything about larger
+# models stays open.
 #
 # Next: [01 · Language models as MDPs](01_language_models_as_mdps.ipynb).

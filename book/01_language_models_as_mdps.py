@@ -54,7 +54,7 @@ from rlino_lib.exercises_mdp import (
     check_seeing,
     check_step_advantages,
 )
-from rlino_lib.mdp import SharedPolicy, TabularPolicy, TokenMDP
+from rlino_lib.mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
 from rlino_lib.models import load_policy
 from rlino_lib.plots import new_figure, style
 from rlino_lib.rollout import sample
@@ -117,12 +117,12 @@ for text in policy:
 # %%
 # NBVAL_CHECK_OUTPUT
 mdp = TokenMDP(3, 2, lambda tokens, mask: (tokens.sort(1).values == torch.tensor([1, 2])).all(1))
-table = TabularPolicy(mdp)
-table.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
-found = mdp.values(table)
+tabular = TabularPolicy(mdp)
+tabular.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
+found = mdp.values(tabular)
 assert max(abs(found.V[k].item() - V(text)) for k, text in enumerate(policy)) < 1e-7  # the table was typed in float32
 print(mdp)
-mdp.tree(table).round(2)
+mdp.tree(tabular).round(2)
 
 # %% [markdown]
 # Since each token's advantage is a difference of values, the advantages along a response telescope: they add up to
@@ -131,9 +131,9 @@ mdp.tree(table).round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-exact, split = mdp.credit(table, "exact"), mdp.credit(table, "split")  # [N, H], [N, H]
+exact, split = mdp.credit(tabular, "exact"), mdp.credit(tabular, "split")  # [N, H], [N, H]
 assert torch.allclose(exact.sum(1), mdp.rewards - found.V[0]) and torch.allclose(split.sum(1), exact.sum(1))
-shown = mdp.responses(table)
+shown = mdp.responses(tabular)
 for name, weights in (("exact", exact), ("spread", split)):
     shown[[f"{name} {t + 1}" for t in range(2)]] = weights.where(mdp.mask, math.nan).numpy()
 shown.round(3)
@@ -186,7 +186,7 @@ print(f"best policy {best.closed_loop}, best arm {best.open_loop}: {best.greedy}
 # So the paper's reading is right in the strong sense: objective, gradient by every parameter, and optimum are those of
 # a bandit over responses. Why it has to be so is visible in the tree. Each state has one history, each end belongs to
 # one response, and nothing but the policy decides which end is reached. To choose tokens one by one, with all that was
-# written in view, is to choose a response.
+# written in view, is to choose a response. (Which of these the argument really needs is asked further down.)
 #
 # What the bandit does not have is *states in the middle*, and so no $V(s)$ and no $A(s, a)$. Does that cost anything?
 #
@@ -228,21 +228,24 @@ costs
 
 
 # %%
-def learn(kind: str, seed: int, steps: int = 160, batch: int = 4, lr: float = 0.1) -> list[float]:
-    """J after every fifth step of plain gradient ascent on sampled responses."""
-    policy, rng = SharedPolicy(mdp, seed=1), torch.Generator().manual_seed(seed)
+def learn(
+    kind: str, seed: int, *, steps: int = 160, batch: int = 4, lr: float = 0.1, until: float = 1.0
+) -> list[float]:
+    """J before each step of plain gradient ascent on sampled responses, and after the last; up to J = `until`."""
+    learner, rng = SharedPolicy(mdp, seed=1), torch.Generator().manual_seed(seed)
     curve = []
-    for step in range(steps + 1):
-        logprobs = mdp.logprobs(policy)  # [N, H]
+    for _ in range(steps + 1):
+        logprobs = mdp.logprobs(learner)  # [N, H]
         probs = logprobs.detach().sum(1).exp()  # [N]
-        if step % 5 == 0:
-            curve.append((probs @ mdp.rewards).item())
+        curve.append((probs @ mdp.rewards).item())
+        if curve[-1] >= until:
+            break
         drawn = torch.multinomial(probs, batch, replacement=True, generator=rng)  # [batch]
-        weights = mdp.credit(policy, kind)[drawn]  # [batch, H]
-        policy.zero_grad()
+        weights = mdp.credit(learner, kind)[drawn]  # [batch, H]
+        learner.zero_grad()
         (-(weights * logprobs[drawn]).sum() / batch).backward()
         with torch.no_grad():
-            for parameter in policy.parameters():
+            for parameter in learner.parameters():
                 parameter -= lr * parameter.grad
     return curve
 
@@ -253,7 +256,7 @@ curves = pd.DataFrame(
         (kinds[kind], seed, 5 * k, value)
         for kind in ("return", "uniform", "exact")
         for seed in seeds
-        for k, value in enumerate(learn(kind, seed))
+        for k, value in enumerate(learn(kind, seed)[::5])
     ],
     columns=["credit", "seed", "step", "J"],
 )
@@ -277,17 +280,73 @@ waits.round(1)
 
 # %% [markdown]
 # *What to look at.* How far apart the lines are, against how wide the bands are: same expected update, same learning
-# rate, same number of samples. Where the ranges overlap, the smaller noise of exact credit bought no speed that these
-# seeds can show. That speaks for the paper: on responses of five tokens, little is lost with uniform credit. On
-# hundreds of tokens more noise is there to be lost, but then the values have to be learnt or sampled, which adds some
-# of its own (chapter 10).
+# rate, same number of samples. The ranges say what these seeds can show at *one* rate, which suits no kind of credit in
+# particular. But less noise allows larger steps. So give each kind a choice of rates, with one response a step, where
+# noise matters most, and count the updates until half of the responses are right:
+
+# %%
+RATES, MOST = (0.2, 0.3, 0.5), 200
+waits = pd.DataFrame(
+    [
+        (kinds[kind], rate, min(len(learn(kind, seed, steps=MOST, batch=1, lr=rate, until=0.5)) - 1, MOST))
+        for kind in ("return", "uniform", "exact")
+        for rate in RATES
+        for seed in seeds
+    ],
+    columns=["credit", "learning rate", "updates"],
+)
+by_rate = waits.groupby(["credit", "learning rate"], sort=False)["updates"].mean().unstack()
+for credit, row in by_rate.iterrows():
+    print(f"{credit}: fastest at {row.idxmin():g}, {row.min():.0f} updates")
+print(f"Means over {len(seeds)} seeds; a run that is not there after {MOST} updates counts as {MOST}.")
+by_rate.round(0)
+
+# %% [markdown]
+# *What to look at.* The smallest number of each row. Exact credit stands the larger steps, at which the other two kinds
+# go astray in some seeds, and this is what its smaller noise is worth: at the best rate of each, uniform credit takes
+# the longer. (The best of three is chosen on the same seeds, so the distances are a little flattered.) So uniform
+# credit leaves the direction as it is, and costs samples, even on responses of five tokens. On hundreds of tokens more
+# noise is there to be lost. But then the values have to be learnt or sampled, which adds noise of its own (chapter 10).
 #
 # ## Where the bandit ends
 #
-# The argument needs the state to be nothing but the policy's own tokens. Let the environment write one of its own now
-# and then: with chance `slip` it replaces the token by one drawn uniformly. It may stand for a tool's output, a reply
-# of the user, a search result: text in the state that the policy did not choose. An arm is now a string of tokens
-# fixed beforehand. A policy that sees the state can react to what happened; an arm cannot.
+# Which part of the set-up did the argument use? The paper names assumption 1, that the state is nothing but the
+# policy's own tokens. What was used is less: that nothing but the policy decides which end is reached. For this
+# *transitions have to be deterministic, from a known start*. Who writes into the state does not matter.
+#
+# Let a tool write into it, a calculator or an interpreter. Assumption 1 is gone. But whoever knows the tool knows its
+# answers beforehand, and can fix all tokens beforehand. Below are random games. The policy writes one of three tokens,
+# the tool answers with another that depends on all that stands there, and so on three times, and the reward depends on
+# the whole. An arm is now a string of the policy's tokens, fixed beforehand. A policy sees the answers as they come.
+# Both optima are found by enumeration, in float64. In two variants the tool cannot be known beforehand: its answer
+# slips, that is, it is replaced by a random token with chance 0.2; or it is one of two tools, and nobody says which.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+worlds = {"a deterministic tool": {}, "a tool that slips": {"slip": 0.2}, "one of two tools, unseen": {"hidden": 2}}
+losses = {name: pd.Series([best_of_tool_game(tool_game(k, **w)).gap for k in range(200)]) for name, w in worlds.items()}
+assert (losses["a deterministic tool"] == 0).all()  # to the last bit
+pd.DataFrame(
+    {
+        name: {"games": len(loss), "games in which the best arm is worse": (loss > 1e-12).sum(),
+               "mean loss": f"{loss.mean():.3f}", "largest loss": f"{loss.max():.3f}"}
+        for name, loss in losses.items()
+    }
+).T  # fmt: skip
+
+# %% [markdown]
+# A deterministic tool costs an arm nothing, in every game. Noise and a hidden start do cost something. This cuts both
+# ways.
+#
+# - The paper needs less than it assumes. A model that calls a deterministic tool is a bandit too.
+# - The reduction proves more than the paper wants. Nothing in it is about language. A maze with a known start, a
+#   puzzle, a game against a fixed program: *every* deterministic episodic process is a bandit over whole courses of
+#   action, by the same argument. Nobody concludes that a maze has nothing sequential in it. A bandit with exponentially
+#   many arms is a way to write the problem down, and states in the middle are a way not to try the arms one by one.
+#
+# The same for noise in the writing itself, with its size as a dial: with chance `slip` the environment replaces the
+# policy's token by one drawn uniformly. It stands for what cannot be foreseen, such as the reply of a user or a search
+# result. A policy that sees the state can react to what happened; an arm cannot.
 
 # %%
 toy = explore().mdp
@@ -314,7 +373,8 @@ print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idx
 
 # %% [markdown]
 # At 0 the two are equal, at 1 nobody has a choice, and in between the bandit's best is strictly worse. So the paper's
-# statement is about a *setting*, single-turn text without an environment, and not about language models.
+# statement is about a *setting* in which nothing happens that could not be foreseen. Single-turn text is one, text with
+# deterministic tools is another, and a conversation is none. It is not a statement about language models.
 #
 # There is a second way to leave the setting, which changes no optimum: let different texts be *one* state. In the
 # explorer, right means "exactly two a", so that all one needs to know of a text is its length and its number of a's.
@@ -628,8 +688,11 @@ print(
 # supervised learning on graded answers.
 #
 # - *Assumption 1* is enough for the bandit. Where the state is the concatenation of the policy's own tokens, value,
-#   gradient and optimum are the bandit's, to machine precision. It is also needed: as soon as the environment writes
-#   tokens of its own, the best arm falls short of the best policy.
+#   gradient and optimum are the bandit's, to machine precision. It is not needed: what is needed are deterministic
+#   transitions from a known start. A tool may write as long as it is deterministic. Where the environment is noisy or
+#   hidden, the best arm falls short of the best policy.
+# - So the reduction holds of every deterministic episodic process, a maze as well as a text. It proves more than the
+#   paper wants, since it cannot be what sets the training of language models apart.
 # - *Assumption 2* is two things. The same weight on every token changes no expected update at all; it adds noise. The
 #   division by $|o|$ does change the expected update. They are best kept apart.
 # - A bandit is not yet supervised learning. The weights depend on the policy's own samples, and the data follow the
@@ -790,11 +853,15 @@ _ = check_random_play(random_play)
 #
 # - **A contextual bandit.** In single-turn text with a reward at the end, objective, gradient and optimum equal those
 #   of a bandit over responses. *Holds*, to machine precision, and by construction.
-# - **Only under assumption 1.** With text in the state that the policy did not write, the best arm is strictly worse
-#   than the best policy. *Holds* in the toy, at every slip strictly between 0 and 1 that was tried.
-# - **Uniform credit.** One weight on all tokens leaves the expected update at $\nabla J$ and adds noise, which slowed
-#   no training in the toy beyond the spread of seeds; dividing by $|o|$ changes the expected update. *Holds*: equal to
-#   rounding, and different by the angle in the table.
+# - **Deterministic transitions, not assumption 1.** A deterministic tool that writes into the state costs an arm
+#   nothing. *Holds* in all random games, with a loss of exactly 0. So the reduction is one of every deterministic
+#   episodic process.
+# - **A noisy or hidden environment ends it.** There the best arm is worse than the best policy. *Holds* in the toy, at
+#   every slip strictly between 0 and 1 that was tried, and on average over random games.
+# - **Uniform credit.** One weight on all tokens leaves the expected update at $\nabla J$ and adds noise. Dividing by
+#   $|o|$ changes the expected update. *Holds*: equal to rounding, and different by the angle in the table. The noise
+#   slowed training in the toy where each kind of credit had its best rate; at one small rate for all it could not be
+#   seen.
 # - **What it throws away.** In Countdown the odds move at few places and with both signs within one response.
 #   *Measured* on traces of one base, with intervals.
 #

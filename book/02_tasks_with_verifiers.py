@@ -179,17 +179,10 @@ table(pd.DataFrame([count(2, 20), count(3, 10), count(3, 20), count(4, 8)]))
 #
 # ### A split that cannot leak
 #
-# The set most used for this task gives its numbers in a random order. The same problem can then stand in it twice,
-# and a split by row puts one copy into training and the other into test. Counted on the public set:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-ROWS, REPEATS = 490_364, 40_794  # Countdown-Tasks-3to4: all rows; those that repeat another's problem
-print(f"{REPEATS / ROWS:.1%} of its rows are another row with the numbers in another order")
-
-# %% [markdown]
-# How large the leak gets depends on how densely the rows fill the space of problems. Here is a careless generator,
-# and what a split by row does to its output. No row occurs twice *as written*.
+# A data set for this task usually gives its numbers in a random order. The same problem can then stand in it twice,
+# and a split by row puts one copy into training and the other into test. How large that leak gets depends on how
+# densely the rows fill the space of problems. Here is a careless generator, and what a split by row does to its
+# output. No row occurs twice *as written*.
 
 
 # %%
@@ -629,35 +622,43 @@ print(f"Accuracy could rise by {100 * headroom:.1f} points by noticing alone.")
 # ### After training
 #
 # The recorded runs were all paid by the strict grader. They kept whole groups of responses at some of their steps, so
-# the lenient graders can be asked after the fact: how far apart are they at the end of training, compared with its
-# start?
+# the lenient graders can be asked after the fact: how far apart are they at the end of training? A run's first step
+# met other problems than its last. So the base answers the problems of the last step here, as often as a method did.
 
 
 # %%
 def by_every_grader(traces: pd.DataFrame) -> dict[str, float]:
-    found = [
+    """Accuracy under each grader, the largest gap to the strict one, and an interval of the strict one."""
+    accepts = pd.DataFrame(
         {name: grader(Problem(row.problem_id, row.data, row.gold), row.response) for name, grader in GRADERS.items()}
         for row in traces.itertuples()
-    ]
-    return {"responses": len(found), **pd.DataFrame(found).mean()}
+    )  # [responses, graders] bool
+    strict = accepts["last answer (the book's)"]
+    low, high = bootstrap_interval(strict.groupby(traces["problem_id"].to_numpy()).mean().to_numpy())
+    shares = accepts.mean()
+    gap = (shares - strict.mean()).abs().max()
+    return {"responses": len(accepts), **shares, "strict, 95 %": f"{low:.2f} to {high:.2f}", "largest gap": gap}
 
 
-kept = [(run.method, run.rollouts) for run in list_runs("countdown") if len(run.rollouts)]
+kept = [run.rollouts.assign(method=run.method) for run in list_runs("countdown") if len(run.rollouts)]
 rows = []
-for method in [m for m in plots.LABELS if m in {m for m, _ in kept}]:
-    for when in ("min", "max"):
-        part = pd.concat([t[t["step"] == t["step"].agg(when)] for m, t in kept if m == method])
-        found = by_every_grader(part)
-        gap = max(abs(found[g] - found["last answer (the book's)"]) for g in GRADERS)
-        rows.append({"method": plots.label(method), "step": part["step"].iloc[0], **found, "largest gap": gap})
+if kept:
+    last = pd.concat([part[part["step"] == part["step"].max()] for part in kept])
+    by_method = {method: last[last["method"] == method] for method in plots.LABELS if method in set(last["method"])}
+    given = last.drop_duplicates("problem_id").reset_index(drop=True)
+    assert all(set(part["problem_id"]) == set(given["problem_id"]) for part in by_method.values())  # like with like
+    answered = sample(policy, list(given["prompt"]), group_size=8, seed=1).texts
+    base = given.loc[given.index.repeat(8)].assign(response=answered)
+    print(f"{len(given)} problems, the same ones for every line")
+    rows = [{"model": plots.label(m), **by_every_grader(part)} for m, part in {"base": base, **by_method}.items()]
 after = pd.DataFrame(rows).round(3)
 table(after) if rows else "There are no recorded runs here: `make runs` makes them."
 
 # %% [markdown]
-# The last column is the largest difference to the strict grader. Compare its first and its last line for each method.
-# One that shrinks says that training has made thinking and answer agree; one that grows says that a part of the
-# responses pleases one grader and not another, so that a table of results would depend on which was asked. The traces
-# are a sample of a few groups a step, so differences of a few points are noise.
+# The last column is the largest difference to the strict grader. Compare each method with the base. A smaller gap says
+# that training has made thinking and answer agree; a larger one says that a part of the responses pleases one grader
+# and not another, so that a table of results would depend on which was asked. The problems are few: the interval of the
+# strict accuracy shows how little they settle, and gaps that differ by a few points are noise.
 #
 # ## 5 The same quarrel elsewhere: GSM8K
 #
@@ -720,6 +721,26 @@ print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS
 # readers should not trust: the last number wins, whatever was said before it. The strict readers measure the format
 # as much as the arithmetic, so part of an early gain under them is the model learning `####`.
 #
+# ### Where a response ends
+#
+# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. The rule
+# here is that what begins a turn of the prompt ends a response, with the line break before it. The harness has the
+# bare word. A model that uses the word in a sentence is then cut off before its answer. The two readers that repeat
+# the harness keep its rule; the others have the book's.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+numbered = Problem("an example", {"answer": "72"})
+endings = ["#### 72\nQuestion: What is 2 + 3?\nAnswer: 5\n#### 5", "Back to the Question: 48 + 24 = 72.\n#### 72"]
+for grader in ("strict", "strict-match"):
+    gsm8k = get_task("gsm8k", grader=grader)
+    for text in endings:
+        print(f"{grader:13}", json.dumps(text), "→", gsm8k.grade(numbered, text).reason)
+
+# %% [markdown]
+# The shipped models end their responses themselves. A base model from a hub does not, so the templates for those have
+# stop strings in every task: `User:` at the start of a line for Countdown, `Question:` for the word problems.
+#
 # ## 6 A second task: word problems
 #
 # GSM8K is out of reach for a model of less than a million parameters. The book's second task stands in for it: word
@@ -755,7 +776,7 @@ print(f"train: {len(train):,} problems of {len(known)} templates")
 pd.DataFrame(rows).set_index("new").round(2)
 
 # %% [markdown]
-# The grader is GSM8K's strict one, by value: the last `####` with a number after it.
+# The grader is GSM8K's strict one, by value: the last `####` with a number after it, before a next question begins.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -775,8 +796,10 @@ table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.rea
 # %% [markdown]
 # ### Five graders on responses that a model wrote
 #
-# The library has the four readers of section 5, to the letter of their sources, and one for `\boxed{}`. The base of
-# the word problems answers here, and its responses are graded as they are. Then the same answers are put into other
+# The library has the four readers of section 5, and one for `\boxed{}`. The harness's two are there to the letter.
+# verl's two look where verl's look, but compare by value, and read or refuse what is written as one number: `1 000` is
+# 1000, `5 million` is not 5, and `1.000,50` is no number. The base of the word problems answers here, and its responses
+# are graded whole, without stop strings. Then the same answers are put into other
 # words, as other models would write them: the arithmetic stays, the last line changes.
 
 # %%
@@ -807,21 +830,27 @@ pd.DataFrame(shares).T.rename_axis("the last line").map("{:.1%}".format)
 # format leaves nothing to argue about. In the others an accuracy can lie anywhere between all and nothing, and the
 # flexible readers, which look more forgiving, are the ones that a closing remark misleads.
 #
-# What does that do to a *gain*? The recorded runs on word problems start and end in the same format, so all five should
-# see the same gain. A base that writes sentences half of the time, and learns `####` and nothing else, is the other
+# What does that do to a *gain*? The base and the recorded runs on word problems write the same format, so all five
+# should see the same gain. The base answers the problems of the runs' last steps, and each problem weighs the same. A
+# base that writes sentences half of the time, and learns `####` and nothing else, is the other
 # case.
 
 # %%
 kept = [run.rollouts for run in list_runs("head-to-head") if run.config["task"] == "word_problems"]
+compared_on = {}
+if kept:
+    last = pd.concat([part[part["step"] == part["step"].max()] for part in kept])
+    given = last.drop_duplicates("problem_id").reset_index(drop=True)
+    answered = sample(solver, list(given["prompt"]), 8, max_new_tokens=64, seed=1).texts
+    compared_on["the base"] = given.loc[given.index.repeat(8)].assign(response=answered)
+    compared_on["after training, all methods"] = last
+    print(f"{len(given)} problems, the same ones for the base and after training")
 gains = {}
 for grader in NUMBER_GRADERS:
-    if kept:
-        found = pd.concat(kept)
-        answers = zip((str(d["answer"]) for d in found["data"]), found["response"], strict=True)
-        found["right"] = [grade_number(gold, text, grader=grader).correct for gold, text in answers]
-        by = found.groupby("step")["right"].mean()
-        gains.setdefault("recorded: first step", {})[grader] = by.iloc[0]
-        gains.setdefault("recorded: last step", {})[grader] = by.iloc[-1]
+    for name, part in compared_on.items():
+        answers = zip((str(d["answer"]) for d in part["data"]), part["response"], strict=True)
+        right = pd.Series([grade_number(gold, text, grader=grader).correct for gold, text in answers])
+        gains.setdefault(name, {})[grader] = right.groupby(part["problem_id"].to_numpy()).mean().mean()
     halves = [
         (gold, text if i % 2 else text.replace("#### ", "The answer is "), text) for i, (gold, text) in enumerate(pairs)
     ]

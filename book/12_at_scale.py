@@ -264,6 +264,68 @@ for row in paper.itertuples():
 pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).set_index(["task", "model", "method"])
 
 # %% [markdown]
+# ### What it would cost
+#
+# In hours of one H100, for every number of the paper's table. No run of this size is recorded here, so this is an
+# estimate from assumptions, and they are in the cell:
+#
+# - *Sampling* is bound by the steps of decoding. A step writes one token of all responses of a batch, and takes about
+#   as long for many responses as for few. In a plain loop it takes some tens of milliseconds, whatever the size of a
+#   small model, since so many kernels have to be started. An engine made for it takes a third or less.
+# - *The update* is bound by products: $2 \times$ parameters for each token and pass, at a share of what the card can do
+#   at most. With checkpointing there are two passes forward and a backward one that counts twice; a KL term adds a pass
+#   of the reference.
+# - *Lengths* are not known beforehand. The dear column lets every response run to the cap.
+#
+# Sizes are those in the models' names. Prompts, loading, and what a cluster loses between its parts are not counted.
+
+# %%
+PEAK = 989e12  # dense bfloat16 products and sums a second of an H100, by its data sheet
+WAYS = {  # response length, seconds a step of decoding, share of PEAK in the update: all assumed
+    "dear: a plain loop, every response cut": (1024, 0.03, 0.2),
+    "cheap: an engine, 300 tokens a response": (300, 0.008, 0.4),
+}
+
+
+def gpu_hours(parameters: float, settings: dict, kl: bool, tokens: int, decode_s: float, share: float) -> float:
+    """Hours of one card for a run: decoding of the batches and of the evaluations, and the products of the updates."""
+    responses = settings["prompts"] * settings["group_size"]
+    evaluated = settings["steps"] // settings["eval_every"] * settings["eval_problems"] + TEST
+    batches = settings["steps"] + evaluated / responses
+    passes = 4 + kl
+    products = 2 * parameters * passes * settings["steps"] * responses * tokens
+    return (batches * tokens * decode_s + products / (share * PEAK)) / 3600
+
+
+TEST = 1024  # problems of the paper's test
+settings = presets()["paper-gsm8k-0.5b"].settings
+priced = paper.assign(billions=paper["model"].str.extract(r"(\d+(?:\.\d+)?)B", expand=False).astype(float))
+for name, way in WAYS.items():
+    priced[name] = [gpu_hours(1e9 * r.billions, settings, r.method == "GRPO", *way) for r in priced.itertuples()]
+by_size = priced.groupby("billions")[list(WAYS)].agg("mean").round(1)
+by_size.insert(0, "numbers in the table", priced.groupby("billions").size())
+total = priced[list(WAYS)].sum()
+say(
+    f"All {len(priced)} numbers, one seed each: between {total.min():.0f} and {total.max():.0f} hours of one H100; "
+    f"with five seeds {5 * total.min():.0f} to {5 * total.max():.0f}. PPO is counted like F-ISFT, without its critic."
+)
+by_size.rename_axis("parameters, billions; hours a run")
+
+# %%
+for shape in shapes:
+    tokens = settings["steps"] * settings["prompts"] * settings["group_size"] * WAYS[list(WAYS)[1]][0]
+    days = tokens / (shape["responses"] * shape["new_tokens"]) * shape["step_s"] / 86400
+    say(
+        f"For comparison, from the record of {shape['bench']} on {shape['threads']} threads of a {shape['device']}: a "
+        f"step of {shape['responses']} × {shape['new_tokens']} tokens took {shape['step_s']:.0f} s there, so that one "
+        f"run of the cheap column would take {days:.0f} days."
+    )
+
+# %% [markdown]
+# The two columns are far apart, and most of that is sampling. `rlino bench shape-0.5b` on a card of your own gives the
+# seconds a step takes there, which replace the assumptions. (A model of 7 or 8 billion parameters does not fit one card
+# with Adam's moments; hours of several cards add up to about as much.)
+#
 # GSM8K is fetched with `rlino fetch gsm8k`. The next cell runs one of these commands for two steps where there is a GPU
 # and the weights are on this computer; elsewhere it says what is missing.
 
@@ -286,7 +348,7 @@ else:
     from rlino_lib.train import train
 
     short = TrainConfig(**presets()["paper-countdown-0.5b"].settings)
-    run = train(replace(short, steps=2, prompts=8, eval_every=0, test_samples=0), "runs/two-steps", resume=True)
+    run = train(replace(short, steps=2, prompts=8, eval_every=0, test_samples=0), "runs/two-steps")
     display(run.metrics.T)
 
 # %% [markdown]
@@ -321,6 +383,7 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 #
 # `rlino claims --yours runs` finds all complete runs in a folder, however deep, sorts them by model and task, and
 # judges each claim of the ledger as it judges the book's own runs, with the same margins and the same number of seeds.
+# With fewer seeds a claim is "not testable here"; with enough of them it may still be undecided.
 # Runs on GSM8K stand where the book's word problems stand. Below: the paper's words, the book's verdict, and yours, if
 # there is a folder `runs` beside the book's.
 
@@ -467,5 +530,8 @@ _ = check_weighted(my_mean)
 #   micro-batches and checkpointing for the second.
 # - The log-probs of a large vocabulary need no logits, and bfloat16 is for products, not for weights.
 # - One `Objective` runs on a laptop and inside an engine for many GPUs, and leaves the same records.
+#
+# - What the paper's table costs is estimated above, in GPU-hours and with its assumptions. Most of the uncertainty
+#   is how fast responses are sampled.
 #
 # Open: every cell of the table above that has no run of yours beside it.

@@ -27,7 +27,8 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     `threshold`=0.5, the F-ISFT family: `positive` 1 on right responses, `negative` −1 on wrong ones, `signed` ±1,
     `weighted` `weight`=0.1 on right and −1 on wrong ones (W-REINFORCE, 2506.01347), `group_balanced` 1/k on the k right
     and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere.
-    A group of one, or a batch of one, has no spread: 0. Half precision is computed in float32.
+    A group whose rewards are equal has no spread, nor has a group of one, and a batch for the rules that look at one:
+    exactly 0 by every rule that compares. Half precision is computed in float32.
     Raises RlinoError for an unknown rule or option, rewards that do not fill whole groups, or are not finite.
     """
     check_rule(rule, options)
@@ -61,7 +62,10 @@ def check_rewards(rewards: torch.Tensor, group_size: int) -> None:
 
 
 def _off(r: torch.Tensor) -> torch.Tensor:
-    return r - r.mean(1, keepdim=True)  # [P, G]
+    # The mean of equal numbers is not always the number: of eight 0.1 in float32 it is off by 7e-9, of which a division
+    # by the spread + 1e-4 makes 7e-5, and Adam's first step a whole step.
+    equal = (r == r[:, :1]).all(1, keepdim=True)  # [P, 1]
+    return torch.where(equal, 0, r - r.mean(1, keepdim=True))  # [P, G]
 
 
 def _over(gap: torch.Tensor, std: torch.Tensor, eps: float) -> torch.Tensor:
@@ -92,11 +96,13 @@ def _batch(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
 
 
 def _batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
-    return _over(r - r.mean(), _batch_std(r), eps)
+    gap = torch.where((r == r[:1, :1]).all(), 0, r - r.mean())  # [P, G], exactly 0 as in `_off`
+    return _over(gap, _batch_std(r), eps)
 
 
 def _group_batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
-    return _batch_zscore(_off(r), eps)
+    off = _off(r)  # [P, G]; its batch mean is 0 but for rounding, which a group without spread must not be given
+    return _over(off, _batch_std(off), eps)
 
 
 def _right(r: torch.Tensor, threshold: float) -> torch.Tensor:

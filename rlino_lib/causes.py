@@ -41,6 +41,14 @@ def final_responses(run: Run) -> pd.DataFrame:
     return rows[rows["final"]]
 
 
+def first_responses(run: Run) -> pd.DataFrame:
+    """The base's responses in the run's own evaluation before training; raises RlinoError where the run kept none."""
+    rows = run.responses[(run.responses["step"] == 0) & ~run.responses["final"]]
+    if rows.empty:
+        raise RlinoError(f"{run.name} kept no responses of its base")
+    return rows
+
+
 # --- the base --------------------------------------------------------------------------------------------------------
 
 

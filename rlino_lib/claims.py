@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ import torch
 
 from rlino_lib import identities
 from rlino_lib.claims_length import LENGTH_EVIDENCE
-from rlino_lib.compare import differences, final_accuracy, holm, outcomes, seeds_needed, t_interval, t_test, tost
+from rlino_lib.compare import (
+    beyond,
+    differences,
+    final_accuracy,
+    holm,
+    outcomes,
+    seeds_needed,
+    t_interval,
+    t_test,
+    tost,
+)
 from rlino_lib.errors import RlinoError
 from rlino_lib.ledger import (
     CONDITIONS,
@@ -24,15 +35,18 @@ from rlino_lib.ledger import (
     HOLDS,
     KINDS,
     RECORDED,
+    UNDECIDED,
     UNTESTED,
     VERDICTS,
     Claim,
     Evidence,
     Records,
+    of_all,
+    sided,
     told,
     untested,
 )
-from rlino_lib.mdp import SharedPolicy, TokenMDP
+from rlino_lib.mdp import SharedPolicy, TokenMDP, best_of_tool_game, tool_game
 from rlino_lib.records import REPO, RUNS, Run
 
 LEDGER = REPO / "data" / "claims.toml"
@@ -96,11 +110,29 @@ def bandit(claim: Claim, records: Records) -> Evidence:
     return _exact([identities.Identity(*side) for side in sides], claim.threshold)
 
 
-def history(claim: Claim, records: Records) -> Evidence:
-    same, slips = _toy().optimum(), _toy(slip=0.2).optimum()
-    holds = same.gap == 0 and slips.gap > claim.threshold["loss"]
+def _arm_losses(games: float, **world: float) -> list[float]:
+    """What the best arm lacks to the best policy in each of so many random games with a tool."""
+    return [best_of_tool_game(tool_game(seed, **world)).gap for seed in range(int(games))]
+
+
+def deterministic_tool(claim: Claim, records: Records) -> Evidence:
+    games, bound = claim.threshold["games"], claim.threshold["gap"]
+    worst = max(_arm_losses(games))
+    effect = f"by enumeration in float64, in {games:.0f} random games with a tool that answers every token"
+    if worst > bound:
+        return Evidence(FAILS, f"{effect}: the best arm loses up to {worst:.1g}")
+    return Evidence(HOLDS, f"{effect}: best policy and best arm differ by less than {bound:.0e}")
+
+
+def noisy_environment(claim: Claim, records: Records) -> Evidence:
+    games, loss = claim.threshold["games"], claim.threshold["loss"]
+    slips = _toy(slip=0.2).optimum()
+    noisy, hidden = (sum(_arm_losses(games, **world)) / games for world in ({"slip": 0.2}, {"hidden": 2}))
+    holds = min(slips.gap, noisy, hidden) > loss
     effect = f"best reward with the state in view {slips.closed_loop:.3f}, chosen beforehand {slips.open_loop:.3f}"
-    return Evidence(HOLDS if holds else FAILS, f"{effect}, at a slip of 0.2; without slips no difference")
+    effect = f"{effect}, where a token slips with chance 0.2; mean loss of the best arm over {games:.0f} random games "
+    effect = f"{effect}{noisy:.3f} with a tool that slips with chance 0.2, {hidden:.3f} with one of two tools, unseen"
+    return Evidence(HOLDS if holds else FAILS, effect)
 
 
 def _toy_identities() -> list[identities.Identity]:
@@ -190,6 +222,7 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
 
     Columns: cosine and clipped, the means over GRPO's runs at the last update of a batch; points, low, high and seeds
     as in `accuracy_gap`; and "cosine ends", "clipped ends", "accuracy ends": whether each is beyond its threshold.
+    "accuracy open": it is not, but neither does the interval lie within the threshold, so that nothing is settled.
     A mean leaves out what no run of it could measure: a policy without any mixed group has no gradient to compare.
     """
     grpo = [run for run in runs if run.method == "grpo_no_kl"]
@@ -200,6 +233,8 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
     found["clipped ends"] = found["clipped"] > threshold["clipped"]
     excludes_0 = (found["low"] > 0) | (found["high"] < 0)
     found["accuracy ends"] = (found["points"].abs() > threshold["points"]) & excludes_0
+    within = (found["low"] > -threshold["points"]) & (found["high"] < threshold["points"])
+    found["accuracy open"] = ~found["accuracy ends"] & ~within
     return found
 
 
@@ -207,9 +242,13 @@ def name_only(claim: Claim, records: Records) -> Evidence:
     runs = [run for run in stale_runs(records) if run.method in ("grpo_no_kl", "f_isft_posneg")]
     if len({run.method for run in runs}) < 2:
         return Evidence(UNTESTED, "no recorded runs of both methods")
-    ends = where_it_ends(runs, claim.threshold)[["cosine ends", "clipped ends", "accuracy ends"]]
+    table = where_it_ends(runs, claim.threshold)
+    ends, still_open = table[["cosine ends", "clipped ends", "accuracy ends"]], table["accuracy open"]
     said = [f"{name.removesuffix(' ends')} at {_listed(hit.index[hit])}" for name, hit in ends.items() if hit.any()]
-    return _by_updates(~ends.any(axis=1), "; ".join(said) or "no bound was crossed", runs)
+    effect = "; ".join(said) or "no bound was crossed"
+    if still_open.any():
+        effect += f"; accuracy undecided at {_listed(table.index[still_open])}: its interval reaches beyond the margin"
+    return _by_updates(~ends.any(axis=1), effect, runs)
 
 
 # --- head to head ----------------------------------------------------------------------------------------------------
@@ -234,40 +273,68 @@ def _differences(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]] 
     return differences(outcomes(runs), *pair), runs
 
 
-def _tested(claim: Claim, records: Records, p_of: Callable[[Claim, pd.Series], float]) -> tuple[float, Any]:
-    """The p value of a claim after Holm's correction over all claims of its kind of evidence, and its differences.
+@dataclass(frozen=True)
+class _Family:
+    """What the claims of one kind of evidence come to together; those that cannot be tested yet count as p = 1."""
 
-    Those that cannot be tested yet count as p = 1: the family is the one that was announced.
-    """
+    found: tuple[pd.Series, list[Run]] | None  # the differences of the claim in question, and its runs
+    p_for: float  # of its test, after Holm's correction over all of them
+    p_against: float  # of the test of the contrary, after Holm's correction over the tests of the contrary
+    open_for: int  # how many tests do not pass, the claim's own among them if it does not
+    open_against: int
+
+    def verdict(self, alpha: float) -> str:
+        """Only a test that passes settles a claim, either way."""
+        return HOLDS if self.p_for < alpha else FAILS if self.p_against < alpha else UNDECIDED
+
+
+PValue = Callable[[Claim, pd.Series], float]
+
+
+def _family(claim: Claim, records: Records, p_for: PValue, p_against: PValue) -> _Family:
     family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
     found = [_differences(c, records) for c in family]
-    p = [1.0 if d is None else p_of(c, d[0]) for c, d in zip(family, found, strict=True)]
     place = [c.id for c in family].index(claim.id)
-    return holm(p)[place], found[place]
+    corrected = [
+        holm([1.0 if d is None else p_of(c, d[0]) for c, d in zip(family, found, strict=True)])
+        for p_of in (p_for, p_against)
+    ]
+    still_open = [int((p >= claim.threshold["alpha"]).sum()) for p in corrected]
+    return _Family(found[place], *(float(p[place]) for p in corrected), *still_open)
 
 
 def equivalent(claim: Claim, records: Records) -> Evidence:
     margin, alpha = claim.threshold["points"], claim.threshold["alpha"]
-    p, found = _tested(claim, records, lambda c, gaps: tost(gaps, c.threshold["points"]))
-    if found is None:
+    family = _family(
+        claim,
+        records,
+        lambda c, gaps: tost(gaps, c.threshold["points"]),
+        lambda c, gaps: beyond(gaps, c.threshold["points"]),
+    )
+    if family.found is None:
         return untested(claim)
-    gaps, runs = found
-    effect, names = f"{told(gaps)}, margin ±{margin:g}: p = {p:.2g} after Holm", tuple(run.name for run in runs)
-    if p < alpha:
-        return Evidence(HOLDS, effect, names)
-    if t_test(gaps) < alpha and abs(gaps.mean()) > margin:
-        return Evidence(FAILS, effect, names)
-    more = seeds_needed(gaps.std(), margin, min(abs(gaps.mean()), 0.999 * margin), alpha=alpha)
-    return Evidence(UNTESTED, f"{effect}; about {more or 'too many'} seeds would settle it", names)
+    gaps, runs = family.found
+    verdict, names = family.verdict(alpha), tuple(run.name for run in runs)
+    effect = f"{told(gaps)}; within ±{margin:g}: p = {family.p_for:.2g}, beyond: p = {family.p_against:.2g} after Holm"
+    if verdict == UNDECIDED:
+        tests = family.open_for if abs(gaps.mean()) < margin else family.open_against
+        more = seeds_needed(gaps.std(), margin, gaps.mean(), alpha=alpha, tests=tests)
+        effect = f"{effect}; about {more or 'too many'} seeds would settle it"
+    return Evidence(verdict, effect, names)
 
 
 def below(claim: Claim, records: Records) -> Evidence:
-    p, found = _tested(claim, records, lambda c, gaps: t_test(gaps, alternative="less"))
-    if found is None:
+    family = _family(
+        claim,
+        records,
+        lambda c, gaps: t_test(gaps, alternative="less"),
+        lambda c, gaps: t_test(gaps, alternative="greater"),
+    )
+    if family.found is None:
         return untested(claim)
-    gaps, runs = found
-    verdict = HOLDS if p < claim.threshold["alpha"] else FAILS
-    return Evidence(verdict, f"{told(gaps)}: p = {p:.2g} after Holm", tuple(run.name for run in runs))
+    gaps, runs = family.found
+    effect = f"{told(gaps)}; below: p = {family.p_for:.2g}, above: p = {family.p_against:.2g} after Holm"
+    return Evidence(family.verdict(claim.threshold["alpha"]), effect, tuple(run.name for run in runs))
 
 
 def base_accuracy(run: Run) -> float:
@@ -279,13 +346,31 @@ def base_accuracy(run: Run) -> float:
         raise RlinoError(f"{path} is missing or damaged: {e}") from e
 
 
+def _at_every_rate(claim: Claim, records: Records) -> dict[float, list[Run]]:
+    """The runs of a claim's method by learning rate: those head to head, each method at its own, and those in which
+    all methods have GRPO's (chapters 04 and 05). One run at a rate says nothing of seeds, and is left out."""
+    pool = {run.path: run for group in ("head-to-head", "countdown") for run in records.runs(group)}
+    found: dict[float, list[Run]] = {}
+    for run in pool.values():
+        if (run.config["task"], run.method) == (claim.about["task"], claim.about["method"]):
+            found.setdefault(run.config["lr"], []).append(run)
+    return {rate: runs for rate, runs in sorted(found.items()) if len(runs) > 1}
+
+
 def collapses(claim: Claim, records: Records) -> Evidence:
-    runs = [run for run in duels(claim.about["task"], records) if run.method == claim.about["method"]]
-    if len(runs) < claim.threshold["seeds"]:
+    """Below the base at every learning rate that was run; where rates disagree, the claim has a condition."""
+    rates = _at_every_rate(claim, records)
+    if max(map(len, rates.values()), default=0) < claim.threshold["seeds"]:
         return untested(claim)
-    gains = pd.Series([final_accuracy(run) - base_accuracy(run) for run in runs])
-    verdict = HOLDS if t_interval(gains)[1] < 0 else FAILS
-    return Evidence(verdict, f"{told(gains)} from the base", tuple(run.name for run in runs))
+    of_grpo = {run.config["lr"] for run in duels(claim.about["task"], records) if run.method == "grpo"}
+    verdicts, words = [], []
+    for rate, runs in rates.items():
+        gains = pd.Series([final_accuracy(run) - base_accuracy(run) for run in runs])
+        verdicts.append(sided(-gains))
+        whose = ", GRPO's own," if rate in of_grpo else ""
+        words.append(f"at a learning rate of {rate:g}{whose} {told(gains)} from the base: {verdicts[-1]}")
+    verdict = verdicts[0] if len(set(verdicts)) == 1 else CONDITIONS
+    return Evidence(verdict, "; ".join(words), tuple(run.name for runs in rates.values() for run in runs))
 
 
 def likelihood(claim: Claim, records: Records) -> Evidence:
@@ -298,18 +383,19 @@ def likelihood(claim: Claim, records: Records) -> Evidence:
         change = pd.Series([column.iloc[-1] - column.iloc[0] for column in measured])
         low, high = t_interval(change)
         ends[side] = f"{change.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
-        moved.append(sign * (low if sign > 0 else high) > 0)
-    verdict = HOLDS if all(moved) else CONDITIONS if any(moved) else FAILS
+        moved.append(sided(sign * change))
     effect = f"nats a response, over {len(runs)} seeds: right {ends['correct']}, wrong {ends['incorrect']}"
-    return Evidence(verdict, effect, tuple(run.name for run in runs))
+    return Evidence(of_all(moved), effect, tuple(run.name for run in runs))
 
 
-_FUNCTIONS = (bandit, history, weighted_sft, closed_form, balanced, uniform_credit, clip_range, name_only)
-_FUNCTIONS += (equivalent, below, collapses, likelihood, *LENGTH_EVIDENCE)
+_FUNCTIONS = (bandit, deterministic_tool, noisy_environment, weighted_sft, closed_form, balanced, uniform_credit)
+_FUNCTIONS += (clip_range, name_only, equivalent, below, collapses, likelihood, *LENGTH_EVIDENCE)
 EVIDENCE: dict[str, Callable[[Claim, Records], Evidence]] = {f.__name__: f for f in _FUNCTIONS}
 
 
 def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
     """`judge_all` as rows of a table for the README and chapter 00, the head first."""
     head = ("claim", "in the paper", "kind", "verdict", "what was found")
-    return [head, *frame[["statement", "paper", "kind", "found", "effect"]].itertuples(index=False, name=None)]
+    why = frame["revision"].map(lambda words: words and f". *Under revision:* {words}")
+    columns = frame[["statement", "paper", "kind", "found"]].assign(effect=frame["effect"] + why)
+    return [head, *columns.itertuples(index=False, name=None)]

@@ -1,6 +1,6 @@
 """How the ledger's claims on length are judged (chapter 08). A seed is the unit; a verdict needs the planned seeds.
 
-Where an interval over seeds leaves both answers open, a claim is "not testable here" and says so.
+Where an interval over seeds leaves both answers open, a claim is undecided.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from functools import wraps
 
 import pandas as pd
 
-from rlino_lib.causes import Kind, base_length, base_problems, final_responses, growth, parts_of
-from rlino_lib.compare import t_interval
-from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, RECORDED, UNTESTED, Claim, Evidence, Records, told, untested
+from rlino_lib.causes import Kind, base_length, base_problems, final_responses, first_responses, growth, parts_of
+from rlino_lib.ledger import FAILS, HOLDS, RECORDED, Claim, Evidence, Records, of_all, sided, told, untested
 from rlino_lib.objectives import OBJECTIVES
 from rlino_lib.records import Run
 
@@ -57,16 +56,10 @@ def _growths(runs: list[Run], kind: Kind) -> pd.Series:
     return pd.Series([growth(run, kind) for run in runs]).dropna()
 
 
-def _sided(values: pd.Series) -> str:
-    """Whether an interval over seeds is above 0, below, or around it."""
-    low, high = t_interval(values)
-    return HOLDS if low > 0 else FAILS if high < 0 else UNTESTED
-
-
 def _grew(runs: list[Run], kind: Kind, share: float) -> tuple[str, str]:
     """Whether responses of a kind have grown by a share of the base's length or more; and the words."""
     found, start = _growths(runs, kind), base_length(base_problems(runs[0]), kind)
-    verdict = _sided(found - share * start)
+    verdict = sided(found - share * start)
     return verdict, f"{told(found, 'tokens')}, from {start:.1f}"
 
 
@@ -101,7 +94,7 @@ def right_little(claim: Claim, runs: list[Run]) -> tuple[str, str]:
     """Right responses grow by less than a share of what wrong ones grow by."""
     right, wrong = (_growths(runs, kind) for kind in ("right", "wrong"))
     effect = f"right {told(right, 'tokens')}, wrong {told(wrong, 'tokens')}"
-    return _sided(claim.threshold["share"] * wrong - right), effect
+    return sided(claim.threshold["share"] * wrong - right), effect
 
 
 @_needs("per_response", "constant")
@@ -109,23 +102,21 @@ def caused(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
     """Without 1/|o| (constant) at most a share of the growth of wrong responses that were not cut is left."""
     with_it, without = (_growths(runs, claim.about["kind"]) for runs in rows)
     effect = f"with 1/|o| {told(with_it, 'tokens')}, constant {told(without, 'tokens')}"
-    return _sided(claim.threshold["share"] * with_it - without), effect
+    return sided(claim.threshold["share"] * with_it - without), effect
 
 
 @_needs("token_mean", "constant")
 def survives(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
     """Wrong responses also grow under the token mean and the constant normaliser."""
     found = [_grew(runs, claim.about["kind"], claim.threshold["share"]) for runs in rows]
-    verdicts = [verdict for verdict, _ in found]
-    same = verdicts[0] if verdicts[0] == verdicts[1] else CONDITIONS if HOLDS in verdicts else UNTESTED
-    return same, f"token mean {found[0][1]}; constant {found[1][1]}"
+    return of_all([verdict for verdict, _ in found]), f"token mean {found[0][1]}; constant {found[1][1]}"
 
 
 def _part(claim: Claim, runs: list[Run], of: str) -> tuple[str, str]:
     parts = [parts_of(run) for run in runs]
     part, whole = pd.Series([getattr(p, of) for p in parts]), pd.Series([p.total for p in parts])
     effect = f"{told(part, 'tokens')}, of {told(whole, 'tokens')}"
-    return _sided(part - claim.threshold["share"] * whole), effect
+    return sided(part - claim.threshold["share"] * whole), effect
 
 
 @_needs("per_response")
@@ -143,14 +134,21 @@ def is_cut(claim: Claim, runs: list[Run]) -> tuple[str, str]:
 @_needs("per_response")
 def buys(claim: Claim, runs: list[Run]) -> tuple[str, str]:
     """At least a share of the gain in accuracy are right responses that first hit after more attempts than the base
-    makes on average."""
+    makes on average, beyond those of them that the base had already (in each run's own evaluation before training)."""
     base = base_problems(runs[0])
     allowed, start = math.ceil(base["attempts"].mean()), base["rate"].mean()
-    ends = [final_responses(run) for run in runs]
-    gain = pd.Series([100 * (found["correct"].mean() - start) for found in ends])
-    bought = pd.Series([100 * (found["correct"] & (found["first_hit"] > allowed)).mean() for found in ends])
-    effect = f"{told(bought)} hit after attempt {allowed}, of a gain of {told(gain)}"
-    return _sided(bought - claim.threshold["share"] * gain), effect
+    gain = pd.Series([100 * (final_responses(run)["correct"].mean() - start) for run in runs])
+    late = pd.Series([_late_hits(final_responses(run), allowed) for run in runs])
+    before = pd.Series([_late_hits(first_responses(run), allowed) for run in runs])
+    bought = late - before
+    effect = f"{told(bought)} more hit after attempt {allowed} than the base's {before.mean():.1f}"
+    effect = f"{effect}, of a gain of {told(gain)}"
+    return sided(bought - claim.threshold["share"] * gain), effect
+
+
+def _late_hits(responses: pd.DataFrame, allowed: int) -> float:
+    """Points of responses that are right and hit the target only after so many attempts."""
+    return 100 * float((responses["correct"] & (responses["first_hit"] > allowed)).mean())
 
 
 LENGTH_EVIDENCE = (grows, flat, right_little, caused, survives, is_selection, is_cut, buys)

@@ -25,7 +25,7 @@ EXAMPLES = {
     "pretrain": "rlino pretrain --out data/base/countdown\n"
     "rlino pretrain --task word_problems --steps 200 --out /tmp/tiny",
     "train": "rlino train --method grpo --save --out runs/grpo-s0\n"
-    "rlino train --method f_isft_posneg --seed 1 --out runs/f1 --resume\n"
+    "rlino train --method f_isft_posneg --seed 1 --out runs/f1\n"
     "rlino train --preset paper-gsm8k-0.5b --method f_isft_pos --out runs/q\n"
     "rlino train --preset paper-countdown-1.5b --lora --lr 1e-5 --micro-batch 2 --save --out runs/q-lora",
     "evaluate": "rlino evaluate --split test --samples 64 --out runs/base-eval\n"
@@ -133,7 +133,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.train import train
 
     config = train_config(args)
-    run = train(config, args.out, resume=args.resume, save=args.save, progress=sys.stderr.isatty())
+    run = train(config, args.out, save=args.save, progress=sys.stderr.isatty())
     return run_result(run)
 
 
@@ -144,33 +144,40 @@ def run_result(run: Run) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from rlino_lib.device import autocast, pick_device
-    from rlino_lib.evaluate import evaluate, summarise
+    from rlino_lib.device import pick_device, policy_precision
+    from rlino_lib.evaluate import EVALUATION, evaluate, rows_so_far, summarise
+    from rlino_lib.folders import begun_precision, output_folder, read_json, refuse_other, write_json
     from rlino_lib.models import load_policy, weights_hash
-    from rlino_lib.records import write_json
     from rlino_lib.tasks import get_task
 
     settings = task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
     task, out = get_task(args.task, **settings), Path(args.out)
-    policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
     problems = task.problems(args.split, args.problems or None)
     sampling = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}
     asked = {"task": args.task, "task_settings": settings, "split": args.split, "samples": args.samples, **sampling}
-    asked |= {"seed": args.seed, "weights_sha256_16": weights_hash(policy.model)}
-    asked |= {"precision": args.precision} if args.precision != "fp32" else {}
-    settings_file = out / "evaluation.json"
-    if settings_file.exists() and json.loads(settings_file.read_text())["asked"] != json.loads(json.dumps(asked)):
-        raise RlinoError(f"{out} holds another evaluation: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(settings_file, {"asked": asked})
-    with autocast(args.precision, policy.model.device):
+    rows, texts = out / "problems.jsonl", out / "responses.jsonl"
+    keep = args.responses or texts.exists()
+    asked |= {"seed": args.seed, "problems": len(problems), "responses": keep, "precision": args.precision}
+    defaults = {"problems": len(problems), "precision": "fp32"}
+    with output_folder(out, EVALUATION, asked, defaults) as complete:
+        policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
+        asked["weights_sha256_16"] = weights_hash(policy.model)
+        recorded, _ = EVALUATION.read(out)
+        asked["precision"] = policy_precision(begun_precision(args.precision, recorded), policy.model)
+        if recorded is not None:
+            refuse_other(out, EVALUATION, recorded, asked, defaults, complete)
+        if complete:
+            return read_json(out / "evaluation.json")["found"]
+        texts = texts if keep else None
+        rows_so_far(rows, texts, problems, args.samples)  # raises before anything is written
+        write_json(out / "evaluation.json", {"asked": asked})
         frame = evaluate(
-            policy, task, problems, samples=args.samples, out=out / "problems.jsonl", progress=sys.stderr.isatty(),
-            seed=args.seed, responses=out / "responses.jsonl" if args.responses else None, **sampling,
+            policy, task, problems, samples=args.samples, out=rows, progress=sys.stderr.isatty(), seed=args.seed,
+            responses=texts, precision=asked["precision"], **sampling,
         )  # fmt: skip
-    found = summarise(frame)
-    write_json(settings_file, {"asked": asked, "found": found})
-    return found
+        found = summarise(frame)
+        write_json(out / "evaluation.json", {"asked": asked, "found": found})
+        return found
 
 
 def _fetch(args: argparse.Namespace) -> dict[str, Any]:
@@ -207,7 +214,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
         return _yours(args)
     found = judge_all(root=args.runs or RUNS)
     for row in found.itertuples():
-        print(f"{row.id:22} {row.found:22} {row.effect}", file=sys.stderr)
+        why = f"; under revision: {row.revision}" if row.revision else ""
+        print(f"{row.id:22} {row.found:22} {row.effect}{why}", file=sys.stderr)
     if args.out:
         write_json(Path(args.out), found.to_dict("records"))
     differ = found[found["verdict"] != found["found"]]
@@ -298,7 +306,7 @@ def _train_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--task-set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task")
     changes = "a change to the method: normaliser=constant"
     p.add_argument("--objective-set", action="append", default=[], metavar="NAME=VALUE", help=changes)
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out, if there is one")
+    p.add_argument("--resume", action="store_true", help="what happens anyway: a killed run goes on")
     p.add_argument("--save", action="store_true", help="keep the trained model, in --out/model")
 
 
@@ -311,6 +319,7 @@ def _evaluate_arguments(p: argparse.ArgumentParser) -> None:
 
 _ARGUMENTS = {"pretrain": _pretrain_arguments, "train": _train_arguments, "evaluate": _evaluate_arguments}
 _COMMANDS = {"pretrain": _pretrain, "train": _train, "evaluate": _evaluate, "grid": _grid}
+GO_ON = ("pretrain", "train", "evaluate", "grid", "fetch")  # what keeps its work where it is interrupted
 _COMMANDS |= {"bench": _bench, "claims": _claims, "fetch": _fetch, "presets": _presets}
 
 
@@ -329,8 +338,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
+    command = ""
     try:
         args = build_parser().parse_args(argv)
+        command = args.command
         if args.command == "grade":
             from rlino_lib import grading
 
@@ -338,7 +349,8 @@ def _run(argv: list[str] | None) -> int:
         _threads(getattr(args, "threads", 0))
         result = _COMMANDS[args.command](args)
     except KeyboardInterrupt:
-        print("rlino: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        goes_on = "; the same command goes on where it stopped" if command in GO_ON else ""
+        print(f"rlino: interrupted{goes_on}", file=sys.stderr)
         return 130
     print(json.dumps(result, default=float))
     return 0

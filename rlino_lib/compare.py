@@ -150,6 +150,16 @@ def tost(values: Sequence[float], margin: float) -> float:
     return max(t_test(values, -margin, "greater"), t_test(values, margin, "less"))
 
 
+def beyond(values: Sequence[float], margin: float) -> float:
+    """The p value that the mean is farther from 0 than the margin: twice the smaller of two one-sided t-tests.
+
+    p < α exactly where the t-interval of level 1 − α lies outside ±margin. Raises RlinoError for a margin below 0.
+    """
+    if margin < 0:
+        raise RlinoError(f"a margin is not below 0, as {margin} is")
+    return min(1.0, 2 * min(t_test(values, margin, "greater"), t_test(values, -margin, "less")))
+
+
 def verdict(p_tost: float, p_difference: float, alpha: float = 0.05) -> str:
     """What the test of equivalence and that of a difference say together: one of VERDICTS."""
     if p_tost < alpha:
@@ -273,22 +283,24 @@ def difference_power(n: int, sd: float, difference: float, alpha: float = 0.05) 
 
 
 def seeds_needed(
-    sd: float, margin: float, difference: float = 0.0, power: float = 0.8, alpha: float = 0.05
+    sd: float, margin: float, difference: float = 0.0, power: float = 0.8, alpha: float = 0.05, tests: int = 1
 ) -> int | None:
     """The least number of seeds at which the test that should succeed does so with this power.
 
-    That is TOST where the true difference is inside ±margin, and the test of a difference where it is beyond; None on
-    the margin itself, and where MOST_SEEDS would not do.
+    That is TOST where the true difference is inside ±margin, and `beyond` where it is outside; None on the margin
+    itself, and where MOST_SEEDS would not do. `tests` counts those of the family that have not succeeded yet, this one
+    included: Holm's correction asks the next of them for p < alpha / tests.
     """
-    if not 0 < power < 1:
-        raise RlinoError(f"power is between 0 and 1, not {power}")
+    if not 0 < power < 1 or tests < 1:
+        raise RlinoError(f"power is between 0 and 1, and there is one test or more: not {power} and {tests}")
+    alpha = alpha / tests
     if abs(difference) == margin:
         return None
 
     def chance(n: int) -> float:
         if abs(difference) < margin:
             return tost_power(n, sd, margin, difference, alpha)
-        return difference_power(n, sd, difference, alpha)
+        return difference_power(n, sd, abs(difference) - margin, alpha)
 
     n = 2 + bisect_left(range(2, MOST_SEEDS), power, key=chance)  # power grows with n, but for its first few percent
     return n if n < MOST_SEEDS else None

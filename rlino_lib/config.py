@@ -37,7 +37,8 @@ TASK = one_of(TASKS)
 MODEL = text("a folder or a hub id, in UTF-8", r"(?!-)[^\x00-\x1f\x7f]*")
 SPLIT = one_of(("train", "validation", "test"))
 DEVICE = text("auto, cpu, mps, cuda, or cuda:N", r"auto|cpu|mps|cuda(:\d{1,3})?")
-PRECISION = one_of(("fp32", "bf16"))
+PRECISION = one_of(("auto", "fp32", "bf16"))
+PRECISION_HELP = "of the products: fp32, or bf16 with autocast; auto: the faster one on this machine"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Recipe:
     merges: int = setting(
         0, "most byte pairs to learn from such rows, as large models do; 0: a token for each word of the task", whole()
     )
+    precision: str = setting("auto", PRECISION_HELP, PRECISION)
 
     def __post_init__(self) -> None:
         check(self)
@@ -80,7 +82,7 @@ class EvaluateConfig:
     temperature: float = setting(1.0, "of the sampling; 0: greedy", zero_or(TEMPERATURE))
     top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", TOP_P)
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
-    precision: str = setting("fp32", "of the products: fp32, or bf16 with autocast", PRECISION)
+    precision: str = setting("auto", PRECISION_HELP, PRECISION)
     seed: int = setting(0, "of the sampling", SEED)
 
     def __post_init__(self) -> None:
@@ -173,9 +175,7 @@ class TrainConfig:
         one_of(("stop", "warn")),
     )  # fmt: skip
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
-    precision: str = setting(
-        "fp32", "of the products: fp32, or bf16 with autocast; weights and Adam stay float32", PRECISION
-    )
+    precision: str = setting("auto", f"{PRECISION_HELP}; weights and Adam stay float32", PRECISION)
     gradient_checkpointing: int = setting(
         0, "1: a layer's activations are computed again, not kept; slower by a third", SWITCH
     )

@@ -1,10 +1,12 @@
 """One decoding step of a small Qwen2 or Llama model on the CPU, in as few operations as it takes (chapter 04).
 
-At a width of 128 the products take half the time of a step and the many small operations around them the other half.
+At a width of 128 the products with the weights take under half of a step's time. Attention takes most of the rest,
+since every token reads all keys and values so far, and the many small operations around the products take what is left.
 So the weights are laid out once for each batch of rollouts: query, key and value in one matrix, gate and up in another,
-the norms' scales and the attention's 1/√d folded into them, and the two halves of a rotary pair side by side, which
-makes the rotation one complex product. The result is that of the model's own forward pass up to float32 rounding; any
-model, device or setting that this does not fit is decoded by the model itself.
+the norms' scales and the attention's 1/√D folded into them, and the two halves of a rotary pair side by side, which
+makes the rotation one complex product. The key-value heads of a token stand side by side too, so that a row's scores
+are one product. The result is that of the model's own forward pass up to float32 rounding; any model, device or setting
+that this does not fit is decoded by the model itself.
 """
 
 from __future__ import annotations
@@ -16,13 +18,28 @@ from torch import nn
 from torch.nn.functional import silu
 from transformers import PreTrainedModel
 
-SMALL = 50_000_000  # parameters; above, the products dominate and there is nothing to win
+from rlino_lib.device import is_small
 
 
-def is_small(model: nn.Module) -> bool:
-    """Whether the model is small and on the CPU, where overheads and not products set the pace."""
-    first = next(model.parameters())
-    return first.device.type == "cpu" and sum(p.numel() for p in model.parameters()) <= SMALL
+class FlatLayer:
+    """Keys and values of one layer with the heads of a token side by side, each [B, S+T, Hkv·D]."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        """keys and values [B, Hkv, S+T, D], of which the first `length` places are filled."""
+        self.keys = keys.transpose(1, 2).flatten(2)  # [B, S+T, Hkv·D]
+        self.values = values.transpose(1, 2).flatten(2)  # [B, S+T, Hkv·D]
+        self.length = length
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Write the keys and values of one more token, each [B, Hkv, D]."""
+        self.keys[:, self.length] = keys.flatten(1)
+        self.values[:, self.length] = values.flatten(1)
+        self.length += 1
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep some rows of the batch."""
+        self.keys = self.keys.index_select(0, rows)
+        self.values = self.values.index_select(0, rows)
 
 
 class FusedDecoder:
@@ -32,6 +49,8 @@ class FusedDecoder:
     def fits(model: PreTrainedModel) -> bool:
         """Whether this is a plain Qwen2 or Llama in float32: no adapter, hook, sliding window or scaled rotation."""
         if type(model).__name__ not in ("Qwen2ForCausalLM", "LlamaForCausalLM") or not is_small(model):
+            return False
+        if model.device.type != "cpu":
             return False
         config, modules = model.config, list(model.modules())
         full = all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or [])
@@ -76,30 +95,45 @@ class FusedDecoder:
             *(w.t().contiguous() for w in (qkv, out, gate_up, down)),  # each [in, out]
         )
 
-    def adopt(self, layers: Sequence) -> None:
-        """Take over cache layers that the model's own prefill has filled: keys in this decoder's order of pairs."""
+    def adopt(self, layers: Sequence) -> list[FlatLayer]:
+        """Cache layers that the model's own prefill has filled, in this decoder's layout and order of pairs."""
         for layer in layers:
             layer.keys[:, :, : layer.length] = layer.keys[:, :, : layer.length, self.pairs]
+        return [FlatLayer(layer.keys, layer.values, layer.length) for layer in layers]
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
         return x * x.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
 
+    def _attend(self, queries: torch.Tensor, layer: FlatLayer, attention: torch.Tensor | None) -> torch.Tensor:
+        """Attention of one new token a row; queries [B, H, D], attention [B, L] or None; returns [B, H·D].
+
+        Each query stands beside zeros where the other key-value heads are. A row then is one product with its keys and
+        one with its values, not one for each key-value head: products of this size cost what they read.
+        """
+        n, kv = len(queries), self.kv_heads
+        spread = queries.new_zeros(n, kv, self.heads // kv, kv, self.dim)  # [B, Hkv, H/Hkv, Hkv, D]
+        own = spread.diagonal(dim1=1, dim2=3)  # [B, H/Hkv, D, Hkv]
+        own.copy_(queries.unflatten(1, (kv, -1)).permute(0, 2, 3, 1))
+        keys, values = layer.keys[:, : layer.length], layer.values[:, : layer.length]  # [B, L, Hkv·D]
+        scores = torch.bmm(keys, spread.view(n, self.heads, -1).transpose(1, 2)).transpose(1, 2)  # [B, H, L]
+        if attention is not None:
+            scores.masked_fill_(~attention[:, None], torch.finfo(scores.dtype).min)
+        mixed = torch.bmm(scores.softmax(-1), values).view(spread.shape)  # [B, Hkv, H/Hkv, Hkv, D]
+        return mixed.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(n, -1)  # [B, H·D]
+
     def step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, layers: Sequence, attention: torch.Tensor | None
+        self, tokens: torch.Tensor, positions: torch.Tensor, layers: Sequence[FlatLayer], attention: torch.Tensor | None
     ) -> torch.Tensor:
         """Logits [B, V] after one more token a row; tokens [B], positions [B] or [1], attention [B, L] or None."""
-        heads, kv, dim = self.heads, self.kv_heads, self.dim
+        turning = self.heads + self.kv_heads  # queries and keys; values are not rotated
         rotation = self.rotation[positions][:, None]  # [B or 1, 1, D/2]
         x = self.embedding[tokens]  # [B, d]
         for (bias, qkv, out, gate_up, down), layer in zip(self.layers, layers, strict=True):
-            states = torch.addmm(bias, self._norm(x), qkv).unflatten(1, (-1, dim))  # [B, H + 2·Hkv, D]
-            pairs = torch.view_as_complex(states[:, : heads + kv].unflatten(2, (-1, 2)))  # [B, H + Hkv, D/2]
+            states = torch.addmm(bias, self._norm(x), qkv).unflatten(1, (-1, self.dim))  # [B, H + 2·Hkv, D]
+            pairs = torch.view_as_complex(states[:, :turning].unflatten(2, (-1, 2)))  # [B, H + Hkv, D/2]
             turned = torch.view_as_real(pairs * rotation).flatten(2)  # [B, H + Hkv, D]
-            keys, values = layer.update(turned[:, heads:, None], states[:, heads + kv :, None])  # [B, Hkv, L, D]
-            scores = torch.matmul(turned[:, :heads].unflatten(1, (kv, -1)), keys.transpose(2, 3))  # [B, Hkv, H/Hkv, L]
-            if attention is not None:
-                scores.masked_fill_(~attention[:, None, None], torch.finfo(scores.dtype).min)
-            x = torch.addmm(x, torch.matmul(scores.softmax(-1), values).view(len(x), -1), out)  # [B, d]
+            layer.append(turned[:, self.heads :], states[:, turning:])
+            x = torch.addmm(x, self._attend(turned[:, : self.heads], layer, attention), out)  # [B, d]
             gate, up = torch.mm(self._norm(x), gate_up).chunk(2, 1)  # each [B, m]
             x = torch.addmm(x, silu(gate).mul_(up), down)  # [B, d]
         return torch.mm(self._norm(x), self.head)  # [B, V]

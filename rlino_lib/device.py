@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, RlinoWarning
+
+SMALL = 50_000_000  # parameters; above, the products with the weights set the pace of everything
 
 
 def pick_device(name: str = "auto") -> str:
@@ -23,6 +28,49 @@ def pick_device(name: str = "auto") -> str:
 
 def _gpus() -> int:
     return torch.cuda.device_count()
+
+
+def has_bf16(device: torch.device | str) -> bool:
+    """Whether the device multiplies in bfloat16 with instructions of its own, and so faster than in float32.
+
+    A CPU without them goes through the motions in software, eight times as slow. That oneDNN takes bfloat16 is not
+    enough: on x86 it does from AVX-512 on, and the instructions came later. An Apple GPU counts as one without.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu" or not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    x86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
+    return not x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def pick_precision(precision: str, device: torch.device | str, gains: bool) -> str:
+    """`fp32` or `bf16`: the precision that was asked for, or for `auto` the faster one on this device.
+
+    `gains` says whether the work is faster in bfloat16 where there are instructions for it: pretraining is, and
+    whatever a large model does; sampling and updating a small one is not, since half of its time is not products.
+    Where another precision was asked for than the faster one, an RlinoWarning says so, once a process.
+    """
+    best = "bf16" if gains and has_bf16(device) else "fp32"
+    if precision not in ("auto", best):
+        _warn_of_cost(precision, best)
+    return best if precision == "auto" else precision
+
+
+@cache
+def _warn_of_cost(precision: str, best: str) -> None:
+    warnings.warn(f"products in {precision} are slower here than in {best}", RlinoWarning, stacklevel=3)
+
+
+def policy_precision(precision: str, model: torch.nn.Module) -> str:
+    """`pick_precision` for sampling and updating a policy."""
+    return pick_precision(precision, next(model.parameters()).device, gains=not is_small(model))
+
+
+def is_small(model: torch.nn.Module) -> bool:
+    """Whether the small operations around the products with the weights take as long as the products themselves."""
+    return sum(p.numel() for p in model.parameters()) <= SMALL
 
 
 def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 
 from rlino_lib.compare import bootstrap_interval
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import Kind, append_jsonl, read_json, read_jsonl, replacing
 from rlino_lib.models import Policy
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, Task
@@ -118,20 +118,15 @@ def evaluate(
     another grader. A task's stop strings end its responses. `on_rollouts` is handed the graded rollouts of each part.
     Raises RlinoError where a file holds another evaluation.
     """
-    path = Path(out) if out else None
-    done = _read_lines(path) if path and path.exists() else []
-    texts = Path(responses) if responses else None
-    said = _read_lines(texts) if texts and texts.exists() else []
-    if texts:
-        done = done[: len(said) // samples]
-        if [r.get("id") for r in said[::samples]] != [p.id for p in problems[: math.ceil(len(said) / samples)]]:
-            raise RlinoError(f"{texts} holds another evaluation: choose another --out")
-    if [d["id"] for d in done] != [p.id for p in problems[: len(done)]] or any(d["n"] != samples for d in done):
-        raise RlinoError(f"{path} holds another evaluation: choose another --out")
+    path, texts = (Path(p) if p else None for p in (out, responses))
+    done, said = rows_so_far(path, texts, problems, samples)
     first = len(done) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
     done = done[:first]
-    _write_lines(path, done, "w")
-    _write_lines(texts, said[: first * samples], "w")
+    for file, rows in ((path, done), (texts, said[: first * samples])):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as part:
+                append_jsonl(part, rows)
     bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
     for start in range(first, len(problems), chunk):
         part = problems[start : start + chunk]
@@ -144,11 +139,44 @@ def evaluate(
         done += rows
         if on_rollouts:
             on_rollouts(rollouts)
-        _write_lines(texts, _texts(rollouts), "a")
-        _write_lines(path, rows, "a")
+        for file, rows_of_file in ((texts, _texts(rollouts)), (path, rows)):
+            if file:
+                append_jsonl(file, rows_of_file)
         bar.update(len(part))
     bar.close()
     return pd.DataFrame(done)
+
+
+def rows_so_far(
+    path: Path | None, texts: Path | None, problems: Sequence[Problem], samples: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What files of rows and of texts hold of an evaluation already, as far as they go together.
+
+    Raises RlinoError where a file holds another evaluation, or is damaged.
+    """
+    done, said = (read_jsonl(file) if file and file.exists() else [] for file in (path, texts))
+    if texts:
+        done = done[: len(said) // samples]
+        if [r.get("id") for r in said[::samples]] != [p.id for p in problems[: math.ceil(len(said) / samples)]]:
+            raise RlinoError(f"{texts} holds another evaluation: choose another --out")
+    if [d["id"] for d in done] != [p.id for p in problems[: len(done)]] or any(d["n"] != samples for d in done):
+        raise RlinoError(f"{path} holds another evaluation: choose another --out")
+    return done, said
+
+
+def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    """The settings that a folder records of an evaluation, and whether the evaluation is complete."""
+    if not (folder / "evaluation.json").exists():
+        return None, False
+    recorded = read_json(folder / "evaluation.json", needs="asked")
+    complete = "found" in recorded
+    # Settings that were recorded later on, and are seen otherwise: how many problems, and whether texts were kept.
+    seen = {"responses": (folder / "responses.jsonl").exists()}
+    seen |= {"problems": recorded["found"]["problems"]} if complete else {}
+    return seen | recorded["asked"], complete
+
+
+EVALUATION = Kind("evaluation", read_evaluation)
 
 
 def test_problems(task: Task) -> list[Problem]:
@@ -188,23 +216,6 @@ def _trace_counts(texts: Sequence[str]) -> dict[str, int]:
 
     steps = [right for text in texts for _, right in trace_steps(text)]
     return {"steps": len(steps), "steps_right": sum(steps), "attempts": sum(map(count_attempts, texts))}
-
-
-def _write_lines(path: Path | None, rows: Iterable[dict], mode: str) -> None:
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode, encoding="utf-8") as f:
-            f.writelines(json.dumps(r) + "\n" for r in rows)
-
-
-def _read_lines(path: Path) -> list[dict]:
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the half line that a kill leaves at the end
-            break
-    return rows
 
 
 def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.stats
 
-from rlino_lib.compare import holm, seeds_needed, tost_power
+from rlino_lib.compare import difference_power, holm, seeds_needed, tost_power
 from rlino_lib.errors import RlinoError
 from rlino_lib.exercises import check
 from rlino_lib.records import Run
@@ -66,7 +66,9 @@ def check_plan(plan: Callable[[float, float], int]) -> bool:
         "the normal formula: with few seeds sd has to be estimated, which costs some": lambda sd, m: formula(
             sd, m, 0.95, 0.9
         ),
-        "the seeds to *find* a difference as large as the margin": lambda sd, m: seeds_needed(sd, 0.5 * m, m),
+        "the seeds to *find* a difference as large as the margin": lambda sd, m: least(
+            lambda n: difference_power(n, sd, m)
+        ),
         "the true difference at half of the margin: it was to be 0": lambda sd, m: seeds_needed(sd, m, m / 2),
         "the variance in place of sd": lambda sd, m: seeds_needed(sd**2, m),
     }

@@ -27,10 +27,11 @@ EXAMPLES = """examples:
 
 A line is an object such as {"nums": [8, 2, 4], "target": 64, "response": "... <answer> ( 8 * 4 ) * 2 </answer>"}, with
 1 to 10 numbers; for gsm8k and word_problems {"gold": 72, "response": "... #### 72"}, or GSM8K's own "answer" instead of
-"gold". The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract; what follows a stop string
-of its template, such as "Question:", is not graded. A line comes back with reward, correct and reason added (or
-replaced), its other keys as they were. Blank lines are ignored. A malformed line is reported on stderr and left out;
-the rest is graded, and the exit code is 2."""
+"gold". The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract. What follows a stop string
+of the task's template is not graded: a next "Question:" at the start of a line, "User:" for countdown with --task-set
+template=r1_zero. The last two graders have the harness's rule, by which "Question:" ends a response anywhere. A line
+comes back with reward, correct and reason added (or replaced), its other keys as they were. Blank lines are ignored. A
+malformed line is reported on stderr and left out; the rest is graded, and the exit code is 2."""
 
 
 @dataclass(frozen=True)

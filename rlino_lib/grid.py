@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -22,8 +21,9 @@ from tqdm.auto import tqdm
 
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import LOCK, changes, whole_lines
 from rlino_lib.grid_file import Settings, command_line, read_file, read_grid
-from rlino_lib.records import Run
+from rlino_lib.records import RUN_DEFAULTS, Run, run_settings
 
 TRAIN = (sys.executable, "-m", "rlino_lib.cli")  # what is called with a run's `command_line`
 TICK, LOOK = 0.5, 10.0  # seconds between looks at the processes, and at what the runs have written
@@ -74,10 +74,10 @@ def _complete(folder: Path) -> bool:
 
 def _in_use(folder: Path) -> bool:
     """Whether some process is writing this run."""
-    if not (folder / "run.lock").exists():
+    if not (folder / LOCK).exists():
         return False
     try:
-        with FileLock(folder / "run.lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True
@@ -86,7 +86,7 @@ def _in_use(folder: Path) -> bool:
 def _claim(folder: Path) -> TextIO | None:
     """The log of a run, locked for as long as this process or the run has it open; None where others are at the run.
 
-    The run's own lock would come too late: the run takes it only once its model is loaded.
+    The run's own lock would come too late: the run takes it only once Python has started.
     """
     import fcntl  # not on Windows, where chapters still import `command_line` from here
 
@@ -119,12 +119,14 @@ def _state(folder: Path) -> str:
 
 def _other_settings(folder: Path, settings: Settings) -> str | None:
     """Why a complete run is not the one that the file asks for, if there is one and it is not."""
-    if not _complete(folder):
+    run = _load(folder)
+    if run is None or not run.complete:
         return None
-    config, asked = Run(folder).config, json.loads(json.dumps(settings))
-    # The model is recorded by its path in the repository; a setting that is newer than the run is not recorded.
-    changed = [k for k, v in asked.items() if k != "model" and config.get(k, v) != v]
-    return f"it is complete, with another {', '.join(changed)}: choose another name" if changed else None
+    config = TrainConfig(**{name: value for name, value in settings.items() if name != "threads"})
+    # Its default was another when the first grids ran, whose files do not name it, and it changes the rounding alone.
+    rounding = {"micro_batch": config.micro_batch} if "micro_batch" not in settings else {}
+    found = changes(run.config | rounding, run_settings(config), RUN_DEFAULTS)
+    return f"it is complete, with {found}: choose another name" if found else None
 
 
 def _progress(folder: Path) -> tuple[float, float]:
@@ -133,9 +135,9 @@ def _progress(folder: Path) -> tuple[float, float]:
     try:
         if run.complete:
             return 1.0, float(run.summary["seconds"])
-        step, seconds = (folder / "timing.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
+        step, seconds = whole_lines(folder / "timing.csv")[-1].split(",")
         return int(step) / run.config["steps"], float(seconds)
-    except (AttributeError, OSError, ValueError, IndexError, KeyError):
+    except (AttributeError, OSError, ValueError, IndexError, KeyError, RlinoError):
         return 0.0, 0.0
 
 

@@ -12,8 +12,9 @@ from rlino_lib.compare import t_interval
 from rlino_lib.records import RUNS, Run, list_runs
 
 KINDS = ("exact", "statistical", "descriptive")
-VERDICTS = ("holds", "holds with conditions", "does not hold here", "not testable here")
-HOLDS, CONDITIONS, FAILS, UNTESTED = VERDICTS
+# Undecided: the planned test settles it neither way. Not testable here: there is no test, for want of runs or seeds.
+VERDICTS = ("holds", "holds with conditions", "does not hold here", "undecided", "not testable here")
+HOLDS, CONDITIONS, FAILS, UNDECIDED, UNTESTED = VERDICTS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Claim:
     threshold: Mapping[str, float] = field(hash=False)
     verdict: str | None = None
     about: Mapping[str, str] = field(default_factory=dict, hash=False)  # which task and methods it compares
+    revision: str = ""  # why the claim or its test is under revision, where it is
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,19 @@ RECORDED = Records(RUNS)  # the book's own runs
 def untested(claim: Claim) -> Evidence:
     """The verdict before as many seeds are recorded as were planned: one on fewer would be one of many looks."""
     return Evidence(UNTESTED, f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
+
+
+def sided(values: pd.Series) -> str:
+    """Whether the 95 % interval over seeds lies above 0, below it, or around it: holds, does not hold, undecided."""
+    low, high = t_interval(values)
+    return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+
+
+def of_all(verdicts: Sequence[str]) -> str:
+    """The verdict on "all of these": the one that they agree on, else whether it holds of some or fails of some."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return CONDITIONS if HOLDS in verdicts or CONDITIONS in verdicts else FAILS if FAILS in verdicts else UNDECIDED
 
 
 def told(values: pd.Series, unit: str = "points") -> str:

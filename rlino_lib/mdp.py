@@ -54,7 +54,7 @@ class TokenMDP:
 
     vocab: V tokens, 0 is EOS. horizon: H tokens at most. reward: a tensor [N] over responses in the order of `tokens`,
     or a function of (tokens [N, H], mask [N, H]) that returns one. slip: the chance that the environment writes a
-    token of its own, drawn uniformly, in place of the policy's: above 0 the state is no longer what the policy wrote.
+    token of its own, drawn uniformly, in place of the policy's: above 0 transitions are not deterministic any more.
 
     tokens [N, H] int64 (0 where masked), mask [N, H] bool, lengths [N], states [N, H] the state before each token,
     rewards [N]; successors [S, V] the next state, or S + n where response n ends. States and responses go from short
@@ -234,7 +234,7 @@ class TokenMDP:
     def optimum(self) -> Optimum:
         """The best expected reward with the state in view (dynamic programming) and with an arm chosen beforehand.
 
-        They are equal as long as the state is what the policy wrote; with slips the arm can't react, and is worse.
+        They are equal as long as transitions are deterministic; with slips the arm can't react, and is worse.
         """
         after = torch.cat([torch.zeros(self.n_states, dtype=F64), self.rewards])  # [S + N]
         best = torch.zeros(self.n_states, dtype=torch.long)  # [S]
@@ -291,6 +291,50 @@ class Bandit:
         """∇J = Σ_arms p r ∇log p, flat [parameters]: the score of a whole response, times its reward."""
         logp = self.logprobs(policy)  # [N]
         return flat_gradient((logp.detach().exp() * self.rewards * logp).sum(), policy)
+
+
+# --- an environment that writes -------------------------------------------------------------------------------------
+
+
+def tool_game(seed: int, slip: float = 0.0, hidden: int = 1, tokens: int = 3, turns: int = 3) -> torch.Tensor:
+    """A random game with a tool: what every course of it pays, its reward times its chance under the tool.
+
+    The policy writes one of V = `tokens`, the tool answers with another that depends on all that stands there, and so
+    on for so many turns; the reward in [0, 1) depends on the whole. With chance `slip` an answer is drawn uniformly in
+    place of the tool's own. With `hidden` above 1 it is one of so many tools that answers throughout, drawn at the
+    start and not shown. Returns float64 [V, …, V], 2·turns axes: a token, its answer, a token, its answer, and so on.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    rewards = torch.rand([tokens] * (2 * turns), generator=rng, dtype=F64)  # [V, …]
+    paid = torch.zeros_like(rewards)
+    for _ in range(hidden):
+        chance = torch.ones((), dtype=F64)
+        for turn in range(turns):
+            answers = torch.randint(tokens, [tokens] * (2 * turn + 1), generator=rng)  # [V, …]
+            written = (1 - slip) * torch.nn.functional.one_hot(answers, tokens) + slip / tokens  # [V, …, V]
+            chance = chance[..., None, None] * written  # [V, …, V]
+        paid += chance * rewards / hidden
+    return paid
+
+
+class ToolGameOptimum(NamedTuple):
+    """The best expected reward of a policy that sees the tool's answers, and of tokens that are fixed beforehand."""
+
+    closed_loop: float
+    open_loop: float
+
+    @property
+    def gap(self) -> float:
+        """What is lost by choosing all tokens at once."""
+        return self.closed_loop - self.open_loop
+
+
+def best_of_tool_game(paid: torch.Tensor) -> ToolGameOptimum:
+    """Both optima of a `tool_game`: from the last answer back to the first token, and over all arms."""
+    arms = paid.sum(tuple(range(1, paid.ndim, 2)))  # [V, …, V], an axis a turn
+    while paid.ndim:
+        paid = paid.sum(-1).amax(-1)  # over the tool's answers, then the best token
+    return ToolGameOptimum(paid.item(), arms.max().item())
 
 
 # --- policies --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from rlino_lib.config import TrainConfig
-from rlino_lib.device import pick_device
+from rlino_lib.device import SMALL, pick_device, pick_precision
 from rlino_lib.logprobs import LARGE, TILE
 from rlino_lib.models import add_lora, count_parameters, hub_options
 from rlino_lib.objectives import varied
@@ -89,7 +89,7 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     """
     c, t = model.get_text_config(), config
     total, trained = _counts(model, t)
-    bf16 = t.precision == "bf16"
+    bf16 = pick_precision(t.precision, pick_device(t.device), gains=total > SMALL) == "bf16"
     frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
@@ -125,7 +125,8 @@ def peak_bytes() -> int:
     """The most memory that this process has had so far, where Linux or macOS count it."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux hands a parent's peak on to its children in `getrusage`, but not here
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line)
+        lines = status.read_text(encoding="utf-8", errors="replace").split("\n")
+        return 1024 * next(int(line.split()[1]) for line in lines if "VmHWM" in line)
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

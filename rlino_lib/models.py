@@ -1,11 +1,11 @@
-"""Policies: load one from a folder or a hub id, wrap it in LoRA, save it; and the configuration of the small bases."""
+"""Policies: load one from a folder or a hub id, wrap it in LoRA, save it; checkpoints; the small bases' layout."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from rlino_lib.config import DEFAULT_BASE
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import replacing
 
 transformers_logging.disable_progress_bar()  # "Loading weights" says nothing about a model of a few megabytes
 
@@ -122,11 +123,30 @@ def _quiet() -> Iterator[None]:
 
 
 def save_policy(policy: Policy, folder: str | Path) -> None:
-    """Write a model (safetensors) and its tokenizer in Hugging Face's layout; of a LoRA model the adapters alone."""
+    """Write a model (safetensors) and its tokenizer in Hugging Face's layout; of a LoRA model the adapters alone.
+
+    Where that fails, nothing of it is left.
+    """
     # Of a LoRA model peft would ask the hub whether its base's vocabulary has changed, and it has not.
     adapters = {"save_embedding_layers": False} if hasattr(policy.model, "peft_config") else {}
-    policy.model.save_pretrained(str(folder), **adapters)
-    policy.tokenizer.save_pretrained(str(folder))
+    with replacing(Path(folder)) as part:
+        policy.model.save_pretrained(str(part), **adapters)
+        policy.tokenizer.save_pretrained(str(part))
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write what a run goes on from after a kill, in place of what it would have gone on from before."""
+    with replacing(path) as part, part.open("wb") as f:  # of a path torch would not say that the disk is full
+        torch.save(state, f)
+
+
+@contextmanager
+def checkpoint_state(path: Path) -> Iterator[dict[str, Any]]:
+    """What `save_checkpoint` wrote, to be put back in place; raises RlinoError where it is damaged or does not fit."""
+    try:
+        yield torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as e:  # of a zip file, a pickle, a tensor, or of the state that it does not fit
+        raise RlinoError(f"{path} is damaged: delete it, and the run starts anew") from e
 
 
 def add_lora(

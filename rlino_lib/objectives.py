@@ -252,7 +252,7 @@ DIFFERENCES: tuple[tuple[str, str, str, str], ...] = (
     ("KL estimator", "k3; RLOO k1", "k1, k2 or k3", "REINFORCE++ with baseline has k2"),
     ("accumulation", "each loss over the number of micro-batches", "times micro_share", "exact for unequal ones too"),
     ("rewards that are not finite", "None counts as advantage 0", "an error", "our graders always answer"),
-    ("all rewards equal to rounding", "divided by the spread + 1e-4", "the same, 0 where exactly equal", "no 0/0"),
+    ("all rewards of a group equal", "rounding of their mean over 1e-4", "exactly 0", "Adam makes a step of any size"),
     ("empty responses in RLOO", "count with ρ = 1", "count 0", "no token, no gradient: the loss moves alone"),
     ("half precision", "as the model computes", "log-probs widened to float32", "sums and exp need the digits"),
     ("mixed groups only", "not offered", "filter, without refilling the batch", "DAPO samples until it is full"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, pre_tokenizers
@@ -18,9 +18,18 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from rlino_lib.config import Recipe
 from rlino_lib.demonstrators import SOURCES, Demonstrator, Source  # noqa: F401  (chapter 03 takes the searcher from here)
-from rlino_lib.device import autocast, pick_device
+from rlino_lib.device import autocast, pick_device, pick_precision
 from rlino_lib.errors import RlinoError
-from rlino_lib.models import Policy, count_parameters, save_policy, small_config, weights_hash
+from rlino_lib.folders import Kind, begun_precision, output_folder, read_json, replacing, write_json
+from rlino_lib.models import (
+    Policy,
+    checkpoint_state,
+    count_parameters,
+    save_checkpoint,
+    save_policy,
+    small_config,
+    weights_hash,
+)
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
 
@@ -100,16 +109,49 @@ def lr_at(step: int, recipe: Recipe) -> float:
     return peak * warm * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
 
 
+def read_base(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    """The recipe that a folder records of a base model, and whether the base is complete.
+
+    Raises RlinoError where the folder holds some other model, or a run.
+    """
+    card, checkpoint = folder / "card.json", folder / "checkpoint.pt"
+    if card.exists():
+        recorded = read_json(card, needs="recipe")
+        return recorded["recipe"], "weights_sha256_16" in recorded
+    if (folder / "config.json").exists():
+        raise RlinoError(f"{folder} holds another model, or a run: choose another --out")
+    if checkpoint.exists():  # of an earlier version, which wrote its card last
+        with checkpoint_state(checkpoint) as state:
+            return state["recipe"], False
+    return None, False
+
+
+BASE = Kind("base", read_base)
+
+
 def pretrain(
     recipe: Recipe, out: str | Path, *, device: str = "auto", progress: bool = True, save_every: int = 200
 ) -> dict:
     """Train a base model and write it with its card; a killed run started again with the same arguments goes on.
 
-    Returns the card's numbers. Raises RlinoError where `out` holds a checkpoint of another recipe, the device is not
-    here, or the loss is no longer finite.
+    Returns the card's numbers, those of a complete base of this recipe too. Raises RlinoError where `out` holds one of
+    another recipe or is in use, a checkpoint is damaged, the disk is full, the device is not here, or the loss is no
+    longer finite.
     """
-    device, out = pick_device(device), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = Path(out)
+    younger = asdict(Recipe()) | {"precision": "bf16"}  # which every base had until it was recorded
+    with output_folder(out, BASE, asdict(recipe), younger) as complete:
+        if complete and not (out / "model.safetensors").exists():
+            raise RlinoError(f"{out} holds the card of a base without its weights: choose another --out")
+        if not complete:
+            device = pick_device(device)
+            precision = begun_precision(recipe.precision, read_base(out)[0])
+            recipe = replace(recipe, precision=pick_precision(precision, device, gains=True))
+            _pretrain(recipe, out, device, progress, save_every)
+        return read_json(out / "card.json")
+
+
+def _pretrain(recipe: Recipe, out: Path, device: str, progress: bool, save_every: int) -> None:
     torch.manual_seed(recipe.seed)
     tokenizer = learn_tokenizer(recipe) if recipe.merges else build_tokenizer(recipe.task)
     config = small_config(
@@ -120,11 +162,12 @@ def pretrain(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    # Eager attention under bfloat16 autocast is twice as fast as float32 or fused attention at this size on a CPU.
+    # On a CPU, at this size, eager attention is faster than the fused one in bfloat16, and as fast in float32.
     attention = "eager" if device == "cpu" else "sdpa"
     model = Qwen2ForCausalLM._from_config(config, attn_implementation=attention).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    curve, seconds, tokens, first = _resume(out, recipe, model, optimizer)
+    write_json(out / "card.json", {"recipe": asdict(recipe)})
+    curve, seconds, tokens, first = _resume(out, model, optimizer)
     started = time.time()
     bar = tqdm(total=recipe.steps, initial=first, desc="pretrain", disable=not progress)
     data = batches(recipe, tokenizer, first)
@@ -134,7 +177,7 @@ def pretrain(
             optimizer.state.clear()
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, recipe)
-        with autocast("bf16", device):
+        with autocast(recipe.precision, device):
             loss = model(input_ids=inputs.to(device), labels=labels.to(device)).loss
         if not torch.isfinite(loss):
             raise RlinoError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
@@ -150,31 +193,29 @@ def pretrain(
         if (step + 1) % save_every == 0 and step + 1 < recipe.steps:
             _checkpoint(out, recipe, model, optimizer, curve, seconds + time.time() - started, tokens, step + 1)
     bar.close()
-    return _finish(out, recipe, Policy(model.cpu().eval(), tokenizer), curve, seconds + time.time() - started, tokens)
+    _finish(out, recipe, Policy(model.cpu().eval(), tokenizer), curve, seconds + time.time() - started, tokens)
 
 
 def _checkpoint(out: Path, recipe, model, optimizer, curve, seconds, tokens, step) -> None:
     state = {"recipe": asdict(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
     state |= {"curve": curve, "seconds": seconds, "tokens": tokens, "step": step}
-    torch.save(state, out / "checkpoint.tmp")
-    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
+    save_checkpoint(out / "checkpoint.pt", state)
 
 
-def _resume(out: Path, recipe: Recipe, model, optimizer) -> tuple[list, float, int, int]:
+def _resume(out: Path, model, optimizer) -> tuple[list, float, int, int]:
     path = out / "checkpoint.pt"
     if not path.exists():
         return [], 0.0, 0, 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    if state["recipe"] != asdict(recipe):
-        raise RlinoError(f"{path} belongs to another recipe: choose another --out or remove it")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return [tuple(c) for c in state["curve"]], state["seconds"], state["tokens"], state["step"]
+    with checkpoint_state(path) as state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return [tuple(c) for c in state["curve"]], state["seconds"], state["tokens"], state["step"]
 
 
-def _finish(out: Path, recipe: Recipe, policy: Policy, curve, seconds: float, tokens: int) -> dict:
+def _finish(out: Path, recipe: Recipe, policy: Policy, curve, seconds: float, tokens: int) -> None:
     save_policy(policy, out)
-    (out / "loss.csv").write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve))
+    with replacing(out / "loss.csv") as part:
+        part.write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve), encoding="utf-8")
     card = {
         "recipe": asdict(recipe),
         "demonstrator": asdict(_source(recipe.task).demonstrator),
@@ -187,6 +228,5 @@ def _finish(out: Path, recipe: Recipe, policy: Policy, curve, seconds: float, to
         "torch": torch.__version__,
         "machine": platform.machine(),
     }
-    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_json(out / "card.json", card)  # from here on the base is complete
     (out / "checkpoint.pt").unlink(missing_ok=True)
-    return card

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
+import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
+from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import (
+    Kind,
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    refuse_other,
+    replacing,
+    whole_lines,
+    write_json,
+)
 
 REPO = Path(__file__).resolve().parent.parent
 RUNS = REPO / "data" / "runs"
@@ -29,9 +40,9 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config: dict = _read_json(self.path / "config.json")
+        self.config: dict = read_json(self.path / "config.json")
         summary = self.path / "summary.json"
-        self.summary: dict | None = _read_json(summary) if summary.exists() else None
+        self.summary: dict | None = read_json(summary) if summary.exists() else None
 
     def __repr__(self) -> str:
         return f"Run({self.name}{'' if self.complete else ', not complete'})"
@@ -85,25 +96,14 @@ class Run:
         for name in ("rollouts.jsonl.gz", "rollouts.jsonl"):
             path = self.path / name
             if path.exists():
-                opener = gzip.open if name.endswith(".gz") else open
-                with opener(path, "rt", encoding="utf-8") as f:
-                    return pd.DataFrame([json.loads(line) for line in f])
+                return pd.DataFrame(read_jsonl(path))
         return pd.DataFrame()
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise RlinoError(f"{path.parent} is no run folder: it has no {path.name}") from e
-    except json.JSONDecodeError as e:
-        raise RlinoError(f"{path} is damaged: {e}") from e
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
-    except (FileNotFoundError, pd.errors.EmptyDataError) as e:
+        return pd.read_csv(io.StringIO("\n".join(whole_lines(path))))
+    except (OSError, ValueError) as e:  # not there, empty, or no table
         raise RlinoError(f"{path} is missing or empty") from e
 
 
@@ -113,16 +113,36 @@ def load_run(name: str | Path) -> Run:
     return Run(path if (path / "config.json").exists() else RUNS / name)
 
 
-def is_done(out: Path, resume: bool, save: bool) -> bool:
-    """Whether a run folder is complete already. Raises RlinoError where it is, without the model that `save` asks for,
-    and where it holds an unfinished run that `resume` does not let go on."""
-    if (out / "summary.json").exists():
-        if save and not (out / "model").exists():
-            raise RlinoError(f"{out} holds a complete run without its model: choose another --out")
-        return True
-    if (out / "config.json").exists() and not resume:
-        raise RlinoError(f"{out} holds an unfinished run: add --resume to go on, or choose another --out")
-    return False
+def run_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a run as its config.json records them, all of them, with the model by its path in the repository.
+
+    With them the hash of the model's weights, where a card beside it states that.
+    """
+    path = Path(config.model).resolve()
+    settings = asdict(config) | {"model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model}
+    card = read_json(path / "card.json") if (path / "card.json").exists() else {}
+    return settings | {name: card[name] for name in ("weights_sha256_16",) if name in card}
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    """What a folder records of a run, and whether the run is complete."""
+    if not (folder / "config.json").exists():
+        return None, False
+    read_json(folder / "config.json", needs="method")
+    run = Run(folder)
+    return run.config, run.complete
+
+
+RUN = Kind("run", read_run)
+# What settings count as that are younger than a recorded run: precision was fp32 until it was recorded.
+RUN_DEFAULTS = {name: value for name, value in asdict(TrainConfig()).items() if name != "model"} | {"precision": "fp32"}
+
+
+def complete_run(folder: Path, save: bool) -> Run:
+    """A run that is complete; raises RlinoError where it has not the model that `save` asks for."""
+    if save and not (folder / "model").exists():
+        raise RlinoError(f"{folder} holds a complete run without its model: choose another --out")
+    return Run(folder)
 
 
 def list_runs(group: str | None = None, root: str | Path = RUNS, complete: bool = True) -> list[Run]:
@@ -145,38 +165,42 @@ def metrics_frame(runs: Iterable[Run]) -> pd.DataFrame:
 class RunWriter:
     """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
 
+    PACKED = ("rollouts.jsonl", "responses.csv")  # large files, gzipped once a run is complete
+
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
-        """Open a folder for writing; raises RlinoError where it holds a run of another configuration, or is in use."""
+        """Begin to write a folder, which the caller holds (`output_folder`), or go on.
+
+        Raises RlinoError where it holds a run of another configuration, or of one that started from other weights, with
+        other threads or other versions: its numbers would not be those of a run that was never stopped.
+        """
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path / "run.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as e:
-            raise RlinoError(f"another process is writing {self.path}") from e
-        config = json.loads(json.dumps(config))
-        if (self.path / "config.json").exists():
-            old = _read_json(self.path / "config.json")
-            changed = [k for k in old | config if old.get(k) != config.get(k)]
-            if changed:
-                self.close()
-                raise RlinoError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")
-        write_json(self.path / "config.json", config)
+        recorded, complete = read_run(self.path)
+        if recorded is not None:
+            refuse_other(self.path, RUN, recorded, config, RUN_DEFAULTS, complete, whole=True)
+        else:
+            write_json(self.path / "config.json", config)
 
     def resume(self, step: int) -> None:
         """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
-        for name in ("metrics.csv", "timing.csv", "probes.csv", "responses.csv"):
-            path = self.path / name
+        for plain in (self.path / name for name in self.PACKED):
+            packed = plain.with_name(f"{plain.name}.gz")
+            if packed.exists():  # the kill came while the run was being finished
+                if not plain.exists():
+                    with replacing(plain) as part:
+                        part.write_bytes(gzip.decompress(packed.read_bytes()))
+                packed.unlink()
+        for path in (self.path / f"{name}.csv" for name in ("metrics", "timing", "probes", "responses")):
             if path.exists():
-                rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
-                # A kill can leave half a line behind: such a line is short, or its step is no number.
+                rows = list(csv.reader(whole_lines(path)))
                 good = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
-                _write_rows(path, [rows[0], *good])
+                with replacing(path) as part:
+                    _append_csv(part, [*rows[:1], *good])
         path = self.path / "rollouts.jsonl"
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            kept = [row for row in read_jsonl(path) if row["step"] <= step]
+            with replacing(path) as part:
+                append_jsonl(part, kept)
 
     def metrics(self, row: Mapping[str, Any], seconds: float) -> None:
         """Append one step: its metrics, and its time beside them."""
@@ -194,34 +218,23 @@ class RunWriter:
 
     def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
         path = self.path / name
-        if not rows:
-            return
-        new = not path.exists()
-        with path.open("a", encoding="utf-8", newline="") as f:
-            writer = csv.writer(f, lineterminator="\n")
-            if new:
-                writer.writerow(rows[0])
-            writer.writerows(row.values() for row in rows)
+        if rows:
+            head = [] if path.exists() and path.stat().st_size else [list(rows[0])]
+            _append_csv(path, [*head, *(row.values() for row in rows)])
 
     def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append sampled responses, one JSON object a line."""
-        with (self.path / "rollouts.jsonl").open("a", encoding="utf-8") as f:
-            f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        append_jsonl(self.path / "rollouts.jsonl", rows)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Pack what is large and write the summary: from here on the run is complete."""
-        for name in ("rollouts.jsonl", "responses.csv"):
-            plain = self.path / name
+        for plain in (self.path / name for name in self.PACKED):
             if plain.exists():
-                with gzip.GzipFile(plain.with_name(f"{name}.gz"), "wb", mtime=0) as f:
-                    f.write(plain.read_bytes())
+                with replacing(plain.with_name(f"{plain.name}.gz")) as part, part.open("wb") as raw:
+                    with gzip.GzipFile(plain.name, "wb", mtime=0, fileobj=raw) as f:
+                        f.write(plain.read_bytes())
                 plain.unlink()
         write_json(self.path / "summary.json", {"complete": True, **summary})
-        (self.path / "run.lock").unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Let others write here; the end of the process does the same, however it ends."""
-        self._lock.release()
 
 
 def _short(value: Any) -> Any:
@@ -229,13 +242,6 @@ def _short(value: Any) -> Any:
     return "" if value is None else f"{value:.7g}" if isinstance(value, float) else value
 
 
-def _write_rows(path: Path, rows: list[list[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as f:
+def _append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    with path.open("a", encoding="utf-8", newline="") as f:
         csv.writer(f, lineterminator="\n").writerows(rows)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a kill leaves the old file or the new one, never half of one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -26,8 +26,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rlino_lib.config import SampleConfig
-from rlino_lib.decode import FusedDecoder, is_small
-from rlino_lib.device import is_out_of_memory
+from rlino_lib.decode import FusedDecoder
+from rlino_lib.device import autocast, is_out_of_memory, is_small, policy_precision
 from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.models import Policy, eos_ids
 from rlino_lib.stopping import StopStrings
@@ -201,22 +201,25 @@ def choose(
 
     logits [N, V]; u [N] uniform in [0, 1). Returns ids, log-probs and entropies, each [N]; the log-prob is the policy's
     at this temperature, before top-p and its kin, which is what a ratio needs. Temperature 0 is greedy, and then the
-    log-prob is that of temperature 1.
+    log-prob is that of temperature 1. Raises RlinoError where logits are NaN or infinite.
     """
-    logprobs = (logits.float() / (temperature or 1.0)).log_softmax(-1)  # [N, V]
-    probs = logprobs.exp()
+    scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature  # [N, V]
+    logprobs = scaled.log_softmax(-1)  # [N, V]
+    probs = logprobs.exp()  # [N, V]
     entropy = -torch.linalg.vecdot(probs, logprobs.clamp_min(-1e4))  # [N]; the clamp keeps 0 · −inf from being NaN
+    if not bool(entropy.isfinite().all()):
+        raise RlinoError("the model's logits are not finite: lower the learning rate, or check the weights")
     if not temperature:
-        ids = logits.argmax(-1)
+        ids = logits.argmax(-1)  # [N]
     else:
         if top_k or min_p or top_p < 1:
-            probs = _filter(logprobs, top_p, top_k, min_p).exp()
+            probs = _filter(logprobs, top_p, top_k, min_p).exp()  # [N, V]
         total = probs.cumsum(-1)  # [N, V]
         # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen; rounding
         # can lift u·total to the total itself, above which there is none, hence the float just below it.
         whole = total[:, -1:]  # [N, 1]
         below = torch.minimum(u[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))  # [N, 1]
-        ids = torch.searchsorted(total, below, right=True)[:, 0]
+        ids = torch.searchsorted(total, below, right=True)[:, 0]  # [N]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
 
 
@@ -237,14 +240,16 @@ def sample(
     max_rows: int = 1024,
     stop_strings: Sequence[str] = (),
     ignore_eos: bool = False,
+    precision: str = "auto",
     progress: bool = False,
 ) -> Rollouts:
     """Sample `group_size` responses to each prompt (temperature 0 is greedy).
 
     A response ends with EOS, or with the token that completes one of `stop_strings`, both part of it. `max_rows` bounds
     the rows decoded at a time; texts do not depend on it beyond float rounding. Where memory runs out it is halved, for
-    good, and a warning says so. `ignore_eos` goes on to the cap, for measuring. Raises RlinoError where there is
-    nothing to sample, a setting is out of range, or there is no memory for one response.
+    good, and a warning says so. `ignore_eos` goes on to the cap, for measuring. `precision` of the products: auto,
+    fp32 or bf16 (`device.policy_precision`). Raises RlinoError where there is nothing to sample, a setting is out of
+    range, logits are not finite, or there is no memory for one response.
     """
     SampleConfig(group_size, max_new_tokens, temperature, top_p, top_k, min_p, seed, max_rows)  # refuses a wrong one
     if not prompts:
@@ -256,10 +261,12 @@ def sample(
     stops = StopStrings(policy.tokenizer, () if ignore_eos else stop_strings, policy.model.device)
     knobs = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
     threads = torch.get_num_threads()
-    plain = not torch.is_autocast_enabled(policy.model.device.type)  # autocast is a thread's own, and not fused
-    workers = min(threads, max(1, len(u) // ROWS_A_WORKER)) if plain and is_small(policy.model) else 1
+    device, precision = policy.model.device, policy_precision(precision, policy.model)
+    plain = precision == "fp32" and not torch.is_autocast_enabled(device.type)  # autocast is a thread's own setting
+    alone = not plain or device.type != "cpu" or not is_small(policy.model)
+    workers = 1 if alone else min(threads, max(1, len(u) // ROWS_A_WORKER))
     per_chunk = max(1, min(max_rows, math.ceil(len(u) / workers)) // group_size) * group_size
-    with torch.inference_mode(), _fast_attention(policy.model):
+    with torch.inference_mode(), _fast_attention(policy.model), autocast(precision, device):
         fits = plain and FusedDecoder.fits(policy.model)
         fused = FusedDecoder(policy.model, prompt_ids.shape[1] + max_new_tokens) if fits else None
 
@@ -340,30 +347,30 @@ def _decode(policy, fused, prompt_ids, prompt_mask, groups, u, stop, stops, knob
     for layer in layers:
         layer.select(groups, s + max_new)
     if fused:
-        fused.adopt(layers)
+        layers = fused.adopt(layers)
     logits = out.logits[:, -1].index_select(0, groups)  # [N, V]
     last = positions[:, -1].index_select(0, groups)  # [N], position of the last token
     if padded:
         attention = torch.nn.functional.pad(attention, (0, max_new), value=True).index_select(0, groups)  # [N, S+T]
-    u = u.to(device)
+    u = u.t().to(device)  # [T, N]
     stop_ids = torch.tensor(stop, device=device)
-    ids = torch.full((n, max_new), policy.tokenizer.pad_token_id, device=device)  # [N, T]
-    logprobs = torch.zeros(n, max_new, device=device)
-    entropies = torch.zeros(n, max_new, device=device)
-    mask = torch.zeros(n, max_new, dtype=torch.bool, device=device)
-    ended = torch.zeros(n, dtype=torch.bool, device=device)
-    rows = torch.arange(n, device=device)  # which row of the result each row of the batch is
-    alive = torch.ones(n, dtype=torch.bool, device=device)
+    # Time comes first, so that a step writes one row. What a row writes after its end is cut off by its length.
+    ids = torch.full((max_new, n), policy.tokenizer.pad_token_id, device=device)  # [T, N]
+    logprobs = torch.zeros(max_new, n, device=device)  # [T, N]
+    entropies = torch.zeros(max_new, n, device=device)  # [T, N]
+    lengths = torch.zeros(n, dtype=torch.long, device=device)  # [N]
+    ended = torch.zeros(n, dtype=torch.bool, device=device)  # [N]
+    rows = torch.arange(n, device=device)  # [B], which row of the result each row of the batch is
+    alive = torch.ones(n, dtype=torch.bool, device=device)  # [B]
     for t in range(max_new):
         with torch.autocast(device.type, enabled=False):  # which would round entropies
-            token, logprob, entropy = choose(logits, u[rows, t], **knobs)  # [B]
-        live = rows[alive]
-        ids[live, t], logprobs[live, t], entropies[live, t] = token[alive], logprob[alive], entropy[alive]
-        mask[live, t] = True
+            token, logprob, entropy = choose(logits, u[t, rows], **knobs)  # [B]
+        ids[t, rows], logprobs[t, rows], entropies[t, rows] = token, logprob, entropy
+        lengths[rows] += alive
         if stop:
-            alive &= ~torch.isin(token, stop_ids)
+            alive = alive & (token[:, None] != stop_ids).all(1)
         if stops:
-            alive &= ~stops.reached(ids[rows, max(0, t + 1 - stops.reach) : t + 1], alive)
+            alive = alive & ~stops.reached(ids[max(0, t + 1 - stops.reach) : t + 1, rows].t(), alive)
         left = int(alive.sum())
         if not left or t == max_new - 1:
             break
@@ -386,4 +393,7 @@ def _decode(policy, fused, prompt_ids, prompt_mask, groups, u, stop, stops, knob
                 use_cache=True,
             ).logits[:, -1]  # [B, V]
     ended[rows] = ~alive
-    return *(x[:, : t + 1].cpu() for x in (ids, mask, logprobs, entropies)), ended.cpu()
+    mask = torch.arange(t + 1, device=device) < lengths[:, None]  # [N, T]
+    columns = ((ids, policy.tokenizer.pad_token_id), (logprobs, 0.0), (entropies, 0.0))
+    ids, logprobs, entropies = (x[: t + 1].t().masked_fill(~mask, fill).cpu() for x, fill in columns)  # each [N, T]
+    return ids, mask.cpu(), logprobs, entropies, ended.cpu()

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from rlino_lib import cli
 from rlino_lib.config import THREADS, TrainConfig
 from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import output_folder, read_json
 from rlino_lib.models import Policy, load_policy, merged, save_policy
 from rlino_lib.objectives import varied
-from rlino_lib.records import Run, RunWriter, is_done, load_run
+from rlino_lib.records import RUN, RUN_DEFAULTS, Run, RunWriter, complete_run, load_run, run_settings
 from rlino_lib.terminal import Parser, run_program
 from rlino_lib.train import describe
 
@@ -152,7 +154,6 @@ def train(
     out: str | Path,
     *,
     engine: str = "grpo",
-    resume: bool = False,
     save: bool = False,
     given: dict[str, Any] | None = None,
     progress: bool = False,
@@ -163,49 +164,53 @@ def train(
     (`PASSED_ON`). Where the launcher says bf16, so does the run. Raises RlinoError on every process alike.
     """
     out = Path(out)
-    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16":
-        config = replace(config, precision="bf16")
+    half = os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+    if half or config.precision == "auto":
+        config = replace(config, precision="bf16" if half else "fp32")
     args = arguments(config, out, engine, given or {}, progress)
     state, writers = PartialState(), []
     if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot
         args._setup_devices = torch.device("cpu")
-    if _told(state, lambda: is_done(out, resume, save)):
-        return load_run(out)
-    pool, policy = Pool(config), load_policy(config.model)
-    record = _record(config, policy, engine, given or {}) if state.is_main_process else {}
-    trainer = build(config, args, policy, pool)
-    _told(state, lambda: writers.append(RunWriter(out, record)))
-    trainer.writer = writers[0] if writers else None
-    try:
-        _drive(trainer, state, out, save)
-    except RuntimeError as e:
-        if not is_out_of_memory(e):
-            raise
-        tries = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
-        raise RlinoError(f"out of memory: try {tries}; --resume goes on from the last checkpoint") from e
-    finally:
-        for writer in writers:
-            writer.close()
+    where = _where(engine, given or {})
+    with ExitStack() as held:
+        folder = output_folder(out, RUN, run_settings(config) | where, RUN_DEFAULTS)
+        if _told(state, lambda: held.enter_context(folder)):
+            _told(state, lambda: bool(complete_run(out, save)))
+            return load_run(out)
+        pool, policy = Pool(config), load_policy(config.model)
+        record = _record(config, policy) | where if state.is_main_process else {}
+        trainer = build(config, args, policy, pool)
+        _told(state, lambda: writers.append(RunWriter(out, record)))
+        trainer.writer = writers[0] if writers else None
+        try:
+            _drive(trainer, state, out, save)
+        except RuntimeError as e:
+            if not is_out_of_memory(e):
+                raise
+            tries = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
+            raise RlinoError(f"out of memory: try {tries}; a run that differs in these needs another --out") from e
     return load_run(out)
 
 
-def _record(config: TrainConfig, policy: Policy, engine: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What config.json holds: that of `rlino train`, and where it ran."""
-    found = describe(config, policy)
-    versions = found["versions"] | {"trl": trl.__version__, "accelerate": accelerate.__version__}
-    return found | {
-        "versions": versions,
-        "scale": {"engine": engine, "processes": PartialState().num_processes, "trl": given},
-    }
+def _where(engine: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What config.json holds beside that of `rlino train`: where the run is made."""
+    return {"scale": {"engine": engine, "processes": PartialState().num_processes, "trl": given}}
+
+
+def _record(config: TrainConfig, policy: Policy) -> dict[str, Any]:
+    """What config.json holds as that of `rlino train` does, with the versions of the engine too."""
+    record = describe(config, policy)
+    record["versions"] |= {"trl": trl.__version__, "accelerate": accelerate.__version__}
+    return record
 
 
 def _told(state: PartialState, ask: Callable[[], Any]) -> Any:
-    """What the main process finds, on every process; its RlinoError is raised on all of them."""
+    """What the main process finds, on every process; its RlinoError or OSError is raised on all of them."""
     said: list[Any] = [None, None]
     if state.is_main_process:
         try:
             said[0] = ask()
-        except RlinoError as e:
+        except (RlinoError, OSError) as e:
             said[1] = str(e)
     broadcast_object_list(said)
     if said[1]:
@@ -224,12 +229,14 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
     checkpoint = _told(state, lambda: last_checkpoint(out))
     step = -1
     if checkpoint:
-        mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
+        mark = read_json(checkpoint / MARK)
         step = mark["step"]
         trainer.guards.load_state(mark["guards"])
         trainer.began -= mark["seconds"]
     if trainer.writer:
         trainer.writer.resume(step)
+        for half in (p for p in (out / "trainer").glob("checkpoint-*") if not (p / MARK).exists()):
+            shutil.rmtree(half)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as e:  # of JSON, a tensor file or a state that does not fit
@@ -253,16 +260,23 @@ def _save(trainer: Recorded, out: Path) -> None:
     """The trained model in the folder `model` of the run, adapters merged (and kept in `adapter`)."""
     lora = bool(trainer.config.lora_rank)
     folder = out / ("adapter" if lora else "model")
-    trainer.save_model(str(folder))
-    if trainer.writer:
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
+    part = folder.with_name(f"{folder.name}.tmp")
+    try:
+        trainer.save_model(str(part))
+        trainer.accelerator.wait_for_everyone()
+        if trainer.writer:
+            (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
+            shutil.rmtree(folder, ignore_errors=True)
+            part.replace(folder)
+    finally:
+        if trainer.writer:
+            shutil.rmtree(part, ignore_errors=True)
     if lora and trainer.writer:
         from peft import PeftModel
 
         base = load_policy(trainer.config.model)
-        save_policy(
-            merged(Policy(PeftModel.from_pretrained(base.model, out / "adapter"), base.tokenizer)), out / "model"
-        )
+        adapted = PeftModel.from_pretrained(base.model, out / "adapter")
+        save_policy(merged(Policy(adapted, base.tokenizer)), out / "model")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -297,7 +311,7 @@ def _run(argv: Sequence[str] | None, main_process: bool) -> int:
     cli._threads(args.threads)
     given = cli.name_values(args.trl, "--trl")
     run = train(
-        cli.train_config(args), args.out, engine=args.engine, resume=args.resume, save=args.save, given=given,
+        cli.train_config(args), args.out, engine=args.engine, save=args.save, given=given,
         progress=sys.stderr.isatty() and main_process,
     )  # fmt: skip
     if main_process and os.environ.get("RANK", "0") == "0":

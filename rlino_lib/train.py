@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from rlino_lib import memory
 from rlino_lib.config import TrainConfig
 from rlino_lib.device import is_out_of_memory
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import begun_precision, output_folder
 from rlino_lib.guards import Guards
 from rlino_lib.logprobs import response_logprobs
-from rlino_lib.models import Policy, merged, save_policy
-from rlino_lib.records import Run, RunWriter, is_done, load_run
+from rlino_lib.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
+from rlino_lib.records import RUN, RUN_DEFAULTS, Run, RunWriter, complete_run, load_run, read_run, run_settings
 from rlino_lib.traces import trace_rows
 from rlino_lib.trainer import SFT_METHODS, Sums, Trainer, batch_of_problems, describe
 
@@ -32,42 +33,39 @@ def train(
     config: TrainConfig,
     out: str | Path,
     *,
-    resume: bool = False,
     save: bool = False,
     progress: bool = False,
     on_step: Callable[[int, dict[str, Any]], None] | None = None,
     policy: Policy | None = None,
 ) -> Run:
-    """Run a configuration into a folder and return it. A complete run is returned as it is.
+    """Run a configuration into a folder and return it. A complete run with these settings is returned as it is.
 
-    `resume` goes on from the last checkpoint, to the same numbers as a run that was never stopped; without it a folder
-    that holds an unfinished run is refused, so that nothing is lost by accident. `save` keeps the trained model in the
-    folder `model` of the run, adapters merged, and those alone in `adapter`. `on_step(step, metrics)` is called after
-    every step. With `progress` a line on stderr says beforehand what memory the run needs; where there is less, it does
-    not start unless its guard is `warn`. Raises RlinoError then, where a guard rail stops the run, memory runs out, a
+    An unfinished one goes on from its last checkpoint, to the same numbers as a run that was never stopped. `save`
+    keeps the trained model in the folder `model` of the run, adapters merged, and those alone in `adapter`.
+    `on_step(step, metrics)` is called after every step. With `progress` a line on stderr says beforehand what memory
+    the run needs; where there is less, it does not start unless its guard is `warn`. Raises RlinoError then, where the
+    folder holds a run of other settings or is in use, a guard rail stops the run, memory runs out, the disk is full, a
     checkpoint is damaged, or `save` comes too late.
     """
     out = Path(out)
-    if is_done(out, resume, save):
-        return load_run(out)
-    if policy is None:
-        fits, said = memory.check(config)
-        if not fits and config.guard == "stop":
-            raise RlinoError(f"{said}; --guard warn tries all the same")
-        if said and (progress or not fits):
-            print(f"rlino: {said}", file=sys.stderr)
-    try:
-        trainer = Trainer(config, policy)
-        writer = RunWriter(out, trainer.record)
+    with output_folder(out, RUN, run_settings(config), RUN_DEFAULTS) as complete:
+        if complete:
+            return complete_run(out, save)
+        config = replace(config, precision=begun_precision(config.precision, read_run(out)[0]))
+        if policy is None:
+            fits, said = memory.check(config)
+            if not fits and config.guard == "stop":
+                raise RlinoError(f"{said}; --guard warn tries all the same")
+            if said and (progress or not fits):
+                print(f"rlino: {said}", file=sys.stderr)
         try:
-            _drive(trainer, writer, progress, on_step, save)
-        finally:
-            writer.close()
-    except RuntimeError as e:
-        if not is_out_of_memory(e):
-            raise
-        tries = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
-        raise RlinoError(f"out of memory: try {tries}; --resume goes on from the last checkpoint") from e
+            trainer = Trainer(config, policy)
+            _drive(trainer, RunWriter(out, trainer.record), progress, on_step, save)
+        except RuntimeError as e:
+            if not is_out_of_memory(e):
+                raise
+            tries = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
+            raise RlinoError(f"out of memory: try {tries}; a run that differs in these needs another --out") from e
     return load_run(out)
 
 
@@ -76,13 +74,10 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     config, checkpoint = trainer.config, writer.path / "checkpoint.pt"
     guards, spent, resumed = Guards(config.guard), 0.0, checkpoint.exists()
     if resumed:
-        try:
-            state = torch.load(checkpoint, weights_only=True)
-        except Exception as e:  # of a zip file, a pickle or a tensor
-            raise RlinoError(f"{checkpoint} is damaged: delete it, and the run starts anew") from e
-        trainer.load_state(state["trainer"])
-        guards.load_state(state["guards"])
-        spent = state["seconds"]
+        with checkpoint_state(checkpoint) as state:
+            trainer.load_state(state["trainer"])
+            guards.load_state(state["guards"])
+            spent = state["seconds"]
     writer.resume(trainer.step_done if resumed else -1)
     started = time.time() - spent
     if not resumed and config.eval_every:
@@ -108,7 +103,8 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         if on_step:
             on_step(step, metrics)
         if step % config.checkpoint_every == 0 and not last:
-            _save(checkpoint, trainer, guards, time.time() - started)
+            state = {"trainer": trainer.state(), "guards": guards.state(), "seconds": time.time() - started}
+            save_checkpoint(checkpoint, state)
     bar.close()
     summary: dict[str, Any] = {"steps": config.steps, "warnings": guards.messages}
     if config.test_samples:
@@ -121,12 +117,6 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         save_policy(merged(trainer.policy), writer.path / "model")
     writer.finish(summary)
     checkpoint.unlink(missing_ok=True)
-
-
-def _save(checkpoint: Path, trainer: Trainer, guards: Guards, seconds: float) -> None:
-    temporary = checkpoint.with_suffix(".tmp")
-    torch.save({"trainer": trainer.state(), "guards": guards.state(), "seconds": seconds}, temporary)
-    temporary.replace(checkpoint)
 
 
 # The columns of metrics.csv, the same for every method so that a run's first row can set them.

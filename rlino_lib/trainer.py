@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ import transformers
 
 from rlino_lib import sft
 from rlino_lib.config import TrainConfig
-from rlino_lib.device import autocast, is_out_of_memory, pick_device
+from rlino_lib.device import autocast, is_out_of_memory, pick_device, policy_precision
 from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.evaluate import base_columns, eval_columns, evaluate, outcome_metrics, summarise, test_problems
 from rlino_lib.logprobs import response_logprobs
@@ -29,7 +29,7 @@ from rlino_lib.models import (
 )
 from rlino_lib.objectives import Objective, credit, micro_share, policy_loss, varied
 from rlino_lib.probes import is_probed, probe
-from rlino_lib.records import REPO
+from rlino_lib.records import run_settings
 from rlino_lib.rollout import Rollouts, sample
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.traces import policy_credit, response_rows, supervised_credit
@@ -46,9 +46,8 @@ SFT_METHODS = {
 
 def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     """What config.json holds: the settings, with the model by its path in the repository, the weights and versions."""
-    path = Path(config.model).resolve()
     return config.recorded() | {
-        "model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model,
+        "model": run_settings(config)["model"],
         "weights_sha256_16": weights_hash(policy.model),
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
@@ -77,12 +76,12 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
         self.objective: Objective = varied(config.method, config.objective_settings)
-        self.config = config
         self.task = get_task(config.task, **config.task_settings)
         device = pick_device(config.device)
         self.policy = policy or load_policy(config.model, device=device)
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
+        self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         if config.lora_rank:
@@ -133,12 +132,11 @@ class Trainer:
         """The summary of the trained policy on the whole test split."""
         c = self.config
         problems, self.responses = test_problems(self.task), []
-        with self._autocast():
-            found = evaluate(
-                self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
-                temperature=c.temperature,
-                on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
-            )  # fmt: skip
+        found = evaluate(
+            self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
+            temperature=c.temperature, precision=c.precision,
+            on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
+        )  # fmt: skip
         return summarise(found)
 
     def sample(self, step: int) -> Rollouts:
@@ -148,14 +146,10 @@ class Trainer:
 
     def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
         c, prompts = self.config, [self.task.prompt(p) for p in problems]
-        with self._autocast():
-            return sample(
-                policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
-                stop_strings=self.stop,
-            )  # fmt: skip
-
-    def _autocast(self) -> AbstractContextManager:
-        return autocast(self.config.precision, self.model.device)
+        return sample(
+            policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
+            stop_strings=self.stop, precision=c.precision,
+        )  # fmt: skip
 
     def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
         """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
@@ -240,7 +234,7 @@ class Trainer:
             warnings.warn(said, RlinoWarning, stacklevel=2)
 
     def _response_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._autocast():
+        with autocast(self.config.precision, self.model.device):
             return response_logprobs(model, rollouts, rows, self.config.temperature)
 
     def _logprobs(self, rollouts: Rollouts, base: bool = False) -> torch.Tensor:

@@ -35,7 +35,7 @@ def judge_yours(folder: str | Path, path: str | Path = LEDGER) -> pd.DataFrame:
     """The claims that runs in a folder bear on: a row for each claim, model and task.
 
     Columns: id, statement, model, task, `verdict` and `effect`. A claim needs as many seeds as for the book's own runs;
-    with fewer it is not testable, and `effect` says what there is so far.
+    with fewer it is not testable here, and `effect` says what there is so far. With enough it may be undecided.
     Raises RlinoError where the folder holds no complete run.
     """
     runs, ledger, rows = find_runs(folder), read_ledger(path), []

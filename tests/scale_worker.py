@@ -161,7 +161,7 @@ def die(out):
 
 
 def resume(out):
-    scale.train(RUN, out, resume=True, save=True)
+    scale.train(RUN, out, save=True)
 
 
 def killed(out):

@@ -95,6 +95,53 @@ def test_edges_stay_finite_and_keep_their_dtype(rule, dtype):
         assert (equal == 0).all() and (advantages(torch.ones(1, dtype=dtype), 1, rule) == 0).all()
 
 
+COMPARING = sorted(set(ADVANTAGES) - {"positive", "negative", "signed", "weighted"})
+
+
+def test_eight_rewards_of_a_tenth_weigh_nothing():
+    rewards = torch.full((8,), 0.1)
+    assert (rewards - rewards.mean()).abs().max() > 0  # the mean of equal numbers, rounded, is another number
+    for rule in COMPARING:
+        assert (advantages(rewards, 8, rule) == 0).all() and (advantages(rewards, 4, rule) == 0).all()
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(COMPARING),
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    st.integers(1, 40),
+    st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_has_no_spread_weighs_exactly_nothing(rule, dtype, g, values, one_value, no_eps):
+    """Groups of equal rewards; for the rule that looks at the batch alone, batches of them."""
+    if one_value or rule == "batch_zscore":
+        values = values[:1] * len(values)
+    rewards = torch.tensor(values, dtype=dtype).repeat_interleave(g)
+    options = {"eps": 0.0} if no_eps and (rule == "zscore" or "batch" in rule) else {}
+    assert (advantages(rewards, g, rule, **options) == 0).all()
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([rule for rule in COMPARING if rule != "batch_zscore"]),
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    st.integers(2, 16),
+    st.floats(-10, 10),
+    st.lists(st.sampled_from([0.0, 0.1, 0.3, 1.0]), min_size=16, max_size=16),
+)
+def test_a_group_without_spread_weighs_nothing_beside_one_with(rule, dtype, g, value, others):
+    rewards = torch.tensor([value] * g + others[:g], dtype=dtype)
+    found = advantages(rewards, g, rule)
+    assert (found[:g] == 0).all() and found.isfinite().all()
+    groups = rewards.view(-1, g)
+    silent = (groups == groups[:, :1]).all(1)  # what `frac_reward_zero_std` counts
+    assert (found.view(-1, g)[silent] == 0).all()
+    if rule != "group_balanced":
+        assert (found.view(-1, g)[~silent] != 0).any(1).all()
+
+
 def test_whole_numbers_and_verdicts_are_rewards_too():
     assert advantages(torch.tensor([True, False]), 2, "mean").tolist() == [0.5, -0.5]
     assert advantages(torch.tensor([1, 0]), 2, "mean").tolist() == [0.5, -0.5]

@@ -111,7 +111,7 @@ def test_pretraining_is_reproducible_and_resumes(tmp_path):
             pretrain(recipe, tmp_path / "killed", progress=False, save_every=2)
         finally:
             module.lr_at = real
-    with pytest.raises(RlinoError, match="another recipe"):
+    with pytest.raises(RlinoError, match="another base, unfinished, with steps 4, not 5"):
         pretrain(Recipe(steps=5, batch_size=8, hidden_size=32, layers=1), tmp_path / "killed", progress=False)
     resumed = pretrain(recipe, tmp_path / "killed", progress=False, save_every=2)
     assert resumed["weights_sha256_16"] == whole["weights_sha256_16"]

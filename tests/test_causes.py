@@ -19,6 +19,7 @@ from rlino_lib.causes import (
     by_rate,
     decompose,
     final_responses,
+    first_responses,
     growth,
     of_kind,
     paired_lengths,
@@ -37,7 +38,7 @@ from rlino_lib.claims_length import (
     survives,
 )
 from rlino_lib.errors import RlinoError
-from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, UNTESTED, Claim, Records
+from rlino_lib.ledger import CONDITIONS, FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, Records
 from rlino_lib.records import Run, list_runs
 
 CAP = 100
@@ -179,7 +180,7 @@ def test_attempts_are_counted_in_the_mean():
 # --- the claims ------------------------------------------------------------------------------------------------------
 
 
-def make_run(root, group, method, seed, wrong, right=20, cut=0, normaliser=None, problems=("p",), late=0):
+def make_run(root, group, method, seed, wrong, right=20, cut=0, normaliser=None, problems=("p",), late=0, before=0):
     """A recorded run of 100 test responses: 40 right, 60 wrong of which some are cut."""
     folder = root / group / f"{method}-{normaliser}-s{seed}"
     folder.mkdir(parents=True)
@@ -189,6 +190,7 @@ def make_run(root, group, method, seed, wrong, right=20, cut=0, normaliser=None,
     (folder / "summary.json").write_text('{"complete": true}')
     rows = [(9, 1, problems[0], 1, 0, right, 5 if k < late else 1) for k in range(40)]
     rows += [(9, 1, problems[k % len(problems)], 0, k < cut, CAP if k < cut else wrong, None) for k in range(60)]
+    rows += [(0, 0, problems[0], int(k < 20), 0, 20, 5 if k < before else None) for k in range(100)]
     names = ["step", "final", "problem_id", "correct", "clipped", "length", "first_hit"]
     table = pd.DataFrame(rows, columns=names).astype({"clipped": int})
     with gzip.open(folder / "responses.csv.gz", "wt") as f:
@@ -265,4 +267,21 @@ def test_the_claim_that_length_buys_accuracy(root):
     for seed in range(3):
         make_run(root, "length", "grpo", seed, wrong=50, late=10 + seed)  # a gain of 20 points, 10 to 12 of them late
     assert judged(buys, root, share=0.25) == HOLDS and judged(buys, root, share=0.9) == FAILS
-    assert judged(buys, root, share=0.55) == UNTESTED
+    assert judged(buys, root, share=0.55) == UNDECIDED
+
+
+def test_what_the_base_hits_late_itself_was_not_bought(root):
+    """Of 10 to 12 points of late hits the base had 5 already: of the gain of 20, 5 to 7 were bought."""
+    for seed in range(3):
+        make_run(root, "length", "grpo", seed, wrong=50, late=10 + seed, before=5)
+    assert judged(buys, root, share=0.15) == HOLDS and judged(buys, root, share=0.45) == FAILS
+    found = buys(claim(buys, share=0.2), Records(root))
+    assert found.effect.startswith("+6.0 points") and "than the base's 5.0" in found.effect
+    (run, *_) = list_runs("length", root)
+    assert len(first_responses(run)) == 100
+    with gzip.open(run.path / "responses.csv.gz", "rt") as f:
+        rows = pd.read_csv(f)
+    with gzip.open(run.path / "responses.csv.gz", "wt") as f:
+        rows[rows["step"] > 0].to_csv(f, index=False)
+    with pytest.raises(RlinoError, match="responses of its base"):
+        first_responses(Run(run.path))

@@ -181,6 +181,8 @@ def test_at_five_seeds_the_t_interval_covers_as_it_says_and_the_bootstrap_does_n
         (lambda: c.difference_power(5, 0.0, 3.0), "sd > 0"),
         (lambda: c.seeds_needed(1.0, 3.0, alpha=0.5), "alpha"),
         (lambda: c.seeds_needed(1.0, 3.0, power=1.0), "power"),
+        (lambda: c.seeds_needed(1.0, 3.0, tests=0), "one test or more"),
+        (lambda: c.beyond([1.0, 2.0], -1.0), "not below 0"),
     ],
 )
 def test_what_cannot_be_compared_is_named(ask, says):
@@ -287,8 +289,31 @@ def test_the_least_number_of_seeds_is_the_least():
     for sd, margin, difference in ((2.0, 3.0, 0.0), (2.0, 3.0, 1.0), (2.0, 1.0, 0.0), (5.0, 3.0, 2.0)):
         n = c.seeds_needed(sd, margin, difference)
         assert c.tost_power(n, sd, margin, difference) >= 0.8 > c.tost_power(n - 1, sd, margin, difference)
-    n = c.seeds_needed(2.0, 3.0, 5.0)  # beyond the margin it is the difference that is to be found
-    assert c.difference_power(n, 2.0, 5.0) >= 0.8 > c.difference_power(n - 1, 2.0, 5.0)
+    n = c.seeds_needed(2.0, 3.0, 5.0)  # beyond the margin, that it is beyond it is to be found
+    assert c.difference_power(n, 2.0, 5.0 - 3.0) >= 0.8 > c.difference_power(n - 1, 2.0, 5.0 - 3.0)
     assert c.seeds_needed(2.0, 3.0, -1.0) == c.seeds_needed(2.0, 3.0, 1.0)
     assert c.seeds_needed(2.0, 1.0) > c.seeds_needed(2.0, 3.0)
     assert c.seeds_needed(2.0, 3.0, 3.0) is None and c.seeds_needed(1e6, 3.0) is None
+
+
+def test_a_family_needs_more_seeds_than_a_test_alone():
+    """Holm's correction leaves α/3 to the first of three tests that have not passed."""
+    assert c.seeds_needed(2.0, 3.0, 1.0, tests=3) == c.seeds_needed(2.0, 3.0, 1.0, alpha=0.05 / 3)
+    assert c.seeds_needed(2.0, 3.0, 1.0, tests=3) > c.seeds_needed(2.0, 3.0, 1.0)
+
+
+@given(samples, margins)
+def test_beyond_the_margin_is_an_interval_that_lies_outside(d, margin):
+    found, alpha = c.beyond(d, margin), 0.05
+    low, high = c.t_interval(d, 1 - alpha)
+    if np.ptp(d) == 0 or min(abs(low - margin), abs(high + margin)) < 1e-9:
+        return
+    assert (found < alpha) == (low > margin or high < -margin)
+    assert not (found < alpha and c.tost(d, margin) < alpha)
+
+
+def test_within_and_beyond_the_margin_is_not_all_there_is():
+    assert c.beyond([4.1, 5.9, 3.8, 5.2, 6.6], 3.0) < 0.05 and c.beyond([-4.1, -5.9, -3.8, -5.2, -6.6], 3.0) < 0.05
+    different = [4.0, 2.0, 4.5, 2.5, 3.5]  # from 0 for certain, and perhaps not by more than the margin
+    assert c.t_test(different) < 0.01 and c.beyond(different, 3.0) > 0.3 and c.tost(different, 3.0) > 0.3
+    assert c.beyond([4.0], 3.0) == 1

@@ -19,7 +19,7 @@ from rlino_lib.compare import curve
 from rlino_lib.config import TrainConfig
 from rlino_lib.errors import RlinoError
 from rlino_lib.grid import command_line, default_jobs, read_grid, run_grid, seconds_left
-from rlino_lib.records import RUNS, Run, RunWriter, list_runs
+from rlino_lib.records import RUNS, Run, RunWriter, list_runs, run_settings
 
 BASE = {"steps": 2, "prompts": 2, "group_size": 2, "eval_every": 0, "max_new_tokens": 40}
 
@@ -230,12 +230,11 @@ def test_how_many_runs_fit_a_machine(cores, usable, gib, gpu, settings, jobs, mo
 
 def record(folder, settings, share=1.0, seconds=100.0):
     """A run of the given settings, so far done, that took so long."""
-    config = {**vars(TrainConfig()), **settings}
+    config = run_settings(TrainConfig(**settings))
     writer, done = RunWriter(folder, config), int(share * config["steps"])
     writer.metrics({"step": done, "samples": 0, "accuracy": 0.5, "eval/accuracy": 0.25}, seconds=seconds)
     if share == 1:
         writer.finish({"seconds": seconds, "test": {"pass@1": {"value": 0.75}}})
-    writer.close()
 
 
 def test_the_clock_goes_by_other_seeds_then_by_samples(tmp_path):
@@ -259,8 +258,8 @@ def test_a_dry_run_lists_states_and_starts_nothing(tmp_path, capsys):
     record(tmp_path / "g" / "grpo-s0", runs["grpo-s0"])
     record(tmp_path / "g" / "rloo-s0", runs["rloo-s0"], share=0.5, seconds=25)
     lock = FileLock(tmp_path / "g" / "rloo-s0" / "run.lock")
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     with lock:
+        before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
         assert cli.main(["grid", str(file), "--dry-run"]) == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.name != "run.lock"} == {
         p: t for p, t in before.items() if p.name != "run.lock"
@@ -281,7 +280,7 @@ def test_a_complete_run_of_other_settings_is_named(tmp_path, capsys):
     write_grid(file, runs=[{"name": "a", "method": "grpo", "lr": 0.25}], seeds=[0])
     for more in ([], ["--dry-run"]):
         assert cli.main(["grid", str(file), *more]) == 2
-        assert "a-s0: it is complete, with another prompts, lr" in capsys.readouterr().err
+        assert "a-s0: it is complete, with prompts 3, not 2; lr 0.5, not 0.25: choose" in capsys.readouterr().err
 
 
 # --- running, with a stand-in for `rlino train` that takes no time --------------------------------------------------
@@ -290,11 +289,12 @@ STUB = """
 import json, os, sys, time
 from pathlib import Path
 asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-asked = {k: asked[k] for k in ("--method", "--seed", "--steps", "--lr") if k in asked}
 out = Path(sys.argv[-1])
 with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
-from rlino_lib.records import RunWriter
+from rlino_lib import cli, records
+from rlino_lib.errors import RlinoError
+from rlino_lib.folders import output_folder
 if (out / "summary.json").exists():
     sys.exit()
 if asked["--method"] == "bad":
@@ -304,12 +304,16 @@ if asked["--method"] == "slow":
     time.sleep(1)
 if asked["--method"] == "killed":
     os.kill(os.getpid(), 9)
-config = {"method": asked["--method"], "seed": int(asked["--seed"]), "steps": int(asked["--steps"])}
-writer = RunWriter(out, config | ({"lr": float(asked["--lr"])} if "--lr" in asked else {}))
-for step in range(1, config["steps"] + 1):
-    time.sleep(0.1)
-    writer.metrics({"step": step, "samples": step, "eval/accuracy": 0.5}, seconds=step / 10)
-writer.finish({"seconds": config["steps"] / 10})
+config = records.run_settings(cli.train_config(cli.build_parser().parse_args(sys.argv[1:])))
+try:
+    with output_folder(out, records.RUN, config, records.RUN_DEFAULTS):
+        writer = records.RunWriter(out, config)
+        for step in range(1, config["steps"] + 1):
+            time.sleep(0.1)
+            writer.metrics({"step": step, "samples": step, "eval/accuracy": 0.5}, seconds=step / 10)
+        writer.finish({"seconds": config["steps"] / 10})
+except RlinoError as e:
+    sys.exit(str(e))
 """
 RUNNER = """
 import signal, sys

@@ -67,13 +67,35 @@ from rlino_lib.tasks.gsm8k_grade import (
         ("\u2212$1,234.50", Fraction(-2469, 2)),
         ("-0", 0),
         ("007", 7),
+        ("\u20135", -5),
+        ("\uff0d5", -5),
+        ("\u20ac5", 5),
+        ("\xa3 1,200", 1200),
+        ("5 $", 5),
+        ("1\xa0000", 1000),
+        ("1 000 000.5", Fraction(2000001, 2)),
+        ("1,00,000", 100000),
+        ("1,234.50", Fraction(2469, 2)),
+        ("1 1/2", Fraction(3, 2)),
+        ("-1 1/2", Fraction(-3, 2)),
+        ("1\xbd", Fraction(3, 2)),
+        ("\xbc", Fraction(1, 4)),
+        ("1\u20442", Fraction(1, 2)),
+        ("5 million", 5_000_000),
+        ("$2.5 Billion", 2_500_000_000),
+        ("3 hundred thousand", 300_000),
+        ("5k", 5000),
+        ("$5M.", 5_000_000),
+        ("72,", 72),
     ],
 )
 def test_numbers(text, value):
     assert number(text) == value
 
 
-NO_NUMBER = ["", "-", ".", "%", "$", "1e5", "1_000", "１２", "--1", "- 1", "1/0", "1/", "/2", "1/2/3", "1 1/2", "1 00"]
+NO_NUMBER = ["", "-", ".", "%", "$", "1e5", "1_000", "１２", "--1", "- 1", "1/0", "1/", "/2", "1/2/3", "1 00"]
+NO_NUMBER += ["1.000,50", "1,5", "1,50", "1,0000", "5, 7", "3, 500", "5$3", "10^3", "3:30", "1'000", "-$-5", "1 3/2"]
+NO_NUMBER += ["5 millions of", "5 millionaires", "1/2 1/2", "1,2,3", "5 k", "1\xbd\xbd"]
 
 
 @pytest.mark.parametrize("text", [*NO_NUMBER, "1 0000", "7.2.0", "9" * (TAIL + 1), "nan", "seven", "7 or 8", "\ud800"])
@@ -104,13 +126,68 @@ def test_numbers_are_exact(value):
         (r"72 \text{ dollars}", 72),
         (r"\text{72}", 72),
         ("72 square feet", 72),
-        (r"1\frac{1}{2}", None),  # not 11/2
+        (r"1\frac{1}{2}", Fraction(3, 2)),  # not 11/2
         ("10^3", None),
         (r"\frac{1}{0}", None),
-        ("x = 5", None),
+        ("x = 5", 5),
         ("", None),
         (r"\text{none}", None),
         ("{" * TAIL + "1", None),
+        (r"60\text{ km/h}", 60),
+        (r"5\text{ cm}^2", 5),
+        (r"5\text{ cm}^{2}", 5),
+        (r"5~\text{apples}", 5),
+        (r"5\,\mathrm{m\,s^{-1}}", 5),
+        (r"60\frac{\text{km}}{\text{h}}", 60),
+        (r"\$5/\text{hour}", 5),
+        (r"72^\circ", 72),
+        (r"72^{\circ}\text{C}", 72),
+        (r"-5\text{ degrees}", -5),
+        ("\u22125\\text{ m}", -5),
+        ("- 5", -5),
+        (r"50\text{ percent}", 50),
+        (r"5\text{ dollars}", 5),
+        (r"\text{USD } 5", 5),
+        (r"3\text{ apple(s)}", 3),
+        (r"\textbf{\text{72}}", 72),
+        ("{72}", 72),
+        ("x = 72", 72),
+        (r"v_{1} = 5\text{ m/s}", 5),
+        (r"\theta = 30^\circ", 30),
+        (r"P(A) = \frac{1}{3}", Fraction(1, 3)),
+        (r"\text{Total: } 72", 72),
+        (r"5\text{ million}", 5_000_000),
+        (r"5\text{ million dollars}", 5_000_000),
+        ("5k", 5000),
+        ("1,000", 1000),
+        (r"1{,}000\text{ m}", 1000),
+        ("1\u202f000", 1000),
+        (r"\frac12", Fraction(1, 2)),
+        (r"-\frac12", Fraction(-1, 2)),
+        (r"\frac{1}2", Fraction(1, 2)),
+        (r"3\frac12\text{ cups}", Fraction(7, 2)),
+        (r"\frac{1,000}{2}", 500),
+        ("5\xbd", Fraction(11, 2)),
+        ("2 dozen", 2),  # as an answer to "How many dozen?"
+        (r"5\text{ million and a half}", None),
+        (r"2\text{ and a half}", None),
+        (r"2\text{ hours }30\text{ minutes}", None),
+        (r"5, 7", None),
+        (r"3,\ 500", None),
+        (r"5\text{ or }7", None),
+        (r"x = 5, y = 7", None),
+        (r"x = 5\text{ or }x = 7", None),
+        ("1.000,50", None),
+        ("1,50", None),
+        ("5x", None),
+        ("2x^2", None),
+        ("5 - x", None),
+        ("5-7", None),
+        (r"5\pi", None),
+        (r"5\times 10^3", None),
+        ("3:30", None),
+        (r"\text{minus }5", None),
+        (r"12\text{ hundredths}", None),
     ],
 )
 def test_numbers_in_a_box(text, value):
@@ -138,6 +215,28 @@ NONE = "no #### with a number"
         ("#### 71\n#### 72", "answers 72", True),
         ("#### 72\n#### 71", "answers 71, not 72", False),
         ("#### 72\n#### none", "answers 72", True),
+        ("#### \u20ac72", "answers 72", True),
+        ("#### $ 72", "answers 72", True),
+        ("####\xa072", "answers 72", True),
+        ("#### 72 24", "answers 72", True),  # as in verl: the first number after the mark
+        ("#### 72 000", "answers 72000, not 72", False),
+        ("#### 72\u202f000 euros", "answers 72000, not 72", False),
+        ("#### 72 million", "answers 72000000, not 72", False),
+        ("#### 72 millionaires", "answers 72", True),
+        ("#### 72k", "answers 72000, not 72", False),
+        ("#### 72km", "answers 72", True),
+        ("#### 72 1/2", "answers 145/2, not 72", False),
+        ("#### 72\xbd", "answers 145/2, not 72", False),
+        ("#### \u201372", "answers -72, not 72", False),
+        ("#### 72e3", "'72e3' is not a number", False),
+        ("#### 72^2", "'72^2' is not a number", False),
+        ("#### 72 * 10^3", "'72 * 10^3' is not a number", False),
+        ("#### 72 \xd7 10^3", "'72 \xd7 10^3' is not a number", False),
+        ("#### 72:30", "'72:30' is not a number", False),
+        ("#### 72'000", '"72\'000" is not a number', False),
+        ("#### 72/1/2", "'72/1/2' is not a number", False),
+        ("#### 72.000,50", "'72.000,50' is not a number", False),
+        ("#### 7,2", "'7,2' is not a number", False),
         ("#### 7,200", "answers 7200, not 72", False),
         ("#### -72", "answers -72, not 72", False),
         ("#### \u221272", "answers -72, not 72", False),
@@ -170,6 +269,12 @@ def test_strict(response, reason, correct):
         ("10-3", "-3"),  # verl's too
         ("half of it: 1/2", "1/2"),
         ("\u22125 degrees", "\u22125"),
+        ("\u20135 degrees", "\u20135"),
+        ("from 5\u201310", "10"),
+        ("about 12 500 in all", "12 500"),
+        ("1 1/2 cups", "1 1/2"),
+        ("\xbd of it", "\xbd"),
+        ("5 million in all", "5 million"),
         ("It is 72" + "x" * TAIL, None),
         ("none", None),
         ("", None),
@@ -334,6 +439,18 @@ FLOODS = {
     "spaces": " " * MB,
     "surrogates": "\ud800" * MB,
     "almost stops": "Question" * 125_000,
+    "stops inside lines": " \nQuestion" * 100_000,
+    "signs in a box": "\\boxed{" + "% " * (TAIL // 2 - 2) + "!}",
+    "words in a box": "\\boxed{" + "a" * (TAIL - 4) + "!}",
+    "a unit in a box": "\\boxed{5" + " m^2" * 70 + "!}",
+    "a name in a box": "\\boxed{" + "a ." * 90 + "= !}",
+    "fractions that close": "\\boxed{" + "\\frac11" * 35 + "!}",
+    "styles in a box": "\\boxed{" + "\\text{" * 35 + "}" * 35 + "}",
+    "thousands": "1 000" * 200_000,
+    "spaced thousands": "#### " + " 000" * 250_000,
+    "millions": "#### 1" + " million" * 120_000,
+    "dashes": "\u2013" * MB,
+    "vulgar fractions": "\xbd" * MB,
     "stops": "Question:" * 110_000,
 }
 
@@ -502,8 +619,8 @@ def test_a_response_ends_at_a_stop_string():
     assert Gsm8k().grade(problem, "#### 72</s>#### 5 Question: #### 6").correct  # the first of them
     assert Gsm8k(template="qwen_chat").grade(problem, "\\boxed{72}<|im_end|>\n\\boxed{1}").correct
     for name, template in TEMPLATES.items():
-        shown = Gsm8k(template=name).stop[0]
-        assert template.grader in GRADERS and shown in template.shot  # what begins or ends a turn of the prompt
+        mark = Gsm8k(template=name).stop[0].strip()
+        assert template.grader in GRADERS and mark in template.text  # what begins or ends a turn of the prompt
 
 
 @pytest.mark.parametrize(("scheme", "rewards"), [("binary", (1.0, 0.0, 0.0)), ("format", (1.0, 0.1, 0.0))])
@@ -537,7 +654,7 @@ def test_grading_a_file_by_a_named_grader(tmp_path, capsys):
     assert [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()] == [False, True]
     assert cli.main(["grade", "--task", "gsm8k", "--task-set", "grader=flexible", str(path)]) == 0
     assert [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()] == [True, True]
-    for bad in ("grader=loose", "grader", "colour=red"):
+    for bad in ("grader=loose", "grader", "colour=red", "name=x"):
         assert cli.main(["grade", "--task", "gsm8k", "--task-set", bad, str(path)]) == 2
         found = capsys.readouterr()
         assert found.err.count("\n") == 1 and found.out == ""
@@ -595,7 +712,11 @@ def test_every_gold_solution_is_right():
             got = grade(other.data["answer"], p.gold, grader=name).correct
             assert got == harness(p.gold, other.gold, pattern, place)
     boxed = Gsm8k(template="boxed", shots=8, folder=str(REAL))
-    assert all(boxed.grade(p, f"it is \\boxed{{{p.data['answer']}}}").correct for p in every)
+    for form in ("%s", "$%s$", "\\$%s", "%s\\text{ km/h}", "x = %s", "\\text{%s}", "%s.00", "%s\\%%", "\\frac{%s}{1}"):
+        assert all(boxed.grade(p, f"it is \\boxed{{{form % p.data['answer']}}}").correct for p in every), form
+    every = [p for p in every if p.data["answer"] != "0"]  # no million is 0 too
+    for form in ("%s\\text{ million}", "%s, 5", "5%s", "%s\\text{ or }5", "%s^2", "%s:30"):
+        assert not any(boxed.grade(p, f"\\boxed{{{form % p.data['answer']}}}").correct for p in every), form
 
 
 @needs_data

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.mdp import F64, SharedPolicy, TabularPolicy, TokenMDP, flat_gradient
+from rlino_lib.mdp import F64, SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, flat_gradient, tool_game
 
 
 def noise(seed: int):
@@ -231,3 +231,43 @@ def test_slips_hide_the_actions():
         TokenMDP(3, 2, [0.0] * 7).credit(policy, "none")
     with pytest.raises(RlinoError, match="arms"):
         TokenMDP(3, 13, lambda tokens, mask: tokens[:, 0]).arm_values()
+
+
+# ---- an environment that writes --------------------------------------------------------------------------------------
+def courses(paid, tokens, policy):
+    """What a game pays to a policy, a function of what stands there, summed over all answers."""
+    turns, total = paid.ndim // 2, 0.0
+    for answers in itertools.product(range(tokens), repeat=turns):
+        course = []
+        for answer in answers:
+            course += [policy(tuple(course)), answer]
+        total += paid[tuple(course)].item()
+    return total
+
+
+@pytest.mark.parametrize("world", [{}, {"slip": 0.3}, {"hidden": 2}])
+def test_optima_of_a_tool_game_by_brute_force(world):
+    paid, tokens = tool_game(3, tokens=2, turns=2, **world), 2
+    found = best_of_tool_game(paid)
+    arms = itertools.product(range(tokens), repeat=2)
+    assert found.open_loop == pytest.approx(max(courses(paid, tokens, lambda c, a=a: a[len(c) // 2]) for a in arms))
+    seen = [(), *itertools.product(range(tokens), repeat=2)]  # all that a policy may see before it writes
+    tables = (dict(zip(seen, row, strict=True)) for row in itertools.product(range(tokens), repeat=len(seen)))
+    assert found.closed_loop == pytest.approx(max(courses(paid, tokens, table.get) for table in tables))
+
+
+def test_a_tool_game_is_one_of_chances_and_rewards():
+    for world in ({}, {"slip": 0.4}, {"hidden": 3}):
+        one = tool_game(0, **world)
+        assert one.shape == (3,) * 6 and 0 <= one.min() and one.max() < 1
+    never = tool_game(0) == 0  # a deterministic tool has one answer to everything
+    assert ((~never).sum(5) <= 1).all()
+    assert not torch.equal(tool_game(0), tool_game(1)) and torch.equal(tool_game(2), tool_game(2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_deterministic_tool_costs_an_arm_nothing_and_a_noisy_or_hidden_one_may(seed):
+    assert best_of_tool_game(tool_game(seed)).gap == 0
+    assert best_of_tool_game(tool_game(seed, slip=0.2)).gap > 1e-3
+    assert best_of_tool_game(tool_game(seed, hidden=2)).gap >= 0
+    assert max(best_of_tool_game(tool_game(k, hidden=2)).gap for k in range(5)) > 0.01

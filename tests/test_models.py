@@ -342,9 +342,9 @@ def test_a_run_of_adapters_resumes_from_adapters_alone(tmp_path):
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
     with pytest.raises(RlinoError, match="checkpoint.pt is damaged: delete it"):
-        train(config, tmp_path / "stopped", resume=True)
+        train(config, tmp_path / "stopped")
     path.write_bytes(good)
-    train(config, tmp_path / "stopped", resume=True)
+    train(config, tmp_path / "stopped")
     assert (tmp_path / "stopped" / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
 
 

@@ -62,7 +62,7 @@ def test_probes_are_recorded_and_survive_a_kill(tmp_path):
 
     with pytest.raises(Killed):
         train(config, tmp_path / "killed", on_step=stop)
-    train(config, tmp_path / "killed", resume=True)
+    train(config, tmp_path / "killed")
     assert (tmp_path / "killed/probes.csv").read_bytes() == (tmp_path / "whole/probes.csv").read_bytes()
     assert load_run(tmp_path / "killed").probes.equals(whole)
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.records import RUNS, Run, RunWriter, list_runs, load_run, metrics_frame
+from rlino_lib.folders import output_folder
+from rlino_lib.records import RUN, RUNS, Run, RunWriter, list_runs, load_run, metrics_frame
 
 CONFIG = {"method": "grpo", "seed": 3, "lr": 1e-4}
 
@@ -45,7 +46,7 @@ def test_resume_forgets_what_came_after_the_checkpoint(tmp_path):
 
 def test_another_configuration_is_refused(tmp_path):
     RunWriter(tmp_path / "run", CONFIG)
-    with pytest.raises(RlinoError, match="another lr"):
+    with pytest.raises(RlinoError, match="another run, unfinished, with lr 0.0001, not 0.0002: choose another --out"):
         RunWriter(tmp_path / "run", CONFIG | {"lr": 2e-4})
 
 
@@ -87,9 +88,8 @@ def test_the_shipped_runs_are_complete_and_small():
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
-    first = RunWriter(tmp_path / "run", CONFIG)
-    with pytest.raises(RlinoError, match="another process"):
-        RunWriter(tmp_path / "run", CONFIG)
-    first.close()
-    RunWriter(tmp_path / "run", CONFIG).finish({})
+    with output_folder(tmp_path / "run", RUN, CONFIG):
+        with pytest.raises(RlinoError, match="another process"), output_folder(tmp_path / "run", RUN, CONFIG):
+            pass
+        RunWriter(tmp_path / "run", CONFIG).finish({})
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"config.json", "summary.json"}

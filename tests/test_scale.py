@@ -233,9 +233,9 @@ def test_a_damaged_checkpoint_is_one_clear_line_and_the_one_before_serves(tmp_pa
     weights = last / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(RlinoError, match="checkpoint-2 is damaged"):
-        scale.train(config, tmp_path / "run", resume=True)
+        scale.train(config, tmp_path / "run")
     shutil.rmtree(last)
-    run = scale.train(config, tmp_path / "run", resume=True)
+    run = scale.train(config, tmp_path / "run")
     assert run.complete and run.summary["test"] == {"pass@1": 0} and run.metrics["step"].tolist() == [1, 2]
     with pytest.raises(RlinoError, match="another --out"):
         scale.train(config, tmp_path / "run", save=True)
@@ -316,7 +316,7 @@ def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text("{}")
     assert scale.main(["--device", "cpu", "--out", str(tmp_path / "half")]) == 2
-    assert "--resume" in capsys.readouterr().err
+    assert "config.json is something else than rlino writes" in capsys.readouterr().err
 
 
 def test_a_response_ends_where_a_stop_string_is_complete():

@@ -187,7 +187,7 @@ def test_micro_batches_with_accumulation(loss_type, seed, rows, parts, t):
         loss_type=loss_type, beta=0.04, max_completion_length=t, steps_per_generation=parts,
         current_gradient_accumulation_steps=parts, epsilon_high=0.28 if loss_type != "cispo" else 1.28,
     )  # fmt: skip
-    eps = (0.2, stub.epsilon_high)
+    eps = (0.2, 0.28)
     objective = ours_for(loss_type, "token", eps, 0.04, None, False)
     expected, found, total = 0.0, 0.0, int(mask.sum())
     for k in range(parts):
@@ -296,6 +296,13 @@ def test_the_spread_of_a_group_is_rounded_by_trl():
     rewards = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=F64)
     expected = scored(GRPOTrainer, trainer(scale_rewards="group"), rewards, 4)["advantages"]
     assert 1e-9 < (advantages(rewards, 4) - expected).abs().max().item() < 1e-7
+
+
+def test_equal_rewards_have_a_rounded_advantage_in_trl_and_none_here():
+    rewards = torch.full((8,), 0.1)
+    expected = scored(GRPOTrainer, trainer(scale_rewards="group", reward_weights=torch.ones(1)), rewards, 8)
+    assert 1e-5 < expected["advantages"].abs().max().item() < 1e-4
+    assert (advantages(rewards, 8) == 0).all()
 
 
 def test_token_mean_of_several_updates_a_batch_differs():

@@ -12,7 +12,8 @@ from rlino_lib.yours import find_runs, judge_yours
 
 def make(folder, method, seed, right, task="countdown", model="a/model", complete=True):
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"method": method, "seed": seed, "task": task, "model": model}))
+    config = {"method": method, "seed": seed, "task": task, "model": model, "lr": 1e-4}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.csv").write_text("step,eval/base/correct,eval/base/incorrect\n0,-1,-1\n9,-1,-2\n")
     summary = {"complete": complete, "test": {"pass@1": {"value": right}}}
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -45,6 +46,17 @@ def test_each_model_is_judged_by_itself(tmp_path):
     assert found.loc[("pos-countdown", "a/model"), "verdict"] == "holds"
     assert found.loc[("likelihood-countdown", "a/model"), "verdict"] == "holds with conditions"
     assert not {"kl-word", "neg-countdown", "bandit"} & set(found.index.get_level_values("id"))
+
+
+def test_a_test_that_settles_nothing_is_undecided_and_not_untestable(tmp_path):
+    for seed in range(10):
+        wide = 0.5 + (-1) ** seed * 0.08
+        for method, right in (("grpo", 0.5), ("grpo_no_kl", wide), ("f_isft_pos", wide)):
+            make(tmp_path / f"{method}-{seed}", method, seed, right)
+    found = judge_yours(tmp_path).set_index("id")
+    assert found.loc["kl-countdown", "verdict"] == found.loc["pos-countdown", "verdict"] == "undecided"
+    assert "seeds would settle it" in found.loc["kl-countdown", "effect"]
+    assert "so far" not in found.loc["kl-countdown", "effect"]
 
 
 def test_gsm8k_is_what_the_word_problems_stand_in_for(tmp_path):

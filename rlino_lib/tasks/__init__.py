@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from rlino_lib.errors import RlinoError
@@ -13,14 +14,15 @@ from rlino_lib.tasks.word_problems import WordProblems
 TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k}
 
 
-def get_task(name: str, **settings: Any) -> Task:
-    """A task by name; raises RlinoError for a name or a setting that does not exist."""
+def get_task(name: str, /, **settings: Any) -> Task:
+    """A task by name; raises RlinoError for a name or a setting that does not exist, or for a value out of range."""
     if name not in TASKS:
         raise RlinoError(f"unknown task {name!r}: one of {', '.join(TASKS)}")
-    try:
-        return TASKS[name](**settings)
-    except TypeError as e:
-        raise RlinoError(f"task {name}: {e}") from e
+    known = [f.name for f in fields(TASKS[name]) if f.init]
+    for key in settings:
+        if key not in known:
+            raise RlinoError(f"task {name} has no setting {key[:60]!r}: one of {', '.join(known)}")
+    return TASKS[name](**settings)
 
 
 __all__ = ["Countdown", "Grade", "Gsm8k", "Problem", "Task", "TASKS", "WordProblems", "get_task"]

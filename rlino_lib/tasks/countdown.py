@@ -11,25 +11,39 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.base import Grade, Problem
+from rlino_lib.tasks.base import (
+    END_MARKS,
+    LARGEST_SETTING,
+    Grade,
+    Problem,
+    Template,
+    check_settings,
+    choice,
+    integer,
+    integer_range,
+    up_to_stop,
+)  # fmt: skip
 
-# Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read.
+# Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
+# their responses themselves. Not "</answer>": a model that repeats its instructions while it thinks writes that too,
+# and of several answers the last counts.
 TEMPLATES = {
-    "compact": "Numbers {nums} target {target} <think>",
-    "r1_zero": (
+    "compact": Template("Numbers {nums} target {target} <think>"),
+    "r1_zero": Template(
         "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
         "assistant first thinks about the reasoning process in the mind and then provides the user with the answer.\n"
         "User: Using the numbers [{nums_comma}], create an equation that equals {target}. You can use basic arithmetic "
         "operations (+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And "
         "return the final answer in <answer> </answer> tags, for example <answer> (1 + 2) / 3 </answer>.\n"
-        "Assistant: Let me solve this step by step.\n<think>"
+        "Assistant: Let me solve this step by step.\n<think>",
+        ("\nUser:", "\nAssistant:", *END_MARKS),
     ),
 }
 
@@ -119,8 +133,8 @@ def problem_key(nums: Iterable[int], target: int) -> str:
 def split_of(nums: Iterable[int], target: int) -> str:
     """The split a problem belongs to, by a hash of its key: 10 % test, 5 % validation, the rest train.
 
-    The public data set repeats 8 % of its rows with the numbers in another order; a split by key cannot leak that way,
-    whatever the seed, size or ranges of the sets that are compared.
+    A data set may repeat a problem with its numbers in another order; a split by key cannot leak that way, whatever the
+    seed, size or ranges of the sets that are compared.
     """
     digest = hashlib.blake2b(problem_key(nums, target).encode(), digest_size=8).digest()
     bucket = int.from_bytes(digest, "big") % 100
@@ -145,12 +159,11 @@ def generate(
 ) -> list[Problem]:
     """The first `n` solvable problems of a split in a seeded order (all of them where `n` is None).
 
-    Raises RlinoError for an unknown split, an unusable range, or where fewer than `n` problems exist.
+    Raises RlinoError for an unknown split, a setting out of range, or where fewer than `n` problems exist.
     """
     if split not in SPLITS:
         raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    if not (2 <= n_numbers <= 4 and 1 <= numbers[0] <= numbers[1] and 1 <= targets[0] <= targets[1]):
-        raise RlinoError("countdown needs 2 to 4 numbers and ranges that start at 1 or more")
+    Countdown(n_numbers=n_numbers, numbers=numbers, targets=targets, seed=seed)  # raises for what is out of range
     order = list(_keys(split, n_numbers, tuple(numbers), tuple(targets)))  # tuples: a config read from JSON has lists
     if n is not None and n < 0:
         raise RlinoError(f"{n} problems were asked for")
@@ -294,7 +307,7 @@ def check_answer(answer: str, nums: Sequence[int], target: int) -> tuple[bool, s
     return value == target, f"equals {value}" + ("" if value == target else f", not {target}")
 
 
-MAX_NUMBERS, MAX_NUMBER = 10, 10**9  # what a record may hold, so that grading a hostile file stays bounded
+MAX_NUMBERS, MAX_NUMBER = 10, LARGEST_SETTING  # what a record may hold, so that grading a hostile file stays bounded
 
 
 def problem_from_record(record: Mapping[str, Any]) -> Problem:
@@ -327,41 +340,49 @@ def grade(nums: Sequence[int], target: int, response: str, rewards: str = "binar
 
 @dataclass(frozen=True)
 class Countdown:
-    """The `Task`: settings in, problems, prompts and grades out."""
+    """The `Task`: settings in, problems, prompts and grades out. Raises RlinoError for a setting out of range."""
 
-    n_numbers: int = 3
-    numbers: tuple[int, int] = (1, 20)
-    targets: tuple[int, int] = (10, 99)
-    template: str = "compact"
-    rewards: str = "binary"
-    seed: int = 0
-    name: str = "countdown"
+    n_numbers: int = integer(3, 2, 4)
+    numbers: tuple[int, int] = integer_range((1, 20), 1)
+    targets: tuple[int, int] = integer_range((10, 99), 1)
+    template: str = choice("compact", TEMPLATES)
+    rewards: str = choice("binary", REWARDS)
+    seed: int = integer(0, 0)
+    name: str = field(default="countdown", init=False)
 
     def __post_init__(self) -> None:
-        for value, known, what in ((self.template, TEMPLATES, "template"), (self.rewards, REWARDS, "reward scheme")):
-            if value not in known:
-                raise RlinoError(f"unknown countdown {what} {value!r}: one of {', '.join(known)}")
+        check_settings(self)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings before the first of which a response ends."""
+        return TEMPLATES[self.template].stop
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        return generate(split, n, n_numbers=self.n_numbers, numbers=self.numbers, targets=self.targets, seed=self.seed)
+        ranges = {"n_numbers": self.n_numbers, "numbers": self.numbers, "targets": self.targets}
+        made = generate(split, n, **ranges, seed=self.seed)
+        if not made and n is None:
+            given = ", ".join(f"{name}={value}" for name, value in ranges.items())
+            raise RlinoError(f"countdown has no {split} problem with {given}")
+        return made
 
     def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
         return problem_from_record(record)
 
     def prompt(self, problem: Problem) -> str:
         nums = [str(n) for n in problem.data["nums"]]
-        return TEMPLATES[self.template].format(
+        return TEMPLATES[self.template].text.format(
             nums=" ".join(nums), nums_comma=", ".join(nums), target=problem.data["target"]
         )
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        return grade(problem.data["nums"], problem.data["target"], response, self.rewards)
+        return grade(problem.data["nums"], problem.data["target"], up_to_stop(response, self.stop), self.rewards)
 
     def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
         """What a response is as a search (chapter 08)."""
         from rlino_lib.tasks.countdown_search import search_counts
 
-        return search_counts(problem, response)
+        return search_counts(problem, up_to_stop(response, self.stop))
 
 
 # --- reading traces --------------------------------------------------------------------------------------------------

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rlino_lib import fetch
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.base import Grade, Problem
+from rlino_lib.tasks import base
+from rlino_lib.tasks.base import END_MARKS, Grade, Problem, check_settings, choice, integer, setting, up_to_stop
 from rlino_lib.tasks.countdown import REWARDS, SPLITS
 from rlino_lib.tasks.gsm8k_grade import GRADERS, extract_strict, gold_from_record, grade, number, strict
 
@@ -26,39 +27,37 @@ VALIDATION = 512  # at this size the standard error of an accuracy is at most 2.
 MAX_SHOTS = 8
 
 
-class Template(NamedTuple):
-    """A prompt as data: `head`, then `shot` for each worked example, then `shot` up to `{solution}` for the question.
+@dataclass(frozen=True)
+class Template(base.Template):
+    """A prompt as data: `head`, then `text` for each worked example, then `text` up to `{solution}` for the question.
 
-    `final` is how a worked example's last line gives its answer. A response ends before the first `stop` string.
+    `final` is how a worked example's last line gives its answer, and `grader` what reads one.
     """
 
-    head: str
-    shot: str
-    final: str
-    stop: tuple[str, ...]
-    grader: str
+    final: str = "#### {gold}"
+    grader: str = "strict"
+    head: str = ""
 
 
 _INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
-_HARNESS_STOP = ("Question:", "</s>", "<|im_end|>")
+_STOP = ("\nQuestion:", *END_MARKS)
 TEMPLATES = {
     # lm-evaluation-harness's format: worked examples are GSM8K's own solutions, <<calculator annotations>> and all.
-    "plain": Template("", "Question: {question}\nAnswer: {solution}\n\n", "#### {gold}", _HARNESS_STOP, "strict"),
+    "plain": Template("Question: {question}\nAnswer: {solution}\n\n", _STOP),
     "boxed": Template(
-        "",
         "Question: {question}\n" + _INSTRUCTION + "\nAnswer: {solution}\n\n",
+        _STOP,
         r"The answer is \boxed{{gold}}.",
-        _HARNESS_STOP,
         "boxed",
     ),
     # What the chat template of Qwen-2.5's instruct models makes of a system message and a question. It is written out,
     # since a task knows of no tokenizer; a model of another family needs its own.
     "qwen_chat": Template(
-        "<|im_start|>system\n" + _INSTRUCTION + "<|im_end|>\n",
         "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{solution}<|im_end|>\n",
-        r"The answer is \boxed{{gold}}.",
         ("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+        r"The answer is \boxed{{gold}}.",
         "boxed",
+        head="<|im_start|>system\n" + _INSTRUCTION + "<|im_end|>\n",
     ),
 }
 
@@ -70,7 +69,7 @@ TEMPLATES = {
 def _file(folder: Path, file: str) -> tuple[Problem, ...]:
     """All problems of one file, in its order."""
     found = []
-    for place, line in enumerate(fetch.read_file("gsm8k", file, folder).splitlines()):
+    for place, line in enumerate(fetch.read_file("gsm8k", file, folder).removesuffix(b"\n").split(b"\n")):
         row = json.loads(line)
         data = {"question": row["question"], "answer": extract_strict(row["answer"])}
         found.append(Problem(f"gsm8k/{file.removesuffix('.jsonl')}/{place}", data, row["answer"]))
@@ -121,28 +120,24 @@ class Gsm8k:
     Raises RlinoError for a setting that does not exist or is out of range.
     """
 
-    template: str = "plain"
-    shots: int = 0
-    grader: str = ""
-    rewards: str = "binary"
-    folder: str = ""
-    name: str = "gsm8k"
+    template: str = choice("plain", TEMPLATES)
+    shots: int = integer(0, 0, MAX_SHOTS)
+    grader: str = choice("", ("", *GRADERS))
+    rewards: str = choice("binary", REWARDS)
+    folder: str = setting("", "a path", lambda v: isinstance(v, str) and "\0" not in v)
+    name: str = field(default="gsm8k", init=False)
 
     def __post_init__(self) -> None:
-        for value, known, what in (
-            (self.template, TEMPLATES, "template"),
-            (self.grader or "strict", GRADERS, "grader"),
-            (self.rewards, REWARDS, "reward scheme"),
-        ):
-            if value not in known:
-                raise RlinoError(f"unknown gsm8k {what} {value!r}: one of {', '.join(known)}")
-        if type(self.shots) is not int or not 0 <= self.shots <= MAX_SHOTS:
-            raise RlinoError(f"gsm8k takes 0 to {MAX_SHOTS} shots, not {self.shots}")
+        check_settings(self)
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The strings before the first of which a response ends."""
-        return TEMPLATES[self.template].stop
+        """The strings before the first of which a response ends: the template's, and the harness's for its graders."""
+        return TEMPLATES[self.template].stop + GRADERS[self._grader].stop
+
+    @property
+    def _grader(self) -> str:
+        return self.grader or TEMPLATES[self.template].grader
 
     def _folder(self) -> Path:
         return Path(self.folder).expanduser() if self.folder else fetch.data_folder("gsm8k")
@@ -156,7 +151,7 @@ class Gsm8k:
 
     def prompt(self, problem: Problem) -> str:
         template = TEMPLATES[self.template]
-        before, after = template.shot.split("{solution}")
+        before, after = template.text.split("{solution}")
         parts = [template.head]
         for shot in _shots(self._folder(), self.shots, problem.id) if self.shots else []:
             solution = shot.gold.rpartition("#### ")[0] + template.final.replace("{gold}", shot.data["answer"])
@@ -164,6 +159,4 @@ class Gsm8k:
         return "".join(parts) + before.replace("{question}", problem.data["question"]).rstrip(" ")
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        found = [at for text in self.stop if (at := response.find(text)) >= 0]
-        ended = response[: min(found, default=len(response))]
-        return grade(problem.data["answer"], ended, self.rewards, self.grader or TEMPLATES[self.template].grader)
+        return grade(problem.data["answer"], up_to_stop(response, self.stop), self.rewards, self._grader)

@@ -10,31 +10,36 @@ import hashlib
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import permutations, product
 from typing import Any, NamedTuple
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import gsm8k
-from rlino_lib.tasks.base import Grade, Problem
+from rlino_lib.tasks.base import END_MARKS, Grade, Problem, check_settings, choice, integer, setting, up_to_stop
+from rlino_lib.tasks.base import Template as Prompt
 from rlino_lib.tasks.countdown import REWARDS, SPLITS
 from rlino_lib.tasks.word_templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
-# Prompts are data. `compact` is what the shipped base reads; the others are for hub models.
+# Prompts are data. `compact` is what the shipped base reads, which ends its responses itself, so that sampling need not
+# look for a stop string; the others are for hub models.
+_STOP = ("\nQuestion:", *END_MARKS)
 TEMPLATES = {
-    "compact": "Question: {question}\nSolution:",
-    "zero_shot": (
+    "compact": Prompt("Question: {question}\nSolution:"),
+    "zero_shot": Prompt(
         "Solve the problem step by step, one short line a step. End with a line of #### and the final number alone, "
-        "for example: #### 42\n\nQuestion: {question}\nSolution:"
+        "for example: #### 42\n\nQuestion: {question}\nSolution:",
+        _STOP,
     ),
-    "few_shot": (
+    "few_shot": Prompt(
         "Question: Ida has 3 trays with 15 plums in each. She eats 7 plums. How many plums does Ida have now?\n"
         "Solution: Ida has 3 * 15 = 45 plums.\nShe has 45 - 7 = 38 plums left.\n#### 38\n\n"
         "Question: Max saves 9 dollars a week for 4 weeks. It is 17 degrees outside. Max wants a coat for 50 dollars. "
         "How many more dollars does he need?\n"
         "Solution: Max saves 9 * 4 = 36 dollars.\nHe needs 50 - 36 = 14 more dollars.\n#### 14\n\n"
-        "Question: {question}\nSolution:"
+        "Question: {question}\nSolution:",
+        _STOP,
     ),
 }
 LARGEST = 200  # of all numbers, and none is below 2: that would need a singular
@@ -244,20 +249,24 @@ def problem_from_record(record: Mapping[str, Any]) -> Problem:
 
 @dataclass(frozen=True)
 class WordProblems:
-    """The `Task`: settings in, problems, prompts and grades out. `distractors` is the share of problems with one."""
+    """The `Task`: settings in, problems, prompts and grades out. `distractors` is the share of problems with one.
 
-    distractors: float = 0.3
-    template: str = "compact"
-    rewards: str = "binary"
-    seed: int = 0
-    name: str = "word_problems"
+    Raises RlinoError for a setting out of range.
+    """
+
+    distractors: float = setting(0.3, "a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)
+    template: str = choice("compact", TEMPLATES)
+    rewards: str = choice("binary", REWARDS)
+    seed: int = integer(0, 0)
+    name: str = field(default="word_problems", init=False)
 
     def __post_init__(self) -> None:
-        for value, known, what in ((self.template, TEMPLATES, "template"), (self.rewards, REWARDS, "reward scheme")):
-            if value not in known:
-                raise RlinoError(f"unknown word_problems {what} {value!r}: one of {', '.join(known)}")
-        if not 0 <= self.distractors <= 1:
-            raise RlinoError(f"the share of distractors is from 0 to 1, not {self.distractors}")
+        check_settings(self)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings before the first of which a response ends."""
+        return TEMPLATES[self.template].stop
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         return generate(split, n, distractors=self.distractors, seed=self.seed)
@@ -266,7 +275,8 @@ class WordProblems:
         return problem_from_record(record)
 
     def prompt(self, problem: Problem) -> str:
-        return TEMPLATES[self.template].format(question=problem.data["question"])
+        return TEMPLATES[self.template].text.format(question=problem.data["question"])
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        return gsm8k.strict(problem.data["answer"], response, self.rewards)
+        # Whatever the template, since all three begin with "Question:", and responses to grade may come from elsewhere.
+        return gsm8k.strict(problem.data["answer"], up_to_stop(response, _STOP), self.rewards)

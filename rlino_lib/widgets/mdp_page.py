@@ -185,7 +185,7 @@ def _says(found: Explored, merge: bool) -> str:
         f"Best arm, all tokens fixed beforehand: {best.open_loop:.3f}. Best policy, which sees the state: "
         f"{best.closed_loop:.3f}, {more}."
     ]
-    slips = "With slips the state holds tokens that the policy did not choose, and an arm no longer names a response."
+    slips = "With slips transitions are not deterministic any more, and an arm no longer names a response."
     return "".join(f"<p>{html.escape(line)}</p>" for line in [*said, *[slips] * bool(mdp.slip)])
 
 

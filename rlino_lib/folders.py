@@ -1,0 +1,199 @@
+"""What a command finds in its `--out`, and files that a kill or a full disk leaves whole. Knows nothing of torch.
+
+Every command that makes something follows one rule: lock the folder, read what is there, compare it with what is to be
+made, and only then write. What is unfinished goes on, what is complete is returned as it is, and what has other
+settings is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from rlino_lib.errors import RlinoError
+
+LOCK = "run.lock"
+# What numbers depend on beside the settings: it has to agree where a run goes on, but not where it is complete.
+BESIDE = ("weights_sha256_16", "threads", "versions")
+
+
+# --- one rule for folders --------------------------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """What a command makes, by the word for it, and how a folder says that it holds one."""
+
+    name: str
+    read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # the recorded settings, None for none; whether complete
+
+
+@contextmanager
+def output_folder(
+    path: str | Path, kind: Kind, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> Iterator[bool]:
+    """Hold the folder of that path while it is written; yields whether it is complete already, with these settings.
+
+    A complete one is not touched. Settings that either side lacks count as in `defaults`. What a kill left half written
+    is removed, and so is a folder that was made here and that nothing was written to. Raises RlinoError where the
+    folder holds another one of its kind, where another process is writing it, and where the disk is full.
+    """
+    path = Path(path)
+    recorded, complete = kind.read(path)
+    if complete:
+        refuse_other(path, kind, recorded, settings, defaults)
+        yield True
+        return
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as e:
+        raise RlinoError(f"another process is writing {path}") from e
+    try:
+        recorded, complete = kind.read(path)  # again: others may have ended meanwhile
+        if recorded is not None:
+            refuse_other(path, kind, recorded, settings, defaults, complete)
+            for part in path.glob("*.tmp"):
+                _remove(part)
+        yield complete
+    except Exception as e:
+        if not _is_disk_full(e):
+            raise
+        raise RlinoError(f"the disk of {path} is full: make room, and the same command goes on where it stopped") from e
+    finally:
+        with suppress(OSError):  # Windows removes the file itself
+            (path / LOCK).unlink()
+        lock.release()
+        if made:
+            with suppress(OSError):  # something was written
+                path.rmdir()
+
+
+def refuse_other(
+    path: Path, kind: Kind, recorded: Mapping[str, Any], settings: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None, complete: bool = True, whole: bool = False,
+) -> None:  # fmt: skip
+    """Raise RlinoError where `changes` are found between what a folder records and the settings."""
+    if found := changes(recorded, settings, defaults, whole):
+        state = "complete" if complete else "unfinished"
+        raise RlinoError(f"{path} holds another {kind.name}, {state}, with {found}: choose another --out")
+
+
+def changes(
+    recorded: Mapping[str, Any], settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None,
+    whole: bool = False,
+) -> str:  # fmt: skip
+    """In what recorded settings are others than those given, in words; empty where they are the same.
+
+    A setting that is `auto` agrees with whatever a machine made of it, and what numbers depend on beside the settings
+    (`BESIDE`) counts only where both sides have it, unless `whole`.
+    """
+    old, new = {**(defaults or {}), **recorded}, {**(defaults or {}), **json.loads(json.dumps(settings))}
+    names = [name for name in old | new if old.get(name) != new.get(name)]
+    if not whole:
+        names = [n for n in names if new.get(n) != "auto" and not (n in BESIDE and (n not in old or n not in new))]
+    return "; ".join(_change(name, old.get(name), new.get(name)) for name in names)
+
+
+def _change(name: str, old: Any, new: Any) -> str:
+    old, new = (v if isinstance(v, str) else json.dumps(v) for v in (old, new))
+    return f"{name} {old}, not {new}" if len(old) + len(new) <= 80 else f"another {name}"
+
+
+def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
+    """The precision that `auto` stood for where the work in a folder began, so that it goes on to the same numbers."""
+    return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
+
+
+# --- files that are whole or not there -------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write a file or folder under, which takes its place at `path` once all is written.
+
+    Nothing of it is left where that fails. Files of a folder that is there already are replaced one by one.
+    """
+    part = path / "part.tmp" if path.is_dir() else path.with_name(path.name + ".tmp")
+    _remove(part)
+    try:
+        yield part
+        if path.is_dir():
+            for file in part.iterdir():
+                file.replace(path / file.name)
+        else:
+            part.replace(path)
+    finally:
+        _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether a disk or a quota is full; torch, safetensors and tokenizers wrap that in exceptions of their own."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a kill leaves the old file or the new one, never half of one."""
+    with replacing(path) as part:
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path, needs: str = "") -> dict[str, Any]:
+    """What a JSON file holds; raises RlinoError where it is missing, damaged, or is no object with the key `needs`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise RlinoError(f"{path.parent} is no run folder: it has no {path.name}") from e
+    except ValueError as e:  # no JSON, or no UTF-8
+        raise RlinoError(f"{path} is damaged: {e}") from e
+    if not isinstance(value, dict) or (needs and needs not in value):
+        raise RlinoError(f"{path} is something else than rlino writes: it has no {needs or 'settings'}")
+    return value
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a text file, or of a gzipped one, without the end that a kill has cut. Only "\\n" ends a line.
+
+    Raises RlinoError where the file is damaged otherwise.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return data[: data.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
+    except (EOFError, ValueError, gzip.zlib.error, gzip.BadGzipFile) as e:
+        raise RlinoError(f"{path} is damaged: {e}") from e
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of the whole lines of a JSONL file, as `append_jsonl` writes it; RlinoError where one is damaged."""
+    try:
+        return [json.loads(line) for line in whole_lines(path)]
+    except ValueError as e:
+        raise RlinoError(f"{path} is damaged: {e}") from e
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append objects to a JSONL file, one a line. Half a surrogate pair, which UTF-8 does not have, is escaped."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with path.open("ab") as f:
+        f.write(text.encode("utf-8", "backslashreplace"))
