@@ -1,5 +1,6 @@
 """The command line: help, one JSON line on stdout, one line of error."""
 
+import ast
 import dataclasses
 import importlib
 import inspect
@@ -346,6 +347,19 @@ def test_a_closed_stderr_sends_no_line_to_stdout():
 def test_text_that_the_output_cannot_hold_comes_out_with_replacements(env):
     code, out, err = shell("help", "", **env)
     assert (code, err) == (0, b"") and b"f_isft_?" in out
+
+
+def test_no_text_file_is_read_or_written_in_the_encoding_of_the_locale(root):
+    left = []
+    for path in sorted((root / "rlino_lib").rglob("*.py")):
+        for call in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            owner = getattr(getattr(call.func, "value", None), "id", "")
+            words = [c.value for arg in call.args for c in ast.walk(arg) if isinstance(c, ast.Constant)]
+            binary = name == "open" and (owner == "os" or {"rb", "wb", "ab"} & set(words))
+            if name in ("open", "read_text", "write_text") and not binary:
+                left += [f"{path.name}:{call.lineno}"] * ("encoding" not in [k.arg for k in call.keywords])
+    assert not left
 
 
 def test_a_closed_stdin_is_one_line():
