@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import TABLE, check, number, one_of, setting, text, whole
+from rlino_lib.settings import TABLE, check, number, one_of, setting, text, whole, zero_or
 from rlino_lib.tasks import TASKS
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -29,6 +29,9 @@ def base_of(task: str) -> str:
 COUNT, SWITCH = whole(1), whole(0, 1)
 SEED = whole(0, 2**32 - 1)  # numpy takes no more; torch takes a million times as much, as seeds of steps need it
 THREADS = whole(0, 1024)
+BATCH = whole(1, 10**6)
+RATE = number(above=0, most=1000)
+TEMPERATURE = number(0.001, 1000)  # logits divided by less are beyond float32
 TOP_P = number(above=0, most=1)
 TASK = one_of(TASKS)
 MODEL = text("a folder or a hub id, in UTF-8", r"(?!-)[^\x00-\x1f\x7f]*")
@@ -44,8 +47,8 @@ class Recipe:
 
     steps: int = setting(4400, "batches", COUNT)
     restart: int = setting(2600, "the step at which Adam starts afresh, at half the rate, for a second cosine", COUNT)
-    batch_size: int = setting(128, "traces a step", COUNT)
-    lr: float = setting(2e-3, "the highest learning rate of AdamW", number(above=0))
+    batch_size: int = setting(128, "traces a step", BATCH)
+    lr: float = setting(2e-3, "the highest learning rate of AdamW", RATE)
     warmup: int = setting(50, "steps from rate 0 to the highest, twice", COUNT)
     weight_decay: float = setting(0.01, "of AdamW", number(0))
     four_numbers: float = setting(0.10, "share of problems with four numbers; the rest have three", number(0, 1))
@@ -76,7 +79,7 @@ class EvaluateConfig:
     problems: int = setting(1024, "the first N of the split; 0: all", whole())
     samples: int = setting(1, "samples a problem", COUNT)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
-    temperature: float = setting(1.0, "of the sampling; 0: greedy", number(0))
+    temperature: float = setting(1.0, "of the sampling; 0: greedy", zero_or(TEMPERATURE))
     top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", TOP_P)
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
     precision: str = setting("auto", PRECISION_HELP, PRECISION)
@@ -90,9 +93,9 @@ class EvaluateConfig:
 class SampleConfig:
     """What `rlino_lib.rollout.sample` holds its numbers against."""
 
-    group_size: int = setting(8, "responses a prompt", COUNT)
+    group_size: int = setting(8, "responses a prompt", BATCH)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
-    temperature: float = setting(1.0, "divides the logits; 0: greedy", number(0))
+    temperature: float = setting(1.0, "divides the logits; 0: greedy", zero_or(TEMPERATURE))
     top_p: float = setting(1.0, "keep the likeliest tokens with this share of the probability", TOP_P)
     top_k: int = setting(0, "keep so many of the likeliest tokens; 0: all", whole())
     min_p: float = setting(0.0, "keep tokens with at least this share of the likeliest's probability", number(0, 1))
@@ -132,11 +135,11 @@ class TrainConfig:
     model: str = setting("", "a folder or a hub id; the default is the base that ships with the task", MODEL)
     seed: int = setting(0, "of the order of problems and of the sampling", SEED)
     steps: int = setting(200, "batches of samples", COUNT)
-    prompts: int = setting(64, "problems a step", COUNT)
-    group_size: int = setting(8, "responses a problem", COUNT)
+    prompts: int = setting(64, "problems a step", BATCH)
+    group_size: int = setting(8, "responses a problem", BATCH)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
-    temperature: float = setting(1.0, "of the sampling", number(above=0))
-    lr: float = setting(1e-4, "learning rate of AdamW", number(above=0))
+    temperature: float = setting(1.0, "of the sampling", TEMPERATURE)
+    lr: float = setting(1e-4, "learning rate of AdamW", RATE)
     schedule: str = setting(
         "constant", "of the learning rate: constant, or linear to zero", one_of(("constant", "linear"))
     )

@@ -55,7 +55,7 @@ def _short(value: Any) -> str:
 
 def whole(least: int = 0, most: int = LARGEST, multiple: int = 1) -> Allowed:
     """Whole numbers from `least` to `most`."""
-    words = f"a whole number of at least {least}" if most == LARGEST else f"a whole number from {least} to {most}"
+    words = "a whole number " + (f"of at least {least}" if most == LARGEST else f"from {least} to {most}")
     words += f" and a multiple of {multiple}" if multiple > 1 else ""
     return Allowed(words, lambda v: type(v) is int and least <= v <= most and v % multiple == 0, int)
 
@@ -69,7 +69,9 @@ def number(least: float | None = None, most: float | None = None, above: float |
         plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return plain and low <= value <= high and (above is None or value > above)
 
-    return Allowed(f"a number {' and '.join(bounds)}".strip() if bounds else "a finite number", holds, float)
+    if None not in (least, most):
+        bounds = [f"from {least:g} to {most:g}"]
+    return Allowed(f"a number {' and '.join(bounds)}" if bounds else "a finite number", holds, float)
 
 
 def one_of(names: Collection[str]) -> Allowed:
@@ -89,6 +91,12 @@ def text(words: str, pattern: str = r"[^\x00-\x1f\x7f]*") -> Allowed:
 def nothing_or(allowed: Allowed) -> Allowed:
     """The same, or None: null in JSON."""
     return Allowed(f"{allowed.words}, or null", lambda v: v is None or allowed.holds(v), allowed.read)
+
+
+def zero_or(allowed: Allowed) -> Allowed:
+    """The same, or 0."""
+    zero = number(0, 0)
+    return Allowed(f"0 or {allowed.words}", lambda v: zero.holds(v) or allowed.holds(v), allowed.read)
 
 
 def list_of(allowed: Allowed, least: int = 0, length: int | None = None) -> Allowed:

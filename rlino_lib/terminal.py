@@ -42,7 +42,7 @@ def run_program(command: Callable[[], int], name: str = "rlino", silent: bool = 
     leaves the line out.
     """
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (print would take stdout in its place)
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # or print would take stdout in its place
     if sys.stdout is None:
         return _refused(f"{name}: stdout is closed", silent)
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):

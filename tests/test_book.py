@@ -174,8 +174,11 @@ def test_what_is_no_notebook_is_named_and_made_anew(toy, content, capsys):
 
 @pytest.mark.parametrize("command", ["sync", "run"])
 def test_a_script_or_notebook_that_cannot_be_read_is_one_line(toy, command, capsys):
-    toy.with_suffix(".ipynb").mkdir()
+    notebook, path = book.build(toy), toy.with_suffix(".ipynb")
+    path.mkdir()
     assert book.main([command, "--book", str(toy.parent)]) == 2
+    path.rmdir()
+    nbformat.write(notebook, path)
     toy.write_bytes(b"# \xff\n")
     assert book.main([command, "--book", str(toy.parent)]) == 2
     folder, script = capsys.readouterr().err.splitlines()

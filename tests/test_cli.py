@@ -1,5 +1,6 @@
 """The command line: help, one JSON line on stdout, one line of error."""
 
+import ast
 import dataclasses
 import importlib
 import inspect
@@ -71,7 +72,7 @@ def refused(argv, words, capsys, folder):
 WRONG = [
     ("train", "--clip-norm", "-1 0 nan inf x"),
     ("train", "--lr", "0 -0.1 nan inf 1e999 x"),
-    ("train", "--temperature", "0 -1 nan inf"),
+    ("train", "--temperature", "0 -1 1e-40 1e300 nan inf"),
     ("train", "--warmup", "-5 1.5 x"),
     ("train", "--checkpoint-every", "0 -1"),
     ("train", "--seed", "1e20 99999999999999999999 -1 4294967296 1.0"),
@@ -102,10 +103,10 @@ WRONG = [
     ("train", "--gradient-checkpointing", "2 -1"),
     ("train", "--task", "chess"),
     ("pretrain", "--steps", "0 -1"),
-    ("pretrain", "--batch-size", "0"),
+    ("pretrain", "--batch-size", "0 1000000000"),
     ("pretrain", "--warmup", "0"),
     ("pretrain", "--restart", "0 -1"),
-    ("pretrain", "--lr", "0 nan inf"),
+    ("pretrain", "--lr", "0 1e300 nan inf"),
     ("pretrain", "--weight-decay", "-1 nan"),
     ("pretrain", "--four-numbers", "-0.1 1.1 nan"),
     ("pretrain", "--n-four", "0"),
@@ -119,7 +120,7 @@ WRONG = [
     ("evaluate", "--problems", "-1"),
     ("evaluate", "--samples", "0 -1"),
     ("evaluate", "--max-new-tokens", "0"),
-    ("evaluate", "--temperature", "-1 nan inf"),
+    ("evaluate", "--temperature", "-1 1e-40 1e300 nan inf"),
     ("evaluate", "--top-p", "0 1.5 nan -0.5"),
     ("evaluate", "--seed", "-1 1e20"),
     ("evaluate", "--split", "all"),
@@ -238,7 +239,7 @@ def test_the_tasks_of_a_base_are_those_with_a_demonstrator():
         ({"steps": 2.0}, "steps must be a whole number of at least 1, not 2.0"),
         ({"steps": True}, "steps must be"),
         ({"steps": "2"}, "steps must be"),
-        ({"lr": True}, "lr must be a number above 0, not True"),
+        ({"lr": True}, "lr must be a number above 0 and at most 1000, not True"),
         ({"lr": "1e-4"}, "lr must be"),
         ({"lr": None}, "lr must be"),
         ({"lora_targets": ""}, "lora_targets must be"),
@@ -346,6 +347,19 @@ def test_a_closed_stderr_sends_no_line_to_stdout():
 def test_text_that_the_output_cannot_hold_comes_out_with_replacements(env):
     code, out, err = shell("help", "", **env)
     assert (code, err) == (0, b"") and b"f_isft_?" in out
+
+
+def test_no_text_file_is_read_or_written_in_the_encoding_of_the_locale(root):
+    left = []
+    for path in sorted((root / "rlino_lib").rglob("*.py")):
+        for call in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            owner = getattr(getattr(call.func, "value", None), "id", "")
+            words = [c.value for arg in call.args for c in ast.walk(arg) if isinstance(c, ast.Constant)]
+            binary = name == "open" and (owner == "os" or {"rb", "wb", "ab"} & set(words))
+            if name in ("open", "read_text", "write_text") and not binary:
+                left += [f"{path.name}:{call.lineno}"] * ("encoding" not in [k.arg for k in call.keywords])
+    assert not left
 
 
 def test_a_closed_stdin_is_one_line():
