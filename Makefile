@@ -48,6 +48,9 @@ clean:  ## remove .venv, caches and the checkpoints of your own runs; data/ stay
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . \( -path ./.git -o -path ./data \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints -o -name checkpoint.pt \) -prune -exec rm -rf {} +
 
+# Notebooks load torch before rlino_lib, which sets this too, and says why.
+book lab test: export OMP_WAIT_POLICY ?= PASSIVE
+
 # The models and the data ship with the book: nothing may go to the net once it is installed.
 book test: export HF_HUB_OFFLINE := 1
 book test: export TRANSFORMERS_OFFLINE := 1
