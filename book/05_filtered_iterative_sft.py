@@ -50,7 +50,6 @@
 # %%
 import dataclasses
 import itertools
-import json
 import math
 import shlex
 import tempfile
@@ -67,6 +66,7 @@ from rlino_lib import sft
 from rlino_lib.config import DATA, DEFAULT_BASE, TrainConfig
 from rlino_lib.evaluate import bootstrap_interval, evaluate
 from rlino_lib.exercises import check_balanced_weights, check_collapse_condition, check_signed_ce
+from rlino_lib.folders import read_json
 from rlino_lib.grid import command_line
 from rlino_lib.ledger import sided
 from rlino_lib.ledger import told as in_words
@@ -208,7 +208,7 @@ weights = pd.DataFrame(lines).set_index("right of 8").round(3) + 0.0
 weights
 
 # %%
-base_right = json.loads((Path(DEFAULT_BASE) / "evaluation.json").read_text())["found"]["pass@1"]["value"]
+base_right = read_json(Path(DEFAULT_BASE) / "evaluation.json")["found"]["pass@1"]["value"]
 p = np.linspace(0, 1, 101)
 totals = {"f_isft_posneg_unit": G * (2 * p - 1), "f_isft_posneg": 0 * p, "f_isft_pos": G * p, "f_isft_neg": G * (p - 1)}
 figure, axes = new_figure(1, 2, (9.4, 3.7))
@@ -307,7 +307,7 @@ table.assign(formula=step_length).round(4)
 # ramble on to the cap, as a sample does that never finds its end:
 
 # %%
-evaluation = json.loads((Path(DEFAULT_BASE) / "evaluation.json").read_text())
+evaluation = read_json(Path(DEFAULT_BASE) / "evaluation.json")
 ramble = evaluation["asked"]["max_new_tokens"] / evaluation["found"]["mean_length"]
 lengths = torch.tensor([1.0, 1.0, ramble]).double()  # in units of an ordinary response
 table = pd.DataFrame({rule: expected_update(pi, lengths, rule) for rule in rules}, index=KINDS).T

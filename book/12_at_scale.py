@@ -442,12 +442,12 @@ print("measured:", ", ".join(f"{name} on {device}" for name, device in measured.
 large = [
     p
     for p in (DATA / "runs").glob("*/*/config.json")
-    if "0.5B" in (m := json.loads(p.read_text())["model"]) or "1.5B" in m
+    if "0.5B" in (m := json.loads(p.read_text(encoding="utf-8"))["model"]) or "1.5B" in m
 ]
 print(f"recorded runs of Qwen-2.5: {len(large)}")
 print("recorded runs with adapters or on a GPU:", sum(
     bool(c.get("lora_rank")) or str(c.get("device")).startswith("cuda")
-    for c in (json.loads(p.read_text()) for p in (DATA / "runs").glob("*/*/config.json"))
+    for c in (json.loads(p.read_text(encoding="utf-8")) for p in (DATA / "runs").glob("*/*/config.json"))
 ))  # fmt: skip
 
 # %% [markdown]

@@ -194,8 +194,9 @@ def _grid(args: argparse.Namespace) -> dict[str, Any]:
 
 def _bench(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib import bench
+    from rlino_lib.device import machine
 
-    return bench.BENCHES[args.what](repeats=args.repeats, seed=args.seed)
+    return {"machine": machine()} | bench.BENCHES[args.what](repeats=args.repeats, seed=args.seed)
 
 
 def _presets(args: argparse.Namespace) -> dict[str, Any]:

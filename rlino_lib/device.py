@@ -45,6 +45,19 @@ def has_bf16(device: torch.device | str) -> bool:
     return not x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def machine() -> str:
+    """The kind of machine that a measurement was made on: its architecture, widest instructions, and GPU if any."""
+    kinds = {
+        "AMX": torch.cpu._is_amx_tile_supported(),
+        "AVX-512 with bf16": torch.cpu._is_avx512_bf16_supported(),
+        "AVX-512": torch.cpu._is_avx512_supported(),
+        "AVX2": torch.cpu._is_avx2_supported(),
+    }
+    widest = next((kind for kind, yes in kinds.items() if yes), torch.backends.cpu.get_cpu_capability())
+    gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join([platform.machine(), widest, *gpu])
+
+
 def pick_precision(precision: str, device: torch.device | str, gains: bool) -> str:
     """`fp32` or `bf16`: the precision that was asked for, or for `auto` the faster one on this device.
 

@@ -123,9 +123,7 @@ def _other_settings(folder: Path, settings: Settings) -> str | None:
     if run is None or not run.complete:
         return None
     config = TrainConfig(**{name: value for name, value in settings.items() if name != "threads"})
-    # Its default was another when the first grids ran, whose files do not name it, and it changes the rounding alone.
-    rounding = {"micro_batch": config.micro_batch} if "micro_batch" not in settings else {}
-    found = changes(run.config | rounding, run_settings(config), RUN_DEFAULTS)
+    found = changes(run.config, run_settings(config), RUN_DEFAULTS)
     return f"it is complete, with {found}: choose another name" if found else None
 
 

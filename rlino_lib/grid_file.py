@@ -158,4 +158,4 @@ def command_line(settings: Settings, out: Path) -> list[str]:
             words += [w for k, v in value.items() for w in (flag, f"{k}={json.dumps(v)}")]
         elif name != "threads":
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return [*words, "--threads", str(settings.get("threads", 1)), "--resume", "--out", str(out)]
+    return [*words, "--threads", str(settings.get("threads", 1)), "--out", str(out)]

@@ -1,10 +1,13 @@
 """The benchmarks run and report both sides; what they report is for `rlino bench`, never for a test."""
 
+import json
+import platform
+
 import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from rlino_lib import bench
+from rlino_lib import bench, cli
 from rlino_lib.errors import RlinoError
 
 
@@ -56,3 +59,10 @@ def test_the_shape_bench_steps_a_random_model_and_compares_its_estimate(monkeypa
     with torch.device("meta"):  # the published sizes, embeddings counted once
         sizes = {name: Qwen2ForCausalLM(bench.shape_config(name)).num_parameters() for name in ("0.5b", "1.5b")}
     assert sizes == {"0.5b": 494_032_768, "1.5b": 1_543_714_304}
+
+
+def test_the_command_says_on_what_machine_it_measured(monkeypatch, capsys):
+    monkeypatch.setitem(bench.BENCHES, "rollout", lambda repeats, seed: {"bench": "rollout"})
+    assert cli.main(["bench", "rollout"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["bench"] == "rollout" and row["machine"].startswith(platform.machine())

@@ -176,3 +176,28 @@ def test_choose_stays_inside_top_k_top_p_and_min_p(logits, u, top_p, top_k, min_
 def test_greedy_takes_the_largest():
     logits = torch.randn(5, 7)
     assert torch.equal(choose(logits, torch.rand(5), 0)[0], logits.argmax(-1))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_are_one_line(wrong, temperature):
+    logits = torch.zeros(2, 5)
+    logits[1, 3] = wrong
+    with pytest.raises(RlinoError, match="not finite: lower the learning rate"):
+        choose(logits, torch.tensor([0.2, 0.7]), temperature)
+
+
+def test_a_model_whose_weights_are_lost_is_one_line():
+    policy = random_model("qwen2", 1)
+    with torch.no_grad():
+        policy.model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(RlinoError, match="lower the learning rate"):
+        sample(policy, EVEN, 2, max_new_tokens=4)
+
+
+def test_a_logit_of_minus_infinity_is_a_probability_of_zero():
+    logits = torch.tensor([[0.0, -torch.inf, 0.0]])
+    for u in (0.0, 0.49, 0.51, 0.999):
+        ids, logprobs, entropies = choose(logits, torch.tensor([u]), 1.0)
+        assert ids.item() in (0, 2) and abs(logprobs.item() + math.log(2)) < 1e-6
+        assert abs(entropies.item() - math.log(2)) < 1e-6
