@@ -211,6 +211,9 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.claims import judge_all
     from rlino_lib.records import RUNS, write_json
 
+    for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
+        if folder is not None:
+            A_FOLDER.check(flag, folder)
     if args.yours:
         return _yours(args)
     found = judge_all(root=args.runs or RUNS)
@@ -286,9 +289,9 @@ def build_parser() -> argparse.ArgumentParser:
     p = command("presets", "show named settings of `rlino train`: what the paper gives, and what is our choice")
     p.add_argument("name", nargs="?", default="")
     p = command("claims", "judge every claim of the ledger anew; fails where a stored verdict differs")
-    p.add_argument("--runs", type=A_FOLDER.parse, help="folder of recorded runs (default: data/runs)")
+    p.add_argument("--runs", help="folder of recorded runs (default: data/runs)")
     yours = "judge the runs in a folder of your own in their place, by model"
-    p.add_argument("--yours", type=A_FOLDER.parse, metavar="DIR", help=yours)
+    p.add_argument("--yours", metavar="DIR", help=yours)
     p.add_argument("--out", type=A_FILE.parse, help="a JSON file for the claims with their evidence")
     return parser
 

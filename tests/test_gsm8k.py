@@ -680,6 +680,8 @@ def test_an_evaluation_with_shots_goes_on_where_it_was_killed(folder, tmp_path, 
     assert sum(seen, []) == [Gsm8k(shots=4).prompt(p) for p in problems] and [len(s) for s in seen] == [64, 6]
     assert found["problems"] == 70 and found["samples"] == 2 and found["mean_length"] > 1
     (tmp_path / "e" / "problems.jsonl").write_text("\n".join(lines[:66]) + '\n{"id": "ha')
+    before = json.loads((tmp_path / "e" / "evaluation.json").read_text(encoding="utf-8"))
+    (tmp_path / "e" / "evaluation.json").write_text(json.dumps({"asked": before["asked"]}))
     assert cli.main([*argv, "--task-set", "shots=4"]) == 0  # the same thing said otherwise
     assert json.loads(capsys.readouterr().out) == found and [len(s) for s in seen] == [64, 6, 6]
     assert (tmp_path / "e" / "problems.jsonl").read_text().splitlines() == lines

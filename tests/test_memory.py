@@ -127,17 +127,17 @@ def test_only_what_needs_a_reference_has_one():
 
 
 def test_the_estimate_grows_with_what_it_should():
-    one = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", micro_batch=8))
-    two = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", micro_batch=16))
+    one = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", precision="fp32", micro_batch=8))
+    two = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", precision="fp32", micro_batch=16))
     assert two.activations > 1.9 * one.activations and two.weights == one.weights == 4 * 494_032_768
-    longer = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", micro_batch=8, max_new_tokens=480))
+    longer = estimate(QWEN_05B, TrainConfig(method="grpo_no_kl", precision="fp32", micro_batch=8, max_new_tokens=480))
     assert longer.cache > one.cache and longer.activations > one.activations
     assert Estimate(1, 2, 3, 4, 5, 6).total == 1 + 2 + 3 + 9 == Estimate(1, 2, 3, 4, 5, 10).update
     assert Estimate(1, 2, 3, 4, 5, 10).total == 16
 
 
 def test_advice_names_the_mildest_change_that_fits():
-    train = TrainConfig(method="grpo_no_kl", prompts=16, group_size=8, micro_batch=32, eval_every=0)
+    train = TrainConfig(method="grpo_no_kl", precision="fp32", prompts=16, group_size=8, micro_batch=32, eval_every=0)
     whole, one, kept = (
         estimate(QWEN_05B, replace(train, **c)).update
         for c in ({}, {"micro_batch": 1}, {"micro_batch": 1, "gradient_checkpointing": 1})
@@ -151,7 +151,7 @@ def test_advice_names_the_mildest_change_that_fits():
 
 
 def test_bf16_products_and_gradient_checkpointing_take_less():
-    train = TrainConfig(method="grpo_no_kl", micro_batch=16, max_new_tokens=512)
+    train = TrainConfig(method="grpo_no_kl", precision="fp32", micro_batch=16, max_new_tokens=512)
     plain, half, kept = (
         estimate(QWEN_05B, replace(train, **c)) for c in ({}, {"precision": "bf16"}, {"gradient_checkpointing": 1})
     )

@@ -251,8 +251,8 @@ def test_ranges_that_no_problem_has_are_one_line():
         ("countdown", "targets=[10]", "targets is two integers from 1 to 1000000000"),
         ("countdown", "numbers=3", "numbers is two integers"),
         ("countdown", "n_numbers=true", "n_numbers is an integer from 2 to 4, not True"),
-        ("countdown", "template=NaN", "template is one of 'compact', 'r1_zero', not nan"),
-        ("word_problems", "distractors=NaN", "distractors is a number from 0 to 1, not nan"),
+        ("countdown", "template=NaN", "--task-set template holds NaN, which is no number of JSON"),
+        ("word_problems", "distractors=NaN", "--task-set distractors holds NaN"),
         ("gsm8k", "shots=[1]", "shots is an integer from 0 to 8, not (1,)"),
     ],
 )
