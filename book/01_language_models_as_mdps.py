@@ -311,7 +311,7 @@ by_rate.round(0)
 # ## Where the bandit ends
 #
 # Which part of the set-up did the argument use? The paper names assumption 1, that the state is nothing but the
-# policy's own tokens. What was used is less: that nothing but the policy decides which end is reached. For this
+# policy's own tokens. The argument needs less: the policy alone has to determine the outcome, so
 # *transitions have to be deterministic, from a known start*. Who writes into the state does not matter.
 #
 # Let a tool write into it, a calculator or an interpreter. Assumption 1 is gone. But whoever knows the tool knows its
@@ -341,7 +341,7 @@ pd.DataFrame(
 # - The paper needs less than it assumes. A model that calls a deterministic tool is a bandit too.
 # - The reduction proves more than the paper wants. Nothing in it is about language. A maze with a known start, a
 #   puzzle, a game against a fixed program: *every* deterministic episodic process is a bandit over whole courses of
-#   action, by the same argument. Nobody concludes that a maze has nothing sequential in it. A bandit with exponentially
+#   action, by the same argument. Yet a maze is sequential. A bandit with exponentially
 #   many arms is a way to write the problem down, and states in the middle are a way not to try the arms one by one.
 #
 # The same for noise in the writing itself, with its size as a dial: with chance `slip` the environment replaces the
@@ -373,8 +373,9 @@ print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idx
 
 # %% [markdown]
 # At 0 the two are equal, at 1 nobody has a choice, and in between the bandit's best is strictly worse. So the paper's
-# statement is about a *setting* in which nothing happens that could not be foreseen. Single-turn text is one, text with
-# deterministic tools is another, and a conversation is none. It is not a statement about language models.
+# statement is about a *setting* in which nothing happens that could not be foreseen. Single-turn text is one, and
+# text with deterministic tools is another. A conversation is not, unless the partner is deterministic and known. It
+# is not a statement about language models.
 #
 # There is a second way to leave the setting, which changes no optimum: let different texts be *one* state. In the
 # explorer, right means "exactly two a", so that all one needs to know of a text is its length and its number of a's.
@@ -854,8 +855,8 @@ _ = check_random_play(random_play)
 # - **A contextual bandit.** In single-turn text with a reward at the end, objective, gradient and optimum equal those
 #   of a bandit over responses. *Holds*, to machine precision, and by construction.
 # - **Deterministic transitions, not assumption 1.** A deterministic tool that writes into the state costs an arm
-#   nothing. *Holds* in all random games, with a loss of exactly 0. So the reduction is one of every deterministic
-#   episodic process.
+#   nothing. *Holds*: it follows from the argument above, and 200 random games agree, with a loss of exactly 0.
+#   So the reduction is one of every deterministic episodic process.
 # - **A noisy or hidden environment ends it.** There the best arm is worse than the best policy. *Holds* in the toy, at
 #   every slip strictly between 0 and 1 that was tried, and on average over random games.
 # - **Uniform credit.** One weight on all tokens leaves the expected update at $\nabla J$ and adds noise. Dividing by

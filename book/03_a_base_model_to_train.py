@@ -349,9 +349,9 @@ pd.DataFrame(
 ).T.astype(float).round(3)
 
 # %% [markdown]
-# Look at the columns in the order in which they were learned: the form of an answer comes within 200 steps, and true
-# arithmetic takes the rest. A response is right only if the search finds a solution *and* every step of it
-# is true, so weak arithmetic caps what any amount of search can do.
+# After 200 steps the tiny model has the form of an answer. Compare its arithmetic with that of the shipped one, which
+# was trained for much longer. A response is right only if the search finds a solution *and* every step of it is true,
+# so weak arithmetic caps what any amount of search can do.
 #
 # ## 5 What the base can do
 #
@@ -608,9 +608,9 @@ for name in stopping.index[:2]:
     print(f"mean distance of the base to {name}: {100 * apart[name]:.1f} points")
 
 # %% [markdown]
-# The second line is the explanation. For speed, pretraining puts traces of similar length into one batch, and the
-# loss is the mean over the tokens of that batch. So a token of a trace of length $|o|$ has a weight proportional to
-# $1/|o|$,
+# The second line fits better, and suggests an explanation. For speed, pretraining puts traces of similar length into
+# one batch, and the loss is the mean over the tokens of that batch. So a token of a trace of length $|o|$ has a
+# weight proportional to $1/|o|$,
 #
 # $$ \nabla \mathcal{L} \propto -\sum_o \frac{1}{|o|} \sum_{t=1}^{|o|} \nabla \log \pi_\theta(o_t \mid q, o_{<t}), $$
 #
@@ -884,10 +884,11 @@ pd.DataFrame(outcome).T.rename_axis("temperature").round(3)
 # %% [markdown]
 # <details><summary>What to make of it</summary>
 #
-# More. Two things pull against each other. A colder sampler is right more often on the problems that the model prefers
-# to solve, and while $p$ is below one half that makes groups mixed. It also repeats itself: a problem whose likeliest
-# response is wrong becomes wrong every time. For this base, which is seldom right, the first wins. For a model that is
-# right most of the time the second would: there a colder sampler makes groups all right.
+# Where the interval excludes 0, as in the output recorded here: more. Two things pull against each other. A colder
+# sampler is right more often on the problems that the model prefers to solve, and while $p$ is below one half that
+# makes groups mixed. It also repeats itself: a problem whose likeliest response is wrong becomes wrong every time.
+# For this base, which is seldom right, the first wins. For a model that is right most of the time the second would:
+# there a colder sampler makes groups all right.
 #
 # The difference is taken problem by problem, since both samplers had the same problems. Two intervals, one for each
 # temperature, would overlap here and hide it.

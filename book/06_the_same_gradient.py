@@ -568,10 +568,12 @@ pd.DataFrame(trainer.probes).set_index("update")[list(MEASURES)].rename(columns=
 # steps, and the accuracy that on the whole test split, after the last step.)
 #
 # It was not fixed before *any* result. The same grid had been started at twice the learning rate, and its runs with
-# four updates a batch came apart. So the rate was halved and the runs made shorter, before methods were compared, and
+# four updates a batch diverged. So the rate was halved and the runs made shorter, before methods were compared, and
 # the criterion was left as it was. (The history of `data/runs/staleness.json` has both.) Where the equality ends is
 # therefore known for a rate that was picked so that many updates on one batch stay together. At the first rate it would
-# have ended sooner.
+# probably have ended sooner.
+#
+# The third criterion is the weaker one of two: it shows a difference, not one of 3 points. Chapter 07 has the stricter.
 
 # %%
 NAMES = {
@@ -956,4 +958,4 @@ _ = check_amplification(my_step)
 #
 # - Whether GRPO and F-ISFT⁺⁻ are equivalent in outcome at the scale of the long runs, within a margin (chapter 07).
 # - What the normaliser does over many steps (chapter 08).
-# - Whether the dial stands elsewhere for a larger model, where one update moves the ratios less.
+# - Whether the threshold lies elsewhere for a larger model, where one update moves the ratios less.

@@ -101,9 +101,10 @@ error = sd / math.sqrt(n)
 print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f}; margin ±{margin:g}, α = {alpha:g}")
 
 # %% [markdown]
-# The usual test asks whether the mean could be 0. If it finds nothing, that is *not* evidence for 0: few seeds find
-# nothing ever. The question here is the other one, whether the true difference is smaller than a margin $\delta$, and
-# so the roles are exchanged. The hypotheses to be *rejected* are "at or below $-\delta$" and "at or above $+\delta$":
+# The usual test asks whether the mean could be 0. If it finds nothing, that is *not* evidence for 0: with few seeds a
+# test rarely finds anything. The question here is the other one, whether the true difference is smaller than a margin
+# $\delta$, and so the roles are exchanged. The hypotheses to be *rejected* are "at or below $-\delta$" and "at or
+# above $+\delta$":
 #
 # $$
 # t_{-} = \frac{\bar d + \delta}{s/\sqrt n}, \qquad t_{+} = \frac{\bar d - \delta}{s/\sqrt n}, \qquad
@@ -148,9 +149,10 @@ toy.set_index("method")[["mean", "p_difference", "p_tost", "verdict"]].round(3)
 # scatter look like, and it is the case that is most often reported as "no difference". C excludes 0 and lies inside the
 # margin: different for sure, and by too little to matter. "Equivalent" is relative to a margin.
 #
-# B excludes 0 as well. Does it differ by *more* than the margin? That is a third question, with a third test: one-sided
-# t-tests against $+\delta$ and $-\delta$, the smaller $p$ doubled. It succeeds where the usual interval lies outside
-# the grey band. A mean beyond the margin and a difference that is not 0 are not enough.
+# B excludes 0 as well. Does it differ by *more* than the margin? That is a third question, with a third test:
+# one-sided t-tests against $+\delta$ and $-\delta$, the smaller $p$ doubled. Alone and uncorrected, it succeeds where
+# the usual interval lies outside the grey band; after Holm's correction the interval has to be wider. A mean beyond
+# the margin and a difference that is not 0 are not enough.
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -535,13 +535,14 @@ for normaliser in ("per_response", "constant"):
 # difference between two such runs belongs to both. The F-ISFT rows have no KL term. GRPO without KL under a constant
 # and a token mean is not recorded yet, and would tell the two apart.
 #
-# **Three conclusions of this part are under revision.** The runs and the numbers stand; what is made of them does not
-# in every place.
+# **Three conclusions of this part are under revision**, four claims of the ledger in all. The runs and the numbers
+# stand, but some of what is concluded from them may not.
 #
 # - *What the claims `caused` are judged by.* The mean length of wrong responses that were not cut still depends on the
 #   cap, as the section on the cap says itself, and over seeds it has two modes. An interval that holds 0 can hide an
 #   effect there. The share of failed attempts after which a response gives up is not touched by the cap, and is to
-#   take its place. That half of the growth or more is left without $1/|o|$ stands. That $1/|o|$ does nothing does not.
+#   take its place. It still stands that at least half of the
+#   growth is left without $1/|o|$. It does not follow that $1/|o|$ has no effect.
 # - *What the word problems' growth is put down to.* The sum counts as selection that other *problems* are wrong. There
 #   is selection *within* a problem too: see "Cause two".
 # - *What "truncation" is.* To be cut is growth that the cap hides, and no artefact of counting: see "Cause three".
@@ -852,7 +853,8 @@ for task_name in present:
 # ## Cause three: the cap
 #
 # A response that is cut is wrong, and has the length of the cap. So a mean over wrong responses has the cap in it, and
-# a mean over the uncut ones leaves out those that would have been longest. Neither is a length. Treat the cap as
+# a mean over the uncut ones leaves out those that would have been longest. Neither is the mean length that the
+# policy would have without a cap. Treat the cap as
 # censoring instead. What is cut has grown, by more than one can see: under a larger cap the same method shows more
 # growth and cuts fewer responses, as the table below the figure has it. So the part of the growth that the ledger calls
 # truncation is real growth, of unknown size.

@@ -121,8 +121,8 @@ def train_config(args: argparse.Namespace) -> TrainConfig:
     from rlino_lib.presets import find_preset
 
     given = _fields(args, TrainConfig)
-    if args.lora and not given.get("lora_rank"):
-        given["lora_rank"] = 16
+    if args.lora and given.setdefault("lora_rank", 16) == 0:
+        raise RlinoError("--lora trains adapters, and --lora-rank 0 has none")
     preset = find_preset(args.preset).settings if args.preset else {}
     together = {**preset.get("task_settings", {}), **task_settings(args.task_set)}
     objective = task_settings(args.objective_set, "--objective-set")
@@ -214,6 +214,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
         if folder is not None:
             A_FOLDER.check(flag, folder)
+    if args.runs and not any(Path(args.runs).glob("*/*/config.json")):
+        raise RlinoError(f"--runs {args.runs} holds no groups of runs")
     if args.yours:
         return _yours(args)
     found = judge_all(root=args.runs or RUNS)

@@ -187,6 +187,8 @@ class TrainConfig:
         check(self)
         if self.minibatches > (n := self.prompts * self.group_size):
             raise RlinoError(f"minibatches must be at most the {n} responses of a step, not {self.minibatches}")
+        if not self.lora_rank and (self.lora_alpha, self.lora_targets) != (32, "all-linear"):
+            raise RlinoError("lora_alpha and lora_targets need adapters: set lora_rank too, or give --lora")
         object.__setattr__(self, "model", self.model or base_of(self.task))
 
     @property

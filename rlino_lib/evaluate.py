@@ -176,7 +176,7 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     return seen | recorded["asked"], complete
 
 
-EVALUATION = Kind("evaluation", read_evaluation)
+EVALUATION = Kind("evaluation", read_evaluation, ("problems.jsonl", "responses.jsonl"))
 
 
 def test_problems(task: Task) -> list[Problem]:

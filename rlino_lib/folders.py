@@ -33,6 +33,7 @@ class Kind(NamedTuple):
 
     name: str
     read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # the recorded settings, None for none; whether complete
+    writes: tuple[str, ...] = ()  # files and folders that it makes after its record
 
 
 @contextmanager
@@ -43,7 +44,8 @@ def output_folder(
 
     A complete one is not touched. Settings that either side lacks count as in `defaults`. What a kill left half written
     is removed, and so is a folder that was made here and that nothing was written to. Raises RlinoError where the
-    folder holds another one of its kind, where another process is writing it, and where the disk is full.
+    folder holds another one of its kind, or files of somebody else's that would be written over, where another process
+    is writing it, and where the disk is full.
     """
     path = Path(path)
     recorded, complete = kind.read(path)
@@ -60,6 +62,9 @@ def output_folder(
         raise RlinoError(f"another process is writing {path}") from e
     try:
         recorded, complete = kind.read(path)  # again: others may have ended meanwhile
+        foreign = [name for name in kind.writes if (path / name).exists()] if recorded is None else []
+        if foreign:
+            raise RlinoError(f"{path} holds {foreign[0]}, which belongs to no {kind.name}: choose another --out")
         if recorded is not None:
             refuse_other(path, kind, recorded, settings, defaults, complete)
             for part in path.glob("*.tmp"):

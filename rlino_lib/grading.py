@@ -114,6 +114,7 @@ def main(args: argparse.Namespace) -> int:
     from rlino_lib.cli import task_settings
 
     settings = task_settings(args.task_set)
+    in_place = args.out is not None and args.file != "-" and args.out.exists() and args.out.samefile(args.file)
     counts = {"n": 0, "right": 0, "malformed": 0}
     with _reading(args.file) as source, _writing(args.out) as sink:
         for line in grade_stream(_with_progress(source, args.out), args.task, args.rewards, settings):
@@ -124,6 +125,8 @@ def main(args: argparse.Namespace) -> int:
                 counts["n"] += 1
                 counts["right"] += line.correct
                 sink.write(line.output + "\n")
+        if in_place and counts["malformed"]:
+            raise RlinoError(f"{counts['malformed']} malformed lines would be lost: {args.out} is as it was")
     share = counts["right"] / counts["n"] if counts["n"] else None
     if args.out:
         print(json.dumps({**counts, "share": share, "out": str(args.out)}))

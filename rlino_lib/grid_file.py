@@ -82,7 +82,7 @@ def _expand(grid: Mapping[str, Any]) -> list[tuple[str, Settings]]:
                         raise RlinoError(f'"set" changes {", ".join(named)}, which runs are named after')
                     settings |= changes
                     unused = [other for other in unused if other != where]
-            if name in runs or not re.fullmatch(r"[\w.+-]+", name):
+            if name in runs or not re.fullmatch(r"\w[\w.+-]*", name):
                 raise RlinoError(f"{name!r} is no name for a folder, or names two runs")
             runs[name] = _checked(name, settings, seed)
     if unused or not runs:

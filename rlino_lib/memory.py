@@ -94,8 +94,9 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
     newest = embedding * (2 if c.tie_word_embeddings else 1)
-    head = 2 * TILE if c.vocab_size >= LARGE else 3 * c.vocab_size * t.micro_batch * t.max_new_tokens
-    tokens, layer = t.micro_batch * (prompt_tokens + t.max_new_tokens), _layer_bytes(c, bf16)
+    rows = min(t.micro_batch, t.prompts * t.group_size)  # of one pass
+    head = 2 * TILE if c.vocab_size >= LARGE else 3 * c.vocab_size * rows * t.max_new_tokens
+    tokens, layer = rows * (prompt_tokens + t.max_new_tokens), _layer_bytes(c, bf16)
     whole = layer if t.gradient_checkpointing else layer * c.num_hidden_layers
     inputs = FLOAT * c.hidden_size * (3 + (c.num_hidden_layers if t.gradient_checkpointing else 0))
     groups = max(1, min(t.prompts, MAX_ROWS // t.group_size))

@@ -67,7 +67,9 @@ def load_policy(
         raise
     except Exception as e:  # the hub, the disk and the parsers below each raise their own kinds
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        if options:
+        if (Path(name) / "metrics.csv").exists():
+            reason = f"it is a run folder; its model is in {Path(name) / 'model'}, where --save has kept it"
+        elif options:
             reason = "it is no folder, the hub cannot be reached, and nothing of it was downloaded before"
         raise RlinoError(f"cannot load a model from {name}: {reason}") from e
     words, rows = len(tokenizer), model.get_input_embeddings().weight.shape[0]

@@ -126,7 +126,7 @@ def read_base(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     return None, False
 
 
-BASE = Kind("base", read_base)
+BASE = Kind("base", read_base, ("model.safetensors", "tokenizer.json", "loss.csv"))
 
 
 def pretrain(

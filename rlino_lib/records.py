@@ -96,7 +96,8 @@ class Run:
         for name in ("rollouts.jsonl.gz", "rollouts.jsonl"):
             path = self.path / name
             if path.exists():
-                return pd.DataFrame(read_jsonl(path))
+                with pd.option_context("mode.string_storage", "python"):  # Arrow's has no half surrogate pairs
+                    return pd.DataFrame(read_jsonl(path))
         return pd.DataFrame()
 
 
@@ -133,7 +134,10 @@ def read_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     return run.config, run.complete
 
 
-RUN = Kind("run", read_run)
+TABLES = ("metrics.csv", "timing.csv", "probes.csv", "responses.csv")
+PACKED = ("rollouts.jsonl", "responses.csv")  # large files, gzipped once a run is complete
+_MADE = (*TABLES, *PACKED, *(f"{name}.gz" for name in PACKED), "summary.json", "checkpoint.pt", "model", "adapter")
+RUN = Kind("run", read_run, _MADE)
 # What settings count as that are younger than a recorded run: precision was fp32 until it was recorded.
 RUN_DEFAULTS = {name: value for name, value in asdict(TrainConfig()).items() if name != "model"} | {"precision": "fp32"}
 
@@ -165,7 +169,6 @@ def metrics_frame(runs: Iterable[Run]) -> pd.DataFrame:
 class RunWriter:
     """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
 
-    PACKED = ("rollouts.jsonl", "responses.csv")  # large files, gzipped once a run is complete
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
         """Begin to write a folder, which the caller holds (`output_folder`), or go on.
@@ -183,14 +186,14 @@ class RunWriter:
 
     def resume(self, step: int) -> None:
         """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
-        for plain in (self.path / name for name in self.PACKED):
+        for plain in (self.path / name for name in PACKED):
             packed = plain.with_name(f"{plain.name}.gz")
             if packed.exists():  # the kill came while the run was being finished
                 if not plain.exists():
                     with replacing(plain) as part:
                         part.write_bytes(gzip.decompress(packed.read_bytes()))
                 packed.unlink()
-        for path in (self.path / f"{name}.csv" for name in ("metrics", "timing", "probes", "responses")):
+        for path in (self.path / name for name in TABLES):
             if path.exists():
                 rows = list(csv.reader(whole_lines(path)))
                 good = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
@@ -228,7 +231,7 @@ class RunWriter:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Pack what is large and write the summary: from here on the run is complete."""
-        for plain in (self.path / name for name in self.PACKED):
+        for plain in (self.path / name for name in PACKED):
             if plain.exists():
                 with replacing(plain.with_name(f"{plain.name}.gz")) as part, part.open("wb") as raw:
                     with gzip.GzipFile(plain.name, "wb", mtime=0, fileobj=raw) as f:

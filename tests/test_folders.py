@@ -20,7 +20,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import Kind, append_jsonl, changes, output_folder, read_jsonl, replacing, whole_lines, write_json
 from rlino_lib.models import load_policy, save_policy
 from rlino_lib.pretrain import pretrain
-from rlino_lib.records import RUN, RUN_DEFAULTS, Run, RunWriter, list_runs, run_settings
+from rlino_lib.records import PACKED, RUN, RUN_DEFAULTS, Run, RunWriter, list_runs, run_settings
 from rlino_lib.rollout import Rollouts
 from rlino_lib.tasks import Grade, Problem
 from rlino_lib.train import Trainer, train
@@ -128,6 +128,22 @@ def test_a_folder_that_another_process_writes_is_refused(name, made, tmp_path, c
     assert not (tmp_path / "busy").exists()  # made here, and nothing was written to it
 
 
+@pytest.mark.parametrize(
+    "command, name",
+    [
+        ("train", "metrics.csv"), ("train", "summary.json"), ("train", "model"), ("train", "responses.csv.gz"),
+        ("pretrain", "model.safetensors"), ("pretrain", "tokenizer.json"), ("pretrain", "loss.csv"),
+        ("evaluate", "problems.jsonl"), ("evaluate", "responses.jsonl"),
+    ],
+)  # fmt: skip
+def test_files_of_somebody_else_are_not_written_over(command, name, tmp_path, capsys):
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    assert cli.main([command, "--out", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert f"holds {name}, which belongs to no" in line and line.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text(encoding="utf-8") == "mine"
+
+
 def test_a_refusal_leaves_no_folder_behind_and_keeps_an_empty_one(tmp_path, capsys):
     for out in (tmp_path / "new", tmp_path):
         assert cli.main(["train", "--model", "/does/not/exist", "--out", str(out)]) == 2
@@ -138,7 +154,7 @@ def test_rows_of_another_evaluation_are_refused_and_no_settings_are_written(made
     _, folder = made["evaluate"]
     shutil.copy(folder / "problems.jsonl", tmp_path)
     words = ["evaluate", "--task", "word_problems", "--problems", "4", "--out", str(tmp_path)]
-    assert cli.main(words) == 2 and "holds another evaluation" in capsys.readouterr().err
+    assert cli.main(words) == 2 and "problems.jsonl, which belongs to no" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["problems.jsonl"]
 
 
@@ -333,7 +349,7 @@ def test_a_run_that_is_killed_while_its_files_are_packed_loses_nothing(when, mad
         pass
 
     def finish(self, summary):
-        for plain in [self.path / name for name in self.PACKED][: {"before": 0, "amid": 1, "after": 2}[when]]:
+        for plain in [self.path / name for name in PACKED][: {"before": 0, "amid": 1, "after": 2}[when]]:
             packed = plain.with_name(f"{plain.name}.gz")
             packed.write_bytes((whole.path / packed.name).read_bytes())
             plain.unlink()

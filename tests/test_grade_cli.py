@@ -232,6 +232,13 @@ def test_out_may_be_the_file_itself(answers):
     assert [json.loads(line)["correct"] for line in answers.read_text().splitlines()] == [True, False, False]
 
 
+def test_a_file_is_not_graded_in_place_where_lines_would_be_lost(answers):
+    before = answers.read_bytes()
+    with pytest.raises(RlinoError, match="malformed lines would be lost"):
+        run(str(answers), "--task", "gsm8k", "--out", str(answers))
+    assert answers.read_bytes() == before
+
+
 def test_out_stays_as_it_was_when_grading_stops(answers, tmp_path, monkeypatch):
     def fails(*_):
         yield grading.Line(1, "{}")

@@ -89,7 +89,7 @@ def measured(monkeypatch, function, *arguments) -> int:
 def test_an_update_takes_what_was_estimated(changes, settings, monkeypatch):
     config = middling(**changes)
     train = TrainConfig(
-        method="grpo_no_kl", prompts=1, group_size=1, micro_batch=16, max_new_tokens=96, eval_every=0, **settings
+        method="grpo_no_kl", prompts=1, group_size=16, micro_batch=16, max_new_tokens=96, eval_every=0, **settings
     )
     told, found = (
         estimate(config, train, prompt_tokens=32).total,
@@ -134,6 +134,12 @@ def test_the_estimate_grows_with_what_it_should():
     assert longer.cache > one.cache and longer.activations > one.activations
     assert Estimate(1, 2, 3, 4, 5, 6).total == 1 + 2 + 3 + 9 == Estimate(1, 2, 3, 4, 5, 10).update
     assert Estimate(1, 2, 3, 4, 5, 10).total == 16
+
+
+def test_a_micro_batch_has_no_more_rows_than_a_step():
+    step = dict(method="grpo_no_kl", prompts=2, group_size=2, precision="fp32")
+    whole, larger = (estimate(QWEN_05B, TrainConfig(micro_batch=rows, **step)) for rows in (4, 64))
+    assert whole == larger
 
 
 def test_advice_names_the_mildest_change_that_fits():

@@ -350,7 +350,7 @@ def test_a_run_of_adapters_resumes_from_adapters_alone(tmp_path):
 
 
 def test_settings_younger_than_the_first_runs_are_recorded_where_they_are_set():
-    plain, set_ = TrainConfig().recorded(), TrainConfig(lora_alpha=8, precision="bf16").recorded()
+    plain, set_ = TrainConfig().recorded(), TrainConfig(lora_rank=4, lora_alpha=8, precision="bf16").recorded()
     assert set(set_) - set(plain) == {"lora_alpha", "precision"} and "gradient_checkpointing" not in set_
 
 
@@ -362,3 +362,10 @@ def test_a_micro_batch_that_is_part_of_the_method_is_left_as_it_is(monkeypatch):
         for _ in range(5):
             trainer.step()
     assert trainer.micro_batch == 8
+
+
+def test_a_run_folder_in_place_of_its_model_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"method": "grpo"}', encoding="utf-8")
+    (tmp_path / "metrics.csv").write_text("step\n", encoding="utf-8")
+    with pytest.raises(RlinoError, match="it is a run folder; its model is in .*model, where --save"):
+        load_policy(tmp_path)
