@@ -488,7 +488,7 @@ print(f"with a sum over tokens: {summed} collapses, all rules and starting point
 # problems, and therefore the same samples, whatever the method.
 
 # %%
-trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=24, eval_every=0))
+trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
 batch = trainer.sample(step=1)
 n, size, model, pad = len(batch.ids), batch.group_size, trainer.model, tokenizer.pad_token_id
 mixed = batch.correct.view(-1, size).double().mean(1)  # [P], share right of each group
@@ -625,7 +625,7 @@ print(f"95 % interval over problems {100 * low:+.1f} to {100 * high:+.1f}, which
 # chapter 04 would stop it.
 
 # %%
-short = dataclasses.replace(live, method="f_isft_posneg_unit", prompts=8, guard="warn")
+short = dataclasses.replace(live, method="f_isft_posneg_unit", steps=10, prompts=8, guard="warn")
 unit_plot = LivePlot(short.steps, (*panels[:2], "completions/clipped_ratio"), title=label(short.method))
 unit_plot.show()
 with tempfile.TemporaryDirectory() as folder:
