@@ -74,9 +74,20 @@ def number(least: float | None = None, most: float | None = None, above: float |
     return Allowed(f"a number {' and '.join(bounds)}" if bounds else "a finite number", holds, float)
 
 
+def interval(least: int, most: int = LARGEST) -> Allowed:
+    """Two whole numbers from `least` to `most`, the smaller first; a list where they were read from JSON."""
+
+    def holds(value: Any) -> bool:
+        pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value)
+        return pair and least <= value[0] <= value[1] <= most
+
+    return Allowed(f"two whole numbers from {least} to {most}, the smaller first", holds)
+
+
 def one_of(names: Collection[str]) -> Allowed:
     """One of some words; a dictionary that grows later counts as it then is."""
-    return Allowed(f"one of {', '.join(names)}", lambda v: isinstance(v, str) and v in names)
+    words = ", ".join(name or repr(name) for name in names)
+    return Allowed(f"one of {words}", lambda v: isinstance(v, str) and v in names)
 
 
 def text(words: str, pattern: str = r"[^\x00-\x1f\x7f]*") -> Allowed:
@@ -127,7 +138,7 @@ def setting(default: Any, help: str, allowed: Allowed, **more: Any) -> Any:
 
 def check(settings: Any, of: str = "") -> None:
     """Raise RlinoError for the first field of a settings object that does not hold what it may; `of` goes before it."""
-    for f in fields(settings):
+    for f in (f for f in fields(settings) if f.init):
         f.metadata["allowed"].check(f"{of}{f.name}", getattr(settings, f.name))
 
 

@@ -212,7 +212,7 @@ BAD = [
 def test_a_value_out_of_range_is_one_line_that_names_it(task, name, value):
     with pytest.raises(RlinoError) as e:
         get_task(task, **{name: value})
-    assert str(e.value).startswith(f"{task}: {name} is ") and str(e.value).endswith(f", not {value!r}")
+    assert str(e.value).startswith(f"{task}: {name} must be ") and str(e.value).endswith(f", not {value!r}")
     assert "\n" not in str(e.value)
 
 
@@ -248,12 +248,12 @@ def test_ranges_that_no_problem_has_are_one_line():
 @pytest.mark.parametrize(
     ("task", "pair", "words"),
     [
-        ("countdown", "targets=[10]", "targets is two integers from 1 to 1000000000"),
-        ("countdown", "numbers=3", "numbers is two integers"),
-        ("countdown", "n_numbers=true", "n_numbers is an integer from 2 to 4, not True"),
+        ("countdown", "targets=[10]", "targets must be two whole numbers from 1 to"),
+        ("countdown", "numbers=3", "numbers must be two whole numbers"),
+        ("countdown", "n_numbers=true", "n_numbers must be a whole number from 2 to 4, not True"),
         ("countdown", "template=NaN", "--task-set template holds NaN, which is no number of JSON"),
         ("word_problems", "distractors=NaN", "--task-set distractors holds NaN"),
-        ("gsm8k", "shots=[1]", "shots is an integer from 0 to 8, not (1,)"),
+        ("gsm8k", "shots=[1]", "shots must be a whole number from 0 to 8, not (1,)"),
     ],
 )
 def test_settings_of_the_command_line(task, pair, words, tmp_path, capsys):
@@ -277,7 +277,7 @@ def test_no_value_of_a_setting_is_a_traceback(name, data):
     try:
         task = get_task(name, **{key: value})
     except RlinoError as e:
-        assert f"{name}: {key} is " in str(e)
+        assert f"{name}: {key} must be " in str(e)
     else:
         assert isinstance(task.prompt(sample_problem(name)), str)
 

@@ -1,12 +1,10 @@
-"""What every task offers: problems, prompts, a grader and checked settings. Nothing here knows of models or torch."""
+"""What every task offers: problems, prompts, a grader. Nothing here knows of models or torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from rlino_lib.errors import RlinoError
 
 
 @dataclass(frozen=True)
@@ -92,42 +90,3 @@ def up_to_stop(response: str, stop: Sequence[str]) -> str:
     text = "\n" + response
     places = [place for s in stop if (place := text.find(s)) >= 0]
     return response[: max(min(places) - 1, 0)] if places else response
-
-
-# --- settings --------------------------------------------------------------------------------------------------------
-
-LARGEST_SETTING = 10**9
-
-
-def setting(default: Any, allowed: str, test: Callable[[Any], bool]) -> Any:
-    """A dataclass field with what it may hold, in words and as a test that is safe on any value."""
-    return field(default=default, metadata={"allowed": allowed, "test": test})
-
-
-def integer(default: int, low: int, high: int = LARGEST_SETTING) -> Any:
-    """A setting that is an integer from `low` to `high`; True and False are none."""
-    return setting(default, f"an integer from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
-
-
-def integer_range(default: tuple[int, int], low: int, high: int = LARGEST_SETTING) -> Any:
-    """A setting that is two integers from `low` to `high`, the smaller first; a list where it was read from JSON."""
-
-    def test(value: Any) -> bool:
-        pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value)
-        return pair and low <= value[0] <= value[1] <= high
-
-    return setting(default, f"two integers from {low} to {high}, the smaller first, such as {list(default)}", test)
-
-
-def choice(default: str, known: Container[str]) -> Any:
-    """A setting that is one of the names `known`."""
-    names = ", ".join(repr(name) for name in known)
-    return setting(default, f"one of {names}", lambda v: isinstance(v, str) and v in known)
-
-
-def check_settings(task: Any) -> None:
-    """Raise RlinoError, in one line, for the first setting of a task that holds what it may not."""
-    for f in fields(task):
-        value = getattr(task, f.name)
-        if f.metadata and not f.metadata["test"](value):
-            raise RlinoError(f"{task.name}: {f.name} is {f.metadata['allowed']}, not {repr(value)[:60]}")

@@ -18,18 +18,8 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.base import (
-    END_MARKS,
-    LARGEST_SETTING,
-    Grade,
-    Problem,
-    Template,
-    check_settings,
-    choice,
-    integer,
-    integer_range,
-    up_to_stop,
-)  # fmt: skip
+from rlino_lib.settings import check, interval, one_of, setting, whole
+from rlino_lib.tasks.base import END_MARKS, Grade, Problem, Template, up_to_stop
 
 # Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
 # their responses themselves. Not "</answer>": a model that repeats its instructions while it thinks writes that too,
@@ -307,7 +297,7 @@ def check_answer(answer: str, nums: Sequence[int], target: int) -> tuple[bool, s
     return value == target, f"equals {value}" + ("" if value == target else f", not {target}")
 
 
-MAX_NUMBERS, MAX_NUMBER = 10, LARGEST_SETTING  # what a record may hold, so that grading a hostile file stays bounded
+MAX_NUMBERS, MAX_NUMBER = 10, 10**9  # what a record may hold, so that grading a hostile file stays bounded
 
 
 def problem_from_record(record: Mapping[str, Any]) -> Problem:
@@ -342,16 +332,16 @@ def grade(nums: Sequence[int], target: int, response: str, rewards: str = "binar
 class Countdown:
     """The `Task`: settings in, problems, prompts and grades out. Raises RlinoError for a setting out of range."""
 
-    n_numbers: int = integer(3, 2, 4)
-    numbers: tuple[int, int] = integer_range((1, 20), 1)
-    targets: tuple[int, int] = integer_range((10, 99), 1)
-    template: str = choice("compact", TEMPLATES)
-    rewards: str = choice("binary", REWARDS)
-    seed: int = integer(0, 0)
+    n_numbers: int = setting(3, "numbers of a problem", whole(2, 4))
+    numbers: tuple[int, int] = setting((1, 20), "from the smallest to the largest of them", interval(1))
+    targets: tuple[int, int] = setting((10, 99), "from the smallest to the largest target", interval(1))
+    template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    seed: int = setting(0, "of the order of problems", whole())
     name: str = field(default="countdown", init=False)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check(self, f"{self.name}: ")
 
     @property
     def stop(self) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from rlino_lib import fetch
 from rlino_lib.errors import RlinoError
+from rlino_lib.settings import check, one_of, setting, text, whole
 from rlino_lib.tasks import base
-from rlino_lib.tasks.base import END_MARKS, Grade, Problem, check_settings, choice, integer, setting, up_to_stop
+from rlino_lib.tasks.base import END_MARKS, Grade, Problem, up_to_stop
 from rlino_lib.tasks.countdown import REWARDS, SPLITS
 from rlino_lib.tasks.gsm8k_grade import GRADERS, extract_strict, gold_from_record, grade, number, strict
 
@@ -120,15 +121,15 @@ class Gsm8k:
     Raises RlinoError for a setting that does not exist or is out of range.
     """
 
-    template: str = choice("plain", TEMPLATES)
-    shots: int = integer(0, 0, MAX_SHOTS)
-    grader: str = choice("", ("", *GRADERS))
-    rewards: str = choice("binary", REWARDS)
-    folder: str = setting("", "a path", lambda v: isinstance(v, str) and "\0" not in v)
+    template: str = setting("plain", "the form of a prompt", one_of(TEMPLATES))
+    shots: int = setting(0, "worked examples in a prompt", whole(0, MAX_SHOTS))
+    grader: str = setting("", "empty: the template's", one_of(("", *GRADERS)))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    folder: str = setting("", "where the files are", text("a path"))
     name: str = field(default="gsm8k", init=False)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check(self, f"{self.name}: ")
 
     @property
     def stop(self) -> tuple[str, ...]:

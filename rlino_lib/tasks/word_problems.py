@@ -16,8 +16,9 @@ from itertools import permutations, product
 from typing import Any, NamedTuple
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.settings import check, number, one_of, setting, whole
 from rlino_lib.tasks import gsm8k
-from rlino_lib.tasks.base import END_MARKS, Grade, Problem, check_settings, choice, integer, setting, up_to_stop
+from rlino_lib.tasks.base import END_MARKS, Grade, Problem, up_to_stop
 from rlino_lib.tasks.base import Template as Prompt
 from rlino_lib.tasks.countdown import REWARDS, SPLITS
 from rlino_lib.tasks.word_templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
@@ -254,14 +255,14 @@ class WordProblems:
     Raises RlinoError for a setting out of range.
     """
 
-    distractors: float = setting(0.3, "a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)
-    template: str = choice("compact", TEMPLATES)
-    rewards: str = choice("binary", REWARDS)
-    seed: int = integer(0, 0)
+    distractors: float = setting(0.3, "share of problems with a sentence that does not matter", number(0, 1))
+    template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    seed: int = setting(0, "of the order of problems", whole())
     name: str = field(default="word_problems", init=False)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check(self, f"{self.name}: ")
 
     @property
     def stop(self) -> tuple[str, ...]:
