@@ -16,7 +16,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
 book: ready  ## run every chapter from top to bottom, and keep the outputs
-	@$(PY) -m rlino_lib.book run
+	@$(PY) -m tools.book run
 
 lab: ready  ## open the book in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(wildcard book/00_*.ipynb)
@@ -24,7 +24,7 @@ lab: ready  ## open the book in JupyterLab
 test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks run again
 	$(PY) -m ruff check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
-	$(PY) -m rlino_lib.book sync
+	$(PY) -m tools.book sync
 	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
 runs: ready  ## make the recorded runs again (hours)
@@ -42,7 +42,7 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/length-remedies.json
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
-	$(PY) -m rlino_lib.book lock
+	$(PY) -m tools.book lock
 
 clean:  ## remove .venv, caches and the checkpoints of your own runs; data/ stays
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache

@@ -89,16 +89,18 @@ import scipy.stats
 import torch
 from IPython.display import Markdown, display
 
-from rlino_lib import report
-from rlino_lib.models import load_policy
-from rlino_lib.objectives import GRPO_NO_KL, advantages, policy_loss, token_weights
-from rlino_lib.plots import LABELS
-from rlino_lib.records import list_runs
-from rlino_lib.rollout import sample
+from rlino_lib.figures.curves import LABELS
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.catalogue import GRPO_NO_KL
+from rlino_lib.methods.loss import policy_loss, token_weights
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+from rlino_lib.records.runs import list_runs
 from rlino_lib.tasks import get_task
-from rlino_lib.traces import trace_rows
-from rlino_lib.train import response_logprobs
+from rlino_lib.training.traces import trace_rows
 from rlino_lib.widgets import static_inspector
+from tools import report
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -46,7 +46,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from rlino_lib.exercises_mdp import (
+from checkers.mdp import (
     check_arm_logprob,
     check_back_up,
     check_count_responses,
@@ -54,22 +54,15 @@ from rlino_lib.exercises_mdp import (
     check_seeing,
     check_step_advantages,
 )
-from rlino_lib.mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
-from rlino_lib.models import load_policy
-from rlino_lib.plots import new_figure, style
-from rlino_lib.rollout import sample
+from rlino_lib.evaluation.values import continuation_values
+from rlino_lib.exact.token_mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
+from rlino_lib.figures.curves import new_figure, style
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown import make_problem
-from rlino_lib.tasks.countdown_mdp import (
-    actions,
-    best_value,
-    count_states,
-    credit_table,
-    read_trace,
-    uniform_value,
-    ways,
-)
-from rlino_lib.values import continuation_values
+from rlino_lib.tasks.countdown.game import make_problem
+from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
+from rlino_lib.tasks.countdown.trace import credit_table, read_trace
 from rlino_lib.widgets import mdp_explorer, static_mdp, tokens_html
 from rlino_lib.widgets.mdp_page import explore
 

@@ -52,18 +52,18 @@ import seaborn as sns
 import torch
 from IPython.display import display
 
-from rlino_lib import plots
-from rlino_lib.config import base_of
+from checkers.tasks import check_grader, check_leak, check_reward
+from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluate import bootstrap_interval
-from rlino_lib.exercises import check_grader, check_leak, check_reward
-from rlino_lib.models import load_policy
-from rlino_lib.objectives import advantages
-from rlino_lib.records import list_runs
-from rlino_lib.rollout import sample
+from rlino_lib.figures import curves as plots
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.paths import base_of
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+from rlino_lib.records.runs import list_runs
 from rlino_lib.tasks import Problem, countdown, get_task
-from rlino_lib.tasks.gsm8k_grade import GRADERS as NUMBER_GRADERS
-from rlino_lib.tasks.gsm8k_grade import grade as grade_number
+from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
+from rlino_lib.tasks.gsm8k.grade import grade as grade_number
 from rlino_lib.widgets.tokens import Html
 
 plots.style()

@@ -50,15 +50,19 @@ import torch
 from IPython.display import display
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlino_lib import plots
-from rlino_lib.config import DATA, DEFAULT_BASE, Recipe, base_of
-from rlino_lib.evaluate import bootstrap_interval, evaluate, pass_at_k, summarise
-from rlino_lib.exercises import check_mean_logprob, check_pass_at_k, check_perplexity
-from rlino_lib.models import load_policy
-from rlino_lib.pretrain import Demonstrator, pretrain
-from rlino_lib.rollout import sample
+from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
+from rlino_lib.analysis.pass_at_k import pass_at_k
+from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.evaluation.evaluate import evaluate, summarise
+from rlino_lib.figures import curves as plots
+from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import countdown, get_task
-from rlino_lib.traces import trace_rows
+from rlino_lib.training.config import Recipe
+from rlino_lib.training.pretraining.demonstrators import Demonstrator
+from rlino_lib.training.pretraining.pretrain import pretrain
+from rlino_lib.training.traces import trace_rows
 from rlino_lib.widgets import static_inspector, tokens_html
 from rlino_lib.widgets.tokens import Html
 
@@ -282,9 +286,9 @@ for seed in range(3):
     print(f"seed {seed}:", tokenizer.decode(sample_by_hand(task.prompt(problem), seed=seed), skip_special_tokens=True))
 
 # %% [markdown]
-# The loop computes the whole text anew for each token. `rlino_lib.rollout.sample` keeps what it has computed (the
-# key-value cache) and decodes many responses at once, but it is the same distribution. At temperature 0 there is no
-# chance involved, so the texts must be equal:
+# The loop computes the whole text anew for each token. `rlino_lib.policy.sampling.sample` keeps what it has computed
+# (the key-value cache) and decodes many responses at once, but it is the same distribution. At temperature 0 there is
+# no chance involved, so the texts must be equal:
 
 # %%
 # NBVAL_CHECK_OUTPUT

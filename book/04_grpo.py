@@ -52,20 +52,26 @@ from IPython.display import display
 from torch.nn.utils import parameters_to_vector
 from transformers import AutoTokenizer
 
-from rlino_lib.config import DEFAULT_BASE, TrainConfig
+from checkers.grpo import check_advantages, check_clip, check_grpo_loss, check_kl_k3, check_weights
+from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluate import bootstrap_interval, evaluate
-from rlino_lib.exercises import check_advantages, check_clip, check_grpo_loss, check_kl_k3, check_weights
-from rlino_lib.grid import command_line
-from rlino_lib.models import Policy, load_policy
-from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss, token_weights
-from rlino_lib.plots import axis_label, label, learning_curves, length_curves, new_figure, style, weights_bars
-from rlino_lib.records import RUNS, list_runs, metrics_frame
-from rlino_lib.report import measured, outcomes
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.figures.curves import axis_label, label, learning_curves, length_curves, new_figure, style, weights_bars
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.loss import policy_loss, token_weights
+from rlino_lib.paths import DEFAULT_BASE, RUNS
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.models import Policy, load_policy
+from rlino_lib.records.runs import list_runs, metrics_frame
 from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown import make_problem
-from rlino_lib.train import Trainer, response_logprobs, train
+from rlino_lib.tasks.countdown.game import make_problem
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.grid_file import command_line
+from rlino_lib.training.run import train
+from rlino_lib.training.trainer import Trainer
 from rlino_lib.widgets import LivePlot, static_inspector, tokens_html, trace_inspector
+from tools.report import measured, outcomes
 
 style()
 

@@ -62,24 +62,40 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 
-from rlino_lib import sft
-from rlino_lib.config import DATA, DEFAULT_BASE, TrainConfig
-from rlino_lib.evaluate import bootstrap_interval, evaluate
-from rlino_lib.exercises import check_balanced_weights, check_collapse_condition, check_signed_ce
+from checkers.isft import check_balanced_weights, check_collapse_condition, check_signed_ce
+from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.claims.ledger import sided
+from rlino_lib.claims.ledger import told as in_words
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.figures.curves import (
+    LABELS,
+    LENGTHS,
+    axis_label,
+    label,
+    learning_curves,
+    length_curves,
+    look,
+    new_figure,
+    style,
+)
 from rlino_lib.folders import read_json
-from rlino_lib.grid import command_line
-from rlino_lib.ledger import sided
-from rlino_lib.ledger import told as in_words
-from rlino_lib.models import load_policy
-from rlino_lib.objectives import OBJECTIVES, advantages, policy_loss
-from rlino_lib.plots import LABELS, LENGTHS, axis_label, label, learning_curves, length_curves, look, new_figure, style
-from rlino_lib.records import list_runs, metrics_frame
-from rlino_lib.report import measured, outcomes, say
-from rlino_lib.rollout import Rollouts
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.loss import policy_loss
+from rlino_lib.paths import DATA, DEFAULT_BASE
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.records.runs import list_runs, metrics_frame
 from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown import make_problem
-from rlino_lib.train import SFT_METHODS, Trainer, response_logprobs, train
+from rlino_lib.tasks.countdown.game import make_problem
+from rlino_lib.training import sft
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.grid_file import command_line
+from rlino_lib.training.run import train
+from rlino_lib.training.trainer import SFT_METHODS, Trainer
 from rlino_lib.widgets import LivePlot, static_inspector, trace_inspector
+from tools.report import measured, outcomes, say
 
 style()
 

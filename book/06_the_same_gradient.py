@@ -39,9 +39,7 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 
-from rlino_lib.claims import read_ledger, stale_runs, where_it_ends
-from rlino_lib.config import TrainConfig
-from rlino_lib.exercises_gradient import (
+from checkers.gradient import (
     check_amplification,
     check_drift_constant,
     check_format_push,
@@ -49,7 +47,8 @@ from rlino_lib.exercises_gradient import (
     check_kl_weight,
     check_stale_weight,
 )
-from rlino_lib.identities import (
+from rlino_lib.claims.judge import read_ledger, stale_runs, where_it_ends
+from rlino_lib.exact.identities import (
     Identity,
     TokenLM,
     amplification,
@@ -68,12 +67,15 @@ from rlino_lib.identities import (
     table,
     what_survives,
 )
-from rlino_lib.mdp import SharedPolicy, TokenMDP
-from rlino_lib.models import load_policy
-from rlino_lib.objectives import DIFFERENCES, OBJECTIVES, advantages, policy_loss
-from rlino_lib.plots import Look, look, new_figure, style
-from rlino_lib.report import outcomes, say
-from rlino_lib.train import Trainer, response_logprobs
+from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
+from rlino_lib.figures.curves import Look, look, new_figure, style
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
+from rlino_lib.methods.loss import policy_loss
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.models import load_policy
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.trainer import Trainer
 from rlino_lib.widgets.gradient import (
     gradient_microscope,
     score_rows,
@@ -81,6 +83,7 @@ from rlino_lib.widgets.gradient import (
     static_weights,
     weights_explorer,
 )
+from tools.report import outcomes, say
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -747,10 +750,10 @@ for updates, row in table_of_ends[table_of_ends["accuracy open"]].iterrows():
 # ## Is it the same as other people's code?
 #
 # An identity between two functions of one library would prove little if the library's GRPO were not GRPO.
-# `tests/test_trl_parity.py` runs the methods of TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are installed, on a
-# stand-in for the trainer with log-probs, masks and rewards injected in double precision, and compares losses,
-# gradients, advantages and per-token credit, for every loss type, scaling of rewards and level of ratio. Nothing of TRL
-# is typed in again, so that a change there shows. Where the two differ, they do so on purpose:
+# `tests/methods/test_trl_parity.py` runs the methods of TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are
+# installed, on a stand-in for the trainer with log-probs, masks and rewards injected in double precision, and compares
+# losses, gradients, advantages and per-token credit, for every loss type, scaling of rewards and level of ratio.
+# Nothing of TRL is typed in again, so that a change there shows. Where the two differ, they do so on purpose:
 
 # %%
 pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("what")

@@ -36,8 +36,8 @@ import pandas as pd
 import scipy.stats
 from IPython.display import display
 
-from rlino_lib.claims import EVIDENCE, Records, base_accuracy, read_ledger
-from rlino_lib.compare import (
+from checkers.head_to_head import check_holm, check_liar, check_pairing, check_plan, check_smallest_margin, suspects
+from rlino_lib.analysis.statistics import (
     accuracy_at,
     beyond,
     compare,
@@ -52,25 +52,20 @@ from rlino_lib.compare import (
     tost,
     tost_power,
 )
-from rlino_lib.config import DATA, TrainConfig
-from rlino_lib.exercises_duel import (
-    check_holm,
-    check_liar,
-    check_pairing,
-    check_plan,
-    check_smallest_margin,
-    suspects,
-)
-from rlino_lib.models import load_policy
-from rlino_lib.plots import LENGTHS, label, length_curves, look, new_figure, style
-from rlino_lib.plots_compare import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
-from rlino_lib.records import REPO, RUNS, list_runs, metrics_frame
-from rlino_lib.report import outcomes as whole_outcomes
-from rlino_lib.report import say
-from rlino_lib.train import Trainer
+from rlino_lib.claims.judge import EVIDENCE, base_accuracy, read_ledger
+from rlino_lib.claims.ledger import Records
+from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
+from rlino_lib.figures.seeds import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
+from rlino_lib.paths import DATA, REPO, RUNS
+from rlino_lib.policy.models import load_policy
+from rlino_lib.records.runs import list_runs, metrics_frame
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.trainer import Trainer
 from rlino_lib.widgets import static_inspector, trace_inspector
 from rlino_lib.widgets.runs import run_comparer, static_runs
 from rlino_lib.widgets.runs_page import same_start
+from tools.report import outcomes as whole_outcomes
+from tools.report import say
 
 style()
 pd.set_option("display.max_colwidth", None)

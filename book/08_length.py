@@ -34,7 +34,8 @@ import seaborn as sns
 import torch
 from IPython.display import display
 
-from rlino_lib.causes import (
+from checkers.length import check_drift, check_parts, check_regrade, check_survival
+from rlino_lib.analysis.growth import (
     KINDS,
     Parts,
     attempt_counts,
@@ -48,14 +49,13 @@ from rlino_lib.causes import (
     success_within,
     survival,
 )
-from rlino_lib.claims import EVIDENCE, Records, read_ledger
-from rlino_lib.claims_length import LENGTH_EVIDENCE, length_runs, normaliser_of
-from rlino_lib.compare import curve, final_accuracy, t_interval
-from rlino_lib.config import DATA
-from rlino_lib.evaluate import evaluate
-from rlino_lib.exercises_length import check_drift, check_parts, check_regrade, check_survival
-from rlino_lib.identities import table
-from rlino_lib.length import (
+from rlino_lib.analysis.statistics import curve, final_accuracy, t_interval
+from rlino_lib.claims.judge import EVIDENCE, read_ledger
+from rlino_lib.claims.ledger import Records
+from rlino_lib.claims.length import LENGTH_EVIDENCE, length_runs, normaliser_of
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.exact.identities import table
+from rlino_lib.exact.length_toy import (
     METHODS,
     NORMALISERS,
     LengthToy,
@@ -70,10 +70,8 @@ from rlino_lib.length import (
     tipping_share,
     variant,
 )
-from rlino_lib.models import load_policy
-from rlino_lib.objectives import OBJECTIVES
-from rlino_lib.plots import LENGTHS, label, length_curves, look, new_figure, style
-from rlino_lib.plots_length import (
+from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
+from rlino_lib.figures.length import (
     NORMALISER_LOOKS,
     budget_lines,
     figure_four,
@@ -81,15 +79,18 @@ from rlino_lib.plots_length import (
     parts_bars,
     survival_lines,
 )
-from rlino_lib.records import RUNS, list_runs, metrics_frame
-from rlino_lib.report import say
-from rlino_lib.rollout import sample
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.paths import DATA, RUNS
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+from rlino_lib.records.runs import list_runs, metrics_frame
 from rlino_lib.tasks import get_task
-from rlino_lib.tasks.countdown_search import read_search, success_by_attempt
-from rlino_lib.traces import response_rows
+from rlino_lib.tasks.countdown.trace import read_search, success_by_attempt
+from rlino_lib.training.traces import response_rows
 from rlino_lib.widgets import search_view, static_search
 from rlino_lib.widgets.gradient_page import METHODS as NAMES
 from rlino_lib.widgets.length import length_explorer, static_length
+from tools.report import say
 
 style()
 pd.set_option("display.max_colwidth", None)

@@ -31,20 +31,21 @@ import torch
 from IPython.display import display
 from transformers import Qwen2ForCausalLM
 
-from rlino_lib.bench import SHAPES, shape_config
-from rlino_lib.claims import judge_all
-from rlino_lib.compare import final_accuracy
-from rlino_lib.config import DATA, TrainConfig
-from rlino_lib.exercises_scale import check_cache, check_spacing, check_weighted
-from rlino_lib.logprobs import token_logprobs
-from rlino_lib.memory import GIB, estimate
-from rlino_lib.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
-from rlino_lib.plots import label, new_figure, style
-from rlino_lib.presets import presets
-from rlino_lib.records import REPO, list_runs
-from rlino_lib.report import say
-from rlino_lib.rollout import sample
-from rlino_lib.train import Trainer, response_logprobs
+from checkers.scale import check_cache, check_spacing, check_weighted
+from rlino_lib.analysis.statistics import final_accuracy
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.cli.bench import SHAPES, shape_config
+from rlino_lib.figures.curves import label, new_figure, style
+from rlino_lib.paths import DATA, REPO
+from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
+from rlino_lib.policy.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
+from rlino_lib.policy.sampling import sample
+from rlino_lib.records.runs import list_runs
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.memory import GIB, estimate
+from rlino_lib.training.presets import presets
+from rlino_lib.training.trainer import Trainer
+from tools.report import say
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -345,7 +346,7 @@ if missing:
 else:
     from dataclasses import replace
 
-    from rlino_lib.train import train
+    from rlino_lib.training.run import train
 
     short = TrainConfig(**presets()["paper-countdown-0.5b"].settings)
     run = train(replace(short, steps=2, prompts=8, eval_every=0, test_samples=0), "runs/two-steps")
@@ -388,8 +389,8 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 # there is a folder `runs` beside the book's.
 
 # %%
+from rlino_lib.claims.yours import judge_yours
 from rlino_lib.errors import RlinoError
-from rlino_lib.yours import judge_yours
 
 ledger = judge_all().set_index("id")
 try:

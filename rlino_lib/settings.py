@@ -193,3 +193,19 @@ def _finite(where: str, value: Any) -> None:
             _finite(where, v)
         elif isinstance(v, float) and not math.isfinite(v):
             raise ValueError(f"holds {json.dumps(v)}{where}, which is no number of JSON")
+
+
+# --- what several settings classes have ------------------------------------------------------------------------------
+
+COUNT, SWITCH = whole(1), whole(0, 1)
+SEED = whole(0, 2**32 - 1)  # numpy takes no more; torch takes a million times as much, as seeds of steps need it
+THREADS = whole(0, 1024)
+BATCH = whole(1, 10**6)
+RATE = number(above=0, most=1000)
+TEMPERATURE = number(0.001, 1000)  # logits divided by less are beyond float32
+TOP_P = number(above=0, most=1)
+MODEL = text("a folder or a hub id, in UTF-8", r"(?!-)[^\x00-\x1f\x7f]*")
+SPLIT = one_of(("train", "validation", "test"))
+DEVICE = text("auto, cpu, mps, cuda, or cuda:N", r"auto|cpu|mps|cuda(:\d{1,3})?")
+PRECISION = one_of(("auto", "fp32", "bf16"))
+PRECISION_HELP = "of the products: fp32, or bf16 with autocast; auto: the faster one on this machine"

@@ -7,9 +7,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from rlino_lib.fetch import data_folder
-from rlino_lib.models import Policy, add_lora
+from rlino_lib.policy.models import Policy, add_lora
 from rlino_lib.tasks import WordProblems
+from rlino_lib.tasks.fetch import data_folder
 
 LARGE = 151_936  # entries of Qwen-2.5's vocabulary, more than its tokenizer has
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

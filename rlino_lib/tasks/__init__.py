@@ -7,9 +7,9 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.base import Grade, Problem, Task
-from rlino_lib.tasks.countdown import Countdown
-from rlino_lib.tasks.gsm8k import Gsm8k
-from rlino_lib.tasks.word_problems import WordProblems
+from rlino_lib.tasks.countdown.task import Countdown
+from rlino_lib.tasks.gsm8k.task import Gsm8k
+from rlino_lib.tasks.word_problems.task import WordProblems
 
 TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k}
 

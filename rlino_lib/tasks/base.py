@@ -41,7 +41,7 @@ class Task(Protocol):
     It may also have `stop: tuple[str, ...]`, the strings that end a response: sampling stops at the first that is
     complete, and `grade` reads up to it (`up_to_stop`). And it may have `counts(problem, response) -> dict[str, int |
     None]`: what else a run should record of held-out responses, under the same names for each, for any string and in
-    bounded time.
+    bounded time. `trace_counts(response) -> dict[str, int]` counts arithmetic in a trace, for an evaluation to add up.
     """
 
     name: str
@@ -90,3 +90,9 @@ def up_to_stop(response: str, stop: Sequence[str]) -> str:
     text = "\n" + response
     places = [place for s in stop if (place := text.find(s)) >= 0]
     return response[: max(min(places) - 1, 0)] if places else response
+
+
+# name -> (an answer that is right, an answer that is wrong, no answer at all)
+REWARDS = {"binary": (1.0, 0.0, 0.0), "format": (1.0, 0.1, 0.0)}
+
+SPLITS = ("train", "validation", "test")

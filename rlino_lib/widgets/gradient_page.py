@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.models import Policy
-from rlino_lib.objectives import OBJECTIVES, credit, token_weights
-from rlino_lib.rollout import Rollouts
-from rlino_lib.train import response_logprobs
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.credit import credit
+from rlino_lib.methods.loss import token_weights
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.models import Policy
+from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.widgets.groups import chosen
 from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
 from rlino_lib.widgets.tokens import Html, escape_line, folds, frame_table, legend_html, number, token_spans, trace_box

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.plots import label
+from rlino_lib.figures.curves import label
 from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html, static_inspector
 from rlino_lib.widgets.search_page import is_search, search_html
 from rlino_lib.widgets.tokens import plain

@@ -5,8 +5,8 @@ What needs a kernel here is only the choosing; `static_length` is the twin witho
 
 from __future__ import annotations
 
-from rlino_lib.length import METHODS as NAMES
-from rlino_lib.length import NORMALISERS
+from rlino_lib.exact.length_toy import METHODS as NAMES
+from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.widgets.gradient_page import METHODS
 from rlino_lib.widgets.length_page import CHANGES, LONGEST, SHARES, explore_length, length_html, static_length
 from rlino_lib.widgets.page import Page, menu_slider, number_slider

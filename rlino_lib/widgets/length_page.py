@@ -1,6 +1,6 @@
 """The drift of lengths in the toy as HTML, with no kernel and no script: arrows on a ruler, a curve over p, a table.
 
-All numbers are those of `rlino_lib.length`: exact, by enumeration of all groups.
+All numbers are those of `rlino_lib.exact.length_toy`: exact, by enumeration of all groups.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from rlino_lib.length import METHODS as NAMES
-from rlino_lib.length import NORMALISERS, PARAMETERS, Drift, LengthToy, drift, variant
+from rlino_lib.exact.length_toy import METHODS as NAMES
+from rlino_lib.exact.length_toy import NORMALISERS, PARAMETERS, Drift, LengthToy, drift, variant
 from rlino_lib.widgets.gradient_page import BLUE, METHODS, ORANGE, STYLE
 from rlino_lib.widgets.groups import chosen
 from rlino_lib.widgets.tokens import Html, folds, frame_table, number

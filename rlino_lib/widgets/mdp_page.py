@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.mdp import TabularPolicy, TokenMDP
+from rlino_lib.exact.token_mdp import TabularPolicy, TokenMDP
 from rlino_lib.widgets.groups import chosen
 from rlino_lib.widgets.tokens import Html, drawing_html, escape_line, number
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.plots import label
-from rlino_lib.plots_compare import in_order
+from rlino_lib.figures.curves import label
+from rlino_lib.figures.seeds import in_order
 from rlino_lib.widgets.groups import COLOURS, chosen
 from rlino_lib.widgets.page import Page, menu_slider
 from rlino_lib.widgets.runs_page import Shared, most_different, runs_html, shared, shared_steps, static_runs

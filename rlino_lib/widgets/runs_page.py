@@ -15,28 +15,10 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.plots import label
+from rlino_lib.figures.curves import label
 from rlino_lib.widgets.groups import CARD_STYLE, COLOURS, Colour, chosen
-from rlino_lib.widgets.tokens import (
-    STYLE,
-    Html,
-    colour_limit,
-    escape_line,
-    legend_html,
-    number,
-    token_spans,
-    trace_box,
-)
-from rlino_lib.widgets.traces import (
-    Traces,
-    as_traces,
-    is_true,
-    length_of,
-    missing,
-    problem_name,
-    tokens_of,
-    values_of,
-)
+from rlino_lib.widgets.tokens import STYLE, Html, colour_limit, escape_line, legend_html, number, token_spans, trace_box
+from rlino_lib.widgets.traces import Traces, as_traces, is_true, length_of, missing, problem_name, tokens_of, values_of
 
 Row = dict[str, Any]
 LONGEST = 40_000  # characters of one response that are shown

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.countdown_mdp import pieces
-from rlino_lib.tasks.countdown_search import Search, Written, countdown_problem, read_search, unordered
+from rlino_lib.tasks.countdown.game import pieces
+from rlino_lib.tasks.countdown.trace import Search, Written, countdown_problem, read_search, unordered
 from rlino_lib.widgets.tokens import (
     MAX_COLOURED,
     STYLE,

@@ -1,0 +1,1 @@
+"""Checkers of the exercises, a module a chapter."""

@@ -1,0 +1,212 @@
+"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
+
+Everything is read from records: `Run.responses` (a row each held-out response) and the base's own evaluation
+(problems.jsonl, a row each problem). A response that was cut at the cap has exactly the cap's length.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO
+from rlino_lib.records.runs import Run
+
+Kind = Literal["right", "wrong", "wrong, not cut"]
+KINDS: tuple[Kind, ...] = ("right", "wrong", "wrong, not cut")
+
+
+def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """The responses of one kind; raises RlinoError for a kind that there is not."""
+    if kind not in KINDS:
+        raise RlinoError(f"unknown kind of responses {kind!r}: one of {', '.join(KINDS)}")
+    if kind == "right":
+        return responses[responses["correct"]]
+    return responses[~responses["correct"] & ~(responses["clipped"] & (kind != "wrong"))]
+
+
+def final_responses(run: Run) -> pd.DataFrame:
+    """The responses of the test after training; raises RlinoError where the run kept none."""
+    rows = run.responses
+    if not rows["final"].any():
+        raise RlinoError(f"{run.name} kept no responses of a test")
+    return rows[rows["final"]]
+
+
+def first_responses(run: Run) -> pd.DataFrame:
+    """The base's responses in the run's own evaluation before training; raises RlinoError where the run kept none."""
+    rows = run.responses[(run.responses["step"] == 0) & ~run.responses["final"]]
+    if rows.empty:
+        raise RlinoError(f"{run.name} kept no responses of its base")
+    return rows
+
+
+# --- the base --------------------------------------------------------------------------------------------------------
+
+
+def base_problems(run: Run) -> pd.DataFrame:
+    """What a run's base does on each test problem (the index): `rate`, the share right; `attempts` a response; `wrong`
+    and `cut`, how many samples are wrong and cut; and mean lengths in tokens, `length` of the wrong, `whole` of the
+    wrong that were not cut (NaN where there are none).
+
+    From the evaluation that is shipped with the base. Cut responses count as wrong, as nearly
+    all are: they have not ended. Raises RlinoError where it is missing, or was made with another cap than the run.
+    """
+    return _base_problems(REPO / run.config["model"], run.config["max_new_tokens"])
+
+
+@lru_cache(maxsize=16)
+def _base_problems(folder: Path, cap: int) -> pd.DataFrame:
+    try:
+        asked = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["asked"]
+        table = pd.read_json(folder / "problems.jsonl", lines=True).set_index("id")
+    except (OSError, ValueError, KeyError) as e:
+        raise RlinoError(f"{folder} has no evaluation: {e}") from e
+    if asked["max_new_tokens"] != cap or asked["split"] != "test":
+        raise RlinoError(f"{folder} was not evaluated on the test split with a cap of {cap}")
+    wrong, cut = table["n"] - table["c"], table["clipped"]
+    tokens = table["tokens"] - table["tokens_correct"]
+    return pd.DataFrame({
+        "rate": table["c"] / table["n"], "attempts": table["attempts"] / table["n"],
+        "right": table["c"], "wrong": wrong, "cut": cut,
+        "tokens_right": table["tokens_correct"], "length": (tokens / wrong).where(wrong > 0),
+        "whole": ((tokens - cap * cut) / (wrong - cut)).where(wrong > cut),
+    })  # fmt: skip
+
+
+def base_length(base: pd.DataFrame, kind: Kind) -> float:
+    """The base's mean length of one kind of responses, tokens."""
+    if kind == "right":
+        return float(base["tokens_right"].sum() / base["right"].sum())
+    counts = base["wrong"] - (base["cut"] if kind == "wrong, not cut" else 0)
+    lengths = base["whole" if kind == "wrong, not cut" else "length"]
+    return float((lengths.fillna(0) * counts).sum() / counts.sum())
+
+
+def growth(run: Run, kind: Kind) -> float:
+    """Tokens by which the mean length of one kind grew, from the base to the test after training; NaN without any."""
+    return float(of_kind(final_responses(run), kind)["length"].mean() - base_length(base_problems(run), kind))
+
+
+# --- a sum that closes -----------------------------------------------------------------------------------------------
+
+
+class Parts(NamedTuple):
+    """The growth of the mean length of wrong responses, in tokens, as three parts that add up to it exactly."""
+
+    selection: float  # other problems are wrong now than were at first
+    cut: float  # more responses are cut on them
+    longer: float  # those that are not cut are longer on them
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
+    """From the base to `responses`: what each part adds to the mean length of the wrong ones.
+
+    In between stands what the base would have written on the problems that are wrong now, each counted as often as it
+    is wrong now: with mean length M, a share S cut, and mean length W of the rest. Selection is M less the base's mean.
+    With s cut now and w the mean of the rest, cut is (s − S)(cap − W), and longer (1 − s)(w − W).
+    Problems that the base always solved have no wrong length of it, and M goes without them.
+    Raises RlinoError where no response is wrong, or all are cut, or none is on a problem that the base had wrong.
+    """
+    wrong = of_kind(responses, "wrong")
+    there = base.reindex(wrong["problem_id"])
+    there = there[there["wrong"] > 0]
+    if there.empty or wrong["clipped"].all():
+        raise RlinoError("a decomposition needs wrong responses that are not cut, to problems that the base had wrong")
+    share = float((there["cut"] / there["wrong"]).mean())
+    mean = float(there["length"].mean())
+    whole = (mean - share * cap) / (1 - share)  # cut ones have the cap's length, so the rest follows
+    now_cut, now_whole = float(wrong["clipped"].mean()), float(wrong.loc[~wrong["clipped"], "length"].mean())
+    return Parts(
+        selection=mean - base_length(base, "wrong"),
+        cut=(now_cut - share) * (cap - whole),
+        longer=(1 - now_cut) * (now_whole - whole),
+    )
+
+
+def parts_of(run: Run) -> Parts:
+    """`decompose` of a run's own test after training, from its own base, at its own cap."""
+    return decompose(final_responses(run), base_problems(run), run.config["max_new_tokens"])
+
+
+def by_rate(responses: pd.DataFrame, base: pd.DataFrame, bins: int = 5) -> pd.DataFrame:
+    """Wrong responses by how often the base solved their problem, `bins` groups of equally many problems.
+
+    Columns: `problems`; `base` and `now`, the mean length of wrong responses; `wrong`, how many there are now, and
+    their `share` of all that are wrong.
+    """
+    group = pd.qcut(base["rate"].rank(method="first"), bins, labels=False)
+    wrong = of_kind(responses, "wrong").assign(group=lambda f: f["problem_id"].map(group))
+    rows = []
+    for k in range(bins):
+        part, now = base[group == k], wrong[wrong["group"] == k]
+        name = f"{100 * part['rate'].min():.0f}–{100 * part['rate'].max():.0f} %"
+        lengths = base_length(part, "wrong"), now["length"].mean()
+        rows.append((name, len(part), *lengths, len(now), len(now) / max(len(wrong), 1)))
+    columns = ["solved by the base", "problems", "base", "now", "wrong", "share"]
+    return pd.DataFrame(rows, columns=columns).set_index("solved by the base")
+
+
+def paired_lengths(responses: pd.DataFrame) -> pd.Series:
+    """Mean length of wrong less mean length of right responses, problem by problem, where there are both."""
+    means = responses.groupby(["problem_id", "correct"])["length"].mean().unstack()
+    means = means.reindex(columns=[False, True])
+    return (means[False] - means[True]).dropna()
+
+
+# --- the cap as censoring, and a budget of attempts ------------------------------------------------------------------
+
+
+def survival(lengths: Sequence[float], ended: Sequence[bool], confidence: float = 0.95) -> pd.DataFrame:
+    """The share that is longer than each length (the index), by Kaplan and Meier: what did not end is censored.
+
+    Columns: `longer`, and its interval from `low` to `high` (scipy.stats.ecdf). Raises RlinoError where nothing ended.
+    """
+    lengths, ended = np.asarray(lengths, float), np.asarray(ended, bool)
+    if not ended.any():
+        raise RlinoError("no response has ended: there is nothing to estimate")
+    found = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=lengths[ended], right=lengths[~ended])).sf
+    with warnings.catch_warnings():  # there is no interval where all are longer or none is, and it is NaN there
+        warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
+        interval = found.confidence_interval(confidence)
+    columns = {"longer": found.probabilities, "low": interval.low.probabilities, "high": interval.high.probabilities}
+    return pd.DataFrame(columns, index=pd.Index(found.quantiles, name="length"))
+
+
+def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """Countdown's success against the number of attempts k that are allowed, for k from 0 to `budget`.
+
+    `within`: the share of responses that hit the target with one of their first k attempts, which is what a solver has
+    that checks its attempts and is stopped after k. `forced`: the same if none gave up before k, by Kaplan and Meier,
+    with giving up (or the cap) as censoring: right if those that stop would have hit as often as those that go on.
+    """
+    hit, made = responses["first_hit"], responses["attempts"]
+    tries = hit.fillna(made)
+    k = pd.RangeIndex(budget + 1, name="attempts allowed")
+    within = [float((hit <= n).mean()) for n in k]
+    going_on = survival(tries, hit.notna())["longer"] if hit.notna().any() else pd.Series(1.0, index=[0.0])
+    forced = 1 - going_on.reindex(pd.Index([0.0]).union(going_on.index)).fillna(1.0)
+    steps = forced.index.searchsorted(np.asarray(k, float), side="right") - 1
+    return pd.DataFrame({"within": within, "forced": forced.to_numpy()[steps]}, index=k)
+
+
+def attempt_counts(responses: pd.DataFrame) -> pd.Series:
+    """Means over responses of what a Countdown response is as a search, and tokens an attempt."""
+    made = responses["attempts"].sum()
+    names = ["attempts", "repeats_order", "attempts_after_hit", "tokens_after_hit", "overlooked", "false_yes", "filler"]
+    found = responses[names].mean()
+    found["tokens_per_attempt"] = responses["tokens_attempts"].sum() / made if made else np.nan
+    return found

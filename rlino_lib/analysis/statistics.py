@@ -1,0 +1,311 @@
+"""Comparing methods over seeds: paired differences, equivalence, families of tests, power, equal budgets (chapter 07).
+
+A seed is the unit: runs of one seed see the same problems in the same order, so methods are compared seed by seed.
+Accuracies are in points (0–100) here, and so are differences and margins. scipy does the work; torch is not needed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf, isnan, sqrt
+
+import numpy as np
+import pandas as pd
+import scipy.integrate
+import scipy.stats
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.records.runs import Run
+
+VERDICTS = ("equivalent", "different", "different but within the margin", "undecided")
+EQUIVALENT, DIFFERENT, WITHIN, UNDECIDED = VERDICTS
+MOST_SEEDS = 100_000  # where `seeds_needed` gives up
+
+
+# --- what runs scored ------------------------------------------------------------------------------------------------
+
+
+def final_accuracy(run: Run) -> float:
+    """Accuracy on the whole test split when training had ended, in points; RlinoError for a run without that test."""
+    if "test" not in (run.summary or {}):
+        raise RlinoError(f"{run.name} was not tested when it ended (test_samples): compare its evaluations instead")
+    return 100 * run.summary["test"]["pass@1"]["value"]
+
+
+def outcomes(
+    runs: Iterable[Run],
+    value: Callable[[Run], float] = final_accuracy,
+    method: Callable[[Run], str] = lambda run: run.method,
+) -> pd.DataFrame:
+    """One row a run: method, task, seed and value (points); `method` may tell more apart than the method's name does.
+
+    Raises RlinoError where there are no runs, and where two runs are of one method, task and seed.
+    """
+    rows = [(method(run), run.config["task"], run.seed, value(run)) for run in runs]
+    frame = pd.DataFrame(rows, columns=["method", "task", "seed", "value"])
+    if frame.empty:
+        raise RlinoError("there are no runs to compare")
+    if (twice := frame[frame.duplicated(["method", "task", "seed"])]).size:
+        raise RlinoError("two runs of one method, task and seed: {}, {}, {}".format(*twice.iloc[0][:3]))
+    return frame
+
+
+def curve(run: Run) -> pd.DataFrame:
+    """A run's evaluations in order: step, samples, updates (of the weights), seconds, accuracy (points)."""
+    rows = run.metrics.dropna(subset="eval/accuracy")
+    seconds = rows["step"].map(run.timing.set_index("step")["seconds"])
+    found = rows[["step", "samples"]].assign(updates=rows["step"] * _updates_a_step(run), seconds=seconds)
+    return found.assign(accuracy=100 * rows["eval/accuracy"]).reset_index(drop=True)
+
+
+def _updates_a_step(run: Run) -> int:
+    return run.config["epochs"] * run.config["minibatches"]
+
+
+def accuracy_at(run: Run, *, samples: int | None = None, updates: int | None = None) -> float:
+    """Accuracy, in points, by the last evaluation not after so many samples, or not after so many updates.
+
+    Raises RlinoError unless one of the two is given, where there is no evaluation by then, and where the run ended
+    before: its last evaluation would stand for a smaller budget.
+    """
+    if (samples is None) == (updates is None):
+        raise RlinoError("give either a number of samples or a number of updates")
+    axis, budget = ("samples", samples) if updates is None else ("updates", updates)
+    last, found = run.metrics.iloc[-1], curve(run)
+    end = last["samples"] if axis == "samples" else last["step"] * _updates_a_step(run)
+    found = found[found[axis] <= budget]
+    if end < budget or found.empty:
+        raise RlinoError(f"{run.name} has no evaluation for {budget} {axis}: it ended after {end:.0f}")
+    return float(found["accuracy"].iloc[-1])
+
+
+def first_reaching(run: Run, accuracy: float) -> dict[str, float] | None:
+    """Step, samples, updates and seconds at the first evaluation of so many points or more; None where there is none.
+
+    Seconds are wall clock from the start of the run, evaluations included.
+    """
+    found = curve(run)
+    found = found[found["accuracy"] >= accuracy]
+    return None if found.empty else found.iloc[0].to_dict()
+
+
+# --- two methods -----------------------------------------------------------------------------------------------------
+
+
+def differences(frame: pd.DataFrame, method: str, reference: str) -> pd.Series:
+    """method − reference in points, by seed, from the rows of one task in a frame of `outcomes`.
+
+    Raises RlinoError for a method that is not there, rows of several tasks, and a seed that only one of the two has.
+    """
+    if frame["task"].nunique() > 1:
+        raise RlinoError(f"one task at a time, not {', '.join(frame['task'].unique())}")
+    for name in (method, reference):
+        if name not in set(frame["method"]):
+            raise RlinoError(f"no run of {name!r}: there are {', '.join(frame['method'].unique())}")
+    sides = [frame[frame["method"] == name].set_index("seed")["value"] for name in (method, reference)]
+    if odd := set(sides[0].index) ^ set(sides[1].index):
+        seeds = ", ".join(map(str, sorted(odd)))
+        raise RlinoError(f"{method} and {reference} are not paired: only one of them has seed {seeds}")
+    return (sides[0] - sides[1]).sort_index()
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean; of infinite width for one value, which says nothing of its own spread."""
+    values = _checked(values)
+    if len(values) == 1:
+        return -inf, inf
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def bootstrap_interval(
+    values: Sequence[float], statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """A BCa bootstrap interval by scipy; a point where all values agree (there is nothing to resample)."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or np.ptp(values) == 0:
+        point = float(statistic(values))
+        return point, point
+    found = scipy.stats.bootstrap((values,), statistic, confidence_level=level, rng=np.random.default_rng(seed))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def t_test(values: Sequence[float], mean: float = 0.0, alternative: str = "two-sided") -> float:
+    """The p value of scipy's one-sample t-test; 1 where it has none: for one value, or where all are `mean`."""
+    with warnings.catch_warnings(action="ignore"):  # on too few values, and on values that all agree
+        p = float(scipy.stats.ttest_1samp(_checked(values), mean, alternative=alternative).pvalue)
+    return 1.0 if isnan(p) else p
+
+
+def tost(values: Sequence[float], margin: float) -> float:
+    """The p value of two one-sided t-tests, that the mean is above −margin and that it is below +margin: the larger.
+
+    p < α exactly where the t-interval of level 1 − 2α lies inside ±margin (Schuirmann 1987).
+    """
+    if margin <= 0:
+        raise RlinoError(f"an equivalence margin is above 0, not {margin}")
+    return max(t_test(values, -margin, "greater"), t_test(values, margin, "less"))
+
+
+def beyond(values: Sequence[float], margin: float) -> float:
+    """The p value that the mean is farther from 0 than the margin: twice the smaller of two one-sided t-tests.
+
+    p < α exactly where the t-interval of level 1 − α lies outside ±margin. Raises RlinoError for a margin below 0.
+    """
+    if margin < 0:
+        raise RlinoError(f"a margin is not below 0, as {margin} is")
+    return min(1.0, 2 * min(t_test(values, margin, "greater"), t_test(values, -margin, "less")))
+
+
+def verdict(p_tost: float, p_difference: float, alpha: float = 0.05) -> str:
+    """What the test of equivalence and that of a difference say together: one of VERDICTS."""
+    if p_tost < alpha:
+        return WITHIN if p_difference < alpha else EQUIVALENT
+    return DIFFERENT if p_difference < alpha else UNDECIDED
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against a reference over n seeds, in points.
+
+    Low and high are of the t-interval of level 1 − α, `boot_…` of the bootstrap's; `tost_…` of the t-interval of level
+    1 − 2α, which belongs to TOST.
+    """
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    boot_low: float
+    boot_high: float
+    tost_low: float
+    tost_high: float
+    p_difference: float
+    p_tost: float
+    verdict: str
+
+
+def compare(values: Sequence[float], margin: float, alpha: float = 0.05) -> Comparison:
+    """All that paired differences say: the mean, t- and bootstrap intervals, both tests, and the verdict.
+
+    With a handful of seeds go by the t-interval: the bootstrap cannot see beyond the values that it has, and is too
+    narrow then. One difference leaves every interval infinite and the verdict undecided. Raises RlinoError for none,
+    for one that is not finite, and for a margin of 0 or less.
+    """
+    values = _checked(values)
+    p_difference, p_tost = t_test(values), tost(values, margin)
+    boot = bootstrap_interval(values, level=1 - alpha) if len(values) > 1 else (-inf, inf)
+    return Comparison(
+        len(values), float(values.mean()), *t_interval(values, 1 - alpha), *boot, *t_interval(values, 1 - 2 * alpha),
+        p_difference, p_tost, verdict(p_tost, p_difference, alpha),
+    )  # fmt: skip
+
+
+def _checked(values: Sequence[float]) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        raise RlinoError(f"differences are finite numbers, at least one: not {values.tolist()}")
+    return values
+
+
+# --- a family of comparisons -----------------------------------------------------------------------------------------
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's step-down correction: what is below α afterwards may be rejected at α over the whole family.
+
+    Raises RlinoError for a p value outside 0–1.
+    """
+    p = np.asarray(p, dtype=float)
+    if not ((0 <= p) & (p <= 1)).all():
+        raise RlinoError(f"p values are between 0 and 1, not {p.tolist()}")
+    order = p.argsort()
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))).clip(max=1)
+    return corrected
+
+
+def forest(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
+    """Every other method against the reference, a row a task and method, in the order of the frame of `outcomes`.
+
+    Columns: task, method, reference, those of Comparison, p_difference_holm and p_tost_holm. Holm's correction goes
+    over all rows, once for the tests of difference and once for those of equivalence. `verdict` follows from the
+    corrected values here. Intervals are not corrected: one can lie inside the margin where the family is undecided.
+    """
+    rows = []
+    for task, part in frame.groupby("task", sort=False):
+        for method in (m for m in part["method"].unique() if m != reference):
+            found = compare(differences(part, method, reference), margin, alpha)
+            rows.append({"task": task, "method": method, "reference": reference} | vars(found))
+    if not rows:
+        raise RlinoError(f"nothing to compare with {reference!r}")
+    found = pd.DataFrame(rows)
+    for name in ("p_difference", "p_tost"):
+        found[f"{name}_holm"] = holm(found[name])
+    pairs = zip(found["p_tost_holm"], found["p_difference_holm"], strict=True)
+    return found.assign(verdict=[verdict(*pair, alpha) for pair in pairs])
+
+
+# --- how many seeds would settle it ----------------------------------------------------------------------------------
+
+
+def tost_power(n: int, sd: float, margin: float, difference: float = 0.0, alpha: float = 0.05) -> float:
+    """The chance that TOST over n seeds finds equivalence, where differences are normal with this mean and sd.
+
+    Exact (Phillips 1990, Owen's Q). The sample's sd is u·sd with u ~ χ/√ν, independent of its mean m, and the test
+    passes where |m| < margin − t·u·sd/√n. So: the chance of that for each u, integrated over the density of u.
+    """
+    _check_power(n, sd, alpha)
+    se, t = sd / sqrt(n), scipy.stats.t.ppf(1 - alpha, n - 1)
+    spread = scipy.stats.chi(n - 1, scale=1 / sqrt(n - 1))  # u
+
+    def passes(u: np.ndarray) -> np.ndarray:
+        room = margin - t * u * se
+        inside = scipy.stats.norm.cdf((room - difference) / se) - scipy.stats.norm.cdf((-room - difference) / se)
+        return inside * spread.pdf(u)
+
+    low, high = spread.ppf([1e-14, 1 - 1e-14])
+    high = min(high, margin / (t * se))  # beyond it there is no room left
+    return float(scipy.integrate.fixed_quad(passes, low, high, n=200)[0]) if low < high else 0.0
+
+
+def difference_power(n: int, sd: float, difference: float, alpha: float = 0.05) -> float:
+    """The chance that the two-sided t-test over n seeds finds a difference.
+
+    By the noncentral F distribution of t², as scipy's noncentral t has no number for a tail that is as good as empty.
+    """
+    _check_power(n, sd, alpha)
+    t, shift = scipy.stats.t.ppf(1 - alpha / 2, n - 1), difference * sqrt(n) / sd
+    return float(scipy.stats.ncf.sf(t**2, 1, n - 1, shift**2))
+
+
+def seeds_needed(
+    sd: float, margin: float, difference: float = 0.0, power: float = 0.8, alpha: float = 0.05, tests: int = 1
+) -> int | None:
+    """The least number of seeds at which the test that should succeed does so with this power.
+
+    That is TOST where the true difference is inside ±margin, and `beyond` where it is outside; None on the margin
+    itself, and where MOST_SEEDS would not do. `tests` counts those of the family that have not succeeded yet, this one
+    included: Holm's correction asks the next of them for p < alpha / tests.
+    """
+    if not 0 < power < 1 or tests < 1:
+        raise RlinoError(f"power is between 0 and 1, and there is one test or more: not {power} and {tests}")
+    alpha = alpha / tests
+    if abs(difference) == margin:
+        return None
+
+    def chance(n: int) -> float:
+        if abs(difference) < margin:
+            return tost_power(n, sd, margin, difference, alpha)
+        return difference_power(n, sd, abs(difference) - margin, alpha)
+
+    n = 2 + bisect_left(range(2, MOST_SEEDS), power, key=chance)  # power grows with n, but for its first few percent
+    return n if n < MOST_SEEDS else None
+
+
+def _check_power(n: int, sd: float, alpha: float) -> None:
+    if n < 2 or sd <= 0 or not 0 < alpha < 0.5:
+        raise RlinoError(f"power needs n ≥ 2, sd > 0 and 0 < alpha < 0.5, not {n}, {sd} and {alpha}")

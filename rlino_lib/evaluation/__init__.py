@@ -1,0 +1,1 @@
+"""A policy on a split, and the values of prefixes."""

@@ -1,0 +1,1 @@
+"""MDPs small enough to enumerate, and identities to machine precision. Nothing is sampled."""

@@ -1,0 +1,192 @@
+"""Figures that compare methods over seeds and tasks, and the table behind the forest plot (chapter 07).
+
+Frames come in as `compare.outcomes` and `records.metrics_frame` make them; looks are those of `plots.look`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rlino_lib.analysis.statistics import compare, differences
+from rlino_lib.errors import RlinoError
+from rlino_lib.figures.curves import axis_label, label, look, new_figure
+
+BAND = "line: mean over seeds; band: lowest to highest seed"
+
+
+def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
+    """Every other method against the reference on the seeds that both have: a row a task and method.
+
+    Columns: task, method, and those of `compare.Comparison`, with nothing corrected for the number of rows; `verdict`
+    is that of one row alone. Where `compare.forest` refuses methods with unequal seeds, this takes the common ones; a
+    method without any is left out. Raises RlinoError where no method is left.
+    """
+    rows = []
+    for task, part in frame.groupby("task", sort=False):
+        seeds = part.groupby("method", sort=False)["seed"].apply(set)
+        for method in in_order(seeds.index.drop(reference, errors="ignore")):
+            if common := seeds[method] & seeds.get(reference, set()):
+                gaps = differences(part[part["seed"].isin(common)], method, reference)
+                rows.append({"task": task, "method": method} | vars(compare(gaps, margin, alpha)))
+    if not rows:
+        raise RlinoError(f"no method has a seed in common with {reference!r}")
+    return pd.DataFrame(rows)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods as the book orders them: GRPO and its relatives, then F-ISFT, then others by name."""
+    order = ["grpo", "grpo_no_kl", "dr_grpo", "rloo", "f_isft_posneg", "f_isft_posneg_unit", "f_isft_pos", "f_isft_neg"]
+    return sorted(set(methods), key=lambda m: (order.index(m) if m in order else len(order), m))
+
+
+# --- the forest plot -------------------------------------------------------------------------------------------------
+
+
+def forest_plot(
+    rows: pd.DataFrame,
+    margin: float,
+    reference: str = "grpo",
+    zoom: float = 3.0,
+    names: Mapping[str, str] | None = None,
+) -> Figure:
+    """Differences to the reference with the margin of equivalence: a line of panels for each task, a row a method.
+
+    `rows` is `paired_rows`; the thick line is the interval of TOST (level 1 − 2α), the thin one that of level 1 − α. A
+    filled marker is a row whose column `whole` is true, or where there is no such column: as many seeds as were
+    planned. The right panel is the same within ±zoom margins, with an arrow for what lies beyond. `names` replaces the
+    tasks in the titles. Raises RlinoError for no rows.
+    """
+    if rows.empty:
+        raise RlinoError("forest_plot: no rows to draw")
+    tasks = list(dict.fromkeys(rows["task"]))
+    heights = [rows["task"].eq(task).sum() + 1.2 for task in tasks]
+    size = (10.4, 0.42 * sum(heights) + 0.9 * len(tasks))
+    figure, axes = new_figure(len(tasks), 2, size, gridspec_kw={"height_ratios": heights})
+    for task, (left, right) in zip(tasks, axes, strict=True):
+        part = rows[rows["task"] == task].set_index("method")
+        part = part.loc[in_order(part.index)]
+        ends = part[["low", "high", "mean"]].where(part[["low", "high", "mean"]].abs() < math.inf)
+        low, high = min(ends.min(axis=None), -1.5 * margin), max(ends.max(axis=None), 1.5 * margin)
+        room = 0.05 * (high - low)
+        for axis, edges in ((left, (low - room, high + room)), (right, (-zoom * margin, zoom * margin))):
+            _forest(axis, part, margin, *edges)
+            axis.set_xlabel(f"points above {label(reference)}")
+        left.set_title((names or {}).get(task, task))
+        left.set_yticks(range(len(part)), [f"{label(m)}, {n}" for m, n in part["n"].items()])
+        right.set_yticks(range(len(part)), [""] * len(part))
+        right.set_title(f"the same within ±{margin * zoom:g}")
+    said = "thick: the interval of TOST; thin: the usual one; grey: the margin; hollow: fewer seeds than planned"
+    figure.supxlabel(f"after a name: seeds; {said}", fontsize=9)
+    return figure
+
+
+def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: float) -> None:
+    """One panel from left to right: a row a method from top to bottom."""
+    axis.axvspan(-margin, margin, color="0.9", zorder=0)
+    for edge, dash in ((-margin, (4, 2)), (margin, (4, 2)), (0.0, (None, None))):
+        axis.axvline(edge, color="0.4", linewidth=1, dashes=dash, zorder=1)
+    for y, (method, row) in enumerate(part.iterrows()):
+        drawn, mean = look(method), row["mean"]
+        for low, high, width in ((row["low"], row["high"], 1.2), (row["tost_low"], row["tost_high"], 4)):
+            ends = [min(max(x, left), right) for x in (low, high)]
+            axis.plot(ends, [y, y], color=drawn.colour, linewidth=width, solid_capstyle="butt", zorder=2)
+        shown = {"color": drawn.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
+        if left <= mean <= right:
+            axis.plot(
+                mean, y, drawn.marker, markerfacecolor=drawn.colour if row.get("whole", True) else "white", **shown
+            )
+            continue
+        side, away = ("<", left) if mean < left else (">", right)  # beyond the panel: an arrow, and its number
+        axis.plot(away * 0.96, y, side, **shown)
+        said = f"{mean:+.1f}".replace("-", "−")
+        axis.annotate(said, (away * 0.87, y), ha="left" if mean < left else "right", va="center", fontsize=9)
+    axis.set(xlim=(left, right), ylim=(len(part) - 0.4, -0.6))
+    axis.grid(axis="y", visible=False)
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def _line(axis: Axes, data: pd.DataFrame, x: str, y: str, method: str, marks: int = 8) -> None:
+    """A method's mean over seeds, and its band."""
+    drawn, by = look(method), data[data["method"] == method].dropna(subset=[y]).groupby(x)[y]
+    mean = by.mean()
+    if mean.empty:
+        return
+    axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
+    shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker, "markersize": 6}
+    axis.plot(mean.index, mean, **shown, markevery=max(1, len(mean) // marks), label=label(method), linewidth=1.8)
+
+
+def method_panels(frame: pd.DataFrame, y: str = "eval/accuracy", *, x: str = "step", columns: int = 4) -> Figure:
+    """One metric by step, a panel for each method: its mean and band, the other methods' means in grey behind.
+
+    The horizontal line is the base, the mean of the first row. Raises RlinoError where the metric is nowhere recorded.
+    """
+    data = _recorded(frame, x, [y])
+    methods = in_order(data["method"])
+    rows, cols = math.ceil(len(methods) / columns), min(columns, len(methods))
+    figure, axes = new_figure(rows, cols, (2.5 * cols + 0.6, 2.2 * rows + 0.6), sharex=True, sharey=True)
+    means = data.groupby(["method", x])[y].mean()
+    for axis, method in zip(axes.flat, methods, strict=False):
+        for other in (m for m in methods if m != method):
+            axis.plot(means[other].index, means[other], color="0.75", linewidth=1, zorder=1)
+        axis.axhline(data.loc[data[x] == data[x].min(), y].mean(), color="0.5", linewidth=1, dashes=(1, 2))
+        _line(axis, data, x, y, method)
+        seeds = data.loc[data["method"] == method, "seed"].nunique()
+        axis.set_title(f"{label(method)}, {seeds} seed{'s' * (seeds > 1)}")
+        axis.tick_params(labelbottom=True)
+    for axis in axes.flat[len(methods) :]:
+        axis.set_visible(False)
+    figure.supxlabel(f"{axis_label(x)}   ({BAND}; grey: the other methods; dotted: the base)", fontsize=9)
+    figure.supylabel(axis_label(y), fontsize=10)
+    return figure
+
+
+def measure_panels(
+    frame: pd.DataFrame,
+    measures: Mapping[str, str],
+    *,
+    x: str = "step",
+    columns: int = 3,
+    symlog: Mapping[str, float] | None = None,
+) -> Figure:
+    """Several metrics by step, a panel each with all methods: {column: title}. What is nowhere recorded is left out.
+
+    `symlog` maps a column to the size up to which its axis is linear; one that stays below twice that size is linear
+    throughout. Raises RlinoError where no metric is recorded.
+    """
+    known = [c for c in measures if c in frame and frame[c].notna().any()]
+    data = _recorded(frame, x, known)
+    methods = in_order(data["method"])
+    rows, cols = math.ceil(len(known) / columns), min(columns, len(known))
+    figure, axes = new_figure(rows, cols, (3.4 * cols + 0.4, 2.7 * rows + 1.1), sharex=True)
+    for axis, column in zip(axes.flat, known, strict=False):
+        for method in methods:
+            _line(axis, data, x, column, method, marks=5)
+        axis.set_title(measures[column])
+        axis.tick_params(labelbottom=True)
+        linear = (symlog or {}).get(column, math.inf)
+        if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
+            axis.set_yscale("symlog", linthresh=linear)
+    for axis in axes.flat[len(known) :]:
+        axis.set_visible(False)
+    named = {name: line for axis in axes.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    shown = [label(m) for m in methods if label(m) in named]
+    handles = [named[name] for name in shown]
+    figure.legend(handles, shown, loc="outside lower center", ncol=4, title=f"{axis_label(x)}; {BAND}")
+    return figure
+
+
+def _recorded(frame: pd.DataFrame, x: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows in which one of the columns has a value; RlinoError where there are none."""
+    missing = [c for c in ("method", "seed", x, *columns) if c not in frame]
+    data = frame.dropna(subset=list(columns), how="all") if columns and not missing else frame[:0]
+    if data.empty:
+        raise RlinoError(f"nothing to draw: no values of {', '.join(missing or columns) or 'any measure'}")
+    return data

@@ -1,0 +1,179 @@
+"""From rewards to advantages (chapters 04, 05 and 11): one rule a method, all on rewards in groups [P, G].
+
+A rule sees the whole batch, so it may normalise over groups or over everything. What comes before a rule (penalties on
+the reward) and after it (filters) stands here too; `credit` puts them in order.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+import torch
+
+from rlino_lib.errors import RlinoError
+
+if TYPE_CHECKING:
+    pass
+
+
+
+def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **options: float) -> torch.Tensor:
+    """Advantages [N] of rewards [N] whose groups of `group_size` rows stand together; the dtype is kept.
+
+    Rules: `zscore` (r − mean)/(std + eps) with the sample std and eps=1e-4, as TRL has it (GRPO, 2402.03300 eq. 3);
+    `mean` r − mean (Dr. GRPO, 2503.20783); `leave_one_out` (RLOO, 2402.14740); `batch` (r − group mean)/(batch std +
+    eps), TRL's scale_rewards="batch"; `batch_zscore` mean and std of the batch (REINFORCE++, 2501.03262), and
+    `group_batch_zscore` the same after the group mean is off (REINFORCE++ with baseline). On rewards above
+    `threshold`=0.5, the F-ISFT family: `positive` 1 on right responses, `negative` −1 on wrong ones, `signed` ±1,
+    `weighted` `weight`=0.1 on right and −1 on wrong ones (W-REINFORCE, 2506.01347), `group_balanced` 1/k on the k right
+    and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere.
+    A group whose rewards are equal has no spread, nor has a group of one, and a batch for the rules that look at one:
+    exactly 0 by every rule that compares. Half precision is computed in float32.
+    Raises RlinoError for an unknown rule or option, rewards that do not fill whole groups, or are not finite.
+    """
+    check_rule(rule, options)
+    check_rewards(rewards, group_size)
+    narrow = rewards.dtype in (torch.float16, torch.bfloat16)
+    wide = rewards.float() if narrow or not rewards.is_floating_point() else rewards  # [N]
+    found = ADVANTAGES[rule](wide.reshape(-1, group_size), **options).reshape(-1)  # [N]
+    return found.to(rewards.dtype) if narrow else found
+
+
+def check_rule(rule: str, options: dict[str, float]) -> None:
+    """Raise RlinoError for a rule or an option of it that there is not."""
+    if rule not in ADVANTAGES:
+        raise RlinoError(f"unknown advantage rule {rule!r}: one of {', '.join(ADVANTAGES)}")
+    known = list(inspect.signature(ADVANTAGES[rule]).parameters)[1:]
+    for name in options:
+        if name not in known:
+            raise RlinoError(f"advantage rule {rule} has no option {name!r}: {', '.join(known) or 'it has none'}")
+
+
+def check_rewards(rewards: torch.Tensor, group_size: int) -> None:
+    """Raise RlinoError for rewards that are not [N] of whole groups, or not finite."""
+    if rewards.ndim != 1 or group_size < 1 or len(rewards) % group_size:
+        raise RlinoError(f"rewards of shape {tuple(rewards.shape)} are not whole groups of {group_size}")
+    if not rewards.isfinite().all():
+        row = int((~rewards.isfinite()).nonzero()[0])
+        raise RlinoError(f"the reward of row {row} is {rewards[row].item()}: rewards must be finite")
+
+
+# --- the rules: groups [P, G] in, [P, G] out -------------------------------------------------------------------------
+
+
+def _off(r: torch.Tensor) -> torch.Tensor:
+    # The mean of equal numbers is not always the number: of eight 0.1 in float32 it is off by 7e-9, of which a division
+    # by the spread + 1e-4 makes 7e-5, and Adam's first step a whole step.
+    equal = (r == r[:, :1]).all(1, keepdim=True)  # [P, 1]
+    return torch.where(equal, 0, r - r.mean(1, keepdim=True))  # [P, G]
+
+
+def _over(gap: torch.Tensor, std: torch.Tensor, eps: float) -> torch.Tensor:
+    return torch.where(gap == 0, 0, gap / (std + eps))  # [P, G], 0 and not 0/0 where nothing differs and eps is 0
+
+
+def _batch_std(r: torch.Tensor) -> torch.Tensor:
+    return r.std() if r.numel() > 1 else r.new_zeros(())  # []
+
+
+def _zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
+    if r.shape[1] == 1:  # one sample has no spread, and no advantage over its group
+        return torch.zeros_like(r)
+    return _over(_off(r), r.std(1, keepdim=True), eps)
+
+
+def _mean(r: torch.Tensor) -> torch.Tensor:
+    return _off(r)
+
+
+def _leave_one_out(r: torch.Tensor) -> torch.Tensor:
+    g = r.shape[1]
+    return _off(r) * g / max(g - 1, 1)  # [P, G]; one sample has no others, and gets 0
+
+
+def _batch(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
+    return _over(_off(r), _batch_std(r), eps)
+
+
+def _batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
+    gap = torch.where((r == r[:1, :1]).all(), 0, r - r.mean())  # [P, G], exactly 0 as in `_off`
+    return _over(gap, _batch_std(r), eps)
+
+
+def _group_batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
+    off = _off(r)  # [P, G]; its batch mean is 0 but for rounding, which a group without spread must not be given
+    return _over(off, _batch_std(off), eps)
+
+
+def _right(r: torch.Tensor, threshold: float) -> torch.Tensor:
+    return (r > threshold).to(r.dtype)  # [P, G]
+
+
+def _positive(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    return _right(r, threshold)
+
+
+def _negative(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    return _right(r, threshold) - 1
+
+
+def _signed(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    return 2 * _right(r, threshold) - 1
+
+
+def _weighted(r: torch.Tensor, weight: float = 0.1, threshold: float = 0.5) -> torch.Tensor:
+    return torch.where(r > threshold, weight, -1.0).to(r.dtype)  # [P, G]
+
+
+def _group_balanced(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    right = _right(r, threshold)  # [P, G]
+    k = right.sum(1, keepdim=True)  # [P, 1]
+    wrong, n_wrong = 1 - right, r.shape[1] - k
+    mixed = (k > 0) & (n_wrong > 0)
+    return torch.where(mixed, right / k.clamp_min(1) - wrong / n_wrong.clamp_min(1), 0)  # [P, G]
+
+
+ADVANTAGES = {
+    "zscore": _zscore,
+    "mean": _mean,
+    "leave_one_out": _leave_one_out,
+    "batch": _batch,
+    "batch_zscore": _batch_zscore,
+    "group_batch_zscore": _group_batch_zscore,
+    "positive": _positive,
+    "negative": _negative,
+    "signed": _signed,
+    "weighted": _weighted,
+    "group_balanced": _group_balanced,
+}
+
+# How each rule prints in an objective's formula.
+ADVANTAGE_TEXT = {
+    "zscore": "(r_i − mean r) / (std r + 1e-4)",
+    "mean": "r_i − mean r",
+    "leave_one_out": "r_i − mean of the others' r",
+    "batch": "(r_i − mean r) / (batch std r + 1e-4)",
+    "batch_zscore": "(r_i − batch mean r) / (batch std r + 1e-4)",
+    "group_batch_zscore": "(d_i − batch mean d) / (batch std d + 1e-4), d_i = r_i − mean r",
+    "positive": "1 if right, else 0",
+    "negative": "0 if right, else −1",
+    "signed": "1 if right, else −1",
+    "weighted": "weight if right, else −1",
+    "group_balanced": "1/k if right, −1/(G−k) if wrong, k of G right, mixed groups only",
+}
+
+
+# Which rows stay, from what is right and what was cut at the cap, both [P, G], to [P, G].
+FILTERS = {
+    "mixed": lambda right, cut: (right.any(1, keepdim=True) & ~right.all(1, keepdim=True)).expand_as(right),
+    "some_right": lambda right, cut: right.any(1, keepdim=True).expand_as(right),
+    "right": lambda right, cut: right,
+    "whole": lambda right, cut: ~cut,
+}
+FILTER_TEXT = {
+    "mixed": "groups that are not all right or all wrong",
+    "some_right": "groups that are not all wrong",
+    "right": "right responses",
+    "whole": "responses that were not cut at the cap",
+}

@@ -1,0 +1,22 @@
+"""Where the book's files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlino_lib.errors import RlinoError
+
+REPO = Path(__file__).resolve().parent.parent
+DATA = REPO / "data"
+RUNS = DATA / "runs"
+BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems")}  # the shipped base of each task
+DEFAULT_BASE = BASES["countdown"]
+
+
+def base_of(task: str) -> str:
+    """The folder of the base that ships with a task; raises RlinoError where there is none."""
+    if task not in BASES:
+        raise RlinoError(
+            f"unknown task {task!r}, or one without a shipped base ({', '.join(BASES)} have one): name a model"
+        )
+    return BASES[task]

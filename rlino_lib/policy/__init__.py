@@ -1,0 +1,1 @@
+"""A language model: load, score, sample. Knows no grader and no objective."""

@@ -1,0 +1,62 @@
+"""What sampling returns and everything after it reads: whole groups of responses, padded (chapter 04)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.tasks import Grade, Problem, Task
+
+
+@dataclass
+class Rollouts:
+    """Groups of sampled responses: the one structure that passes between sampling, weighting, recording and looking.
+
+    N = P·G rows; the rows of a group stand together. T is the longest response, S the longest prompt.
+    """
+
+    prompts: list[str]  # P
+    prompt_ids: torch.Tensor  # [P, S] int64, left padded
+    prompt_mask: torch.Tensor  # [P, S] bool
+    ids: torch.Tensor  # [N, T] int64, pad after the end
+    mask: torch.Tensor  # [N, T] bool, True on response tokens, EOS included
+    logprobs: torch.Tensor  # [N, T] float32, nats, under the sampling temperature; 0 where masked
+    entropies: torch.Tensor  # [N, T] float32, nats, of the full next-token distribution; 0 where masked
+    clipped: torch.Tensor  # [N] bool, neither EOS nor a stop string within the cap
+    texts: list[str]  # N, decoded without special tokens
+    group_size: int
+    problems: list[Problem] = field(default_factory=list)  # P
+    grades: list[Grade] = field(default_factory=list)  # N
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Response tokens of each row, EOS included, [N] int64."""
+        return self.mask.sum(1)
+
+    @property
+    def rewards(self) -> torch.Tensor:
+        """The grader's rewards, [N] float32."""
+        return torch.tensor([g.reward for g in self.grades])
+
+    @property
+    def correct(self) -> torch.Tensor:
+        """The grader's verdicts, [N] bool."""
+        return torch.tensor([g.correct for g in self.grades])
+
+    def grade(self, task: Task, problems: Sequence[Problem]) -> Rollouts:
+        """Fill in problems and grades, and return self. Raises RlinoError where the problems are not one a prompt."""
+        if len(problems) != len(self.prompts):
+            raise RlinoError(f"{len(problems)} problems for {len(self.prompts)} prompts")
+        self.problems = list(problems)
+        self.grades = [task.grade(problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
+        return self
+
+    def sequences(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompt and response in one row: ids and attention mask, both [N, S+T]."""
+        rows = torch.arange(len(self.ids)) // self.group_size
+        ids = torch.cat([self.prompt_ids[rows], self.ids], 1)  # [N, S+T]
+        mask = torch.cat([self.prompt_mask[rows], self.mask], 1)  # [N, S+T]
+        return ids, mask

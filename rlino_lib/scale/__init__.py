@@ -1,0 +1,1 @@
+"""The same objectives inside TRL's trainer, on as many GPUs as accelerate starts."""

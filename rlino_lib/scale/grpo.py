@@ -1,0 +1,115 @@
+"""An `Objective` inside TRL's `GRPOTrainer`: its advantages, its loss, and nothing else of it changed (chapter 12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from trl import GRPOTrainer
+
+from rlino_lib.methods.credit import credit
+from rlino_lib.methods.loss import micro_share, policy_loss
+from rlino_lib.scale.records import Pool, Recorded, Row
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.run import is_trace_step
+from rlino_lib.training.traces import policy_credit
+
+
+class ObjectiveTrainer(Recorded, GRPOTrainer):
+    """TRL's `GRPOTrainer` with the advantages and the loss of an `Objective`."""
+
+    def __init__(self, config: TrainConfig, pool: Pool, **settings: Any) -> None:
+        self.bind(config, pool)
+        self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
+        self.clipped: list[bool] = []  # which of them reached the cap
+        self.rows: list[Row] = []  # of the last responses of all processes
+        super().__init__(reward_funcs=[self.reward], **settings)
+
+    def reward(self, completions: list[str], problem: list[int], **_: Any) -> list[float]:
+        """The task's verifier as a reward function of TRL."""
+        task, problems = self.pool.task, self.pool.problems
+        self.graded = [(text, task.grade(problems[k], text)) for text, k in zip(completions, problem, strict=True)]
+        return [grade.reward for _, grade in self.graded]
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], list | None]:
+        """TRL samples up to EOS or the cap; what follows a stop string of the task is cut off."""
+        ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        ids, self.clipped = self.until_stop(ids)
+        return ids, logprobs and [kept[: len(row)] for kept, row in zip(logprobs, ids, strict=True)]
+
+    def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
+        self.num_generations_eval = samples
+        self._generate_and_score_completions(inputs)
+        return self.rows
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL samples and scores; the advantages [n], or [n, T], and which rows stay [n] are the objective's."""
+        step = self.state.global_step // self.updates + 1
+        if self.model.training:
+            self.reseed(0, step)
+        out = super()._generate_and_score_completions(inputs)
+        self.rows = gather_object(self._rows(inputs, out))
+        if not self.model.training:
+            return out
+        c, o, n, width = self.config, self.objective, len(inputs), out["completion_ids"].shape[1]
+        for place, row in enumerate(self.rows):  # TRL hands out whole groups in the order of the processes
+            row.place = place
+        rollouts = self.rollouts = self.to_rollouts(self.rows, c.group_size)
+        ref = None
+        if o.needs_reference:
+            ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
+            ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
+        args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
+        adv, keep = credit(o, *args, rollouts.clipped)  # [N] or [N, T], [N]
+        if self.writer and is_trace_step(c, step):
+            self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
+        mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
+        adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
+        return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
+
+    def _rows(self, inputs: list[dict[str, Any]], out: dict[str, Any]) -> list[Row]:
+        prompts, prompt_mask, ids, mask = (
+            out[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+        )
+        logprobs, entropies = self.score(self.model, prompts, prompt_mask, ids, mask)  # [n, T], [n, T]
+        reference, rows = out.get("ref_per_token_logps"), []
+        for i, (given, (text, grade)) in enumerate(zip(inputs, self.graded, strict=True)):
+            inside, before = mask[i].bool(), prompt_mask[i].bool()
+            columns = (ids[i], logprobs[i], entropies[i], *([] if reference is None else [reference[i].float()]))
+            kept = [column[inside].cpu() for column in columns]
+            prompt = prompts[i][before].cpu()
+            rows.append(Row(given["place"], given["problem"], text, grade, self.clipped[i], prompt, *kept))
+        return rows
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """TRL cuts new samples into micro-batches; each is told what its update counts over all processes."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is not before:
+            size = self.args.gradient_accumulation_steps
+            for k in range(0, len(self._buffered_inputs), size):
+                update = self._buffered_inputs[k : k + size]
+                mine = sum(torch.stack([b["keep"].sum(), b["completion_mask"][b["keep"]].sum()]) for b in update)
+                rows, tokens = self.accelerator.reduce(mine, "sum").tolist()
+                for b in update:
+                    b |= {"update_rows": rows, "update_tokens": tokens}
+        return inputs
+
+    def _compute_loss(self, model, inputs: dict[str, Any]) -> torch.Tensor:
+        """The micro-batch's part of the update's loss, times the processes, over which gradients are averaged."""
+        ids, mask, keep = inputs["completion_ids"], inputs["completion_mask"], inputs["keep"]
+        whole = torch.cat([inputs["prompt_ids"], ids], 1)  # [b, S+T]
+        attention = torch.cat([inputs["prompt_mask"], mask], 1)  # [b, S+T]
+        new = self._get_per_token_logps_and_entropies(model, whole, attention, ids.shape[1])[0]  # [b, T]
+        adv = inputs["advantages"]  # [b] or [b, T]
+        if "importance_sampling_ratio" in inputs:  # of vLLM, which samples with rounding of its own
+            adv = (adv if adv.ndim == 2 else adv[:, None]) * inputs["importance_sampling_ratio"]  # [b, T] or [b, 1]
+            adv = adv.expand(new.shape)  # [b, T]
+        old, ref = inputs.get("old_per_token_logps"), inputs.get("ref_per_token_logps")  # old is None at one update
+        old, ref = (None if t is None else t[keep] for t in (old, ref))  # [k, T]
+        cap = self.config.max_new_tokens
+        loss = policy_loss(self.objective, new[keep], old, ref, adv[keep], mask[keep].bool(), cap)
+        share = micro_share(self.objective, mask[keep], inputs["update_rows"], inputs["update_tokens"])
+        self.sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
+        return loss.loss * share * self.accelerator.num_processes

@@ -1,0 +1,270 @@
+"""What makes a TRL trainer a recorded run: the schedule, the samples, the evaluations and the records of `rlino train`.
+
+Every process sees the responses of all of them, so the numbers of a step, the guard rails and the advantages are the
+same everywhere and nothing has to be sent back; the main process alone writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate.utils import gather_object
+from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import LambdaLR
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.evaluate import eval_columns, outcome_metrics, problem_row, summarise, test_problems
+from rlino_lib.folders import write_json
+from rlino_lib.methods.catalogue import varied
+from rlino_lib.policy.models import Policy, eos_ids
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.policy.stopping import StopStrings
+from rlino_lib.records.runs import RunWriter
+from rlino_lib.tasks import Grade, Problem, get_task
+from rlino_lib.training import run as local
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.guard_rails import Guards
+from rlino_lib.training.traces import response_rows, trace_rows
+
+MARK = "rlino.json"  # written last into a checkpoint: one without it is half a checkpoint
+
+
+@dataclass
+class Row:
+    """One graded response, without padding: what processes tell each other."""
+
+    place: int  # in the order of the whole batch, groups together
+    problem: int  # in the pool
+    text: str
+    grade: Grade
+    clipped: bool  # neither EOS nor a stop string within the cap
+    prompt: torch.Tensor  # [S] int64
+    ids: torch.Tensor  # [T] int64, EOS included
+    logprobs: torch.Tensor  # [T] float32, nats, of the policy that sampled
+    entropies: torch.Tensor  # [T] float32, nats
+    reference: torch.Tensor | None = None  # [T] float32, nats, where the objective reads it
+
+
+class Pool:
+    """The problems of a run by one running number: those trained on, then the held-out ones, then the test split."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.task = get_task(config.task, **config.task_settings)
+        self.train = self.task.problems("train")
+        held_out = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
+        test = test_problems(self.task) if config.test_samples else []
+        self.problems: list[Problem] = [*self.train, *held_out, *test]
+        self.held_out = range(len(self.train), len(self.train) + len(held_out))
+        self.test = range(self.held_out.stop, len(self.problems))
+
+    def row(self, k: int, place: int = 0) -> dict[str, Any]:
+        """A row of a data set: the prompt, and which problem it is of."""
+        return {"prompt": self.task.prompt(self.problems[k]), "problem": k, "place": place}
+
+    def batches(self, config: TrainConfig) -> Iterator[int]:
+        """The problems of all steps in the order in which `rlino train` has them."""
+        for step in range(1, config.steps + 1):
+            yield from local.batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
+
+
+def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> Rollouts:
+    """The `Rollouts` of graded rows, in the order of their places."""
+    rows = sorted(rows, key=lambda r: r.place)
+
+    def padded(tensors: Sequence[torch.Tensor], value: float = 0.0, side: str = "right") -> torch.Tensor:
+        return pad_sequence(list(tensors), batch_first=True, padding_value=value, padding_side=side)
+
+    first = rows[::group_size]  # P
+    ids = padded([r.ids for r in rows], pad)  # [N, T]
+    mask = padded([torch.ones_like(r.ids) for r in rows], 0).bool()  # [N, T]
+    return Rollouts(
+        prompts=[pool.task.prompt(pool.problems[r.problem]) for r in first],
+        prompt_ids=padded([r.prompt for r in first], pad, "left"),  # [P, S]
+        prompt_mask=padded([torch.ones_like(r.prompt) for r in first], 0, "left").bool(),  # [P, S]
+        ids=ids,
+        mask=mask,
+        logprobs=padded([r.logprobs for r in rows]),  # [N, T]
+        entropies=padded([r.entropies for r in rows]),  # [N, T]
+        clipped=torch.tensor([r.clipped for r in rows]),  # [N]
+        texts=[r.text for r in rows],
+        group_size=group_size,
+        problems=[pool.problems[r.problem] for r in first],
+        grades=[r.grade for r in rows],
+    )
+
+
+class Recorded:
+    """Mixed into a trainer of TRL, whose `roll` samples and grades prompts; everything else of a run is here."""
+
+    lr_at = local.Trainer.lr_at  # the schedule of `rlino train`, of self.config
+
+    def bind(self, config: TrainConfig, pool: Pool) -> None:
+        """Say what the run is."""
+        self.config, self.pool = config, pool
+        self.writer: RunWriter | None = None  # of the main process
+        self.objective = varied(config.method, config.objective_settings)
+        self.updates = config.epochs * config.minibatches  # of a step
+        self.guards, self.sums, self.began = Guards(config.guard), local.Sums(), time.time()
+        self.rollouts: Rollouts | None = None  # of the step under way, of all processes
+        self.started = False  # whether a step was begun
+        self.credit: dict[str, torch.Tensor] = {}  # what its rows were weighed by, where they are traced
+
+    # --- what a trainer has to offer
+
+    def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
+        """Sample and grade this process's share of a batch; returns the rows of all processes."""
+        raise NotImplementedError
+
+    def to_rollouts(self, rows: Sequence[Row], samples: int) -> Rollouts:
+        """The rows of whole groups as `Rollouts`."""
+        return rollouts_of(rows, samples, self.pool, self.processing_class.pad_token_id)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Every token id that ends a response."""
+        return eos_ids(Policy(self.model, self.processing_class))
+
+    def until_stop(self, ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[bool]]:
+        """Responses up to EOS or the token that completes a stop string of the task, and whether there was neither."""
+        stops = StopStrings(self.processing_class, getattr(self.pool.task, "stop", ()), torch.device("cpu"))
+        last, found, alive = set(self.stop_ids), [], torch.ones(1, dtype=torch.bool)
+        near = set(stops.completing.nonzero()[:, 0].tolist())
+        for row in ids:
+            row, end = list(row), None
+            for t, token in enumerate(row):
+                near_end = token in near and stops.reached(
+                    torch.tensor([row[max(0, t + 1 - stops.reach) : t + 1]]), alive
+                )
+                if token in last or near_end:
+                    end = t + 1
+                    break
+            found.append((row[:end], end is None))
+        return [row for row, _ in found], [clipped for _, clipped in found]
+
+    def score(self, model, prompts: torch.Tensor, prompt_mask: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor):
+        """Log-probs and entropies of responses ids [B, T] after prompts [B, S], without gradient: both [B, T]."""
+        parts = []
+        for k in range(0, len(ids), self.args.per_device_train_batch_size):
+            cut = slice(k, k + self.args.per_device_train_batch_size)
+            whole = torch.cat([prompts[cut], ids[cut]], 1)  # [b, S+T]
+            attention = torch.cat([prompt_mask[cut], mask[cut]], 1)  # [b, S+T]
+            labels = whole.masked_fill(attention == 0, -100)  # [b, S+T]
+            labels[:, : prompts.shape[1]] = -100
+            with torch.no_grad(), self.accelerator.autocast():
+                out = model(input_ids=whole, attention_mask=attention, labels=labels, fused_lm_head=True)
+            parts.append((out.log_probs[:, -ids.shape[1] :], out.entropy[:, -ids.shape[1] :]))
+        return tuple(torch.cat(column).float() for column in zip(*parts, strict=True))  # [B, T], [B, T]
+
+    def reseed(self, *what: int) -> None:
+        """Random numbers of this process that depend on nothing but the seed, what is sampled, and the process."""
+        torch.manual_seed(hash((self.config.seed, *what, self.accelerator.process_index)) % 2**63)
+
+    # --- the trainer's own hooks
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None) -> LambdaLR:
+        if self.lr_scheduler is None:
+            rate = self.config.lr
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer, lambda done: self.lr_at(done // self.updates + 1) / rate
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        self.started = True
+        if self.state.global_step == 0 and self.config.eval_every:
+            row = {"step": 0, "samples": 0, **self.evaluate_policy(0)}
+            if self.writer:
+                self.writer.metrics(local.full_row(row), self.seconds)
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Called after every update, and once more at the end, without a learning rate."""
+        for kept in self._metrics.values():  # TRL's own, which nobody reads here
+            kept.clear()
+        if "learning_rate" not in logs:
+            return
+        step, within = divmod(self.state.global_step, self.updates)
+        norm = logs.get("grad_norm")
+        if norm is None or not math.isfinite(norm):
+            raise RlinoError(f"the gradient is not finite at step {step + bool(within)}: lower the learning rate")
+        self.sums.update(norm)
+        if not within:
+            self._end_step(step)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.writer:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            step = self.state.global_step // self.updates
+            write_json(folder / MARK, {"step": step, "guards": self.guards.state(), "seconds": self.seconds})
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """None: config.json says what the run is."""
+
+    def _send_telemetry(self) -> None:
+        """None: TRL would tell its makers of every run."""
+
+    # --- a step, an evaluation
+
+    @property
+    def seconds(self) -> float:
+        return time.time() - self.began
+
+    def _end_step(self, step: int) -> None:
+        c, sums = self.config, local.Sums()
+        for mine in gather_object([self.sums.total]):
+            sums.add(mine, 1.0)
+        sums.norms, self.sums = self.sums.norms, local.Sums()
+        metrics = {"step": step, "samples": step * c.prompts * c.group_size, **outcome_metrics(self.rollouts)}
+        metrics |= {**sums.means(), "lr": self.lr_at(step)}
+        if c.eval_every and (step % c.eval_every == 0 or step == c.steps):
+            metrics |= self.evaluate_policy(step)
+        if self.writer:
+            self.writer.metrics(local.full_row(metrics), self.seconds)
+            if local.is_trace_step(c, step):
+                rows = trace_rows(self.rollouts, self.credit, step, c.trace_groups, self.processing_class)
+                self.writer.rollouts(rows)
+        self.guards.check(step, metrics)
+
+    def evaluate_policy(self, step: int) -> dict[str, Any]:
+        """The `eval/…` columns of the policy as it is."""
+        c = self.config
+        parts = self._held_out(self.pool.held_out, c.eval_samples, step)
+        rollouts = self.to_rollouts([row for part in parts for row in part], c.eval_samples)
+        if self.writer:
+            self.writer.responses(list(response_rows(rollouts, self.pool.task, step, final=False)))
+        return eval_columns(rollouts)
+
+    def test(self) -> dict[str, Any]:
+        """The summary of the trained policy on the test split."""
+        c, found = self.config, []
+        for part in self._held_out(self.pool.test, c.test_samples, c.steps + 1):
+            rollouts = self.to_rollouts(part, c.test_samples)
+            found += [problem_row(rollouts, i, self.pool.task) for i in range(len(rollouts.prompts))]
+            if self.writer:
+                self.writer.responses(list(response_rows(rollouts, self.pool.task, c.steps, final=True)))
+        return summarise(pd.DataFrame(found))
+
+    def _held_out(self, problems: range, samples: int, step: int) -> Iterator[list[Row]]:
+        """Graded responses to problems of the pool, part by part; each part is about as large as a step's batch."""
+        world, rank, size = self.accelerator.num_processes, self.accelerator.process_index, len(problems)
+        most = max(1, self.config.prompts * self.config.group_size // (world * samples))  # problems of a process
+        was_training = self.model.training
+        self.model.eval()
+        for start in range(0, size, most * world):
+            share = min(most, math.ceil((size - start) / world))
+            places = range(start + rank * share, start + (rank + 1) * share)
+            mine = [(k, problems[min(k, size - 1)]) for k in places]  # a process without a problem repeats the last
+            self.reseed(1, step, start)
+            rows = self.roll([self.pool.row(p, k * samples + j) for k, p in mine for j in range(samples)], samples)
+            yield [row for row in rows if row.place < size * samples]
+        self.model.train(was_training)

@@ -1,0 +1,135 @@
+"""The game of Countdown (chapter 02): which numbers lead where, its problems and their splits."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import combinations_with_replacement
+
+from rlino_lib.tasks.arithmetic import Step
+from rlino_lib.tasks.base import Problem
+
+# --- solving ---------------------------------------------------------------------------------------------------------
+
+
+def steps_from(a: int, b: int) -> Iterator[Step]:
+    """The steps that two numbers allow: results are positive integers; the larger number stands first in − and ÷."""
+    a, b = max(a, b), min(a, b)
+    yield a, "+", b, a + b
+    yield a, "*", b, a * b
+    if a > b:
+        yield a, "-", b, a - b
+    if b and a % b == 0:
+        yield a, "/", b, a // b
+
+
+@lru_cache(maxsize=4096)
+def reachable(nums: tuple[int, ...]) -> frozenset[int]:
+    """All values that use every number of the sorted tuple once, with positive integer intermediates."""
+    if len(nums) == 1:
+        return frozenset(nums)
+    found: set[int] = set()
+    for _, rest in _one_step(nums):
+        found |= reachable(rest)
+    return frozenset(found)
+
+
+def _one_step(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
+    """Every way to replace two of the numbers by one result; equal pairs are tried once."""
+    seen = set()
+    for i in range(len(nums)):
+        for j in range(i + 1, len(nums)):
+            pair = (min(nums[i], nums[j]), max(nums[i], nums[j]))
+            if pair in seen:
+                continue
+            seen.add(pair)
+            rest = [n for k, n in enumerate(nums) if k not in (i, j)]
+            for step in steps_from(*pair):
+                yield step, tuple(sorted([*rest, step[3]]))
+
+
+def solutions(nums: Iterable[int], target: int) -> list[tuple[Step, ...]]:
+    """Every sequence of steps that ends at the target with all numbers used (integer intermediates)."""
+    nums = tuple(sorted(nums))
+    if len(nums) == 1:
+        return [()] if nums[0] == target else []
+    return [
+        (step, *tail) for step, rest in _one_step(nums) if target in reachable(rest) for tail in solutions(rest, target)
+    ]
+
+
+def expression(steps: Sequence[Step]) -> str:
+    """Steps as one spaced infix expression, `( 19 * 3 ) + 7`; each result stands in where it is next used."""
+    made: list[tuple[int, str]] = []
+    text = ""
+    for a, op, b, result in steps:
+        left, right = _take(made, a), _take(made, b)
+        text = f"{left} {op} {right}"
+        made.append((result, f"( {text} )"))
+    return text
+
+
+def _take(made: list[tuple[int, str]], value: int) -> str:
+    for k in range(len(made) - 1, -1, -1):
+        if made[k][0] == value:
+            return made.pop(k)[1]
+    return str(value)
+
+
+# --- problems --------------------------------------------------------------------------------------------------------
+
+
+def problem_key(nums: Iterable[int], target: int) -> str:
+    """The identity of a problem: its numbers in sorted order and its target."""
+    return "-".join(map(str, sorted(nums))) + f"={target}"
+
+
+def split_of(nums: Iterable[int], target: int) -> str:
+    """The split a problem belongs to, by a hash of its key: 10 % test, 5 % validation, the rest train.
+
+    A data set may repeat a problem with its numbers in another order; a split by key cannot leak that way, whatever the
+    seed, size or ranges of the sets that are compared.
+    """
+    digest = hashlib.blake2b(problem_key(nums, target).encode(), digest_size=8).digest()
+    bucket = int.from_bytes(digest, "big") % 100
+    return "test" if bucket < 10 else "validation" if bucket < 15 else "train"
+
+
+def make_problem(nums: Sequence[int], target: int) -> Problem:
+    """A `Problem` with its numbers in the order given; gold is one solution, or says that there is none."""
+    found = solutions(nums, target) if len(nums) <= 4 else []
+    gold = f"{expression(found[0]) or target} = {target}" if found else str(target)
+    return Problem(id=f"countdown/{problem_key(nums, target)}", data={"nums": list(nums), "target": target}, gold=gold)
+
+
+@lru_cache(maxsize=16)
+def _keys(split: str, n_numbers: int, numbers: tuple[int, int], targets: tuple[int, int]) -> tuple:
+    lo, hi = numbers
+    return tuple(
+        (nums, target)
+        for nums in _multisets(lo, hi, n_numbers)
+        for target in sorted(reachable(nums))
+        if targets[0] <= target <= targets[1] and split_of(nums, target) == split
+    )
+
+
+def _multisets(lo: int, hi: int, k: int) -> Iterator[tuple[int, ...]]:
+    """All multisets; past 4,000 of them a fixed sample, since four numbers up to 100 would take hours to solve."""
+    found = list(combinations_with_replacement(range(lo, hi + 1), k)) if (hi - lo) ** k <= 2_000_000 else None
+    if found is not None and len(found) <= 4000:
+        return iter(found)
+    rng = random.Random(f"multisets-{lo}-{hi}-{k}")
+    if found is not None:
+        return iter(sorted(rng.sample(found, 4000)))
+    return iter(sorted({tuple(sorted(rng.randint(lo, hi) for _ in range(k))) for _ in range(4000)}))
+
+
+_PIECE = re.compile(r" \d{1,2}|\d| ?[^\s\d]+\n?|\s+")
+
+
+def pieces(text: str) -> list[str]:
+    """A trace in numbers, signs and words: the tokens of the shipped base, without its tokenizer (chapter 03)."""
+    return _PIECE.findall(text)

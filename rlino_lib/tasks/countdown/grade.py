@@ -1,0 +1,148 @@
+"""Whether a Countdown answer is right (chapter 02), for any string and in bounded time."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from rlino_lib.tasks.base import REWARDS, Grade, Problem
+from rlino_lib.tasks.countdown.game import problem_key
+
+# --- grading ---------------------------------------------------------------------------------------------------------
+
+MAX_ANSWER = 500  # characters; six numbers with every bracket they could need fit many times over
+_TOKEN = re.compile(r"[0-9]+|[+\-*/()]|\s+|.", re.ASCII | re.DOTALL)
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+
+
+class BadExpression(ValueError):
+    """Why an answer is not an expression, in words."""
+
+
+def extract_answer(response: str) -> str | None:
+    """The text of the last closed `<answer>…</answer>`, stripped; None where there is none. Linear in the response."""
+    start = response.rfind("<answer>", 0, max(response.rfind("</answer>"), 0))
+    if start < 0:
+        return None
+    start += len("<answer>")
+    return response[start : response.index("</answer>", start)].strip()
+
+
+def tokenize(text: str) -> list[str]:
+    """An answer's numbers, operators and brackets, without white space; raises BadExpression on anything else."""
+    if len(text) > MAX_ANSWER:
+        raise BadExpression(f"answer of {len(text)} characters, more than {MAX_ANSWER}")
+    tokens = [t for t in _TOKEN.findall(text) if not t.isspace()]
+    for t in tokens:
+        if not (t.isascii() and (t.isdigit() or t in "+-*/()")):
+            raise BadExpression(f"has {t!r}, which is no number, operator or bracket")
+        if len(t) > 1 and t[0] == "0":
+            raise BadExpression(f"writes a number as {t[:20]}")
+    if not tokens:
+        raise BadExpression("is empty")
+    return tokens
+
+
+def to_postfix(tokens: Sequence[str]) -> list[str]:
+    """Shunting-yard: no recursion, so brackets cannot overflow a stack. Only binary operators exist."""
+    out, stack = [], []
+    want_number = True
+    for t in tokens:
+        if t.isdigit() or t == "(":
+            if not want_number:
+                raise BadExpression(f"has no operator before {t}")
+            (out if t.isdigit() else stack).append(t)
+            want_number = t == "("
+        elif want_number:
+            raise BadExpression(f"has no number before {t}")
+        elif t == ")":
+            while stack and stack[-1] != "(":
+                out.append(stack.pop())
+            if not stack:
+                raise BadExpression("closes a bracket that it did not open")
+            stack.pop()
+        else:
+            while stack and stack[-1] != "(" and _PRECEDENCE[stack[-1]] >= _PRECEDENCE[t]:
+                out.append(stack.pop())
+            stack.append(t)
+            want_number = True
+    if want_number:
+        raise BadExpression("ends without a number")
+    if "(" in stack:
+        raise BadExpression("leaves a bracket open")
+    return out + stack[::-1]
+
+
+def evaluate_postfix(postfix: Sequence[str]) -> Fraction:
+    """The exact value; raises BadExpression on a division by zero. Call it once the numbers are known to be few."""
+    stack: list[Fraction] = []
+    for t in postfix:
+        if t.isdigit():
+            stack.append(Fraction(int(t)))
+            continue
+        b, a = stack.pop(), stack.pop()
+        if t == "/" and b == 0:
+            raise BadExpression("divides by zero")
+        stack.append(a + b if t == "+" else a - b if t == "-" else a * b if t == "*" else a / b)
+    return stack[0]
+
+
+def usage_fault(used: Sequence[str], given: Sequence[int]) -> str | None:
+    """Why the numbers used are not exactly the numbers given, in words; None where they are."""
+    have = Counter(str(n) for n in given)
+    count = Counter(used)
+    for n, k in count.items():
+        if n not in have:
+            return f"uses {n[:20]}, which was not given"
+        if k > have[n]:
+            return f"uses {n} {'twice' if k == 2 else f'{k} times'}" + (f", given {have[n]}" if have[n] > 1 else "")
+    missing = [n for n, k in have.items() if count[n] < k]
+    return f"does not use {missing[0]}" + (" often enough" if count[missing[0]] else "") if missing else None
+
+
+def check_answer(answer: str, nums: Sequence[int], target: int) -> tuple[bool, str]:
+    """Whether an answer is right, and why, in words."""
+    try:
+        tokens = tokenize(answer)
+        postfix = to_postfix(tokens)
+        fault = usage_fault([t for t in tokens if t.isdigit()], nums)
+        if fault:
+            return False, fault
+        value = evaluate_postfix(postfix)
+    except BadExpression as e:
+        return False, str(e)
+    return value == target, f"equals {value}" + ("" if value == target else f", not {target}")
+
+
+MAX_NUMBERS, MAX_NUMBER = 10, 10**9  # what a record may hold, so that grading a hostile file stays bounded
+
+
+def problem_from_record(record: Mapping[str, Any]) -> Problem:
+    """The problem of one line of `rlino grade`: `nums`, 1 to 10 integers from 1 to 10⁹, and `target`, an integer.
+
+    Raises ValueError, in words, for anything else. It doesn't solve: `gold` is empty, and no solution need exist.
+    """
+    for key in ("nums", "target"):
+        if key not in record:
+            raise ValueError(f"no key {key!r}")
+    nums, target = record["nums"], record["target"]
+    if not (isinstance(nums, list) and 1 <= len(nums) <= MAX_NUMBERS):
+        raise ValueError(f"nums is not a list of 1 to {MAX_NUMBERS} integers")
+    if not all(type(n) is int and 1 <= n <= MAX_NUMBER for n in nums):  # type(): True is an int to isinstance
+        raise ValueError(f"nums holds something else than integers from 1 to {MAX_NUMBER}")
+    if type(target) is not int or abs(target) > MAX_NUMBER:
+        raise ValueError(f"target is not an integer of at most {MAX_NUMBER} in size")
+    return Problem(id=f"countdown/{problem_key(nums, target)}", data={"nums": nums, "target": target})
+
+
+def grade(nums: Sequence[int], target: int, response: str, rewards: str = "binary") -> Grade:
+    """Grade one response (chapter 02). Bounded work on any string; never raises on the response's account."""
+    right, wrong, none = REWARDS[rewards]
+    answer = extract_answer(response)
+    if answer is None:
+        return Grade(none, False, False, None, "no <answer> … </answer>")
+    correct, reason = check_answer(answer, nums, target)
+    return Grade(right if correct else wrong, correct, True, answer[:MAX_ANSWER], reason)

@@ -1,0 +1,122 @@
+"""Countdown as a decision process of its own (chapter 01): states are the numbers left, actions are operations.
+
+A language model's state is the text so far. The task's own state forgets how it was reached, so many texts share one
+state, and its values can be computed exactly. Nothing here needs a model or torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.tasks.arithmetic import Step
+from rlino_lib.tasks.countdown.game import _one_step, pieces, reachable
+
+State = tuple[int, ...]  # the numbers left, sorted
+
+# --- exact values ----------------------------------------------------------------------------------------------------
+
+
+def actions(state: State) -> Iterator[tuple[Step, State]]:
+    """The operations a state allows and the state that each leads to; none where one number is left."""
+    return _one_step(state)
+
+
+def best_value(state: State, target: int) -> int:
+    """V* of an attempt: 1 where the target can still be reached with every number used, else 0."""
+    return int(target in reachable(state))
+
+
+@lru_cache(maxsize=200_000)
+def uniform_value(state: State, target: int) -> Fraction:
+    """The chance that operations drawn uniformly from `actions` end at the target; exact, by dynamic programming."""
+    if len(state) == 1:
+        return Fraction(state[0] == target)
+    after = [uniform_value(rest, target) for _, rest in actions(state)]
+    return sum(after, Fraction()) / len(after)
+
+
+def searcher_value(state: State | None, start: State, target: int, again: float) -> float:
+    """The value of the uniform policy where a failed attempt is followed by another one with probability `again`.
+
+    V(s) = v(s) + (1 − v(s)) · again · V(start), with v the value of one attempt; `state` None is an attempt that broke
+    the rules (v = 0). Raises RlinoError unless 0 ≤ again < 1.
+    """
+    if not 0 <= again < 1:
+        raise RlinoError(f"the chance of another attempt is at least 0 and below 1, not {again}")
+    first = float(uniform_value(start, target))
+    of_start = first / (1 - again * (1 - first)) if first else 0.0
+    v = float(uniform_value(state, target)) if state is not None else 0.0
+    return v + (1 - v) * again * of_start
+
+
+# --- how many states -------------------------------------------------------------------------------------------------
+
+
+class StateCounts(NamedTuple):
+    """States that can be met within some attempts, the root included, in three views of the same process."""
+
+    strings: int  # token strings: the state of a language model
+    histories: int  # sequences of operations
+    merged: int  # multisets of numbers left: the state of the task
+
+
+def attempts(state: State) -> Iterator[tuple[Step, ...]]:
+    """Every complete attempt: the sequences of operations until one number is left."""
+    for step, rest in actions(state):
+        for tail in attempts(rest) if len(rest) > 1 else ((),):
+            yield (step, *tail)
+
+
+def attempt_text(steps: Sequence[Step], verdict: str = " no\n") -> str:
+    """An attempt as the shipped base writes it: ` 8 * 4 = 32, 32 * 2 = 64 no`."""
+    return ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps) + verdict
+
+
+def ways(start: State) -> Counter[State]:
+    """The states reachable from `start`, each with the number of operation sequences that lead to it."""
+    found: Counter[State] = Counter({start: 1})
+    layer = Counter(found)
+    while layer := _next_layer(layer):
+        found += layer
+    return found
+
+
+def _next_layer(layer: Counter[State]) -> Counter[State]:
+    after: Counter[State] = Counter()
+    for state, n in layer.items():
+        for _, rest in actions(state):
+            after[rest] += n
+    return after
+
+
+def count_states(
+    nums: Sequence[int], n_attempts: int = 1, split: Callable[[str], Sequence[object]] = pieces
+) -> StateCounts:
+    """States met in up to `n_attempts` attempts from `nums`, each closed by the token ` no` and a line break.
+
+    `split` cuts a text into tokens. A string remembers every attempt before it, so the counts of attempts multiply; the
+    merged state returns to where it began, so its count stays. Only legal steps count, written larger number first: a
+    model's own strings are far more. Raises RlinoError for fewer than two numbers or no attempt.
+    """
+    start = tuple(sorted(nums))
+    if len(start) < 2 or n_attempts < 1:
+        raise RlinoError("counting states needs at least two numbers and one attempt")
+    strings, histories, complete = set(), set(), 0
+    for steps in attempts(start):
+        complete += 1
+        tokens = tuple(split(attempt_text(steps)))
+        strings.update(tokens[:k] for k in range(1, len(tokens) + 1))
+        histories.update(steps[:k] for k in range(1, len(steps) + 1))
+    # Attempt j + 1 hangs below each of the complete^j ways in which the attempts before it can have gone.
+    below = sum(complete**j for j in range(n_attempts))
+    return StateCounts(1 + len(strings) * below, 1 + len(histories) * below, len(ways(start)))
+
+
+# --- reading a trace -------------------------------------------------------------------------------------------------
+
+

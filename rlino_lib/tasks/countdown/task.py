@@ -1,0 +1,115 @@
+"""Countdown: reach a target with each given number used exactly once (chapter 02).
+
+The generator, an exact solver with integer intermediates, and a grader that is safe on any string. The reward
+conventions are TinyZero's: the last `<answer>…</answer>` counts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.settings import check, interval, one_of, setting, whole
+from rlino_lib.tasks.arithmetic import trace_counts
+from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, Template, up_to_stop
+from rlino_lib.tasks.countdown.game import _keys, make_problem
+from rlino_lib.tasks.countdown.grade import grade, problem_from_record
+
+# Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
+# their responses themselves. Not "</answer>": a model that repeats its instructions while it thinks writes that too,
+# and of several answers the last counts.
+TEMPLATES = {
+    "compact": Template("Numbers {nums} target {target} <think>"),
+    "r1_zero": Template(
+        "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
+        "assistant first thinks about the reasoning process in the mind and then provides the user with the answer.\n"
+        "User: Using the numbers [{nums_comma}], create an equation that equals {target}. You can use basic arithmetic "
+        "operations (+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And "
+        "return the final answer in <answer> </answer> tags, for example <answer> (1 + 2) / 3 </answer>.\n"
+        "Assistant: Let me solve this step by step.\n<think>",
+        ("\nUser:", "\nAssistant:", *END_MARKS),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Countdown:
+    """The `Task`: settings in, problems, prompts and grades out. Raises RlinoError for a setting out of range."""
+
+    n_numbers: int = setting(3, "numbers of a problem", whole(2, 4))
+    numbers: tuple[int, int] = setting((1, 20), "from the smallest to the largest of them", interval(1))
+    targets: tuple[int, int] = setting((10, 99), "from the smallest to the largest target", interval(1))
+    template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    seed: int = setting(0, "of the order of problems", whole())
+    name: str = field(default="countdown", init=False)
+
+    trace_counts = staticmethod(trace_counts)
+
+    def __post_init__(self) -> None:
+        check(self, f"{self.name}: ")
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings before the first of which a response ends."""
+        return TEMPLATES[self.template].stop
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        ranges = {"n_numbers": self.n_numbers, "numbers": self.numbers, "targets": self.targets}
+        made = generate(split, n, **ranges, seed=self.seed)
+        if not made and n is None:
+            given = ", ".join(f"{name}={value}" for name, value in ranges.items())
+            raise RlinoError(f"countdown has no {split} problem with {given}")
+        return made
+
+    def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
+        return problem_from_record(record)
+
+    def prompt(self, problem: Problem) -> str:
+        nums = [str(n) for n in problem.data["nums"]]
+        return TEMPLATES[self.template].text.format(
+            nums=" ".join(nums), nums_comma=", ".join(nums), target=problem.data["target"]
+        )
+
+    def grade(self, problem: Problem, response: str) -> Grade:
+        return grade(problem.data["nums"], problem.data["target"], up_to_stop(response, self.stop), self.rewards)
+
+    def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
+        """What a response is as a search (chapter 08)."""
+        from rlino_lib.tasks.countdown.trace import search_counts
+
+        return search_counts(problem, up_to_stop(response, self.stop))
+
+
+def generate(
+    split: str,
+    n: int | None = None,
+    *,
+    n_numbers: int = 3,
+    numbers: tuple[int, int] = (1, 20),
+    targets: tuple[int, int] = (10, 99),
+    seed: int = 0,
+) -> list[Problem]:
+    """The first `n` solvable problems of a split in a seeded order (all of them where `n` is None).
+
+    Raises RlinoError for an unknown split, a setting out of range, or where fewer than `n` problems exist.
+    """
+    if split not in SPLITS:
+        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    Countdown(n_numbers=n_numbers, numbers=numbers, targets=targets, seed=seed)  # raises for what is out of range
+    order = list(_keys(split, n_numbers, tuple(numbers), tuple(targets)))  # tuples: a config read from JSON has lists
+    if n is not None and n < 0:
+        raise RlinoError(f"{n} problems were asked for")
+    if n is not None and n > len(order):
+        raise RlinoError(f"countdown has {len(order)} {split} problems with these ranges, {n} were asked for")
+    rng = random.Random(f"{split}-{seed}")
+    rng.shuffle(order)
+    out = []
+    for nums, target in order[:n]:
+        shown = list(nums)
+        rng.shuffle(shown)
+        out.append(make_problem(shown, target))
+    return out

@@ -1,0 +1,424 @@
+"""A Countdown response as a search (chapter 08): its attempts, hits and repeats, and what stands between them.
+
+An attempt is one step `a op b = c` or more, closed by a verdict, ` no` or ` yes`; each starts from all the numbers. A
+text that writes no verdicts is one attempt. Nothing here needs a model or torch, and any string will do: only its first
+MAX_READ characters are read, so that the work is bounded whatever a model writes.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.tasks.arithmetic import _STEP, Step, trace_steps
+from rlino_lib.tasks.base import Problem
+from rlino_lib.tasks.countdown.game import expression, pieces
+from rlino_lib.tasks.countdown.grade import (
+    MAX_NUMBERS,
+    BadExpression,
+    extract_answer,
+    grade,
+    problem_from_record,
+    to_postfix,
+    tokenize,
+)
+from rlino_lib.tasks.countdown.mdp import State, best_value, searcher_value
+
+MAX_READ = 20_000  # characters of a response; the shipped base writes about 4 characters a token
+Same = Literal["exact", "order", "results"]
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """A step as it was written, right or not; `left` are the numbers that the trace itself has left after it."""
+
+    step: Step
+    end: int  # in characters of the response
+    true: bool  # the arithmetic is right
+    missing: int | None  # a number that it takes and that was not left; None where there is none, or nobody knows
+    left: State | None  # a wrong result stays as written; None once a number came from nowhere
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the step, in words; empty where nothing is."""
+        a, op, b, c = self.step
+        said = [] if self.true else [f"{a} {op} {b} is not {c}"]
+        return "; ".join(said + ([f"{self.missing} is not left"] if self.missing is not None else []))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Steps and their verdict; `response[start:end]` is all its text, what stands before its first step included."""
+
+    steps: tuple[Written, ...]
+    verdict: str  # no, yes, or empty where the thought ends before one
+    start: int
+    end: int
+    hit: int | None  # after how many of its steps the target alone was left, all of them right; None where never
+
+    def key(self, same: Same = "order") -> tuple:
+        """What two attempts share that count as the same (see `Search.repeats`)."""
+        steps = tuple(w.step for w in self.steps)
+        if same == "results":
+            return tuple(sorted(c for *_, c in steps))
+        return steps if same == "exact" else tuple(sorted(map(unordered, steps)))
+
+
+def unordered(step: Step) -> Step:
+    """The step with the larger number first where the order of its numbers does not matter."""
+    a, op, b, c = step
+    return (max(a, b), op, min(a, b), c) if op in "+*" else step
+
+
+@dataclass(frozen=True)
+class Search:
+    """A response as its attempts."""
+
+    nums: State
+    target: int
+    response: str
+    attempts: tuple[Attempt, ...]
+    filler: tuple[str, ...]  # what the thought holds besides steps, commas, and the verdicts of attempts
+    thought: int  # where the thought ends, in characters
+    starts: tuple[int, ...]  # where each token starts (`pieces`: the tokens of the shipped base)
+
+    @property
+    def first_hit(self) -> int | None:
+        """The first attempt that hits the target, counted from 1; found by reckoning, whatever its verdict says."""
+        return next((k for k, a in enumerate(self.attempts, 1) if a.hit is not None), None)
+
+    def repeats(self, same: Same = "order") -> list[int | None]:
+        """For each attempt the number of the first attempt before it that is the same; None for new ones.
+
+        `exact` is the same steps in the same order; `order` forgets the order of the steps, and of numbers that are
+        added or multiplied; `results` compares the results alone. Each forgives what the one before it does. An attempt
+        without a verdict may have been cut off, and is no repeat.
+        """
+        first: dict[tuple, int] = {}
+        return [
+            None if first.setdefault(a.key(same), k) == k or not a.verdict else first[a.key(same)]
+            for k, a in enumerate(self.attempts, 1)
+        ]
+
+    def tokens(self, start: int, end: int) -> int:
+        """How many tokens start from character `start` on and before `end`."""
+        return bisect_left(self.starts, end) - bisect_left(self.starts, start)
+
+    @property
+    def answer_attempt(self) -> int | None:
+        """The last attempt whose expression is the answer, up to the order of what is added or multiplied."""
+        wanted = shape(extract_answer(self.response) or "")
+        for k in range(len(self.attempts), 0, -1) if wanted else ():
+            steps = [w.step for w in self.attempts[k - 1].steps]
+            if len(steps) < MAX_NUMBERS and shape(expression(steps)) == wanted:
+                return k
+        return None
+
+
+# The start of a step, at the end of a response that ran into its cap.
+_BEGUN = re.compile(r"[\s,]*(?:[0-9]{1,9}(?: [+\-*/]?(?: [0-9]{0,9}(?: =? ?)?)?)?)?")
+_SEPARATORS = " ,\t\r\n"
+
+
+def read_search(problem: Problem, response: str) -> Search:
+    """The attempts of a response to a Countdown problem; never raises on the response's account.
+
+    The thought ends at `</think>`, or with the response. Steps are those of `trace_steps` in it; verdicts are those of
+    `count_attempts` in it, less those that follow no step, which are filler.
+    """
+    nums, target = tuple(sorted(problem.data["nums"])), problem.data["target"]
+    text = response[:MAX_READ]
+    thought, closed, _ = text.partition("</think>")
+    thought = thought.removesuffix(" ") if closed else thought  # the space belongs to the token that closes it
+    checked, attempts, gaps = iter(trace_steps(thought)), [], []
+    steps: list[Written] = []
+    start = at = 0
+    for m in _EVENT.finditer(thought):
+        gaps.append(thought[at : m.start()])
+        at = m.end()
+        if m["step"]:
+            steps.append(_write(*next(checked), steps[-1].left if steps else nums, at))
+        elif steps:
+            attempts.append(_attempt(steps, "yes" if m["yes"] else "no", start, at, target))
+            start, steps = at, []
+        else:
+            gaps.append(m[0])
+    if steps:
+        attempts.append(_attempt(steps, "", start, len(thought), target))
+    gaps.append("" if not closed and _BEGUN.fullmatch(thought, at) else thought[at:])
+    filler = tuple(stripped for gap in gaps if (stripped := gap.strip(_SEPARATORS)))
+    starts = tuple(accumulate(map(len, pieces(text)), initial=0))[:-1]
+    return Search(nums, target, response, tuple(attempts), filler, len(thought), starts)
+
+
+def _write(step: Step, true: bool, left: State | None, end: int) -> Written:
+    """The step that follows on `left`."""
+    if left is None:
+        return Written(step, end, true, None, None)
+    rest = list(left)
+    for n in (step[0], step[2]):
+        if n not in rest:
+            return Written(step, end, true, n, None)
+        rest.remove(n)
+    return Written(step, end, true, None, tuple(sorted([*rest, step[3]])))
+
+
+def _attempt(steps: list[Written], verdict: str, start: int, end: int, target: int) -> Attempt:
+    hit = None
+    for k, w in enumerate(steps, 1):
+        if w.fault:
+            break
+        if w.left == (target,):
+            hit = k
+    return Attempt(tuple(steps), verdict, start, end, hit)
+
+
+def shape(text: str) -> str | None:
+    """An expression in prefix form, the same for all orders of what is added or multiplied; None where it is none."""
+    try:
+        postfix = to_postfix(tokenize(text))
+    except BadExpression:
+        return None
+    stack: list[str] = []
+    for t in postfix:
+        if t.isdigit():
+            stack.append(t)
+            continue
+        b, a = stack.pop(), stack.pop()
+        a, b = sorted((a, b)) if t in "+*" else (a, b)
+        stack.append(f"({t} {a} {b})")
+    return stack[0]
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+def search_row(search: Search) -> dict[str, Any]:
+    """What `search_frame` says of one response."""
+    s, hit = search, search.first_hit
+    steps = [w for a in s.attempts for w in a.steps]
+    within = [s.tokens(a.start, a.end) for a in s.attempts]
+    after = s.attempts[hit - 1].end if hit else s.thought
+    answered = s.answer_attempt
+    return {
+        "attempts": len(s.attempts),
+        "closed": sum(bool(a.verdict) for a in s.attempts),
+        "first_hit": hit,
+        "hits": sum(a.hit is not None for a in s.attempts),
+        "overlooked": sum(a.hit is not None and a.verdict == "no" for a in s.attempts),
+        "false_yes": sum(a.hit is None and a.verdict == "yes" for a in s.attempts),
+        **{f"repeats_{same}": sum(k is not None for k in s.repeats(same)) for same in ("exact", "order", "results")},
+        "steps": len(steps),
+        "steps_wrong": sum(not w.true for w in steps),
+        "steps_missing": sum(w.missing is not None for w in steps),
+        "tokens": len(s.starts),
+        "tokens_attempts": sum(within),
+        "tokens_per_attempt": sum(within) / len(within) if within else float("nan"),
+        "attempts_after_hit": len(s.attempts) - hit if hit else 0,
+        "tokens_after_hit": s.tokens(after, s.thought),
+        "filler": sum(len(pieces(text)) for text in s.filler),
+        "answer_attempt": answered,
+        "answer_is_last": answered is not None and answered == len(s.attempts),
+        "unread": max(0, len(s.response) - MAX_READ),
+    }
+
+
+# What a run records of every held-out response.
+_RECORDED = (
+    "attempts", "first_hit", "repeats_order", "overlooked", "false_yes", "attempts_after_hit", "tokens_after_hit",
+    "tokens_attempts", "filler",
+)  # fmt: skip
+
+
+def search_counts(problem: Problem, response: str) -> dict[str, int | None]:
+    """The counts of `search_frame` that a run keeps of a response that it does not keep itself."""
+    row = search_row(read_search(problem, response))
+    return {name: row[name] for name in _RECORDED}
+
+
+_KEPT = ("run", "method", "seed", "step", "group", "sample", "problem_id", "correct", "clipped", "length")
+
+
+def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
+    """One row a response of a frame of rollouts (columns `data` and `response`), with its index, counted as a search.
+
+    `attempts` (`closed` of them by a verdict); `first_hit`, the first attempt that hits the target, <NA> where none
+    does; `hits`, of which `overlooked` are called no, and `false_yes`, a yes without a hit; `repeats_…` as in
+    `Search.repeats`; `steps`, of which `steps_wrong` are wrong arithmetic and `steps_missing` take a number that is not
+    left; `tokens` of the response, of its attempts and of one attempt on average; what the thought goes on with after
+    its first hit, in attempts and in tokens; `filler`, in tokens; the attempt that the answer is the expression of
+    (<NA>: none), and whether that is the last one; characters left `unread`. Columns that say which response it is are
+    kept. Raises RlinoError for a frame without the columns, or rows that are no Countdown problem.
+    """
+    missing = {"data", "response"} - set(rollouts.columns)
+    if missing:
+        raise RlinoError(f"rollouts to be read as searches need a column `{sorted(missing)[0]}`")
+    texts = zip(rollouts["data"], rollouts["response"], strict=True)
+    rows = [search_row(read_search(countdown_problem(data), str(text))) for data, text in texts]
+    names = list(search_row(read_search(Problem("", {"nums": [1], "target": 1}), "")))
+    frame = pd.DataFrame(rows, index=rollouts.index, columns=names)
+    frame = frame.astype({"first_hit": "Int64", "answer_attempt": "Int64"})
+    return pd.concat([rollouts[[c for c in _KEPT if c in rollouts]], frame], axis=1)
+
+
+def countdown_problem(data: object) -> Problem:
+    """The problem that a rollout's `data` describes; raises RlinoError where that is no Countdown problem."""
+    try:
+        if not isinstance(data, Mapping):
+            raise ValueError("no numbers and target")
+        return problem_from_record(data)
+    except ValueError as e:
+        raise RlinoError(f"a search is read from Countdown rollouts: {e}") from e
+
+
+def success_by_attempt(frame: pd.DataFrame, attempts: int | None = None) -> pd.DataFrame:
+    """Success attempt by attempt, from a `search_frame`: one row for each number of attempts k, from 1.
+
+    `reached` counts the responses that make a k-th attempt with no hit before it, `hits` those that hit with it, `rate`
+    is the share hits/reached; `within` is the share of all responses that `truncate` calls right at k.
+    Raises RlinoError for an empty frame.
+    """
+    if frame.empty:
+        raise RlinoError("no responses to count attempts of")
+    last = int(frame["attempts"].max()) if attempts is None else attempts
+    first = frame["first_hit"].fillna(frame["attempts"].max() + 1).astype(int)
+    budget = pd.RangeIndex(1, last + 1, name="attempt")
+    reached = [int(((frame["attempts"] >= k) & (first >= k)).sum()) for k in budget]
+    hits = [int(((first == k) & frame["first_hit"].notna()).sum()) for k in budget]
+    table = pd.DataFrame({"reached": reached, "hits": hits}, index=budget)
+    return table.assign(rate=table["hits"] / table["reached"], within=table["hits"].cumsum() / len(frame))
+
+
+# --- a budget of attempts --------------------------------------------------------------------------------------------
+
+
+class Cut(NamedTuple):
+    """A response cut after some attempts, and what a solver makes of it that answers with its first hit."""
+
+    text: str
+    attempts: int
+    answer: str | None  # the expression of the first hit; None where there is none
+    right: bool
+
+
+def truncate(problem: Problem, response: str, k: int) -> Cut:
+    """The response up to the end of its k-th attempt (all of it where it makes fewer), graded as a budget of k.
+
+    The rule: the solver checks each attempt itself and answers with the steps of the first one that hits, which is to
+    say that only numbers that were left were taken, all arithmetic is right, and the target alone remains. It is right
+    if there is a hit among the first k attempts, and wrong otherwise. Verdicts and the response's own answer do not
+    count: an overlooked hit is one, a false yes is none, and an answer that no attempt reached is wrong.
+    Raises RlinoError for a negative k.
+    """
+    if k < 0:
+        raise RlinoError(f"a budget is at least 0 attempts, not {k}")
+    found = read_search(problem, response)
+    made = found.attempts[:k]
+    text = response if k > len(found.attempts) else response[: made[-1].end] if made else ""
+    answers = (expression([w.step for w in a.steps[: a.hit]]) for a in made if a.hit is not None)
+    answer = next(answers, None)
+    return Cut(text, len(made), answer, answer is not None)
+
+
+# --- reading traces --------------------------------------------------------------------------------------------------
+
+
+# --- as a path through the task's states -----------------------------------------------------------------------------
+
+_EVENT = re.compile(rf"(?P<step>{_STEP.pattern})|(?P<no> no\b(?P<again>\n?))|(?P<yes> yes\b)")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Where the task stands after a piece of a trace: `response[:end]` is what has been written by then."""
+
+    what: str  # start, step, no (and starts over), gives up, yes, answer, cut (ended without an answer)
+    end: int  # in characters
+    text: str  # what was written since the visit before
+    state: State | None  # None once an attempt has broken the rules
+    fault: str  # why it has, in words; empty otherwise
+    correct: bool | None = None  # the grader's verdict; None before the end
+
+
+def _apply(state: State | None, step: Step) -> tuple[State | None, str]:
+    """The state after a written step, or None and the rule that it breaks."""
+    if state is None:
+        return None, ""  # already broken, and said so
+    a, op, b, c = step
+    left = Counter(state)
+    left.subtract([a, b])
+    if min(left.values()) < 0:
+        missing = next(n for n in (a, b) if left[n] < 0)
+        return None, f"{missing} is not there to be used"
+    if not {"+": a + b == c, "-": a - b == c, "*": a * b == c, "/": b != 0 and a == b * c}[op]:
+        return None, f"{a} {op} {b} is not {c}"
+    return tuple(sorted([*left.elements(), c])), ""
+
+
+def read_trace(problem: Problem, response: str) -> list[Visit]:
+    """A trace as the states that it visits, from all numbers to the grader's verdict.
+
+    An attempt is a chain of steps; ` no` with a line break starts over from all numbers, ` no` without one gives up,
+    ` yes` is the claim of a hit, and the answer ends the trace with its grade, whatever the state was. Text that is
+    none of these belongs to the visit after it. Any string will do.
+    """
+    start = tuple(sorted(problem.data["nums"]))
+    verdict = grade(problem.data["nums"], problem.data["target"], response)
+    visits, state = [Visit("start", 0, "", start, "")], start
+    thought = response.partition("</think>")[0]
+    for m in _EVENT.finditer(thought):
+        fault, what = "", "yes"
+        if m["step"]:
+            a, op, b, c = m.group(2, 3, 4, 5)
+            (state, fault), what = _apply(state, (int(a), op, int(b), int(c))), "step"
+        elif m["no"]:
+            what = "no" if m["again"] else "gives up"
+            state = start if m["again"] else state
+        visits.append(Visit(what, m.end(), response[visits[-1].end : m.end()], state, fault))
+    what = "answer" if verdict.format_ok else "cut"
+    visits.append(Visit(what, len(response), response[visits[-1].end :], state, verdict.reason, verdict.correct))
+    return visits
+
+
+def credit_table(
+    problem: Problem,
+    response: str,
+    advantage: float = 1.0,
+    again: float = 0.0,
+    split: Callable[[str], Sequence[object]] = pieces,
+) -> pd.DataFrame:
+    """One row a visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
+
+    `best` is 1 where the attempt under way can still succeed, `uniform` is `searcher_value` with `again`; both are the
+    grade at the end, so each column of credits sums to the reward minus its value at the start. `tokens` counts what
+    was written by `split`, and `uniform split` is the share advantage · tokens / |o| of the response's advantage.
+    Raises RlinoError for more than five numbers, whose states are too many to solve.
+    """
+    start, target = tuple(sorted(problem.data["nums"])), problem.data["target"]
+    if len(start) > 5:
+        raise RlinoError(f"exact values are for at most five numbers, not {len(start)}")
+    visits = read_trace(problem, response)
+    rows = []
+    for v in visits:
+        best = best_value(v.state, target) if v.state is not None else 0
+        closed = v.what in ("yes", "gives up")  # no further attempt will follow
+        uniform = searcher_value(v.state, start, target, 0.0 if closed else again)
+        if v.correct is not None:
+            best, uniform = int(v.correct), float(v.correct)
+        rows.append((v.what, v.text, v.state, v.fault, v.end, len(split(v.text)), best, uniform))
+    names = ["what", "text", "state", "fault", "end", "tokens", "best", "uniform"]
+    frame = pd.DataFrame(rows, columns=names)
+    frame["credit (best)"] = frame["best"].diff().fillna(0).astype(int)
+    frame["credit (uniform)"] = frame["uniform"].diff().fillna(0.0)
+    frame["uniform split"] = advantage * frame["tokens"] / max(1, frame["tokens"].sum())
+    return frame

@@ -1,0 +1,131 @@
+"""Data sets from their public homes, with checksums: `rlino fetch` (chapter 02). The repository holds none of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tqdm.auto import tqdm
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO
+
+
+class Remote(NamedTuple):
+    """A file of a data set: where it lives, and what it must be."""
+
+    url: str
+    size: int  # bytes
+    sha256: str
+
+
+_GSM8K = (
+    "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c"
+    "/grade_school_math/data/"
+)
+SETS = {
+    "gsm8k": {
+        "train.jsonl": Remote(
+            _GSM8K + "train.jsonl", 4_166_206, "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465"
+        ),
+        "test.jsonl": Remote(
+            _GSM8K + "test.jsonl", 749_738, "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"
+        ),
+    }
+}
+
+
+def data_folder(name: str) -> Path:
+    """Where a data set lives unless told otherwise: `$RLINO_DATA/name`, or `~/.cache/rlino/name`."""
+    home = os.environ.get("RLINO_DATA")
+    return (Path(home).expanduser() if home else Path.home() / ".cache" / "rlino") / name
+
+
+def read_file(name: str, file: str, folder: Path) -> bytes:
+    """The bytes of one file of a data set; raises RlinoError where it is missing, unreadable or not the original."""
+    path = folder / file
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise RlinoError(f"cannot read {path} ({e.strerror}): `rlino fetch {name}` gets it") from e
+    if hashlib.sha256(data).hexdigest() != SETS[name][file].sha256:
+        raise RlinoError(f"{path} is not the original (its SHA-256 differs): `rlino fetch {name}` gets that")
+    return data
+
+
+def fetch(
+    name: str, out: str | Path | None = None, source: str | Path | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Put a data set's files into `out` (default: `data_folder`), from their home or from the folder `source`.
+
+    A file appears under its name only when it is whole and its checksum right; one that is there already is left as it
+    is. What a cut connection leaves is gone on with at the next call. Raises RlinoError where a file cannot be had, and
+    OSError where it cannot be written.
+    """
+    if name not in SETS:
+        raise RlinoError(f"unknown data set {name!r}: one of {', '.join(SETS)}")
+    folder = Path(out).expanduser() if out else data_folder(name)
+    if folder.resolve().is_relative_to(REPO):
+        raise RlinoError(f"{folder} is inside {REPO}, which holds no data sets: choose another folder")
+    given = {file: read_file(name, file, Path(source).expanduser()) for file in SETS[name]} if source else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {}
+    for file, remote in SETS[name].items():
+        try:
+            read_file(name, file, folder)
+            done[file] = "there already"
+            continue
+        except RlinoError:  # missing, or not the original
+            part = folder / f"{file}.tmp"
+        if source:
+            part.write_bytes(given[file])
+        else:
+            _download(remote, part, name, progress)
+        os.replace(part, folder / file)
+        done[file] = "copied" if source else "fetched"
+    return {"data_set": name, "folder": str(folder), **done}
+
+
+def _download(remote: Remote, part: Path, name: str, progress: bool) -> None:
+    """Bring `part` up to the whole file; what there is of it is kept where the connection fails."""
+    instead = f"fetch it where there is a network, and use `rlino fetch {name} --from DIR`"
+    have = part.stat().st_size if part.exists() else 0
+    if have < remote.size:
+        try:
+            _transfer(remote, part, have, progress)
+        except HTTPError as e:
+            raise RlinoError(f"{remote.url} answers {e.code} {e.reason}: {instead}") from e
+        except (OSError, HTTPException) as e:  # no network, no such host, a time-out, a line that breaks
+            raise RlinoError(f"cannot fetch {remote.url} ({getattr(e, 'reason', e)}): {instead}") from e
+    have = part.stat().st_size
+    if have < remote.size:
+        raise RlinoError(
+            f"the connection ended after {have:,} of {remote.size:,} bytes; the same command goes on from there"
+        )
+    if hashlib.sha256(part.read_bytes()).hexdigest() != remote.sha256:
+        part.unlink()
+        raise RlinoError(f"what came from {remote.url} is not the original (its SHA-256 differs), and is removed")
+
+
+def _transfer(remote: Remote, part: Path, have: int, progress: bool) -> None:
+    headers = {"User-Agent": "rlino"} | ({"Range": f"bytes={have}-"} if have else {})
+    with urlopen(Request(remote.url, headers=headers), timeout=30) as response:
+        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if response.status == 206 and not goes_on:
+            part.unlink(missing_ok=True)
+            raise OSError("another part of it came than was asked for; the same command starts afresh")
+        have = have if goes_on else 0  # a server that knows no ranges sends all of it again
+        bar = tqdm(total=remote.size, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=not progress)
+        with bar, open(part, "ab" if goes_on else "wb") as f:
+            while have <= remote.size and (block := response.read(1 << 16)):
+                f.write(block)
+                have += len(block)
+                bar.update(len(block))
+
+
+

@@ -1,0 +1,1 @@
+"""Word problems made here (chapter 02)."""

@@ -1,0 +1,161 @@
+"""The file of a grid: from one JSON file to the names, settings and commands of many runs.
+
+The file has "base" (settings of every run), "seeds", and the runs: one by one in "runs": [{"name": …, settings}, …], or
+as the product of "axes": {"task": ["countdown", …], "method": […]}. An axis is a list of values of one setting, or has
+names for several settings: {"batch": {"sgd": {"prompts": 64}, "whole": {"prompts": 512, "epochs": 8}}}. In "set", each
+{"where": {"method": "grpo", "task": […]}, "lr": 2e-4} changes settings of the runs that it matches. "jobs" is the
+number of runs at a time. A setting beside those of TrainConfig is "threads", a run's CPU threads (1).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.settings import SEED, TABLE, as_tuples, check, check_names, list_of, setting, strict_json, whole
+from rlino_lib.tasks import get_task
+from rlino_lib.training.config import TrainConfig
+
+Settings = dict[str, Any]
+THREADS = whole(1, 1024)  # of a run, which shares the machine with others: never torch's own choice
+SETTINGS = (*(f.name for f in fields(TrainConfig) if f.name != "seed"), "threads")
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """A grid file as it is; raises RlinoError for a part that is not of its kind."""
+
+    seeds: list[int] = setting(list, "a run of each of everything else", list_of(SEED, least=1))
+    base: Settings = setting(dict, "settings of every run", TABLE)
+    runs: list[Settings] = setting(list, "a name and settings each", list_of(TABLE))
+    axes: dict[str, Any] = setting(dict, "their product makes runs", TABLE)
+    set: list[Settings] = setting(list, "what changes for the runs that an entry matches", list_of(TABLE))
+    jobs: int = setting(0, "runs at a time; 0: as many as fit the machine", whole())
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def read_file(file: str | Path) -> dict[str, Any]:
+    """A grid file as it is, with what it may leave out filled in. Raises RlinoError where it is none."""
+    try:
+        grid = strict_json(Path(file).read_text(encoding="utf-8-sig"))
+        TABLE.check("it", grid)
+        check_names(grid, [f.name for f in fields(GridFile)], "it")
+        return vars(GridFile(**grid))
+    except (OSError, ValueError, RlinoError) as e:
+        raise RlinoError(f"{file} is no grid file: {e}") from e
+
+
+def read_grid(file: str | Path) -> list[tuple[str, Settings]]:
+    """The runs of a grid file, by name and settings; seeds outermost, so that early ends still compare methods.
+
+    Raises RlinoError for a file that is not as the head of this module says, for a setting, a method or a task that
+    does not exist or has a wrong value, for two runs of one name, and for an entry of "set" that matches no run or
+    changes what a run is named after.
+    """
+    grid = read_file(file)
+    try:
+        return _expand(grid)
+    except RlinoError as e:
+        raise RlinoError(f"{file} is no grid file: {e}") from e
+
+
+def _expand(grid: Mapping[str, Any]) -> list[tuple[str, Settings]]:
+    runs: dict[str, Settings] = {}
+    conditions = [_where(entry) for entry in grid["set"]]
+    unused = list(conditions)
+    for seed in grid["seeds"]:
+        for name, labels, own in [*_listed(grid["runs"]), *_crossed(grid["axes"])]:
+            name, settings = f"{name}-s{seed}", {**grid["base"], **own}
+            facts = {**vars(TrainConfig()), **settings, "seed": seed, **labels}
+            for where, entry in zip(conditions, grid["set"], strict=True):
+                changes = {k: v for k, v in entry.items() if k != "where"}
+                if all(facts.get(k) in (v if isinstance(v, list) else [v]) for k, v in where.items()):
+                    if named := {"seed", *labels} & set(changes):
+                        raise RlinoError(f'"set" changes {", ".join(named)}, which runs are named after')
+                    settings |= changes
+                    unused = [other for other in unused if other != where]
+            if name in runs or not re.fullmatch(r"\w[\w.+-]*", name):
+                raise RlinoError(f"{name!r} is no name for a folder, or names two runs")
+            runs[name] = _checked(name, settings, seed)
+    if unused or not runs:
+        raise RlinoError(f'"set" matches no run with {unused[0]}' if unused else "it has no runs")
+    return list(runs.items())
+
+
+def _where(entry: Settings) -> dict[str, Any]:
+    if "where" not in entry:
+        raise RlinoError(f'an entry of "set" has no "where": {json.dumps(entry)[:80]}')
+    TABLE.check('"where"', entry["where"])
+    return entry["where"]
+
+
+def _checked(name: str, settings: Settings, seed: int) -> Settings:
+    """The settings with their seed; raises RlinoError, naming run and setting, for what the run itself would refuse."""
+    from rlino_lib.methods.catalogue import varied  # torch takes seconds to import
+
+    try:
+        check_names(settings, SETTINGS, "a run")
+        THREADS.check("threads", settings.get("threads", 1))
+        if settings.get("model") == "":
+            raise RlinoError("model is empty: leave it out for the base that ships with the task")
+        settings = {**settings, "seed": seed}
+        config = TrainConfig(**{k: v for k, v in settings.items() if k != "threads"})
+        varied(config.method, config.objective_settings)
+        get_task(config.task, **as_tuples(config.task_settings))
+    except RlinoError as e:
+        raise RlinoError(f"run {name}: {e}") from e
+    return settings
+
+
+def _listed(runs: Iterable[Settings]) -> list[tuple[str, Settings, Settings]]:
+    """Of each run its name, what else "where" can ask for, and its settings."""
+    if nameless := [run for run in runs if not isinstance(run.get("name"), str)]:
+        raise RlinoError(f'"name" of a run must be a word, and is not in {json.dumps(nameless[0])[:80]}')
+    return [(run["name"], {"name": run["name"]}, {k: v for k, v in run.items() if k != "name"}) for run in runs]
+
+
+def _crossed(axes: Mapping[str, Any]) -> Iterator[tuple[str, Settings, Settings]]:
+    """The same for every combination of the axes: `countdown-grpo-lr0.0001` from two words and a number."""
+    choices = []
+    for axis, values in axes.items():
+        _check_axis(axis, values)
+        named = values if isinstance(values, dict) else {value: {axis: value} for value in values}
+        choices.append([(axis, label, settings) for label, settings in named.items()])
+    for picked in product(*choices) if choices else ():
+        name = "-".join(label if isinstance(label, str) else f"{axis}{label}" for axis, label, _ in picked)
+        own = [pair for *_, settings in picked for pair in settings.items()]
+        if len(dict(own)) < len(own):
+            raise RlinoError(f"two axes of {name!r} change the same setting: {', '.join(k for k, _ in own)}")
+        yield name, {axis: label for axis, label, _ in picked}, dict(own)
+
+
+def _check_axis(axis: str, values: Any) -> None:
+    """Raise RlinoError unless an axis is a list of different words or of different numbers, or a table of tables."""
+    many = list(values.values()) if isinstance(values, dict) else values
+    kinds = {type(v) for v in many} if isinstance(many, list) else {type(None)}
+    fits = kinds <= {dict} if isinstance(values, dict) else kinds <= {str} or kinds <= {int, float}
+    if not fits:
+        what = "a list of words or a list of numbers, or a table of names and settings"
+        raise RlinoError(f"axis {axis!r} must be {what}, not {json.dumps(values)[:80]}")
+    if not isinstance(values, dict) and len(set(values)) < len(values):
+        raise RlinoError(f"axis {axis!r} has a value twice, which names two runs: {json.dumps(values)[:80]}")
+
+
+def command_line(settings: Settings, out: Path) -> list[str]:
+    """The command that makes one run; the one that a chapter prints."""
+    words = ["train"]
+    for name, value in settings.items():
+        if name in ("task_settings", "objective_settings"):
+            flag = f"--{name.removesuffix('_settings')}-set"
+            words += [w for k, v in value.items() for w in (flag, f"{k}={json.dumps(v)}")]
+        elif name != "threads":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return [*words, "--threads", str(settings.get("threads", 1)), "--out", str(out)]

@@ -1,0 +1,167 @@
+"""What a run will need of memory, reckoned from its settings before any weight is loaded (chapter 12).
+
+Parameters are counted exactly, on a model without storage. Activations are counted tensor by tensor for the decoder
+layer of Qwen2 and Llama as transformers writes it; other models come near it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from rlino_lib.methods.catalogue import varied
+from rlino_lib.policy.device import SMALL, pick_device, pick_precision
+from rlino_lib.policy.logprobs import LARGE, TILE
+from rlino_lib.policy.models import add_lora, count_parameters, hub_options
+from rlino_lib.training.config import TrainConfig
+
+FLOAT, HALF = 4, 2  # bytes; weights are float32 whatever the file holds (device.py says why)
+MAX_ROWS = 1024  # responses that `rollout.sample` decodes at a time
+PROMPT_TOKENS = 256  # where nobody says how long the prompts are
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes, by what they are for. Sampling and the update are never alive together."""
+
+    weights: int  # with what bf16 products take: a copy of them in half the bytes
+    reference: int  # a frozen copy of the weights
+    optimizer: int  # Adam's two moments
+    gradients: int
+    activations: int  # of one micro-batch, the head's logits among them
+    cache: int  # of sampling: keys, values, the prompts' pass and the logits of one step
+
+    @property
+    def update(self) -> int:
+        """The most that is alive in an update, with what always is."""
+        return self.weights + self.reference + self.optimizer + self.gradients + self.activations
+
+    @property
+    def total(self) -> int:
+        """The most that is alive at once."""
+        return self.update - self.gradients - self.activations + max(self.gradients + self.activations, self.cache)
+
+
+def _counts(model: PreTrainedConfig, config: TrainConfig) -> tuple[int, int]:
+    """Parameters in all, and those that train."""
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(model)
+        built = add_lora(built, rank=config.lora_rank, targets=config.targets) if config.lora_rank else built
+    return count_parameters(built), sum(p.numel() for p in built.parameters() if p.requires_grad)
+
+
+def _layer_bytes(c: PreTrainedConfig, bf16: bool) -> int:
+    """Bytes that one decoder layer keeps for its backward pass, a token.
+
+    Each norm keeps its input, the input normalised, and its output; attention q, k and v after the rotation, k and v
+    once more where they are repeated over the heads of a group, and its output in two layouts; the MLP the gate before
+    and after its activation, the other half, and their product. With bf16 products norms and rotations stay float32
+    and are copied into the products' type; the rest is in it.
+    """
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    q, kv = dim * c.num_attention_heads, dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    attention = 3 * q + 2 * kv + (2 * q if kv < q else 0)
+    if bf16:
+        return 2 * (3 * FLOAT + HALF) * c.hidden_size + HALF * (attention + q + kv + 4 * c.intermediate_size)
+    return FLOAT * (2 * 3 * c.hidden_size + attention + 4 * c.intermediate_size)
+
+
+def _cache_floats(c: PreTrainedConfig, rows: int, prompts: int, prompt_tokens: int, new_tokens: int) -> int:
+    """Floats that sampling `rows` responses holds: keys and values, then the prompts' pass or one step's logits."""
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    kv = dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    prefill = prompts * prompt_tokens * (3 * c.intermediate_size + 4 * c.hidden_size)
+    # a step has the logits, the log-probs, the probabilities, their running sum, and one more on the way
+    return 2 * kv * c.num_hidden_layers * rows * (prompt_tokens + new_tokens) + max(prefill, 5 * rows * c.vocab_size)
+
+
+def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> Estimate:
+    """The memory of a run of this model with these settings, responses as long as the cap allows.
+
+    `prompt_tokens` is the length of the longest prompt. What the interpreter and its libraries take, half a gigabyte or
+    so, is not in it, nor what an allocator keeps of blocks that were freed.
+    """
+    c, t = model.get_text_config(), config
+    total, trained = _counts(model, t)
+    bf16 = pick_precision(t.precision, pick_device(t.device), gains=total > SMALL) == "bf16"
+    frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
+    embedding = c.vocab_size * c.hidden_size if trained == total else 0
+    # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
+    newest = embedding * (2 if c.tie_word_embeddings else 1)
+    rows = min(t.micro_batch, t.prompts * t.group_size)  # of one pass
+    head = 2 * TILE if c.vocab_size >= LARGE else 3 * c.vocab_size * rows * t.max_new_tokens
+    tokens, layer = rows * (prompt_tokens + t.max_new_tokens), _layer_bytes(c, bf16)
+    whole = layer if t.gradient_checkpointing else layer * c.num_hidden_layers
+    inputs = FLOAT * c.hidden_size * (3 + (c.num_hidden_layers if t.gradient_checkpointing else 0))
+    groups = max(1, min(t.prompts, MAX_ROWS // t.group_size))
+    sampling = _cache_floats(c, groups * t.group_size, groups, prompt_tokens, t.max_new_tokens)
+    if t.eval_every:
+        groups = max(1, min(t.eval_problems, MAX_ROWS // max(1, t.eval_samples)))
+        evaluating = _cache_floats(c, groups * t.eval_samples, groups, prompt_tokens, t.max_new_tokens)
+        sampling = max(sampling, evaluating)
+    return Estimate(
+        weights=(FLOAT + HALF * bf16) * total,
+        reference=FLOAT * total * bool(frozen_copy),
+        optimizer=FLOAT * 2 * trained,
+        gradients=FLOAT * (trained + newest),
+        activations=tokens * (whole + inputs) + FLOAT * head,
+        cache=FLOAT * sampling,
+    )
+
+
+def free_bytes(device: str = "auto") -> int:
+    """Memory free for a run: the GPU's, or the machine's, which an Apple GPU shares."""
+    if (device := pick_device(device)).startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had so far, where Linux or macOS count it."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux hands a parent's peak on to its children in `getrusage`, but not here
+        lines = status.read_text(encoding="utf-8", errors="replace").split("\n")
+        return 1024 * next(int(line.split()[1]) for line in lines if "VmHWM" in line)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_tokens: int = PROMPT_TOKENS) -> str:
+    """The mildest change with which an update fits: a smaller micro-batch, which most methods do not depend on, first.
+
+    Then gradient checkpointing, which costs time alone, then LoRA.
+    """
+    sizes = [2**k for k in range(config.micro_batch.bit_length(), -1, -1) if 2**k < config.micro_batch]
+    every = [config.micro_batch, *sizes]
+    lora = {} if config.lora_rank else {"lora_rank": 16}
+    for extra in ({}, {"gradient_checkpointing": 1}, lora, lora | {"gradient_checkpointing": 1}):
+        for size in every:
+            changed = {k: v for k, v in (extra | {"micro_batch": size}).items() if getattr(config, k) != v}
+            if estimate(model, replace(config, **changed), prompt_tokens).update <= free:
+                return "try " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
+    return "no micro-batch fits, with LoRA or without: try a smaller model or a lower --max-new-tokens"
+
+
+def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool, str]:
+    """Whether a run's updates fit into the memory that is free now, and a line that says so, or advises where not.
+
+    Sampling always fits: it decodes fewer responses at a time where it has to. Where the model cannot be read or
+    counted there is nothing to say (an empty line), and loading it says why. Raises RlinoError for an unknown device.
+    """
+    free = free_bytes(config.device)
+    try:
+        model = AutoConfig.from_pretrained(config.model, **hub_options(config.model))
+        needed = estimate(model, config, prompt_tokens)
+    except Exception:  # the hub, the disk, the parsers and unusual models below each raise their own kinds
+        return True, ""
+    said = f"needs about {needed.total / GIB:.1f} GiB, {free / GIB:.1f} free"
+    if needed.update > free:
+        return False, f"{said}; {advice(model, config, free, prompt_tokens)}"
+    return True, said if needed.total <= free else f"{said}; fewer responses will be sampled at a time"

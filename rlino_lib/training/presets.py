@@ -1,0 +1,58 @@
+"""Named settings of `rlino train`, from data/presets.toml: what the paper gives and what is our choice (chapter 12)."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import DATA
+from rlino_lib.settings import as_tuples
+from rlino_lib.training.config import TrainConfig
+
+
+class Preset(NamedTuple):
+    """A set-up: `paper` holds settings that the paper gives, `ours` those that it leaves open, each with a reason."""
+
+    name: str
+    paper: dict[str, Any]
+    ours: dict[str, tuple[Any, str]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of a `TrainConfig`."""
+        return self.paper | {name: value for name, (value, _) in self.ours.items()}
+
+    def table(self) -> str:
+        """A line a setting: its value, and whose choice it is."""
+        lines = [f"  {name:24}{value!s:44}the paper's" for name, value in self.paper.items()]
+        lines += [f"  {name:24}{value!s:44}our choice: {why}" for name, (value, why) in self.ours.items()]
+        return "\n".join([self.name, *lines])
+
+
+def _as_set(value: Any) -> Any:
+    return as_tuples(value) if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=1)
+def presets() -> dict[str, Preset]:
+    """Every preset by name; raises RlinoError where the file sets what `TrainConfig` does not have."""
+    with (DATA / "presets.toml").open("rb") as f:
+        tables = tomllib.load(f)
+    found = {}
+    for name, own in tables["presets"].items():
+        ours = {k: (_as_set(v["is"]), v["why"]) for k, v in (tables["ours"] | own.get("ours", {})).items()}
+        found[name] = Preset(name, own.get("paper", {}) | tables["paper"], ours)
+        try:
+            TrainConfig(**found[name].settings)
+        except TypeError as e:
+            raise RlinoError(f"preset {name}: {e}") from e
+    return found
+
+
+def find_preset(name: str) -> Preset:
+    """One preset; raises RlinoError where there is none of that name."""
+    if name not in presets():
+        raise RlinoError(f"unknown preset {name!r}: one of {', '.join(presets())}")
+    return presets()[name]

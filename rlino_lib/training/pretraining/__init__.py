@@ -1,0 +1,1 @@
+"""The small base models: demonstrators and the loop that learns from them."""

@@ -1,0 +1,193 @@
+"""Who the shipped base models learn from: a mediocre searcher and a careless solver (chapter 03).
+
+A source is what pretraining needs of a task: the words of its vocabulary, a demonstrator, and rows of prompt and trace.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from rlino_lib.tasks import Countdown, Problem, WordProblems
+from rlino_lib.tasks.arithmetic import Step
+from rlino_lib.tasks.countdown.game import expression, solutions, steps_from
+from rlino_lib.tasks.word_problems.task import Line, draw, solve, vocabulary, write
+from rlino_lib.training.config import Recipe
+
+
+class Source(Protocol):
+    """The traces of one task."""
+
+    demonstrator: Any  # a dataclass, recorded on the model card
+    words: list[str]  # one token each, taken whole wherever they stand
+
+    def __init__(self, recipe: Recipe) -> None: ...
+
+    def row(self, rng: random.Random) -> tuple[str, str]:
+        """A random prompt of the train split and the demonstrator's response to it."""
+        ...
+
+
+# --- Countdown -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Demonstrator:
+    """A searcher with something left to learn: it tries at random, gives up early, and overlooks hits."""
+
+    luck: float = 0.06  # chance that an attempt follows a solution instead of chance
+    gives_up: float = 0.25  # chance of stopping with a wrong answer after an attempt that is called `no`
+    notices: float = 0.95  # chance that a hit is called `yes`
+    largest: int = 999  # it does not multiply beyond this
+    max_attempts: int = 14
+
+    def attempt(self, nums: tuple[int, ...], rng: random.Random) -> tuple[Step, ...]:
+        """One random way to use every number."""
+        left, steps = list(nums), []
+        while len(left) > 1:
+            a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
+            step = rng.choice([s for s in steps_from(a, b) if s[3] <= self.largest])
+            steps.append(step)
+            left.append(step[3])
+        return tuple(steps)
+
+    def response(self, problem: Problem, rng: random.Random) -> str:
+        """A trace: attempts, one a line, each called `no` or `yes`, then an answer (right or not)."""
+        nums, target = tuple(problem.data["nums"]), problem.data["target"]
+        solved, lines = _solutions(tuple(sorted(nums)), target), []
+        for k in range(self.max_attempts):
+            steps = rng.choice(solved) if solved and rng.random() < self.luck else self.attempt(nums, rng)
+            hit = steps[-1][3] == target and rng.random() < self.notices
+            text = ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps)
+            lines.append(text + (" yes" if hit else " no"))
+            if hit or k == self.max_attempts - 1 or rng.random() < self.gives_up:
+                break
+        return "\n".join(lines) + f" </think> <answer> {expression(steps)} </answer>"
+
+
+@lru_cache(maxsize=100_000)
+def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ...]:
+    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is dear."""
+    found = [s for s in solutions(nums, target) if max(step[3] for step in s) <= 999]
+    return tuple(found[:: max(1, len(found) // 16)])
+
+
+class CountdownSource:
+    """Countdown with three numbers, and a share with four."""
+
+    demonstrator = Demonstrator()
+    words = ["Numbers", " target", " <think>", " </think>", " <answer>", " </answer>", " no\n", " no", " yes", ","]
+    words += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.task, self.four_numbers = Countdown(n_numbers=3), recipe.four_numbers
+        four = Countdown(n_numbers=4).problems("train", recipe.n_four) if recipe.four_numbers else []
+        self.pools = self.task.problems("train"), four
+
+    def row(self, rng: random.Random) -> tuple[str, str]:
+        problem = rng.choice(self.pools[rng.random() < self.four_numbers])
+        nums = list(problem.data["nums"])
+        rng.shuffle(nums)
+        problem = Problem(problem.id, {"nums": nums, "target": problem.data["target"]})
+        return self.task.prompt(problem), self.demonstrator.response(problem, rng)
+
+
+# --- word problems ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A careless solver: it knows the way, and often makes one mistake on it, more often in some templates."""
+
+    careful_from: float = 0.2  # chance of a solution without a mistake: each template has its own, from here …
+    careful_to: float = 0.7  # … to here
+    operation: float = 0.25  # of the mistakes, the share that takes a wrong operation
+    number: float = 0.25  # another number of the problem, the one that does not matter where there is one
+    left_out: float = 0.25  # a step is left out; the rest are slips, a result that is off by 1, 2 or 10
+
+    def response(self, problem: Problem, rng: random.Random) -> str:
+        """A worked solution, right or with one mistake that is carried through to the answer."""
+        steps = problem.data["steps"]
+        skill = random.Random(problem.data["template"]).uniform(self.careful_from, self.careful_to)
+        for _ in range(20 if rng.random() >= skill else 0):  # a mistake that leads out of range is not written
+            wrong, slip = self._mistake(problem, rng)
+            results = solve(wrong, slip)
+            if results:
+                return write(wrong, results)
+        return write(steps, solve(steps))
+
+    def _mistake(self, problem: Problem, rng: random.Random) -> tuple[list[Line], tuple[int, int]]:
+        """The steps with one mistake in them, and a slip: the step whose result is off, and by how much."""
+        steps, kind = list(problem.data["steps"]), rng.random()
+        k = rng.randrange(len(steps))
+        if kind < self.operation:
+            steps[k] = steps[k]._replace(op=rng.choice([op for op in "+-*/" if op != steps[k].op]))
+        elif kind < self.operation + self.number:
+            extra = problem.data["distractor"]
+            other = extra if extra is not None else rng.choice(problem.data["numbers"])
+            sides = [side for side in ("left", "right") if isinstance(getattr(steps[k], side), int)]
+            side = rng.choice(sides or ["right"])
+            steps[k] = steps[k]._replace(**{side: other})
+        elif kind < self.operation + self.number + self.left_out:
+            steps = _without(steps, k)
+        else:
+            return steps, (k, rng.choice([-10, -2, -1, 1, 2, 10]))
+        return steps, (0, 0)
+
+
+def _without(steps: Sequence[Line], k: int) -> list[Line]:
+    """The steps less one; where its result was used, its left operand is."""
+
+    def moved(operand: int | str) -> int | str:
+        place = int(operand[1:]) if isinstance(operand, str) else -1
+        return steps[k].left if place == k else f"s{place - 1}" if place > k else operand
+
+    return [s._replace(left=moved(s.left), right=moved(s.right)) for i, s in enumerate(steps) if i != k]
+
+
+class WordProblemSource:
+    """Word problems of the train split, a new one each time."""
+
+    demonstrator = Solver()
+    words = vocabulary()
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.task = WordProblems()
+
+    def row(self, rng: random.Random) -> tuple[str, str]:
+        problem = draw(rng, distractors=self.task.distractors)
+        return self.task.prompt(problem), self.demonstrator.response(problem, rng)
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Both:
+    """A demonstrator for each task."""
+
+    countdown: Demonstrator = CountdownSource.demonstrator
+    word_problems: Solver = WordProblemSource.demonstrator
+
+
+class JointSource:
+    """Rows of either task, by a coin: would one base do for both? (Chapter 03 says what was measured.)"""
+
+    demonstrator = Both()
+    words = list(dict.fromkeys([*CountdownSource.words, *WordProblemSource.words]))
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.sources = CountdownSource(recipe), WordProblemSource(recipe)
+
+    def row(self, rng: random.Random) -> tuple[str, str]:
+        return rng.choice(self.sources).row(rng)
+
+
+SOURCES: dict[str, type[Source]] = {
+    "countdown": CountdownSource,
+    "word_problems": WordProblemSource,
+    "joint": JointSource,
+}

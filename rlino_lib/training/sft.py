@@ -1,0 +1,145 @@
+"""Filtered iterative SFT as literal supervised learning (chapter 05).
+
+Each iteration turns the policy's own responses into a data set of accepted and rejected examples, and trains on it by
+signed cross-entropy with −100 labels, as any SFT code does. Nothing here is shared with `objectives.py`: that the two
+give the same gradient is a finding (chapter 06), not a construction. (Over a large vocabulary both take the log-softmax
+of `logprobs.py`, and no loss.)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.policy.device import autocast
+from rlino_lib.policy.logprobs import large_head, last_hidden, token_logprobs
+from rlino_lib.policy.rollouts import Rollouts
+
+VARIANTS = ("pos", "neg", "posneg")
+WEIGHTS = ("unit", "group_balanced")
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """One supervised example: learn the response (sign +1) or unlearn it (sign −1), with a weight ≥ 0.
+
+    `row` says which of the sampled responses it was.
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    sign: int
+    weight: float
+    row: int = 0
+
+
+def build_dataset(rollouts: Rollouts, variant: str = "posneg", weights: str = "group_balanced") -> list[Example]:
+    """The data set of one iteration: right responses as positives, wrong ones as negatives, as the variant has it.
+
+    Weights: `unit` (every example 1) or `group_balanced` (each side of a group sums to 1; groups that are all right or
+    all wrong are left out). Raises RlinoError for unknown names or responses that were not graded.
+    """
+    if variant not in VARIANTS or weights not in WEIGHTS:
+        raise RlinoError(f"F-ISFT has variants {', '.join(VARIANTS)} and weights {', '.join(WEIGHTS)}")
+    if len(rollouts.grades) != len(rollouts.ids):
+        raise RlinoError("grade the rollouts before building a data set from them")
+    dataset = []
+    for start in range(0, len(rollouts.ids), rollouts.group_size):
+        rows = range(start, start + rollouts.group_size)
+        right = [i for i in rows if rollouts.grades[i].correct]
+        wrong = [i for i in rows if not rollouts.grades[i].correct]
+        if weights == "group_balanced" and not (right and wrong):
+            continue
+        for sign, side in ((1, right), (-1, wrong)):
+            if variant == "posneg" or (variant == "pos") == (sign > 0):
+                weight = 1.0 if weights == "unit" else 1.0 / len(side)
+                dataset += [_example(rollouts, i, sign, weight) for i in side]
+    return dataset
+
+
+def _example(rollouts: Rollouts, i: int, sign: int, weight: float) -> Example:
+    g = i // rollouts.group_size
+    prompt = rollouts.prompt_ids[g][rollouts.prompt_mask[g]].tolist()
+    return Example(tuple(prompt), tuple(rollouts.ids[i][rollouts.mask[i]].tolist()), sign, weight, i)
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs [B, L] padded on the right, labels [B, L] with −100 outside responses, and signed weights [B]."""
+    rows = [torch.tensor(e.prompt_ids + e.response_ids) for e in examples]
+    inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)  # [B, L]
+    labels = torch.full_like(inputs, IGNORE)  # [B, L]
+    for row, e in enumerate(examples):
+        start = len(e.prompt_ids)
+        labels[row, start : start + len(e.response_ids)] = inputs[row, start : start + len(e.response_ids)]
+    return inputs, labels, torch.tensor([e.sign * e.weight for e in examples])
+
+
+def sft_loss(
+    model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """Σ_i s_i w_i CE_i, where CE_i is the mean cross-entropy over the tokens of response i (a scalar).
+
+    At a temperature other than 1 the likelihood is that of softmax(logits / temperature), which the responses were
+    sampled from.
+
+    Minimising it raises the likelihood of positives and lowers that of negatives. Padding stands to the right of every
+    response, where causal attention does not look, so no attention mask is needed.
+    """
+    # The first label that counts stands after the shortest prompt; logits before it would be thrown away.
+    start = max(int((labels != IGNORE).any(0).int().argmax()) - 1, 0)
+    keep = labels.shape[1] - start
+    asked, targets = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep), labels[:, start + 1 :]  # [B, L']
+    counts = targets != IGNORE  # [B, L']
+    if (head := large_head(model)) is not None:
+        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, L', H]
+        ce = -token_logprobs(hidden, head.weight, targets.where(counts, 0), temperature).where(counts, 0.0)  # [B, L']
+    else:
+        logits = model(**asked).logits[:, :-1]  # [B, L', V]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+        logits = logits if temperature == 1 else logits / temperature
+        ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
+    mean_ce = ce.sum(1) / counts.sum(1).clamp_min(1)  # [B]
+    return (signed_weights.to(mean_ce) * mean_ce).sum()
+
+
+def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Iterator[list[Example]]:
+    """The data set in `n` random mini-batches of about equal size (one mini-batch: the whole set, in order)."""
+    order = list(range(len(dataset)))
+    if n > 1:
+        rng.shuffle(order)
+    for k in range(n):
+        batch = order[k::n]
+        if batch:
+            yield [dataset[i] for i in batch]
+
+
+def accumulate_gradients(
+    model,
+    batch: Sequence[Example],
+    n_sampled: float,
+    pad_id: int,
+    micro_batch: int = 32,
+    temperature: float = 1.0,
+    precision: str = "fp32",
+) -> float:
+    """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
+
+    The sum is divided by `n_sampled`, the number of responses that this mini-batch stands for, accepted or not: the
+    step then does not grow when few responses are accepted.
+    """
+    ordered = sorted(batch, key=lambda e: len(e.prompt_ids) + len(e.response_ids))
+    total = 0.0
+    device = next(model.parameters()).device
+    for k in range(0, len(ordered), micro_batch):
+        inputs, labels, weights = (t.to(device) for t in collate(ordered[k : k + micro_batch], pad_id))
+        with autocast(precision, device):
+            loss = sft_loss(model, inputs, labels, weights, temperature) / n_sampled
+        loss.backward()
+        total += loss.item()
+    return total

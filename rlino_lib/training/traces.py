@@ -1,0 +1,96 @@
+"""What a run keeps of its rollouts: whole groups token by token, and a row of counts of every held-out response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from rlino_lib.methods.loss import token_weights
+from rlino_lib.methods.objective import Objective
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.tasks import Task
+from rlino_lib.training.sft import Example
+
+
+def trace_rows(
+    rollouts: Rollouts, credit: Mapping[str, torch.Tensor], step: int, groups: int, tokenizer
+) -> Iterator[dict[str, Any]]:
+    """One row a response of the first `groups` groups: text, tokens, what the grader said, and each token's weight.
+
+    `credit` holds `advantage` [N] and `weights` [N, T].
+    """
+    for i in range(min(groups, len(rollouts.prompts)) * rollouts.group_size):
+        g = i // rollouts.group_size
+        problem, grade, mask = rollouts.problems[g], rollouts.grades[i], rollouts.mask[i]
+        yield {
+            "step": step,
+            "group": g,
+            "sample": i % rollouts.group_size,
+            "problem_id": problem.id,
+            "data": dict(problem.data),
+            "gold": problem.gold,
+            "prompt": rollouts.prompts[g],
+            "response": rollouts.texts[i],
+            "tokens": [tokenizer.decode([t]) for t in rollouts.ids[i][mask].tolist()],
+            "logprobs": _short(rollouts.logprobs[i][mask]),
+            "entropies": _short(rollouts.entropies[i][mask]),
+            "weights": _short(credit["weights"][i][mask]),
+            "reward": grade.reward,
+            "advantage": _short(credit["advantage"][i : i + 1])[0],
+            "correct": grade.correct,
+            "format_ok": grade.format_ok,
+            "answer": grade.answer,
+            "reason": grade.reason,
+            "length": int(mask.sum()),
+            "clipped": bool(rollouts.clipped[i]),
+        }
+
+
+def policy_credit(
+    objective: Objective, advantages: torch.Tensor, keep: torch.Tensor, rollouts: Rollouts, cap: int
+) -> dict[str, torch.Tensor]:
+    """What an update by an objective weighed each row by, as `trace_rows` takes it.
+
+    advantages [N], or [N, T] for credit of tokens, of which each row's mean is kept; keep [N], which rows it was of.
+    """
+    weights = torch.zeros(rollouts.mask.shape)  # [N, T]
+    weights[keep] = token_weights(objective, advantages[keep], rollouts.mask[keep], cap)
+    by_row = advantages.ndim == 1
+    each = advantages if by_row else (advantages * rollouts.mask).sum(1) / rollouts.lengths  # [N]
+    return {"advantage": each, "weights": weights}
+
+
+def supervised_credit(dataset: Iterable[Example], rollouts: Rollouts) -> dict[str, torch.Tensor]:
+    """The same of an update on a data set of examples; 0 for sampled rows that are not in it."""
+    signed = torch.zeros(len(rollouts.ids))  # [N]
+    for e in dataset:
+        signed[e.row] = e.sign * e.weight
+    per_token = signed[:, None] * rollouts.mask / rollouts.lengths[:, None] / len(signed)  # [N, T]
+    return {"advantage": signed, "weights": per_token}
+
+
+def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Iterator[dict[str, Any]]:
+    """One row a held-out response, in few numbers: whose it is, whether right or cut, its length, the task's counts.
+
+    `final` says that it is of the test after training, and not of an evaluation during it.
+    """
+    counts = getattr(task, "counts", lambda problem, text: {})
+    facts = zip(rollouts.texts, rollouts.grades, rollouts.clipped.tolist(), rollouts.lengths.tolist(), strict=True)
+    for i, (text, grade, clipped, length) in enumerate(facts):
+        problem = rollouts.problems[i // rollouts.group_size]
+        yield {
+            "step": step,
+            "final": int(final),
+            "problem_id": problem.id,
+            "sample": i % rollouts.group_size,
+            "correct": int(grade.correct),
+            "clipped": int(clipped),
+            "length": length,
+            **counts(problem, text),
+        }
+
+
+def _short(values: torch.Tensor) -> list[float]:
+    return [float(f"{v:.4g}") for v in values.tolist()]

@@ -1,0 +1,77 @@
+"""Chapter 08's checkers: right answers by other means pass, and every listed mistake is named as itself."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from checkers import length as exercises_length
+from checkers.length import FACTORS
+from rlino_lib.exact.length_toy import LengthToy
+from tests.mistakes import assert_mistakes_are_named, assert_nonsense_is_one_line
+
+CHECKERS = {name: f for name, f in vars(exercises_length).items() if name.startswith("check_")}
+
+
+def kaplan(lengths, ended):
+    """The product over steps, in the other order: from the hazard of each length."""
+    out, left = [], 1.0
+    for at in sorted(set(lengths)):
+        risk = sum(n >= at for n in lengths)
+        left *= 1 - sum(n == at and e for n, e in zip(lengths, ended, strict=True)) / risk
+        out.append(left)
+    return out
+
+
+def by_toy(weights):
+    """The drift of wrong responses in the toy, whose horizon is as long as the list: the reward W = −factor."""
+    toy = LengthToy(horizon=len(weights))
+    mdp = toy.mdp
+    lengths = mdp.lengths
+    factors = mdp.rewards.new_tensor(weights)[lengths - 1]
+    update = mdp.expected_update(toy.policy, -factors * ~mdp.right)
+    return 0 if update[2].abs() < 1e-12 else int(update[2] < 0) - int(update[2] > 0)
+
+
+def parts(start, between, now, cap):
+    there = between[0] * cap + (1 - between[0]) * between[1]
+    end = now[0] * cap + (1 - now[0]) * now[1]
+    longer = (1 - now[0]) * (now[1] - between[1])
+    return there - start, end - there - longer, longer
+
+
+def regrade(attempts, target, k):
+    for i, (result, _) in enumerate(attempts):
+        if result == target:
+            return i < k
+    return False
+
+
+RIGHT = {"check_drift": by_toy, "check_survival": kaplan, "check_parts": parts, "check_regrade": regrade}
+
+
+def test_right_answers_pass(capsys):
+    assert set(RIGHT) == set(CHECKERS)
+    for name, checker in CHECKERS.items():
+        assert checker(RIGHT[name]), capsys.readouterr().out
+        assert capsys.readouterr().out.startswith("✓ ")
+
+
+def test_the_shown_factors_drift_as_the_toy_says():
+    drifts = {name: by_toy([f(n) for n in range(1, 9)]) for name, f in FACTORS.items()}
+    assert drifts["1/|o|"] == 1 and drifts["constant"] == 0 and drifts["|o|"] == -1
+    assert set(drifts.values()) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("name", sorted(CHECKERS))
+def test_mistakes_are_named(name, capsys, monkeypatch):
+    assert_mistakes_are_named(exercises_length, CHECKERS[name], capsys, monkeypatch)
+
+
+def test_nothing_and_nonsense_are_one_line(capsys):
+    assert_nonsense_is_one_line(CHECKERS.values(), capsys)
+
+
+def test_checkers_say_what_they_want():
+    assert all(inspect.getdoc(checker).startswith("`") for checker in CHECKERS.values())

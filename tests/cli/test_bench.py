@@ -1,0 +1,69 @@
+"""The benchmarks run and report both sides; what they report is for `rlino bench`, never for a test."""
+
+import json
+import platform
+
+import pytest
+import torch
+from transformers import Qwen2ForCausalLM
+
+from rlino_lib.cli import bench
+from rlino_lib.cli import main as cli
+from rlino_lib.errors import RlinoError
+
+
+def test_seconds_takes_functions_in_turn_after_a_warm_up():
+    calls = []
+    found = bench.seconds(lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
+    assert calls == ["a", "b"] * 3 and len(found) == 2 and all(t >= 0 for t in found)
+
+
+def test_the_gemm_peak_is_a_rate():
+    assert bench.gemm_peak(64, 2) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, sides", [("rollout", ("rlino_tokens_per_s", "generate_tokens_per_s")),
+                                         ("step", ("rlino_s", "trl_s"))])  # fmt: skip
+def test_a_bench_reports_both_sides_and_their_ratio(name, sides, monkeypatch):
+    monkeypatch.setattr(bench, "PROMPTS", 2)
+    monkeypatch.setattr(bench, "GROUP", 2)
+    monkeypatch.setattr(bench, "NEW_TOKENS", 8)
+    found = bench.BENCHES[name](repeats=1)
+    assert all(found[side] > 0 for side in sides) and found["ratio"] > 0
+    assert found["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_the_memory_bench_measures_each_way_in_a_fresh_process(monkeypatch):
+    monkeypatch.setattr(bench, "TOKENS", 512)
+    monkeypatch.setattr(bench, "VOCABULARY", 100_000)
+    monkeypatch.setitem(bench.SHAPES, "0.5b", dict(hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+                                                   num_attention_heads=4))  # fmt: skip
+    found = bench.bench_memory(repeats=1)
+    logits = 4 * 512 * 100_000 / 2**20  # MiB
+    assert 2.5 * logits < found["naive_mib"] < 8 * logits and found["memory_ratio"] < 0.25
+    assert found["gradients_mib"] <= found["chunked_mib"] < logits
+    for of in ("head", "frozen", "model"):
+        assert found[f"{of}_naive_s"] > 0 and found[f"{of}_chunked_s"] > 0 and found[f"{of}_time_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_the_shape_bench_steps_a_random_model_and_compares_its_estimate(monkeypatch):
+    monkeypatch.setitem(bench.SHAPES, "tiny", dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                                                   num_attention_heads=4))  # fmt: skip
+    found = bench._shape_steps("tiny", 1, torch.get_num_threads(), 0)
+    assert found["parameters"] == sum(p.numel() for p in Qwen2ForCausalLM(bench.shape_config("tiny")).parameters())
+    assert found["step_s"] > found["update_s"] > 0 and found["ratio"] > 0 and 0 < found["estimate_gib"] < 1
+    with pytest.raises(RlinoError, match="one of 0.5b, 1.5b"):
+        bench.shape_config("72b")
+    with torch.device("meta"):  # the published sizes, embeddings counted once
+        sizes = {name: Qwen2ForCausalLM(bench.shape_config(name)).num_parameters() for name in ("0.5b", "1.5b")}
+    assert sizes == {"0.5b": 494_032_768, "1.5b": 1_543_714_304}
+
+
+def test_the_command_says_on_what_machine_it_measured(monkeypatch, capsys):
+    monkeypatch.setitem(bench.BENCHES, "rollout", lambda repeats, seed: {"bench": "rollout"})
+    assert cli.main(["bench", "rollout"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["bench"] == "rollout" and row["machine"].startswith(platform.machine())

@@ -1,0 +1,96 @@
+"""Run folders: written in order, read back whole, and honest about what is missing."""
+
+import json
+
+import pytest
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.folders import output_folder
+from rlino_lib.paths import RUNS
+from rlino_lib.records.runs import RUN, Run, RunWriter, list_runs, load_run, metrics_frame
+
+CONFIG = {"method": "grpo", "seed": 3, "lr": 1e-4}
+
+
+def write(folder, steps=4):
+    writer = RunWriter(folder, CONFIG)
+    for step in range(1, steps + 1):
+        writer.metrics({"step": step, "reward": step / 3, "kl": None}, seconds=step * 1.5)
+        writer.rollouts([{"step": step, "response": "a\n</div>é", "tokens": ["a"]}])
+    return writer
+
+
+def test_a_run_reads_back_as_written(tmp_path):
+    writer = write(tmp_path / "g" / "grpo-s3")
+    run = Run(tmp_path / "g" / "grpo-s3")
+    assert not run.complete and "not complete" in repr(run)
+    assert len(run.rollouts) == 4  # readable while it is not complete
+    writer.finish({"steps": 4})
+    run = Run(tmp_path / "g" / "grpo-s3")
+    assert (run.complete, run.method, run.seed, run.name) == (True, "grpo", 3, "g/grpo-s3")
+    assert run.metrics["reward"].tolist() == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3])
+    assert run.metrics["kl"].isna().all()
+    assert run.timing["seconds"].tolist() == [1.5, 3, 4.5, 6]
+    assert run.rollouts["response"][3] == "a\n</div>é"
+
+
+def test_resume_forgets_what_came_after_the_checkpoint(tmp_path):
+    writer = write(tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open("a") as f:
+        f.write("5,0.1")  # the half line of a kill
+    with (tmp_path / "run" / "rollouts.jsonl").open("a") as f:
+        f.write('{"step": 5, "resp')
+    writer.resume(2)
+    run = Run(tmp_path / "run")
+    assert run.metrics["step"].tolist() == [1, 2] == run.rollouts["step"].tolist() == run.timing["step"].tolist()
+
+
+def test_another_configuration_is_refused(tmp_path):
+    RunWriter(tmp_path / "run", CONFIG)
+    with pytest.raises(RlinoError, match="another run, unfinished, with lr 0.0001, not 0.0002: choose another --out"):
+        RunWriter(tmp_path / "run", CONFIG | {"lr": 2e-4})
+
+
+def test_lists_and_frames(tmp_path):
+    for name in ("a-s0", "b-s1"):
+        write(tmp_path / "g" / name).finish({})
+    write(tmp_path / "g" / "c-s2")
+    assert [r.path.name for r in list_runs("g", root=tmp_path)] == ["a-s0", "b-s1"]
+    assert len(list_runs("g", root=tmp_path, complete=False)) == 3
+    frame = metrics_frame(list_runs("g", root=tmp_path))
+    assert len(frame) == 8 and list(frame.columns[:3]) == ["run", "method", "seed"]
+    with pytest.raises(RlinoError, match="make runs"):
+        metrics_frame([])
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(RlinoError, match="no run folder"):
+        load_run(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(RlinoError, match="damaged"):
+        load_run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(RlinoError, match="missing"):
+        _ = load_run(tmp_path).metrics
+
+
+def test_the_shipped_runs_are_complete_and_small():
+    runs = list_runs(complete=False)
+    assert runs and all(run.complete for run in runs), [r.name for r in runs if not r.complete]
+    for run in runs:
+        assert run.metrics["step"].iloc[-1] == run.config["steps"] == run.summary["steps"]
+        assert sum(p.stat().st_size for p in run.path.iterdir() if p.is_file()) < 2_000_000
+        assert {p.name for p in run.path.iterdir()} <= {
+            "config.json", "metrics.csv", "timing.csv", "probes.csv", "rollouts.jsonl.gz", "responses.csv.gz",
+            "summary.json", "model",
+        }  # fmt: skip
+    text = "".join(p.read_text() for p in RUNS.glob("*/*/config.json"))
+    assert '"/' not in text  # no path of the machine that made them
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    with output_folder(tmp_path / "run", RUN, CONFIG):
+        with pytest.raises(RlinoError, match="another process"), output_folder(tmp_path / "run", RUN, CONFIG):
+            pass
+        RunWriter(tmp_path / "run", CONFIG).finish({})
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"config.json", "summary.json"}

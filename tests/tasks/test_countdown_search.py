@@ -1,0 +1,316 @@
+"""Countdown responses read as searches: hand-made traces with their counts, identities on any text, recorded traces."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.records.runs import load_run
+from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
+from rlino_lib.tasks.countdown.game import make_problem, pieces
+from rlino_lib.tasks.countdown.grade import grade
+from rlino_lib.tasks.countdown.mdp import attempt_text, attempts
+from rlino_lib.tasks.countdown.trace import (
+    MAX_READ,
+    read_search,
+    read_trace,
+    search_frame,
+    search_row,
+    shape,
+    success_by_attempt,
+    truncate,
+)
+
+NUMS, TARGET = [8, 2, 4], 64
+PROBLEM = make_problem(NUMS, TARGET)
+MISS, HIT = " 8 - 2 = 6, 6 * 4 = 24", " 8 * 4 = 32, 32 * 2 = 64"
+END = " </think> <answer> ( 8 * 4 ) * 2 </answer>"
+
+
+def frame(*responses: str, nums=NUMS, target=TARGET) -> pd.DataFrame:
+    return search_frame(
+        pd.DataFrame({"data": [{"nums": nums, "target": target}] * len(responses), "response": responses})
+    )
+
+
+def row(response: str) -> dict:
+    return search_row(read_search(PROBLEM, response))
+
+
+# --- hand-made traces ------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_is_a_list_of_attempts():
+    found = read_search(PROBLEM, f"{MISS} no\n{HIT} yes{END}")
+    first, second = found.attempts
+    assert [w.step for w in first.steps] == [(8, "-", 2, 6), (6, "*", 4, 24)]
+    assert [w.left for w in first.steps] == [(4, 6), (24,)] and [w.left for w in second.steps] == [(2, 32), (64,)]
+    assert (first.verdict, first.hit, second.verdict, second.hit) == ("no", None, "yes", 2)
+    assert found.response[first.start : first.end] == f"{MISS} no\n"
+    assert found.response[second.start : second.end] == f"{HIT} yes"
+    assert found.first_hit == 2 == found.answer_attempt and found.filler == ()
+
+
+GOLDEN = {
+    f"{MISS} no\n{HIT} yes{END}": dict(
+        attempts=2, closed=2, first_hit=2, hits=1, overlooked=0, false_yes=0, repeats_results=0, steps=4, steps_wrong=0,
+        steps_missing=0, tokens=34, tokens_attempts=24, tokens_per_attempt=12.0, attempts_after_hit=0,
+        tokens_after_hit=0, filler=0, answer_attempt=2, answer_is_last=True, unread=0,
+    ),
+    f"{HIT} no\n{MISS} no\n{MISS} yes </think> <answer> 4 * ( 8 - 2 ) </answer>": dict(
+        attempts=3, first_hit=1, hits=1, overlooked=1, false_yes=1, repeats_exact=1, attempts_after_hit=2,
+        tokens_after_hit=24, answer_attempt=3, answer_is_last=True,
+    ),
+    f"{MISS} no\n 8 - 2 = 6, 4 * 6 = 24 no\n 4 * 8 = 32, 2 * 32 = 64 no\n 2 * 4 = 8, 8 * 8 = 64 yes": dict(
+        attempts=4, first_hit=3, hits=2, overlooked=1, repeats_exact=0, repeats_order=1, repeats_results=1,
+        attempts_after_hit=1, answer_attempt=None, answer_is_last=False,
+    ),
+    " 8 + 4 = 13, 13 * 2 = 26 no\n 8 + 8 = 16, 99 + 1 = 101 no\n 8 * 4 = 32": dict(
+        attempts=3, closed=2, first_hit=None, steps=5, steps_wrong=2, steps_missing=1, filler=0,
+    ),
+    " Let me see , 8 * 4 = 32 , so 32 * 2 = 64 yes hooray </think>": dict(
+        attempts=1, first_hit=1, steps=2, filler=5, tokens_after_hit=1,
+    ),
+    " no no\n yes": dict(attempts=0, closed=0, first_hit=None, filler=3, tokens_attempts=0),
+    f"{HIT} </think> <answer> 8 * 4 * 2 </answer>": dict(attempts=1, closed=0, first_hit=1, answer_is_last=True),
+    f"{HIT} yes </think> {MISS} no <answer> 64 </answer>": dict(attempts=1, steps=2, answer_attempt=None),
+    "": dict(attempts=0, steps=0, tokens=0, filler=0, answer_is_last=False, unread=0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("response", GOLDEN)
+def test_counts_of_hand_made_traces(response):
+    found = row(response)
+    for name, value in GOLDEN[response].items():
+        assert pd.isna(found[name]) if value is None else found[name] == value, name
+
+
+def test_what_counts_as_a_repeat():
+    lines = [
+        " 8 + 2 = 10, 10 * 4 = 40 no\n",
+        " 8 + 2 = 10, 10 * 4 = 40 no\n",  # the same steps
+        " 2 + 8 = 10, 4 * 10 = 40 no\n",  # in another order
+        " 4 - 2 = 2, 8 * 2 = 16 no\n",
+        " 4 / 2 = 2, 8 * 2 = 16 no\n",  # other steps, the same results
+        " 8 - 2 = 6, 6 - 4 = 2 no\n",
+        " 2 - 8 = 6, 4 - 6 = 2 no\n",  # where the order matters
+        " 8 + 2 = 10, 10 * 4 = 40",  # cut before its verdict
+    ]
+    found = read_search(PROBLEM, "".join(lines))
+    assert found.repeats("exact") == [None, 1, None, None, None, None, None, None]
+    assert found.repeats("order") == [None, 1, 1, None, None, None, None, None]
+    assert found.repeats("results") == [None, 1, 1, None, 4, None, 6, None]
+    other = read_search(make_problem([1, 2, 3, 4], 10), " 1 + 2 = 3, 3 + 4 = 7 no\n 4 + 3 = 7, 2 + 1 = 3 no\n")
+    assert other.repeats() == [None, 1] and other.repeats("exact") == [None, None]
+
+
+@pytest.mark.parametrize(
+    "response, faults",
+    [
+        (" 8 + 8 = 16, 16 + 9 = 25", ["8 is not left", ""]),  # after that nobody knows what is left
+        (" 8 * 4 = 33, 33 - 2 = 31", ["8 * 4 is not 33", ""]),  # a wrong result can be used as it was written
+        (" 8 * 4 = 33, 32 * 2 = 64", ["8 * 4 is not 33", "32 is not left"]),
+        (" 9 * 4 = 33", ["9 * 4 is not 33; 9 is not left"]),
+        (" 8 / 4 = 2, 2 - 2 = 0", ["", ""]),
+        (f"{HIT}, 64 + 2 = 66", ["", "", "2 is not left"]),
+    ],
+)
+def test_faults_are_named(response, faults):
+    (attempt,) = read_search(PROBLEM, response + " no").attempts
+    assert [w.fault for w in attempt.steps] == faults
+
+
+def test_a_hit_breaks_no_rule():
+    for response in (" 8 * 8 = 64 yes", " 8 * 4 = 64 yes", " 8 * 4 = 32, 32 + 32 = 64 yes", " 30 + 34 = 64 yes"):
+        assert pd.isna(row(response)["first_hit"])
+    assert read_search(PROBLEM, f"{HIT}, 64 + 2 = 66 no").attempts[0].hit == 2
+
+
+def test_the_answer_is_compared_up_to_order():
+    for answer in ("( 8 * 4 ) * 2", "2 * ( 4 * 8 )", "8*4*2"):
+        assert row(f"{HIT} yes\n{MISS} no </think> <answer> {answer} </answer>")["answer_attempt"] == 1
+    for answer in ("8 * ( 4 * 2 )", "64", "8 * 4", "( 8 * 4 * 2", ""):
+        assert pd.isna(row(f"{HIT} yes </think> <answer> {answer} </answer>")["answer_attempt"])
+    assert shape("( 8 - 2 ) * 4") == shape("4 * (8-2)") != shape("4 * ( 2 - 8 )")
+
+
+# --- truncation ------------------------------------------------------------------------------------------------------
+
+
+def test_truncation_is_a_budget():
+    response = f"{MISS} no\n{HIT} no\n{MISS} no{' </think> <answer> ( 8 - 2 ) * 4 </answer>'}"
+    assert truncate(PROBLEM, response, 0) == ("", 0, None, False)
+    assert truncate(PROBLEM, response, 1) == (f"{MISS} no\n", 1, None, False)
+    assert truncate(PROBLEM, response, 2) == (f"{MISS} no\n{HIT} no\n", 2, "( 8 * 4 ) * 2", True)
+    assert truncate(PROBLEM, response, 9) == (response, 3, "( 8 * 4 ) * 2", True)
+    assert not truncate(PROBLEM, f"{MISS} yes{END}", 9).right  # the answer came from nowhere
+    with pytest.raises(RlinoError, match="at least 0 attempts"):
+        truncate(PROBLEM, response, -1)
+
+
+def test_success_by_attempt():
+    table = success_by_attempt(frame(f"{HIT} yes", f"{MISS} no\n{HIT} no\n{HIT} yes", f"{MISS} no\n{MISS} no\n", ""))
+    assert table.index.tolist() == [1, 2, 3] and table["reached"].tolist() == [3, 2, 0]
+    assert table["hits"].tolist() == [1, 1, 0] and table["within"].tolist() == [0.25, 0.5, 0.5]
+    assert table["rate"].tolist()[:2] == [1 / 3, 1 / 2] and pd.isna(table["rate"][3])
+    assert success_by_attempt(frame(""), 2)["within"].tolist() == [0, 0]
+    with pytest.raises(RlinoError, match="no responses"):
+        success_by_attempt(frame())
+
+
+# --- any text --------------------------------------------------------------------------------------------------------
+
+BITS = [" 8 * 4 = 32", " 32 * 2 = 64", " 8 - 2 = 6", " 6 * 4 = 24", " 4 * 8 = 32", " 8 + 4 = 13", " 9 + 9 = 18", ","]
+BITS += [
+    " no\n",
+    " no",
+    " yes",
+    "\n",
+    " 4 *",
+    " hm",
+    "8",
+    " </think>",
+    " <answer>",
+    " ( 8 * 4 ) * 2",
+    " </answer>",
+    " =",
+    "٨",
+]
+soup = st.lists(st.sampled_from(BITS), max_size=40).map("".join)
+lawful = st.lists(
+    st.tuples(st.sampled_from(sorted(attempts((2, 4, 8)))), st.sampled_from([" no\n", " yes\n"])), max_size=12
+).map(lambda made: "".join(attempt_text(steps, verdict) for steps, verdict in made))
+any_response = st.one_of(soup, lawful, st.text(max_size=60), st.text("0123456789 +-*/=noyes\n,", max_size=60))
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_response)
+def test_counts_add_up(text):
+    found, counts = read_search(PROBLEM, text), row(text)
+    thought = text.partition("</think>")[0]
+    assert counts["steps"] == sum(len(a.steps) for a in found.attempts) == len(trace_steps(thought))
+    assert counts["steps_wrong"] == sum(not right for _, right in trace_steps(thought))
+    alone = sum(count_attempts(" " + f) for f in found.filler if f in ("no", "yes"))
+    assert counts["closed"] <= count_attempts(thought) and (found.filler or counts["closed"] == count_attempts(thought))
+    assert alone <= count_attempts(thought) - counts["closed"]
+    assert counts["attempts"] - counts["closed"] in (0, 1) and all(a.verdict for a in found.attempts[:-1])
+    edges = [(a.start, a.end) for a in found.attempts]
+    assert all(e == s for (_, e), (s, _) in zip(edges, edges[1:], strict=False)) and (not edges or edges[0][0] == 0)
+    outside = found.tokens(edges[-1][1] if edges else 0, len(text))
+    assert counts["tokens"] == counts["tokens_attempts"] + outside == len(pieces(text))
+    exact, order, results = (found.repeats(same) for same in ("exact", "order", "results"))
+    for j, (a, b, c) in enumerate(zip(exact, order, results, strict=True), 1):
+        assert (a is None or b is not None) and (b is None or c is not None)
+        assert all(k is None or k < j for k in (a, b, c))
+    assert counts["hits"] >= counts["overlooked"] and (counts["hits"] > 0) == pd.notna(counts["first_hit"])
+    assert counts["filler"] <= 2 * len(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_response)
+def test_truncation_is_monotone_and_its_answers_are_right(text):
+    counts = row(text)
+    cuts = [truncate(PROBLEM, text, k) for k in range(counts["attempts"] + 2)]
+    for k, (cut, more) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        assert more.text.startswith(cut.text) and more.right >= cut.right and more.attempts >= cut.attempts
+        assert cut.right == (pd.notna(counts["first_hit"]) and counts["first_hit"] <= k)
+        assert row(cut.text)["attempts"] == cut.attempts == min(k, counts["attempts"])
+    assert cuts[-1].text == text
+    for cut in cuts:
+        assert (cut.answer is not None) == cut.right
+        assert not cut.right or grade(NUMS, TARGET, f"<answer> {cut.answer} </answer>").correct
+
+
+@settings(max_examples=100, deadline=None)
+@given(lawful)
+def test_lawful_attempts_end_where_the_process_does(text):
+    """Against the reading of chapter 01: where every line is an attempt, both see the same states."""
+    states = [v.state for v in read_trace(PROBLEM, text) if v.what == "step"]
+    wanted = {j: w.left for j, w in enumerate(w for a in read_search(PROBLEM, text).attempts for w in a.steps)}
+    first_yes = text.split(" yes")[0]  # after a yes, chapter 01 does not start over
+    n = len(trace_steps(first_yes))
+    assert [wanted[j] for j in range(n)] == states[:n]
+    assert row(text)["steps_missing"] == row(text)["steps_wrong"] == row(text)["filler"] == 0
+
+
+FLOODS = {
+    "steps": "8 - 2 = 6, " * 200_000,
+    "attempts": " 8 * 4 = 32, 32 * 2 = 65 no\n" * 80_000,
+    "one-step attempts": " 1 + 1 = 2 no\n" * 150_000 + "<answer> 1 + 1 </answer>",
+    "verdicts": " no" * 700_000,
+    "digits": "7" * 2_000_000,
+    "spaces": " " * 2_000_000,
+    "words": "so " * 700_000,
+    "letters": "a" * 2_000_000,
+    "answers": "<answer>" + "1+" * 249 + "1</answer>",
+    "brackets": "<answer>" * 250_000,
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_megabytes_of_anything_are_bounded_work(kind):
+    """A guard against hangs: a response is read up to MAX_READ characters, whatever its length."""
+    start = time.process_time()
+    found = row(FLOODS[kind])
+    assert time.process_time() - start < 1.0
+    assert found["unread"] == max(0, len(FLOODS[kind]) - MAX_READ) and found["tokens"] <= MAX_READ
+
+
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_keeps_its_rows():
+    rollouts = pd.DataFrame({"data": [{"nums": NUMS, "target": TARGET}] * 2, "response": [HIT, MISS]}, index=[7, 3])
+    found = search_frame(rollouts.assign(step=4, sample=[0, 1], other=1))
+    assert found.index.tolist() == [7, 3] and found["step"].tolist() == [4, 4] and "other" not in found
+    assert found["first_hit"].tolist() == [1, pd.NA] and found["first_hit"].dtype == "Int64"
+    assert len(frame()) == 0 and list(frame().columns) == list(frame("").columns)
+
+
+def test_what_is_no_countdown_rollout_is_said():
+    with pytest.raises(RlinoError, match="need a column `data`"):
+        search_frame(pd.DataFrame({"response": [""]}))
+    for data in ({}, None, {"nums": [1, "2"], "target": 3}, {"nums": [1, 2]}, {"question": "How many?"}):
+        with pytest.raises(RlinoError, match="read from Countdown rollouts"):
+            search_frame(pd.DataFrame({"data": [data], "response": [""]}))
+
+
+@pytest.fixture(scope="module")
+def recorded() -> pd.DataFrame:
+    """Recorded traces, those of the first step written by the shipped base as it is."""
+    return load_run("countdown/grpo-s0").rollouts
+
+
+def test_recorded_traces(recorded):
+    found = search_frame(recorded)
+    texts = recorded["response"].str.partition("</think>")[0]
+    assert found["steps"].tolist() == [len(trace_steps(t)) for t in texts]
+    assert found["steps_wrong"].tolist() == [sum(not right for _, right in trace_steps(t)) for t in texts]
+    plain = found[found["filler"] == 0]  # nothing but attempts: every verdict closes one
+    assert len(plain) > 0.9 * len(found)
+    assert plain["closed"].tolist() == [count_attempts(t) for t in recorded.loc[plain.index, "response"]]
+    whole = plain[~plain["clipped"]]
+    assert len(whole) > 100 and (whole["attempts"] == whole["closed"]).all()
+    assert (whole["tokens"] == whole["length"] - 1).all()  # the recorded length counts the token that ends a response
+    hit = whole["first_hit"].notna()
+    assert hit[whole["correct"]].all() and 0 < hit.sum() < len(whole)  # nobody is right without a hit
+    claimed = whole["answer_attempt"] == whole["first_hit"]
+    assert (whole["correct"] | ~claimed.fillna(False)).all()  # who answers with the hit is right
+
+
+def test_recorded_states_are_those_of_chapter_01(recorded):
+    """Up to the first fault of an attempt; after it this reading goes on with what was written."""
+    seen = 0
+    for data, text in zip(recorded["data"], recorded["response"], strict=True):
+        problem = make_problem(data["nums"], data["target"])
+        steps = [v for v in read_trace(problem, text) if v.what == "step"]
+        wanted = [w for a in read_search(problem, text).attempts for w in a.steps]
+        for v, w in zip(steps, wanted, strict=True):
+            assert v.end == w.end and (v.state is None or v.state == w.left) and (not v.fault or w.fault)
+            seen += v.state is not None
+    assert seen > 1000

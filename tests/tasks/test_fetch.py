@@ -1,0 +1,227 @@
+"""`rlino fetch` against a server of our own: whole or not at all, checked, gone on with, and clear where it fails."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rlino_lib.cli import main as cli
+from rlino_lib.errors import RlinoError
+from rlino_lib.tasks import fetch
+
+FILES = {"train.jsonl": bytes(range(256)) * 1200, "test.jsonl": b"test\n" * 2000}
+SIZE = len(FILES["train.jsonl"])
+
+
+class Server(ThreadingHTTPServer):
+    """Serves FILES; a test sets how it misbehaves."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = []  # path and Range of each request
+        self.content = dict(FILES)
+        self.cut = None  # bytes after which the line goes dead
+        self.ranges = True
+        self.shift = 0  # how far from what was asked a range begins
+        self.status = None
+        self.endless = False
+        self.sent = 0  # bytes of an endless answer
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, name = self.server, self.path.lstrip("/")
+        server.asked.append((name, self.headers.get("Range")))
+        if server.status:
+            return self.send_error(server.status)
+        if server.endless:
+            return self.send_without_end()
+        data, whole = server.content[name], len(server.content[name])
+        start = int(self.headers["Range"][6:-1]) if "Range" in self.headers and server.ranges else 0
+        if start:
+            start += server.shift
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(whole - start))
+        self.end_headers()
+        self.wfile.write(data[start : server.cut])
+
+    def send_without_end(self):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while self.server.sent < 500_000_000:
+                self.server.sent += self.wfile.write(bytes(1 << 16))
+        except OSError:  # whoever asked has gone
+            pass
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    known = {
+        name: fetch.Remote(f"http://127.0.0.1:{made.server_port}/{name}", len(data), hashlib.sha256(data).hexdigest())
+        for name, data in FILES.items()
+    }
+    monkeypatch.setitem(fetch.SETS, "gsm8k", known)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def held(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_all_files_come_and_are_not_asked_for_again(server, tmp_path):
+    out = tmp_path / "a" / "b"
+    found = fetch.fetch("gsm8k", out)
+    assert found == {"data_set": "gsm8k", "folder": str(out), "train.jsonl": "fetched", "test.jsonl": "fetched"}
+    assert held(out) == FILES and server.asked == [("train.jsonl", None), ("test.jsonl", None)]
+    again = fetch.fetch("gsm8k", out)
+    assert again["train.jsonl"] == again["test.jsonl"] == "there already" and len(server.asked) == 2
+    (out / "test.jsonl").write_bytes(b"other")
+    assert fetch.fetch("gsm8k", out)["test.jsonl"] == "fetched" and held(out) == FILES
+
+
+def test_a_cut_connection_is_gone_on_with(server, tmp_path):
+    for cut in (100_000, 200_000):
+        server.cut = cut
+        with pytest.raises(RlinoError) as e:
+            fetch.fetch("gsm8k", tmp_path)
+        assert "\n" not in str(e.value)
+        assert held(tmp_path) == {"train.jsonl.tmp": FILES["train.jsonl"][:cut]}
+    server.cut = None
+    fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == FILES
+    assert [r for _, r in server.asked] == [None, "bytes=100000-", "bytes=200000-", None]
+
+
+def test_a_server_without_ranges_sends_all_of_it_again(server, tmp_path):
+    (tmp_path / "train.jsonl.tmp").write_bytes(FILES["train.jsonl"][:5000])
+    server.ranges = False
+    fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == FILES and server.asked[0] == ("train.jsonl", "bytes=5000-")
+
+
+@pytest.mark.parametrize("shift", [7, -7])
+def test_another_range_than_was_asked_for_is_not_joined_on(server, tmp_path, shift):
+    (tmp_path / "train.jsonl.tmp").write_bytes(FILES["train.jsonl"][:5000])
+    server.shift = shift
+    with pytest.raises(RlinoError, match="starts afresh"):
+        fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == {}
+    fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == FILES and server.asked[1] == ("train.jsonl", None)
+
+
+@pytest.mark.parametrize(
+    "content", [FILES["train.jsonl"][:-1] + b"?", FILES["train.jsonl"] + b"more", b"x" * 5_000_000]
+)
+def test_wrong_content_is_removed_and_nothing_is_lost(server, tmp_path, content):
+    (tmp_path / "train.jsonl").write_bytes(b"an older file")
+    server.content["train.jsonl"] = content
+    with pytest.raises(RlinoError, match="not the original .*SHA-256") as e:
+        fetch.fetch("gsm8k", tmp_path)
+    assert "\n" not in str(e.value) and held(tmp_path) == {"train.jsonl": b"an older file"}
+    server.content = FILES
+    fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == FILES
+
+
+def test_an_answer_without_end_is_left(server, tmp_path):
+    server.endless = True
+    with pytest.raises(RlinoError, match="not the original"):
+        fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == {} and server.sent < 100_000_000
+
+
+def test_a_whole_part_needs_no_network_and_a_spoilt_one_heals(server, tmp_path):
+    for name, data in FILES.items():
+        (tmp_path / f"{name}.tmp").write_bytes(data)
+    fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == FILES and server.asked == []
+    (tmp_path / "train.jsonl").unlink()
+    (tmp_path / "train.jsonl.tmp").write_bytes(b"spoilt")
+    with pytest.raises(RlinoError, match="SHA-256"):
+        fetch.fetch("gsm8k", tmp_path)
+    fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == FILES
+
+
+def test_an_error_of_the_server(server, tmp_path):
+    (tmp_path / "train.jsonl.tmp").write_bytes(b"some")
+    server.status = 503
+    with pytest.raises(RlinoError, match="answers 503 .*--from DIR"):
+        fetch.fetch("gsm8k", tmp_path)
+    assert held(tmp_path) == {"train.jsonl.tmp": b"some"}
+
+
+def test_offline_is_one_line_and_exit_2(server, tmp_path, monkeypatch, capsys):
+    for url in ("http://127.0.0.1:1/train.jsonl", "http://no-such-host.invalid/train.jsonl"):
+        known = dict(fetch.SETS["gsm8k"])
+        known["train.jsonl"] = known["train.jsonl"]._replace(url=url)
+        monkeypatch.setitem(fetch.SETS, "gsm8k", known)
+        assert cli.main(["fetch", "gsm8k", "--out", str(tmp_path / "o")]) == 2
+        found = capsys.readouterr()
+        assert found.out == "" and found.err.count("\n") == 1
+        assert found.err.startswith(f"rlino: cannot fetch {url}") and "--from DIR" in found.err
+    assert held(tmp_path / "o") == {}
+
+
+def test_from_a_folder(server, tmp_path, capsys):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    argv = ["fetch", "gsm8k", "--from", str(source), "--out", str(out)]
+    (source / "train.jsonl").write_bytes(FILES["train.jsonl"])
+    for test_file, words in ((None, "cannot read"), (b"other", "not the original")):
+        if test_file:
+            (source / "test.jsonl").write_bytes(test_file)
+        assert cli.main(argv) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1 and not out.exists()  # all are checked before one is copied
+    (source / "test.jsonl").write_bytes(FILES["test.jsonl"])
+    assert cli.main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["train.jsonl"] == "copied"
+    assert held(out) == held(source) == FILES and server.asked == []
+    assert fetch.fetch("gsm8k", source, source)["test.jsonl"] == "there already"
+
+
+def test_where_the_files_go(server, tmp_path, monkeypatch, root):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RLINO_DATA", raising=False)
+    assert fetch.data_folder("gsm8k") == tmp_path / ".cache" / "rlino" / "gsm8k"
+    monkeypatch.setenv("RLINO_DATA", "~/data")
+    assert fetch.fetch("gsm8k")["folder"] == str(tmp_path / "data" / "gsm8k")
+    assert held(tmp_path / "data" / "gsm8k") == FILES
+    with pytest.raises(RlinoError, match="holds no data sets"):
+        fetch.fetch("gsm8k", root / "data" / "gsm8k")
+    assert not (root / "data" / "gsm8k").exists()
+    with pytest.raises(RlinoError, match="unknown data set"):
+        fetch.fetch("mnist", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(server, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    assert cli.main(["fetch", "gsm8k", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_has_examples_and_other_names_are_refused(capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.main(["fetch", "--help"])
+    assert e.value.code == 0 and "rlino fetch gsm8k --from" in capsys.readouterr().out
+    assert cli.main(["fetch", "mnist"]) == 2
+    assert "invalid choice" in capsys.readouterr().err
+    assert all(r.url.startswith("https://") and r.url.endswith(f) for f, r in fetch.SETS["gsm8k"].items())

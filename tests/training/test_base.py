@@ -1,0 +1,157 @@
+"""The shipped base model, how it was made, and loading models in general."""
+
+import json
+import random
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.paths import DATA, DEFAULT_BASE
+from rlino_lib.policy.models import add_lora, count_parameters, load_policy, weights_hash
+from rlino_lib.records.runs import load_run
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
+from rlino_lib.training.config import Recipe, TrainConfig
+from rlino_lib.training.pretraining.demonstrators import Demonstrator
+from rlino_lib.training.pretraining.pretrain import batches, build_tokenizer, learn_tokenizer, pretrain
+from rlino_lib.training.run import train
+from rlino_lib.training.traces import response_rows
+
+CARD = json.loads((DATA / "base" / "countdown" / "card.json").read_text())
+
+
+def test_the_base_loads_with_nothing_custom():
+    model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE)
+    tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
+    assert model.config.model_type == "qwen2" and model.config.tie_word_embeddings
+    assert weights_hash(model) == CARD["weights_sha256_16"] and count_parameters(model) == CARD["parameters"]
+    task = Countdown()
+    text = task.prompt(task.problems("test", 1)[0]) + " 3 + 19 = 22, 22 * 7 = 154 no\n"
+    assert tokenizer(text)["input_ids"] == build_tokenizer()(text)["input_ids"]
+
+
+def test_the_base_is_small_and_meets_its_targets():
+    folder = DATA / "base" / "countdown"
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 16 * 2**20
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["asked"]["weights_sha256_16"] == CARD["weights_sha256_16"]
+    assert found["asked"]["split"] == "test" and found["asked"]["temperature"] == 1.0
+    numbers = found["found"]
+    assert numbers["problems"] == 1024 and numbers["samples"] == 64
+    assert numbers["format_ok"] >= 0.95 and numbers["steps_right"] >= 0.97
+    assert 0.15 <= numbers["pass@1"]["value"] <= 0.35 and numbers["pass@64"]["value"] >= 0.85
+
+
+@pytest.mark.parametrize("folder", sorted((DATA / "runs").glob("*/*/model")), ids=lambda f: f.parent.name)
+def test_a_kept_model_is_the_one_of_its_run(folder):
+    """The first rows of the run's test come out again, but for draws at a near tie; those of the base do not."""
+    run, task = load_run(folder.parent), Countdown()
+    columns, c = ["correct", "length", "attempts"], run.config
+    of_run = run.responses[run.responses["final"]].iloc[:256]
+    agree = {}
+    for name, policy in {"kept": load_policy(folder), "base": load_policy()}.items():
+        rows = []
+        evaluate(
+            policy, task, task.problems("test", 64), samples=c["test_samples"], seed=c["seed"],
+            max_new_tokens=c["max_new_tokens"], temperature=c["temperature"],
+            on_rollouts=lambda r, rows=rows: rows.extend(response_rows(r, task, c["steps"], final=True)),
+        )  # fmt: skip
+        found = pd.DataFrame(rows)[columns].astype(float)
+        agree[name] = (found.to_numpy() == of_run[columns].astype(float).to_numpy()).all(1).mean()
+    assert agree["kept"] > 0.95 and agree["base"] < 0.5
+
+
+def test_the_tokenizer_is_lossless_and_one_token_an_integer():
+    tokenizer, task, rng = build_tokenizer(), Countdown(), random.Random(0)
+    for problem in task.problems("train", 200):
+        text = task.prompt(problem) + Demonstrator().response(problem, rng)
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert all(len(tokenizer(f" {n}")["input_ids"]) == 1 for n in range(100))
+    odd = "héllo <script>☃ 1234 now\t\n"
+    assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
+
+
+def test_the_demonstrator_is_mediocre_and_its_arithmetic_is_right():
+    task, rng, right = Countdown(), random.Random(1), 0
+    problems = task.problems("train", 600)
+    for problem in problems:
+        text = Demonstrator().response(problem, rng)
+        steps = trace_steps(text)
+        assert all(ok for _, ok in steps) and len(steps) == 2 * count_attempts(text)
+        grade = task.grade(problem, text)
+        assert grade.format_ok and (" yes" not in text or grade.correct)
+        right += grade.correct
+    assert 0.2 < right / len(problems) < 0.5
+
+
+def test_pretraining_never_sees_a_test_problem():
+    tokenizer, recipe = build_tokenizer(), Recipe(batch_size=64, n_four=200)
+    held_out = {p.id for split in ("test", "validation") for n in (3, 4) for p in
+                Countdown(n_numbers=n).problems(split, 400)}  # fmt: skip
+    inputs, labels = next(batches(recipe, tokenizer))
+    for ids, lab in zip(inputs, labels, strict=True):
+        words = tokenizer.decode(ids[lab == -100]).replace("<|pad|>", "").split()
+        target = words.index("target")
+        key = "-".join(map(str, sorted(map(int, words[1:target])))) + f"={words[target + 1]}"
+        assert f"countdown/{key}" not in held_out
+        assert words[target + 2] == "<think>" and lab.max() >= 0
+
+
+def test_pretraining_is_reproducible_and_resumes(tmp_path):
+    recipe = Recipe(steps=4, batch_size=8, four_numbers=0.0, hidden_size=32, layers=1)
+    whole = pretrain(recipe, tmp_path / "whole", progress=False)
+    with pytest.raises(ZeroDivisionError):  # stands in for a kill: the third step's learning rate is never reached
+        from rlino_lib.training.pretraining import pretrain as module
+
+        real = module.lr_at
+        module.lr_at = lambda step, recipe: real(step, recipe) if step < 2 else 1 / 0
+        try:
+            pretrain(recipe, tmp_path / "killed", progress=False, save_every=2)
+        finally:
+            module.lr_at = real
+    with pytest.raises(RlinoError, match="another base, unfinished, with steps 4, not 5"):
+        pretrain(Recipe(steps=5, batch_size=8, hidden_size=32, layers=1), tmp_path / "killed", progress=False)
+    resumed = pretrain(recipe, tmp_path / "killed", progress=False, save_every=2)
+    assert resumed["weights_sha256_16"] == whole["weights_sha256_16"]
+    assert load_policy(tmp_path / "whole").model.config.num_hidden_layers == 1
+
+
+def test_a_base_with_learned_byte_pairs_is_made_read_and_trained(tmp_path):
+    """The make of a mid-size base, small: digits stay single, as the class has them, and every text comes back."""
+    recipe = Recipe(task="joint", merges=60, steps=2, batch_size=8, four_numbers=0.0, hidden_size=32, layers=1)
+    pretrain(recipe, tmp_path / "base", device="cpu", progress=False)
+    tokenizer = load_policy(tmp_path / "base").tokenizer
+    assert type(tokenizer) is Qwen2Tokenizer and tokenizer.padding_side == "left"
+    assert len(tokenizer) == len(learn_tokenizer(recipe, rows=200)) == 258 + 60
+    for text in ("Numbers 3 17 target 64 <think>", "#### 18", "née \u2212 \U0001f642\x00"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.tokenize(" 154")[-3:] == ["1", "5", "4"]
+    config = TrainConfig(model=str(tmp_path / "base"), steps=1, prompts=2, group_size=2, max_new_tokens=8, eval_every=0)
+    assert train(config, tmp_path / "run").summary["steps"] == 1
+    with pytest.raises(RlinoError, match="no device 'cuda:99'"):
+        pretrain(recipe, tmp_path / "elsewhere", device="cuda:99", progress=False)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_models_that_are_not_there_give_one_clear_line(tmp_path):
+    for name in (tmp_path / "nothing", "no-such/model-at-all"):
+        with pytest.raises(RlinoError, match="cannot load a model") as e:
+            load_policy(name)
+        assert "\n" not in str(e.value)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(RlinoError, match="cannot load a model"):
+        load_policy(tmp_path)
+
+
+def test_lora_is_refused_twice_and_starts_as_the_base():
+    policy = load_policy()
+    ids = policy.tokenizer("Numbers 3 7 19 target 64 <think>", return_tensors="pt")["input_ids"]
+    before = policy.model(ids).logits
+    model = add_lora(policy.model)
+    assert torch.equal(model(ids).logits, before)
+    with pytest.raises(RlinoError, match="already"):
+        add_lora(model)

@@ -1,0 +1,319 @@
+"""The book as a whole: run it, check each script against its notebook, check and renew the pins.
+
+python -m tools.book run      execute every chapter and keep the outputs (make book)
+python -m tools.book sync     does each notebook hold its script's cells, executed and free of errors?
+python -m tools.book check    do requirements.lock, environment.yml and pyproject.toml agree?
+python -m tools.book lock     pin what is installed now (make lock)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import os
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import jupytext
+import nbformat
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupytext.combine import combine_inputs_with_outputs
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from rlino_lib.cli.terminal import Parser, run_program
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO
+
+CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
+LOCK, ENVIRONMENT = "requirements.lock", "environment.yml"
+# torch pins its own CUDA packages exactly, and only some builds have them: a lock for every machine leaves them out.
+FOLLOW_TORCH = ("nvidia-", "cuda-", "triton")
+
+
+# ---- chapters --------------------------------------------------------------------------------------------------------
+def chapters(book: Path, only: str | None = None) -> list[Path]:
+    """The scripts `NN_name.py` in order, or the ones whose name starts with `only`. RlinoError where there is none."""
+    wanted = only.zfill(2) if only else ""
+    found = [path for path in sorted(book.glob("[0-9][0-9]_*.py")) if path.stem.startswith(wanted)]
+    if not found:
+        raise RlinoError(f"no chapter {wanted or 'NN'}_*.py in {book}")
+    return found
+
+
+def build(script: Path) -> NotebookNode:
+    """The notebook of a script; cell ids, and outputs of cells that are never executed, come from the one on disk."""
+    notebook, path = _read_script(script), script.with_suffix(".ipynb")
+    # Not made yet, or no notebook (a merge conflict): make it anew.
+    existing = (_read_notebook(path) if path.exists() else None) or NotebookNode(notebook, cells=[])
+    notebook = combine_inputs_with_outputs(notebook, existing, "py:percent")
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def _read_script(script: Path) -> NotebookNode:
+    try:
+        return jupytext.read(script)
+    except UnicodeDecodeError as e:
+        raise RlinoError(f"{script} is not UTF-8: {e}") from e
+
+
+def _read_notebook(path: Path) -> NotebookNode | None:
+    """The notebook in a file, or None where the file holds something else."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except OSError:
+        raise
+    except Exception:  # of JSON, of the schema, or of nbformat's own code on what is no notebook
+        return None
+    return notebook
+
+
+class _ThisInterpreter(KernelSpecManager):
+    """Answers every kernel name with the Python that is running, whatever kernels the user has installed."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return self.kernel_spec_class(resource_dir=RESOURCES, **get_kernel_dict())
+
+
+def execute(notebook: NotebookNode, folder: Path, on_cell_start: Callable[..., None] | None = None) -> None:
+    """Run all cells in place, in a fresh kernel started in `folder`. Raises nbclient's errors."""
+    env = dict(os.environ, PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    env.pop("MPLBACKEND", None)  # figures belong in the notebook
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisInterpreter())
+    if hasattr(manager, "transport_encryption"):  # in newer jupyter_clients; without it each kernel prints a warning
+        manager.transport_encryption = "auto"
+    settings = {"timeout": CELL_TIMEOUT, "record_timing": False, "shutdown_kernel": "immediate"}
+    client = NotebookClient(notebook, km=manager, on_cell_start=on_cell_start, **settings)
+    client.execute(cwd=str(folder), env=env, cleanup_kc=True)
+
+
+def tidy(notebook: NotebookNode, name: str) -> str:
+    """The notebook as text, without what differs from run to run: times, versions, the widgets' random ids."""
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    old_ids = enumerate(widgets.get("state", ()))
+    ids = {old: hashlib.sha256(f"{name} {i}".encode()).hexdigest()[:32] for i, old in old_ids}
+    text = re.sub(r"[0-9a-f]{32}", lambda match: ids.get(match[0], match[0]), nbformat.writes(notebook))
+    return nbformat.writes(nbformat.reads(text, as_version=4)) + "\n"  # again, for the order of the new ids
+
+
+def title(notebook: NotebookNode, script: Path) -> str:
+    """`04 GRPO, from four rollouts`: the number of the file and the first heading, or the file's name without one."""
+    number = script.stem[:2]
+    repeated = rf"^(Chapter )?0?{int(number)}[\s.:·—–-]+"
+    headings = (re.search(r"^# +(.+)$", cell.source, re.M) for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = next((match[1].strip() for match in headings if match), script.stem[3:].replace("_", " "))
+    return f"{number} {re.sub(repeated, '', heading)}"
+
+
+def run(book: Path, only: str | None = None, keep: bool = False) -> int:
+    """Execute the chapters in order, one line each; write each notebook unless `keep`. Exit code 1 on a failure."""
+    started = time.monotonic()
+    scripts = chapters(book, only)
+    for script in scripts:
+        notebook, start, last = build(script), time.monotonic(), {}
+        print(f"{title(notebook, script)[:58]} ".ljust(61, "…"), end=" ", flush=True)
+
+        def note(cell: NotebookNode, cell_index: int, last: dict = last) -> None:
+            last.update(index=cell_index, source=cell.source)
+
+        try:
+            execute(notebook, book, note)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            print(f"{time.monotonic() - start:6.1f} s FAILED in cell {last.get('index', 0) + 1}")
+            print(f"\n{_failure(error, last)}\n")
+            print(f"Nothing was written to {script.stem}.ipynb. Try the cell there: make lab")
+            return 1
+        if not keep:
+            _replace(script.with_suffix(".ipynb"), tidy(notebook, script.stem))
+        print(f"{time.monotonic() - start:6.1f} s ok", flush=True)
+    count = f"{len(scripts)} chapter{'s' if len(scripts) > 1 else ''}"
+    print(f"{count} in {time.monotonic() - started:.0f} s. Next, read and change them: make lab")
+    return 0
+
+
+def _failure(error: Exception, last: dict) -> str:
+    """The failing cell's source and its error. A cell that raised brings both, coloured; a dead kernel does not."""
+    hint = " (interrupted, or out of memory)" if isinstance(error, DeadKernelError) else ""
+    text = str(error) if isinstance(error, CellExecutionError) else f"{last.get('source', '')}\n\n{error}{hint}"
+    return (text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text)).strip()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# ---- sync: script against notebook -----------------------------------------------------------------------------------
+def sync(book: Path, only: str | None = None) -> list[str]:
+    """What is wrong with the pairs, one line each. Compares contents, never modification times."""
+    scripts = chapters(book, only)
+    problems = [problem for script in scripts for problem in sync_pair(script)]
+    if not only:
+        orphans = {path.stem for path in book.glob("*.ipynb")} - {path.stem for path in scripts}
+        problems += [f"{stem}.ipynb has no script {stem}.py" for stem in sorted(orphans)]
+    return problems
+
+
+def sync_pair(script: Path) -> list[str]:
+    """The same for one script and the notebook beside it."""
+    path = script.with_suffix(".ipynb")
+    if not path.exists():
+        return [f"{path.name} is missing: make book"]
+    if (notebook := _read_notebook(path)) is None:
+        return [f"{path.name} is not a notebook (a merge conflict?): make book"]
+    ours, theirs = _cells(_read_script(script)), _cells(notebook)
+    if ours != theirs:
+        pairs = zip(ours, theirs, strict=False)
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+        return [f"{path.name} differs from {script.name}, from cell {at + 1} on: make book"]
+    return [f"{path.name}, cell {i + 1}: {fault}" for i, cell in enumerate(notebook.cells) for fault in _faults(cell)]
+
+
+def _cells(notebook: NotebookNode) -> list[tuple]:
+    return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
+
+
+def _faults(cell: NotebookNode) -> list[str]:
+    tags = cell.metadata.get("tags", [])
+    if cell.cell_type != "code" or not cell.source.strip() or "skip-execution" in tags:
+        return []
+    faults = [] if cell.execution_count else ["never executed"]
+    if "raises-exception" not in tags:
+        faults += [f"{out.ename}: {out.evalue}" for out in cell.outputs if out.output_type == "error"]
+    return faults
+
+
+# ---- check and lock: the pins ----------------------------------------------------------------------------------------
+def requirements(root: Path) -> list[Requirement]:
+    """What pyproject.toml asks for: the dependencies and the `test` extra."""
+    try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    except (KeyError, ValueError) as e:
+        raise RlinoError(f"pyproject.toml is damaged: {e}") from e
+
+
+def read_pins(root: Path, name: str) -> tuple[dict[str, str], list[str]]:
+    """The pins `name==version` in the lock or in environment.yml's pip section, and the lines that are none."""
+    text = (root / name).read_text(encoding="utf-8")
+    lines = text.split("- pip:\n", 1)[-1].splitlines() if name == ENVIRONMENT else text.splitlines()
+    pins, others = {}, []
+    for line in (line.split("#")[0].strip().removeprefix("- ") for line in lines):
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line)
+        if match:
+            pins[canonicalize_name(match[1])] = match[2]
+        elif line:
+            others.append(line)
+    return pins, others
+
+
+def check(root: Path = REPO) -> list[str]:
+    """Where requirements.lock, environment.yml and pyproject.toml disagree, one line each."""
+    lock, odd = read_pins(root, LOCK)
+    conda, extra = read_pins(root, ENVIRONMENT)
+    problems = [f"{LOCK}: not an exact pin: {line}" for line in odd]
+    if extra != ["-e .[test]"]:
+        problems.append(f"{ENVIRONMENT}: pip should hold pins and `-e .[test]`, and has {extra}")
+    for name in sorted(lock.keys() | conda.keys()):
+        ours, theirs = lock.get(name, "absent"), conda.get(name, "absent")
+        if ours != theirs:
+            problems.append(f"{name}: {ours} in {LOCK}, {theirs} in {ENVIRONMENT}")
+    for requirement in requirements(root):
+        version = lock.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            problems.append(f"pyproject.toml asks for {requirement}, {LOCK} has {version or 'none'}")
+    return problems
+
+
+def installed(wanted: list[Requirement]) -> dict[str, str]:
+    """Name and version of everything that `wanted` pulls in here. RlinoError where a package is not installed."""
+    pins, seen, todo = {}, set(), [(requirement, "") for requirement in wanted]
+    while todo:
+        requirement, extra = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or name.startswith(FOLLOW_TORCH):
+            continue
+        for extra in ("", *sorted(requirement.extras)):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                package = importlib.metadata.distribution(name)
+            except importlib.metadata.PackageNotFoundError:
+                raise RlinoError(f"{name} is not installed: make book, then make lock") from None
+            pins[name] = package.version.split("+")[0]  # no +cpu: the index decides which build of torch it has
+            todo += [(Requirement(line), extra) for line in package.requires or []]
+    return dict(sorted(pins.items()))
+
+
+def lock(root: Path = REPO) -> int:
+    """Write requirements.lock and environment.yml from what is installed. Returns the number of pins."""
+    pins = [f"{name}=={version}\n" for name, version in installed(requirements(root)).items()]
+    note = "# Written by `make lock` from the environment in use. To move a pin: pip install it there, make lock.\n"
+    _replace(root / LOCK, note + "".join(pins))
+    head = "name: rlino\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n"
+    body = "".join(f"      - {line}" for line in [*pins, "-e .[test]\n"])
+    _replace(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
+    return len(pins)
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m tools.book", description="Run and check the book as a whole.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    run_parser = commands.add_parser("run", help="execute the chapters in order and keep the outputs")
+    run_parser.add_argument("--keep", action="store_true", help="keep the notebooks as they are: write no outputs")
+    for command in (run_parser, commands.add_parser("sync", help="check each script against its notebook")):
+        command.add_argument("--book", type=Path, default=REPO / "book", metavar="DIR", help="the chapters' folder")
+        command.add_argument("--only", metavar="NN", help="one chapter, by its number")
+    commands.add_parser("check", help=f"check that {LOCK}, {ENVIRONMENT} and pyproject.toml agree")
+    commands.add_parser("lock", help=f"write {LOCK} and {ENVIRONMENT} from what is installed")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Exit codes: 0 fine, 1 a chapter failed or something disagrees, 2 a mistake in the call."""
+    return run_program(lambda: _run_command(argv), "error")
+
+
+def _run_command(argv: list[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "run":
+            return run(args.book.resolve(), args.only, args.keep)
+        if args.command == "lock":
+            print(f"{lock()} pins in {LOCK} and {ENVIRONMENT}")
+            return 0
+        problems = sync(args.book.resolve(), args.only) if args.command == "sync" else check()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    print("\n".join(problems) or f"{args.command}: all agree")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+
