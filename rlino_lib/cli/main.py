@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rlino_lib.records.runs import Run
 from rlino_lib.cli.options import A_FILE, A_FOLDER, FOLDER, _add_fields, _fields, _option, task_settings
 
+PROGRAM = (sys.executable, "-m", "rlino_lib.cli")  # this very command line, for the runs of a grid
 # torch and transformers take seconds to import, so each command imports what it needs; `--help` needs nothing.
 
 EXAMPLES = {
@@ -136,7 +137,7 @@ def _fetch(args: argparse.Namespace) -> dict[str, Any]:
 def _grid(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.training.grid import run_grid
 
-    return run_grid(args.file, jobs=args.jobs, dry_run=args.dry_run, out=args.out)
+    return run_grid(args.file, PROGRAM, jobs=args.jobs, dry_run=args.dry_run, out=args.out)
 
 
 def _bench(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,6 @@ from rlino_lib.records.runs import Run
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.grid_file import Settings, command_line, read_file, read_grid
 
-TRAIN = (sys.executable, "-m", "rlino_lib.cli")  # what is called with a run's `command_line`
 TICK, LOOK = 0.5, 10.0  # seconds between looks at the processes, and at what the runs have written
 CPU_RUN, GPU_RUN = 1.0, 4.0  # GiB that a run of a small model has room in
 
@@ -192,10 +191,16 @@ def _table(folder: Path, states: Mapping[str, str]) -> str:
 
 
 def run_grid(
-    file: str | Path, *, jobs: int = 0, dry_run: bool = False, out: str | Path | None = None
+    file: str | Path,
+    program: Sequence[str],
+    *,
+    jobs: int = 0,
+    dry_run: bool = False,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run what is not complete, so many at a time (0: what the file says, else `default_jobs`); a table on stderr.
 
+    A run is a process of its own: `program`, such as ("rlino",), with the run's `command_line` after it.
     Runs that another process is writing are left for later. Returns the counts, and in a dry run, which starts nothing,
     the seconds that the rest should take. Raises RlinoError for an unreadable file, and at the end where runs failed or
     complete ones have other settings than the file; KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, with every
@@ -209,7 +214,7 @@ def run_grid(
     failed: dict[str, str] = {}
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)
-        why = _Runner(folder, runs, jobs).run()
+        why = _Runner(folder, runs, jobs, program).run()
         failed = {name: why[name] for name in runs if name in why}
     states = {name: _state(folder / name) for name in runs}
     states |= dict.fromkeys(other, "other settings") | dict.fromkeys(failed, "failed")
@@ -248,8 +253,8 @@ class _Job:
 class _Runner:
     """The loop over the processes of a grid."""
 
-    def __init__(self, folder: Path, runs: Mapping[str, Settings], jobs: int) -> None:
-        self.folder, self.runs, self.jobs = folder, runs, jobs
+    def __init__(self, folder: Path, runs: Mapping[str, Settings], jobs: int, program: Sequence[str]) -> None:
+        self.folder, self.runs, self.jobs, self.program = folder, runs, jobs, program
         self.todo = [name for name in runs if not _complete(folder / name)]
         self.active: dict[str, _Job] = {}
         self.failed: dict[str, str] = {}
@@ -294,7 +299,7 @@ class _Runner:
 
     def _start(self, name: str, log: TextIO) -> _Job:
         settings = self.runs[name]
-        command = [*TRAIN, *command_line(settings, self.folder / name)]
+        command = [*self.program, *command_line(settings, self.folder / name)]
         env = {**os.environ, "OMP_NUM_THREADS": str(settings.get("threads", 1))}
         return _Job(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env), log)
 

@@ -205,7 +205,8 @@ def test_every_field_of_every_settings_class_says_what_it_may_be_and_has_help():
 
 def test_no_settings_class_is_left_out():
     """Whatever has a declared field is held to all of them, and `check` runs where it is made."""
-    modules = [importlib.import_module(f"rlino_lib.{name}") for name in ("training.config", "cli.options", "policy.sampling", "methods.objective", "training.grid_file")]
+    names = ("training.config", "cli.options", "policy.sampling", "methods.objective", "training.grid_file")
+    modules = [importlib.import_module(f"rlino_lib.{name}") for name in names]
     for cls in {c for m in modules for c in vars(m).values() if inspect.isclass(c) and dataclasses.is_dataclass(c)}:
         declared = [f.name for f in dataclasses.fields(cls) if f.metadata]
         assert (cls in SETTINGS_CLASSES) == bool(declared) == hasattr(cls, "__post_init__"), cls

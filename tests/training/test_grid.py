@@ -139,7 +139,7 @@ ONE = {"runs": [{"name": "a", "method": "grpo"}]}
 )
 def test_a_file_that_says_nonsense_is_refused(parts, says, tmp_path):
     with pytest.raises(RlinoError, match="is no grid file.*" + says) as e:
-        run_grid(write_grid(tmp_path / "g.json", **parts))
+        run_grid(write_grid(tmp_path / "g.json", **parts), ("false",))
     assert "\n" not in str(e.value) and not (tmp_path / "g").exists()
 
 
@@ -273,7 +273,7 @@ def test_a_dry_run_lists_states_and_starts_nothing(tmp_path, capsys):
     assert rows[1:3] == [["grpo-s0", "complete", "0.750", "100"], ["rloo-s0", "running"]]
     assert rows[3:5] == [["grpo-s1", "to", "do"], ["rloo-s1", "to", "do"]]
     assert "3 at a time, about 01:40 left" in err
-    assert run_grid(file, dry_run=True)["complete"] == 1
+    assert run_grid(file, ("false",), dry_run=True)["complete"] == 1
     assert ["rloo-s0", "started"] in [line.split() for line in capsys.readouterr().err.splitlines()]
 
 
@@ -295,7 +295,9 @@ asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 out = Path(sys.argv[-1])
 with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
-from rlino_lib import cli, records
+from rlino_lib.cli import main as cli
+from rlino_lib.records import runs as records
+from rlino_lib.training.config import RUN_DEFAULTS, run_settings
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder
 if (out / "summary.json").exists():
@@ -307,9 +309,9 @@ if asked["--method"] == "slow":
     time.sleep(1)
 if asked["--method"] == "killed":
     os.kill(os.getpid(), 9)
-config = records.run_settings(cli.train_config(cli.build_parser().parse_args(sys.argv[1:])))
+config = run_settings(cli.train_config(cli.build_parser().parse_args(sys.argv[1:])))
 try:
-    with output_folder(out, records.RUN, config, records.RUN_DEFAULTS):
+    with output_folder(out, records.RUN, config, RUN_DEFAULTS):
         writer = records.RunWriter(out, config)
         for step in range(1, config["steps"] + 1):
             time.sleep(0.1)
@@ -320,10 +322,11 @@ except RlinoError as e:
 """
 RUNNER = """
 import signal, sys
-from rlino_lib import cli, grid
-from rlino_lib.objectives import GRPO, OBJECTIVES
+from rlino_lib.cli import main as cli
+from rlino_lib.methods.catalogue import GRPO, OBJECTIVES
+from rlino_lib.training import grid
 OBJECTIVES.update(dict.fromkeys(("bad", "slow", "killed"), GRPO))  # what the stand-in knows beside real methods
-grid.TICK, grid.LOOK, grid.TRAIN = 0.1, 0.2, (sys.executable, sys.argv[1])
+grid.TICK, grid.LOOK, cli.PROGRAM = 0.1, 0.2, (sys.executable, sys.argv[1])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests themselves were told to ignore
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.exit(cli.main(["grid", *sys.argv[2:]]))
@@ -408,7 +411,7 @@ def test_a_runner_that_is_stopped_leaves_no_process_behind(how, tmp_path, stub):
     assert runner.returncode == 130 and "goes on where it stopped" in err and "failed" not in err
     assert len(starts(tmp_path)) == 3 and not any(alive(pid) for _, pid in starts(tmp_path))
     assert not list((tmp_path / "g").glob("*.log"))
-    assert run_grid(file, dry_run=True) == {"runs": 4, "complete": 0, "seconds_left": None}
+    assert run_grid(file, ("false",), dry_run=True) == {"runs": 4, "complete": 0, "seconds_left": None}
 
 
 def test_after_a_killed_runner_its_runs_end_and_none_is_made_twice(tmp_path, stub):
