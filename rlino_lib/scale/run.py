@@ -29,10 +29,10 @@ from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder, read_json
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.policy.device import is_out_of_memory
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
 from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run
 from rlino_lib.settings import THREADS
+from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.trainer import describe
 
@@ -169,33 +169,28 @@ def train(
     if half or config.precision == "auto":
         config = replace(config, precision="bf16" if half else "fp32")
     args = arguments(config, out, engine, given or {}, progress)
-    state, writers = PartialState(), []
+    state = PartialState()
     if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot
         args._setup_devices = torch.device("cpu")
-    where = _where(engine, given or {})
+    place = {"scale": {"engine": engine, "processes": state.num_processes, "trl": given or {}}}
     with ExitStack() as held:
-        folder = output_folder(out, RUN, run_settings(config) | where, RUN_DEFAULTS)
-        if _told(state, lambda: held.enter_context(folder)):
-            _told(state, lambda: bool(complete_run(out, save)))
+        folder = output_folder(out, RUN, run_settings(config) | place, RUN_DEFAULTS)
+        if _everywhere(state, lambda: held.enter_context(folder)):
+            _everywhere(state, lambda: bool(complete_run(out, save)))
             return load_run(out)
-        pool, policy = Pool(config), load_policy(config.model)
-        record = _record(config, policy) | where if state.is_main_process else {}
+        pool = Pool(config)
+        policy = load_policy(config.model)
+        record = _record(config, policy) | place if state.is_main_process else {}
         trainer = build(config, args, policy, pool)
-        _told(state, lambda: writers.append(RunWriter(out, record, RUN_DEFAULTS)))
-        trainer.writer = writers[0] if writers else None
-        try:
+
+        def begin() -> None:
+            trainer.recorder.writer = RunWriter(out, record, RUN_DEFAULTS)
+
+        _everywhere(state, begin)
+        options = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
+        with memory.out_of_memory_advice(options):
             _drive(trainer, state, out, save)
-        except RuntimeError as e:
-            if not is_out_of_memory(e):
-                raise
-            tries = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
-            raise RlinoError(f"out of memory: try {tries}; a run that differs in these needs another --out") from e
     return load_run(out)
-
-
-def _where(engine: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What config.json holds beside that of `rlino train`: where the run is made."""
-    return {"scale": {"engine": engine, "processes": PartialState().num_processes, "trl": given}}
 
 
 def _record(config: TrainConfig, policy: Policy) -> dict[str, Any]:
@@ -205,18 +200,19 @@ def _record(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     return record
 
 
-def _told(state: PartialState, ask: Callable[[], Any]) -> Any:
-    """What the main process finds, on every process; its RlinoError or OSError is raised on all of them."""
-    said: list[Any] = [None, None]
+def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:
+    """What an action of the main process returns, on every process; its RlinoError or OSError is raised on all."""
+    message: list[Any] = [None, None]  # result, error
     if state.is_main_process:
         try:
-            said[0] = ask()
+            message[0] = action()
         except (RlinoError, OSError) as e:
-            said[1] = str(e)
-    broadcast_object_list(said)
-    if said[1]:
-        raise RlinoError(said[1])
-    return said[0]
+            message[1] = str(e)
+    broadcast_object_list(message)
+    result, error = message
+    if error:
+        raise RlinoError(error)
+    return result
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -226,16 +222,16 @@ def last_checkpoint(out: Path) -> Path | None:
 
 
 def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> None:
-    config = trainer.config
-    checkpoint = _told(state, lambda: last_checkpoint(out))
+    """Go on from the last whole checkpoint, if there is one, to the end of the run."""
+    recorder = trainer.recorder
+    checkpoint = _everywhere(state, lambda: last_checkpoint(out))
     step = -1
     if checkpoint:
         mark = read_json(checkpoint / MARK)
         step = mark["step"]
-        trainer.guards.load_state(mark["guards"])
-        trainer.began -= mark["seconds"]
-    if trainer.writer:
-        trainer.writer.resume(step)
+        recorder.load_state(mark)
+    if recorder.writer:
+        recorder.writer.resume(step)
         for half in (p for p in (out / "trainer").glob("checkpoint-*") if not (p / MARK).exists()):
             shutil.rmtree(half)
     try:
@@ -244,15 +240,12 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
         if not checkpoint or trainer.started:
             raise
         raise RlinoError(f"{checkpoint} is damaged: delete it, and the run starts from the one before") from e
-    summary: dict[str, Any] = {"steps": config.steps, "warnings": trainer.guards.messages}
-    if config.test_samples:
-        summary["test"] = trainer.test()
-    summary["seconds"] = round(trainer.seconds, 1)
+    summary = recorder.summary()
     if save:
         _save(trainer, out)
     state.wait_for_everyone()
-    if trainer.writer:
-        trainer.writer.finish(summary)
+    if recorder.writer:
+        recorder.writer.finish(summary)
         shutil.rmtree(out / "trainer", ignore_errors=True)
     state.wait_for_everyone()
 
@@ -265,14 +258,14 @@ def _save(trainer: Recorded, out: Path) -> None:
     try:
         trainer.save_model(str(part))
         trainer.accelerator.wait_for_everyone()
-        if trainer.writer:
+        if trainer.recorder.writer:
             (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
             shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
     finally:
-        if trainer.writer:
+        if trainer.recorder.writer:
             shutil.rmtree(part, ignore_errors=True)
-    if lora and trainer.writer:
+    if lora and trainer.recorder.writer:
         from peft import PeftModel
 
         base = load_policy(trainer.config.model)

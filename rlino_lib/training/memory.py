@@ -7,6 +7,8 @@ layer of Qwen2 and Llama as transformers writes it; other models come near it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.policy.device import SMALL, pick_device, pick_precision
+from rlino_lib.policy.device import SMALL, is_out_of_memory, pick_device, pick_precision
 from rlino_lib.policy.logprobs import LARGE, TILE
 from rlino_lib.policy.models import add_lora, count_parameters, hub_options
 from rlino_lib.training.config import TrainConfig
@@ -56,26 +59,33 @@ def _counts(model: PreTrainedConfig, config: TrainConfig) -> tuple[int, int]:
     return count_parameters(built), sum(p.numel() for p in built.parameters() if p.requires_grad)
 
 
+def _kv_widths(c: PreTrainedConfig) -> tuple[int, int]:
+    """Numbers per token in a layer's queries, and in its keys (or its values)."""
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    return dim * c.num_attention_heads, dim * heads
+
+
 def _layer_bytes(c: PreTrainedConfig, bf16: bool) -> int:
-    """Bytes that one decoder layer keeps for its backward pass, a token.
+    """Bytes that one decoder layer keeps for its backward pass, per token.
 
     Each norm keeps its input, the input normalised, and its output; attention q, k and v after the rotation, k and v
     once more where they are repeated over the heads of a group, and its output in two layouts; the MLP the gate before
     and after its activation, the other half, and their product. With bf16 products norms and rotations stay float32
     and are copied into the products' type; the rest is in it.
     """
-    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    q, kv = dim * c.num_attention_heads, dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    q, kv = _kv_widths(c)
     attention = 3 * q + 2 * kv + (2 * q if kv < q else 0)
+    norms = 2 * 3 * c.hidden_size
+    products = attention + 4 * c.intermediate_size
     if bf16:
-        return 2 * (3 * FLOAT + HALF) * c.hidden_size + HALF * (attention + q + kv + 4 * c.intermediate_size)
-    return FLOAT * (2 * 3 * c.hidden_size + attention + 4 * c.intermediate_size)
+        return FLOAT * norms + HALF * (2 * c.hidden_size + products + q + kv)
+    return FLOAT * (norms + products)
 
 
 def _cache_floats(c: PreTrainedConfig, rows: int, prompts: int, prompt_tokens: int, new_tokens: int) -> int:
     """Floats that sampling `rows` responses holds: keys and values, then the prompts' pass or one step's logits."""
-    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    kv = dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    _, kv = _kv_widths(c)
     prefill = prompts * prompt_tokens * (3 * c.intermediate_size + 4 * c.hidden_size)
     # a step has the logits, the log-probs, the probabilities, their running sum, and one more on the way
     return 2 * kv * c.num_hidden_layers * rows * (prompt_tokens + new_tokens) + max(prefill, 5 * rows * c.vocab_size)
@@ -165,3 +175,14 @@ def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool
     if needed.update > free:
         return False, f"{said}; {advice(model, config, free, prompt_tokens)}"
     return True, said if needed.total <= free else f"{said}; fewer responses will be sampled at a time"
+
+
+@contextmanager
+def out_of_memory_advice(options: str) -> Iterator[None]:
+    """Raise RlinoError for running out of memory inside, with the options of the command that need less."""
+    try:
+        yield
+    except RuntimeError as e:
+        if not is_out_of_memory(e):
+            raise
+        raise RlinoError(f"out of memory: try {options}; a run that differs in these needs another --out") from e

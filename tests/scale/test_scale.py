@@ -76,7 +76,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
     self.model.generation_config = SimpleNamespace(eos_token_id=99)
     ids = [[i + 1] * lengths[i] for i in range(n)]
     self._generate = lambda prompts: ([[1]] * n, ids, None, ["text"] * n, None, {}, None, None)
-    self.graded, self.clipped = [("text", Grade(float(r), r, True, None, "")) for r in right], [False] * n
+    self.graded, self.truncated = [("text", Grade(float(r), r, True, None, "")) for r in right], [False] * n
     self._calculate_rewards = lambda *args: torch.tensor(right).float()[:, None]
     self.score = lambda model, prompts, prompt_mask, ids, mask: (old[ids[:, 0] - 1].float(), old[ids[:, 0] - 1].float())
     self._get_per_token_logps_and_entropies = logps
