@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from rlino_lib.cli import main as cli
+from rlino_lib.cli.options import FOLDER, name_values
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder, read_json
@@ -284,7 +285,7 @@ def parser() -> argparse.ArgumentParser:
         "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--out", type=cli.FOLDER.parse, required=True, help="folder to write, which all processes see")
+    p.add_argument("--out", type=FOLDER.parse, required=True, help="folder to write, which all processes see")
     p.add_argument("--threads", type=THREADS.parse, default=0, help="CPU threads of each process (default: torch's)")
     p.add_argument("--engine", default="grpo", help="grpo (every method) or sft (f_isft_pos as TRL's SFTTrainer)")
     p.add_argument(
@@ -303,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None, main_process: bool) -> int:
     args = parser().parse_args(argv)
     cli._threads(args.threads)
-    given = cli.name_values(args.trl, "--trl")
+    given = name_values(args.trl, "--trl")
     run = train(
         cli.train_config(args), args.out, engine=args.engine, save=args.save, given=given,
         progress=sys.stderr.isatty() and main_process,
