@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from rlino_lib.cli import main as cli
 from rlino_lib.cli.options import FOLDER, name_values
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import output_folder, read_json
+from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
 from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run
@@ -72,7 +72,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
     rows, rest = divmod(n, world * config.minibatches)
     if rest or not rows:
         raise RlinoError(
-            f"{n} responses a step do not divide over {world} processes and {config.minibatches} updates: "
+            f"{n} responses per step do not divide over {world} processes and {config.minibatches} updates: "
             "choose other --prompts, --group-size or --minibatches"
         )
     micro = max(m for m in range(1, min(config.micro_batch, rows) + 1) if rows % m == 0)
@@ -82,27 +82,31 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
     """Raise RlinoError for what a run at scale cannot carry."""
     varied(config.method, config.objective_settings)
-    if engine not in ENGINES:
-        raise RlinoError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
-    if engine == "sft" and not (config.method == "f_isft_pos" and once):
-        raise RlinoError("the engine sft carries f_isft_pos as it is, with one update a step: leave --engine out")
-    if config.group_size < 2:
-        raise RlinoError("TRL samples at least 2 responses a problem")
-    for name in ("eval_base", "probe_every"):
-        if getattr(config, name):
-            raise RlinoError(f"{name} is measured by `rlino train` alone: leave it out at scale")
-    if config.device not in ("auto", "cpu"):
-        raise RlinoError("accelerate chooses the device: leave --device out, or give cpu")
+    literal = config.method == "f_isft_pos" and once
+    local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
     unknown = [k for k in given if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
-    if unknown:
-        raise RlinoError(f"--trl does not take {unknown[0]}, which the run decides or no objective reads")
+    refusals = (
+        (engine not in ENGINES, f"unknown engine {engine!r}: one of {', '.join(ENGINES)}"),
+        (
+            engine == "sft" and not literal,
+            "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out",
+        ),
+        (config.group_size < 2, "TRL samples at least 2 responses per problem"),
+        (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
+        (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
+        (unknown, f"--trl does not take {', '.join(unknown)}, which the run decides or no objective reads"),
+    )
+    for refused, message in refusals:
+        if refused:
+            raise RlinoError(message)
 
 
 def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any], progress: bool = False):
     """A `GRPOConfig` or `SFTConfig` for a run."""
     check(config, engine, given)
-    c, o = config, varied(config.method, config.objective_settings)
+    c = config
+    o = varied(config.method, config.objective_settings)
     micro, accumulate = cut(c, int(os.environ.get("WORLD_SIZE", 1)))
     updates = c.epochs * c.minibatches
     common = dict(
@@ -254,19 +258,16 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
 def _save(trainer: Recorded, out: Path) -> None:
     """The trained model in the folder `model` of the run, adapters merged (and kept in `adapter`)."""
     lora = bool(trainer.config.lora_rank)
+    main = trainer.recorder.writer is not None
     folder = out / ("adapter" if lora else "model")
-    part = folder.with_name(f"{folder.name}.tmp")
-    try:
+    if main:
+        shutil.rmtree(folder, ignore_errors=True)
+    with replacing(folder) if main else nullcontext(folder.with_name(f"{folder.name}.tmp")) as part:
         trainer.save_model(str(part))
         trainer.accelerator.wait_for_everyone()
-        if trainer.recorder.writer:
-            (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
-            shutil.rmtree(folder, ignore_errors=True)
-            part.replace(folder)
-    finally:
-        if trainer.recorder.writer:
-            shutil.rmtree(part, ignore_errors=True)
-    if lora and trainer.recorder.writer:
+        if main:
+            (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json has all of it
+    if lora and main:
         from peft import PeftModel
 
         base = load_policy(trainer.config.model)

@@ -12,12 +12,12 @@ PATIENCE = 10
 RULES = {
     "every reward was 0": (
         lambda m: m["reward"] == 0,
-        "the grader sees no answer that it likes (a prompt template that does not fit the model?), or the policy broke",
+        "the grader accepts no answer (a prompt template that does not fit the model?), or the policy broke",
     ),
     "no group was mixed": (
         lambda m: m["frac_reward_zero_std"] == 1,
         "all groups were all right or all wrong, and a group without contrast has no gradient: "
-        "choose other problems or more samples a group",
+        "choose other problems or more samples per group",
     ),
     "every response was cut at the cap": (
         lambda m: m["completions/clipped_ratio"] == 1,

@@ -288,7 +288,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({}, "verl", {}, "unknown engine 'verl'"),
         ({}, "sft", {}, "carries f_isft_pos as it is"),
         ({"objective_settings": {"normaliser": "none"}}, "grpo", {}, "must be one of per_response"),
-        ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update a step"),
+        ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update per step"),
         ({"temperature": 0.0}, "grpo", {}, "temperature must be a number from 0.001 to 1000"),
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
