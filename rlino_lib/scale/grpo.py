@@ -67,7 +67,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """TRL cuts new samples into micro-batches; each is told what its update counts over all processes."""
+        """TRL cuts new samples into micro-batches; each receives what its update counts over all processes."""
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is not before:

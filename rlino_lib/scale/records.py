@@ -105,7 +105,8 @@ class Recorded:
 
     def bind(self, config: TrainConfig, pool: Pool) -> None:
         """Set what the run is."""
-        self.config, self.pool = config, pool
+        self.config = config
+        self.pool = pool
         self.recorder = Recorder(self, self.evaluate_policy)  # the main process gives its own a writer
         self.objective = varied(config.method, config.objective_settings)
         self.updates = config.epochs * config.minibatches  # of a step
@@ -113,7 +114,7 @@ class Recorded:
         self.rollouts: Rollouts | None = None  # of the step under way, of all processes
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
         self.started = False  # whether a step was begun
-        self.credit: dict[str, torch.Tensor] = {}  # what its rows were weighed by, where they are traced
+        self.credit: dict[str, torch.Tensor] = {}  # its rows' advantages and weights, where they are traced
 
     @property
     def step_done(self) -> int:
@@ -168,8 +169,8 @@ class Recorded:
             sampled[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
         )
         columns = [ids, *self.score(self.model, prompts, prompt_mask, ids, mask)]  # [n, T] each
-        if "ref_per_token_logps" in sampled:
-            columns.append(sampled["ref_per_token_logps"].float())
+        if (reference := sampled.get("ref_per_token_logps")) is not None:
+            columns.append(reference.float())
         rows = []
         for i, (question, (text, grade)) in enumerate(zip(inputs, graded, strict=True)):
             kept = [column[i][mask[i].bool()].cpu() for column in columns]
@@ -214,7 +215,7 @@ class Recorded:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after every update, and once more at the end, without a learning rate."""
-        for kept in self._metrics.values():  # TRL's own, which nobody reads here
+        for kept in self._metrics.values():  # TRL's own, which are not used
             kept.clear()
         if "learning_rate" not in logs:
             return
@@ -234,10 +235,10 @@ class Recorded:
             write_json(folder / MARK, {"step": self.step_done, **self.recorder.state()})
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """None: config.json says what the run is."""
+        """None: config.json describes the run."""
 
     def _send_telemetry(self) -> None:
-        """None: TRL would tell its makers of every run."""
+        """None: TRL would report every run to its makers."""
 
     # --- a step, an evaluation
 

@@ -6,7 +6,7 @@ takes the options of `rlino train` and leaves the same run folder. A step is the
 over however many processes there are, to the same problems in the same order, with the same loss and so the same
 gradient; the texts differ, since each process draws its own. Advantages are `advantages.credit` of the responses of all
 processes, the loss is `objectives.policy_loss`, and every normaliser counts the whole update: all processes and all
-micro-batches of it. What TRL does otherwise (loss_type, scale_rewards, epsilon…) is not asked.
+micro-batches of it. TRL's own choices (loss_type, scale_rewards, epsilon…) have no effect.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
     return micro, rows // micro
 
 
-def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
+def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for what a run at scale cannot carry."""
     varied(config.method, config.objective_settings)
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
-    unknown = [k for k in given if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
+    unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
     refusals = (
         (engine not in ENGINES, f"unknown engine {engine!r}: one of {', '.join(ENGINES)}"),
         (
@@ -102,9 +102,9 @@ def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
             raise RlinoError(message)
 
 
-def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any], progress: bool = False):
+def arguments(config: TrainConfig, out: Path, engine: str, trl_settings: dict[str, Any], progress: bool = False):
     """A `GRPOConfig` or `SFTConfig` for a run."""
-    check(config, engine, given)
+    check(config, engine, trl_settings)
     c = config
     o = varied(config.method, config.objective_settings)
     micro, accumulate = cut(c, int(os.environ.get("WORLD_SIZE", 1)))
@@ -117,7 +117,7 @@ def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any]
         remove_unused_columns=False, ddp_find_unused_parameters=False,
         gradient_checkpointing=bool(c.gradient_checkpointing), bf16=c.precision == "bf16",
         use_cpu=c.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-    ) | given  # fmt: skip
+    ) | trl_settings  # fmt: skip
     try:
         if engine == "sft":
             return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
@@ -161,23 +161,23 @@ def train(
     *,
     engine: str = "grpo",
     save: bool = False,
-    given: dict[str, Any] | None = None,
+    trl_settings: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> Run:
     """Run a configuration on all processes into a folder that they share, and return it, as `training.run.train`.
 
-    engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `given` are settings of TRL
-    (`PASSED_ON`). Where the launcher says bf16, so does the run. Raises RlinoError on every process alike.
+    engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `trl_settings` are settings of TRL
+    (`PASSED_ON`). Where the launcher sets bf16, so does the run. Raises RlinoError on every process alike.
     """
     out = Path(out)
     half = os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
     if half or config.precision == "auto":
         config = replace(config, precision="bf16" if half else "fp32")
-    args = arguments(config, out, engine, given or {}, progress)
+    args = arguments(config, out, engine, trl_settings or {}, progress)
     state = PartialState()
     if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot
         args._setup_devices = torch.device("cpu")
-    place = {"scale": {"engine": engine, "processes": state.num_processes, "trl": given or {}}}
+    place = {"scale": {"engine": engine, "processes": state.num_processes, "trl": trl_settings or {}}}
     with ExitStack() as held:
         folder = output_folder(out, RUN, run_settings(config) | place, RUN_DEFAULTS)
         if _everywhere(state, lambda: held.enter_context(folder)):
@@ -281,7 +281,7 @@ def _save(trainer: Recorded, out: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options of `rlino train`, and a few of its own."""
     p = Parser(
-        prog="accelerate launch -m rlino_lib.scale", description="Train on as many GPUs as accelerate is told of.",
+        prog="accelerate launch -m rlino_lib.scale", description="Train on the GPUs that accelerate is configured for.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
         "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -305,9 +305,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None, main_process: bool) -> int:
     args = parser().parse_args(argv)
     cli._threads(args.threads)
-    given = name_values(args.trl, "--trl")
+    trl_settings = name_values(args.trl, "--trl")
     run = train(
-        cli.train_config(args), args.out, engine=args.engine, save=args.save, given=given,
+        cli.train_config(args), args.out, engine=args.engine, save=args.save, trl_settings=trl_settings,
         progress=sys.stderr.isatty() and main_process,
     )  # fmt: skip
     if main_process and os.environ.get("RANK", "0") == "0":

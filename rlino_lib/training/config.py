@@ -53,9 +53,7 @@ class Recipe:
         "countdown", "whose problems and demonstrator: countdown, word_problems, or joint (both, at random)",
         one_of((*BASES, "joint")),
     )  # fmt: skip
-    merges: int = setting(
-        0, "byte pairs to learn at most, as large models do; 0: a token for each word of the task", whole()
-    )
+    merges: int = setting(0, "most byte pairs to learn, as large models do; 0: a token per word of the task", whole())
     precision: str = setting("auto", PRECISION_HELP, PRECISION)
 
     def __post_init__(self) -> None:
@@ -136,15 +134,15 @@ class TrainConfig:
         return self.lora_targets if self.lora_targets == "all-linear" else self.lora_targets.split(",")
 
     def recorded(self) -> dict[str, Any]:
-        """What a run's config.json holds of them: fields younger than the first runs only where they are set."""
+        """What config.json holds of these settings: those younger than the first runs only where they are set."""
         default = {name: getattr(TrainConfig(), name) for name in self.LATER}
         return {k: v for k, v in asdict(self).items() if k not in default or v != default[k]}
 
 
 def run_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings of a run as its config.json records them, all of them, with the model by its path in the repository.
+    """Every setting of a run as its config.json records it, with the model by its path in the repository.
 
-    With them the hash of the model's weights, where a card beside it states that.
+    The hash of the model's weights is added where a card beside the model states it.
     """
     path = Path(config.model).resolve()
     settings = asdict(config) | {"model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model}

@@ -31,11 +31,11 @@ SETTINGS = (*(f.name for f in fields(TrainConfig) if f.name != "seed"), "threads
 class GridFile:
     """A grid file as it is; raises RlinoError for a part that is not of its kind."""
 
-    seeds: list[int] = setting(list, "a run of each of everything else", list_of(SEED, least=1))
+    seeds: list[int] = setting(list, "each makes a run of everything else", list_of(SEED, least=1))
     base: Settings = setting(dict, "settings of every run", TABLE)
     runs: list[Settings] = setting(list, "a name and settings each", list_of(TABLE))
     axes: dict[str, Any] = setting(dict, "their product makes runs", TABLE)
-    set: list[Settings] = setting(list, "what changes for the runs that an entry matches", list_of(TABLE))
+    set: list[Settings] = setting(list, "changes to the runs that an entry matches", list_of(TABLE))
     jobs: int = setting(0, "runs at a time; 0: as many as fit the machine", whole())
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class GridFile:
 
 
 def read_file(file: str | Path) -> dict[str, Any]:
-    """A grid file as it is, with what it may leave out filled in. Raises RlinoError where it is none."""
+    """A grid file as it is, with what it may leave out filled in. Raises RlinoError for any other file."""
     try:
         grid = strict_json(Path(file).read_text(encoding="utf-8-sig"))
         TABLE.check("it", grid)
@@ -56,8 +56,8 @@ def read_file(file: str | Path) -> dict[str, Any]:
 def read_grid(file: str | Path) -> list[tuple[str, Settings]]:
     """The runs of a grid file, by name and settings; seeds outermost, so that early ends still compare methods.
 
-    Raises RlinoError for a file that is not as the head of this module says, for a setting, a method or a task that
-    does not exist or has a wrong value, for two runs of one name, and for an entry of "set" that matches no run or
+    Raises RlinoError for a file of another form than this module's docstring gives, for an unknown setting, method or
+    task, for a wrong value, for names that would share a folder, and for an entry of "set" that matches no run or
     changes what a run is named after.
     """
     grid = read_file(file)
@@ -98,7 +98,7 @@ def _rule(entry: Settings) -> tuple[dict[str, Any], Settings]:
 
 
 def _check_name(name: str, runs: Iterable[str]) -> None:
-    """Raise RlinoError unless a name is that of a folder of its own, on disks that know no case too."""
+    """Raise RlinoError unless a run's name makes a folder of its own, also where upper and lower case are the same."""
     if name in runs or not re.fullmatch(r"\w[\w.+-]*", name):
         raise RlinoError(f"{name!r} is no name for a folder, or names two runs")
     if alike := [other for other in runs if other.casefold() == name.casefold()]:
@@ -129,7 +129,7 @@ def _checked(name: str, settings: Settings, seed: int) -> Settings:
 
 
 def _listed(runs: Iterable[Settings]) -> list[tuple[str, Settings, Settings]]:
-    """Of each run its name, what else "where" can match, and its settings."""
+    """The name of each run, the labels that "where" can match besides settings, and its settings."""
     if nameless := [run for run in runs if not isinstance(run.get("name"), str)]:
         raise RlinoError(f'"name" of a run must be a word, and is not in {json.dumps(nameless[0])[:80]}')
     return [(run["name"], {"name": run["name"]}, {k: v for k, v in run.items() if k != "name"}) for run in runs]

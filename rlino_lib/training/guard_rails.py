@@ -1,4 +1,4 @@
-"""Guard rails: a run that trains nothing says so in one clear line instead of running on in silence (chapter 04)."""
+"""Guard rails: a run that trains nothing reports it in one clear line instead of running on in silence (chapter 04)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError
 
-# What must not hold for `PATIENCE` steps on end, and what it usually means.
+# What must not hold for `PATIENCE` consecutive steps, and what it usually means.
 PATIENCE = 10
 RULES = {
     "every reward was 0": (
@@ -53,4 +53,5 @@ class Guards:
         return {"held": dict(self.held), "messages": list(self.messages)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.held, self.messages = dict(state["held"]), list(state["messages"])
+        self.held = dict(state["held"])
+        self.messages = list(state["messages"])

@@ -1,4 +1,4 @@
-"""What a run will need of memory, reckoned from its settings before any weight is loaded (chapter 12).
+"""The memory that a run will need, estimated from its settings before any weight is loaded (chapter 12).
 
 Parameters are counted exactly, on a model without storage. Activations are counted tensor by tensor for the decoder
 layer of Qwen2 and Llama as transformers writes it; other models come near it.
@@ -133,7 +133,7 @@ def free_bytes(device: str = "auto") -> int:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had so far, where Linux or macOS count it."""
+    """The peak memory of this process so far in bytes, on Linux and macOS."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux hands a parent's peak on to its children in `getrusage`, but not here
         lines = status.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -163,7 +163,7 @@ def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool
     """Whether a run's updates fit into the memory that is free now, and a line with both numbers, or advice.
 
     Sampling always fits: it decodes fewer responses at a time where it has to. Where the model cannot be read or
-    counted there is nothing to say (an empty line), and loading it says why. Raises RlinoError for an unknown device.
+    counted the line is empty, and loading the model raises the reason. Raises RlinoError for an unknown device.
     """
     free = free_bytes(config.device)
     try:
@@ -179,7 +179,7 @@ def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool
 
 @contextmanager
 def out_of_memory_advice(options: str) -> Iterator[None]:
-    """Raise RlinoError for running out of memory inside, with the options of the command that need less."""
+    """Raise RlinoError for running out of memory inside it; `options` are those of the command that need less."""
     try:
         yield
     except RuntimeError as e:

@@ -33,7 +33,7 @@ class Preset(NamedTuple):
 
 @lru_cache(maxsize=1)
 def presets() -> dict[str, Preset]:
-    """Every preset by name; raises RlinoError where the file sets what `TrainConfig` does not have."""
+    """Every preset by name; raises RlinoError for a setting that `TrainConfig` does not have."""
     with (DATA / "presets.toml").open("rb") as f:
         tables = tomllib.load(f)
     read = {}
@@ -50,7 +50,7 @@ def presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str) -> Preset:
-    """One preset; raises RlinoError where there is none of that name."""
+    """One preset; raises RlinoError for an unknown name."""
     if name not in presets():
         raise RlinoError(f"unknown preset {name!r}: one of {', '.join(presets())}")
     return presets()[name]

@@ -303,7 +303,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
 )
 def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words, tmp_path):
     with pytest.raises(RlinoError, match=words) as e:
-        scale.train(dataclasses.replace(SMALL, **changes), tmp_path / "run", engine=engine, given=given)
+        scale.train(dataclasses.replace(SMALL, **changes), tmp_path / "run", engine=engine, trl_settings=given)
     assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
 
 

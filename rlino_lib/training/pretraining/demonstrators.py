@@ -55,7 +55,7 @@ class Demonstrator:
         return tuple(steps)
 
     def response(self, problem: Problem, rng: random.Random) -> str:
-        """A trace: attempts, one a line, each called `no` or `yes`, then an answer (right or not)."""
+        """A trace: attempts, one per line, each called `no` or `yes`, then an answer (right or not)."""
         nums, target = tuple(problem.data["nums"]), problem.data["target"]
         ways = _solutions(tuple(sorted(nums)), target)
         lines = []
@@ -108,7 +108,7 @@ class Solver:
     careful_to: float = 0.7  # … to here
     operation: float = 0.25  # of the mistakes, the share that takes a wrong operation
     number: float = 0.25  # another number of the problem, the one that does not matter where there is one
-    left_out: float = 0.25  # a step is left out; the rest are slips, a result that is off by 1, 2 or 10
+    left_out: float = 0.25  # a step is left out; the rest are slips: a result that is off by 1, 2 or 10
 
     def response(self, problem: Problem, rng: random.Random) -> str:
         """A worked solution, right or with one mistake that is carried through to the answer."""
@@ -141,7 +141,7 @@ class Solver:
 
 
 def _without(steps: Sequence[Line], k: int) -> list[Line]:
-    """The steps less one; where its result was used, its left operand is."""
+    """The steps without step k; its left operand stands where its result was used."""
 
     def moved(operand: int | str) -> int | str:
         place = int(operand[1:]) if isinstance(operand, str) else -1
@@ -176,7 +176,7 @@ class Both:
 
 
 class JointSource:
-    """Rows of either task, by a coin: would one base do for both? (Chapter 03 says what was measured.)"""
+    """Rows of either task, by the toss of a coin: would one base do for both? (Chapter 03 has the measurements.)"""
 
     demonstrator = Both()
     words = list(dict.fromkeys([*CountdownSource.words, *WordProblemSource.words]))

@@ -41,7 +41,7 @@ def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
 
     The words are taken whole wherever they stand, so a person can read a trace token by token. A larger number takes a
     further token a digit (154 is ` 15|4` to Countdown's), any other text falls apart into bytes: nothing is unknown.
-    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to be at home in it.
+    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to work with it.
     """
     tokenizer = _bytes()
     tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _source(task).words])
@@ -66,10 +66,10 @@ def _source(task: str) -> type[Source]:
 
 
 def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Endless (input ids, labels), [batch_size, T]: one trace a row, loss on the response, similar lengths together."""
+    """Endless (input ids, labels), [batch_size, T]: a trace per row, loss on the response, similar lengths together."""
     source = _source(recipe.task)(recipe)
     encode = tokenizer.backend_tokenizer.encode_batch
-    pool = 32 * recipe.batch_size  # rows that are drawn together and sorted by length
+    pool = 32 * recipe.batch_size  # traces that are sampled together and sorted by length
     for block in range(start // 32, 10**9):
         rng = random.Random(f"pretrain-{recipe.seed}-{block}")
         rows = [source.row(rng) for _ in range(pool)]
