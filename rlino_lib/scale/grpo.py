@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from rlino_lib.methods.credit import credit
 from rlino_lib.methods.loss import micro_share, policy_loss
 from rlino_lib.scale.records import Pool, Recorded, Row
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.run import is_trace_step
 from rlino_lib.training.traces import policy_credit
 
 
@@ -22,20 +20,19 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
     def __init__(self, config: TrainConfig, pool: Pool, **settings: Any) -> None:
         self.bind(config, pool)
         self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
-        self.clipped: list[bool] = []  # which of them reached the cap
+        self.truncated: list[bool] = []  # which of them reached the cap
         self.rows: list[Row] = []  # of the last responses of all processes
         super().__init__(reward_funcs=[self.reward], **settings)
 
     def reward(self, completions: list[str], problem: list[int], **_: Any) -> list[float]:
         """The task's verifier as a reward function of TRL."""
-        task, problems = self.pool.task, self.pool.problems
-        self.graded = [(text, task.grade(problems[k], text)) for text, k in zip(completions, problem, strict=True)]
+        self.graded = self.grade(completions, problem)
         return [grade.reward for _, grade in self.graded]
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], list | None]:
         """TRL samples up to EOS or the cap; what follows a stop string of the task is cut off."""
         ids, logprobs = super()._generate_single_turn(*args, **kwargs)
-        ids, self.clipped = self.until_stop(ids)
+        ids, self.truncated = self.until_stop(ids)
         return ids, logprobs and [kept[: len(row)] for kept, row in zip(logprobs, ids, strict=True)]
 
     def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
@@ -45,14 +42,15 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL samples and scores; the advantages [n], or [n, T], and which rows stay [n] are the objective's."""
-        step = self.state.global_step // self.updates + 1
+        step = self.step_done + 1
         if self.model.training:
             self.reseed(0, step)
         out = super()._generate_and_score_completions(inputs)
-        self.rows = gather_object(self._rows(inputs, out))
+        self.rows = self.gather_rows(inputs, out, self.graded, self.truncated)
         if not self.model.training:
             return out
-        c, o, n, width = self.config, self.objective, len(inputs), out["completion_ids"].shape[1]
+        c, o = self.config, self.objective
+        n, width = out["completion_ids"].shape
         for place, row in enumerate(self.rows):  # TRL hands out whole groups in the order of the processes
             row.place = place
         rollouts = self.rollouts = self.to_rollouts(self.rows, c.group_size)
@@ -62,28 +60,14 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
         args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
         adv, keep = credit(o, *args, rollouts.clipped)  # [N] or [N, T], [N]
-        if self.writer and is_trace_step(c, step):
+        if self.recorder.keeps_groups(step):
             self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
         adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
 
-    def _rows(self, inputs: list[dict[str, Any]], out: dict[str, Any]) -> list[Row]:
-        prompts, prompt_mask, ids, mask = (
-            out[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-        )
-        logprobs, entropies = self.score(self.model, prompts, prompt_mask, ids, mask)  # [n, T], [n, T]
-        reference, rows = out.get("ref_per_token_logps"), []
-        for i, (given, (text, grade)) in enumerate(zip(inputs, self.graded, strict=True)):
-            inside, before = mask[i].bool(), prompt_mask[i].bool()
-            columns = (ids[i], logprobs[i], entropies[i], *([] if reference is None else [reference[i].float()]))
-            kept = [column[inside].cpu() for column in columns]
-            prompt = prompts[i][before].cpu()
-            rows.append(Row(given["place"], given["problem"], text, grade, self.clipped[i], prompt, *kept))
-        return rows
-
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """TRL cuts new samples into micro-batches; each is told what its update counts over all processes."""
+        """TRL cuts new samples into micro-batches; each receives what its update counts over all processes."""
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is not before:

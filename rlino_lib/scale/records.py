@@ -7,8 +7,7 @@ same everywhere and nothing has to be sent back; the main process alone writes.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,25 +25,24 @@ from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, eos_ids
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import StopStrings
-from rlino_lib.records.runs import RunWriter
 from rlino_lib.tasks import Grade, Problem, get_task
-from rlino_lib.training import run as local
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.guard_rails import Guards
-from rlino_lib.training.traces import response_rows, trace_rows
+from rlino_lib.training.run import Recorder
+from rlino_lib.training.traces import response_rows
+from rlino_lib.training.trainer import Sums, Trainer, batch_of_problems
 
 MARK = "rlino.json"  # written last into a checkpoint: one without it is half a checkpoint
 
 
 @dataclass
 class Row:
-    """One graded response, without padding: what processes tell each other."""
+    """One graded response, without padding: what processes send each other."""
 
     place: int  # in the order of the whole batch, groups together
     problem: int  # in the pool
     text: str
     grade: Grade
-    clipped: bool  # neither EOS nor a stop string within the cap
+    truncated: bool  # neither EOS nor a stop string within the cap
     prompt: torch.Tensor  # [S] int64
     ids: torch.Tensor  # [T] int64, EOS included
     logprobs: torch.Tensor  # [T] float32, nats, of the policy that sampled
@@ -71,7 +69,7 @@ class Pool:
     def batches(self, config: TrainConfig) -> Iterator[int]:
         """The problems of all steps in the order in which `rlino train` has them."""
         for step in range(1, config.steps + 1):
-            yield from local.batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
+            yield from batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
 
 
 def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> Rollouts:
@@ -92,7 +90,7 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> R
         mask=mask,
         logprobs=padded([r.logprobs for r in rows]),  # [N, T]
         entropies=padded([r.entropies for r in rows]),  # [N, T]
-        clipped=torch.tensor([r.clipped for r in rows]),  # [N]
+        clipped=torch.tensor([r.truncated for r in rows]),  # [N]
         texts=[r.text for r in rows],
         group_size=group_size,
         problems=[pool.problems[r.problem] for r in first],
@@ -103,18 +101,25 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> R
 class Recorded:
     """Mixed into a trainer of TRL, whose `roll` samples and grades prompts; everything else of a run is here."""
 
-    lr_at = local.Trainer.lr_at  # the schedule of `rlino train`, of self.config
+    lr_at = Trainer.lr_at  # the schedule of `rlino train`, of self.config
 
     def bind(self, config: TrainConfig, pool: Pool) -> None:
-        """Say what the run is."""
-        self.config, self.pool = config, pool
-        self.writer: RunWriter | None = None  # of the main process
+        """Set what the run is."""
+        self.config = config
+        self.pool = pool
+        self.recorder = Recorder(self, self.evaluate_policy)  # the main process gives its own a writer
         self.objective = varied(config.method, config.objective_settings)
         self.updates = config.epochs * config.minibatches  # of a step
-        self.guards, self.sums, self.began = Guards(config.guard), local.Sums(), time.time()
+        self.sums = Sums()
         self.rollouts: Rollouts | None = None  # of the step under way, of all processes
+        self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
         self.started = False  # whether a step was begun
-        self.credit: dict[str, torch.Tensor] = {}  # what its rows were weighed by, where they are traced
+        self.credit: dict[str, torch.Tensor] = {}  # its rows' advantages and weights, where they are traced
+
+    @property
+    def step_done(self) -> int:
+        """Whole steps of training so far."""
+        return self.state.global_step // self.updates
 
     # --- what a trainer has to offer
 
@@ -134,19 +139,44 @@ class Recorded:
     def until_stop(self, ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[bool]]:
         """Responses up to EOS or the token that completes a stop string of the task, and whether there was neither."""
         stops = StopStrings(self.processing_class, getattr(self.pool.task, "stop", ()), torch.device("cpu"))
-        last, found, alive = set(self.stop_ids), [], torch.ones(1, dtype=torch.bool)
-        near = set(stops.completing.nonzero()[:, 0].tolist())
-        for row in ids:
-            row, end = list(row), None
-            for t, token in enumerate(row):
-                near_end = token in near and stops.reached(
-                    torch.tensor([row[max(0, t + 1 - stops.reach) : t + 1]]), alive
-                )
-                if token in last or near_end:
-                    end = t + 1
-                    break
-            found.append((row[:end], end is None))
-        return [row for row, _ in found], [clipped for _, clipped in found]
+        completing = set(stops.completing.nonzero()[:, 0].tolist())
+        eos = set(self.stop_ids)
+        alive = torch.ones(1, dtype=torch.bool)
+
+        def ends(row: Sequence[int], t: int) -> bool:
+            tail = list(row[max(0, t + 1 - stops.reach) : t + 1])
+            return row[t] in eos or (row[t] in completing and bool(stops.reached(torch.tensor([tail]), alive)))
+
+        last = [next((t for t in range(len(row)) if ends(row, t)), None) for row in ids]
+        kept = [list(row) if t is None else list(row[: t + 1]) for row, t in zip(ids, last, strict=True)]
+        return kept, [t is None for t in last]
+
+    def grade(self, texts: Sequence[str], problems: Iterable[int]) -> list[tuple[str, Grade]]:
+        """Each text with the verifier's grade of it, as an answer to that problem of the pool."""
+        task, pool = self.pool.task, self.pool.problems
+        return [(text, task.grade(pool[k], text)) for text, k in zip(texts, problems, strict=True)]
+
+    def gather_rows(
+        self, inputs: Sequence[dict[str, Any]], sampled: dict[str, torch.Tensor], graded: Sequence[tuple[str, Grade]],
+        truncated: Sequence[bool],
+    ) -> list[Row]:  # fmt: skip
+        """The rows of all processes, from what this one sampled and graded.
+
+        `sampled` has TRL's names: prompt_ids and prompt_mask [n, S], completion_ids and completion_mask [n, T], and
+        where there is a reference ref_per_token_logps [n, T].
+        """
+        prompts, prompt_mask, ids, mask = (
+            sampled[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+        )
+        columns = [ids, *self.score(self.model, prompts, prompt_mask, ids, mask)]  # [n, T] each
+        if (reference := sampled.get("ref_per_token_logps")) is not None:
+            columns.append(reference.float())
+        rows = []
+        for i, (question, (text, grade)) in enumerate(zip(inputs, graded, strict=True)):
+            kept = [column[i][mask[i].bool()].cpu() for column in columns]
+            prompt = prompts[i][prompt_mask[i].bool()].cpu()
+            rows.append(Row(question["place"], question["problem"], text, grade, truncated[i], prompt, *kept))
+        return gather_object(rows)
 
     def score(self, model, prompts: torch.Tensor, prompt_mask: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor):
         """Log-probs and entropies of responses ids [B, T] after prompts [B, S], without gradient: both [B, T]."""
@@ -179,15 +209,13 @@ class Recorded:
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         self.started = True
-        if self.state.global_step == 0 and self.config.eval_every:
-            row = {"step": 0, "samples": 0, **self.evaluate_policy(0)}
-            if self.writer:
-                self.writer.metrics(local.full_row(row), self.seconds)
+        if self.state.global_step == 0:
+            self.recorder.before_training()
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after every update, and once more at the end, without a learning rate."""
-        for kept in self._metrics.values():  # TRL's own, which nobody reads here
+        for kept in self._metrics.values():  # TRL's own, which are not used
             kept.clear()
         if "learning_rate" not in logs:
             return
@@ -202,57 +230,45 @@ class Recorded:
     def _save_checkpoint(self, model, trial) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
-        if self.writer:
+        if self.recorder.writer:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            step = self.state.global_step // self.updates
-            write_json(folder / MARK, {"step": step, "guards": self.guards.state(), "seconds": self.seconds})
+            write_json(folder / MARK, {"step": self.step_done, **self.recorder.state()})
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """None: config.json says what the run is."""
+        """None: config.json describes the run."""
 
     def _send_telemetry(self) -> None:
-        """None: TRL would tell its makers of every run."""
+        """None: TRL would report every run to its makers."""
 
     # --- a step, an evaluation
 
-    @property
-    def seconds(self) -> float:
-        return time.time() - self.began
-
     def _end_step(self, step: int) -> None:
-        c, sums = self.config, local.Sums()
-        for mine in gather_object([self.sums.total]):
-            sums.add(mine, 1.0)
-        sums.norms, self.sums = self.sums.norms, local.Sums()
+        c = self.config
+        sums = Sums()
+        for own in gather_object([self.sums.total]):
+            sums.add(own, 1.0)
+        sums.norms, self.sums = self.sums.norms, Sums()
         metrics = {"step": step, "samples": step * c.prompts * c.group_size, **outcome_metrics(self.rollouts)}
         metrics |= {**sums.means(), "lr": self.lr_at(step)}
-        if c.eval_every and (step % c.eval_every == 0 or step == c.steps):
-            metrics |= self.evaluate_policy(step)
-        if self.writer:
-            self.writer.metrics(local.full_row(metrics), self.seconds)
-            if local.is_trace_step(c, step):
-                rows = trace_rows(self.rollouts, self.credit, step, c.trace_groups, self.processing_class)
-                self.writer.rollouts(rows)
-        self.guards.check(step, metrics)
+        self.recorder.step(metrics, self.rollouts, self.credit, self.processing_class)
 
-    def evaluate_policy(self, step: int) -> dict[str, Any]:
+    def evaluate_policy(self) -> dict[str, Any]:
         """The `eval/…` columns of the policy as it is."""
-        c = self.config
-        parts = self._held_out(self.pool.held_out, c.eval_samples, step)
-        rollouts = self.to_rollouts([row for part in parts for row in part], c.eval_samples)
-        if self.writer:
-            self.writer.responses(list(response_rows(rollouts, self.pool.task, step, final=False)))
+        samples = self.config.eval_samples
+        parts = self._held_out(self.pool.held_out, samples, self.step_done)
+        rollouts = self.to_rollouts([row for part in parts for row in part], samples)
+        self.responses = list(response_rows(rollouts, self.pool.task, self.step_done, final=False))
         return eval_columns(rollouts)
 
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the test split."""
-        c, found = self.config, []
-        for part in self._held_out(self.pool.test, c.test_samples, c.steps + 1):
-            rollouts = self.to_rollouts(part, c.test_samples)
-            found += [problem_row(rollouts, i, self.pool.task) for i in range(len(rollouts.prompts))]
-            if self.writer:
-                self.writer.responses(list(response_rows(rollouts, self.pool.task, c.steps, final=True)))
-        return summarise(pd.DataFrame(found))
+        samples = self.config.test_samples
+        problems, self.responses = [], []
+        for part in self._held_out(self.pool.test, samples, self.config.steps + 1):
+            rollouts = self.to_rollouts(part, samples)
+            problems += [problem_row(rollouts, i, self.pool.task) for i in range(len(rollouts.prompts))]
+            self.responses += response_rows(rollouts, self.pool.task, self.step_done, final=True)
+        return summarise(pd.DataFrame(problems))
 
     def _held_out(self, problems: range, samples: int, step: int) -> Iterator[list[Row]]:
         """Graded responses to problems of the pool, part by part; each part is about as large as a step's batch."""

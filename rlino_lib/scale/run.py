@@ -6,7 +6,7 @@ takes the options of `rlino train` and leaves the same run folder. A step is the
 over however many processes there are, to the same problems in the same order, with the same loss and so the same
 gradient; the texts differ, since each process draws its own. Advantages are `advantages.credit` of the responses of all
 processes, the loss is `objectives.policy_loss`, and every normaliser counts the whole update: all processes and all
-micro-batches of it. What TRL does otherwise (loss_type, scale_rewards, epsilon…) is not asked.
+micro-batches of it. TRL's own choices (loss_type, scale_rewards, epsilon…) have no effect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,15 @@ from typing import Any
 import torch
 
 from rlino_lib.cli import main as cli
+from rlino_lib.cli.options import FOLDER, name_values
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import output_folder, read_json
+from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.policy.device import is_out_of_memory
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
 from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run
 from rlino_lib.settings import THREADS
+from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.trainer import describe
 
@@ -71,37 +72,41 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
     rows, rest = divmod(n, world * config.minibatches)
     if rest or not rows:
         raise RlinoError(
-            f"{n} responses a step do not divide over {world} processes and {config.minibatches} updates: "
+            f"{n} responses per step do not divide over {world} processes and {config.minibatches} updates: "
             "choose other --prompts, --group-size or --minibatches"
         )
     micro = max(m for m in range(1, min(config.micro_batch, rows) + 1) if rows % m == 0)
     return micro, rows // micro
 
 
-def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
+def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for what a run at scale cannot carry."""
     varied(config.method, config.objective_settings)
-    if engine not in ENGINES:
-        raise RlinoError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
-    if engine == "sft" and not (config.method == "f_isft_pos" and once):
-        raise RlinoError("the engine sft carries f_isft_pos as it is, with one update a step: leave --engine out")
-    if config.group_size < 2:
-        raise RlinoError("TRL samples at least 2 responses a problem")
-    for name in ("eval_base", "probe_every"):
-        if getattr(config, name):
-            raise RlinoError(f"{name} is measured by `rlino train` alone: leave it out at scale")
-    if config.device not in ("auto", "cpu"):
-        raise RlinoError("accelerate chooses the device: leave --device out, or give cpu")
-    unknown = [k for k in given if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
-    if unknown:
-        raise RlinoError(f"--trl does not take {unknown[0]}, which the run decides or no objective reads")
+    literal = config.method == "f_isft_pos" and once
+    local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
+    unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
+    refusals = (
+        (engine not in ENGINES, f"unknown engine {engine!r}: one of {', '.join(ENGINES)}"),
+        (
+            engine == "sft" and not literal,
+            "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out",
+        ),
+        (config.group_size < 2, "TRL samples at least 2 responses per problem"),
+        (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
+        (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
+        (unknown, f"--trl does not take {', '.join(unknown)}, which the run decides or no objective reads"),
+    )
+    for refused, message in refusals:
+        if refused:
+            raise RlinoError(message)
 
 
-def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any], progress: bool = False):
+def arguments(config: TrainConfig, out: Path, engine: str, trl_settings: dict[str, Any], progress: bool = False):
     """A `GRPOConfig` or `SFTConfig` for a run."""
-    check(config, engine, given)
-    c, o = config, varied(config.method, config.objective_settings)
+    check(config, engine, trl_settings)
+    c = config
+    o = varied(config.method, config.objective_settings)
     micro, accumulate = cut(c, int(os.environ.get("WORLD_SIZE", 1)))
     updates = c.epochs * c.minibatches
     common = dict(
@@ -112,7 +117,7 @@ def arguments(config: TrainConfig, out: Path, engine: str, given: dict[str, Any]
         remove_unused_columns=False, ddp_find_unused_parameters=False,
         gradient_checkpointing=bool(c.gradient_checkpointing), bf16=c.precision == "bf16",
         use_cpu=c.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-    ) | given  # fmt: skip
+    ) | trl_settings  # fmt: skip
     try:
         if engine == "sft":
             return SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)
@@ -156,46 +161,41 @@ def train(
     *,
     engine: str = "grpo",
     save: bool = False,
-    given: dict[str, Any] | None = None,
+    trl_settings: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> Run:
     """Run a configuration on all processes into a folder that they share, and return it, as `training.run.train`.
 
-    engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `given` are settings of TRL
-    (`PASSED_ON`). Where the launcher says bf16, so does the run. Raises RlinoError on every process alike.
+    engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `trl_settings` are settings of TRL
+    (`PASSED_ON`). Where the launcher sets bf16, so does the run. Raises RlinoError on every process alike.
     """
     out = Path(out)
     half = os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
     if half or config.precision == "auto":
         config = replace(config, precision="bf16" if half else "fp32")
-    args = arguments(config, out, engine, given or {}, progress)
-    state, writers = PartialState(), []
+    args = arguments(config, out, engine, trl_settings or {}, progress)
+    state = PartialState()
     if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot
         args._setup_devices = torch.device("cpu")
-    where = _where(engine, given or {})
+    place = {"scale": {"engine": engine, "processes": state.num_processes, "trl": trl_settings or {}}}
     with ExitStack() as held:
-        folder = output_folder(out, RUN, run_settings(config) | where, RUN_DEFAULTS)
-        if _told(state, lambda: held.enter_context(folder)):
-            _told(state, lambda: bool(complete_run(out, save)))
+        folder = output_folder(out, RUN, run_settings(config) | place, RUN_DEFAULTS)
+        if _everywhere(state, lambda: held.enter_context(folder)):
+            _everywhere(state, lambda: bool(complete_run(out, save)))
             return load_run(out)
-        pool, policy = Pool(config), load_policy(config.model)
-        record = _record(config, policy) | where if state.is_main_process else {}
+        pool = Pool(config)
+        policy = load_policy(config.model)
+        record = _record(config, policy) | place if state.is_main_process else {}
         trainer = build(config, args, policy, pool)
-        _told(state, lambda: writers.append(RunWriter(out, record, RUN_DEFAULTS)))
-        trainer.writer = writers[0] if writers else None
-        try:
+
+        def begin() -> None:
+            trainer.recorder.writer = RunWriter(out, record, RUN_DEFAULTS)
+
+        _everywhere(state, begin)
+        options = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
+        with memory.out_of_memory_advice(options):
             _drive(trainer, state, out, save)
-        except RuntimeError as e:
-            if not is_out_of_memory(e):
-                raise
-            tries = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
-            raise RlinoError(f"out of memory: try {tries}; a run that differs in these needs another --out") from e
     return load_run(out)
-
-
-def _where(engine: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What config.json holds beside that of `rlino train`: where the run is made."""
-    return {"scale": {"engine": engine, "processes": PartialState().num_processes, "trl": given}}
 
 
 def _record(config: TrainConfig, policy: Policy) -> dict[str, Any]:
@@ -205,18 +205,19 @@ def _record(config: TrainConfig, policy: Policy) -> dict[str, Any]:
     return record
 
 
-def _told(state: PartialState, ask: Callable[[], Any]) -> Any:
-    """What the main process finds, on every process; its RlinoError or OSError is raised on all of them."""
-    said: list[Any] = [None, None]
+def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:
+    """What an action of the main process returns, on every process; its RlinoError or OSError is raised on all."""
+    message: list[Any] = [None, None]  # result, error
     if state.is_main_process:
         try:
-            said[0] = ask()
+            message[0] = action()
         except (RlinoError, OSError) as e:
-            said[1] = str(e)
-    broadcast_object_list(said)
-    if said[1]:
-        raise RlinoError(said[1])
-    return said[0]
+            message[1] = str(e)
+    broadcast_object_list(message)
+    result, error = message
+    if error:
+        raise RlinoError(error)
+    return result
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -226,16 +227,16 @@ def last_checkpoint(out: Path) -> Path | None:
 
 
 def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> None:
-    config = trainer.config
-    checkpoint = _told(state, lambda: last_checkpoint(out))
+    """Go on from the last whole checkpoint, if there is one, to the end of the run."""
+    recorder = trainer.recorder
+    checkpoint = _everywhere(state, lambda: last_checkpoint(out))
     step = -1
     if checkpoint:
         mark = read_json(checkpoint / MARK)
         step = mark["step"]
-        trainer.guards.load_state(mark["guards"])
-        trainer.began -= mark["seconds"]
-    if trainer.writer:
-        trainer.writer.resume(step)
+        recorder.load_state(mark)
+    if recorder.writer:
+        recorder.writer.resume(step)
         for half in (p for p in (out / "trainer").glob("checkpoint-*") if not (p / MARK).exists()):
             shutil.rmtree(half)
     try:
@@ -244,15 +245,12 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
         if not checkpoint or trainer.started:
             raise
         raise RlinoError(f"{checkpoint} is damaged: delete it, and the run starts from the one before") from e
-    summary: dict[str, Any] = {"steps": config.steps, "warnings": trainer.guards.messages}
-    if config.test_samples:
-        summary["test"] = trainer.test()
-    summary["seconds"] = round(trainer.seconds, 1)
+    summary = recorder.summary()
     if save:
         _save(trainer, out)
     state.wait_for_everyone()
-    if trainer.writer:
-        trainer.writer.finish(summary)
+    if recorder.writer:
+        recorder.writer.finish(summary)
         shutil.rmtree(out / "trainer", ignore_errors=True)
     state.wait_for_everyone()
 
@@ -260,19 +258,16 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
 def _save(trainer: Recorded, out: Path) -> None:
     """The trained model in the folder `model` of the run, adapters merged (and kept in `adapter`)."""
     lora = bool(trainer.config.lora_rank)
+    main = trainer.recorder.writer is not None
     folder = out / ("adapter" if lora else "model")
-    part = folder.with_name(f"{folder.name}.tmp")
-    try:
+    if main:
+        shutil.rmtree(folder, ignore_errors=True)
+    with replacing(folder) if main else nullcontext(folder.with_name(f"{folder.name}.tmp")) as part:
         trainer.save_model(str(part))
         trainer.accelerator.wait_for_everyone()
-        if trainer.writer:
-            (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json says it all
-            shutil.rmtree(folder, ignore_errors=True)
-            part.replace(folder)
-    finally:
-        if trainer.writer:
-            shutil.rmtree(part, ignore_errors=True)
-    if lora and trainer.writer:
+        if main:
+            (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, and config.json has all of it
+    if lora and main:
         from peft import PeftModel
 
         base = load_policy(trainer.config.model)
@@ -286,12 +281,12 @@ def _save(trainer: Recorded, out: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options of `rlino train`, and a few of its own."""
     p = Parser(
-        prog="accelerate launch -m rlino_lib.scale", description="Train on as many GPUs as accelerate is told of.",
+        prog="accelerate launch -m rlino_lib.scale", description="Train on the GPUs that accelerate is configured for.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
         "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--out", type=cli.FOLDER.parse, required=True, help="folder to write, which all processes see")
+    p.add_argument("--out", type=FOLDER.parse, required=True, help="folder to write, which all processes see")
     p.add_argument("--threads", type=THREADS.parse, default=0, help="CPU threads of each process (default: torch's)")
     p.add_argument("--engine", default="grpo", help="grpo (every method) or sft (f_isft_pos as TRL's SFTTrainer)")
     p.add_argument(
@@ -310,9 +305,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None, main_process: bool) -> int:
     args = parser().parse_args(argv)
     cli._threads(args.threads)
-    given = cli.name_values(args.trl, "--trl")
+    trl_settings = name_values(args.trl, "--trl")
     run = train(
-        cli.train_config(args), args.out, engine=args.engine, save=args.save, given=given,
+        cli.train_config(args), args.out, engine=args.engine, save=args.save, trl_settings=trl_settings,
         progress=sys.stderr.isatty() and main_process,
     )  # fmt: skip
     if main_process and os.environ.get("RANK", "0") == "0":

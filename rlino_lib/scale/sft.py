@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch.utils.data import SequentialSampler
 from transformers import GenerationConfig
 from trl import SFTTrainer
@@ -95,16 +94,11 @@ class IsftTrainer(Recorded, SFTTrainer):
         prompts = tokenizer([row["prompt"] for row in inputs], return_tensors="pt", padding=True, padding_side="left")
         prompts = {k: prompts[k].to(device) for k in ("input_ids", "attention_mask")}  # [n, S]
         ids = self.sample_ids(prompts, [row["place"] for row in inputs])  # [n, T]
-        kept, clipped = self.until_stop(ids.tolist())
+        kept, truncated = self.until_stop(ids.tolist())
         lengths = torch.tensor([len(row) for row in kept], device=device)  # [n]
         mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()  # [n, T]
-        logprobs, entropies = self.score(self.model, *prompts.values(), ids, mask)  # [n, T], [n, T]
-        rows = []
-        for i, given in enumerate(inputs):
-            inside, problem = mask[i].bool(), self.pool.problems[given["problem"]]
-            columns = [column[i][inside].cpu() for column in (ids, logprobs, entropies)]
-            text = tokenizer.decode(columns[0], skip_special_tokens=True)
-            prompt = prompts["input_ids"][i][prompts["attention_mask"][i].bool()].cpu()
-            grade = self.pool.task.grade(problem, text)
-            rows.append(Row(given["place"], given["problem"], text, grade, clipped[i], prompt, *columns))
-        return gather_object(rows)
+        sampled = {"prompt_ids": prompts["input_ids"], "prompt_mask": prompts["attention_mask"]}
+        sampled |= {"completion_ids": ids, "completion_mask": mask}
+        texts = tokenizer.batch_decode(kept, skip_special_tokens=True)
+        graded = self.grade(texts, [row["problem"] for row in inputs])
+        return self.gather_rows(inputs, sampled, graded, truncated)

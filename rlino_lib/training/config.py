@@ -39,23 +39,21 @@ class Recipe:
     """Everything that a base model depends on, besides the library's own code. Raises RlinoError for a wrong value."""
 
     steps: int = setting(4400, "batches", COUNT)
-    restart: int = setting(2600, "the step at which Adam starts afresh, at half the rate, for a second cosine", COUNT)
-    batch_size: int = setting(128, "traces a step", BATCH)
+    restart: int = setting(2600, "the step at which Adam restarts, at half the rate, for a second cosine", COUNT)
+    batch_size: int = setting(128, "traces per step", BATCH)
     lr: float = setting(2e-3, "the highest learning rate of AdamW", RATE)
     warmup: int = setting(50, "steps from rate 0 to the highest, twice", COUNT)
     weight_decay: float = setting(0.01, "of AdamW", number(0))
     four_numbers: float = setting(0.10, "share of problems with four numbers; the rest have three", number(0, 1))
-    n_four: int = setting(10_000, "problems with four numbers to draw them from", COUNT)
-    seed: int = setting(0, "of the weights and the traces", SEED)
-    hidden_size: int = setting(128, "width of the model, of four heads", whole(8, multiple=8))
-    layers: int = setting(3, "of the model", COUNT)
+    n_four: int = setting(10_000, "how many problems with four numbers there are to draw from", COUNT)
+    seed: int = setting(0, "seed of the weights and the traces", SEED)
+    hidden_size: int = setting(128, "width of the model, which has four heads", whole(8, multiple=8))
+    layers: int = setting(3, "decoder layers of the model", COUNT)
     task: str = setting(
-        "countdown", "whose problems and demonstrator: countdown, word_problems, or joint, a row of either",
+        "countdown", "whose problems and demonstrator: countdown, word_problems, or joint (both, at random)",
         one_of((*BASES, "joint")),
     )  # fmt: skip
-    merges: int = setting(
-        0, "most byte pairs to learn from such rows, as large models do; 0: a token for each word of the task", whole()
-    )
+    merges: int = setting(0, "most byte pairs to learn, as large models do; 0: a token per word of the task", whole())
     precision: str = setting("auto", PRECISION_HELP, PRECISION)
 
     def __post_init__(self) -> None:
@@ -66,8 +64,8 @@ class Recipe:
 class TrainConfig:
     """A run, whole: the same configuration and thread count give the same numbers. Raises RlinoError for a wrong value.
 
-    What `method` and the settings of the objective and the task may be, `rlino_lib.methods.catalogue.varied` and
-    `rlino_lib.tasks.get_task` check, before a run writes anything.
+    `method` and the settings of the objective and of the task are checked by `rlino_lib.methods.catalogue.varied` and
+    `rlino_lib.tasks.get_task`, before a run writes anything.
     """
 
     method: str = setting(
@@ -78,54 +76,48 @@ class TrainConfig:
     task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
     task_settings: dict[str, Any] = setting(dict, "changes to the task, by its fields", TABLE)
     model: str = setting("", "a folder or a hub id; the default is the base that ships with the task", MODEL)
-    seed: int = setting(0, "of the order of problems and of the sampling", SEED)
+    seed: int = setting(0, "seed of the order of problems and of the sampling", SEED)
     steps: int = setting(200, "batches of samples", COUNT)
-    prompts: int = setting(64, "problems a step", BATCH)
-    group_size: int = setting(8, "responses a problem", BATCH)
-    max_new_tokens: int = setting(112, "the cap on a response", COUNT)
-    temperature: float = setting(1.0, "of the sampling", TEMPERATURE)
+    prompts: int = setting(64, "problems per step", BATCH)
+    group_size: int = setting(8, "responses per problem", BATCH)
+    max_new_tokens: int = setting(112, "most tokens of a response", COUNT)
+    temperature: float = setting(1.0, "temperature of the sampling", TEMPERATURE)
     lr: float = setting(1e-4, "learning rate of AdamW", RATE)
-    schedule: str = setting(
-        "constant", "of the learning rate: constant, or linear to zero", one_of(("constant", "linear"))
-    )
+    schedule: str = setting("constant", "learning rate: constant, or linear to zero", one_of(("constant", "linear")))
     warmup: int = setting(0, "steps from rate 0 to the full rate", whole())
-    clip_norm: float = setting(1.0, "the longest gradient: longer ones are cut to it", number(above=0))
+    clip_norm: float = setting(1.0, "largest norm of the gradient; larger ones are scaled down to it", number(above=0))
     epochs: int = setting(1, "passes over each batch of samples", COUNT)
-    minibatches: int = setting(1, "updates a pass", COUNT)
-    micro_batch: int = setting(32, "rows of one pass forward and back; larger ones leave the CPU's caches", COUNT)
-    lora_rank: int = setting(0, "of the adapters; 0: full fine-tuning", whole())
-    lora_alpha: int = setting(32, "adapters count alpha/rank times", COUNT)
+    minibatches: int = setting(1, "updates per pass", COUNT)
+    micro_batch: int = setting(32, "responses per forward and backward pass; more outgrow the CPU's caches", COUNT)
+    lora_rank: int = setting(0, "rank of the LoRA adapters; 0: full fine-tuning", whole())
+    lora_alpha: int = setting(32, "adapters are scaled by alpha/rank", COUNT)
     lora_targets: str = setting(
         "all-linear", "the modules with adapters, by the ends of their names: q_proj,v_proj",
         text("all-linear, or names of modules with commas between them", r"all-linear|[\w.]+(,[\w.]+)*"),
     )  # fmt: skip
-    eval_every: int = setting(20, "steps; 0: never", whole())
-    eval_split: str = setting("validation", "train, validation or test", SPLIT)
-    eval_problems: int = setting(512, "the first so many of the split", COUNT)
-    eval_samples: int = setting(1, "a problem", COUNT)
+    eval_every: int = setting(20, "steps between evaluations; 0: none", whole())
+    eval_split: str = setting("validation", "split of the evaluations: train, validation or test", SPLIT)
+    eval_problems: int = setting(512, "how many problems of that split, the first ones", COUNT)
+    eval_samples: int = setting(1, "samples per problem in evaluations", COUNT)
     eval_base: int = setting(
         0, "1: evaluations also measure the KL to the base, and how likely its responses have become", SWITCH
     )
-    checkpoint_every: int = setting(20, "steps", COUNT)
-    trace_every: int = setting(0, "steps from one sample of whole groups to the next; 0: five times a run", whole())
-    trace_groups: int = setting(5, "groups kept each time", whole())
-    probe_every: int = setting(
-        0, "steps from one measurement of stale samples to the next (chapter 06); 0: never", whole()
-    )
-    test_samples: int = setting(
-        0, "samples a problem on the whole test split once training has ended; 0: no such evaluation", whole()
-    )
+    checkpoint_every: int = setting(20, "steps between checkpoints", COUNT)
+    trace_every: int = setting(0, "steps between samples of whole groups; 0: five samples per run", whole())
+    trace_groups: int = setting(5, "whole groups kept each time", whole())
+    probe_every: int = setting(0, "steps between measurements of stale samples (chapter 06); 0: none", whole())
+    test_samples: int = setting(0, "samples per problem on the whole test split after training; 0: none", whole())
     guard: str = setting(
-        "stop", 'when a run trains nothing, or should not fit into memory: "stop", or "warn" and go on',
+        "stop", 'when a run trains nothing, or is not expected to fit into memory: "stop", or "warn" and go on',
         one_of(("stop", "warn")),
     )  # fmt: skip
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
     precision: str = setting("auto", f"{PRECISION_HELP}; weights and Adam stay float32", PRECISION)
     gradient_checkpointing: int = setting(
-        0, "1: a layer's activations are computed again, not kept; slower by a third", SWITCH
+        0, "1: activations are computed again for the gradient, not kept; slower by a third", SWITCH
     )
 
-    # Settings that the first recorded runs did not know.
+    # Settings that are younger than the first recorded runs.
     LATER: ClassVar = ("objective_settings", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing")
 
     def __post_init__(self) -> None:
@@ -142,19 +134,19 @@ class TrainConfig:
         return self.lora_targets if self.lora_targets == "all-linear" else self.lora_targets.split(",")
 
     def recorded(self) -> dict[str, Any]:
-        """What a run's config.json holds of them: fields younger than the first runs only where they are set."""
+        """What config.json holds of these settings: those younger than the first runs only where they are set."""
         default = {name: getattr(TrainConfig(), name) for name in self.LATER}
         return {k: v for k, v in asdict(self).items() if k not in default or v != default[k]}
 
 
 def run_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings of a run as its config.json records them, all of them, with the model by its path in the repository.
+    """Every setting of a run as its config.json records it, with the model by its path in the repository.
 
-    With them the hash of the model's weights, where a card beside it states that.
+    The hash of the model's weights is added where a card beside the model states it.
     """
     path = Path(config.model).resolve()
     settings = asdict(config) | {"model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model}
     card = read_json(path / "card.json") if (path / "card.json").exists() else {}
     return settings | {name: card[name] for name in ("weights_sha256_16",) if name in card}
-# What settings count as that are younger than a recorded run: precision was fp32 until it was recorded.
+# The values that settings younger than a recorded run had in it: precision was fp32 until it was recorded.
 RUN_DEFAULTS = {name: value for name, value in asdict(TrainConfig()).items() if name != "model"} | {"precision": "fp32"}

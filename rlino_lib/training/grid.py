@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import psutil
 from filelock import FileLock, Timeout
@@ -23,17 +23,18 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import LOCK, changes, whole_lines
 from rlino_lib.records.runs import Run
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
-from rlino_lib.training.grid_file import Settings, command_line, read_file, read_grid
+from rlino_lib.training.grid_file import Settings, command_line, read_file, read_grid, train_config
 
 TICK, LOOK = 0.5, 10.0  # seconds between looks at the processes, and at what the runs have written
 CPU_RUN, GPU_RUN = 1.0, 4.0  # GiB that a run of a small model has room in
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
 def default_jobs(runs: Iterable[Settings]) -> int:
-    """Runs at a time where nobody said: as many as there are physical cores for their threads, and memory.
+    """Runs at a time where nobody chose: as many as there are physical cores for their threads, and memory.
 
     On a GPU as many as its free memory holds too, each driven by a core of its own; but one at a time where a run names
     a model, whose size is not known here.
@@ -41,19 +42,19 @@ def default_jobs(runs: Iterable[Settings]) -> int:
     runs = list(runs)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(usable, psutil.cpu_count(logical=False) or usable)
-    rooms = [cores // max(1, *(s.get("threads", 1) for s in runs)), psutil.virtual_memory().available / 2**30 / CPU_RUN]
+    limits = [cores // max(s.get("threads", 1) for s in runs), psutil.virtual_memory().available / 2**30 / CPU_RUN]
     if any(s.get("device", "auto") != "cpu" for s in runs) and (free := _gpu_memory()):
-        rooms.append(1 if any(s.get("model") for s in runs) else free / GPU_RUN)
-    return max(1, int(min(rooms)))
+        limits.append(1 if any(s.get("model") for s in runs) else free / GPU_RUN)
+    return max(1, int(min(limits)))
 
 
 def _gpu_memory() -> float:
     """Free GiB of the GPU that runs would take, 0 where torch has none. A process of its own asks, and lets it go."""
     if not shutil.which("nvidia-smi"):
         return 0.0
-    ask = "import torch; print(torch.cuda.mem_get_info()[0] / 2**30 if torch.cuda.is_available() else 0)"
-    found = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
-    return float(found.stdout) if found.returncode == 0 else 0.0
+    query = "import torch; print(torch.cuda.mem_get_info()[0] / 2**30 if torch.cuda.is_available() else 0)"
+    answer = subprocess.run([sys.executable, "-c", query], capture_output=True, text=True)
+    return float(answer.stdout) if answer.returncode == 0 else 0.0
 
 
 # --- the state of a run ----------------------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def _gpu_memory() -> float:
 def _load(folder: Path) -> Run | None:
     try:
         return Run(folder)
-    except RlinoError:  # nothing there yet, or damaged: then the run itself says how
+    except RlinoError:  # nothing there yet, or damaged: then the run itself reports how
         return None
 
 
@@ -85,11 +86,12 @@ def _in_use(folder: Path) -> bool:
 def _claim(folder: Path) -> TextIO | None:
     """The log of a run, locked for as long as this process or the run has it open; None where others are at the run.
 
-    The run's own lock would come too late: the run takes it only once Python has started.
+    The run's own lock would come too late: the run takes it only once Python has started. And a `FileLock` ends with
+    the process that took it, where this one passes to the run with its output.
     """
-    import fcntl  # not on Windows, where chapters still import `command_line` from here
+    import fcntl  # not on Windows
 
-    log = _log(folder).open("a", encoding="utf-8")
+    log = _log(folder).open("a+", encoding="utf-8", errors="replace")
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _in_use(folder):
@@ -107,23 +109,20 @@ def _log(folder: Path) -> Path:
 def _state(folder: Path) -> str:
     if _complete(folder):
         return "complete"
-    if _log(folder).exists():  # then whoever is at the run holds it
-        if (log := _claim(folder)) is None:
-            return "running"
+    log = _claim(folder) if _log(folder).exists() else None  # which whoever is at the run holds
+    if log:
         log.close()
-    elif _in_use(folder):
+    elif _log(folder).exists() or _in_use(folder):
         return "running"
     return "started" if (folder / "config.json").exists() else "to do"
 
 
 def _other_settings(folder: Path, settings: Settings) -> str | None:
-    """Why a complete run is not the one that the file asks for, if there is one and it is not."""
-    run = _load(folder)
-    if run is None or not run.complete:
+    """Why a complete run is not the one that the file describes, if there is one and it is not."""
+    if not _complete(folder):
         return None
-    config = TrainConfig(**{name: value for name, value in settings.items() if name != "threads"})
-    found = changes(run.config, run_settings(config), RUN_DEFAULTS)
-    return f"it is complete, with {found}: choose another name" if found else None
+    differences = changes(Run(folder).config, run_settings(train_config(settings)), RUN_DEFAULTS)
+    return f"it is complete, with {differences}: choose another name" if differences else None
 
 
 def _progress(folder: Path) -> tuple[float, float]:
@@ -138,14 +137,14 @@ def _progress(folder: Path) -> tuple[float, float]:
         return 0.0, 0.0
 
 
-def seconds_left(folder: Path, runs: Mapping[str, Settings], jobs: int, failed: Iterable[str] = ()) -> float | None:
+def seconds_left(folder: Path, runs: Mapping[str, Settings], jobs: int, failed: Collection[str] = ()) -> float | None:
     """What the runs that are not complete and did not fail should take, in seconds; None before any has timings.
 
     A run is expected to take as long as its own records foretell, else as long as other seeds of it, else as long as
     the others by the number of samples. The test at the end of a run is not among its recorded seconds.
     """
-    seen = {name: _progress(folder / name) for name in runs}
-    totals = {name: seconds / share for name, (share, seconds) in seen.items() if share > 0.05}
+    progress = {name: _progress(folder / name) for name in runs}
+    totals = {name: seconds / share for name, (share, seconds) in progress.items() if share > 0.05}
     if not totals:
         return None
 
@@ -158,7 +157,7 @@ def seconds_left(folder: Path, runs: Mapping[str, Settings], jobs: int, failed: 
         rate = sum(totals.values()) / sum(map(samples, totals))
         return totals.get(name) or (sum(seeds) / len(seeds) if seeds else rate * samples(name))
 
-    left = [(1 - seen[name][0]) * expected(name) for name in runs if name not in failed]
+    left = [(1 - progress[name][0]) * expected(name) for name in runs if name not in failed]
     return max(sum(left) / jobs, *left, 0.0)
 
 
@@ -169,6 +168,7 @@ def _clock(seconds: float | None) -> str:
 
 
 def _accuracy(run: Run) -> float | None:
+    """On the test split, else in the last evaluation."""
     if test := run.summary.get("test"):
         return test["pass@1"]["value"]
     evaluated = run.metrics["eval/accuracy"].dropna()
@@ -176,14 +176,14 @@ def _accuracy(run: Run) -> float | None:
 
 
 def _table(folder: Path, states: Mapping[str, str]) -> str:
-    """A line a run: name, state, accuracy (on the test split, else in the last evaluation), seconds."""
+    """A line per run: name, state, accuracy, seconds."""
     width = max(map(len, states))
     lines = [f"{'run':{width}} {'state':14} accuracy  seconds"]
     for name, state in states.items():
         run = _load(folder / name)
-        found = (_accuracy(run), run.summary.get("seconds")) if run and run.complete else (None, None)
-        cells = ["" if x is None else f"{x:.{digits}f}" for x, digits in zip(found, (3, 0), strict=True)]
-        lines.append(f"{name:{width}} {state:14} {cells[0]:>8} {cells[1]:>8}".rstrip())
+        numbers = (_accuracy(run), run.summary.get("seconds")) if run and run.complete else (None, None)
+        accuracy, seconds = ("" if x is None else f"{x:.{digits}f}" for x, digits in zip(numbers, (3, 0), strict=True))
+        lines.append(f"{name:{width}} {state:14} {accuracy:>8} {seconds:>8}".rstrip())
     return "\n".join(lines)
 
 
@@ -191,14 +191,9 @@ def _table(folder: Path, states: Mapping[str, str]) -> str:
 
 
 def run_grid(
-    file: str | Path,
-    program: Sequence[str],
-    *,
-    jobs: int = 0,
-    dry_run: bool = False,
-    out: str | Path | None = None,
+    file: str | Path, program: Sequence[str], *, jobs: int = 0, dry_run: bool = False, out: str | Path | None = None
 ) -> dict[str, Any]:
-    """Run what is not complete, so many at a time (0: what the file says, else `default_jobs`); a table on stderr.
+    """Run what is not complete, so many at a time (0: what the file sets, else `default_jobs`); a table on stderr.
 
     A run is a process of its own: `program`, such as ("rlino",), with the run's `command_line` after it.
     Runs that another process is writing are left for later. Returns the counts, and in a dry run, which starts nothing,
@@ -206,7 +201,8 @@ def run_grid(
     complete ones have other settings than the file; KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, with every
     process ended that was started here. A runner that is killed outright leaves its runs to end by themselves.
     """
-    runs, folder = dict(read_grid(file)), Path(out) if out else Path(file).with_suffix("")
+    runs = dict(read_grid(file))
+    folder = Path(out) if out else Path(file).with_suffix("")
     jobs = jobs or read_file(file)["jobs"] or default_jobs(runs.values())
     if jobs < 1:
         raise RlinoError(f"at least one run at a time, not {jobs}")
@@ -214,29 +210,29 @@ def run_grid(
     failed: dict[str, str] = {}
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)
-        why = _Runner(folder, runs, jobs, program).run()
-        failed = {name: why[name] for name in runs if name in why}
+        reasons = _Runner(folder, runs, jobs, program).run()
+        failed = {name: reasons[name] for name in runs if name in reasons}
     states = {name: _state(folder / name) for name in runs}
     states |= dict.fromkeys(other, "other settings") | dict.fromkeys(failed, "failed")
     print(_table(folder, states), file=sys.stderr)
-    found: dict[str, Any] = {"runs": len(runs), "complete": sum(state == "complete" for state in states.values())}
+    result: dict[str, Any] = {"runs": len(runs), "complete": sum(state == "complete" for state in states.values())}
     if dry_run:
-        found["seconds_left"] = seconds_left(folder, runs, jobs)
-        print(f"{jobs} at a time, {_clock(found['seconds_left'])}", file=sys.stderr)
+        result["seconds_left"] = seconds_left(folder, runs, jobs)
+        print(f"{jobs} at a time, {_clock(result['seconds_left'])}", file=sys.stderr)
     if other | failed:
         raise RlinoError("; ".join(f"{name}: {why}" for name, why in (other | failed).items()))
-    return found
+    return result
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Signals to stop are noted, not raised: none can fall between the start of a process and its place in a list."""
+    """Signals to stop are noted, not raised: none can fall between the start of a process and its place in a table."""
     noted: list[int] = []
-    asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    asked = [s for s in asked if signal.getsignal(s) != signal.SIG_IGN]  # as under nohup
-    if threading.current_thread() is not threading.main_thread():
-        asked = []  # Python lets the main thread alone set handlers
-    before = {s: signal.signal(s, lambda number, frame: noted.append(number)) for s in asked}
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
+        heeded = [s for s in numbers if signal.getsignal(s) != signal.SIG_IGN]  # ignored under nohup, say
+        before = {s: signal.signal(s, lambda number, frame: noted.append(number)) for s in heeded}
     try:
         yield noted
     finally:
@@ -244,112 +240,120 @@ def _interrupts() -> Iterator[list[int]]:
             signal.signal(s, handler)
 
 
-@dataclass
-class _Job:
-    process: subprocess.Popen
+class _Job(NamedTuple):
     log: TextIO
+    process: subprocess.Popen | None  # None where the run turned out to be complete
 
 
 class _Runner:
-    """The loop over the processes of a grid."""
+    """The processes of a grid. A thread waits for each; the main thread hears signals, and alone reports."""
 
     def __init__(self, folder: Path, runs: Mapping[str, Settings], jobs: int, program: Sequence[str]) -> None:
-        self.folder, self.runs, self.jobs, self.program = folder, runs, jobs, program
-        self.todo = [name for name in runs if not _complete(folder / name)]
+        self.folder = folder
+        self.runs = runs
+        self.jobs = jobs
+        self.program = program
         self.active: dict[str, _Job] = {}
         self.failed: dict[str, str] = {}
-        self.elsewhere: set[str] = set()
-        self.looked = -LOOK
+        self.starting = threading.Lock()
+        self.stopped = False
 
     def run(self) -> dict[str, str]:
         """Run all; returns why runs failed, by name."""
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-        self.bar = tqdm(total=len(self.runs), desc="grid", bar_format=form, disable=not sys.stderr.isatty())
-        with _interrupts() as noted, self.bar:
+        bar = tqdm(total=len(self.runs), desc="grid", bar_format=form, disable=not sys.stderr.isatty())
+        with _interrupts() as noted, bar, ThreadPoolExecutor(self.jobs) as pool:
             try:
-                while self.todo or self.active:
-                    self._fill()
-                    time.sleep(TICK)
-                    if noted:
-                        break
-                    self._reap()
-                    self._look()
+                self._watch(pool, bar, noted)
             finally:
                 self._stop()
+                pool.shutdown(cancel_futures=True)
         if noted:
             raise KeyboardInterrupt
         return self.failed
 
-    def _fill(self) -> None:
-        for name in list(self.todo):
-            if len(self.active) >= self.jobs:
+    def _watch(self, pool: ThreadPoolExecutor, bar: tqdm, noted: list[int]) -> None:
+        """Until every run has ended, or a signal is noted."""
+        attempts = {pool.submit(self._attempt, name): name for name in self.runs if not _complete(self.folder / name)}
+        left_for_later: set[str] = set()
+        drawn_at = -LOOK
+        while attempts:
+            ended = wait(attempts, TICK, FIRST_COMPLETED).done
+            if noted:
                 return
-            if _complete(self.folder / name):
-                self.todo.remove(name)
-                self._done(name, "complete")
-                continue
-            if (log := _claim(self.folder / name)) is None:
-                if name not in self.elsewhere:
-                    self._say(f"{name} is being written by another process: left for later")
-                self.elsewhere.add(name)
-                continue
-            self.todo.remove(name)
-            log.truncate(0)
-            self.active[name] = self._start(name, log)
+            for attempt in ended:
+                name = attempts.pop(attempt)
+                if outcome := self._outcome(name, attempt.result()):
+                    place = f"{len(self.runs) - len(attempts)}/{len(self.runs)}"
+                    tqdm.write(f"{place} {name} {outcome}; {self._time_left()}", file=sys.stderr)
+                    drawn_at = -LOOK
+                    continue
+                attempts[pool.submit(self._attempt, name)] = name
+                if name not in left_for_later:
+                    tqdm.write(f"{name} is being written by another process: left for later", file=sys.stderr)
+                left_for_later.add(name)
+            if not bar.disable and time.monotonic() >= drawn_at + LOOK:
+                self._draw(bar)
+                drawn_at = time.monotonic()
 
-    def _start(self, name: str, log: TextIO) -> _Job:
+    def _attempt(self, name: str) -> int | None:
+        """Make a run in a process of its own; returns its exit code, or None where others are at it."""
+        folder = self.folder / name
+        with self.starting:
+            log = None if self.stopped else _claim(folder)
+            if log is not None:
+                job = self.active[name] = _Job(log, None if _complete(folder) else self._start(name, log))
+        if log is None:
+            time.sleep(TICK)
+            return None
+        return job.process.wait() if job.process else 0
+
+    def _start(self, name: str, log: TextIO) -> subprocess.Popen:
+        log.truncate(0)
         settings = self.runs[name]
         command = [*self.program, *command_line(settings, self.folder / name)]
         env = {**os.environ, "OMP_NUM_THREADS": str(settings.get("threads", 1))}
-        return _Job(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env), log)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 
-    def _reap(self) -> None:
-        for name, job in list(self.active.items()):
-            if (code := job.process.poll()) is None:
-                continue
-            del self.active[name]
-            folder, log = self.folder / name, _log(self.folder / name)
-            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    def _outcome(self, name: str, code: int | None) -> str | None:
+        """How a run ended, in words; None where it has to wait for another process. A log is kept of failures alone."""
+        if code is None:
+            return None
+        folder = self.folder / name
+        with self.active.pop(name).log as log:
             if _complete(folder):
-                log.unlink(missing_ok=True)
-                self._done(name, "complete")
-            elif _in_use(folder):  # someone began it by hand while it was loading here
-                self.todo.append(name)
-            else:
-                last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-                self.failed[name] = f"killed by signal {-code}" if code < 0 else last.removeprefix("rlino: ")[-500:]
-                self._done(name, f"failed: {self.failed[name]}")
-            job.log.close()
+                _log(folder).unlink(missing_ok=True)
+                return "complete"
+            if _in_use(folder):  # somebody began it by hand while it was loading here
+                return None
+            log.seek(0)
+            lines = [line.strip() for line in log if line.strip()]
+        reason = lines[-1].removeprefix("rlino: ")[-500:] if lines else f"exit code {code}"
+        self.failed[name] = reason if code >= 0 else f"killed by signal {-code}"
+        return f"failed: {self.failed[name]}"
 
-    def _done(self, name: str, end: str) -> None:
-        done = len(self.runs) - len(self.todo) - len(self.active)
-        left = seconds_left(self.folder, self.runs, self.jobs, self.failed)
-        self._say(f"{done}/{len(self.runs)} {name} {end}; {_clock(left)}")
-        self.looked = -LOOK
-
-    def _look(self) -> None:
-        """Bring the bar up to date, now and then."""
-        if self.bar.disable or time.monotonic() < self.looked + LOOK:
-            return
-        self.looked = time.monotonic()
-        self.bar.n = sum(_progress(self.folder / name)[0] for name in self.runs)
-        left = _clock(seconds_left(self.folder, self.runs, self.jobs, self.failed))
+    def _draw(self, bar: tqdm) -> None:
+        """Bring the bar up to date with what the runs have written."""
+        bar.n = sum(_progress(self.folder / name)[0] for name in self.runs)
         complete = sum(_complete(self.folder / name) for name in self.runs)
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        self.bar.set_postfix_str(f"{complete}/{len(self.runs)} runs, {len(self.active)} at work{failed}, {left}")
+        counts = f"{complete}/{len(self.runs)} runs, {len(self.active)} at work{failed}"
+        bar.set_postfix_str(f"{counts}, {self._time_left()}")
 
-    def _say(self, line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
+    def _time_left(self) -> str:
+        return _clock(seconds_left(self.folder, self.runs, self.jobs, self.failed))
 
     def _stop(self) -> None:
         """End what is still at work; it goes on from its last checkpoint another time."""
-        for job in self.active.values():
+        with self.starting:
+            self.stopped = True
+        jobs = {name: job for name, job in self.active.items() if job.process}
+        for job in jobs.values():
             job.process.terminate()
-        for name, job in self.active.items():
+        for name, job in jobs.items():
             try:
                 job.process.wait(10)
             except subprocess.TimeoutExpired:
                 job.process.kill()
-                job.process.wait()
             _log(self.folder / name).unlink(missing_ok=True)
             job.log.close()

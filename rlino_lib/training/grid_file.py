@@ -31,11 +31,11 @@ SETTINGS = (*(f.name for f in fields(TrainConfig) if f.name != "seed"), "threads
 class GridFile:
     """A grid file as it is; raises RlinoError for a part that is not of its kind."""
 
-    seeds: list[int] = setting(list, "a run of each of everything else", list_of(SEED, least=1))
+    seeds: list[int] = setting(list, "each makes a run of everything else", list_of(SEED, least=1))
     base: Settings = setting(dict, "settings of every run", TABLE)
     runs: list[Settings] = setting(list, "a name and settings each", list_of(TABLE))
     axes: dict[str, Any] = setting(dict, "their product makes runs", TABLE)
-    set: list[Settings] = setting(list, "what changes for the runs that an entry matches", list_of(TABLE))
+    set: list[Settings] = setting(list, "changes to the runs that an entry matches", list_of(TABLE))
     jobs: int = setting(0, "runs at a time; 0: as many as fit the machine", whole())
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class GridFile:
 
 
 def read_file(file: str | Path) -> dict[str, Any]:
-    """A grid file as it is, with what it may leave out filled in. Raises RlinoError where it is none."""
+    """A grid file as it is, with what it may leave out filled in. Raises RlinoError for any other file."""
     try:
         grid = strict_json(Path(file).read_text(encoding="utf-8-sig"))
         TABLE.check("it", grid)
@@ -56,8 +56,8 @@ def read_file(file: str | Path) -> dict[str, Any]:
 def read_grid(file: str | Path) -> list[tuple[str, Settings]]:
     """The runs of a grid file, by name and settings; seeds outermost, so that early ends still compare methods.
 
-    Raises RlinoError for a file that is not as the head of this module says, for a setting, a method or a task that
-    does not exist or has a wrong value, for two runs of one name, and for an entry of "set" that matches no run or
+    Raises RlinoError for a file of another form than this module's docstring gives, for an unknown setting, method or
+    task, for a wrong value, for names that would share a folder, and for an entry of "set" that matches no run or
     changes what a run is named after.
     """
     grid = read_file(file)
@@ -69,32 +69,45 @@ def read_grid(file: str | Path) -> list[tuple[str, Settings]]:
 
 def _expand(grid: Mapping[str, Any]) -> list[tuple[str, Settings]]:
     runs: dict[str, Settings] = {}
-    conditions = [_where(entry) for entry in grid["set"]]
-    unused = list(conditions)
+    rules = [_rule(entry) for entry in grid["set"]]
+    unused = [where for where, _ in rules]
     for seed in grid["seeds"]:
-        for name, labels, own in [*_listed(grid["runs"]), *_crossed(grid["axes"])]:
-            name, settings = f"{name}-s{seed}", {**grid["base"], **own}
+        for stem, labels, own in [*_listed(grid["runs"]), *_crossed(grid["axes"])]:
+            name = f"{stem}-s{seed}"
+            settings = {**grid["base"], **own}
             facts = {**vars(TrainConfig()), **settings, "seed": seed, **labels}
-            for where, entry in zip(conditions, grid["set"], strict=True):
-                changes = {k: v for k, v in entry.items() if k != "where"}
-                if all(facts.get(k) in (v if isinstance(v, list) else [v]) for k, v in where.items()):
+            for where, changes in rules:
+                if all(facts.get(key) in (v if isinstance(v, list) else [v]) for key, v in where.items()):
                     if named := {"seed", *labels} & set(changes):
                         raise RlinoError(f'"set" changes {", ".join(named)}, which runs are named after')
                     settings |= changes
                     unused = [other for other in unused if other != where]
-            if name in runs or not re.fullmatch(r"\w[\w.+-]*", name):
-                raise RlinoError(f"{name!r} is no name for a folder, or names two runs")
+            _check_name(name, runs)
             runs[name] = _checked(name, settings, seed)
     if unused or not runs:
         raise RlinoError(f'"set" matches no run with {unused[0]}' if unused else "it has no runs")
     return list(runs.items())
 
 
-def _where(entry: Settings) -> dict[str, Any]:
+def _rule(entry: Settings) -> tuple[dict[str, Any], Settings]:
+    """An entry of "set": which runs it matches, and what it changes of them."""
     if "where" not in entry:
         raise RlinoError(f'an entry of "set" has no "where": {json.dumps(entry)[:80]}')
     TABLE.check('"where"', entry["where"])
-    return entry["where"]
+    return entry["where"], {name: value for name, value in entry.items() if name != "where"}
+
+
+def _check_name(name: str, runs: Iterable[str]) -> None:
+    """Raise RlinoError unless a run's name makes a folder of its own, also where upper and lower case are the same."""
+    if name in runs or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise RlinoError(f"{name!r} is no name for a folder, or names two runs")
+    if alike := [other for other in runs if other.casefold() == name.casefold()]:
+        raise RlinoError(f"{alike[0]!r} and {name!r} differ in case alone, and are one folder on many disks")
+
+
+def train_config(settings: Settings) -> TrainConfig:
+    """The configuration that a run of a grid trains with."""
+    return TrainConfig(**{name: value for name, value in settings.items() if name != "threads"})
 
 
 def _checked(name: str, settings: Settings, seed: int) -> Settings:
@@ -107,7 +120,7 @@ def _checked(name: str, settings: Settings, seed: int) -> Settings:
         if settings.get("model") == "":
             raise RlinoError("model is empty: leave it out for the base that ships with the task")
         settings = {**settings, "seed": seed}
-        config = TrainConfig(**{k: v for k, v in settings.items() if k != "threads"})
+        config = train_config(settings)
         varied(config.method, config.objective_settings)
         get_task(config.task, **as_tuples(config.task_settings))
     except RlinoError as e:
@@ -116,7 +129,7 @@ def _checked(name: str, settings: Settings, seed: int) -> Settings:
 
 
 def _listed(runs: Iterable[Settings]) -> list[tuple[str, Settings, Settings]]:
-    """Of each run its name, what else "where" can ask for, and its settings."""
+    """The name of each run, the labels that "where" can match besides settings, and its settings."""
     if nameless := [run for run in runs if not isinstance(run.get("name"), str)]:
         raise RlinoError(f'"name" of a run must be a word, and is not in {json.dumps(nameless[0])[:80]}')
     return [(run["name"], {"name": run["name"]}, {k: v for k, v in run.items() if k != "name"}) for run in runs]
@@ -129,23 +142,23 @@ def _crossed(axes: Mapping[str, Any]) -> Iterator[tuple[str, Settings, Settings]
         _check_axis(axis, values)
         named = values if isinstance(values, dict) else {value: {axis: value} for value in values}
         choices.append([(axis, label, settings) for label, settings in named.items()])
-    for picked in product(*choices) if choices else ():
-        name = "-".join(label if isinstance(label, str) else f"{axis}{label}" for axis, label, _ in picked)
-        own = [pair for *_, settings in picked for pair in settings.items()]
+    for combination in product(*choices) if choices else ():
+        name = "-".join(label if isinstance(label, str) else f"{axis}{label}" for axis, label, _ in combination)
+        own = [pair for *_, settings in combination for pair in settings.items()]
         if len(dict(own)) < len(own):
             raise RlinoError(f"two axes of {name!r} change the same setting: {', '.join(k for k, _ in own)}")
-        yield name, {axis: label for axis, label, _ in picked}, dict(own)
+        yield name, {axis: label for axis, label, _ in combination}, dict(own)
 
 
 def _check_axis(axis: str, values: Any) -> None:
     """Raise RlinoError unless an axis is a list of different words or of different numbers, or a table of tables."""
-    many = list(values.values()) if isinstance(values, dict) else values
-    kinds = {type(v) for v in many} if isinstance(many, list) else {type(None)}
-    fits = kinds <= {dict} if isinstance(values, dict) else kinds <= {str} or kinds <= {int, float}
-    if not fits:
-        what = "a list of words or a list of numbers, or a table of names and settings"
-        raise RlinoError(f"axis {axis!r} must be {what}, not {json.dumps(values)[:80]}")
-    if not isinstance(values, dict) and len(set(values)) < len(values):
+    named = isinstance(values, dict)
+    members = list(values.values()) if named else values
+    uniform = ({dict},) if named else ({str}, {int, float})
+    if not isinstance(members, list) or not any({type(v) for v in members} <= types for types in uniform):
+        allowed = "a list of words or a list of numbers, or a table of names and settings"
+        raise RlinoError(f"axis {axis!r} must be {allowed}, not {json.dumps(values)[:80]}")
+    if not named and len(set(values)) < len(values):
         raise RlinoError(f"axis {axis!r} has a value twice, which names two runs: {json.dumps(values)[:80]}")
 
 

@@ -1,4 +1,4 @@
-"""Guard rails: a run that trains nothing says so in one clear line instead of running on in silence (chapter 04)."""
+"""Guard rails: a run that trains nothing reports it in one clear line instead of running on in silence (chapter 04)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError
 
-# What must not hold for `PATIENCE` steps on end, and what it usually means.
+# What must not hold for `PATIENCE` consecutive steps, and what it usually means.
 PATIENCE = 10
 RULES = {
     "every reward was 0": (
         lambda m: m["reward"] == 0,
-        "the grader sees no answer that it likes (a prompt template that does not fit the model?), or the policy broke",
+        "the grader accepts no answer (a prompt template that does not fit the model?), or the policy broke",
     ),
     "no group was mixed": (
         lambda m: m["frac_reward_zero_std"] == 1,
         "all groups were all right or all wrong, and a group without contrast has no gradient: "
-        "choose other problems or more samples a group",
+        "choose other problems or more samples per group",
     ),
     "every response was cut at the cap": (
         lambda m: m["completions/clipped_ratio"] == 1,
@@ -53,4 +53,5 @@ class Guards:
         return {"held": dict(self.held), "messages": list(self.messages)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.held, self.messages = dict(state["held"]), list(state["messages"])
+        self.held = dict(state["held"])
+        self.messages = list(state["messages"])

@@ -1,4 +1,4 @@
-"""What a run will need of memory, reckoned from its settings before any weight is loaded (chapter 12).
+"""The memory that a run will need, estimated from its settings before any weight is loaded (chapter 12).
 
 Parameters are counted exactly, on a model without storage. Activations are counted tensor by tensor for the decoder
 layer of Qwen2 and Llama as transformers writes it; other models come near it.
@@ -7,6 +7,8 @@ layer of Qwen2 and Llama as transformers writes it; other models come near it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +16,16 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.policy.device import SMALL, pick_device, pick_precision
+from rlino_lib.policy.device import SMALL, is_out_of_memory, pick_device, pick_precision
 from rlino_lib.policy.logprobs import LARGE, TILE
 from rlino_lib.policy.models import add_lora, count_parameters, hub_options
 from rlino_lib.training.config import TrainConfig
 
 FLOAT, HALF = 4, 2  # bytes; weights are float32 whatever the file holds (device.py says why)
-MAX_ROWS = 1024  # responses that `rollout.sample` decodes at a time
-PROMPT_TOKENS = 256  # where nobody says how long the prompts are
+MAX_ROWS = 1024  # responses that `sample` decodes at a time
+PROMPT_TOKENS = 256  # where the length of the prompts is not given
 GIB = 2**30
 
 
@@ -56,26 +59,35 @@ def _counts(model: PreTrainedConfig, config: TrainConfig) -> tuple[int, int]:
     return count_parameters(built), sum(p.numel() for p in built.parameters() if p.requires_grad)
 
 
+def _kv_widths(c: PreTrainedConfig) -> tuple[int, int]:
+    """Numbers per token in a layer's queries, and in its keys (or its values)."""
+    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    return dim * c.num_attention_heads, dim * heads
+
+
 def _layer_bytes(c: PreTrainedConfig, bf16: bool) -> int:
-    """Bytes that one decoder layer keeps for its backward pass, a token.
+    """Bytes that one decoder layer keeps for its backward pass, per token.
 
     Each norm keeps its input, the input normalised, and its output; attention q, k and v after the rotation, k and v
     once more where they are repeated over the heads of a group, and its output in two layouts; the MLP the gate before
     and after its activation, the other half, and their product. With bf16 products norms and rotations stay float32
     and are copied into the products' type; the rest is in it.
     """
-    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    q, kv = dim * c.num_attention_heads, dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    q, kv = _kv_widths(c)
     attention = 3 * q + 2 * kv + (2 * q if kv < q else 0)
+    norms = 2 * 3 * c.hidden_size
+    products = attention + 4 * c.intermediate_size
     if bf16:
-        return 2 * (3 * FLOAT + HALF) * c.hidden_size + HALF * (attention + q + kv + 4 * c.intermediate_size)
-    return FLOAT * (2 * 3 * c.hidden_size + attention + 4 * c.intermediate_size)
+        return FLOAT * norms + HALF * (2 * c.hidden_size + products + q + kv)
+    return FLOAT * (norms + products)
 
 
-def _cache_floats(c: PreTrainedConfig, rows: int, prompts: int, prompt_tokens: int, new_tokens: int) -> int:
-    """Floats that sampling `rows` responses holds: keys and values, then the prompts' pass or one step's logits."""
-    dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    kv = dim * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+def _cache_floats(c: PreTrainedConfig, problems: int, samples: int, prompt_tokens: int, new_tokens: int) -> int:
+    """Floats that sampling holds: keys and values, then the prompts' pass or one step's logits."""
+    prompts = max(1, min(problems, MAX_ROWS // samples))  # that are decoded at a time
+    rows = prompts * samples
+    _, kv = _kv_widths(c)
     prefill = prompts * prompt_tokens * (3 * c.intermediate_size + 4 * c.hidden_size)
     # a step has the logits, the log-probs, the probabilities, their running sum, and one more on the way
     return 2 * kv * c.num_hidden_layers * rows * (prompt_tokens + new_tokens) + max(prefill, 5 * rows * c.vocab_size)
@@ -87,7 +99,8 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     `prompt_tokens` is the length of the longest prompt. What the interpreter and its libraries take, half a gigabyte or
     so, is not in it, nor what an allocator keeps of blocks that were freed.
     """
-    c, t = model.get_text_config(), config
+    c = model.get_text_config()
+    t = config
     total, trained = _counts(model, t)
     bf16 = pick_precision(t.precision, pick_device(t.device), gains=total > SMALL) == "bf16"
     frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
@@ -96,22 +109,19 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     newest = embedding * (2 if c.tie_word_embeddings else 1)
     rows = min(t.micro_batch, t.prompts * t.group_size)  # of one pass
     head = 2 * TILE if c.vocab_size >= LARGE else 3 * c.vocab_size * rows * t.max_new_tokens
-    tokens, layer = rows * (prompt_tokens + t.max_new_tokens), _layer_bytes(c, bf16)
+    tokens = rows * (prompt_tokens + t.max_new_tokens)
+    layer = _layer_bytes(c, bf16)
     whole = layer if t.gradient_checkpointing else layer * c.num_hidden_layers
     inputs = FLOAT * c.hidden_size * (3 + (c.num_hidden_layers if t.gradient_checkpointing else 0))
-    groups = max(1, min(t.prompts, MAX_ROWS // t.group_size))
-    sampling = _cache_floats(c, groups * t.group_size, groups, prompt_tokens, t.max_new_tokens)
-    if t.eval_every:
-        groups = max(1, min(t.eval_problems, MAX_ROWS // max(1, t.eval_samples)))
-        evaluating = _cache_floats(c, groups * t.eval_samples, groups, prompt_tokens, t.max_new_tokens)
-        sampling = max(sampling, evaluating)
+    batches = [(t.prompts, t.group_size), *([(t.eval_problems, t.eval_samples)] if t.eval_every else [])]
+    cache = max(_cache_floats(c, *batch, prompt_tokens, t.max_new_tokens) for batch in batches)
     return Estimate(
         weights=(FLOAT + HALF * bf16) * total,
         reference=FLOAT * total * bool(frozen_copy),
         optimizer=FLOAT * 2 * trained,
         gradients=FLOAT * (trained + newest),
         activations=tokens * (whole + inputs) + FLOAT * head,
-        cache=FLOAT * sampling,
+        cache=FLOAT * cache,
     )
 
 
@@ -123,7 +133,7 @@ def free_bytes(device: str = "auto") -> int:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had so far, where Linux or macOS count it."""
+    """The peak memory of this process so far in bytes, on Linux and macOS."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux hands a parent's peak on to its children in `getrusage`, but not here
         lines = status.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -138,11 +148,11 @@ def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_token
 
     Then gradient checkpointing, which costs time alone, then LoRA.
     """
-    sizes = [2**k for k in range(config.micro_batch.bit_length(), -1, -1) if 2**k < config.micro_batch]
-    every = [config.micro_batch, *sizes]
+    powers = (2**k for k in range(config.micro_batch.bit_length(), -1, -1))
+    sizes = [config.micro_batch, *(size for size in powers if size < config.micro_batch)]
     lora = {} if config.lora_rank else {"lora_rank": 16}
     for extra in ({}, {"gradient_checkpointing": 1}, lora, lora | {"gradient_checkpointing": 1}):
-        for size in every:
+        for size in sizes:
             changed = {k: v for k, v in (extra | {"micro_batch": size}).items() if getattr(config, k) != v}
             if estimate(model, replace(config, **changed), prompt_tokens).update <= free:
                 return "try " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
@@ -150,10 +160,10 @@ def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_token
 
 
 def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool, str]:
-    """Whether a run's updates fit into the memory that is free now, and a line that says so, or advises where not.
+    """Whether a run's updates fit into the memory that is free now, and a line with both numbers, or advice.
 
     Sampling always fits: it decodes fewer responses at a time where it has to. Where the model cannot be read or
-    counted there is nothing to say (an empty line), and loading it says why. Raises RlinoError for an unknown device.
+    counted the line is empty, and loading the model raises the reason. Raises RlinoError for an unknown device.
     """
     free = free_bytes(config.device)
     try:
@@ -161,7 +171,18 @@ def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool
         needed = estimate(model, config, prompt_tokens)
     except Exception:  # the hub, the disk, the parsers and unusual models below each raise their own kinds
         return True, ""
-    said = f"needs about {needed.total / GIB:.1f} GiB, {free / GIB:.1f} free"
+    message = f"needs about {needed.total / GIB:.1f} GiB, {free / GIB:.1f} free"
     if needed.update > free:
-        return False, f"{said}; {advice(model, config, free, prompt_tokens)}"
-    return True, said if needed.total <= free else f"{said}; fewer responses will be sampled at a time"
+        return False, f"{message}; {advice(model, config, free, prompt_tokens)}"
+    return True, message if needed.total <= free else f"{message}; fewer responses will be sampled at a time"
+
+
+@contextmanager
+def out_of_memory_advice(options: str) -> Iterator[None]:
+    """Raise RlinoError for running out of memory inside it; `options` are those of the command that need less."""
+    try:
+        yield
+    except RuntimeError as e:
+        if not is_out_of_memory(e):
+            raise
+        raise RlinoError(f"out of memory: try {options}; a run that differs in these needs another --out") from e

@@ -25,34 +25,32 @@ class Preset(NamedTuple):
         return self.paper | {name: value for name, (value, _) in self.ours.items()}
 
     def table(self) -> str:
-        """A line a setting: its value, and whose choice it is."""
+        """A line per setting: its value, and whose choice it is."""
         lines = [f"  {name:24}{value!s:44}the paper's" for name, value in self.paper.items()]
         lines += [f"  {name:24}{value!s:44}our choice: {why}" for name, (value, why) in self.ours.items()]
         return "\n".join([self.name, *lines])
 
 
-def _as_set(value: Any) -> Any:
-    return as_tuples(value) if isinstance(value, dict) else value
-
-
 @lru_cache(maxsize=1)
 def presets() -> dict[str, Preset]:
-    """Every preset by name; raises RlinoError where the file sets what `TrainConfig` does not have."""
+    """Every preset by name; raises RlinoError for a setting that `TrainConfig` does not have."""
     with (DATA / "presets.toml").open("rb") as f:
         tables = tomllib.load(f)
-    found = {}
-    for name, own in tables["presets"].items():
-        ours = {k: (_as_set(v["is"]), v["why"]) for k, v in (tables["ours"] | own.get("ours", {})).items()}
-        found[name] = Preset(name, own.get("paper", {}) | tables["paper"], ours)
+    read = {}
+    for name, table in tables["presets"].items():
+        choices = tables["ours"] | table.get("ours", {})
+        values = {k: as_tuples(v["is"]) if isinstance(v["is"], dict) else v["is"] for k, v in choices.items()}
+        ours = {k: (values[k], choices[k]["why"]) for k in choices}
+        read[name] = Preset(name, table.get("paper", {}) | tables["paper"], ours)
         try:
-            TrainConfig(**found[name].settings)
+            TrainConfig(**read[name].settings)
         except TypeError as e:
             raise RlinoError(f"preset {name}: {e}") from e
-    return found
+    return read
 
 
 def find_preset(name: str) -> Preset:
-    """One preset; raises RlinoError where there is none of that name."""
+    """One preset; raises RlinoError for an unknown name."""
     if name not in presets():
         raise RlinoError(f"unknown preset {name!r}: one of {', '.join(presets())}")
     return presets()[name]

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import begun_precision, output_folder
-from rlino_lib.policy.device import is_out_of_memory
-from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
+from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run, read_run
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.guard_rails import Guards
 from rlino_lib.training.traces import trace_rows
-from rlino_lib.training.trainer import SFT_METHODS, Sums, Trainer, batch_of_problems, describe
+from rlino_lib.training.trainer import Trainer
 
-__all__ = [
-    "COLUMNS", "SFT_METHODS", "Sums", "Trainer", "batch_of_problems", "describe", "is_trace_step",
-    "response_logprobs", "train",
-]  # fmt: skip
+# The columns of metrics.csv, the same for every method so that a run's first row can set them.
+COLUMNS = (
+    "step samples reward accuracy format_ok completions/mean_length completions/clipped_ratio frac_reward_zero_std "
+    "entropy kl loss grad_norm lr clip_ratio length/correct length/incorrect length/incorrect_unclipped n_correct "
+    "n_incorrect logprob/correct logprob/incorrect eval/accuracy eval/format_ok eval/mean_length eval/clipped_ratio "
+    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped "
+    "eval/kl_base eval/base/correct eval/base/incorrect"
+).split()
 
 
 def train(
@@ -42,7 +46,7 @@ def train(
 
     An unfinished one goes on from its last checkpoint, to the same numbers as a run that was never stopped. `save`
     keeps the trained model in the folder `model` of the run, adapters merged, and those alone in `adapter`.
-    `on_step(step, metrics)` is called after every step. With `progress` a line on stderr says beforehand what memory
+    `on_step(step, metrics)` is called after every step. With `progress` a line on stderr states beforehand what memory
     the run needs; where there is less, it does not start unless its guard is `warn`. Raises RlinoError then, where the
     folder holds a run of other settings or is in use, a guard rail stops the run, memory runs out, the disk is full, a
     checkpoint is damaged, or `save` comes too late.
@@ -53,64 +57,51 @@ def train(
             return complete_run(out, save)
         config = replace(config, precision=begun_precision(config.precision, read_run(out)[0]))
         if policy is None:
-            fits, said = memory.check(config)
-            if not fits and config.guard == "stop":
-                raise RlinoError(f"{said}; --guard warn tries all the same")
-            if said and (progress or not fits):
-                print(f"rlino: {said}", file=sys.stderr)
-        try:
+            _check_memory(config, progress)
+        options = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
+        with memory.out_of_memory_advice(options):
             trainer = Trainer(config, policy)
             _drive(trainer, RunWriter(out, trainer.record, RUN_DEFAULTS), progress, on_step, save)
-        except RuntimeError as e:
-            if not is_out_of_memory(e):
-                raise
-            tries = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
-            raise RlinoError(f"out of memory: try {tries}; a run that differs in these needs another --out") from e
     return load_run(out)
+
+
+def _check_memory(config: TrainConfig, progress: bool) -> None:
+    """Raise RlinoError where the run does not fit and its guard is `stop`; otherwise print what it needs."""
+    fits, message = memory.check(config)
+    if not fits and config.guard == "stop":
+        raise RlinoError(f"{message}; --guard warn tries all the same")
+    if message and (progress or not fits):
+        print(f"rlino: {message}", file=sys.stderr)
 
 
 def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callable | None, save: bool) -> None:
     """Go on from the checkpoint, if there is one, to the end of the run."""
-    config, checkpoint = trainer.config, writer.path / "checkpoint.pt"
-    guards, spent, resumed = Guards(config.guard), 0.0, checkpoint.exists()
-    if resumed:
+    config = trainer.config
+    checkpoint = writer.path / "checkpoint.pt"
+    recorder = Recorder(trainer, trainer.evaluate, writer)
+    if checkpoint.exists():
         with checkpoint_state(checkpoint) as state:
             trainer.load_state(state["trainer"])
-            guards.load_state(state["guards"])
-            spent = state["seconds"]
-    writer.resume(trainer.step_done if resumed else -1)
-    started = time.time() - spent
-    if not resumed and config.eval_every:
-        writer.metrics(full_row({"step": 0, "samples": 0, **trainer.evaluate()}), time.time() - started)
-        writer.responses(trainer.responses)
+            recorder.load_state(state)
+        writer.resume(trainer.step_done)
+    else:
+        writer.resume(-1)
+        recorder.before_training()
     bar = tqdm(total=config.steps, initial=trainer.step_done, desc=config.method, unit="step", disable=not progress)
     while trainer.step_done < config.steps:
         metrics, rollouts, credit = trainer.step()
-        step = trainer.step_done
-        last = step == config.steps
-        if config.eval_every and (step % config.eval_every == 0 or last):
-            metrics |= trainer.evaluate()
-            writer.responses(trainer.responses)
-        writer.metrics(full_row(metrics), time.time() - started)
         writer.probes(trainer.probes)
-        if is_trace_step(config, step):
-            writer.rollouts(trace_rows(rollouts, credit, step, config.trace_groups, trainer.policy.tokenizer))
-        message = guards.check(step, metrics)
+        message = recorder.step(metrics, rollouts, credit, trainer.policy.tokenizer)
         if message and progress:
             bar.write(message)
         bar.update()
         bar.set_postfix(accuracy=f"{metrics['accuracy']:.3f}", length=f"{metrics['completions/mean_length']:.0f}")
         if on_step:
-            on_step(step, metrics)
-        if step % config.checkpoint_every == 0 and not last:
-            state = {"trainer": trainer.state(), "guards": guards.state(), "seconds": time.time() - started}
-            save_checkpoint(checkpoint, state)
+            on_step(trainer.step_done, metrics)
+        if trainer.step_done % config.checkpoint_every == 0 and trainer.step_done < config.steps:
+            save_checkpoint(checkpoint, {"trainer": trainer.state(), **recorder.state()})
     bar.close()
-    summary: dict[str, Any] = {"steps": config.steps, "warnings": guards.messages}
-    if config.test_samples:
-        summary["test"] = trainer.test()
-        writer.responses(trainer.responses)
-    summary["seconds"] = round(time.time() - started, 1)
+    summary = recorder.summary()
     if save and config.lora_rank:
         save_policy(trainer.policy, writer.path / "adapter")
     if save:
@@ -119,22 +110,76 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     checkpoint.unlink(missing_ok=True)
 
 
-# The columns of metrics.csv, the same for every method so that a run's first row can set them.
-COLUMNS = (
-    "step samples reward accuracy format_ok completions/mean_length completions/clipped_ratio frac_reward_zero_std "
-    "entropy kl loss grad_norm lr clip_ratio length/correct length/incorrect length/incorrect_unclipped n_correct "
-    "n_incorrect logprob/correct logprob/incorrect eval/accuracy eval/format_ok eval/mean_length eval/clipped_ratio "
-    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped "
-    "eval/kl_base eval/base/correct eval/base/incorrect"
-).split()
+class Recorder:
+    """What is kept of a run, whichever trainer makes it: metrics, evaluations, whole groups, guard rails, seconds.
 
+    `evaluate` returns the `eval/…` columns of its policy, `test()` the summary of the test, and both
+    leave a row per held-out response in `responses`. Among several processes the main one alone has a writer.
+    """
 
-def full_row(metrics: dict[str, Any]) -> dict[str, Any]:
-    """All columns of a row of metrics.csv; None for what was not measured."""
-    return {name: metrics.get(name) for name in COLUMNS}
+    def __init__(self, trainer: Any, evaluate: Callable[[], dict[str, Any]], writer: RunWriter | None = None) -> None:
+        self.trainer = trainer
+        self.config: TrainConfig = trainer.config
+        self.evaluate = evaluate
+        self.writer = writer
+        self.guards = Guards(self.config.guard)
+        self.began = time.time()
 
+    @property
+    def seconds(self) -> float:
+        """Of training so far, those before a kill too."""
+        return time.time() - self.began
 
-def is_trace_step(config: TrainConfig, step: int) -> bool:
-    """Whether whole groups of this step are kept: the first step, then every `trace_every` (a fifth of the run)."""
-    every = config.trace_every or max(1, config.steps // 5)
-    return config.trace_groups > 0 and (step == 1 or step % every == 0)
+    def before_training(self) -> None:
+        """Record an evaluation of the base as step 0."""
+        if self.config.eval_every:
+            self._metrics({"step": 0, "samples": 0, **self._measured(self.evaluate)})
+
+    def step(
+        self, metrics: dict[str, Any], rollouts: Rollouts, credit: Mapping[str, torch.Tensor], tokenizer
+    ) -> str | None:
+        """Record a step, evaluated where it is time, and return what a guard rail warns of.
+
+        `credit` is as `trace_rows` takes it. Raises RlinoError where a guard rail stops the run.
+        """
+        c = self.config
+        step = metrics["step"]
+        if c.eval_every and (step % c.eval_every == 0 or step == c.steps):
+            metrics |= self._measured(self.evaluate)
+        self._metrics(metrics)
+        if self.keeps_groups(step):
+            self.writer.rollouts(trace_rows(rollouts, credit, step, c.trace_groups, tokenizer))
+        return self.guards.check(step, metrics)
+
+    def keeps_groups(self, step: int) -> bool:
+        """Whether whole groups of this step are kept: the first step, then every `trace_every` (a fifth of the run)."""
+        every = self.config.trace_every or max(1, self.config.steps // 5)
+        return self.writer is not None and self.config.trace_groups > 0 and (step == 1 or step % every == 0)
+
+    def _metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write a row with all columns, None for what was not measured."""
+        if self.writer:
+            self.writer.metrics({name: metrics.get(name) for name in COLUMNS}, self.seconds)
+
+    def _measured(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The numbers of an evaluation or of the test; the held-out responses are written."""
+        numbers = measure()
+        if self.writer:
+            self.writer.responses(self.trainer.responses)
+        return numbers
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds of a run whose training has ended, with its test where the settings ask for one."""
+        summary: dict[str, Any] = {"steps": self.config.steps, "warnings": self.guards.messages}
+        if self.config.test_samples:
+            summary["test"] = self._measured(self.trainer.test)
+        return summary | {"seconds": round(self.seconds, 1)}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the trainer's own state."""
+        return {"guards": self.guards.state(), "seconds": self.seconds}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state` of a run that was killed."""
+        self.guards.load_state(state["guards"])
+        self.began = time.time() - state["seconds"]

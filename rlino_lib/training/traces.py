@@ -1,4 +1,4 @@
-"""What a run keeps of its rollouts: whole groups token by token, and a row of counts of every held-out response."""
+"""What a run keeps of its rollouts: whole groups token by token, and one row of counts per held-out response."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from rlino_lib.training.sft import Example
 def trace_rows(
     rollouts: Rollouts, credit: Mapping[str, torch.Tensor], step: int, groups: int, tokenizer
 ) -> Iterator[dict[str, Any]]:
-    """One row a response of the first `groups` groups: text, tokens, what the grader said, and each token's weight.
+    """One row per response of the first `groups` groups: text, tokens, the grader's verdict, and each token's weight.
 
     `credit` holds `advantage` [N] and `weights` [N, T].
     """
     for i in range(min(groups, len(rollouts.prompts)) * rollouts.group_size):
         g = i // rollouts.group_size
-        problem, grade, mask = rollouts.problems[g], rollouts.grades[i], rollouts.mask[i]
+        problem = rollouts.problems[g]
+        grade = rollouts.grades[i]
+        mask = rollouts.mask[i]  # [T]
         yield {
             "step": step,
             "group": g,
@@ -51,19 +53,19 @@ def trace_rows(
 def policy_credit(
     objective: Objective, advantages: torch.Tensor, keep: torch.Tensor, rollouts: Rollouts, cap: int
 ) -> dict[str, torch.Tensor]:
-    """What an update by an objective weighed each row by, as `trace_rows` takes it.
+    """The weight of each row in an update by an objective, in the form that `trace_rows` takes.
 
-    advantages [N], or [N, T] for credit of tokens, of which each row's mean is kept; keep [N], which rows it was of.
+    advantages [N], or [N, T] for credit per token, of which each row's mean is kept; keep [N], the rows of the update.
     """
     weights = torch.zeros(rollouts.mask.shape)  # [N, T]
     weights[keep] = token_weights(objective, advantages[keep], rollouts.mask[keep], cap)
-    by_row = advantages.ndim == 1
-    each = advantages if by_row else (advantages * rollouts.mask).sum(1) / rollouts.lengths  # [N]
-    return {"advantage": each, "weights": weights}
+    if advantages.ndim == 2:
+        advantages = (advantages * rollouts.mask).sum(1) / rollouts.lengths  # [N]
+    return {"advantage": advantages, "weights": weights}
 
 
 def supervised_credit(dataset: Iterable[Example], rollouts: Rollouts) -> dict[str, torch.Tensor]:
-    """The same of an update on a data set of examples; 0 for sampled rows that are not in it."""
+    """The same for an update on a data set of examples; 0 for sampled rows that are not in it."""
     signed = torch.zeros(len(rollouts.ids))  # [N]
     for e in dataset:
         signed[e.row] = e.sign * e.weight
@@ -72,9 +74,9 @@ def supervised_credit(dataset: Iterable[Example], rollouts: Rollouts) -> dict[st
 
 
 def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Iterator[dict[str, Any]]:
-    """One row a held-out response, in few numbers: whose it is, whether right or cut, its length, the task's counts.
+    """One row of numbers per held-out response: its problem, whether right or truncated, its length, the task's counts.
 
-    `final` says that it is of the test after training, and not of an evaluation during it.
+    `final` marks the test after training, as against an evaluation during it.
     """
     counts = getattr(task, "counts", lambda problem, text: {})
     facts = zip(rollouts.texts, rollouts.grades, rollouts.clipped.tolist(), rollouts.lengths.tolist(), strict=True)

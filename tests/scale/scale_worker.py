@@ -128,7 +128,7 @@ def at_scale(config, engine, out, rollouts):
         trainer.sample_ids = lambda prompts, places: rollouts.ids[places]
     found, grab = {}, Grab()
     trainer.add_callback(grab)
-    trainer.guards.check = lambda step, metrics: found.update(metrics)
+    trainer.recorder.guards.check = lambda step, metrics: found.update(metrics)
     trainer.train()
     assert found["step"] == 1 and grab.sharded == ("ACCELERATE_USE_FSDP" in os.environ)
     return grab.gradient, found

@@ -29,13 +29,13 @@ from rlino_lib.training.trainer import Sums, batch_of_problems
 pytest.importorskip("trl", minversion="1.16")
 from types import SimpleNamespace  # noqa: E402
 
-from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 from trl import GRPOTrainer, SFTTrainer  # noqa: E402
 
 from rlino_lib.cli import main as cli
 from rlino_lib.scale import run as scale  # noqa: E402
 from rlino_lib.scale.records import MARK, Pool, Recorded, Row, rollouts_of  # noqa: E402
 from rlino_lib.scale.sft import IsftTrainer  # noqa: E402
+from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 
 F64 = torch.float64
 EXACT = dict(rtol=1e-12, atol=1e-14)
@@ -76,7 +76,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
     self.model.generation_config = SimpleNamespace(eos_token_id=99)
     ids = [[i + 1] * lengths[i] for i in range(n)]
     self._generate = lambda prompts: ([[1]] * n, ids, None, ["text"] * n, None, {}, None, None)
-    self.graded, self.clipped = [("text", Grade(float(r), r, True, None, "")) for r in right], [False] * n
+    self.graded, self.truncated = [("text", Grade(float(r), r, True, None, "")) for r in right], [False] * n
     self._calculate_rewards = lambda *args: torch.tensor(right).float()[:, None]
     self.score = lambda model, prompts, prompt_mask, ids, mask: (old[ids[:, 0] - 1].float(), old[ids[:, 0] - 1].float())
     self._get_per_token_logps_and_entropies = logps
@@ -288,7 +288,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({}, "verl", {}, "unknown engine 'verl'"),
         ({}, "sft", {}, "carries f_isft_pos as it is"),
         ({"objective_settings": {"normaliser": "none"}}, "grpo", {}, "must be one of per_response"),
-        ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update a step"),
+        ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update per step"),
         ({"temperature": 0.0}, "grpo", {}, "temperature must be a number from 0.001 to 1000"),
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
@@ -303,7 +303,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
 )
 def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words, tmp_path):
     with pytest.raises(RlinoError, match=words) as e:
-        scale.train(dataclasses.replace(SMALL, **changes), tmp_path / "run", engine=engine, given=given)
+        scale.train(dataclasses.replace(SMALL, **changes), tmp_path / "run", engine=engine, trl_settings=given)
     assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
 
 

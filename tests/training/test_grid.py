@@ -85,6 +85,8 @@ ONE = {"runs": [{"name": "a", "method": "grpo"}]}
         ({"axes": {"method": []}}, "no runs"),
         ({**ONE, "seeds": [0, 0]}, "names two runs"),
         ({"runs": [{"name": "a/b", "method": "grpo"}]}, "no name for a folder"),
+        ({"runs": [{"name": "A"}, {"name": "a"}]}, "'A-s0' and 'a-s0' differ in case alone"),
+        ({"runs": [{"name": "GRPO"}], "axes": {"method": ["grpo"]}}, "'GRPO-s0' and 'grpo-s0' differ in case alone"),
         ({"axes": {"model": ["Qwen/Qwen2.5"]}}, "no name for a folder"),
         ({"runs": [{"method": "grpo"}]}, '"name" of a run'),
         ({"runs": [{"name": 3}]}, '"name" of a run'),

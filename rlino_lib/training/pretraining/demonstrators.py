@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -46,20 +46,21 @@ class Demonstrator:
 
     def attempt(self, nums: tuple[int, ...], rng: random.Random) -> tuple[Step, ...]:
         """One random way to use every number."""
-        left, steps = list(nums), []
-        while len(left) > 1:
-            a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
-            step = rng.choice([s for s in steps_from(a, b) if s[3] <= self.largest])
-            steps.append(step)
-            left.append(step[3])
+        remaining = list(nums)
+        steps: list[Step] = []
+        while len(remaining) > 1:
+            a, b = (remaining.pop(rng.randrange(len(remaining))) for _ in range(2))
+            steps.append(rng.choice([s for s in steps_from(a, b) if s[3] <= self.largest]))
+            remaining.append(steps[-1][3])
         return tuple(steps)
 
     def response(self, problem: Problem, rng: random.Random) -> str:
-        """A trace: attempts, one a line, each called `no` or `yes`, then an answer (right or not)."""
+        """A trace: attempts, one per line, each called `no` or `yes`, then an answer (right or not)."""
         nums, target = tuple(problem.data["nums"]), problem.data["target"]
-        solved, lines = _solutions(tuple(sorted(nums)), target), []
+        ways = _solutions(tuple(sorted(nums)), target)
+        lines = []
         for k in range(self.max_attempts):
-            steps = rng.choice(solved) if solved and rng.random() < self.luck else self.attempt(nums, rng)
+            steps = rng.choice(ways) if ways and rng.random() < self.luck else self.attempt(nums, rng)
             hit = steps[-1][3] == target and rng.random() < self.notices
             text = ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps)
             lines.append(text + (" yes" if hit else " no"))
@@ -71,8 +72,8 @@ class Demonstrator:
 @lru_cache(maxsize=100_000)
 def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ...]:
     """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is dear."""
-    found = [s for s in solutions(nums, target) if max(step[3] for step in s) <= 999]
-    return tuple(found[:: max(1, len(found) // 16)])
+    ways = [steps for steps in solutions(nums, target) if max(step[3] for step in steps) <= 999]
+    return tuple(ways[:: max(1, len(ways) // 16)])
 
 
 class CountdownSource:
@@ -83,7 +84,8 @@ class CountdownSource:
     words += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
 
     def __init__(self, recipe: Recipe) -> None:
-        self.task, self.four_numbers = Countdown(n_numbers=3), recipe.four_numbers
+        self.task = Countdown(n_numbers=3)
+        self.four_numbers = recipe.four_numbers
         four = Countdown(n_numbers=4).problems("train", recipe.n_four) if recipe.four_numbers else []
         self.pools = self.task.problems("train"), four
 
@@ -91,7 +93,7 @@ class CountdownSource:
         problem = rng.choice(self.pools[rng.random() < self.four_numbers])
         nums = list(problem.data["nums"])
         rng.shuffle(nums)
-        problem = Problem(problem.id, {"nums": nums, "target": problem.data["target"]})
+        problem = replace(problem, data={**problem.data, "nums": nums})
         return self.task.prompt(problem), self.demonstrator.response(problem, rng)
 
 
@@ -106,7 +108,7 @@ class Solver:
     careful_to: float = 0.7  # … to here
     operation: float = 0.25  # of the mistakes, the share that takes a wrong operation
     number: float = 0.25  # another number of the problem, the one that does not matter where there is one
-    left_out: float = 0.25  # a step is left out; the rest are slips, a result that is off by 1, 2 or 10
+    left_out: float = 0.25  # a step is left out; the rest are slips: a result that is off by 1, 2 or 10
 
     def response(self, problem: Problem, rng: random.Random) -> str:
         """A worked solution, right or with one mistake that is carried through to the answer."""
@@ -114,20 +116,20 @@ class Solver:
         skill = random.Random(problem.data["template"]).uniform(self.careful_from, self.careful_to)
         for _ in range(20 if rng.random() >= skill else 0):  # a mistake that leads out of range is not written
             wrong, slip = self._mistake(problem, rng)
-            results = solve(wrong, slip)
-            if results:
+            if results := solve(wrong, slip):
                 return write(wrong, results)
         return write(steps, solve(steps))
 
     def _mistake(self, problem: Problem, rng: random.Random) -> tuple[list[Line], tuple[int, int]]:
         """The steps with one mistake in them, and a slip: the step whose result is off, and by how much."""
-        steps, kind = list(problem.data["steps"]), rng.random()
+        steps = list(problem.data["steps"])
+        kind = rng.random()
         k = rng.randrange(len(steps))
         if kind < self.operation:
             steps[k] = steps[k]._replace(op=rng.choice([op for op in "+-*/" if op != steps[k].op]))
         elif kind < self.operation + self.number:
-            extra = problem.data["distractor"]
-            other = extra if extra is not None else rng.choice(problem.data["numbers"])
+            distractor = problem.data["distractor"]
+            other = distractor if distractor is not None else rng.choice(problem.data["numbers"])
             sides = [side for side in ("left", "right") if isinstance(getattr(steps[k], side), int)]
             side = rng.choice(sides or ["right"])
             steps[k] = steps[k]._replace(**{side: other})
@@ -139,7 +141,7 @@ class Solver:
 
 
 def _without(steps: Sequence[Line], k: int) -> list[Line]:
-    """The steps less one; where its result was used, its left operand is."""
+    """The steps without step k; its left operand stands where its result was used."""
 
     def moved(operand: int | str) -> int | str:
         place = int(operand[1:]) if isinstance(operand, str) else -1
@@ -174,7 +176,7 @@ class Both:
 
 
 class JointSource:
-    """Rows of either task, by a coin: would one base do for both? (Chapter 03 says what was measured.)"""
+    """Rows of either task, by the toss of a coin: would one base do for both? (Chapter 03 has the measurements.)"""
 
     demonstrator = Both()
     words = list(dict.fromkeys([*CountdownSource.words, *WordProblemSource.words]))

@@ -18,29 +18,21 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import Kind, begun_precision, output_folder, read_json, replacing, write_json
+from rlino_lib.policy import models
 from rlino_lib.policy.device import autocast, pick_device, pick_precision
-from rlino_lib.policy.models import (
-    Policy,
-    checkpoint_state,
-    count_parameters,
-    save_checkpoint,
-    save_policy,
-    small_config,
-    weights_hash,
-)
 from rlino_lib.training.config import Recipe
-from rlino_lib.training.pretraining.demonstrators import SOURCES, Demonstrator, Source  # noqa: F401  (chapter 03 takes the searcher from here)
+from rlino_lib.training.pretraining.demonstrators import SOURCES, Source
+from rlino_lib.training.sft import IGNORE, Example, collate
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
 
 
 def _bytes() -> Qwen2Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<|pad|>", "<|endoftext|>"]
-    vocab = {token: i for i, token in enumerate([*specials, *alphabet])}
+    pad, end = "<|pad|>", "<|endoftext|>"
+    vocab = {token: i for i, token in enumerate([pad, end, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     return Qwen2Tokenizer(
-        vocab=vocab, merges=[], eos_token=specials[1], unk_token=specials[1], pad_token=specials[0],
-        padding_side="left", clean_up_tokenization_spaces=False,
+        vocab=vocab, merges=[], eos_token=end, unk_token=end, pad_token=pad, padding_side="left",
+        clean_up_tokenization_spaces=False,
     )  # fmt: skip
 
 
@@ -49,7 +41,7 @@ def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
 
     The words are taken whole wherever they stand, so a person can read a trace token by token. A larger number takes a
     further token a digit (154 is ` 15|4` to Countdown's), any other text falls apart into bytes: nothing is unknown.
-    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to be at home in it.
+    AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to work with it.
     """
     tokenizer = _bytes()
     tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _source(task).words])
@@ -74,39 +66,30 @@ def _source(task: str) -> type[Source]:
 
 
 def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Endless (input ids, labels), [batch_size, T]: one trace a row, loss on the response, similar lengths together."""
-    source, pool_batches = _source(recipe.task)(recipe), 32
-    for block in range(start // pool_batches, 10**9):
+    """Endless (input ids, labels), [batch_size, T]: a trace per row, loss on the response, similar lengths together."""
+    source = _source(recipe.task)(recipe)
+    encode = tokenizer.backend_tokenizer.encode_batch
+    pool = 32 * recipe.batch_size  # traces that are sampled together and sorted by length
+    for block in range(start // 32, 10**9):
         rng = random.Random(f"pretrain-{recipe.seed}-{block}")
-        rows = [source.row(rng) for _ in range(pool_batches * recipe.batch_size)]
-        n_prompt = [len(e.ids) for e in tokenizer.backend_tokenizer.encode_batch([p for p, _ in rows])]
-        encoded = tokenizer.backend_tokenizer.encode_batch([p + r for p, r in rows])
-        ids = [e.ids + [tokenizer.eos_token_id] for e in encoded]
-        order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
-        chunks = [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
+        rows = [source.row(rng) for _ in range(pool)]
+        starts = [len(e.ids) for e in encode([prompt for prompt, _ in rows])]
+        ids = [[*e.ids, tokenizer.eos_token_id] for e in encode([prompt + response for prompt, response in rows])]
+        order = sorted(range(pool), key=lambda i: len(ids[i]))
+        chunks = [order[i : i + recipe.batch_size] for i in range(0, pool, recipe.batch_size)]
         rng.shuffle(chunks)
-        for k, chunk in enumerate(chunks):
-            if block * pool_batches + k >= start:
-                yield _pad([(ids[i], n_prompt[i]) for i in chunk], tokenizer.pad_token_id)
-
-
-def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    length = max(len(ids) for ids, _ in rows)
-    inputs = torch.full((len(rows), length), pad_id)  # [B, T]
-    labels = torch.full((len(rows), length), -100)  # [B, T]
-    for r, (ids, n_prompt) in enumerate(rows):
-        inputs[r, : len(ids)] = torch.tensor(ids)
-        labels[r, n_prompt : len(ids)] = inputs[r, n_prompt : len(ids)]
-    return inputs, labels
+        for chunk in chunks[max(0, start - 32 * block) :]:
+            traces = [Example(ids[i][: starts[i]], ids[i][starts[i] :], sign=1, weight=1.0) for i in chunk]
+            yield collate(traces, tokenizer.pad_token_id)[:2]
 
 
 def lr_at(step: int, recipe: Recipe) -> float:
     """Linear warm-up and a cosine to zero, twice: up to the restart, and from there at half the rate."""
-    first, last, peak = 0, min(recipe.restart, recipe.steps), recipe.lr
+    begin, end, peak = 0, min(recipe.restart, recipe.steps), recipe.lr
     if step >= recipe.restart:
-        first, last, peak = recipe.restart, recipe.steps, recipe.lr / 2
-    warm = min(1.0, (step - first + 1) / recipe.warmup)
-    return peak * warm * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
+        begin, end, peak = recipe.restart, recipe.steps, recipe.lr / 2
+    warm = min(1.0, (step - begin + 1) / recipe.warmup)
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * (step - begin) / (end - begin)))
 
 
 def read_base(folder: Path) -> tuple[dict[str, Any] | None, bool]:
@@ -121,7 +104,7 @@ def read_base(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     if (folder / "config.json").exists():
         raise RlinoError(f"{folder} holds another model, or a run: choose another --out")
     if checkpoint.exists():  # of an earlier version, which wrote its card last
-        with checkpoint_state(checkpoint) as state:
+        with models.checkpoint_state(checkpoint) as state:
             return state["recipe"], False
     return None, False
 
@@ -151,27 +134,33 @@ def pretrain(
         return read_json(out / "card.json")
 
 
+def _model(recipe: Recipe, tokenizer: Qwen2Tokenizer, device: str) -> Qwen2ForCausalLM:
+    config = models.small_config(
+        len(tokenizer), hidden_size=recipe.hidden_size, intermediate_size=4 * recipe.hidden_size,
+        num_hidden_layers=recipe.layers, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    # On a CPU, at this size, eager attention is faster than the fused one in bfloat16, and as fast in float32.
+    attention = "eager" if device == "cpu" else "sdpa"
+    return Qwen2ForCausalLM._from_config(config, attn_implementation=attention).to(device).train()
+
+
 def _pretrain(recipe: Recipe, out: Path, device: str, progress: bool, save_every: int) -> None:
     torch.manual_seed(recipe.seed)
     tokenizer = learn_tokenizer(recipe) if recipe.merges else build_tokenizer(recipe.task)
-    config = small_config(
-        len(tokenizer),
-        hidden_size=recipe.hidden_size,
-        intermediate_size=4 * recipe.hidden_size,
-        num_hidden_layers=recipe.layers,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    # On a CPU, at this size, eager attention is faster than the fused one in bfloat16, and as fast in float32.
-    attention = "eager" if device == "cpu" else "sdpa"
-    model = Qwen2ForCausalLM._from_config(config, attn_implementation=attention).to(device).train()
+    model = _model(recipe, tokenizer, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
     write_json(out / "card.json", {"recipe": asdict(recipe)})
-    curve, seconds, tokens, first = _resume(out, model, optimizer)
-    started = time.time()
-    bar = tqdm(total=recipe.steps, initial=first, desc="pretrain", disable=not progress)
-    data = batches(recipe, tokenizer, first)
-    for step in range(first, recipe.steps):
+    checkpoint = out / "checkpoint.pt"
+    record: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, "curve": []}  # of which a checkpoint keeps all
+    if checkpoint.exists():
+        with models.checkpoint_state(checkpoint) as state:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            record = {name: state[name] for name in record}
+    began = time.time() - record["seconds"]
+    bar = tqdm(total=recipe.steps, initial=record["step"], desc="pretrain", disable=not progress)
+    data = batches(recipe, tokenizer, record["step"])
+    for step in range(record["step"], recipe.steps):
         inputs, labels = next(data)
         if step == recipe.restart:
             optimizer.state.clear()
@@ -185,48 +174,37 @@ def _pretrain(recipe: Recipe, out: Path, device: str, progress: bool, save_every
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        tokens += int((labels != -100).sum())
+        record["step"] = step + 1
+        record["tokens"] += int((labels != IGNORE).sum())
+        record["seconds"] = time.time() - began
         bar.update()
-        if step % 50 == 0 or step == recipe.steps - 1:
-            curve.append((step, loss.item()))
+        if step % 50 == 0 or step + 1 == recipe.steps:
+            record["curve"].append((step, loss.item()))
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (step + 1) % save_every == 0 and step + 1 < recipe.steps:
-            _checkpoint(out, recipe, model, optimizer, curve, seconds + time.time() - started, tokens, step + 1)
+            weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            models.save_checkpoint(checkpoint, {"recipe": asdict(recipe), **weights, **record})
     bar.close()
-    _finish(out, recipe, Policy(model.cpu().eval(), tokenizer), curve, seconds + time.time() - started, tokens)
+    _finish(out, recipe, models.Policy(model.cpu().eval(), tokenizer), record)
+    checkpoint.unlink(missing_ok=True)
 
 
-def _checkpoint(out: Path, recipe, model, optimizer, curve, seconds, tokens, step) -> None:
-    state = {"recipe": asdict(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    state |= {"curve": curve, "seconds": seconds, "tokens": tokens, "step": step}
-    save_checkpoint(out / "checkpoint.pt", state)
-
-
-def _resume(out: Path, model, optimizer) -> tuple[list, float, int, int]:
-    path = out / "checkpoint.pt"
-    if not path.exists():
-        return [], 0.0, 0, 0
-    with checkpoint_state(path) as state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        return [tuple(c) for c in state["curve"]], state["seconds"], state["tokens"], state["step"]
-
-
-def _finish(out: Path, recipe: Recipe, policy: Policy, curve, seconds: float, tokens: int) -> None:
-    save_policy(policy, out)
+def _finish(out: Path, recipe: Recipe, policy: models.Policy, record: dict[str, Any]) -> None:
+    """Write the base with its curve, and the card last: from here on it is complete."""
+    models.save_policy(policy, out)
+    curve = record["curve"]
     with replacing(out / "loss.csv") as part:
         part.write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve), encoding="utf-8")
     card = {
         "recipe": asdict(recipe),
         "demonstrator": asdict(_source(recipe.task).demonstrator),
-        "parameters": count_parameters(policy.model),
-        "response_tokens": tokens,
-        "seconds": round(seconds),
+        "parameters": models.count_parameters(policy.model),
+        "response_tokens": record["tokens"],
+        "seconds": round(record["seconds"]),
         "threads": torch.get_num_threads(),
         "final_loss": round(sum(v for _, v in curve[-5:]) / len(curve[-5:]), 4),
-        "weights_sha256_16": weights_hash(policy.model),
+        "weights_sha256_16": models.weights_hash(policy.model),
         "torch": torch.__version__,
         "machine": platform.machine(),
     }
-    write_json(out / "card.json", card)  # from here on the base is complete
-    (out / "checkpoint.pt").unlink(missing_ok=True)
+    write_json(out / "card.json", card)
