@@ -34,18 +34,17 @@ class Values(NamedTuple):
     visits: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Optimum:
-    """The best value of a policy that sees the state, and of one that fixes its tokens beforehand (an arm)."""
+class Optimum(NamedTuple):
+    """The best expected reward of a policy that sees the state, and of tokens that are fixed beforehand (an arm)."""
 
     closed_loop: float
     open_loop: float
-    arm: str  # the best fixed tokens, up to EOS
-    greedy: str  # what the policy of dynamic programming writes where nothing interferes
+    arm: str = ""  # of a token MDP: the best fixed tokens, up to EOS
+    greedy: str = ""  # of a token MDP: what the policy of dynamic programming writes where nothing interferes
 
     @property
     def gap(self) -> float:
-        """What is lost by choosing a whole response at once."""
+        """What is lost by choosing all tokens at once."""
         return self.closed_loop - self.open_loop
 
 
@@ -317,24 +316,12 @@ def tool_game(seed: int, slip: float = 0.0, hidden: int = 1, tokens: int = 3, tu
     return paid
 
 
-class ToolGameOptimum(NamedTuple):
-    """The best expected reward of a policy that sees the tool's answers, and of tokens that are fixed beforehand."""
-
-    closed_loop: float
-    open_loop: float
-
-    @property
-    def gap(self) -> float:
-        """What is lost by choosing all tokens at once."""
-        return self.closed_loop - self.open_loop
-
-
-def best_of_tool_game(paid: torch.Tensor) -> ToolGameOptimum:
+def best_of_tool_game(paid: torch.Tensor) -> Optimum:
     """Both optima of a `tool_game`: from the last answer back to the first token, and over all arms."""
     arms = paid.sum(tuple(range(1, paid.ndim, 2)))  # [V, …, V], an axis a turn
     while paid.ndim:
         paid = paid.sum(-1).amax(-1)  # over the tool's answers, then the best token
-    return ToolGameOptimum(paid.item(), arms.max().item())
+    return Optimum(paid.item(), arms.max().item())
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
