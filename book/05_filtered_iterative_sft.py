@@ -64,7 +64,7 @@ import torch.nn.functional as F
 
 from checkers.isft import check_balanced_weights, check_collapse_condition, check_signed_ce
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.claims.ledger import mean_in_words, verdict_above_zero
+from rlino_lib.claims.verdicts import mean_in_words, verdict_above_zero
 from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.figures.curves import (
     LABELS,

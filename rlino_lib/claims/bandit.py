@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from rlino_lib.claims.ledger import FAILS, HOLDS, Claim, Evidence, Records, evidence
+from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence
+from rlino_lib.claims.verdicts import FAILS, HOLDS
 from rlino_lib.exact.identities import Identity
 from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP, best_of_tool_game, tool_game
 

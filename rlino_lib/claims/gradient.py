@@ -8,7 +8,8 @@ import pandas as pd
 
 from rlino_lib.analysis.statistics import final_accuracy, t_interval, updates_per_step
 from rlino_lib.claims.bandit import equal_sides, toy
-from rlino_lib.claims.ledger import CONDITIONS, FAILS, HOLDS, RECORDED, Claim, Evidence, NotTestable, Records, evidence
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS
 from rlino_lib.exact.identities import Identity, TokenLM, curve_identities, grpo_is_weighted_sft, sample_mdp
 from rlino_lib.exact.token_mdp import SharedPolicy
 from rlino_lib.records.runs import Run

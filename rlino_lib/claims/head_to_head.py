@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.growth import base_accuracy
-from rlino_lib.analysis.statistics import (
-    beyond,
-    differences,
-    final_accuracy,
-    holm,
-    outcomes,
-    seeds_needed,
-    t_interval,
-    t_test,
-    tost,
-)
-from rlino_lib.claims.ledger import (
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.verdicts import (
     CONDITIONS,
     FAILS,
     HOLDS,
-    RECORDED,
     UNDECIDED,
-    Claim,
-    Evidence,
-    NotTestable,
-    Records,
-    evidence,
     mean_in_words,
-    require_seeds,
     verdict_above_zero,
     verdict_on_all,
 )
@@ -55,35 +38,28 @@ def paired_gaps(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]]:
     common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
     require_seeds(claim, len(common))
     runs = [run for run in runs if run.seed in common]
-    return differences(outcomes(runs), *pair), runs
+    return stats.differences(stats.outcomes(runs), *pair), runs
 
 
-class FamilyTest(NamedTuple):
-    """A claim's two tests, for it and for the contrary, after Holm's correction over all claims of that evidence."""
+def family_test(
+    claim: Claim, records: Records, p_values: Callable[[Claim, pd.Series], tuple[float, float]]
+) -> tuple[np.ndarray, list[int], str]:
+    """A claim's two tests, for it and for the contrary, after Holm's correction over all claims of its evidence.
 
-    gaps: pd.Series  # in points, by seed
-    runs: list[Run]
-    p_for: float
-    p_against: float
-    open_for: int  # how many tests of the family do not pass, the claim's own among them if it does not
-    open_against: int
-    verdict: str  # only a test that passes settles a claim, either way
-
-
-def family_test(claim: Claim, records: Records, *tests: Callable[[Claim, pd.Series], float]) -> FamilyTest:
-    """Both `tests` give a p value, for the claim and for the contrary; of claims that are not testable yet it is 1."""
+    `p_values` gives both from a claim's gaps; where they are not testable yet they count as 1. Returns the corrected
+    p values [2]; how many of the family's tests do not pass [2], the claim's own included; and the verdict.
+    """
     family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
-    p_values = np.ones((len(family), 2))
-    for row, other in zip(p_values, family, strict=True):
+    raw = np.ones((len(family), 2))
+    for row, other in zip(raw, family, strict=True):
         with suppress(NotTestable):
             gaps, _ = paired_gaps(other, records)
-            row[:] = [test(other, gaps) for test in tests]
-    corrected = np.apply_along_axis(holm, 0, p_values)  # [claims, 2]
-    p_for, p_against = corrected[[other.id for other in family].index(claim.id)].tolist()
-    alpha = claim.threshold["alpha"]
-    verdict = HOLDS if p_for < alpha else FAILS if p_against < alpha else UNDECIDED
-    still_open = (corrected >= alpha).sum(0).tolist()
-    return FamilyTest(*paired_gaps(claim, records), p_for, p_against, *still_open, verdict)
+            row[:] = p_values(other, gaps)
+    corrected = np.apply_along_axis(stats.holm, 0, raw)  # [claims, 2]
+    own = corrected[[other.id for other in family].index(claim.id)]  # [2]
+    passes = own < claim.threshold["alpha"]  # only a test that passes settles a claim, either way
+    verdict = HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
+    return own, (corrected >= claim.threshold["alpha"]).sum(0).tolist(), verdict
 
 
 @evidence
@@ -94,21 +70,20 @@ def equivalent(claim: Claim, records: Records) -> Evidence:
     claim holds where TOST rejects a difference beyond the margin, and fails where two one-sided tests of `alpha`/2 find
     it beyond, each after Holm's correction.
     """
-    margin, alpha = claim.threshold["points"], claim.threshold["alpha"]
-    test = family_test(
-        claim,
-        records,
-        lambda other, gaps: tost(gaps, other.threshold["points"]),
-        lambda other, gaps: beyond(gaps, other.threshold["points"]),
-    )
-    effect = f"{mean_in_words(test.gaps)}; within ±{margin:g}: p = {test.p_for:.2g}, "
-    effect = f"{effect}beyond: p = {test.p_against:.2g} after Holm"
-    if test.verdict == UNDECIDED:
-        mean = test.gaps.mean()
-        tests = test.open_for if abs(mean) < margin else test.open_against
-        more = seeds_needed(test.gaps.std(), margin, mean, alpha=alpha, tests=tests)
+    gaps, runs = paired_gaps(claim, records)
+    margin = claim.threshold["points"]
+
+    def p_values(other: Claim, gaps: pd.Series) -> tuple[float, float]:
+        return stats.tost(gaps, other.threshold["points"]), stats.beyond(gaps, other.threshold["points"])
+
+    (within, beyond), still_open, verdict = family_test(claim, records, p_values)
+    effect = f"{mean_in_words(gaps)}; within ±{margin:g}: p = {within:.2g}, beyond: p = {beyond:.2g} after Holm"
+    if verdict == UNDECIDED:
+        tests = still_open[0] if abs(gaps.mean()) < margin else still_open[1]
+        alpha = claim.threshold["alpha"]
+        more = stats.seeds_needed(gaps.std(), margin, gaps.mean(), alpha=alpha, tests=tests)
         effect = f"{effect}; about {more or 'too many'} seeds would settle it"
-    return Evidence(test.verdict, effect, test.runs)
+    return Evidence(verdict, effect, runs)
 
 
 @evidence
@@ -118,14 +93,14 @@ def below(claim: Claim, records: Records) -> Evidence:
     Statistic: their difference in test accuracy, paired by seed. Threshold `alpha`: the claim holds where a one-sided
     t-test finds it below 0, and fails where one finds it above, each after Holm's correction.
     """
-    test = family_test(
-        claim,
-        records,
-        lambda other, gaps: t_test(gaps, alternative="less"),
-        lambda other, gaps: t_test(gaps, alternative="greater"),
-    )
-    effect = f"{mean_in_words(test.gaps)}; below: p = {test.p_for:.2g}, above: p = {test.p_against:.2g} after Holm"
-    return Evidence(test.verdict, effect, test.runs)
+    gaps, runs = paired_gaps(claim, records)
+
+    def p_values(_: Claim, gaps: pd.Series) -> tuple[float, float]:
+        return stats.t_test(gaps, alternative="less"), stats.t_test(gaps, alternative="greater")
+
+    (p_below, p_above), _, verdict = family_test(claim, records, p_values)
+    effect = f"{mean_in_words(gaps)}; below: p = {p_below:.2g}, above: p = {p_above:.2g} after Holm"
+    return Evidence(verdict, effect, runs)
 
 
 # --- against the base ------------------------------------------------------------------------------------------------
@@ -155,7 +130,7 @@ def below_the_base_at_every_rate(claim: Claim, records: Records) -> Evidence:
     verdicts = []
     words = []
     for rate, runs in by_rate.items():
-        gains = pd.Series([final_accuracy(run) - base_accuracy(run) for run in runs])
+        gains = pd.Series([stats.final_accuracy(run) - base_accuracy(run) for run in runs])
         verdicts.append(verdict_above_zero(-gains))
         whose = ", GRPO's own," if rate in rates_of_grpo else ""
         words.append(f"at a learning rate of {rate:g}{whose} {mean_in_words(gains)} from the base: {verdicts[-1]}")
@@ -176,6 +151,6 @@ def right_answers_likelier_wrong_ones_less(claim: Claim, records: Records) -> Ev
     for side in ("correct", "incorrect"):
         recorded = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
         changes[side] = pd.Series([column.iloc[-1] - column.iloc[0] for column in recorded])
-    right, wrong = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(c.mean(), *t_interval(c)) for c in changes.values())
+    right, wrong = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(c.mean(), *stats.t_interval(c)) for c in changes.values())
     verdict = verdict_on_all([verdict_above_zero(changes["correct"]), verdict_above_zero(-changes["incorrect"])])
     return Evidence(verdict, f"nats a response, over {len(runs)} seeds: right {right}, wrong {wrong}", runs)

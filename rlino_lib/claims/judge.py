@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from rlino_lib.claims.ledger import EVIDENCE, LEDGER, UNTESTED, Claim, Evidence, NotTestable, Records, read_ledger
+from rlino_lib.claims.ledger import EVIDENCE, LEDGER, Claim, Evidence, NotTestable, Records, read_ledger
+from rlino_lib.claims.verdicts import UNTESTED
 from rlino_lib.paths import RUNS
 
 

@@ -11,18 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
-from rlino_lib.analysis.statistics import t_interval
+from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO, RUNS
 from rlino_lib.records.runs import Run, list_runs
 
 LEDGER = REPO / "data" / "claims.toml"
 KINDS = ("exact", "statistical", "descriptive")
-# Undecided: the planned test settles it neither way. Not testable here: there is no test, for want of runs or seeds.
-VERDICTS = ("holds", "holds with conditions", "does not hold here", "undecided", "not testable here")
-HOLDS, CONDITIONS, FAILS, UNDECIDED, UNTESTED = VERDICTS
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,12 @@ class NotTestable(RlinoError):
     """There is no test of a claim, for want of runs or seeds: the message says which."""
 
 
+def require_seeds(claim: Claim, seeds: int) -> None:
+    """Raises NotTestable before the planned seeds are recorded: a verdict on fewer would be one of many looks."""
+    if seeds < claim.threshold["seeds"]:
+        raise NotTestable(f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
+
+
 # --- evidence --------------------------------------------------------------------------------------------------------
 
 Function = Callable[[Claim, Records], Evidence]
@@ -94,34 +95,3 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
     if len({c.id for c in claims}) < len(claims):
         raise RlinoError(f"{path} has two claims with the same id")
     return claims
-
-
-# --- verdicts and words ----------------------------------------------------------------------------------------------
-
-
-def require_seeds(claim: Claim, seeds: int) -> None:
-    """Raises NotTestable before the planned seeds are recorded: a verdict on fewer would be one of many looks."""
-    if seeds < claim.threshold["seeds"]:
-        raise NotTestable(f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
-
-
-def verdict_above_zero(values: pd.Series) -> str:
-    """Whether the 95 % interval over seeds lies above 0, below it, or around it: holds, does not hold, undecided.
-
-    Example: `verdict_above_zero(pd.Series([2.0, 2.5, 3.0]))` is "holds".
-    """
-    low, high = t_interval(values)
-    return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
-
-
-def verdict_on_all(verdicts: Sequence[str]) -> str:
-    """The verdict on "all of these": the one that they agree on, else whether it holds of some or fails of some."""
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    return CONDITIONS if HOLDS in verdicts or CONDITIONS in verdicts else FAILS if FAILS in verdicts else UNDECIDED
-
-
-def mean_in_words(values: pd.Series, unit: str = "points") -> str:
-    """Mean and 95 % interval over seeds: "+2.5 points [+1.3, +3.7] over 3 seeds"."""
-    low, high = t_interval(values)
-    return f"{values.mean():+.1f} {unit} [{low:+.1f}, {high:+.1f}] over {len(values)} seeds"

@@ -9,29 +9,9 @@ import math
 
 import pandas as pd
 
-from rlino_lib.analysis.growth import (
-    Kind,
-    base_length,
-    base_problems,
-    final_responses,
-    first_responses,
-    growth,
-    parts_of,
-)
-from rlino_lib.claims.ledger import (
-    CONDITIONS,
-    FAILS,
-    HOLDS,
-    RECORDED,
-    Claim,
-    Evidence,
-    Records,
-    evidence,
-    mean_in_words,
-    require_seeds,
-    verdict_above_zero,
-    verdict_on_all,
-)
+from rlino_lib.analysis.growth import base_length, base_problems, final_responses, first_responses, growth, parts_of
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, Records, evidence, require_seeds
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import Run
 
@@ -63,7 +43,7 @@ def _planned_runs(claim: Claim, records: Records, *normalisers: str) -> list[lis
     return [[run for run in runs if run.seed in common] for runs in rows]
 
 
-def _growths(runs: list[Run], kind: Kind) -> pd.Series:
+def _growths(runs: list[Run], kind: str) -> pd.Series:
     return pd.Series([growth(run, kind) for run in runs]).dropna()
 
 

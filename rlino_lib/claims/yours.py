@@ -10,7 +10,8 @@ import pandas as pd
 
 from rlino_lib.analysis.statistics import differences, final_accuracy, outcomes
 from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import LEDGER, UNTESTED, Claim, Evidence, Records, read_ledger
+from rlino_lib.claims.ledger import LEDGER, Claim, Evidence, Records, read_ledger
+from rlino_lib.claims.verdicts import UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import RUNS
 from rlino_lib.records.runs import Run
@@ -21,15 +22,12 @@ STANDS_FOR = {"countdown": ("countdown",), "word_problems": ("word_problems", "g
 
 def find_runs(folder: str | Path) -> list[Run]:
     """All complete runs in a folder, however deep; raises RlinoError where there is none."""
-    runs = [Run(path.parent) for path in sorted(Path(folder).rglob("config.json")) if _is_run(path.parent)]
-    if not (complete := [run for run in runs if run.complete]):
+    folders = [path.parent for path in sorted(Path(folder).rglob("config.json"))]
+    runs = [Run(path) for path in folders if (path / "metrics.csv").exists()]  # a saved model has a config.json too
+    complete = [run for run in runs if run.complete]
+    if not complete:
         raise RlinoError(f"{folder} holds no complete run: `rlino train --out {folder}/NAME` makes one")
     return complete
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a config.json is a run's, and not that of the model beside it."""
-    return (folder / "metrics.csv").exists()
 
 
 def judge_yours(folder: str | Path, path: str | Path = LEDGER) -> pd.DataFrame:

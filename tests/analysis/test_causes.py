@@ -27,8 +27,9 @@ from rlino_lib.analysis.growth import (
     survival,
 )
 from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import CONDITIONS, FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, Records
+from rlino_lib.claims.ledger import Claim, Records
 from rlino_lib.claims.length import length_runs
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, UNDECIDED, UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import Run, list_runs
 

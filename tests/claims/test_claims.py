@@ -12,16 +12,13 @@ import pytest
 from rlino_lib.analysis.statistics import seeds_needed
 from rlino_lib.claims import bandit, head_to_head
 from rlino_lib.claims.judge import judge, judge_all, ledger_rows
-from rlino_lib.claims.ledger import (
+from rlino_lib.claims.ledger import LEDGER, Claim, Records, read_ledger
+from rlino_lib.claims.verdicts import (
     CONDITIONS,
     FAILS,
     HOLDS,
-    LEDGER,
     UNDECIDED,
     VERDICTS,
-    Claim,
-    Records,
-    read_ledger,
     verdict_above_zero,
     verdict_on_all,
 )
@@ -236,7 +233,7 @@ def family_judge(evidence, monkeypatch, size):
         gaps = {claim.id: pd.Series(row) for claim, row in zip(ledger, draws, strict=True)}
         with monkeypatch.context() as patched:
             patched.setattr(head_to_head, "paired_gaps", lambda claim, records: (gaps[claim.id], []))
-            patched.setattr(head_to_head, "seeds_needed", lambda *args, **kwargs: None)
+            patched.setattr(head_to_head.stats, "seeds_needed", lambda *args, **kwargs: None)
             records = Records(None, ledger)
             return {judge(claim, records).verdict for claim in ledger}
 
@@ -261,7 +258,7 @@ def test_a_family_of_claims_errs_as_often_as_alpha_says(size, monkeypatch):
 def test_a_collapse_is_found_and_denied_by_evidence_alone(monkeypatch):
     (claim,) = family(COLLAPSES)
     monkeypatch.setattr(head_to_head, "base_accuracy", lambda run: 0.0)
-    monkeypatch.setattr(head_to_head, "final_accuracy", lambda run: run.gain)
+    monkeypatch.setattr(head_to_head.stats, "final_accuracy", lambda run: run.gain)
 
     def verdicts_on(draws):
         config = {"task": "countdown", "lr": 1e-4}
