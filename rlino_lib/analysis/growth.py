@@ -1,7 +1,7 @@
 """Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
 
-Everything is read from records: `Run.responses` (a row each held-out response) and the base's own evaluation
-(problems.jsonl, a row each problem). A response that was cut at the cap has exactly the cap's length.
+Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
+(problems.jsonl, one row per problem). A response that was cut at the cap has exactly the cap's length.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def base_accuracy(run: Run) -> float:
 
 
 def base_problems(run: Run) -> pd.DataFrame:
-    """What a run's base does on each test problem (the index): `rate`, the share right; `attempts` a response; `wrong`
-    and `cut`, how many samples are wrong and cut; and mean lengths in tokens, `length` of the wrong, `whole` of the
-    wrong that were not cut (NaN where there are none).
+    """What a run's base does on each test problem (the index), from the evaluation that is shipped with the base.
 
-    From the evaluation that is shipped with the base. Cut responses count as wrong, as nearly
-    all are: they have not ended. Raises RlinoError where it is missing, or was made with another cap than the run.
+    Columns: `rate`, the share right; `attempts` per response; `right`, `wrong` and `cut`, how many samples are right,
+    wrong and cut; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong and `whole` of the
+    wrong that were not cut (NaN where there are none). Cut responses count as wrong, as nearly all are: they have not
+    ended. Raises RlinoError where the evaluation is missing, or was made with another cap than the run.
     """
     return _base_problems(REPO / run.config["model"], run.config["max_new_tokens"])
 

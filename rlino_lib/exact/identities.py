@@ -209,7 +209,7 @@ def curves(group_size: int = 8, rules: Sequence[str] = tuple(CURVES)) -> pd.Data
 def curve_identities(group_size: int = 8) -> list[Identity]:
     """Every curve against its formula, and the advantages behind GRPO's."""
     both = curves(group_size).groupby("rule", sort=False)[["weight", "formula"]]
-    found = [Identity(f"curve of {rule}", *torch.tensor(sides.to_numpy()).unbind(1)) for rule, sides in both]
+    of_rules = [Identity(f"curve of {rule}", *torch.tensor(sides.to_numpy()).unbind(1)) for rule, sides in both]
     g = group_size
     k = torch.arange(1, g, dtype=F64)  # [G − 1], mixed groups
     p = k / g
@@ -219,7 +219,7 @@ def curve_identities(group_size: int = 8) -> list[Identity]:
     population = ((g - 1) / g) ** 0.5 * torch.stack([((1 - p) / p).sqrt(), -(p / (1 - p)).sqrt()], 1)
     with_eps = torch.stack([1 - p, -p], 1) / (std + 1e-4)[:, None]
     return [
-        *found,
+        *of_rules,
         Identity("Â⁺ = √((1−p)/p), Â⁻ = −√(p/(1−p)), both times √((G−1)/G)", ends[0.0], population),
         Identity("TRL: Â⁺ = (1−p)/(std + 1e-4), Â⁻ = −p/(std + 1e-4)", ends[1e-4], with_eps),
     ]
@@ -271,7 +271,8 @@ def drift_constant(rule: str, group_size: int, p: float, **options: float) -> fl
 
 def expected_update(mdp: TokenMDP, policy: Module, rule: str, group_size: int, **options: float) -> Tensor:
     """E[1/G Σ_i Â_i ∇log π(o_i)] over ALL groups of responses, flat [parameters]; RlinoError past a million groups."""
-    n, g = mdp.n_responses, group_size
+    g = group_size
+    n = mdp.n_responses
     if n**g > LIMIT:
         raise RlinoError(f"{n} responses make {n**g:,} groups of {g}, more than {LIMIT:,}: take fewer")
     groups = torch.cartesian_prod(*[torch.arange(n)] * g).view(-1, g)  # [N^G, G]
@@ -285,11 +286,11 @@ def drift_identities(mdp: TokenMDP, policy: Module, group_size: int = 3) -> list
     """E[ĝ] over all groups against c·∇p, for every rule with a curve. The rewards of the MDP must be binary."""
     p = mdp.J(policy).item()
     gradient = mdp.gradient(policy)
-    found = []
+    identities = []
     for rule in CURVES:
         update = expected_update(mdp, policy, rule, group_size)
-        found.append(Identity(f"{rule}: E[ĝ] = c ∇p", update, drift_constant(rule, group_size, p) * gradient))
-    return found
+        identities.append(Identity(f"{rule}: E[ĝ] = c ∇p", update, drift_constant(rule, group_size, p) * gradient))
+    return identities
 
 
 def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
@@ -314,19 +315,19 @@ def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
     slope = {name: flat_gradient(x, policy) for name, x in kl.items()}
     slope["0"] = 0 * slope[forward]
     size = slope[forward].norm().item()
-    found = []
+    identities = []
     for (k, f), level in itertools.product(estimators.items(), ("token sums", "sequences")):
         whole = level == "sequences"
         estimate = seq.detach().exp() @ (f(gaps.sum(1)) if whole else f(gaps).sum(1))  # []
         value = Identity(f"{level}: E[{k}], {forward}", estimate.detach(), kl[forward + here].detach(), k != "k2")
-        found.append(value)
+        identities.append(value)
         grad = flat_gradient(estimate, policy)
         claims = {"k1": {"0": True}, "k2": {forward: whole, forward + here: not whole}}
         claims["k3"] = {backward: whole, backward + here: not whole, forward: False}
         for name, equal in claims[k].items():
             text = f"{level}: E[∇{k}], ∇{name}".replace("∇0", "0")
-            found.append(Identity(text, grad, slope[name], equal, size))
-    return found
+            identities.append(Identity(text, grad, slope[name], equal, size))
+    return identities
 
 
 def nft_loss(logprobs: Tensor, old: Tensor, mask: Tensor, right: Tensor, group_size: int, omega: Callable) -> Tensor:
@@ -357,12 +358,12 @@ def nft_identities(mask: Tensor, right: Tensor, group_size: int) -> list[Identit
         "(1−r)/r, GRPO": (lambda r: (1 - r) / r, zscore),
     }
     logprobs = torch.full(mask.shape, -1.0, dtype=F64, requires_grad=True)  # [N, T]
-    found = []
+    identities = []
     for name, (omega, advantage) in cases.items():
         (grad,) = torch.autograd.grad(nft_loss(logprobs, logprobs.detach(), mask, right, g, omega), logprobs)
         weights = token_weights(OBJECTIVES["grpo_no_kl"], advantage, mask)  # [N, T]
-        found.append(Identity(f"NFT with ω = {name}", -grad, weights, equal=not name.startswith("(")))
-    return found
+        identities.append(Identity(f"NFT with ω = {name}", -grad, weights, equal=not name.startswith("(")))
+    return identities
 
 
 def amplification(ref: Tensor, right: Tensor, beta: float = 1.0, eps: float = 1e-4, steps: int = 20) -> Identity:

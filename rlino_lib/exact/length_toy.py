@@ -288,7 +288,7 @@ def predicted_update(toy: LengthToy, objective: Objective, group_size: int = 4, 
 def length_identities(toy: LengthToy, group_size: int = 3) -> list[Identity]:
     """Both computations for every method and normaliser; under the constant one also c ∇P/L, c as `drift_constant`."""
     p = toy.mdp.J(toy.policy).item()
-    found = []
+    identities = []
     for method, (normaliser, text) in itertools.product(METHODS, NORMALISERS.items()):
         o = variant(method, normaliser)
         update = expected_update(toy, o, group_size)  # [3]
@@ -296,8 +296,9 @@ def length_identities(toy: LengthToy, group_size: int = 3) -> list[Identity]:
         if normaliser == "constant":
             c = drift_constant(o.advantage, group_size, p, **o.options)
             sides["c ∇P / L"] = toy.step(c / toy.horizon * toy.mdp.gradient(toy.policy))
-        found += [Identity(f"{method}, {text}: all batches = {name}", update, side) for name, side in sides.items()]
-    return found
+        for name, side in sides.items():
+            identities.append(Identity(f"{method}, {text}: all batches = {name}", update, side))
+    return identities
 
 
 # --- drifts and signs ------------------------------------------------------------------------------------------------

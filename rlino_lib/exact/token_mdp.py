@@ -153,7 +153,8 @@ class TokenMDP:
         pi = policy().to(F64).softmax(-1)  # [S, V]
         written = self._mix(pi)  # [S, V]
         after = torch.cat([torch.zeros(self.n_states, dtype=F64), self.rewards])  # [S + N]
-        q, visits = torch.zeros_like(pi), torch.zeros(self.n_states, dtype=F64)
+        q = torch.zeros_like(pi)  # [S, V]
+        visits = torch.zeros(self.n_states, dtype=F64)  # [S]
         for level in reversed(self.levels):
             q[level] = self._mix(after[self.successors[level]])
             after[level] = (pi[level] * q[level]).sum(1)
@@ -246,7 +247,8 @@ class TokenMDP:
         best = torch.zeros(self.n_states, dtype=torch.long)  # [S]
         for level in reversed(self.levels):
             after[level], best[level] = self._mix(after[self.successors[level]]).max(1)
-        state, greedy = 0, []
+        state = 0
+        greedy = []
         while state < self.n_states:
             greedy.append(int(best[state]))
             state = int(self.successors[state, greedy[-1]])
