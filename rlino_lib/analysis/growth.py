@@ -72,7 +72,7 @@ def base_problems(run: Run) -> pd.DataFrame:
     """What a run's base does on each test problem (the index), from the evaluation that is shipped with the base.
 
     Columns: `rate`, the share right; `attempts` per response; `right`, `wrong` and `cut`, how many samples are right,
-    wrong and cut; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong and `whole` of the
+    wrong and cut; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong, `whole` of the
     wrong that were not cut (NaN where there are none). Cut responses count as wrong, as nearly all are: they have not
     ended. Raises RlinoError where the evaluation is missing, or was made with another cap than the run.
     """
