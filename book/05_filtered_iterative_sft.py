@@ -64,8 +64,7 @@ import torch.nn.functional as F
 
 from checkers.isft import check_balanced_weights, check_collapse_condition, check_signed_ce
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.claims.ledger import sided
-from rlino_lib.claims.ledger import told as in_words
+from rlino_lib.claims.verdicts import mean_in_words, verdict_above_zero
 from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.figures.curves import (
     LABELS,
@@ -923,13 +922,16 @@ for method in gap.index:
 def state(gains: pd.Series) -> str:
     """A word for where a method ended, against the base, by the 95 % interval over seeds of its gain in points."""
     words = {"holds": "learned", "does not hold here": "fell below the base"}
-    return words.get(sided(gains), "is not told from the base by these seeds")
+    return words.get(verdict_above_zero(gains), "is not told from the base by these seeds")
 
 
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
     often = cut.loc[method, f"last {window} steps"]
-    say(f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples were cut.")
+    say(
+        f"{label(method)} {state(gains)}: {mean_in_words(gains)} from the base; {often:.0%} of its last samples were "
+        "cut."
+    )
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 

@@ -47,7 +47,8 @@ from checkers.gradient import (
     check_kl_weight,
     check_stale_weight,
 )
-from rlino_lib.claims.judge import read_ledger, stale_runs, where_it_ends
+from rlino_lib.claims.gradient import stale_runs, where_it_ends
+from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.exact.identities import (
     Identity,
     TokenLM,

@@ -37,6 +37,7 @@ import scipy.stats
 from IPython.display import display
 
 from checkers.head_to_head import check_holm, check_liar, check_pairing, check_plan, check_smallest_margin, suspects
+from rlino_lib.analysis.growth import base_accuracy
 from rlino_lib.analysis.statistics import (
     accuracy_at,
     beyond,
@@ -52,8 +53,8 @@ from rlino_lib.analysis.statistics import (
     tost,
     tost_power,
 )
-from rlino_lib.claims.judge import EVIDENCE, base_accuracy, read_ledger
-from rlino_lib.claims.ledger import Records
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import Records, read_ledger
 from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
 from rlino_lib.figures.seeds import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
 from rlino_lib.paths import DATA, REPO, RUNS
@@ -86,8 +87,8 @@ def span(low: float, high: float) -> str:
 # %%
 # NBVAL_CHECK_OUTPUT
 ledger = read_ledger()
-duel_claims = [c for c in ledger if c.evidence in ("equivalent", "below", "collapses", "likelihood")]
-tests = [c for c in duel_claims if c.evidence == "equivalent"]
+duel_claims = [c for c in ledger if c.evidence.startswith("head_to_head.")]
+tests = [c for c in duel_claims if c.evidence == "head_to_head.equivalent"]
 margin, alpha = tests[0].threshold["points"], tests[0].threshold["alpha"]
 assert all((c.threshold["points"], c.threshold["alpha"]) == (margin, alpha) for c in tests)  # one margin for all
 gaps = [1.9, -0.6, 1.1, 2.4, 0.2]
@@ -185,7 +186,7 @@ print("beyond the margin:", ", ".join(f"{name} p = {beyond(values, margin):.3f}"
 plan = pd.DataFrame(
     {
         "claim": c.statement,
-        "evidence": c.evidence,
+        "evidence": c.evidence.removeprefix("head_to_head."),
         "margin, points": f"±{c.threshold['points']:g}" if "points" in c.threshold else "–",
         "α": f"{c.threshold['alpha']:g}" if "alpha" in c.threshold else "–",
         "planned seeds": f"{c.threshold['seeds']:.0f}",
@@ -486,13 +487,13 @@ for task in comparable:
 # %% [markdown]
 # ### The ledger
 #
-# The same runs, judged by function `evidence` of `claims.py`, against the threshold of the ledger, after Holm's
+# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after Holm's
 # correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one for the
 # contrary. Where neither is below α, it is undecided.
 
 # %%
 records = Records(RUNS, ledger)
-judged = {c.id: EVIDENCE[c.evidence](c, records) for c in duel_claims}
+judged = {c.id: judge(c, records) for c in duel_claims}
 stale = [c.id for c in duel_claims if c.verdict != judged[c.id].verdict]
 if stale:
     say(f"The stored verdicts of {', '.join(stale)} are not those of the records as they are now: see `rlino claims`.")

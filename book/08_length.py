@@ -50,9 +50,9 @@ from rlino_lib.analysis.growth import (
     survival,
 )
 from rlino_lib.analysis.statistics import curve, final_accuracy, t_interval
-from rlino_lib.claims.judge import EVIDENCE, read_ledger
-from rlino_lib.claims.ledger import Records
-from rlino_lib.claims.length import LENGTH_EVIDENCE, length_runs, normaliser_of
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import Records, read_ledger
+from rlino_lib.claims.length import length_runs, normaliser_of
 from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.exact.identities import table
 from rlino_lib.exact.length_toy import (
@@ -551,7 +551,7 @@ for normaliser in ("per_response", "constant"):
 # %%
 ROWS = ("grpo", "f_isft_posneg", "f_isft_pos", "f_isft_neg")
 TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
-ledger = [c for c in read_ledger() if c.evidence in {f.__name__ for f in LENGTH_EVIDENCE}]
+ledger = [c for c in read_ledger() if c.evidence.startswith("length.")]
 ablation = {
     (task, method, normaliser): length_runs(task, method, normaliser)
     for task in TASKS for method in ROWS for normaliser in NORMALISERS
@@ -1083,7 +1083,7 @@ for name, frame in panels.items():
 
 # %%
 records = Records(RUNS, ledger)
-judged = {c.id: EVIDENCE[c.evidence](c, records) for c in ledger}
+judged = {c.id: judge(c, records) for c in ledger}
 stale = [c.id for c in ledger if c.verdict != judged[c.id].verdict]
 if stale:
     say(f"The stored verdicts of {', '.join(stale)} are not those of the records as they are now: see `rlino claims`.")
