@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import WordProblems, get_task
-from rlino_lib.tasks.countdown.task import generate
 from rlino_lib.tasks.word_problems.task import (
     KEEP,
     LARGEST,
@@ -23,6 +22,7 @@ from rlino_lib.tasks.word_problems.task import (
     _numbers,
     apply,
     draw,
+    generate,
     problem_from_record,
     solve,
     split_of,
