@@ -126,6 +126,3 @@ def _transfer(remote: Remote, part: Path, have: int, progress: bool) -> None:
                 f.write(block)
                 have += len(block)
                 bar.update(len(block))
-
-
-

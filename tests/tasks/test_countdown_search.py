@@ -13,17 +13,16 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import load_run
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.tasks.countdown.game import make_problem, pieces
-from rlino_lib.tasks.countdown.grade import grade
+from rlino_lib.tasks.countdown.grade import grade_countdown, shape
 from rlino_lib.tasks.countdown.mdp import attempt_text, attempts
 from rlino_lib.tasks.countdown.trace import (
     MAX_READ,
+    cut_after,
     read_search,
     read_trace,
     search_frame,
     search_row,
-    shape,
     success_by_attempt,
-    truncate,
 )
 
 NUMS, TARGET = [8, 2, 4], 64
@@ -144,13 +143,13 @@ def test_the_answer_is_compared_up_to_order():
 
 def test_truncation_is_a_budget():
     response = f"{MISS} no\n{HIT} no\n{MISS} no{' </think> <answer> ( 8 - 2 ) * 4 </answer>'}"
-    assert truncate(PROBLEM, response, 0) == ("", 0, None, False)
-    assert truncate(PROBLEM, response, 1) == (f"{MISS} no\n", 1, None, False)
-    assert truncate(PROBLEM, response, 2) == (f"{MISS} no\n{HIT} no\n", 2, "( 8 * 4 ) * 2", True)
-    assert truncate(PROBLEM, response, 9) == (response, 3, "( 8 * 4 ) * 2", True)
-    assert not truncate(PROBLEM, f"{MISS} yes{END}", 9).right  # the answer came from nowhere
+    assert cut_after(PROBLEM, response, 0) == ("", 0, None, False)
+    assert cut_after(PROBLEM, response, 1) == (f"{MISS} no\n", 1, None, False)
+    assert cut_after(PROBLEM, response, 2) == (f"{MISS} no\n{HIT} no\n", 2, "( 8 * 4 ) * 2", True)
+    assert cut_after(PROBLEM, response, 9) == (response, 3, "( 8 * 4 ) * 2", True)
+    assert not cut_after(PROBLEM, f"{MISS} yes{END}", 9).right  # the answer came from nowhere
     with pytest.raises(RlinoError, match="at least 0 attempts"):
-        truncate(PROBLEM, response, -1)
+        cut_after(PROBLEM, response, -1)
 
 
 def test_success_by_attempt():
@@ -215,7 +214,7 @@ def test_counts_add_up(text):
 @given(any_response)
 def test_truncation_is_monotone_and_its_answers_are_right(text):
     counts = row(text)
-    cuts = [truncate(PROBLEM, text, k) for k in range(counts["attempts"] + 2)]
+    cuts = [cut_after(PROBLEM, text, k) for k in range(counts["attempts"] + 2)]
     for k, (cut, more) in enumerate(zip(cuts, cuts[1:], strict=False)):
         assert more.text.startswith(cut.text) and more.right >= cut.right and more.attempts >= cut.attempts
         assert cut.right == (pd.notna(counts["first_hit"]) and counts["first_hit"] <= k)
@@ -223,7 +222,7 @@ def test_truncation_is_monotone_and_its_answers_are_right(text):
     assert cuts[-1].text == text
     for cut in cuts:
         assert (cut.answer is not None) == cut.right
-        assert not cut.right or grade(NUMS, TARGET, f"<answer> {cut.answer} </answer>").correct
+        assert not cut.right or grade_countdown(NUMS, TARGET, f"<answer> {cut.answer} </answer>").correct
 
 
 @settings(max_examples=100, deadline=None)

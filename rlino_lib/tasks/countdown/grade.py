@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -46,11 +46,17 @@ def tokenize(text: str) -> list[str]:
     return tokens
 
 
-def to_postfix(tokens: Sequence[str]) -> list[str]:
-    """Shunting-yard: no recursion, so brackets cannot overflow a stack. Only binary operators exist."""
+def to_postfix(answer: str) -> list[str]:
+    """The tokens of an answer with each operator after its operands; raises BadExpression where it is no expression.
+
+    Shunting-yard: no recursion, so brackets cannot overflow a stack. Only binary operators exist.
+
+    >>> to_postfix("( 8 - 2 ) * 4")
+    ['8', '2', '-', '4', '*']
+    """
     out, stack = [], []
     want_number = True
-    for t in tokens:
+    for t in tokenize(answer):
         if t.isdigit() or t == "(":
             if not want_number:
                 raise BadExpression(f"has no operator before {t}")
@@ -78,15 +84,37 @@ def to_postfix(tokens: Sequence[str]) -> list[str]:
 
 def evaluate_postfix(postfix: Sequence[str]) -> Fraction:
     """The exact value; raises BadExpression on a division by zero. Call it once the numbers are known to be few."""
-    stack: list[Fraction] = []
-    for t in postfix:
-        if t.isdigit():
-            stack.append(Fraction(int(t)))
-            continue
-        b, a = stack.pop(), stack.pop()
-        if t == "/" and b == 0:
-            raise BadExpression("divides by zero")
-        stack.append(a + b if t == "+" else a - b if t == "-" else a * b if t == "*" else a / b)
+    return _reduce(postfix, lambda digits: Fraction(int(digits)), _apply)
+
+
+def _apply(a: Fraction, op: str, b: Fraction) -> Fraction:
+    if op == "/" and b == 0:
+        raise BadExpression("divides by zero")
+    return a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
+
+
+def shape(text: str) -> str | None:
+    """An expression in prefix form, the same for all orders of what is added or multiplied; None where it is none."""
+
+    def prefix(a: str, op: str, b: str) -> str:
+        a, b = sorted((a, b)) if op in "+*" else (a, b)
+        return f"({op} {a} {b})"
+
+    try:
+        return _reduce(to_postfix(text), str, prefix)
+    except BadExpression:
+        return None
+
+
+def _reduce(postfix: Sequence[str], number: Callable[[str], Any], join: Callable[[Any, str, Any], Any]) -> Any:
+    """What a postfix expression comes to when `number` reads its numbers and `join(a, op, b)` its operations."""
+    stack: list[Any] = []
+    for token in postfix:
+        if token.isdigit():
+            stack.append(number(token))
+        else:
+            b, a = stack.pop(), stack.pop()
+            stack.append(join(a, token, b))
     return stack[0]
 
 
@@ -106,9 +134,8 @@ def usage_fault(used: Sequence[str], given: Sequence[int]) -> str | None:
 def check_answer(answer: str, nums: Sequence[int], target: int) -> tuple[bool, str]:
     """Whether an answer is right, and why, in words."""
     try:
-        tokens = tokenize(answer)
-        postfix = to_postfix(tokens)
-        fault = usage_fault([t for t in tokens if t.isdigit()], nums)
+        postfix = to_postfix(answer)
+        fault = usage_fault([t for t in postfix if t.isdigit()], nums)
         if fault:
             return False, fault
         value = evaluate_postfix(postfix)
@@ -138,7 +165,7 @@ def problem_from_record(record: Mapping[str, Any]) -> Problem:
     return Problem(id=f"countdown/{problem_key(nums, target)}", data={"nums": nums, "target": target})
 
 
-def grade(nums: Sequence[int], target: int, response: str, rewards: str = "binary") -> Grade:
+def grade_countdown(nums: Sequence[int], target: int, response: str, rewards: str = "binary") -> Grade:
     """Grade one response (chapter 02). Bounded work on any string; never raises on the response's account."""
     right, wrong, none = REWARDS[rewards]
     answer = extract_answer(response)

@@ -16,7 +16,7 @@ from rlino_lib.settings import check, interval, one_of, setting, whole
 from rlino_lib.tasks.arithmetic import trace_counts
 from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, Template, up_to_stop
 from rlino_lib.tasks.countdown.game import _keys, make_problem
-from rlino_lib.tasks.countdown.grade import grade, problem_from_record
+from rlino_lib.tasks.countdown.grade import grade_countdown, problem_from_record
 
 # Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
 # their responses themselves. Not "</answer>": a model that repeats its instructions while it thinks writes that too,
@@ -75,7 +75,8 @@ class Countdown:
         )
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        return grade(problem.data["nums"], problem.data["target"], up_to_stop(response, self.stop), self.rewards)
+        data, read = problem.data, up_to_stop(response, self.stop)
+        return grade_countdown(data["nums"], data["target"], read, self.rewards)
 
     def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
         """What a response is as a search (chapter 08)."""

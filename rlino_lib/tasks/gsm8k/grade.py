@@ -204,7 +204,7 @@ GRADERS = {
 }
 
 
-def grade(gold: int | str, response: str, rewards: str = "binary", grader: str = "strict") -> Grade:
+def grade_number(gold: int | str, response: str, rewards: str = "binary", grader: str = "strict") -> Grade:
     """Grade one response by a grader of `GRADERS`. Bounded work on any string; never raises on its account.
 
     `gold` is a number that `number` can read. The two filters of lm-evaluation-harness compare its text.
@@ -223,7 +223,7 @@ def grade(gold: int | str, response: str, rewards: str = "binary", grader: str =
 
 def strict(gold: int | str, response: str, rewards: str = "binary") -> Grade:
     """Grade one response by the number after its last `####`."""
-    return grade(gold, response, rewards)
+    return grade_number(gold, response, rewards)
 
 
 def gold_from_record(record: Mapping[str, Any]) -> str:

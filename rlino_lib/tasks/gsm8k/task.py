@@ -19,7 +19,7 @@ from rlino_lib.settings import check, one_of, setting, text, whole
 from rlino_lib.tasks import base, fetch
 from rlino_lib.tasks.arithmetic import trace_counts
 from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, up_to_stop
-from rlino_lib.tasks.gsm8k.grade import GRADERS, extract_strict, gold_from_record, grade, number, strict
+from rlino_lib.tasks.gsm8k.grade import GRADERS, extract_strict, gold_from_record, grade_number, number, strict
 
 __all__ = ["Gsm8k", "TEMPLATES", "extract_strict", "number", "problems", "strict"]
 
@@ -161,4 +161,4 @@ class Gsm8k:
         return "".join(parts) + before.replace("{question}", problem.data["question"]).rstrip(" ")
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        return grade(problem.data["answer"], up_to_stop(response, self.stop), self.rewards, self._grader)
+        return grade_number(problem.data["answer"], up_to_stop(response, self.stop), self.rewards, self._grader)

@@ -1,4 +1,4 @@
-"""The sentences that word problems are put together from (chapter 02), read from `sentences.toml`, which explains them."""
+"""The sentences that word problems are put together from (chapter 02), read from `sentences.toml`, which says how."""
 
 from __future__ import annotations
 
