@@ -34,11 +34,21 @@ def events(text: str) -> Iterator[Event]:
         yield Event(*match.span(), step, right, verdict or "")
 
 
-def _checked(a: str, op: str, b: str, c: str) -> tuple[Step, bool]:
-    """A step, and whether its arithmetic is right; a division has to come out whole."""
-    x, y, z = int(a), int(b), int(c)
-    right = {"+": x + y == z, "-": x - y == z, "*": x * y == z, "/": y != 0 and x == y * z}[op]
-    return (x, op, y, z), right
+def _checked(a: str, op: str, b: str, result: str) -> tuple[Step, bool]:
+    """A step, and whether its arithmetic is right."""
+    step = int(a), op, int(b), int(result)
+    return step, calculate(*step[:3]) == step[3]
+
+
+def calculate(a: int, op: str, b: int) -> int | None:
+    """The result of one operation, exact; None for a division that does not come out whole, or by 0.
+
+    >>> calculate(8, "/", 4), calculate(8, "/", 3)
+    (2, None)
+    """
+    if op == "/":
+        return a // b if b and a % b == 0 else None
+    return {"+": a + b, "-": a - b, "*": a * b}[op]
 
 
 def trace_steps(response: str) -> list[tuple[Step, bool]]:

@@ -35,7 +35,6 @@ from rlino_lib.tasks.gsm8k.grade import (
     grade_number,
     latex_number,
     number,
-    strict,
 )
 from rlino_lib.tasks.gsm8k.task import TEMPLATES, VALIDATION
 
@@ -110,7 +109,7 @@ def test_numbers_are_exact(value):
     written = f"{value:,f}"
     for text in (written, written.replace(",", " "), written.replace("-", "\u2212"), f"{written}0%", f" ${written}."):
         assert number(text) == Fraction(value)
-    assert strict(str(value), f"#### {value:,f}").correct
+    assert grade_number(str(value), f"#### {value:,f}").correct
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,7 @@ NONE = "no #### with a number"
     ],
 )
 def test_strict(response, reason, correct):
-    got = strict(72, response)
+    got = grade_number(72, response)
     assert (got.reason, got.correct) == (reason, correct)
     assert got.format_ok == reason.startswith("answers") and got.reward == float(correct)
 
@@ -416,7 +415,7 @@ def test_any_string_has_a_grade(text):
         for response in (text, f"\\boxed{{{text}}}", f"#### {text}"):
             got = grade_number("72", response, grader=name)
             assert got.reward == float(got.correct) and got.reason and (got.format_ok or not got.correct)
-    assert (extract_strict(text) is None) <= (not strict(1, text).format_ok)
+    assert (extract_strict(text) is None) <= (not grade_number(1, text).format_ok)
 
 
 MB = 1_000_000
@@ -616,7 +615,7 @@ def test_the_chat_prompt_is_what_the_chat_template_makes(folder):
 def test_a_response_ends_at_a_stop_string():
     problem = Problem("x", {"answer": "72"})
     runs_on = "so\n#### 72\n\nQuestion: and if not?\nAnswer: #### 5"
-    assert Gsm8k().grade(problem, runs_on).correct and not strict(72, runs_on).correct
+    assert Gsm8k().grade(problem, runs_on).correct and not grade_number(72, runs_on).correct
     assert not Gsm8k().grade(problem, "Question: #### 72").format_ok
     assert Gsm8k().grade(problem, "#### 72</s>#### 5 Question: #### 6").correct  # the first of them
     assert Gsm8k(template="qwen_chat").grade(problem, "\\boxed{72}<|im_end|>\n\\boxed{1}").correct

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade
+from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem
 
 TAIL = 300  # characters; verl's grader looks no further back, and so the work is bounded on any response
 BOXES = 20  # boxes that are tried from the end; one that does not close within `TAIL` characters is passed over
@@ -212,22 +212,18 @@ def grade_number(gold: int | str, response: str, rewards: str = "binary", grader
     right, wrong, none = REWARDS[rewards]
     extract, read, what, _ = GRADERS[grader]
     answer = extract(response)
-    value = read(answer) if answer is not None else None
+    if answer is None:
+        return Grade(none, False, False, None, f"no {what}")
+    value = read(answer)
     if value is None:
-        reason = f"no {what}" if answer is None else f"{answer[:20]!r} is not a number"
-        return Grade(none, False, False, answer and answer[:TAIL], reason)
+        return Grade(none, False, False, answer[:TAIL], f"{answer[:20]!r} is not a number")
     correct = value == read(str(gold))
-    said = f"answers {str(value)[:40]}" + ("" if correct else f", not {str(gold)[:40]}")
-    return Grade(right if correct else wrong, correct, True, answer[:TAIL], said)
+    reason = f"answers {str(value)[:40]}" + ("" if correct else f", not {str(gold)[:40]}")
+    return Grade(right if correct else wrong, correct, True, answer[:TAIL], reason)
 
 
-def strict(gold: int | str, response: str, rewards: str = "binary") -> Grade:
-    """Grade one response by the number after its last `####`."""
-    return grade_number(gold, response, rewards)
-
-
-def gold_from_record(record: Mapping[str, Any]) -> str:
-    """The gold of one line of `rlino grade`: its `gold`, a number, or GSM8K's own `answer`, a solution with `####`.
+def problem_from_record(record: Mapping[str, Any], task: str = "gsm8k") -> Problem:
+    """The problem of one line of `rlino grade`: its `gold`, a number, or GSM8K's own `answer`, a solution with `####`.
 
     Raises ValueError, in words, for anything else.
     """
@@ -237,7 +233,7 @@ def gold_from_record(record: Mapping[str, Any]) -> str:
     if type(record[key]) not in (int, float, str):  # type(): True is an int to isinstance
         raise ValueError(f"{key} is not a number or a string")
     text = str(record[key])
-    text = extract_strict(text) or text.strip()
-    if number(text) is None:
+    gold = extract_strict(text) or text.strip()
+    if number(gold) is None:
         raise ValueError(f"{key} holds no number")
-    return text
+    return Problem(f"{task}/gold-{gold}", {"answer": gold}, gold)
