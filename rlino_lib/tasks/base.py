@@ -113,14 +113,13 @@ def split_of_key(key: str) -> str:
     return "test" if bucket < 10 else "validation" if bucket < 15 else "train"
 
 
-def check_split(split: str) -> None:
-    """Raise RlinoError for a name that is no split's."""
+def how_many(n: int | None, size: int, split: str, task: str) -> int:
+    """`n`, or all `size` problems of a split where it is None.
+
+    Raises RlinoError for an unknown split, or where it has fewer than `n` problems.
+    """
     if split not in SPLITS:
         raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-
-
-def how_many(n: int | None, size: int, split: str, task: str) -> int:
-    """`n`, or all `size` problems of a split where it is None; raises RlinoError where there are fewer than `n`."""
     n_problems = size if n is None else n
     if not 0 <= n_problems <= size:
         raise RlinoError(f"{task} has {size} {split} problems, {n} were asked for")

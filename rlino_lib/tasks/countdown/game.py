@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.base import Problem, split_of_key
@@ -35,15 +36,13 @@ def reachable(nums: tuple[int, ...]) -> frozenset[int]:
 
 def one_step(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
     """Every way to replace two of the numbers by one result; equal pairs are tried once."""
-    seen = set()
-    for i in range(len(nums)):
-        for j in range(i + 1, len(nums)):
-            pair = (min(nums[i], nums[j]), max(nums[i], nums[j]))
-            if pair in seen:
-                continue
-            seen.add(pair)
-            rest = [n for k, n in enumerate(nums) if k not in (i, j)]
-            for step in steps_from(*pair):
+    tried = set()
+    for i, j in combinations(range(len(nums)), 2):
+        pair = frozenset((nums[i], nums[j]))
+        if pair not in tried:
+            tried.add(pair)
+            rest = [*nums[:i], *nums[i + 1 : j], *nums[j + 1 :]]
+            for step in steps_from(nums[i], nums[j]):
                 yield step, tuple(sorted([*rest, step[3]]))
 
 
@@ -59,20 +58,13 @@ def solutions(nums: Iterable[int], target: int) -> list[tuple[Step, ...]]:
 
 def expression(steps: Sequence[Step]) -> str:
     """Steps as one spaced infix expression, `( 19 * 3 ) + 7`; each result stands in where it is next used."""
-    made: list[tuple[int, str]] = []
+    made: dict[int, list[str]] = defaultdict(list)  # by result, the latest last
     text = ""
     for a, op, b, result in steps:
-        left, right = _take(made, a), _take(made, b)
+        left, right = (made[n].pop() if made[n] else str(n) for n in (a, b))
         text = f"{left} {op} {right}"
-        made.append((result, f"( {text} )"))
+        made[result].append(f"( {text} )")
     return text
-
-
-def _take(made: list[tuple[int, str]], value: int) -> str:
-    for k in range(len(made) - 1, -1, -1):
-        if made[k][0] == value:
-            return made.pop(k)[1]
-    return str(value)
 
 
 # --- problems --------------------------------------------------------------------------------------------------------

@@ -12,17 +12,7 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.settings import interval, one_of, setting, whole
-from rlino_lib.tasks.base import (
-    END_MARKS,
-    REWARDS,
-    Grade,
-    Problem,
-    SettingsTask,
-    Template,
-    check_split,
-    how_many,
-    up_to_stop,
-)
+from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem, SettingsTask, Template, how_many, up_to_stop
 from rlino_lib.tasks.countdown.game import keys_of_split, make_problem
 from rlino_lib.tasks.countdown.grade import grade_countdown, problem_from_record
 
@@ -66,7 +56,6 @@ class Countdown(SettingsTask):
         return problems
 
     def _shuffled(self, split: str, n: int | None) -> list[Problem]:
-        check_split(split)
         keys = list(keys_of_split(split, self.n_numbers, tuple(self.numbers), tuple(self.targets)))  # JSON has lists
         n = how_many(n, len(keys), split, "countdown with these ranges")
         rng = random.Random(f"{split}-{self.seed}")

@@ -132,10 +132,10 @@ class Search:
     @property
     def answer_attempt(self) -> int | None:
         """The last attempt whose expression is the answer, up to the order of what is added or multiplied."""
-        wanted = shape(extract_answer(self.response) or "")
-        for k in range(len(self.attempts), 0, -1) if wanted else ():
+        answer = shape(extract_answer(self.response) or "")
+        for k in range(len(self.attempts), 0, -1) if answer else ():
             steps = [w.step for w in self.attempts[k - 1].steps]
-            if len(steps) < MAX_NUMBERS and shape(expression(steps)) == wanted:
+            if len(steps) < MAX_NUMBERS and shape(expression(steps)) == answer:
                 return k
         return None
 

@@ -13,17 +13,7 @@ from pathlib import Path
 
 from rlino_lib.settings import one_of, setting, text, whole
 from rlino_lib.tasks import base, fetch
-from rlino_lib.tasks.base import (
-    END_MARKS,
-    REWARDS,
-    Grade,
-    Problem,
-    SettingsTask,
-    check_split,
-    hash_of,
-    how_many,
-    up_to_stop,
-)
+from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem, SettingsTask, hash_of, how_many, up_to_stop
 from rlino_lib.tasks.gsm8k.grade import GRADERS, extract_strict, grade_number, problem_from_record
 
 VALIDATION = 512  # at this size the standard error of an accuracy is at most 2.2 points
@@ -128,7 +118,6 @@ class Gsm8k(SettingsTask):
 
         Raises RlinoError for an unknown split, where there are fewer, or where the data are missing or altered.
         """
-        check_split(split)
         pool = _file(self._folder, "test.jsonl") if split == "test" else _carved(self._folder)[split == "validation"]
         return list(pool[: how_many(n, len(pool), split, "gsm8k")])
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from rlino_lib.settings import number, one_of, setting, whole
 from rlino_lib.tasks import base
 from rlino_lib.tasks.arithmetic import calculate
-from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, hash_of, split_of_key, up_to_stop
+from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, hash_of, how_many, split_of_key, up_to_stop
 from rlino_lib.tasks.gsm8k.grade import grade_number, problem_from_record
 from rlino_lib.tasks.word_problems.templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
@@ -90,21 +90,21 @@ def _value(operand: int | str, results: Sequence[int]) -> int:
 
 # --- templates -------------------------------------------------------------------------------------------------------
 
-_LINE = re.compile(r"(.*)\[(\w)=(\w+)([-+*/])(\w+)\](.*)")
+PARTS = ("open", "event", "second", "third", "ask")  # of a family, in the order of a story
 
 
 class Template(NamedTuple):
-    """A path through a family, with the lines of its pieces taken apart."""
+    """A path through a family."""
 
     name: str
     pieces: tuple[Piece, ...]
-    lines: tuple[tuple[tuple[str, ...], ...], ...]  # of each piece: before, variable, left, op, right, after
 
 
 def _paths(family: Mapping[str, Mapping[str, Piece]]) -> Iterator[tuple[tuple[str, Piece], ...]]:
     """Every choice of pieces, in order; of `event` none, one, or two different ones."""
+    groups = [family[part].items() for part in PARTS if part in family and part != "event"]
     for n_events in range(3 if "event" in family else 1):
-        for first, *rest in product(*(group.items() for part, group in family.items() if part != "event")):
+        for first, *rest in product(*groups):
             for events in permutations(family.get("event", {}).items(), n_events):
                 yield (first, *events, *rest)
 
@@ -117,8 +117,10 @@ def templates() -> dict[str, dict[str, list[Template]]]:
     """
     by_split: dict[str, dict[str, list[Template]]] = {split: {name: [] for name in FAMILIES} for split in SPLITS}
     for family, parts in FAMILIES.items():
-        every = [_template(family, path) for path in _paths(parts)]
-        fitting = sorted((t for t in every if 2 <= sum(map(len, t.lines)) <= 4), key=lambda t: hash_of(t.name))
+        named = (tuple(zip(*path, strict=True)) for path in _paths(parts))
+        every = [Template("-".join([family, *names]), pieces) for names, pieces in named]
+        fitting = [t for t in every if 2 <= sum(len(piece.lines) for piece in t.pieces) <= 4]
+        fitting.sort(key=lambda template: hash_of(template.name))
         for place, template in enumerate(fitting[:KEEP]):
             by_split[{0: "test", 6: "test", 3: "validation"}.get(place % 12, "train")][family].append(template)
     return by_split
@@ -127,8 +129,9 @@ def templates() -> dict[str, dict[str, list[Template]]]:
 def vocabulary() -> list[str]:
     """Every piece that the compact prompt and a solution are made of, each to be one token of the shipped base."""
     pieces = [piece for family in FAMILIES.values() for part in family.values() for piece in part.values()]
-    text = " ".join([*DISTRACTORS, *(t for piece in pieces for t in (piece.text, *piece.lines))])
-    words = re.findall(r"[A-Za-z]+", re.sub(r"\{.*?\}|\[.*?\]", " ", text))
+    lines = [before + after for piece in pieces for before, *_, after in piece.lines]
+    text = " ".join([*DISTRACTORS, *(piece.text for piece in pieces), *lines])
+    words = re.findall(r"[A-Za-z]+", re.sub(r"\{.*?\}", " ", text))
     words += [w for group in FILLERS.values() for w in group] + list(PEOPLE)
     words += [w for pronouns in PEOPLE.values() for p in pronouns for w in (p, p.capitalize())]
     words = sorted(set(words))
@@ -137,29 +140,23 @@ def vocabulary() -> list[str]:
     return [*signs, *(f" {w}" for w in words), *first, *(f" {n}" for n in range(LARGEST + 1))]
 
 
-def _template(family: str, path: Sequence[tuple[str, Piece]]) -> Template:
-    lines = tuple(tuple(_LINE.fullmatch(line).groups() for line in piece.lines) for _, piece in path)
-    return Template("-".join([family, *(name for name, _ in path)]), tuple(piece for _, piece in path), lines)
-
-
 def _numbers(template: Template, rng: random.Random) -> tuple[list[dict[str, int]], list[Line]] | None:
     """Numbers for each piece, and the steps; None where a result on the way is not an integer in range."""
     numbers: list[dict[str, int]] = []
     steps: list[Line] = []
-    values: dict[str, int] = {}  # of each variable, drawn or a result
-    operands: dict[str, int | str] = {}  # how a line writes it
-    for piece, lines in zip(template.pieces, template.lines, strict=True):
+    results: list[int] = []
+    operands: dict[str, int | str] = {}  # what a line of the solution has for a name
+    for piece in template.pieces:
         numbers.append({slot: rng.randint(least, most) for slot, (least, most) in piece.ranges.items()})
-        values |= numbers[-1]
         operands |= numbers[-1]
-        for before, variable, left, op, right, after in lines:
-            x, y = (values[v] if v in values else int(v) for v in (left, right))
-            result = apply(x, op, y)
+        for before, variable, left, op, right, after in piece.lines:
+            x, y = (operands[name] if name in operands else int(name) for name in (left, right))
+            result = apply(_value(x, results), op, _value(y, results))
             if result is None:
                 return None
-            steps.append(Line(before, operands.get(left, x), op, operands.get(right, y), after))
-            values[variable] = result
-            operands[variable] = f"s{len(steps) - 1}"
+            operands[variable] = f"s{len(results)}"
+            results.append(result)
+            steps.append(Line(before, x, op, y, after))
     return numbers, steps
 
 
@@ -214,8 +211,8 @@ def generate(split: str, n: int | None = None, *, distractors: float = 0.3, seed
     Of a held-out split every second problem has an unseen template, so that any prefix holds half of each kind.
     Raises RlinoError for an unknown split, or where it does not hold `n` problems.
     """
-    base.check_split(split)
-    return list(_split(split, base.how_many(n, SIZES[split], split, "word_problems"), distractors, seed))
+    n = how_many(n, SIZES.get(split, 0), split, "word_problems")
+    return list(_split(split, n, distractors, seed))
 
 
 @lru_cache(maxsize=8)

@@ -9,19 +9,20 @@ from typing import NamedTuple
 
 _SENTENCES = tomllib.loads(Path(__file__).with_name("sentences.toml").read_text(encoding="utf-8"))
 _RANGE = re.compile(r"\{(\w):(\d+)-(\d+)\}")  # a number that is drawn
+_LINE = re.compile(r"(.*)\[(\w)=(\w+)([-+*/])(\w+)\](.*)")
 
 
 class Piece(NamedTuple):
     """A sentence, the lines of the solution that it calls for, and the range of each number that it draws."""
 
     text: str
-    lines: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]  # of each: before, variable, left, op, right, after
     ranges: dict[str, tuple[int, int]]
 
 
 def _piece(text: str, *lines: str) -> Piece:
     ranges = {slot: (int(least), int(most)) for slot, least, most in _RANGE.findall(text)}
-    return Piece(_RANGE.sub(r"{\1}", text), lines, ranges)
+    return Piece(_RANGE.sub(r"{\1}", text), tuple(_LINE.fullmatch(line).groups() for line in lines), ranges)
 
 
 # name: the pronoun as subject and as object
@@ -32,3 +33,4 @@ FAMILIES = {
     family: {part: {name: _piece(*texts) for name, texts in group.items()} for part, group in parts.items()}
     for family, parts in _SENTENCES["families"].items()
 }
+FAMILIES["three"] = FAMILIES["two"] | FAMILIES["three"]
