@@ -46,15 +46,16 @@ def data_folder(name: str) -> Path:
     return (Path(home).expanduser() if home else Path.home() / ".cache" / "rlino") / name
 
 
-def read_file(name: str, file: str, folder: Path) -> bytes:
+def read_file(name: str, file: str, folder: Path, advice: str = "") -> bytes:
     """The bytes of one file of a data set; raises RlinoError where it is missing, unreadable or not the original."""
     path = folder / file
+    advice = advice or f"`rlino fetch {name}` gets the original"
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise RlinoError(f"cannot read {path} ({e.strerror}): `rlino fetch {name}` gets it") from e
+        raise RlinoError(f"cannot read {path} ({e.strerror}): {advice}") from e
     if hashlib.sha256(data).hexdigest() != SETS[name][file].sha256:
-        raise RlinoError(f"{path} is not the original (its SHA-256 differs): `rlino fetch {name}` gets that")
+        raise RlinoError(f"{path} is not the original (its SHA-256 differs): {advice}")
     return data
 
 
@@ -64,31 +65,39 @@ def fetch(
     """Put a data set's files into `out` (default: `data_folder`), from their home or from the folder `source`.
 
     A file appears under its name only when it is whole and its checksum right; one that is there already is left as it
-    is. What a cut connection leaves is gone on with at the next call. Raises RlinoError where a file cannot be had, and
-    OSError where it cannot be written.
+    is. What a cut connection leaves is resumed at the next call; a new folder that nothing came into is removed. Raises
+    RlinoError where a file cannot be had, and OSError where it cannot be written.
     """
     if name not in SETS:
         raise RlinoError(f"unknown data set {name!r}: one of {', '.join(SETS)}")
     folder = Path(out).expanduser() if out else data_folder(name)
     if folder.resolve().is_relative_to(REPO):
         raise RlinoError(f"{folder} is inside {REPO}, which holds no data sets: choose another folder")
-    given = {file: read_file(name, file, Path(source).expanduser()) for file in SETS[name]} if source else {}
+    advice = f"--from takes a folder that holds the original {' and '.join(SETS[name])}"
+    copies = {file: read_file(name, file, Path(source).expanduser(), advice) for file in SETS[name]} if source else {}
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    done = {}
-    for file, remote in SETS[name].items():
-        try:
-            read_file(name, file, folder)
-            done[file] = "there already"
-            continue
-        except RlinoError:  # missing, or not the original
-            part = folder / f"{file}.tmp"
-        if source:
-            part.write_bytes(given[file])
-        else:
-            _download(remote, part, name, progress)
-        os.replace(part, folder / file)
-        done[file] = "copied" if source else "fetched"
-    return {"data_set": name, "folder": str(folder), **done}
+    try:
+        outcomes = {file: _put(name, file, folder, copies.get(file), progress) for file in SETS[name]}
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+    return {"data_set": name, "folder": str(folder), **outcomes}
+
+
+def _put(name: str, file: str, folder: Path, copy: bytes | None, progress: bool) -> str:
+    """Make one file whole, by a download where there is no `copy`; what was done, in words."""
+    try:
+        read_file(name, file, folder)
+        return "there already"
+    except RlinoError:  # missing, or not the original
+        part = folder / f"{file}.tmp"
+    if copy is None:
+        _download(SETS[name][file], part, name, progress)
+    else:
+        part.write_bytes(copy)
+    os.replace(part, folder / file)
+    return "fetched" if copy is None else "copied"
 
 
 def _download(remote: Remote, part: Path, name: str, progress: bool) -> None:

@@ -9,13 +9,14 @@ whatever a model writes.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -270,49 +271,19 @@ def success_by_attempt(frame: pd.DataFrame, attempts: int | None = None) -> pd.D
     """Success attempt by attempt, from a `search_frame`: one row for each number of attempts k, from 1.
 
     `reached` counts the responses that make a k-th attempt with no hit before it, `hits` those that hit with it, `rate`
-    is the share hits/reached; `within` is the share of all responses that `cut_after` calls right at k.
+    is the share hits/reached; `within` is the share of all responses that hit within
+    k attempts, whatever their verdicts and their own answers say.
     Raises RlinoError for an empty frame.
     """
     if frame.empty:
         raise RlinoError("no responses to count attempts of")
     last = int(frame["attempts"].max()) if attempts is None else attempts
-    first = frame["first_hit"].fillna(frame["attempts"].max() + 1).astype(int)
     budget = pd.RangeIndex(1, last + 1, name="attempt")
+    first = frame["first_hit"].to_numpy(float, na_value=math.inf)
     reached = [int(((frame["attempts"] >= k) & (first >= k)).sum()) for k in budget]
-    hits = [int(((first == k) & frame["first_hit"].notna()).sum()) for k in budget]
+    hits = [int((first == k).sum()) for k in budget]
     table = pd.DataFrame({"reached": reached, "hits": hits}, index=budget)
     return table.assign(rate=table["hits"] / table["reached"], within=table["hits"].cumsum() / len(frame))
-
-
-# --- a budget of attempts --------------------------------------------------------------------------------------------
-
-
-class Cut(NamedTuple):
-    """A response cut after some attempts, and what a solver makes of it that answers with its first hit."""
-
-    text: str
-    attempts: int
-    answer: str | None  # the expression of the first hit; None where there is none
-    right: bool
-
-
-def cut_after(problem: Problem, response: str, k: int) -> Cut:
-    """The response up to the end of its k-th attempt (all of it where it makes fewer), graded as a budget of k.
-
-    The rule: the solver checks each attempt itself and answers with the steps of the first one that hits, which is to
-    say that only numbers that were left were taken, all arithmetic is right, and the target alone remains. It is right
-    if there is a hit among the first k attempts, and wrong otherwise. Verdicts and the response's own answer do not
-    count: an overlooked hit is one, a false yes is none, and an answer that no attempt reached is wrong.
-    Raises RlinoError for a negative k.
-    """
-    if k < 0:
-        raise RlinoError(f"a budget is at least 0 attempts, not {k}")
-    search = read_search(problem, response)
-    made = search.attempts[:k]
-    text = response if k > len(search.attempts) else response[: made[-1].end if made else 0]
-    hit = next((attempt for attempt in made if attempt.hit), None)
-    answer = expression([w.step for w in hit.steps[: hit.hit]]) if hit else None
-    return Cut(text, len(made), answer, hit is not None)
 
 
 # --- as a path through the task's states -----------------------------------------------------------------------------
