@@ -17,7 +17,7 @@ class Problem:
     """One question with a checkable answer.
 
     `id` names it for good (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
-    is what a reader is shown beside the model's answer.
+    stands beside the model's answer where a reader looks at it.
     """
 
     id: str

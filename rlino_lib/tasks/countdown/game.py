@@ -47,7 +47,11 @@ def one_step(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
 
 
 def solutions(nums: Iterable[int], target: int) -> list[tuple[Step, ...]]:
-    """Every sequence of steps that ends at the target with all numbers used (integer intermediates)."""
+    """Every sequence of steps that ends at the target with all numbers used (integer intermediates).
+
+    >>> solutions([8, 2], 4)
+    [((8, '/', 2, 4),)]
+    """
     nums = tuple(sorted(nums))
     if len(nums) == 1:
         return [()] if nums[0] == target else []
@@ -57,13 +61,17 @@ def solutions(nums: Iterable[int], target: int) -> list[tuple[Step, ...]]:
 
 
 def expression(steps: Sequence[Step]) -> str:
-    """Steps as one spaced infix expression, `( 19 * 3 ) + 7`; each result stands in where it is next used."""
-    made: dict[int, list[str]] = defaultdict(list)  # by result, the latest last
+    """Steps as one spaced infix expression; each result stands in where it is next used.
+
+    >>> expression([(19, "*", 3, 57), (57, "+", 7, 64)])
+    '( 19 * 3 ) + 7'
+    """
+    by_result: dict[int, list[str]] = defaultdict(list)  # what has that value, the latest last
     text = ""
     for a, op, b, result in steps:
-        left, right = (made[n].pop() if made[n] else str(n) for n in (a, b))
+        left, right = (by_result[n].pop() if by_result[n] else str(n) for n in (a, b))
         text = f"{left} {op} {right}"
-        made[result].append(f"( {text} )")
+        by_result[result].append(f"( {text} )")
     return text
 
 
@@ -96,22 +104,21 @@ def keys_of_split(
     split: str, n_numbers: int, numbers: tuple[int, int], targets: tuple[int, int]
 ) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Every solvable problem of a split as its sorted numbers and its target."""
-    lo, hi = numbers
     return tuple(
         (nums, target)
-        for nums in _multisets(lo, hi, n_numbers)
+        for nums in _multisets(*numbers, n_numbers)
         for target in sorted(reachable(nums))
         if targets[0] <= target <= targets[1] and split_of(nums, target) == split
     )
 
 
-def _multisets(lo: int, hi: int, k: int) -> Iterator[tuple[int, ...]]:
+def _multisets(lo: int, hi: int, k: int) -> Sequence[tuple[int, ...]]:
     """All multisets; past 4,000 of them a fixed sample, since four numbers up to 100 would take hours to solve."""
     rng = random.Random(f"multisets-{lo}-{hi}-{k}")
     if (hi - lo) ** k > 2_000_000:
-        return iter(sorted({tuple(sorted(rng.randint(lo, hi) for _ in range(k))) for _ in range(4000)}))
+        return sorted({tuple(sorted(rng.randint(lo, hi) for _ in range(k))) for _ in range(4000)})
     every = list(combinations_with_replacement(range(lo, hi + 1), k))
-    return iter(every if len(every) <= 4000 else sorted(rng.sample(every, 4000)))
+    return every if len(every) <= 4000 else sorted(rng.sample(every, 4000))
 
 
 _PIECE = re.compile(r" \d{1,2}|\d| ?[^\s\d]+\n?|\s+")

@@ -109,7 +109,7 @@ class Search:
 
     @property
     def first_hit(self) -> int | None:
-        """The first attempt that hits the target, counted from 1; found by reckoning, whatever its verdict says."""
+        """The first attempt that hits the target, counted from 1; by its arithmetic, whatever its verdict says."""
         return next((k for k, a in enumerate(self.attempts, 1) if a.hit is not None), None)
 
     def repeats(self, same: Same = "order") -> list[int | None]:
@@ -189,7 +189,7 @@ def _attempt(steps: list[Written], verdict: str, start: int, end: int, target: i
 
 
 def search_row(search: Search) -> dict[str, Any]:
-    """What `search_frame` says of one response."""
+    """The counts of one response: a row of `search_frame`."""
     s = search
     hit = s.first_hit
     answered = s.answer_attempt
@@ -236,7 +236,7 @@ _KEPT = ("run", "method", "seed", "step", "group", "sample", "problem_id", "corr
 
 
 def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """One row a response of a frame of rollouts (columns `data` and `response`), with its index, counted as a search.
+    """One row per response of a frame of rollouts (columns `data` and `response`), with its index, counted as a search.
 
     `attempts` (`closed` of them by a verdict); `first_hit`, the first attempt that hits the target, <NA> where none
     does; `hits`, of which `overlooked` are called no, and `false_yes`, a yes without a hit; `repeats_…` as in
@@ -260,9 +260,7 @@ def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
 def countdown_problem(data: object) -> Problem:
     """The problem that a rollout's `data` describes; raises RlinoError where that is no Countdown problem."""
     try:
-        if not isinstance(data, Mapping):
-            raise ValueError("no numbers and target")
-        return problem_from_record(data)
+        return problem_from_record(data if isinstance(data, Mapping) else {})
     except ValueError as e:
         raise RlinoError(f"a search is read from Countdown rollouts: {e}") from e
 
@@ -334,7 +332,7 @@ def credit_table(
     again: float = 0.0,
     split: Callable[[str], Sequence[object]] = pieces,
 ) -> pd.DataFrame:
-    """One row a visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
+    """One row per visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
 
     `best` is 1 where the attempt under way can still succeed, `uniform` is `searcher_value` with `again`; both are the
     grade at the end, so each column of credits sums to the reward minus its value at the start. `tokens` counts what

@@ -1,7 +1,7 @@
 """Word problems of two to four steps, put together from sentences: a small stand-in for GSM8K (chapter 02).
 
-Solutions are written as GSM8K's are, a line a step with its equation and `#### N` at the end, and are graded by its
-strict grader. Some templates never occur in train, and the numbers of those that do are split as well.
+Solutions are written as GSM8K's are, one line per step with its equation, and `#### N` at the end, and its strict
+grader grades them. Some templates never occur in train, and the numbers of those that do are split as well.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TEMPLATES = {
     ),
 }
 LARGEST = 200  # of all numbers, and none is below 2: that would need a singular
-KEEP = 60  # templates a family
+KEEP = 60  # templates per family
 SIZES = {"train": 8192, "validation": 1024, "test": 1024}
 
 
@@ -63,7 +63,7 @@ def apply(left: int, op: str, right: int) -> int | None:
 
 
 def solve(steps: Sequence[Line], slip: tuple[int, int] = (0, 0)) -> list[int] | None:
-    """The result of each step; None where one is out of range. `slip`: a step, and by how much its result is off."""
+    """The result of each step; None where one is out of range. `slip` is a step, and by how much its result is off."""
     results: list[int] = []
     for k, step in enumerate(steps):
         result = apply(_value(step.left, results), step.op, _value(step.right, results))
@@ -76,7 +76,7 @@ def solve(steps: Sequence[Line], slip: tuple[int, int] = (0, 0)) -> list[int] | 
 
 
 def write(steps: Sequence[Line], results: Sequence[int]) -> str:
-    """A worked solution, ` Anna has 3 * 4 = 12 apples.\\n…\\n#### 12`, from its steps and what each is said to give."""
+    """A worked solution, ` Anna has 3 * 4 = 12 apples.\\n…\\n#### 12`, from its steps and their results."""
     lines = [
         f"{s.before}{_value(s.left, results)} {s.op} {_value(s.right, results)} = {result}{s.after}"
         for s, result in zip(steps, results, strict=True)
