@@ -61,9 +61,13 @@ from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.records.runs import list_runs
-from rlino_lib.tasks import Problem, countdown, get_task
+from rlino_lib.tasks import Problem, get_task
+from rlino_lib.tasks.arithmetic import trace_steps
+from rlino_lib.tasks.base import REWARDS, SPLITS
+from rlino_lib.tasks.countdown import game
+from rlino_lib.tasks.countdown.grade import BadExpression, evaluate_postfix, extract_answer, grade_countdown, to_postfix
 from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
-from rlino_lib.tasks.gsm8k.grade import grade as grade_number
+from rlino_lib.tasks.gsm8k.grade import grade_number
 from rlino_lib.widgets.tokens import Html
 
 plots.style()
@@ -108,7 +112,7 @@ print("gold:  ", problem.gold)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for a, op, b, c in countdown.steps_from(2, 8):
+for a, op, b, c in game.steps_from(2, 8):
     print(f"{a} {op} {b} = {c}")
 
 # %% [markdown]
@@ -131,13 +135,13 @@ def reach(numbers: tuple[int, ...]) -> set[int]:
     for i in range(len(numbers)):
         for j in range(i + 1, len(numbers)):
             rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
-            for *_, c in countdown.steps_from(numbers[i], numbers[j]):
+            for *_, c in game.steps_from(numbers[i], numbers[j]):
                 found |= reach((*rest, c))
     return found
 
 
 print(sorted(reach((2, 4, 8))))
-print("as the library has it:", reach((2, 4, 8)) == countdown.reachable((2, 4, 8)))
+print("as the library has it:", reach((2, 4, 8)) == game.reachable((2, 4, 8)))
 
 # %% [markdown]
 # The same recursion with the steps kept gives every solution. Different steps may be the same expression up to order;
@@ -145,8 +149,8 @@ print("as the library has it:", reach((2, 4, 8)) == countdown.reachable((2, 4, 8
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for steps in countdown.solutions([8, 2, 4], 64):
-    print(f"{countdown.expression(steps):20} = 64      " + ", ".join(f"{a} {o} {b} = {c}" for a, o, b, c in steps))
+for steps in game.solutions([8, 2, 4], 64):
+    print(f"{game.expression(steps):20} = 64      " + ", ".join(f"{a} {o} {b} = {c}" for a, o, b, c in steps))
 
 # %% [markdown]
 # ### How many problems are there?
@@ -164,7 +168,7 @@ def orders(numbers: tuple[int, ...]) -> int:
 
 def count(k: int, high: int, low_target: int = 10, high_target: int = 99) -> dict[str, int | str]:
     sets = list(combinations_with_replacement(range(1, high + 1), k))
-    hits = [sum(low_target <= t <= high_target for t in countdown.reachable(s)) for s in sets]
+    hits = [sum(low_target <= t <= high_target for t in game.reachable(s)) for s in sets]
     rows = sum(n * orders(s) for n, s in zip(hits, sets, strict=True))
     share = sum(hits) / len(sets) / (high_target - low_target + 1)
     made = {"numbers": k, "from 1 to": high, "multisets": len(sets), "problems": sum(hits), "rows": rows}
@@ -191,7 +195,7 @@ def careless_rows(n: int, high: int, rng: random.Random) -> list[tuple[tuple[int
     rows = {}
     while len(rows) < n:
         numbers = tuple(rng.randint(1, high) for _ in range(3))
-        targets = [t for t in sorted(countdown.reachable(tuple(sorted(numbers)))) if 10 <= t <= 99]
+        targets = [t for t in sorted(game.reachable(tuple(sorted(numbers)))) if 10 <= t <= 99]
         if targets:
             rows[numbers, rng.choice(targets)] = None
     return list(rows)
@@ -199,8 +203,8 @@ def careless_rows(n: int, high: int, rng: random.Random) -> list[tuple[tuple[int
 
 def leaked(train: list, test: list) -> float:
     """The share of test rows whose problem, in any order of its numbers, is a training row too."""
-    seen = {countdown.problem_key(*row) for row in train}
-    return sum(countdown.problem_key(*row) in seen for row in test) / len(test)
+    seen = {game.problem_key(*row) for row in train}
+    return sum(game.problem_key(*row) in seen for row in test) / len(test)
 
 
 # %%
@@ -210,7 +214,7 @@ for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000,
     for n in sizes:
         rows = careless_rows(n, high, random.Random(0))
         cut = n * 9 // 10
-        by_key = {split: [row for row in rows if countdown.split_of(*row) == split] for split in ("train", "test")}
+        by_key = {split: [row for row in rows if game.split_of(*row) == split] for split in ("train", "test")}
         found.append({"numbers up to": high, "rows": n, "split by row": leaked(rows[:cut], rows[cut:])})
         found[-1]["split by problem"] = leaked(by_key["train"], by_key["test"])
 leaks = pd.DataFrame(found)
@@ -233,8 +237,8 @@ figure
 # %%
 # NBVAL_CHECK_OUTPUT
 for nums in ([8, 2, 4], [2, 4, 8], [4, 8, 2]):
-    print(nums, "→ 64 ", countdown.problem_key(nums, 64), " in", countdown.split_of(nums, 64))
-sizes = {split: len(task.problems(split)) for split in countdown.SPLITS}
+    print(nums, "→ 64 ", game.problem_key(nums, 64), " in", game.split_of(nums, 64))
+sizes = {split: len(task.problems(split)) for split in SPLITS}
 print({split: f"{n} ({n / sum(sizes.values()):.1%})" for split, n in sizes.items()})
 
 # %% [markdown]
@@ -355,7 +359,7 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 #
 # ### The library's grader
 #
-# `countdown.grade` does these things, in this order:
+# `grade_countdown` does these things, in this order:
 #
 # 1. take the last closed `<answer> … </answer>`, with string searches that are linear in the response;
 # 2. refuse more than `MAX_ANSWER` characters, and any token that is no ASCII number, operator or bracket;
@@ -369,7 +373,7 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 # NBVAL_CHECK_OUTPUT
 rows = []
 for what, nums, target, response, truth in CASES:
-    grade = countdown.grade(nums, target, response)
+    grade = grade_countdown(nums, target, response)
     said = "right" if grade.correct else "wrong"
     rows.append({"case": what, "first draft": verdict(first_draft, nums, target, response), "the library": said})
     rows[-1] |= {"reason": grade.reason, "": "" if grade.correct == truth else "✗"}
@@ -387,7 +391,7 @@ hostile = ["9**9**9", "__import__('os').getcwd()", "8 * 4 * ٢", "<script>alert(
 hostile += ["0x40", "8 * 4 * 2 ==", "064", "(" * 1_000_000]
 rows = []
 for answer in hostile:
-    grade = countdown.grade([8, 2, 4], 64, f"<answer> {answer} </answer>")
+    grade = grade_countdown([8, 2, 4], 64, f"<answer> {answer} </answer>")
     rows.append({"answer": shorten(answer), "correct": grade.correct, "reason": grade.reason})
 table(pd.DataFrame(rows))
 
@@ -401,7 +405,7 @@ table(pd.DataFrame(rows))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-pd.DataFrame(countdown.REWARDS, index=["a right answer", "a wrong answer", "no answer"]).T
+pd.DataFrame(REWARDS, index=["a right answer", "a wrong answer", "no answer"]).T
 
 # %% [markdown]
 # The 0.1 is meant as a first step: a model that knows nothing of the task earns something by writing an answer in the
@@ -419,8 +423,8 @@ pd.DataFrame(countdown.REWARDS, index=["a right answer", "a wrong answer", "no a
 # NBVAL_CHECK_OUTPUT
 group = ["<answer> 8 + 4 + 2 </answer>", "<answer> 8 * 4 - 2 </answer>"]  # wrong answers
 group += ["8 + 4 = 12, 12 + 2 = 14 no", "8 - 4 = 4, 4"]  # none
-for scheme in countdown.REWARDS:
-    rewards = [countdown.grade([8, 2, 4], 64, response, scheme).reward for response in group]
+for scheme in REWARDS:
+    rewards = [grade_countdown([8, 2, 4], 64, response, scheme).reward for response in group]
     by_hand = [(r - np.mean(rewards)) / (np.std(rewards, ddof=1) + 1e-4) for r in rewards]
     library = advantages(torch.tensor(rewards), group_size=4)
     print(f"{scheme:7} rewards {rewards}   advantages", " ".join(f"{a:+.3f}" for a in by_hand))
@@ -451,7 +455,7 @@ def with_gradient(cap: int, scheme: str) -> float:
     texts = policy.tokenizer.batch_decode(cut, skip_special_tokens=True)
     data = [problems[i // 8].data for i in range(len(texts))]
     rewards = [
-        countdown.grade(d["nums"], d["target"], text, scheme).reward for d, text in zip(data, texts, strict=True)
+        grade_countdown(d["nums"], d["target"], text, scheme).reward for d, text in zip(data, texts, strict=True)
     ]
     return advantages(torch.tensor(rewards), 8).view(-1, 8).abs().gt(0.01).any(1).float().mean().item()
 
@@ -460,7 +464,7 @@ caps = pd.DataFrame(
     [
         {"cap": cap, "rewards": scheme, "share": with_gradient(cap, scheme)}
         for cap in (16, 24, 32, 48, 64, 112)
-        for scheme in countdown.REWARDS
+        for scheme in REWARDS
     ]
 )
 caps.pivot(index="rewards", columns="cap", values="share").round(3)
@@ -496,9 +500,8 @@ def last_answer(p, text: str) -> bool:
 def value_only(p, text: str) -> bool:
     """The answer has the right value, whichever numbers it uses."""
     try:
-        tokens = countdown.tokenize(countdown.extract_answer(text) or "")
-        return countdown.evaluate_postfix(countdown.to_postfix(tokens)) == p.data["target"]
-    except countdown.BadExpression:
+        return evaluate_postfix(to_postfix(extract_answer(text) or "")) == p.data["target"]
+    except BadExpression:
         return False
 
 
@@ -515,7 +518,7 @@ def mentions_target(p, text: str) -> bool:
 def true_line(p, text: str) -> bool:
     """Some line of the thinking reaches the target by true steps that use each number once."""
     for line in text.splitlines():
-        steps = countdown.trace_steps(line)
+        steps = trace_steps(line)
         made = Counter(c for (*_, c), _ in steps[:-1])
         used = Counter(n for (a, _, b, _), _ in steps for n in (a, b))
         given = Counter(p.data["nums"])
@@ -986,7 +989,7 @@ ok = check_reward(reward)
 my_nums, my_target, my_response = [5, 5, 2], 12, "<answer> 5 + 5 + 2 </answer>"  # change these
 
 pays = verdict(first_draft, my_nums, my_target, my_response) == "right"
-grade = countdown.grade(my_nums, my_target, my_response)
+grade = grade_countdown(my_nums, my_target, my_response)
 print("✓ a hole:" if pays and not grade.correct else "✗ not yet:", end=" ")
 print(f"the draft {'pays' if pays else 'does not pay'}; the library says “{grade.reason}”")
 

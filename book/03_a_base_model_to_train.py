@@ -58,7 +58,9 @@ from rlino_lib.figures import curves as plots
 from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
-from rlino_lib.tasks import countdown, get_task
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
+from rlino_lib.tasks.countdown.game import make_problem
 from rlino_lib.training.config import Recipe
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
 from rlino_lib.training.pretraining.pretrain import pretrain
@@ -69,7 +71,7 @@ from rlino_lib.widgets.tokens import Html
 plots.style()
 BASE = Path(DEFAULT_BASE)
 task = get_task("countdown")
-problem = countdown.make_problem([8, 2, 4], 64)
+problem = make_problem([8, 2, 4], 64)
 
 # %% [markdown]
 # ## 1 The demonstrator
@@ -111,7 +113,7 @@ def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
     for p in task.problems("validation") * repeats:
         text = who.response(p, rng)
         right.append(task.grade(p, text).correct)
-        attempts.append(countdown.count_attempts(text))
+        attempts.append(count_attempts(text))
     return {"share right": np.mean(right), "attempts": np.mean(attempts)}
 
 
@@ -529,7 +531,7 @@ responses = pd.DataFrame(
     {
         "length": rollouts.lengths.tolist(),
         "verdict": ["right" if g.correct else "wrong" for g in rollouts.grades],
-        "attempts": [countdown.count_attempts(t) for t in rollouts.texts],
+        "attempts": [count_attempts(t) for t in rollouts.texts],
         "clipped": rollouts.clipped.tolist(),
     }
 )
@@ -595,7 +597,7 @@ taught = pd.DataFrame({"text": [demonstrator.response(p, rng) for p in task.prob
 taught["length"] = [len(ids) + 1 for ids in tokenizer(taught["text"].tolist())["input_ids"]]  # and the end of text
 learned = responses.assign(text=rollouts.texts)
 for frame in (taught, learned):
-    frame["attempts"] = frame["text"].map(countdown.count_attempts)
+    frame["attempts"] = frame["text"].map(count_attempts)
     frame["hit"] = frame["text"].str.contains(" yes")
 stopping = pd.DataFrame(
     {
@@ -630,7 +632,7 @@ for name in stopping.index[:2]:
 
 # %%
 steps = pd.DataFrame(
-    [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in countdown.trace_steps(t)]
+    [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in trace_steps(t)]
 )
 steps["result"] = np.where(steps["result"] > 99, "100 and more", "up to 99")
 table = steps.groupby(["op", "result"])["true"].agg(["size", "mean"]).unstack()

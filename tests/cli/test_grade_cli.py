@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rlino_lib
 from rlino_lib.cli import grade as grading
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.countdown.grade import grade
+from rlino_lib.tasks.countdown.grade import grade_countdown
 
 RIGHT = {"nums": [8, 2, 4], "target": 64, "response": "<answer> ( 8 * 4 ) * 2 </answer>"}
 WRONG = {"response": "so <answer> 8 + 4 </answer>", "target": 64, "nums": [8, 2, 4], "id": 7}
@@ -170,7 +170,7 @@ def test_no_bytes_raise(lines):
 def test_the_file_and_the_function_agree(nums, target, text, tagged):
     response = f"<answer>{text}</answer>" if tagged else text
     (got,) = outputs(jsonl({"nums": nums, "target": target, "response": response}))
-    expected = grade(nums, target, response)
+    expected = grade_countdown(nums, target, response)
     assert (got["reward"], got["correct"], got["reason"]) == (expected.reward, expected.correct, expected.reason)
     assert got["response"] == response
 
