@@ -554,8 +554,8 @@ split = runs[0].config["eval_split"]
 learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['eval_problems']:,} problems")
 
 # %% [markdown]
-# *What to look at.* Step 0 is the base. Do the two lines part by more than the seeds of one method do? They do not:
-# the bands overlap from the first step to the last.
+# *What to look at.* Step 0 is the base. Do the two lines part by more than the seeds of one method do? They do
+# not.
 
 # %%
 window = max(1, runs[0].config["steps"] // 20)
