@@ -662,7 +662,8 @@ table(after) if rows else "There are no recorded runs here: `make runs` makes th
 # %%
 if rows:
     trained = after.iloc[1:]["largest gap"]
-    print(f"Largest gap: {after['largest gap'].iloc[0]:.1%} for the base, {trained.min():.1%} to {trained.max():.1%} after.")
+    base_gap = after["largest gap"].iloc[0]
+    print(f"Largest gap: the base {base_gap:.1%}, after training {trained.min():.1%} to {trained.max():.1%}.")
 
 # %% [markdown]
 # The problems are few: the interval of the strict accuracy shows how little they settle, and gaps that differ by a
