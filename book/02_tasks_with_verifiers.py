@@ -432,7 +432,7 @@ for scheme in countdown.REWARDS:
 # *answering* likelier, with full force, on a prompt where nothing is right.
 #
 # Whether that matters depends on how often responses have no answer. With a base model that nearly always answers,
-# the 0.1 rarely acts. But a response that is cut off at the length cap (*truncated*) has no answer either. So the
+# the 0.1 rarely acts. But a response that is cut off at the length cap (truncated) has no answer either. So the
 # same responses, cut off earlier and earlier, show the effect. Sample them first: this is the chapter's live run.
 
 # %%

@@ -262,7 +262,7 @@ next_token(task.prompt(problem) + " 8 - 2 = 6, 6 * 4 =").round(3)
 # ### A response, by hand
 #
 # Sampling repeats this step: sample a token, append it, ask again, until the end-of-text token or the cap. A
-# response that reaches the cap is *truncated*. Temperature $T$ divides the logits; $T = 0$ means the likeliest token
+# response that reaches the cap is truncated. Temperature $T$ divides the logits; $T = 0$ means the likeliest token
 # each time, *greedy*.
 
 

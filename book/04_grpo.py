@@ -571,7 +571,7 @@ figure
 
 # %% [markdown]
 # *What to look at.* The entropy is what is left to explore with. KL is recorded only where it is part of the
-# objective. How large is the share of responses that reach the cap? Such a response is *truncated*: it has no
+# objective. How large is the share of responses that reach the cap? Such a response is truncated: it has no
 # answer, so it is wrong whatever it might have become.
 
 # %%

@@ -106,7 +106,7 @@ print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f
 # p = \max\big( \Pr(T_{n-1} > t_{-}),\ \Pr(T_{n-1} < t_{+}) \big) .
 # $$
 #
-# These are two one-sided tests, hence TOST. Both have to reject, so the larger $p$ counts.
+# These are two one-sided tests (TOST), together an *equivalence test*. Both have to reject, so the larger $p$ counts.
 
 # %%
 # NBVAL_CHECK_OUTPUT
