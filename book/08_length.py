@@ -20,9 +20,9 @@
 #
 # The paper's argument is short. A token of response $i$ has the weight $\hat A_i / |o_i|$. A long wrong response is
 # therefore punished less per token, and a short right one is rewarded more per token. So wrong responses drift
-# longer. The first part of this chapter moves the argument to a toy in which every expectation is a finite sum.
-# There we can ask what exactly follows, under which conditions, and what else looks the same. The second part runs
-# the experiment that the paper does not show, with and without $1/|o|$, and takes the growth apart.
+# longer. The first part of this chapter moves the argument to a toy in which every expectation is a finite sum, and
+# asks what exactly follows and what else looks the same. The second part runs the experiment that the paper does not
+# show, with and without $1/|o|$, and takes the growth apart.
 
 # %%
 import math
@@ -135,13 +135,13 @@ responses[responses["probability"] > 0].sort_values(["reward", "length"]).set_in
 #   penalty that shrinks as they get longer.
 # - $W_v$ does not depend on $|o|$: length plays no part. The method climbs $c\, \nabla p$ and nothing else.
 #
-# In a group method the advantage depends on the other responses in the group. But given the verdict of response $i$,
-# it does not depend on the *length* of response $i$. So $\hat A_v$ here is the mean over the others.
+# (In a group method $\hat A_i$ depends on the other responses. Given the verdict of response $i$ it does not depend
+# on its *length*, so $\hat A_v$ here is the mean over the others.)
 #
-# None of this has to be taken on trust. Below, the left side is a sum over all groups of responses, weighted by
-# `credit` and `token_weights`, the code that trains in this book. The right side never sees a group. It takes $W$
-# from its formula, makes it the reward of a token MDP, and solves the Bellman equation of chapter 01. Under the
-# constant normaliser there is a third expression, $c\, \nabla p / L$, with the constants of chapter 06.
+# Below, the left side is a sum over all groups of responses, weighted by `credit` and `token_weights`, the code that
+# trains in this book. The right side never sees a group. It makes the formula for $W$ the reward of a token MDP, and
+# solves the Bellman equation of chapter 01. Under the constant normaliser there is a third expression, $c\, \nabla p
+# / L$, with the constants of chapter 06.
 
 # %%
 toy = LengthToy(p=0.3, horizon=6)
@@ -182,7 +182,7 @@ clean(drifts(plain))
 # - The token mean, the default of several frameworks, has the same sign as $1/|o|$. It is weaker, not neutral.
 # - In a mean length over *all* responses, the drifts of right and wrong ones may cancel.
 #
-# A drift is a derivative. So compare it with actual steps of finite length along the expected update:
+# A drift is a derivative. Compare it with steps of finite length along the expected update:
 
 # %%
 rows = []
@@ -278,10 +278,10 @@ clean(pd.DataFrame(rows, columns=heads).set_index(["change", "normaliser"]))
 #
 # ### A cap that makes long responses wrong
 #
-# Suppose that a truncated response counts as wrong. Then going on risks the reward, so right responses are pushed to
-# stop under every normaliser. Nothing pushes the wrong ones, which have nothing to lose. Yet under the constant
-# normaliser the mean length of wrong responses moves, while that of the wrong responses that were *not* truncated
-# does not. The parts of the drift show why:
+# Suppose that a truncated response counts as wrong. Going on then risks the reward, so right responses are pushed to
+# stop under every normaliser. Nothing pushes the wrong ones. Yet under the constant normaliser the mean length of
+# wrong responses moves, while that of the wrong responses that were *not* truncated does not. The parts of the drift
+# show why:
 
 # %%
 capped = changes["a cut response is wrong"]
@@ -316,10 +316,9 @@ clean(selected)
 # Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Going on is
 # worth something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes responses
 # without a hit to go on, and does not move those that have hit. So wrong responses get longer with no $1/|o|$
-# anywhere. Right ones move for two opposing reasons. More of them hit at once, and these are short (the part of the
-# drift through the verdict). More of them hit after many attempts, and these are long (the part through the stop
-# logit of the wrong ones). A training log then shows wrong responses that grow and right ones that hardly move, as
-# in the paper's figure.
+# anywhere. Right ones move for two opposing reasons. More of them hit at once, and these are short; more of them hit
+# after many attempts, and these are long. A training log then shows wrong responses that grow and right ones that
+# hardly move, as in the paper's figure.
 
 # %%
 searching = changes["going on may hit (0.15)"]
@@ -344,8 +343,8 @@ tokens.round(4)
 # moves the other by $\kappa$ times as much. At $\kappa = 1$ the policy cannot tell right from wrong.
 #
 # - Weights that sum to 0 in every group (GRPO, Dr. GRPO, balanced F-ISFT⁺⁻) push both logits with the same force in
-#   opposite directions, and a share $1 - \kappa$ of it remains. At $\kappa = 1$ nothing remains: **the normaliser
-#   can drive lengths apart only as far as the policy can tell right from wrong.**
+#   opposite directions, and a share $1 - \kappa$ of it remains. So **the normaliser can drive lengths apart only as
+#   far as the policy can tell right from wrong.**
 # - Unit weights push with $p$ and $1 - p$. Where $p < \kappa / (1 + \kappa)$ the push on wrong responses wins, and
 #   the right ones get *longer* too.
 
@@ -396,7 +395,7 @@ figure
 # line near $1/N$. On the right, where wrong responses are longer, the token mean weakens the push on them less than
 # the push on the short ones: $1/(|o| + R)$ has nearly the same slope for both, while $1/|o|$ is flat where responses
 # are long. So "token mean" describes a method only together with the size of the batch, or of the micro-batch over
-# which a framework takes it.
+# which it is taken.
 #
 # ## Many steps
 #
@@ -489,12 +488,12 @@ clean(pd.DataFrame(rows, columns=heads).set_index(["step", "responses in the bat
 # (Steps of the stop logits relative to that of the verdict; above 0 is towards STOP.) The scores of a stop logit are
 # skewed. Most responses are short and push a little; a few are long and push hard the other way; the mean is 0.
 # Clipping and signs shrink the rare large pushes more than the common small ones, so the mean is no longer 0. What
-# remains has the signs of the paper's argument, right ones shorter and wrong ones longer, with no normaliser at all.
-# The effect fades with the batch, as sums of many responses lose their skew. It is also a statement about policies
-# that mostly stop well before the cap, since a cap removes the long tail. Whether it matters in a real run is an
-# empirical question. It is one more reason to compare runs rather than formulas.
+# remains has the signs of the paper's argument, with no normaliser at all. The effect fades with the batch, as sums
+# of many responses lose their skew, and it needs policies that mostly stop well before the cap, since a cap removes
+# the long tail. Whether it matters in a real run is an empirical question, and one more reason to compare runs
+# rather than formulas.
 #
-# Second, noise alone moves a mean length, in second order of the learning rate, because $\mathbb E[|o|]$ is a curved
+# Noise alone also moves a mean length, in second order of the learning rate, because $\mathbb E[|o|]$ is a curved
 # function of a logit. The sign is that of the curvature. It is the same for right and wrong, and the cap reverses
 # it. In tokens, divided by the mean square of the steps:
 
@@ -533,8 +532,7 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 # anew for each normaliser, and a sweep further down asks whether that matters. What would count as evidence for
 # which cause was written into the ledger before these runs were made.
 #
-# A second difference hides in the formula. GRPO's KL term, k3 of every token, stands inside the bracket that the
-# normaliser divides:
+# One more thing differs. GRPO's KL term, k3 of every token, stands inside the bracket that the normaliser divides:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -550,10 +548,10 @@ for normaliser in ("per_response", "constant"):
 # **Three conclusions of this part are under revision**, four claims of the ledger in all. The runs and the numbers
 # stand, but some conclusions may not.
 #
-# - *The statistic that decides `caused`.* The mean length of wrong responses that were not truncated still depends
-#   on the cap, and over seeds it has two modes. An interval that includes 0 can hide an effect there. The share of
-#   failed attempts after which a response gives up does not depend on the cap, and is to take its place. It still
-#   stands that at least half of the growth is left without $1/|o|$. It does not follow that $1/|o|$ has no effect.
+# - *The statistic that decides `caused`.* The mean length of wrong responses that were not truncated depends on the
+#   cap, and over seeds it has two modes. An interval that includes 0 can hide an effect there. The share of failed
+#   attempts after which a response gives up does not depend on the cap, and is to take its place. At least half of
+#   the growth is left without $1/|o|$: this still stands. That $1/|o|$ has no effect does not follow.
 # - *The cause of the growth on the word problems.* The decomposition counts as selection only a change of which
 #   *problems* are wrong. Selection also happens *within* a problem: see "Cause two".
 # - *The meaning of "truncation".* Truncation hides growth. It is not an artefact of counting: see "Cause three".
@@ -786,8 +784,8 @@ say(
 #
 # How much of the success needs the length? Allow a response k attempts and no more: is there a hit among them? That
 # is the success of a solver that checks its own attempts and is stopped after k (thick lines). The thin lines
-# estimate the success if no response gave up before k. They treat giving up and the cap as censoring, in the way of
-# Kaplan and Meier.
+# estimate the success if no response gave up before k, with giving up and the cap as censoring, in the way of Kaplan
+# and Meier.
 
 # %%
 BUDGET = 10
@@ -871,9 +869,9 @@ for k in (1, few):
     say(f"{k} {'attempt' if k == 1 else 'attempts'}, forced: {said}.")
 
 # %% [markdown]
-# *What to look at.* Both models make the same number of attempts here. What remains between them is the quality of
-# the attempts: the trained model is clearly ahead at one attempt and at all of them. The rest of what it gains when
-# it stops by itself is that it goes on for longer.
+# *What to look at.* Both models make the same number of attempts here. The difference between them is the quality of
+# the attempts, and the trained model is clearly ahead. The rest of what it gains when it stops by itself comes from
+# going on for longer.
 
 # %% [markdown]
 # ## Cause two: who is still wrong
@@ -925,10 +923,10 @@ for task_name in present:
 # ## Cause three: the cap
 #
 # A truncated response is wrong and as long as the cap. So a mean over wrong responses contains the cap, and a mean
-# over those not truncated leaves out the ones that would have been longest. Neither is the mean length that the
-# policy would have without a cap. Treat the cap as censoring instead. A truncated response has grown by more than
-# one can see: under a larger cap the same method shows more growth and fewer truncated responses (see the table
-# below the figure). So the part of the growth that the ledger calls truncation is real growth of unknown size.
+# over those not truncated leaves out the ones that would have been longest. Neither is the mean length without a
+# cap. Treat the cap as censoring instead. A truncated response has grown by more than one can see: under a larger
+# cap the same method shows more growth and fewer truncated responses (see the table below the figure). So the part
+# of the growth that the ledger calls truncation is real growth of unknown size.
 
 # %%
 caps = list_runs("length-cap")
@@ -1082,10 +1080,10 @@ for task_name, (one, _) in sums.items():
 #
 # ### Is it the learning rate?
 #
-# A constant may look worse only because it runs at a rate that was chosen under $1/|o|$. So GRPO with a constant
-# gets the sweep of chapter 07 too, on Countdown, with two seeds. The rule was fixed before the runs: the best rate
-# is the one with the highest mean on the validation problems after 100 steps. If it differs from the rate used
-# above, the ablation is run again at it.
+# A constant may look worse only because its rate was chosen under $1/|o|$. So GRPO with a constant gets the sweep of
+# chapter 07 too, on Countdown, with two seeds. The rule was fixed before the runs: the best rate is the one with the
+# highest mean on the validation problems after 100 steps. If it differs from the rate used above, the ablation is
+# run again at it.
 
 # %%
 swept = list_runs("length-rates")
