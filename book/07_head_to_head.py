@@ -837,8 +837,8 @@ if batches:
         )
 
 # %% [markdown]
-# So the methods part as samples become off-policy. GRPO's ratio and clip keep it above the base everywhere, balanced
-# F-ISFT⁺⁻ collapses, and F-ISFT⁺ stays level.
+# So the methods part as samples become off-policy. The ratio and the clip keep GRPO without KL above the base
+# everywhere, balanced F-ISFT⁺⁻ collapses, and F-ISFT⁺ stays level.
 
 # %%
 if batches:
@@ -1081,9 +1081,9 @@ if parted:
 
 # %% [markdown]
 # *What to look at.* Which lines fall more slowly? Two methods whose gradients differ only by a weight on each prompt
-# should stay together longer than others, and the one that stays closest is such a method. That all lines fall is
-# not by itself a difference of methods: small changes grow, since each batch is sampled from the policy that the
-# last one has made.
+# should stay together longer than others. (Dr. GRPO also runs at half of GRPO's rate here, so it moves less.) That
+# all lines fall is not by itself a difference of methods: small changes grow, since each batch is sampled from the
+# policy that the last one has made.
 #
 # ## What the paper says, and what was found here
 
