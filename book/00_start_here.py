@@ -269,7 +269,7 @@ logged = pd.concat(run.metrics[["loss", "grad_norm"]] for run in runs if run.met
 losses = [abs(loss.item()), logged["loss"].abs().max()]
 norms = [norm, logged["grad_norm"].median()]
 claim(
-    "At one update a batch GRPO's logged loss is 0, and its gradient is not",
+    "At one update per batch GRPO's logged loss is 0, and its gradient is not",
     "04",
     f"the group above: |loss| {losses[0]:.0e}, gradient norm {norms[0]:.2f}; "
     f"every step of the recorded runs without KL: |loss| at most {losses[1]:.0e}, median norm {norms[1]:.2f}",

@@ -106,7 +106,7 @@ for name, value in dataclasses.asdict(demonstrator).items():
 # %%
 # NBVAL_CHECK_OUTPUT
 def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
-    """Share right and attempts a response, over the validation problems."""
+    """Share right and attempts per response, over the validation problems."""
     rng, right, attempts = random.Random(0), [], []
     for p in task.problems("validation") * repeats:
         text = who.response(p, rng)
@@ -197,7 +197,7 @@ else:
     recipe = ", ".join(f"{k} {v}" for k, v in card["recipe"].items())
     print(f"recipe: {recipe}")
     print(f"{card['response_tokens'] / 1e6:.0f} million response tokens in {card['seconds'] / 60:.0f} minutes", end=" ")
-    print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats a token")
+    print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats per token")
 
 # %% [markdown]
 # The loss is the mean of $-\log \pi_\theta(o_t \mid q, o_{<t})$ over the tokens of the demonstrator's responses; the
@@ -215,7 +215,7 @@ else:
     sns.lineplot(curve, x="step", y="loss", ax=axis, alpha=0.3, linewidth=1)
     sns.lineplot(x=curve["step"], y=curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axis)
     axis.axhline(math.log(model.config.vocab_size), color="0.4", linestyle=":")
-    axis.set(xlabel="optimiser steps", ylabel="loss (nats a token)", yscale="log")
+    axis.set(xlabel="optimiser steps", ylabel="loss (nats per token)", yscale="log")
     axis.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     axis.minorticks_off()
     display(figure)

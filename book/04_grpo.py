@@ -524,7 +524,7 @@ plot.figure()
 
 # %%
 after = evaluate(policy, task, validation, samples=2)
-change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
 verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
 print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
@@ -588,7 +588,7 @@ print(f"Share of samples truncated, last {window} steps: {listed}.")
 first = runs[0].config
 updates = first["epochs"] * first["minibatches"]
 largest = frame["clip_ratio"].max()
-print(f"updates a batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
+print(f"updates per batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
 
 # %%
 length_curves(frame, columns=2)
@@ -716,7 +716,7 @@ paper.assign(difference=paper["GRPO"] - paper["GRPO-wo-KL"]).round(2)
 difference = (by_seed.loc["GRPO"] - by_seed.loc["GRPO without KL"]).dropna()
 print(f"Here, GRPO over GRPO without KL: {t_interval(difference)}.")
 kl = frame[frame["method"] == "grpo"].groupby("run")["kl"].last()
-print(f"KL to the base at the last step of GRPO: {kl.min():.2g} to {kl.max():.2g} nats a token.")
+print(f"KL to the base at the last step of GRPO: {kl.min():.2g} to {kl.max():.2g} nats per token.")
 plain = frame[frame["method"] == "grpo_no_kl"].dropna(subset=["loss"])
 print(f"GRPO without KL, {len(plain):,} recorded steps: largest |loss| {plain['loss'].abs().max():.0e},", end=" ")
 print(f"gradient norm {plain['grad_norm'].min():.2g} to {plain['grad_norm'].max():.2g}.")

@@ -636,7 +636,7 @@ plot.figure()
 
 # %%
 after = evaluate(policy, task, validation, samples=2)
-change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
 verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
 print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
@@ -662,7 +662,7 @@ with tempfile.TemporaryDirectory() as folder:
 unit_plot.figure()
 
 # %%
-watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats a token"}
+watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats per token"}
 ends = {}
 for name, history in ((label(live.method), plot.history), (label(short.method), unit_plot.history)):
     for when, part in (("first five steps", history.head(5)), ("last five steps", history.tail(5))):
@@ -788,7 +788,7 @@ print(
 # %%
 figure, axes = new_figure(1, 2, (9.6, 4.4), sharey=True)
 for axis, kind in zip(axes[0], ("correct", "incorrect"), strict=True):
-    column = "log-probability (nats a token)"
+    column = "log-probability (nats per token)"
     each = frame.assign(**{column: frame[f"logprob/{kind}"] / frame[f"length/{kind}"]})
     learning_curves(each, column, smooth=window, title=f"{LENGTHS[kind][0]} responses", ax=axis)
     axis.get_legend().remove()
@@ -880,7 +880,7 @@ order = [label(m) for m in gap.index]
 for axis, data, title in zip(
     axes[0],
     (gap, their_gap.loc[gap.index]),
-    (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown"),
+    (f"here: {gap.shape[1]} seeds", "paper: one run per model, weights of ⁺⁻ unknown"),
     strict=True,
 ):
     points = data.rename_axis(index="method", columns="of").stack().rename("points").reset_index()

@@ -550,7 +550,7 @@ trainer.step()
 MEASURES = {
     "ratio/outside": "share of ratios outside ±20 %",
     "clip_ratio": "share of tokens clipped",
-    "kl/sampler": "KL to the sampler (nats a token)",
+    "kl/sampler": "KL to the sampler (nats per token)",
     "cosine/plain": "cosine with weighted likelihood",
     "cosine/f_isft": "cosine with balanced F-ISFT⁺⁻",
     "norm_ratio/plain": "length, over weighted likelihood's",
@@ -611,7 +611,7 @@ first, tested = runs[0].config, runs[0].summary["test"]
 samples = first["steps"] * first["prompts"] * first["group_size"]
 print(f"{len(runs)} complete runs, each with {samples:,} samples", end=" ")
 print(f"({first['steps']} batches of {first['prompts']} × {first['group_size']}), learning rate {first['lr']:g};")
-print(f"accuracy after them on the {tested['problems']:,} problems of the test split, samples a problem:", end=" ")
+print(f"accuracy after them on the {tested['problems']:,} problems of the test split, samples per problem:", end=" ")
 print(f"{tested['samples']}. Runs of each:")
 ways = {r.config["epochs"] * r.config["minibatches"]: (r.config["epochs"], r.config["minibatches"]) for r in runs}
 heads = {u: f"{u} = {ways[u][0]} pass{'es' if ways[u][0] > 1 else ''} × {ways[u][1]}" for u in sorted(ways)}
@@ -630,18 +630,18 @@ styled = {
 
 
 def dial(axis, frame: pd.DataFrame, y: str, title: str) -> None:
-    """One measure against updates a batch: the mean over seeds, and a band from the lowest seed to the highest."""
+    """One measure against updates per batch: the mean over seeds, and a band from the lowest seed to the highest."""
     sns.lineplot(frame, y=y, **styled, ax=axis)
     axis.set_xscale("log", base=2)
     axis.set_xticks(doses, [f"{d}" for d in doses])
-    axis.set(xlabel="updates a batch", ylabel="", title=title)
+    axis.set(xlabel="updates per batch", ylabel="", title=title)
     axis.get_legend().remove()
 
 
 figure, axes = new_figure(2, 3, (10.6, 6.2), sharex=True)
 for axis, (column, title) in zip(axes.flat, MEASURES.items(), strict=True):
     dial(axis, last.reset_index(), column, title)
-axes[0, 2].set(yscale="log", ylim=(1e-4, None))  # at one update a batch the ratios are 1 to rounding
+axes[0, 2].set(yscale="log", ylim=(1e-4, None))  # at one update per batch the ratios are 1 to rounding
 axes[0, 1].axhline(0.05, color="0.4", linewidth=1, dashes=(4, 2))
 axes[1, 1].axhline(0.9, color="0.4", linewidth=1, dashes=(4, 2))
 handles, names = axes[0, 0].get_legend_handles_labels()
@@ -736,11 +736,11 @@ print("Thresholds:", ", ".join(f"{name} {value:g}" for name, value in criterion.
 for name, column in fires.items():
     print(f"{name.removesuffix(' ends')}:", end=" ")
     where = ", ".join(map(str, column.index[column]))
-    print(f"beyond it at {where} updates a batch" if where else "within it in all of these runs")
+    print(f"beyond it at {where} updates per batch" if where else "within it in all of these runs")
 if fires.any(axis=None):
     end = fires.any(axis=1).idxmax()
     said = " and ".join(name.removesuffix(" ends") for name in fires.columns[fires.loc[end]])
-    print(f"By the criterion the equality ends at {end} updates a batch ({said}).")
+    print(f"By the criterion the equality ends at {end} updates per batch ({said}).")
 else:
     print("By the criterion the equality does not end within these runs.")
 numbers = table_of_ends[["cosine", "clipped", "points", "low", "high", "seeds"]].astype(float)
@@ -762,7 +762,7 @@ say("; ".join(told) + ".")
 update_end = [int(fires[c].idxmax()) for c in fires.columns[:2] if fires[c].any()]
 outcome_end = int(fires["accuracy ends"].idxmax()) if fires["accuracy ends"].any() else None
 if update_end:
-    print(f"The updates part at {min(update_end)} updates a batch;", end=" ")
+    print(f"The updates part at {min(update_end)} updates per batch;", end=" ")
     print("the outcomes can be told apart", f"at {outcome_end}." if outcome_end else "nowhere.")
 by_seed = ended.pivot(index=["updates", "seed"], columns="method", values="accuracy")
 by_seed = by_seed[NAMES["grpo_no_kl"]] - by_seed[NAMES["f_isft_posneg"]]

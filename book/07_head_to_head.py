@@ -266,8 +266,8 @@ for task in present:
     differ = sorted(k for k in first if k not in free and any(c.get(k) != first[k] for c in configs))
     say(
         f"{TASKS[task]}: {first['steps']} steps of {first['prompts']} problems × {first['group_size']} responses, "
-        f"{first['epochs'] * first['minibatches']} update a batch; the test has {tested['problems']:,} problems, "
-        f"samples a problem: {tested['samples']}. Settings that differ besides method, seed and learning rate: "
+        f"{first['epochs'] * first['minibatches']} update per batch; the test has {tested['problems']:,} problems, "
+        f"samples per problem: {tested['samples']}. Settings that differ besides method, seed and learning rate: "
         f"{', '.join(differ) or 'none'}."
     )
 
@@ -287,7 +287,7 @@ if sweep:
     noise = 100 * math.sqrt(0.25 / size)
     say(
         f"Share right on {asked['eval_problems']:,} problems of the {asked['eval_split']} split × "
-        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run a cell. A single share has a standard "
+        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run per cell. A single share has a standard "
         f"error of up to {noise:.1f} points from these samples alone; neighbours that differ by less are a toss-up."
     )
 for task in dict.fromkeys(rates["task"]):
@@ -388,8 +388,8 @@ for task in present:
 
 # %%
 MEASURES = {
-    "eval/entropy": "entropy, nats a token",
-    "eval/kl_base": "KL to the base, nats a response",
+    "eval/entropy": "entropy, nats per token",
+    "eval/kl_base": "KL to the base, nats per response",
     "eval/clipped_ratio": "share cut at the cap",
     "change/correct": "base's right answers, log-likelihood",
     "change/incorrect": "base's wrong answers, log-likelihood",
@@ -423,7 +423,7 @@ for task, frame in frames.items():
     )
 
 # %% [markdown]
-# So on Countdown all methods move to answers that the base would not have given.
+# So on Countdown most methods move to answers that the base would not have given.
 
 # %%
 for task, frame in frames.items():
@@ -544,8 +544,8 @@ for task in comparable:
     say(f"{TASKS[task]}: inside the margin on their own are {len(alone)} of {len(paired[task])}: {named or 'none'}.")
 
 # %% [markdown]
-# On the word problems most methods are equivalent to GRPO, and every interval is narrow. On Countdown the intervals
-# are so wide that almost none can be.
+# On the word problems the intervals are narrow, and most methods are inside the margin. On Countdown they are wider, and
+# some methods end clearly below GRPO.
 #
 # ### The ledger
 #
@@ -622,7 +622,7 @@ for task in comparable:
     if len(ends) == 1:
         ((samples, updates),) = ends
         print(f"{TASKS[task]}: all runs end after {samples:,} samples and {updates:,} updates,")
-        print("one update a batch of the same size each, so that equal samples are equal optimiser steps:")
+        print("one update per batch of the same size each, so that equal samples are equal optimiser steps:")
         display(at_budget(task, "samples"))
     else:
         print(f"{TASKS[task]}: the runs end after different budgets, so at equal samples and at equal updates:")
@@ -757,20 +757,20 @@ def shape(run) -> dict:
     c = run.config
     return {
         "method": run.method, "task": c["task"], "seed": run.seed, "problems": c["prompts"],
-        "samples an iteration": c["prompts"] * c["group_size"], "iterations": c["steps"], "passes": c["epochs"],
-        "updates an iteration": c["epochs"] * c["minibatches"], "updates": c["steps"] * c["epochs"] * c["minibatches"],
+        "samples per iteration": c["prompts"] * c["group_size"], "iterations": c["steps"], "passes": c["epochs"],
+        "updates per iteration": c["epochs"] * c["minibatches"], "updates": c["steps"] * c["epochs"] * c["minibatches"],
         "samples": c["steps"] * c["prompts"] * c["group_size"], "right": final_accuracy(run),
     }  # fmt: skip
 
 
 axis_of = pd.DataFrame([shape(run) for run in batches])
 if batches:
-    cells = axis_of.groupby(["samples an iteration", "passes", "updates an iteration", "iterations", "updates"])
+    cells = axis_of.groupby(["samples per iteration", "passes", "updates per iteration", "iterations", "updates"])
     shown = cells["seed"].count().rename("runs").reset_index()
     totals = sorted(axis_of["samples"].unique())
     said = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     print(f"{len(batches)} complete runs, samples in total: {said}")
-    display(shown.set_index("samples an iteration"))
+    display(shown.set_index("samples per iteration"))
 else:
     print("No runs of this axis are recorded yet.")
 
@@ -783,15 +783,15 @@ if batches:
         for method in in_order(axis_of["method"]):
             own, drawn = axis_of[(axis_of["method"] == method) & (axis_of["passes"] == times)], look(method)
             for k, (_, part) in enumerate(own.groupby(own["updates"] / own["iterations"] / own["problems"])):
-                by = part.groupby("samples an iteration")["right"]
+                by = part.groupby("samples per iteration")["right"]
                 mean = by.mean()
                 shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
                 axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
                 axis.plot(mean.index, mean, **shown, label=label(method) if k == 0 else None)
         axis.axhline(start, color="0.5", linewidth=1, dashes=(1, 2))
-        sizes = sorted(axis_of["samples an iteration"].unique())
+        sizes = sorted(axis_of["samples per iteration"].unique())
         axis.set(
-            xscale="log", xlabel="samples an iteration", title=f"{times} pass{'es' if times > 1 else ''} over each"
+            xscale="log", xlabel="samples per iteration", title=f"{times} pass{'es' if times > 1 else ''} over each"
         )
         axis.set_xticks(sizes, [f"{s:,}" for s in sizes], rotation=30)
         axis.minorticks_off()
@@ -809,18 +809,18 @@ if batches:
 
 # %%
 if batches:
-    by = axis_of.groupby(["method", "samples an iteration", "updates"])["right"].mean()
+    by = axis_of.groupby(["method", "samples per iteration", "updates"])["right"].mean()
     for method in in_order(axis_of["method"]):
         best, worst = by[method].idxmax(), by[method].idxmin()
         say(
-            f"{label(method)}: best with {best[0]:,} samples an iteration and {best[1]:,} updates in all "
+            f"{label(method)}: best with {best[0]:,} samples per iteration and {best[1]:,} updates in all "
             f"({by[method].max():.1f} %), lowest with {worst[0]:,} and {worst[1]:,} ({by[method].min():.1f} %)."
         )
     for (method, size, count), value in by[by < start].items():
-        where = f"{size:,} samples an iteration and {count:,} updates"
+        where = f"{size:,} samples per iteration and {count:,} updates"
         say(f"{label(method)} with {where} ends below the base, which has {start:.1f} %: {value:.1f} %.")
     if {"grpo_no_kl", "f_isft_posneg"} <= set(axis_of["method"]):
-        key = ["samples an iteration", "passes", "updates", "seed"]
+        key = ["samples per iteration", "passes", "updates", "seed"]
         wide = axis_of.pivot_table(index=key, columns="method", values="right")
         gap = (wide["f_isft_posneg"] - wide["grpo_no_kl"]).dropna()
         rows = [
@@ -976,12 +976,12 @@ for _, row in lowest.iterrows():
 def by_step(run) -> pd.DataFrame:
     """What the recorded samples of a run look like at each recorded step."""
     rows = run.rollouts.copy()
-    rows["log p a token"] = [statistics.mean(values) for values in rows["logprobs"]]
+    rows["log p per token"] = [statistics.mean(values) for values in rows["logprobs"]]
     rows["entropy"] = [statistics.mean(values) for values in rows["entropies"]]
     found = rows.groupby("step").agg(
         right=("correct", "mean"), cut=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
     )
-    return found.assign(**{"log p a token": rows.groupby("step")["log p a token"].mean()})
+    return found.assign(**{"log p per token": rows.groupby("step")["log p per token"].mean()})
 
 
 for run, partner in cases:

@@ -328,7 +328,7 @@ for method in ("grpo_no_kl", "f_isft_pos", "f_isft_neg"):
         found = drift(searching, variant(method, normaliser)).table
         rows[NAMES[method], NORMALISERS[normaliser]] = found["per_point"][["right", "wrong"]]
 tokens = pd.DataFrame(rows).T
-tokens.columns = ["right: tokens a point of success", "wrong"]
+tokens.columns = ["right: tokens per point of success", "wrong"]
 tokens.round(4)
 
 # %% [markdown]
@@ -747,7 +747,7 @@ for method in ROWS:
             ends[f"{label(method)}, {NORMALISERS[n]}"] = [final_responses(run) for run in runs]
 means = pd.DataFrame({name: pd.DataFrame([attempt_counts(f) for f in found]).mean() for name, found in ends.items()}).T
 heads = {
-    "attempts": "attempts", "tokens_per_attempt": "tokens an attempt", "repeats_order": "repeated attempts",
+    "attempts": "attempts", "tokens_per_attempt": "tokens per attempt", "repeats_order": "repeated attempts",
     "attempts_after_hit": "attempts after the first hit", "tokens_after_hit": "tokens after it",
     "overlooked": "hits called no", "false_yes": "misses called yes", "filler": "tokens that are no attempt",
 }  # fmt: skip

@@ -228,7 +228,7 @@ prompts = rollouts.prompts[:4]
 same = sample(one, prompts, 4, max_new_tokens=64).texts == sample(trainer.policy, prompts, 4, max_new_tokens=64).texts
 say(
     f"{trainable:,} of {count_parameters(ours.model):,} parameters train. After {trainer.step_done} steps the KL to "
-    f"the base is estimated as {metrics['kl']:.2g} nats a token; with the adapters off the log-probs are the base's: "
+    f"the base is estimated as {metrics['kl']:.2g} nats per token; with the adapters off the log-probs are the base's: "
     f"{torch.equal(off, base)}; and not with them on: {not torch.allclose(now, base)}. The merged model writes the "
     f"same responses: {same}."
 )
@@ -290,10 +290,10 @@ pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).
 # counted.
 
 # %%
-PEAK = 989e12  # dense bfloat16 products and sums a second of an H100, by its data sheet
-WAYS = {  # response length, seconds a step of decoding, share of PEAK in the update: all assumed
+PEAK = 989e12  # dense bfloat16 products and sums per second of an H100, by its data sheet
+WAYS = {  # response length, seconds per step of decoding, share of PEAK in the update: all assumed
     "dear: a plain loop, every response cut": (1024, 0.03, 0.2),
-    "cheap: an engine, 300 tokens a response": (300, 0.008, 0.4),
+    "cheap: an engine, 300 tokens per response": (300, 0.008, 0.4),
 }
 
 
@@ -319,7 +319,7 @@ say(
     f"All {len(priced)} numbers, one seed each: between {total.min():.0f} and {total.max():.0f} hours of one H100; "
     f"with five seeds {5 * total.min():.0f} to {5 * total.max():.0f}. PPO is counted like F-ISFT, without its critic."
 )
-by_size.rename_axis("parameters, billions; hours a run")
+by_size.rename_axis("parameters, billions; hours per run")
 
 # %%
 for shape in shapes:
@@ -382,7 +382,7 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-losses, tokens = [0.5, 0.1], [1000, 200]  # made up: of two processes, the mean loss a token and the tokens
+losses, tokens = [0.5, 0.1], [1000, 200]  # made up: of two processes, the mean loss per token and the tokens
 print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
       f"{sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens):.3f}")  # fmt: skip
 
