@@ -116,7 +116,7 @@ print("solution:", problem.gold)
 # %% [markdown]
 # GRPO samples a *group* of responses to the same prompt and compares them with each other. We sample groups of $G =
 # 8$ from the base model, which has not been trained by reinforcement yet. A group that is all right or all wrong has
-# nothing to compare, and weighs nothing. To see much in one look, we take the first group with two to four right
+# nothing to compare, and gets no weight. To see much in one look, we take the first group with two to four right
 # ones.
 
 # %%

@@ -852,7 +852,7 @@ table.rename(index=label).round(1)
 # The paper's accuracies are one number per model, without seeds or intervals, and reached us through summaries
 # (`data/paper/README.md` says how sure each is). Its models, its prompts and its test problems are others, so levels
 # cannot be compared. What can be compared is the order, and each method's distance to GRPO, on two scales that are
-# never mixed. The paper's one F-ISFT⁺⁻ stands in both rows, since its weights are not known.
+# never mixed. The paper's one F-ISFT⁺⁻ appears in both rows, since its weights are not known.
 
 # %%
 paper = pd.read_csv(DATA / "paper" / "results.csv")
@@ -980,7 +980,7 @@ print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 
 # %% [markdown]
 # All methods had one learning rate here, the one that suits GRPO; the paper, too, used one for all. Chapter 07 gives
-# each method its own. What is said of F-ISFT⁻ is said of this rate: the ledger's claim that it fails judges it at
+# each method its own. Statements about F-ISFT⁻ hold for this rate; the ledger's claim that it fails is judged at
 # both.
 #
 # So, to the question. **Yes.** A data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
@@ -990,13 +990,13 @@ print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 # As to the weights, the usual warning (a negative sum pushes everything down) has the sign right. As far as the toy
 # and the cosines can tell, it has the reason wrong: on on-policy samples a common weight cancels. What does not
 # cancel is its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy because
-# both sides of a group weigh the same. Whether unit weights and negatives alone fell here, and how much of the
-# growth in length is theirs, the computed sentences say.
+# both sides of a group have the same total weight. Whether unit weights and negatives alone fell here, and how much
+# of the growth in length is theirs, the computed sentences say.
 #
 # ## Exercises
 #
 # **1. Balanced weights.** `my_balanced(correct)`: the verdicts of one group in, signed weights out. Each side sums
-# to ±1, and a group that is not mixed weighs nothing.
+# to ±1, and a group that is not mixed has weight 0.
 
 
 # %%
@@ -1096,8 +1096,8 @@ _ = check_collapse_condition(my_total)
 #   takes a mean over tokens as well, and even then it is a race between a skill and the habit of going on.
 # - **Balanced weights are GRPO's up to a factor for each group**, $\sqrt{p(1-p)}$ times a constant. *Holds*, on
 #   every mixed group of eight.
-# - **F-ISFT⁺⁻ is comparable to GRPO; F-ISFT⁺ and F-ISFT⁻ are not.** What the recorded runs say stands in the
-#   computed sentences above, for one small model and a few seeds.
+# - **F-ISFT⁺⁻ is comparable to GRPO; F-ISFT⁺ and F-ISFT⁻ are not.** The computed sentences above say what the
+#   recorded runs show, for one small model and a few seeds.
 #
 # Open:
 #

@@ -174,8 +174,8 @@ print("beyond the margin:", ", ".join(f"{name} p = {beyond(values, margin):.3f}"
 # What neither test settles is undecided. This rule was corrected after the runs were known; the margin, α and the
 # seeds are as announced.
 #
-# **One look.** Nothing is judged before all planned seeds are there. (Testing after every new seed and stopping at
-# the first success would find equivalence, or a difference, far too often.)
+# **One look.** Nothing is judged before all planned seeds are there. (Testing after every new seed would find
+# equivalence, or a difference, far too often: exercise 6.)
 #
 # **What was known before**: the runs of chapters 04 and 05, on Countdown at one learning rate with few seeds. They
 # are not part of what is tested here, with one exception. Whether F-ISFT⁻ fails on Countdown depends on the rate,
@@ -287,7 +287,7 @@ if sweep:
     noise = 100 * math.sqrt(0.25 / size)
     say(
         f"Share right on {asked['eval_problems']:,} problems of the {asked['eval_split']} split × "
-        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run per cell. A single share has a standard "
+        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run per cell. One share has a standard "
         f"error of up to {noise:.1f} points from these samples alone; neighbours that differ by less are a toss-up."
     )
 for task in dict.fromkeys(rates["task"]):
@@ -352,10 +352,10 @@ for task in swept:
     )
 
 # %% [markdown]
-# On Countdown most methods are close to coming apart at the rate that suits them best. One run per cell cannot separate
-# neighbouring rates, but choosing by chance between two equally good rates costs little. A method that collapses in
-# a published table may have done so because of its learning rate: a verdict at one rate for all is also a verdict on
-# that rate.
+# On Countdown most methods are close to coming apart at the rate that suits them best. One run per cell cannot
+# separate neighbouring rates, but a choice by chance between two equally good rates costs little. A method that
+# collapses in a published table may have done so because of its rate: a verdict at one rate for all is also a
+# verdict on that rate.
 #
 # ## The learning curves
 
@@ -408,7 +408,7 @@ for task, frame in frames.items():
 # *What to look at.* The two panels of likelihoods follow the same responses at every evaluation, right and wrong
 # ones that the *base* sampled; they show the change since the start, in nats per response. A method may lower both.
 # Then it has moved its probability to answers that the base would not have given. The KL says how far it has moved.
-# (An axis with powers of ten is linear near 0 and logarithmic beyond.)
+# (An axis with powers of ten is linear near 0.)
 
 # %%
 for task, frame in frames.items():
@@ -516,9 +516,9 @@ else:
 
 # %% [markdown]
 # *What to look at.* The number after a name counts the seeds. The grey band is the margin. Thick: the interval of
-# TOST. Thin: the usual interval. Hollow: fewer seeds than planned, so no verdict yet. The left side has the whole
-# scale, the right side the neighbourhood of 0. A thick line inside the band is a comparison that passes on its own;
-# the ledger's verdict also has the correction over its family.
+# TOST. Thin: the usual interval. Hollow: fewer seeds than planned, so no verdict yet. On the left the whole scale,
+# on the right the neighbourhood of 0. A thick line inside the band is a comparison that passes on its own; the
+# ledger's verdict also has the correction over its family.
 
 # %%
 if len(forest):
@@ -544,14 +544,14 @@ for task in comparable:
     say(f"{TASKS[task]}: inside the margin on their own are {len(alone)} of {len(paired[task])}: {named or 'none'}.")
 
 # %% [markdown]
-# On the word problems the intervals are narrow, and most methods are inside the margin. On Countdown they are wider, and
-# some methods end clearly below GRPO.
+# On the word problems the intervals are narrow, and most methods are inside the margin. On Countdown they are wider,
+# and some methods end clearly below GRPO.
 #
 # ### The ledger
 #
-# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after Holm's
-# correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one for the
-# contrary. Where neither is below α, it is undecided.
+# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after
+# Holm's correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one
+# for the contrary. Where neither is below α, it is undecided.
 
 # %%
 records = Records(RUNS, ledger)
@@ -590,8 +590,8 @@ if len(pairing):
 pairing.set_index("comparison with GRPO").round(2)
 
 # %% [markdown]
-# A correlation of a few pairs is itself a rough number. Pairing costs a little when there is none, and the design
-# has to choose before it knows.
+# A correlation of a few pairs is a rough number. Pairing costs a little when there is none, and the design has to
+# choose before it knows.
 #
 # ## Equal samples, equal steps, and their cost
 #
@@ -863,8 +863,8 @@ if batches:
 # The paper's accuracies are one number per model, without seeds or intervals, and reached us through summaries
 # (`data/paper/README.md` says how sure each is). Its models are far larger, its GSM8K is not our word problems, and
 # its Countdown has other prompts and problems. So **levels are not comparable**, and none of its numbers is ever
-# averaged or drawn on one axis with ours. What can stand side by side is each method's distance to GRPO *within* one
-# scale. The paper's one F-ISFT⁺⁻ stands in both of our rows, since its weights are not known.
+# averaged or drawn on one axis with ours. What can be compared is each method's distance to GRPO *within* one scale.
+# The paper's one F-ISFT⁺⁻ appears in both of our rows, since its weights are not known.
 
 # %%
 KEYS = {"GRPO": ["grpo"], "GRPO-wo-KL": ["grpo_no_kl"], "F-ISFT+": ["f_isft_pos"], "F-ISFT-": ["f_isft_neg"]}
@@ -1026,9 +1026,8 @@ trace_inspector(opened, step=steps[-1], colour="entropies") if steps else None
 # %% [markdown]
 # ### Two runs, the same problem
 #
-# Runs of one seed met the same problems at the same steps, so any two of them can be read side by side. Choose task
-# and seed, two methods, a step, a problem and a response; all controls take the arrow keys. A double bar marks where
-# two responses part.
+# Runs of one seed met the same problems at the same steps, so any two of them can be read side by side. All controls
+# take the arrow keys. A double bar marks where two responses part.
 
 # %%
 group = [run for run in pool if run.path.parent == worst.path.parent] if worst else []
@@ -1048,8 +1047,8 @@ static_runs(partner, worst) if partner else print("There is no run of GRPO besid
 # ### How fast do runs part?
 #
 # The same as one number per step: the share of recorded responses that are still the same, token for token, as those
-# of GRPO with the same seed. Nobody trains for this number. It says how far two methods have moved apart as
-# *policies*, which two equal accuracies do not.
+# of GRPO with the same seed. It says how far two methods have moved apart as *policies*, which two equal accuracies
+# do not.
 
 
 # %%
@@ -1311,7 +1310,7 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 # %% [markdown]
 # Open:
 #
-# - Whether any of this stands with larger models, where differences between methods may be of another size (chapter
+# - Whether any of this holds for larger models, where differences between methods may have another size (chapter
 #   12).
 # - Why wrong responses grow, and how much of that is the normaliser (chapter 08).
 # - Whether equal accuracy hides unequal coverage: pass@k (chapter 09).

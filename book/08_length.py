@@ -1008,8 +1008,9 @@ say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 # ## A decomposition that adds up
 #
 # How much of the growth is which? Put something in between: what the *base* would have written on the problems that
-# are wrong *now*, each counted as often as it is wrong now. Call its mean length $M$, the share truncated at the cap
-# $C$ $S$, and the mean length of the rest $W$. Let $s$ and $w$ be the same two for what is written now. Then
+# are wrong *now*, each counted as often as it is wrong now. Let $M$ be the mean length of these responses, $S$ the
+# share that is truncated at the cap $C$, and $W$ the mean length of the rest. Let $s$ and $w$ be the same share and
+# mean for what is written now. Then
 #
 # $$
 # \underbrace{\vphantom{(}M - M_0}_{\text{selection}} \;+\; \underbrace{(s - S)(C - W)}_{\text{more are cut}} \;+\;
