@@ -347,7 +347,7 @@ claim(
     "04, 05",
     f"from {wrong_at_start:.1f} tokens, mean over seeds: "
     + ", ".join(f"{LABELS[m]} {100 * statistics.mean(v):+.0f} %" for m, v in growth.items())
-    + f"; responses cut at {runs[0].config['max_new_tokens']} tokens: base {100 * cut['base']:.0f} %, "
+    + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * cut['base']:.0f} %, "
     + ", ".join(f"{LABELS[m]} {100 * cut[m]:.0f} %" for m in growth),
     "holds" if all(agree) else "holds in part" if any(agree[:2]) else "not seen here",
 )

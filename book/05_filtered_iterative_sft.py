@@ -662,7 +662,7 @@ with tempfile.TemporaryDirectory() as folder:
 unit_plot.figure()
 
 # %%
-watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats per token"}
+watched = {"accuracy": "right", "completions/clipped_ratio": "truncated", "entropy": "entropy, nats per token"}
 ends = {}
 for name, history in ((label(live.method), plot.history), (label(short.method), unit_plot.history)):
     for when, part in (("first five steps", history.head(5)), ("last five steps", history.tail(5))):
@@ -776,7 +776,7 @@ up, down = (told.loc[told["the toy"] == way, seen] for way in ("up", "down"))
 print(
     "Order: the rules that it pushes up are",
     "all" if up.min() > down.max() else "not all",
-    "cut more often than the rest.",
+    "truncated more often than the rest.",
 )
 
 # %% [markdown]
@@ -918,7 +918,7 @@ print(
 print(f"where the base has {base['accuracy']:.1%}.")
 worst_run = next(run for run in runs if run.method == worst["method"] and run.seed == worst["seed"])
 often = worst_run.metrics["completions/clipped_ratio"].tail(window).mean()
-print(f"In its last {window} steps {often:.0%} of its training samples were cut at the cap.")
+print(f"In its last {window} steps {often:.0%} of its training samples were truncated.")
 steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else []
 
 # %% [markdown]
@@ -974,7 +974,9 @@ def state(gains: pd.Series) -> str:
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
     often = cut.loc[method, f"last {window} steps"]
-    say(f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples were cut.")
+    say(
+        f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples were truncated."
+    )
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 

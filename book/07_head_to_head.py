@@ -390,7 +390,7 @@ for task in present:
 MEASURES = {
     "eval/entropy": "entropy, nats per token",
     "eval/kl_base": "KL to the base, nats per response",
-    "eval/clipped_ratio": "share cut at the cap",
+    "eval/clipped_ratio": "share truncated",
     "change/correct": "base's right answers, log-likelihood",
     "change/incorrect": "base's wrong answers, log-likelihood",
     "eval/mean_length": "mean length, tokens",
@@ -456,7 +456,7 @@ COLUMNS = {
     "accuracy": ("right, %", 100),
     "length/correct": ("length, right", 1),
     "length/incorrect": ("length, wrong", 1),
-    "clipped_ratio": ("cut at the cap, %", 100),
+    "clipped_ratio": ("truncated, %", 100),
     "format_ok": ("in the format, %", 100),
 }
 
@@ -979,7 +979,7 @@ def by_step(run) -> pd.DataFrame:
     rows["log p per token"] = [statistics.mean(values) for values in rows["logprobs"]]
     rows["entropy"] = [statistics.mean(values) for values in rows["entropies"]]
     found = rows.groupby("step").agg(
-        right=("correct", "mean"), cut=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
+        right=("correct", "mean"), truncated=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
     )
     return found.assign(**{"log p per token": rows.groupby("step")["log p per token"].mean()})
 
@@ -990,9 +990,9 @@ for run, partner in cases:
         display(by_step(each).round(2))
 
 # %% [markdown]
-# *What to look at.* A policy can fail in three ways: responses no longer end (`cut` goes to 1 and the length to the
-# cap); the policy no longer decides (entropy rises); or it is sure of the wrong thing (entropy falls while `right`
-# falls). The last column is how likely the policy holds its own tokens to be.
+# *What to look at.* A policy can fail in three ways: responses no longer end (`truncated` goes to 1 and the length
+# to the cap); the policy no longer decides (entropy rises); or it is sure of the wrong thing (entropy falls while
+# `right` falls). The last column says how likely the policy finds its own tokens.
 
 # %%
 if cases:
@@ -1000,7 +1000,7 @@ if cases:
     first_row, last_row = sampled_at.iloc[0], sampled_at.iloc[-1]
     say(
         f"{label(cases[0][0].method)}: from the first to the last recorded step the share truncated goes from "
-        f"{first_row['cut']:.0%} to {last_row['cut']:.0%}, the entropy from {first_row['entropy']:.2f} to "
+        f"{first_row['truncated']:.0%} to {last_row['truncated']:.0%}, the entropy from {first_row['entropy']:.2f} to "
         f"{last_row['entropy']:.2f}, and the share right from {first_row['right']:.0%} to {last_row['right']:.0%}."
     )
 

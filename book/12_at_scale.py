@@ -292,7 +292,7 @@ pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).
 # %%
 PEAK = 989e12  # dense bfloat16 products and sums per second of an H100, by its data sheet
 WAYS = {  # response length, seconds per step of decoding, share of PEAK in the update: all assumed
-    "dear: a plain loop, every response cut": (1024, 0.03, 0.2),
+    "dear: a plain loop, every response truncated": (1024, 0.03, 0.2),
     "cheap: an engine, 300 tokens per response": (300, 0.008, 0.4),
 }
 
