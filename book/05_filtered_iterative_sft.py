@@ -974,9 +974,7 @@ def state(gains: pd.Series) -> str:
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
     often = cut.loc[method, f"last {window} steps"]
-    say(
-        f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples were truncated."
-    )
+    say(f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples truncated.")
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 

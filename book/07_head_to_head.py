@@ -549,9 +549,9 @@ for task in comparable:
 #
 # ### The ledger
 #
-# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after
-# Holm's correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one
-# for the contrary. Where neither is below α, it is undecided.
+# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after Holm's
+# correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one for the
+# contrary. Where neither is below α, it is undecided.
 
 # %%
 records = Records(RUNS, ledger)
