@@ -968,13 +968,13 @@ for method in gap.index:
 def state(gains: pd.Series) -> str:
     """A word for where a method ended, against the base, by the 95 % interval over seeds of its gain in points."""
     words = {"holds": "learned", "does not hold here": "fell below the base"}
-    return words.get(sided(gains), "is not told from the base by these seeds")
+    return words.get(sided(gains), "cannot be distinguished from the base by these seeds")
 
 
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
     often = cut.loc[method, f"last {window} steps"]
-    say(f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples truncated.")
+    say(f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples were cut.")
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 
