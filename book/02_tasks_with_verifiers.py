@@ -152,8 +152,8 @@ for steps in countdown.solutions([8, 2, 4], 64):
 # %% [markdown]
 # ### How many problems are there?
 #
-# A *problem* is a multiset of numbers together with a target that they reach. A *row* is a problem with its numbers
-# in one order, which is what a data set stores. The counts decide how much a model could memorise.
+# A *problem* is a multiset of numbers together with a target that they reach. A *row* is a problem with its numbers in
+# one order, which is what a data set stores. The counts limit what a model could memorise.
 
 
 # %%
@@ -175,15 +175,13 @@ def count(k: int, high: int, low_target: int = 10, high_target: int = 99) -> dic
 table(pd.DataFrame([count(2, 20), count(3, 10), count(3, 20), count(4, 8)]))
 
 # %% [markdown]
-# The book trains on the third line: three numbers up to 20. These problems are few enough for a small model, and so
-# many that training visits only a part of them.
+# The book trains on the third line: three numbers up to 20. Training visits only a part of these problems.
 #
 # ### A split that cannot leak
 #
 # A data set for this task usually gives its numbers in a random order. The same problem can then occur twice, and a
-# split by row puts one copy into training and the other into test. The size of this leak depends on how densely the
-# rows fill the space of problems. Here is a careless generator, and the effect of a split by row on its output. No
-# row occurs twice *as written*.
+# split by row puts one copy into training and the other into test. The leak grows as the rows fill the space of
+# problems. Here is a careless generator, which writes no row twice, and the effect of a split by row on its output.
 
 
 # %%
@@ -244,7 +242,7 @@ print({split: f"{n} ({n / sum(sizes.values()):.1%})" for split, n in sizes.items
 # ### A first draft
 #
 # Take the text between the answer tags, check its numbers, and compute it. Python can parse arithmetic itself: `ast`
-# turns the text into a tree, and six lines walk it. Many training scripts do something like this.
+# turns the text into a tree, and six lines walk it. Many training scripts do this.
 
 # %%
 OPERATORS = {
@@ -348,10 +346,10 @@ print(f"9**9**9 = 9**{exponent:,} has {digits:,} digits")
 print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} MB")
 
 # %% [markdown]
-# Seven characters are enough to stall a training run, and three more would fill any memory. Where the filter lets
-# letters through, `eval` runs whatever they spell, with the rights of whoever trains: reading a file or starting a
-# program is one call away. A time limit does not help much, since the work happens inside one operation that cannot
-# be interrupted. What helps is a grader whose work is bounded by construction.
+# Seven characters stall a training run, and three more would fill any memory. Where the filter lets letters through,
+# `eval` runs whatever they spell, with the rights of whoever trains: reading a file or starting a program is one call
+# away. A time limit does not help much, since the work happens inside one operation that cannot be interrupted. What
+# helps is a grader whose work is bounded by construction.
 #
 # ### The library's grader
 #
@@ -363,7 +361,7 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 # 4. compare the numbers used with the numbers given, as multisets;
 # 5. only then compute, with exact fractions: by now there are as few numbers as the problem gave.
 #
-# It returns a `Grade` with a reason in words, so that a reader of traces never has to guess.
+# It returns a `Grade` with a reason in words.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -392,7 +390,7 @@ for answer in hostile:
 table(pd.DataFrame(rows))
 
 # %% [markdown]
-# The row with the script tag shows that the table escapes its text: you read the tag, and nothing ran.
+# (You read the script tag, and nothing ran: the table escapes its text.)
 #
 # ## 3 From verdicts to rewards
 #
@@ -605,13 +603,12 @@ for name in list(GRADERS)[1:]:
 table(pd.DataFrame(rows, columns=["paid by", "problem", "the end of its thinking", "answer", "the book's grader"]))
 
 # %% [markdown]
-# A model that is trained against `own_verdict` need only write "yes". Against `mentions_target` it need only write
-# `= 64`, true or not. Neither needs a better search, and under both the reported accuracy could rise to the top.
-# This is *reward hacking*, and no property of the method protects against it: GRPO and filtered SFT receive the same
-# verdicts.
+# A model that is trained against `own_verdict` need only write "yes". Against `mentions_target` it need only write `=
+# 64`, true or not. Neither needs a better search, and under both the reported accuracy could rise to the top. This is
+# *reward hacking*, and no property of the method protects against it: GRPO and filtered SFT receive the same verdicts.
 #
-# The last grader says something else. A response with a true line in its thinking and a wrong answer has *found* the
-# solution and then not used it. Training could turn these into right answers without improving the search:
+# The last grader differs. A response with a true line in its thinking and a wrong answer has *found* the solution and
+# then not used it. Training could turn these into right answers without improving the search:
 
 # %%
 headroom = (accepts["a true line anywhere"] & ~strict).mean()
@@ -621,9 +618,9 @@ print(f"Accuracy could rise by {100 * headroom:.1f} points by noticing alone.")
 # %% [markdown]
 # ### After training
 #
-# The recorded runs were all paid by the strict grader. They kept whole groups of responses at some of their steps,
-# so the lenient graders can be applied afterwards: how far apart are they at the end of training? A run's first step
-# met other problems than its last. So the base answers the problems of the last step here, as often as a method did.
+# The recorded runs were all paid by the strict grader. Groups of responses are kept, so the lenient graders can be
+# applied afterwards: how far apart are they at the end of training? A run's first step met other problems than its
+# last. So the base answers the problems of the last step here, as often as a method did.
 
 
 # %%
@@ -724,18 +721,18 @@ table(read.replace({True: "right", False: "–"}))
 print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS]].mean().items()})
 
 # %% [markdown]
-# The same eight responses have accuracies that differ by a factor of three. Even the two readers with the same
-# accuracy do not agree on the rows. Two rows are worth a second look. A base model that runs on and asks itself the
-# next question is right for one strict reader and wrong for the other. And the last row is a guess that both
-# flexible readers should not trust: the last number wins, whatever was said before it. The strict readers measure
-# the format as much as the arithmetic, so part of an early gain under them is the model learning `####`.
+# The same eight responses have accuracies that differ by a factor of three. Even the two readers with the same accuracy
+# do not agree on the rows. Look at two rows. A base model that runs on and asks itself the next question is right for
+# one strict reader and wrong for the other. And the last row is a guess that both flexible readers should not trust:
+# the last number wins, whatever was said before it. The strict readers measure the format as much as the arithmetic, so
+# part of an early gain under them is the model learning `####`.
 #
 # ### Where a response ends
 #
-# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. The
-# rule here: what begins a turn of the prompt ends a response, with the line break before it. The harness has the
-# bare word. A model that uses the word in a sentence is then cut off before its answer. The two readers that repeat
-# the harness keep its rule; the others have the book's.
+# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. Here,
+# what begins a turn of the prompt ends a response, with the line break before it. The harness has the bare word. A
+# model that uses the word in a sentence is then cut off before its answer. The two readers that repeat the harness keep
+# its rule; the others have the book's.
 
 # %%
 # NBVAL_CHECK_OUTPUT

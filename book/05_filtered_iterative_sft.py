@@ -15,15 +15,14 @@
 # %% [markdown]
 # # 05 · Filtered iterative SFT
 #
-# **Can the same training run be written as plain supervised learning, and what must its ± weights satisfy for it not
-# to collapse?**
+# **Can the same training run be written as plain supervised learning, and what must its ± weights satisfy for it not to
+# collapse?**
 #
 # Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. Its weights came out of GRPO: rewards,
-# advantages, importance ratios. Here we start from the other side and use none of these. Sample some responses,
-# grade them, and sort them into accepted and rejected. Train on the accepted ones as on any data set, *untrain* on
-# the rejected ones, and begin again with fresh samples. The paper ([arXiv
-# 2505.13697](https://arxiv.org/abs/2505.13697)) calls this **filtered iterative supervised fine-tuning**, F-ISFT,
-# and compares three variants of it with GRPO:
+# advantages, importance ratios. Here we start from the other side and use none of these. Sample some responses, grade
+# them, and sort them into accepted and rejected. Train on the accepted ones as on any data set, *untrain* on the
+# rejected ones, and begin again with fresh samples. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697))
+# calls this **filtered iterative supervised fine-tuning**, F-ISFT, and compares three variants of it with GRPO:
 #
 # | variant | data set of an iteration | in the paper |
 # |:---|:---|:---|
@@ -32,8 +31,8 @@
 # | F-ISFT⁺⁻ | both | said to be comparable to GRPO |
 #
 # The first variant has older names. One iteration of it is *rejection sampling*: sample, and keep only what the
-# verifier accepts. To repeat it with the improved policy is *expert iteration*. The loss of an iteration is a
-# signed, weighted cross-entropy,
+# verifier accepts. To repeat it with the improved policy is *expert iteration*. The loss of an iteration is a signed,
+# weighted cross-entropy,
 #
 # $$
 # \mathcal L(\theta) = \frac1N \sum_{i} s_i\, w_i \; \mathrm{CE}_i,
@@ -45,10 +44,10 @@
 # What we know of the paper leaves the weights $w_i \ge 0$ undefined. Two choices suggest themselves:
 #
 # - **unit**: $w_i = 1$. Every response counts the same.
-# - **balanced**: in a group of $G$ samples of which $k$ are right, $w_i = 1/k$ for the right ones and $1/(G-k)$ for
-#   the wrong ones. Each side of a group sums to one. Groups that are all right or all wrong are left out.
+# - **balanced**: in a group of $G$ samples of which $k$ are right, $w_i = 1/k$ for the right ones and $1/(G-k)$ for the
+#   wrong ones. Each side of a group sums to one. Groups that are all right or all wrong are left out.
 #
-# They look like a detail. This chapter asks whether they are one.
+# This chapter asks whether the choice matters.
 
 # %%
 import dataclasses
@@ -163,12 +162,11 @@ print(f"signed and balanced: {loss_by_hand:+.3f}")
 
 # %% [markdown]
 # (The factor $1/N$ enters when gradients are added up.) A signed loss may be negative. When it falls, either right
-# responses became likelier or wrong ones less likely. It says even less about progress than GRPO's logged loss,
-# which at least is 0 by design.
+# responses became likelier or wrong ones less likely. It says even less about progress than GRPO's logged loss.
 #
-# The library does the same in two steps. `build_dataset` makes the examples from graded rollouts, and `sft_loss` is
-# the signed cross-entropy of a padded batch. It shares no code with the losses of chapter 04. To feed it, we pack
-# the four responses as if they had been sampled:
+# The library does the same in two steps. `build_dataset` makes the examples from graded rollouts, and `sft_loss` is the
+# signed cross-entropy of a padded batch. It shares no code with the losses of chapter 04. To feed it, we pack the four
+# responses as if they had been sampled:
 
 # %%
 counts = torch.tensor([len(row) - len(start) for row in rows])  # [N], tokens of each response
@@ -253,19 +251,19 @@ print(f"{G * (2 * base_right - 1):+.1f} on average, and balanced ones to 0.")
 
 # %% [markdown]
 # *What to look at.* On the right, where do the lines cross 0? With unit weights and most samples wrong the sum is
-# negative: added up over the batch, the log-likelihood of the samples, right and wrong together, is pushed *down*.
-# But the policy has to put its probability somewhere. Balanced weights never push the total. Positives alone always
-# push it up, negatives alone always down.
+# negative: added up over the batch, the log-likelihood of the samples, right and wrong together, is pushed *down*. But
+# the policy has to put its probability somewhere. Balanced weights never push the total. Positives alone always push it
+# up, negatives alone always down.
 #
-# It is tempting to conclude that a negative sum pushes the policy away from everything it knows, hence collapse.
-# That would be a mistake, and the next section shows why.
+# Does a negative sum then push the policy away from everything it knows, and collapse it? The next section shows that
+# this conclusion would be a mistake.
 #
 # ## When does the sum matter?
 #
 # ### On average it cancels
 #
-# A weight that all responses share does nothing in expectation, as long as the responses are *on-policy*: fresh
-# samples of the very policy that is updated. The reason is that probabilities sum to one:
+# A weight that all responses share does nothing in expectation, as long as the responses are *on-policy*: fresh samples
+# of the very policy that is updated. The reason is that probabilities sum to one:
 #
 # $$
 # \mathbb{E}_{o\sim\pi}\big[\nabla \log \pi(o)\big] = \sum_o \pi(o)\, \frac{\nabla \pi(o)}{\pi(o)}
@@ -281,8 +279,8 @@ print(f"{G * (2 * base_right - 1):+.1f} on average, and balanced ones to 0.")
 # \mathbb{E}[\nabla\log\pi \mid \text{wrong}] \big) = \frac{1 - p^G - (1-p)^G}{G\, p(1-p)}\, \nabla p .
 # $$
 #
-# All four climb the same hill; only the length of the step differs. We can check this without a model. Take a policy
-# that is a softmax over three responses, and every group of four that it can sample, weighted by its chance.
+# All four climb the same hill; only the length of the step differs. To check this without a model, take a softmax over
+# three responses, and every group of four that it can sample, weighted by its chance.
 
 # %%
 KINDS = ["right", "wrong", "rambling"]  # the third is wrong as well; it will be the long one
@@ -307,14 +305,14 @@ table = pd.DataFrame({rule: expected_update(pi, same, rule) / grad_p for rule in
 table.assign(formula=step_length).round(4)
 
 # %% [markdown]
-# Each row is the expected update divided by $\nabla p$, logit by logit. Every row is one number, the one of the
-# formula. So in expectation, on fresh samples, the sum of the weights is *no* condition at all. Neither F-ISFT⁻ nor
-# unit weights can collapse this policy.
+# Each row is the expected update divided by $\nabla p$, logit by logit, and it is one number, that of the formula. So
+# in expectation, on fresh samples, the sum of the weights is *no* condition at all. Neither F-ISFT⁻ nor unit weights
+# can collapse this policy.
 #
 # ### With a mean over tokens it does not cancel
 #
-# The loss above has $\mathrm{CE}_i$, the *mean* over a response's tokens, as every SFT code has it and as GRPO has
-# it too. Then the shared weight is multiplied by $1/|o|$, which is not shared, and
+# The loss above has $\mathrm{CE}_i$, the *mean* over a response's tokens, as every SFT code has it and as GRPO has it
+# too. Then the shared weight is multiplied by $1/|o|$, which is not shared, and
 #
 # $$
 # \mathbb{E}_{o\sim\pi}\Big[\frac{1}{|o|} \nabla \log \pi(o)\Big]
@@ -454,9 +452,9 @@ figure
 # probability go? Balanced weights and positives alone end right. Where a line falls to 0 on the left, the same line
 # rises to 1 on the right: all probability went to rambling.
 #
-# One starting point proves little. So take many: ten shares right and eight degrees of ease; the mean over tokens
-# and the sum; fresh samples at each update, and samples that serve fifty. A starting point counts as collapsed where
-# less than half of its share right is left at the end.
+# One starting point proves little. Take many: ten shares right and eight degrees of ease; the mean over tokens and the
+# sum; fresh samples at each update, and samples that serve fifty. A starting point counts as collapsed where less than
+# half of its share right is left at the end.
 
 # %%
 starts = np.array([0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.45])
@@ -496,19 +494,19 @@ summed = counted.loc[[c for c in conditions if c.startswith("sum")]].to_numpy().
 print(f"with a sum over tokens: {summed} collapses, all rules and starting points together")
 
 # %% [markdown]
-# It is collapse under unit weights and under negatives alone; under the other two rules the dark cells are slow. So
-# in this toy collapse takes two conditions together: weights whose sum is negative, and a normaliser $1/|o|$ that
-# turns this into a push towards length. Without either one it does not happen. With both, habit and skill race. The
-# race is lost where few responses are right to begin with and where the skill is hard to move. Samples that serve
-# many updates make more races lost, but only where there is a race.
+# It is collapse under unit weights and under negatives alone; under the other two rules the dark cells are slow. So in
+# this toy collapse takes two conditions together: weights whose sum is negative, and a normaliser $1/|o|$ that turns
+# this into a push towards length. Without either one it does not happen. With both, habit and skill race. The race is
+# lost where few responses are right to begin with and where the skill is hard to move. Samples that serve many updates
+# make more races lost, but only where there is a race.
 #
-# The toy is an expectation over exact updates. It has no batches of a few samples, no Adam, and no tokens; with
-# these there may be other ways to fall. It says which conditions suffice, not that there are no others.
+# The toy has exact updates, and no small batches, no Adam and no tokens. With these there may be other ways to fall. It
+# says which conditions suffice, not that there are no others.
 #
 # ## One iteration, with a model
 #
-# Now the base model of chapter 03. The batch is the first one of chapter 04's live run: the same seed and problems,
-# and therefore the same samples, whatever the method.
+# Now the base model of chapter 03. The batch is the first one of chapter 04's live run: the same seed and problems, and
+# therefore the same samples, whatever the method.
 
 # %%
 trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
@@ -556,9 +554,9 @@ print(f"On this batch the gradient closest to GRPO's is that of {close.idxmax()}
 print(f"the farthest that of {close.idxmin()} (cosine {close.min():.3f}).")
 
 # %% [markdown]
-# Two gradients of one batch may differ because the methods differ or because the batch is small. A cosine alone does
-# not separate these. For one pair the answer is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a
-# group, the same proportions. GRPO multiplies each group by a factor of its own, here for groups of eight:
+# Two gradients of one batch may differ because the methods differ or because the batch is small. For one pair the
+# answer is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a group, the same proportions. GRPO
+# multiplies each group by a factor of its own, here for groups of eight:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -843,16 +841,16 @@ print("Each method, and its difference to GRPO in percentage points:")
 table.rename(index=label).round(1)
 
 # %% [markdown]
-# A difference is taken within a seed: both runs saw the same problems in the same order. The interval is over seeds,
-# by the t distribution, and with so few of them it is wide. If it contains 0, these runs cannot tell the two methods
+# A difference is taken within a seed: both runs saw the same problems in the same order. The interval is over seeds, by
+# the t distribution, and with so few of them it is wide. If it contains 0, these runs cannot tell the two methods
 # apart. That is less than to say that they are equal: chapter 07 tests for equality, with a margin set in advance.
 #
 # ### Beside the paper
 #
 # The paper's accuracies are one number per model, without seeds or intervals, and reached us through summaries
-# (`data/paper/README.md` says how sure each is). Its models, its prompts and its test problems are others, so levels
-# cannot be compared. What can be compared is the order, and each method's distance to GRPO, on two scales that are
-# never mixed. The paper's one F-ISFT⁺⁻ appears in both rows, since its weights are not known.
+# (`data/paper/README.md` says how sure each is). Its models, prompts and test problems are others. So do not compare
+# levels, but the order, and each method's distance to GRPO, on two scales that are never mixed. The paper's one
+# F-ISFT⁺⁻ appears in both rows, since its weights are not known.
 
 # %%
 paper = pd.read_csv(DATA / "paper" / "results.csv")
@@ -980,23 +978,22 @@ print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 
 # %% [markdown]
 # All methods had one learning rate here, the one that suits GRPO; the paper, too, used one for all. Chapter 07 gives
-# each method its own. Statements about F-ISFT⁻ hold for this rate; the ledger's claim that it fails is judged at
-# both.
+# each method its own. Statements about F-ISFT⁻ hold for this rate; the ledger's claim that it fails is judged at both.
 #
 # So, to the question. **Yes.** A data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
-# fresh samples at each iteration are a training run. It needs no reward, no advantage and no importance ratio. With
+# fresh samples at each iteration are a training run. It needs no reward, advantage or importance ratio, and with
 # balanced weights its gradient on a batch differs from GRPO's by a factor for each group.
 #
-# As to the weights, the usual warning (a negative sum pushes everything down) has the sign right. As far as the toy
-# and the cosines can tell, it has the reason wrong: on on-policy samples a common weight cancels. What does not
-# cancel is its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy because
-# both sides of a group have the same total weight. Whether unit weights and negatives alone fell here, and how much
-# of the growth in length is theirs, the computed sentences say.
+# As to the weights, the usual warning (a negative sum pushes everything down) has the sign right. As far as the toy and
+# the cosines can tell, it has the reason wrong: on on-policy samples a common weight cancels. What does not cancel is
+# its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy because both sides of a
+# group have the same total weight. Whether unit weights and negatives alone fell here, and how much of the growth in
+# length is theirs, the computed sentences say.
 #
 # ## Exercises
 #
-# **1. Balanced weights.** `my_balanced(correct)`: the verdicts of one group in, signed weights out. Each side sums
-# to ±1, and a group that is not mixed has weight 0.
+# **1. Balanced weights.** `my_balanced(correct)`: the verdicts of one group in, signed weights out. Each side sums to
+# ±1, and a group that is not mixed has weight 0.
 
 
 # %%

@@ -15,21 +15,20 @@
 # %% [markdown]
 # # 06 · The same gradient
 #
-# **If GRPO and supervised learning on graded samples have the same gradient, what is left of the difference, and
-# when does the equality end?**
+# **If GRPO and supervised learning on graded samples have the same gradient, what is left of the difference, and when
+# does the equality end?**
 #
-# Chapter 04 took GRPO apart and was left with a weighted cross-entropy. Chapter 05 began with a cross-entropy and
-# reached GRPO up to a factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697))
-# concludes that GRPO is reinforcement learning in name only. This chapter does three things with that statement.
+# Chapter 04 reduced GRPO to a weighted cross-entropy. Chapter 05 began with a cross-entropy and reached GRPO up to a
+# factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is
+# reinforcement learning in name only. This chapter does three things with that statement.
 #
-# - It makes it exact. Each equality is computed twice, by two pieces of code that share nothing, in double
-#   precision. Beside each stands a near miss, something that looks equal and is not.
+# - It makes it exact. Each equality is computed twice, by two pieces of code that share nothing, in double precision.
+#   Beside each stands a near miss, something that looks equal and is not.
 # - It says what is left. All methods of this family have one update,
 #   $$ \nabla J = \sum_i \sum_t w_{it}\, \nabla \log \pi_\theta(o_{it} \mid q, o_{i<t}), $$
 #   and with binary rewards their weights differ by a curve over the difficulty of the prompt, and by a normaliser.
-# - It looks for where the equality ends. It needs on-policy samples. A batch that serves many updates goes
-#   off-policy: the importance ratios leave 1 and the clip begins to act. Recorded runs go from one update per batch
-#   to many.
+# - It looks for where the equality ends. It needs on-policy samples. A batch that serves many updates goes off-policy:
+#   the importance ratios leave 1 and the clip begins to act. Recorded runs go from one update per batch to many.
 
 # %%
 import math
@@ -170,10 +169,10 @@ claim("by hand", [Identity(n, sides[k], by_hand) for n, k in named.items()]).dro
 #
 # ### 1. GRPO is weighted supervised learning
 #
-# Now the same with a network whose parameters all states share, on sampled groups, parameter by parameter. The left
-# side is `policy_loss` of chapter 04. The right side is `sft_loss` of chapter 05. It uses prompts, responses, −100
-# labels and signed weights, and no ratios. The network reads strings of a small token MDP (chapter 01) with three
-# tokens and up to four of them per response; a response is right if it contains exactly two *a*.
+# Now take a network whose parameters all states share, on sampled groups, parameter by parameter. The left side is
+# `policy_loss` of chapter 04. The right side is `sft_loss` of chapter 05. It uses prompts, responses, −100 labels and
+# signed weights, and no ratios. The network reads strings of a small token MDP (chapter 01) with three tokens and up to
+# four of them per response; a response is right if it contains exactly two *a*.
 
 # %%
 mdp = TokenMDP(3, 4, lambda tokens, mask: ((tokens == 1) & mask).sum(1) == 2)
@@ -488,13 +487,13 @@ figure
 # %% [markdown]
 # *What to look at.* How near 1 are the cosines, and do they differ between parts of the network? They are close to 1
 # and close together. The methods differ in which prompts count, and this reaches all parts of the network alike. The
-# norm of a gradient acts like a learning rate. Adam divides it out, and so does clipping the gradient's norm where
-# it takes effect.
+# norm of a gradient acts like a learning rate. Adam divides it out, and so does clipping the gradient's norm where it
+# takes effect.
 #
 # ### The microscope
 #
-# The weights of two methods on the same sampled tokens, and how their gradients compare, on the group and on the
-# whole batch. B is scaled by one number for the batch.
+# The weights of two methods on the same sampled tokens, and the cosine of their gradients on the group and on the
+# batch. B is scaled by one number for the batch.
 
 # %%
 scores = score_rows(base, rollouts, config.max_new_tokens)
@@ -527,16 +526,16 @@ static_weights(["grpo_no_kl", "dr_grpo", "f_isft_posneg", "f_isft_pos"])
 # %% [markdown]
 # ## Where the equality ends
 #
-# Everything above needs $\rho = 1$: samples of the policy that is being updated. In practice a batch of samples is
-# costly and serves several updates. From the second update on, `new` is not `old`, the samples are *off-policy*, and
-# the clipped objective gives a token the weight
+# Everything above needs $\rho = 1$: samples of the policy that is being updated. In practice a batch serves several
+# updates. From the second update on, `new` is not `old`, the samples are *off-policy*, and the clipped objective gives
+# a token the weight
 #
 # $$ w_{it} = \begin{cases} 0 & \text{where the clip bites} \\
 # \rho_{it}\, \hat A_i / (N |o_i|) & \text{elsewhere,} \end{cases} $$
 #
-# while supervised learning goes on with $\hat A_i/(N|o_i|)$. At the far end, with many updates on one batch, is what
-# is usually called fine-tuning: a fixed data set. So the number of updates per batch leads from reinforcement
-# learning to supervised learning, and is the place to look for a difference between the two.
+# while supervised learning goes on with $\hat A_i/(N|o_i|)$. At the far end, with many updates on one batch, is what is
+# usually called fine-tuning: a fixed data set. So the number of updates per batch leads from reinforcement learning to
+# supervised learning, and is the place to look for a difference between the two.
 #
 # ### One batch, live
 #
@@ -559,34 +558,33 @@ pd.DataFrame(trainer.probes).set_index("update")[list(MEASURES)].rename(columns=
 
 # %% [markdown]
 # The cosines compare the gradient of the clipped objective with two gradients that ignore the sampler: weighted
-# likelihood with the same advantages, and balanced F-ISFT⁺⁻. All three are taken at the current parameters and on
-# the same tokens. Both cosines fall as updates go on, and the share of clipped tokens rises.
+# likelihood with the same advantages, and balanced F-ISFT⁺⁻. All three are taken at the current parameters and on the
+# same tokens. Both cosines fall as updates go on, and the share of clipped tokens rises.
 #
 # ### The recorded runs
 #
-# Four methods, from one to many updates per batch, several seeds. The number of *samples* is the same in all of
-# them, the number of updates is not. A batch is cut into mini-batches first and then passed over several times. The
-# criterion was fixed before these runs were made:
+# Four methods, from one to many updates per batch, several seeds. The number of *samples* is the same in all of them. A
+# batch is cut into mini-batches first and then passed over several times. The criterion was fixed before these runs
+# were made:
 #
 # > **"In name only" stops being true** at the smallest number of updates per batch at which, as the mean over seeds,
 # >
 # > 1. the cosine between the gradient of GRPO with clip and that of balanced F-ISFT⁺⁻, at the last probed update of a
-# >    batch, is below 0.9; or
+# > batch, is below 0.9; or
 # > 2. the share of clipped tokens, at the same place, is above 5 %; or
 # > 3. the accuracy of GRPO with clip and that of F-ISFT⁺⁻, after equally many samples, differ by more than 3 points,
-# >    with a 95 % t-interval over seeds that excludes 0.
+# > with a 95 % t-interval over seeds that excludes 0.
 #
 # The first two concern the update, the third its outcome. (A run's number is the mean over its probed steps, and the
 # accuracy that on the whole test split, after the last step.)
 #
 # It was not fixed before *any* result. The same grid had been started at twice the learning rate, and its runs with
-# four updates per batch diverged. So the rate was halved and the runs made shorter, before methods were compared,
-# and the criterion was left as it was. (The history of `data/runs/staleness.json` has both.) Where the equality ends
-# is therefore known for a rate that was picked so that many updates on one batch stay together. At the first rate it
-# would probably have ended sooner.
+# four updates per batch diverged. So the rate was halved and the runs made shorter, before methods were compared, and
+# the criterion was left as it was. (The history of `data/runs/staleness.json` has both.) Where the equality ends is
+# therefore known for a rate that was picked so that many updates on one batch stay together. At the first rate it would
+# probably have ended sooner.
 #
-# The third criterion is the weaker one of two: it shows a difference, not one of 3 points. Chapter 07 has the
-# stricter.
+# The third criterion is the weaker one of two: it shows a difference, not one of 3 points. Chapter 07 has the stricter.
 
 # %%
 NAMES = {
@@ -777,11 +775,11 @@ for updates, row in table_of_ends[table_of_ends["accuracy open"]].iterrows():
 # %% [markdown]
 # ## Is it the same as other people's code?
 #
-# An identity between two functions of one library would prove little if the library's GRPO were not GRPO.
-# `tests/methods/test_trl_parity.py` runs the methods of TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are
-# installed. A stand-in for the trainer injects log-probs, masks and rewards in double precision. The test compares
-# losses, gradients, advantages and per-token credit, for every loss type, scaling of rewards and level of ratio.
-# Nothing of TRL is retyped, so a change there shows. Where the two differ, they do so on purpose:
+# The identities prove little if the library's GRPO is not GRPO. `tests/methods/test_trl_parity.py` runs the methods of
+# TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are installed. A stand-in for the trainer injects log-probs, masks
+# and rewards in double precision. The test compares losses, gradients, advantages and per-token credit, for every loss
+# type, scaling of rewards and level of ratio. Nothing of TRL is retyped, so a change there shows. Where the two differ,
+# they do so on purpose:
 
 # %%
 pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("what")
@@ -955,33 +953,32 @@ _ = check_amplification(my_step)
 #
 # </details>
 #
-# **7. A question.** A colleague trains with one update per batch, once with ratio and clip and once without, and
-# finds the same curve to the last digit. She concludes that clipping is useless. What would you tell her?
+# **7. A question.** A colleague trains with one update per batch, once with ratio and clip and once without, and finds
+# the same curve to the last digit. She concludes that clipping is useless. What would you tell her?
 #
 # <details><summary>Solution</summary>
 #
-# That she has tested nothing. At one update per batch every ratio is 1 (to rounding), the clip cannot act, and both
-# runs compute the same gradient. The experiment begins at the second update on the same samples.
+# That she has tested nothing. At one update per batch every ratio is 1 (to rounding), so both runs compute the same
+# gradient. The experiment begins at the second update on the same samples.
 #
 # </details>
 #
 # ## Summary
 #
-# - With on-policy samples and binary rewards a method is a curve: one weight for right, one for wrong responses, by
-#   the share right. GRPO's is $\sqrt{p(1-p)}$ times that of balanced F-ISFT⁺⁻; Dr. GRPO and RLOO have $p(1-p)$.
+# - With on-policy samples and binary rewards a method is a curve: one weight for right, one for wrong responses, by the
+#   share right. GRPO's is $\sqrt{p(1-p)}$ times that of balanced F-ISFT⁺⁻; Dr. GRPO and RLOO have $p(1-p)$.
 # - In expectation, with sums over tokens, they all climb $\nabla p$, with constants that depend on $p$ and on $G$.
 # - An optimiser uses the weights. It does not use the value of a loss, nor a KL estimate in a log.
 #
 # Claims settled here:
 #
-# - **GRPO at one update per batch is weighted supervised learning.** *Holds*, to rounding, for every parameter of
-#   the shipped base on its own samples, with and without KL at the first step.
+# - **GRPO at one update per batch is weighted supervised learning.** *Holds*, to rounding, for every parameter of the
+#   shipped base on its own samples, with and without KL at the first step.
 # - **GRPO is F-ISFT⁺⁻ up to a factor for each prompt.** *Holds* for binary rewards and balanced weights. *Does not
 #   hold* for ternary rewards, where all-wrong groups still push.
 # - **GRPO is an unbiased gradient of the success rate.** *Does not hold*: $c$ depends on $p$ with the std, and under
 #   $1/|o_i|$ the direction differs. It holds for RLOO with a sum over tokens.
-# - **k3 penalises $\mathrm{KL}(\pi\Vert\pi_\text{ref})$.** *Holds* for its value and *does not hold* for its
-#   gradient.
+# - **k3 penalises $\mathrm{KL}(\pi\Vert\pi_\text{ref})$.** *Holds* for its value and *does not hold* for its gradient.
 # - **NFT is GRPO on on-policy samples.** *Holds* with $\omega = \sqrt{(1-r)/r}$.
 # - **In name only, off-policy too.** For the updates, decided by the criterion in the computed lines above, for one
 #   small model and one learning rate. For the outcomes, three seeds settle it only where the difference is large.
