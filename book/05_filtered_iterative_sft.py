@@ -966,7 +966,7 @@ for method in gap.index:
 def state(gains: pd.Series) -> str:
     """A word for where a method ended, against the base, by the 95 % interval over seeds of its gain in points."""
     words = {"holds": "learned", "does not hold here": "fell below the base"}
-    return words.get(sided(gains), "cannot be distinguished from the base by these seeds")
+    return words.get(sided(gains), "is not told from the base by these seeds")
 
 
 for method in right.index:

@@ -127,9 +127,9 @@ figure
 # activations, a smaller micro-batch or checkpointing helps; these change no number beyond rounding.
 
 # %%
-fits = {card: ", ".join(costs.index[costs["at most at once"] <= card * 1e9 / GIB]) for card in (24, 48, 80)}
-for card, kinds in fits.items():
-    say(f"Fits a card of {card} GB: {kinds or 'none of them'}.")
+for card in (24, 48, 80):
+    too_large = costs.index[costs["at most at once"] > card * 1e9 / GIB]
+    say(f"Does not fit a card of {card} GB: {'; '.join(too_large) or 'nothing of these'}.")
 
 # %% [markdown]
 # An estimate should be checked. `rlino bench` measured what is recorded here (a measurement cannot separate the
