@@ -174,8 +174,8 @@ plain = LengthToy()
 clean(drifts(plain))
 
 # %% [markdown]
-# The paper's prediction holds, sign by sign. Under $1/|o|$ wrong responses drift longer and right ones shorter.
-# Under the constant normaliser neither moves. Three observations are less expected:
+# The paper's prediction holds, sign by sign. Under $1/|o|$ wrong responses drift longer and right ones shorter. Under
+# the constant normaliser neither moves. Three observations are less expected:
 #
 # - F-ISFT⁺ never lengthens a wrong response, because wrong responses have no weight. F-ISFT⁻ never shortens a right
 #   one. Only methods with both signs do both.
@@ -198,8 +198,8 @@ for normaliser, text in NORMALISERS.items():
 clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "of steps"]).set_index("normaliser"), 6)
 
 # %% [markdown]
-# At a step of length $10^{-4}$ the two agree to all digits shown. At a step of length 1 they differ, as a curve
-# differs from its tangent. The zero of the constant normaliser is a zero at every step.
+# At a step of length $10^{-4}$ the two agree to all digits. At a step of length 1 they differ, as a curve differs from
+# its tangent, but the zero of the constant normaliser stays a zero.
 #
 # The sliders set the method, the normaliser, $p$ and the cap (arrow keys work on all of them). *Change* and *Shared
 # stop logit* are explained below.
@@ -246,9 +246,9 @@ for name in ("reinforce_pp", "reinforce_pp_baseline", "dr_grpo"):
 #
 # ## One change at a time
 #
-# In the plain toy the paper's mechanism is the only one. Real runs have others. Each of the following variants
-# changes one property of the toy. First `signs` derives the sign of the push on each stop logit: a logit moves
-# towards STOP where stopping leads to more $W$ than going on. Then the sign is computed by enumeration.
+# Real runs have other mechanisms than the paper's. Each of the following variants changes one property of the toy.
+# First `signs` derives the sign of the push on each stop logit: a logit moves towards STOP where stopping leads to more
+# $W$ than going on. Then the sign is computed by enumeration.
 
 # %%
 changes = {
@@ -308,17 +308,16 @@ print("same sign at every p:", ((selected["derived"] > 0) == (selected["wrong"] 
 clean(selected)
 
 # %% [markdown]
-# So on hard problems wrong responses seem to grow without any $1/|o|$, although none of them has become longer. A
-# log reveals this if it shows the lengths of responses that were not truncated beside the plain mean.
+# So on hard problems wrong responses seem to grow without any $1/|o|$, although none of them has become longer. A log
+# reveals this if it shows the lengths of responses that were not truncated beside the plain mean.
 #
 # ### Longer is better
 #
-# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Going on is
-# worth something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes responses
-# without a hit to go on, and does not move those that have hit. So wrong responses get longer with no $1/|o|$
-# anywhere. Right ones move for two opposing reasons. More of them hit at once, and these are short; more of them hit
-# after many attempts, and these are long. A training log then shows wrong responses that grow and right ones that
-# hardly move, as in the paper's figure.
+# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Going on is worth
+# something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes responses without a hit
+# to go on, and does not move those that have hit. So wrong responses get longer with no $1/|o|$ anywhere. Right ones
+# move for two opposing reasons. More of them hit at once, and these are short; more of them hit after many attempts,
+# and these are long. In a training log wrong responses then grow and right ones hardly move, as in the paper's figure.
 
 # %%
 searching = changes["going on may hit (0.15)"]
@@ -332,21 +331,20 @@ tokens.columns = ["right: tokens per point of success", "wrong"]
 tokens.round(4)
 
 # %% [markdown]
-# The unit is tokens per point of success gained, so that methods and normalisers can be compared. All methods now
-# lengthen their wrong responses, including F-ISFT⁺. Under the constant normaliser all three are one method,
-# $c\,\nabla P$.
+# In tokens per point of success gained, so that methods can be compared, all methods now lengthen their wrong
+# responses, including F-ISFT⁺. Under the constant normaliser all three are one method, $c\,\nabla P$.
 #
 # ### Few right responses, and a policy that cannot tell
 #
-# As long as right and wrong responses have separate stop logits, $p$ never changes the sign of a drift. But how
-# would a policy know that it is wrong? Let the two logits share parameters to the degree $\kappa$: a push on one
-# moves the other by $\kappa$ times as much. At $\kappa = 1$ the policy cannot tell right from wrong.
+# As long as right and wrong responses have separate stop logits, $p$ never changes the sign of a drift. But how would a
+# policy know that it is wrong? Let the two logits share parameters to the degree $\kappa$: a push on one moves the
+# other by $\kappa$ times as much. At $\kappa = 1$ the policy cannot tell right from wrong.
 #
 # - Weights that sum to 0 in every group (GRPO, Dr. GRPO, balanced F-ISFT⁺⁻) push both logits with the same force in
-#   opposite directions, and a share $1 - \kappa$ of it remains. So **the normaliser can drive lengths apart only as
-#   far as the policy can tell right from wrong.**
-# - Unit weights push with $p$ and $1 - p$. Where $p < \kappa / (1 + \kappa)$ the push on wrong responses wins, and
-#   the right ones get *longer* too.
+#   opposite directions, and a share $1 - \kappa$ of it remains. So **the normaliser can drive lengths apart only as far
+#   as the policy can tell right from wrong.**
+# - Unit weights push with $p$ and $1 - p$. Where $p < \kappa / (1 + \kappa)$ the push on wrong responses wins, and the
+#   right ones get *longer* too.
 
 # %%
 rows = []
@@ -391,18 +389,17 @@ figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center
 figure
 
 # %% [markdown]
-# *What to look at.* Does the push fall as $1/N$, and equally for both logits? On the left, both logits lie on one
-# line near $1/N$. On the right, where wrong responses are longer, the token mean weakens the push on them less than
-# the push on the short ones: $1/(|o| + R)$ has nearly the same slope for both, while $1/|o|$ is flat where responses
-# are long. So "token mean" describes a method only together with the size of the batch, or of the micro-batch over
-# which it is taken.
+# *What to look at.* Does the push fall as $1/N$, and equally for both logits? On the left, both logits lie on one line
+# near $1/N$. On the right, where wrong responses are longer, the token mean weakens the push on them less than the push
+# on the short ones: $1/(|o| + R)$ has nearly the same slope for both, while $1/|o|$ is flat where responses are long.
+# So "token mean" describes a method only together with the size of the batch, or of the micro-batch over which it is
+# taken.
 #
 # ## Many steps
 #
-# A drift is a direction at one policy. To see where it leads, follow the expected update step by step, still without
-# sampling. Advantages shrink as groups become all right, so all movement ends. Upper row: the plain toy, whose
-# lengths are worth nothing. Lower row: later tokens may hit. The stop logits share half of each push ($\kappa =
-# 1/2$).
+# To see where a drift leads, follow the expected update step by step, still without sampling. Advantages shrink as
+# groups become all right, so all movement ends. Upper row: the plain toy, whose lengths are worth nothing. Lower row:
+# later tokens may hit. The stop logits share half of each push ($\kappa = 1/2$).
 
 
 # %%
@@ -527,10 +524,10 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 # ## The run that was missing
 #
 # Now the trained model. The paper shows lengths under $1/|o|$ alone, so it cannot say what $1/|o|$ does. Here is the
-# ablation: three normalisers under four methods, everything else the same, on the same problems in the same order.
-# One caveat: the learning rates are those that suit the methods under $1/|o|$ (chapter 07). They were not chosen
-# anew for each normaliser, and a sweep further down asks whether that matters. What would count as evidence for
-# which cause was written into the ledger before these runs were made.
+# ablation: three normalisers under four methods, everything else the same, on the same problems in the same order. One
+# caveat: the learning rates are those that suit the methods under $1/|o|$ (chapter 07). They were not chosen anew for
+# each normaliser, and a sweep further down asks whether that matters. The ledger said what would count as evidence for
+# which cause before these runs were made.
 #
 # One more thing differs. GRPO's KL term, k3 of every token, stands inside the bracket that the normaliser divides:
 
@@ -625,8 +622,8 @@ for task in present:
         display(figure)
 
 # %% [markdown]
-# *What to look at.* There is one figure per normaliser. Compare the same panel from figure to figure, and the red
-# line with the orange one: the first includes truncated responses, the second does not.
+# *What to look at.* One figure per normaliser. Compare the same panel from figure to figure, and the red line, which
+# includes truncated responses, with the orange one, which does not.
 
 # %%
 for task_name in present:
@@ -716,9 +713,9 @@ say(f"Signs predicted: {len(toy_signs)}; {said}.")
 # %% [markdown]
 # ## What the length is made of
 #
-# A Countdown trace is a list of attempts, so its length can be counted as work. Here is one response of a trained
-# model, drawn as a search. A node holds the numbers that are left, an edge is an operation, and a path from the left
-# is an attempt. Step through it by attempt or by token, or draw the whole group on one tree.
+# A Countdown trace is a list of attempts, so its length can be counted as work. Here is one response of a trained model
+# as a search. A node holds the numbers that are left, an edge is an operation, and a path from the left is an attempt.
+# Step through it by attempt or by token, or see the whole group on one tree.
 
 # %%
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
@@ -777,15 +774,14 @@ say(
 )
 
 # %% [markdown]
-# So most attempts are new, and a response stops at its first hit. It is longer because it tries more often: an
-# attempt takes as many tokens as before.
+# So most attempts are new, and a response stops at its first hit. It is longer because it tries more often: an attempt
+# takes as many tokens as before.
 #
 # ## Cause one: length that is worth something
 #
-# How much of the success needs the length? Allow a response k attempts and no more: is there a hit among them? That
-# is the success of a solver that checks its own attempts and is stopped after k (thick lines). The thin lines
-# estimate the success if no response gave up before k, with giving up and the cap as censoring, in the way of Kaplan
-# and Meier.
+# How much of the success needs the length? Count a response as right if there is a hit among its first k attempts. That
+# is the success of a solver that checks its own attempts and is stopped after k (thick lines). The thin lines estimate
+# the success if no response gave up before k, with giving up and the cap as censoring, in the way of Kaplan and Meier.
 
 # %%
 BUDGET = 10
@@ -876,9 +872,9 @@ for k in (1, few):
 # %% [markdown]
 # ## Cause two: who is still wrong
 #
-# Late in training the wrong responses belong to other problems than at first, because the easy ones are solved. If
-# the base wrote longer responses to hard problems, wrong responses would seem to grow although none did. So look at
-# fixed problems, sorted by how often the base solves them.
+# Late in training the easy problems are solved, so the wrong responses belong to other problems than at first. If the
+# base wrote longer responses to hard problems, wrong responses would seem to grow although none did. So look at fixed
+# problems, sorted by how often the base solves them.
 
 # %%
 for task_name in present:
@@ -981,9 +977,8 @@ for n in ("per_response", "constant"):
 # So with a small cap more than a third of all responses have an unknown length.
 #
 # Next, the effect of $1/|o|$ at each cap, seed by seed, with growth measured from each run's own evaluation of the
-# base. No claim about this was registered beforehand. At the caps other than 112 the last two seeds were added after
-# the first three had been read, so that there are five everywhere. Read the intervals as a description, not as a
-# test.
+# base. No claim about this was registered beforehand, and at the caps other than 112 the last two seeds were added
+# after the first three had been read. Read the intervals as a description, not as a test.
 
 # %%
 rows, left = {}, []
@@ -1136,8 +1131,8 @@ else:
     print("No runs of the remedies are recorded yet.")
 
 # %% [markdown]
-# *What to look at.* Accuracy against length. A remedy that shortens responses and keeps accuracy has removed length
-# that was worth nothing. One that loses accuracy has removed attempts.
+# *What to look at.* Accuracy against length. A remedy that keeps accuracy has removed length that was worth nothing.
+# One that loses accuracy has removed attempts.
 
 # %%
 if rows:
@@ -1150,8 +1145,8 @@ if rows:
 #
 # ## Figure 4, beside ours
 #
-# The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), and the same from our runs. The model, the
-# cap and the axes differ, so compare the shapes and not the levels.
+# The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), beside our runs. Model, cap and axes differ, so
+# compare the shapes and not the levels.
 
 # %%
 theirs = pd.read_csv(DATA / "paper" / "figure4.csv")
