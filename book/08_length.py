@@ -109,10 +109,10 @@ def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
 # %% [markdown]
 # ## A verdict, filler, and STOP
 #
-# This is the smallest language model that has a length. Its first token is the verdict: $+$ with chance $p$,
-# otherwise $-$. Filler follows. At each position the policy stops with a chance set by one logit: one logit for
-# responses that began with $+$, and one for those that began with $-$. A response that reaches the horizon is
-# *truncated*. Only the verdict is rewarded, so length is worth nothing.
+# This is the smallest language model that has a length. Its first token is the verdict: $+$ with chance $p$, otherwise
+# $-$. Filler follows. At each position the policy stops with a chance set by a logit: one for responses that began with
+# $+$, and one for those that began with $-$. A response that reaches the horizon is *truncated*. Only the verdict is
+# rewarded, so length is worth nothing.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -685,12 +685,12 @@ say(
 )
 
 # %% [markdown]
-# The effect of the normaliser is clearest under F-ISFT⁻, the method that only punishes. Under GRPO it is small
-# beside the growth that all normalisers share.
+# The effect of the normaliser is clearest under F-ISFT⁻, the method that only punishes. Under GRPO it is small, in
+# these means, beside the growth that all normalisers share.
 #
 # The toy predicts the sign of each of these differences. Below, its plain form, in which length is worth nothing, is
-# compared with the trained model, leaving truncated responses out. (The toy has no KL term. The runs of GRPO have
-# one, whose normaliser changed too.)
+# compared with the trained model, leaving truncated responses out. (The toy has no KL term. The runs of GRPO have one,
+# whose normaliser changed too.)
 
 # %%
 rows = []
@@ -908,21 +908,21 @@ for task_name in present:
     )
 
 # %% [markdown]
-# So wrong responses grew on fixed problems too, at every difficulty.
+# So on fixed problems the mean length of wrong responses grew too, at every difficulty.
 #
-# *Under revision.* There is another selection, within a problem. The teacher of the word problems sometimes leaves
-# out a step, and so does the base. Such a response is short and wrong. If training removes these first, the wrong
-# responses that remain are the long ones, and their mean rises although none has become longer. The table cannot
-# show it, and the decomposition below counts it as "longer, though not cut". On the word problems do not read that
-# bar as responses that grew.
+# *Under revision.* There is another selection, within a problem. The teacher of the word problems sometimes leaves out
+# a step, and so does the base. Such a response is short and wrong. If training removes these first, the wrong responses
+# that remain are the long ones, and their mean rises although none has become longer. The table cannot show it, and the
+# decomposition below counts it as "longer, though not cut". On the word problems do not read that bar as responses that
+# grew.
 #
 # ## Cause three: the cap
 #
-# A truncated response is wrong and as long as the cap. So a mean over wrong responses contains the cap, and a mean
-# over those not truncated leaves out the ones that would have been longest. Neither is the mean length without a
-# cap. Treat the cap as censoring instead. A truncated response has grown by more than one can see: under a larger
-# cap the same method shows more growth and fewer truncated responses (see the table below the figure). So the part
-# of the growth that the ledger calls truncation is real growth of unknown size.
+# A truncated response is wrong and as long as the cap. So a mean over wrong responses contains the cap, and a mean over
+# those not truncated leaves out the ones that would have been longest. Neither is the mean length without a cap. Treat
+# the cap as censoring instead. A truncated response has grown by more than one can see: under a larger cap the same
+# method shows more growth and fewer truncated responses (see the table below the figure). So the part of the growth
+# that the ledger calls truncation is real growth of unknown size.
 
 # %%
 caps = list_runs("length-cap")
