@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from rlino_lib.cli import main as cli
+from rlino_lib.cli.main import run_result
+from rlino_lib.cli.options import FOLDER, TRAIN_OPTIONS, add_options, name_values, set_threads, train_config
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder, read_json
@@ -291,13 +292,13 @@ def parser() -> argparse.ArgumentParser:
         "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--out", type=cli.FOLDER.parse, required=True, help="folder to write, which all processes see")
+    p.add_argument("--out", type=FOLDER.parse, required=True, help="folder to write, which all processes see")
     p.add_argument("--threads", type=THREADS.parse, default=0, help="CPU threads of each process (default: torch's)")
     p.add_argument("--engine", default="grpo", help="grpo (every method) or sft (f_isft_pos as TRL's SFTTrainer)")
     p.add_argument(
         "--trl", action="append", default=[], metavar="NAME=VALUE", help="a setting of TRL, as use_vllm=true"
     )
-    cli._train_arguments(p)
+    add_options(p, TRAIN_OPTIONS)
     return p
 
 
@@ -309,12 +310,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None, main_process: bool) -> int:
     args = parser().parse_args(argv)
-    cli._threads(args.threads)
-    given = cli.name_values(args.trl, "--trl")
+    set_threads(args.threads)
+    given = name_values(args.trl, "--trl")
     run = train(
-        cli.train_config(args), args.out, engine=args.engine, save=args.save, given=given,
+        train_config(args), args.out, engine=args.engine, save=args.save, given=given,
         progress=sys.stderr.isatty() and main_process,
     )  # fmt: skip
     if main_process and os.environ.get("RANK", "0") == "0":
-        print(json.dumps(cli.run_result(run), default=float))
+        print(json.dumps(run_result(run), default=float))
     return 0
