@@ -7,18 +7,18 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from tqdm.auto import tqdm
 
-from rlino_lib.cli.options import TASK_SET, option, task_settings
+from rlino_lib.cli.options import task_settings
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import replacing
-from rlino_lib.settings import SEED, strict_json
-from rlino_lib.tasks import TASKS, Task, get_task
+from rlino_lib.settings import strict_json
+from rlino_lib.tasks import Task, get_task
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,6 @@ def _grade_line(line: bytes, task: Task) -> tuple[str, bool]:
 
 # --- the command -----------------------------------------------------------------------------------------------------
 
-OPTIONS = (
-    option("file", metavar="FILE", help="JSONL of responses; - reads stdin"),
-    option("--task", choices=list(TASKS), default="countdown", help="whose grader (default: %(default)s)"),
-    option("--rewards", choices=["binary", "format"], default="binary",
-           help="binary: right 1, else 0; format: right 1, a wrong answer 0.1, no answer 0 (default: %(default)s)"),
-    TASK_SET,
-    option("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)"),
-    option("--seed", allowed=SEED, default=0, help="without effect: grading draws nothing at random"),
-)  # fmt: skip
 MOST_FAULTS = 20  # malformed lines that are named; the rest is counted
 
 
@@ -139,19 +130,13 @@ def _with_progress(source: BinaryIO, out: Path | None) -> Iterator[bytes]:
             raise RlinoError(f"cannot read on: {e.strerror}") from e
 
 
-@contextmanager
-def _reading(path: str) -> Iterator[BinaryIO]:
-    if path == "-":
-        if sys.stdin is None:
-            raise RlinoError("cannot read stdin: it is closed")
-        yield sys.stdin.buffer
-        return
+def _reading(path: str) -> AbstractContextManager[BinaryIO]:
+    if path == "-" and sys.stdin is None:
+        raise RlinoError("cannot read stdin: it is closed")
     try:
-        source = open(path, "rb")
+        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
     except OSError as e:
         raise RlinoError(f"cannot read {path}: {e.strerror}") from e
-    with source:
-        yield source
 
 
 @contextmanager

@@ -10,33 +10,14 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlino_lib.cli import grade
-from rlino_lib.cli.options import (
-    A_FILE,
-    A_FOLDER,
-    FOLDER,
-    TASK_SET,
-    THREADS_OPTION,
-    TRAIN_OPTIONS,
-    BenchConfig,
-    EvaluateConfig,
-    Option,
-    field_options,
-    fields_of,
-    fill_parser,
-    option,
-    set_threads,
-    task_settings,
-    train_config,
-)
+from rlino_lib.cli import grade, options
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.paths import RUNS, base_of
-from rlino_lib.settings import DEVICE, SEED, whole
 from rlino_lib.training.config import Recipe
 
 if TYPE_CHECKING:
@@ -57,7 +38,7 @@ def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
     """
     from rlino_lib.training.pretraining.pretrain import pretrain
 
-    recipe = Recipe(**fields_of(args, Recipe))
+    recipe = Recipe(**options.fields_of(args, Recipe))
     return pretrain(recipe, args.out, device=args.device, progress=sys.stderr.isatty())
 
 
@@ -72,7 +53,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     """
     from rlino_lib.training.run import train
 
-    return run_result(train(train_config(args), args.out, save=args.save, progress=sys.stderr.isatty()))
+    return run_result(train(options.train_config(args), args.out, save=args.save, progress=sys.stderr.isatty()))
 
 
 def run_result(run: Run) -> dict[str, Any]:
@@ -97,7 +78,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.policy.models import load_policy, weights_hash
     from rlino_lib.tasks import get_task
 
-    own = task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
+    own = options.task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
     task = get_task(args.task, **own)
     problems = task.problems(args.split, args.problems or None)
     out = Path(args.out)
@@ -204,7 +185,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
 
     for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
         if folder is not None:
-            A_FOLDER.check(flag, folder)
+            options.A_FOLDER.check(flag, folder)
     if args.runs and not any(Path(args.runs).glob("*/*/config.json")):
         raise RlinoError(f"--runs {args.runs} holds no groups of runs")
     judged = judge_yours(args.yours) if args.yours else judge_all(root=args.runs or RUNS)
@@ -233,52 +214,21 @@ class Command(NamedTuple):
     """A row of COMMANDS."""
 
     run: Callable[[argparse.Namespace], dict[str, Any] | int]  # the line of JSON; an exit code where it printed itself
-    options: Iterable[Option]
+    options: tuple[options.Option, ...]
     goes_on: bool = False  # whether the same command goes on where an interrupted one stopped
 
 
-_RUN = (
-    option("--out", allowed=FOLDER, required=True,
-           help="folder to write; a killed command started again goes on in it"),
-    THREADS_OPTION,
-)  # fmt: skip
-
 COMMANDS: dict[str, Command] = {
-    "grade": Command(grade.main, grade.OPTIONS),
-    "pretrain": Command(_pretrain, [
-        *_RUN, *field_options(Recipe),
-        option("--device", allowed=DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU where there is one)"),
-    ], goes_on=True),
-    "train": Command(_train, [*_RUN, *TRAIN_OPTIONS], goes_on=True),
-    "evaluate": Command(_evaluate, [
-        *_RUN, *field_options(EvaluateConfig, filled=True), TASK_SET,
-        option("--shots", allowed=whole(), help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)"),
-        option("--responses", action="store_true", help="keep the texts too, for `rlino grade`"),
-    ], goes_on=True),
-    "grid": Command(_grid, [
-        option("file"),
-        option("--jobs", allowed=whole(), default=0, help="runs at a time (default: as the file or the machine says)"),
-        option("--out", allowed=FOLDER, help="folder for the runs (default: beside the file, named like it)"),
-        option("--dry-run", action="store_true", help="list the runs, their state and the time left; start none"),
-    ], goes_on=True),
-    "fetch": Command(_fetch, [
-        option("what", choices=("gsm8k",)),
-        option("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them"),
-        option("--out", allowed=FOLDER,
-               help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)"),
-        option("--seed", allowed=SEED, default=0, help="without effect: fetching draws nothing at random"),
-    ], goes_on=True),
-    "bench": Command(_bench, [
-        option("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b")),
-        *field_options(BenchConfig, filled=True), THREADS_OPTION,
-    ]),
-    "presets": Command(_presets, [option("name", nargs="?", default="")]),
-    "claims": Command(_claims, [
-        option("--runs", help="folder of recorded runs (default: data/runs)"),
-        option("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model"),
-        option("--out", allowed=A_FILE, help="a JSON file for the claims with their evidence"),
-    ]),
-}  # fmt: skip
+    "grade": Command(grade.main, options.GRADE),
+    "pretrain": Command(_pretrain, options.PRETRAIN, goes_on=True),
+    "train": Command(_train, options.TRAIN, goes_on=True),
+    "evaluate": Command(_evaluate, options.EVALUATE, goes_on=True),
+    "grid": Command(_grid, options.GRID, goes_on=True),
+    "fetch": Command(_fetch, options.FETCH, goes_on=True),
+    "bench": Command(_bench, options.BENCH),
+    "presets": Command(_presets, options.PRESETS),
+    "claims": Command(_claims, options.CLAIMS),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -287,7 +237,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     for name, command in COMMANDS.items():
         summary = inspect.getdoc(command.run).split("\n")[0]
-        fill_parser(commands.add_parser(name, help=summary), command.run, command.options)
+        options.fill_parser(commands.add_parser(name, help=summary), command.run, command.options)
     return parser
 
 
@@ -311,7 +261,7 @@ def _run(argv: list[str] | None) -> int:
         args = build_parser().parse_args(argv)
         command = COMMANDS[args.command]
         hint = "; the same command goes on where it stopped" if command.goes_on else ""
-        set_threads(getattr(args, "threads", 0))
+        options.set_threads(getattr(args, "threads", 0))
         result = command.run(args)
     except KeyboardInterrupt:
         print(f"rlino: interrupted{hint}", file=sys.stderr)

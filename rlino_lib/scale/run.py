@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from rlino_lib.cli.main import run_result
-from rlino_lib.cli.options import FOLDER, TRAIN_OPTIONS, add_options, name_values, set_threads, train_config
+from rlino_lib.cli.options import FOLDER, TRAIN_SETTINGS, add_options, name_values, set_threads, train_config
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder, read_json
@@ -298,7 +298,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--trl", action="append", default=[], metavar="NAME=VALUE", help="a setting of TRL, as use_vllm=true"
     )
-    add_options(p, TRAIN_OPTIONS)
+    add_options(p, TRAIN_SETTINGS)
     return p
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.cli import grade as grading
-from rlino_lib.cli.options import fill_parser
+from rlino_lib.cli.options import GRADE, fill_parser
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.countdown.grade import grade
 
@@ -29,7 +29,7 @@ def jsonl(*records: object) -> bytes:
 
 def run(*argv: str) -> int:
     parser = argparse.ArgumentParser()
-    fill_parser(parser, grading.main, grading.OPTIONS)
+    fill_parser(parser, grading.main, GRADE)
     return grading.main(parser.parse_args(argv))
 
 
