@@ -1,7 +1,7 @@
-"""What a command finds in its `--out`, and files that a kill or a full disk leaves whole. Knows nothing of torch.
+"""The folder of a command's `--out`, and files that a kill or a full disk leaves whole. Free of torch.
 
-Every command that makes something follows one rule: lock the folder, read what is there, compare it with what is to be
-made, and only then write. What is unfinished goes on, what is complete is returned as it is, and what has other
+Every command that makes something follows one rule: lock the folder, read what is there, compare its settings with the
+new ones, and only then write. An unfinished folder goes on, a complete one is returned as it is, and one with other
 settings is refused.
 """
 
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
     """What a command makes, by the word for it, and how to tell that a folder holds one."""
 
     name: str
-    read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # the recorded settings, None for none; whether complete
+    read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # recorded settings or None; whether complete
     writes: tuple[str, ...] = ()  # files and folders that it makes after its record
 
 
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
 def output_folder(
     path: str | Path, kind: Kind, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> Iterator[bool]:
-    """Hold the folder of that path while it is written; yields whether it is complete already, with these settings.
+    """Lock a folder while it is written; yields whether it is complete already, with these settings.
 
     A complete one is not touched. Settings that either side lacks count as in `defaults`. What a kill left half written
     is removed, and so is a folder that was made here and that nothing was written to. Raises RlinoError where the
@@ -114,7 +114,7 @@ def changes(
 
 
 def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
-    """The precision that `auto` stood for where the work in a folder began, so that it goes on to the same numbers."""
+    """The precision that `auto` stood for when the work in a folder began, so that it goes on to the same numbers."""
     return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
 
 
@@ -123,9 +123,12 @@ def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file or folder under, which takes its place at `path` once all is written.
+    """A temporary path for a file or folder, which moves to `path` once all is written.
 
-    Nothing of it is left where that fails. Files of a folder that is there already are replaced one by one.
+    Nothing of it is left where that fails. The files of an existing folder are replaced one by one.
+
+        with replacing(path) as part:
+            part.write_text("whole, or not there")
     """
     part = path / "part.tmp" if path.is_dir() else path.with_name(path.name + ".tmp")
     _remove(part)
@@ -201,7 +204,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append objects to a JSONL file, one a line. Half a surrogate pair, which UTF-8 does not have, is escaped."""
+    """Append objects to a JSONL file, one per line. Half a surrogate pair, which UTF-8 does not have, is escaped."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with path.open("ab") as f:
         f.write(text.encode("utf-8", "backslashreplace"))

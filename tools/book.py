@@ -234,9 +234,9 @@ def read_pins(root: Path, name: str) -> tuple[dict[str, str], list[str]]:
 
 def check(root: Path = REPO) -> list[str]:
     """Where requirements.lock, environment.yml and pyproject.toml disagree, one line each."""
-    lock, odd = read_pins(root, LOCK)
+    lock, unpinned = read_pins(root, LOCK)
     conda, extra = read_pins(root, ENVIRONMENT)
-    problems = [f"{LOCK}: not an exact pin: {line}" for line in odd]
+    problems = [f"{LOCK}: not an exact pin: {line}" for line in unpinned]
     if extra != ["-e .[test]"]:
         problems.append(f"{ENVIRONMENT}: pip should hold pins and `-e .[test]`, and has {extra}")
     for name in sorted(lock.keys() | conda.keys()):
@@ -250,11 +250,11 @@ def check(root: Path = REPO) -> list[str]:
     return problems
 
 
-def installed(wanted: list[Requirement]) -> dict[str, str]:
-    """Name and version of everything that `wanted` pulls in here. RlinoError where a package is not installed."""
+def installed(roots: list[Requirement]) -> dict[str, str]:
+    """Name and version of everything that `roots` pull in here. RlinoError where a package is not installed."""
     pins = {}
     seen = set()
-    todo = [(requirement, "") for requirement in wanted]
+    todo = [(requirement, "") for requirement in roots]
     while todo:
         requirement, extra = todo.pop()
         name = canonicalize_name(requirement.name)

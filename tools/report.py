@@ -104,7 +104,7 @@ def measured(runs: Sequence[Run], base: Path = BASE) -> str:
 
 
 def results_table(frame: pd.DataFrame) -> str:
-    """`outcomes` as a Markdown table, one row a method: mean [lowest, highest seed]."""
+    """`outcomes` as a Markdown table, one row per method: mean [lowest, highest seed]."""
     rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")]
     for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
         own = frame[frame["method"] == method]

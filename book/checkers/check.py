@@ -41,13 +41,9 @@ def exercise(name: str, *cases: tuple, tolerance: float = 1e-6) -> Callable:
 
 
 def check(
-    function: Callable,
-    cases: Sequence[tuple],
-    expected: Callable | Sequence,
-    mistakes: Mapping[str, Callable | Sequence] | None = None,
-    tolerance: float = 1e-6,
-    name: str | None = None,
-) -> bool:
+    function: Callable, cases: Sequence[tuple], expected: Callable | Sequence,
+    mistakes: Mapping[str, Callable | Sequence] | None = None, tolerance: float = 1e-6, name: str | None = None,
+) -> bool:  # fmt: skip
     """Compare `function(*case)` with what is expected on every case, print one line, return whether all agree.
 
     `expected` is a right function, or the values in the order of the cases: numbers, lists, arrays or tensors (shapes
@@ -62,7 +58,7 @@ def check(
 def _judge(function, cases, expected, mistakes, tolerance) -> tuple[bool, str]:
     if not callable(function):
         return False, f"a function is needed, this is {_show(function)}"
-    wanted = _values(expected, cases)
+    right = _values(expected, cases)
     got = []
     for case in cases:
         try:
@@ -74,13 +70,13 @@ def _judge(function, cases, expected, mistakes, tolerance) -> tuple[bool, str]:
     if all(g is None for g in got):
         return False, "returned nothing yet"
     same = functools.partial(_same, tolerance=tolerance)
-    agree = list(map(same, got, wanted))
+    agree = list(map(same, got, right))
     if all(agree):
         return True, f"right on {len(cases)} inputs"
     named = (words for words, wrong in mistakes.items() if all(map(same, got, _values(wrong, cases))))
-    likely = next(named, None) or _guess(got, wanted, tolerance)
+    likely = next(named, None) or _guess(got, right, tolerance)
     k = agree.index(False)
-    verdict = f"for {_show(cases[k])} gives {_show(got[k])}, expected {_show(wanted[k])}"
+    verdict = f"for {_show(cases[k])} gives {_show(got[k])}, expected {_show(right[k])}"
     return False, verdict + (f"; likely: {likely}" if likely else "")
 
 
@@ -104,10 +100,10 @@ def _array(value: Any) -> np.ndarray | None:
         return None
 
 
-def _same(got: Any, wanted: Any, tolerance: float) -> bool:
-    a, w = _array(got), _array(wanted)
+def _same(got: Any, right: Any, tolerance: float) -> bool:
+    a, w = (_array(value) for value in (got, right))
     if w is None:
-        return a is None and isinstance(got, type(wanted)) and bool(got == wanted)
+        return a is None and isinstance(got, type(right)) and bool(got == right)
     if a is None or not _fits(a, w):
         return False
     return bool(np.allclose(a.ravel(), w.ravel(), rtol=tolerance, atol=tolerance, equal_nan=True))
@@ -117,9 +113,9 @@ def _fits(a: np.ndarray, w: np.ndarray) -> bool:
     return a.shape == w.shape or a.size == w.size == 1
 
 
-def _guess(got: list, wanted: list, tolerance: float) -> str | None:
+def _guess(got: list, right: list, tolerance: float) -> str | None:
     """A likely mistake from the numbers alone: the shape, a nan, one value for all, a factor or an offset."""
-    pairs = [(_array(g), _array(w)) for g, w in zip(got, wanted, strict=True)]
+    pairs = [(_array(g), _array(w)) for g, w in zip(got, right, strict=True)]
     if any(a is None or w is None for a, w in pairs):
         return None
     for a, w in pairs:

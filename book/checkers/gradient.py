@@ -93,7 +93,7 @@ def check_format_push(m: int, g: int, bonus: float) -> Solution:
         "0 in every all-wrong group: with a format reward it still has contrast": 0.0,
         "r − mean, not divided by the std": bonus * (1 - m / g),
         "times the bonus: the std is in proportion to it too, and it cancels": bonus * right,
-        "that is with the sample std: the population std was asked": right * math.sqrt((g - 1) / g),
+        "that is with the sample std: the question is about the population std": right * math.sqrt((g - 1) / g),
         "the advantage of an unformatted response": -other,
         "turned over: the rarer the format, the larger its advantage": other,
     }

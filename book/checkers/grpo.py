@@ -23,7 +23,7 @@ def check_advantages(rewards: Tensor, group_size: int) -> Solution:
         / (rewards.std() + 1e-4),
         "no division by the std": gap.flatten(),
         "it divides by the variance, not by the std": (gap / (std**2 + 1e-4)).flatten(),
-        "the mean is not taken off": (groups / (std + 1e-4)).flatten(),
+        "the mean is not subtracted": (groups / (std + 1e-4)).flatten(),
         "0/0 in a group whose rewards are all equal: add a little to the std": (gap / std).flatten(),
     }
 
@@ -89,7 +89,7 @@ def check_clip(ratio: Tensor, advantage: Tensor, eps: float) -> Solution:
     gain = ratio * advantage
     clipped_gain = ratio.clamp(1 - eps, 1 + eps) * advantage
     return torch.minimum(gain, clipped_gain), {
-        "max where min was asked": torch.maximum(gain, clipped_gain),
+        "max where min is needed": torch.maximum(gain, clipped_gain),
         "it never clips": gain,
         "no min with ρÂ: steps back into the band lose their gradient": clipped_gain,
         "for Â < 0 it clips on the wrong side: multiply by Â before the min": ratio.clamp(max=1 + eps) * advantage,

@@ -40,8 +40,8 @@ def check_smallest_margin(values: list[float], alpha: float) -> Solution:
     }
 
 
-def _least(power: Callable[[int], float], wanted: float = 0.8) -> int:
-    return next(n for n in range(2, 10_000) if power(n) >= wanted)
+def _least(power: Callable[[int], float], target: float = 0.8) -> int:
+    return next(n for n in range(2, 10_000) if power(n) >= target)
 
 
 @exercise("plan", (1.5, 3.0), (1.5, 1.0), (2.5, 1.0), (0.8, 0.5))
@@ -49,15 +49,15 @@ def check_plan(sd: float, margin: float) -> Solution:
     """`plan(sd, margin)`: the fewest seeds at which TOST (α = 0.05) has power 0.8, where the true difference is 0."""
     right = seeds_needed(sd, margin)
     normal = math.ceil((sd / margin * (norm.ppf(0.95) + norm.ppf(0.9))) ** 2)
-    found = _least(lambda n: difference_power(n, sd, margin))
+    to_find = _least(lambda n: difference_power(n, sd, margin))
     return right, {
         "one too many": right + 1,
         "one too few: power is not yet 0.8": right - 1,
         "power 0.5: an even chance of a verdict": _least(lambda n: tost_power(n, sd, margin), 0.5),
-        "power 0.9: more than was asked": _least(lambda n: tost_power(n, sd, margin), 0.9),
+        "power 0.9: more than was asked for": _least(lambda n: tost_power(n, sd, margin), 0.9),
         "both tests at α/2: each has all of α": _least(lambda n: tost_power(n, sd, margin, alpha=0.025)),
         "the normal formula: with few seeds sd has to be estimated, which costs some": normal,
-        "the seeds to *find* a difference as large as the margin": found,
+        "the seeds to *find* a difference as large as the margin": to_find,
         "the true difference at half of the margin: it was to be 0": seeds_needed(sd, margin, margin / 2),
         "the variance in place of sd": seeds_needed(sd**2, margin),
     }
@@ -77,7 +77,7 @@ def check_holm(p: list[float]) -> Solution:
 
     hochberg = from_the_largest(steps)
     benjamini = from_the_largest(rising * n / np.arange(1, n + 1))
-    reversed_ = np.maximum.accumulate(rising * np.arange(1, n + 1)).clip(max=1)
+    backwards = np.maximum.accumulate(rising * np.arange(1, n + 1)).clip(max=1)
     return holm(p).tolist(), {
         "all times n: that is Bonferroni, valid and less powerful": np.minimum(1, n * np.array(p)),
         "the running maximum is missing: a larger p may not end below a smaller one": steps.clip(max=1)[rank],
@@ -86,7 +86,7 @@ def check_holm(p: list[float]) -> Solution:
         "in the order of size: give them back in the order of the input": running.clip(max=1),
         "from the largest down: that is Hochberg's, which needs an assumption on how the tests depend": hochberg,
         "n/rank from the largest down: Benjamini and Hochberg, the rate of false discoveries": benjamini,
-        "the smallest takes 1 and the largest n: the wrong way round": reversed_[rank],
+        "the smallest takes 1 and the largest n: the wrong way round": backwards[rank],
         "not corrected": p,
     }
 

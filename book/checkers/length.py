@@ -50,9 +50,9 @@ def check_survival(lengths: list[int], ended: list[bool]) -> Solution:
     longer = lengths > at  # [D, N]
     right = survival(lengths, ended)["longer"].tolist()
     return right, {
-        "a cut response counts as one that ended there: what it would have had is not known": longer.mean(1),
-        "cut responses left out: those are the long ones": longer[:, ended].mean(1),
-        "at risk are all that have not ended or been cut before, those of this length too": np.cumprod(
+        "a truncated response counts as one that ended there: how long it would be is not known": longer.mean(1),
+        "truncated responses are left out: those are the long ones": longer[:, ended].mean(1),
+        "at risk are all responses that are at least this long, those that end here too": np.cumprod(
             1 - ends / (longer.sum(1) + 1)
         ),
         "divided by all responses: only those at risk count at each step": np.cumprod(1 - ends / len(lengths)),
@@ -67,7 +67,7 @@ _GROWTH = (40.0, (0.1, 38.0), (0.4, 55.0), 112.0), (30.0, (0.0, 35.0), (0.0, 35.
 def check_parts(start: float, between: tuple[float, float], now: tuple[float, float], cap: float) -> Solution:
     """`parts(start, between, now, cap)`: selection, cut and longer, which add up to the growth.
 
-    `start` is the base's mean length; `between` and `now` are pairs: the share that is cut, and the mean of the rest.
+    `start` is the base's mean length; `between` and `now` are pairs: the truncated share, and the mean of the rest.
     """
     share, rest = between
     share_now, rest_now = now
@@ -75,13 +75,13 @@ def check_parts(start: float, between: tuple[float, float], now: tuple[float, fl
     cut = (share_now - share) * (cap - rest)
     longer = (1 - share_now) * (rest_now - rest)
     return (selection, cut, longer), {
-        "the sum does not close: weigh `longer` with the share that is not cut now": (
+        "the sum does not close: weigh `longer` with the share that is not truncated now": (
             selection, cut, (1 - share) * (rest_now - rest)
         ),
-        "a response that is cut has become longer by the cap less what it would have been": (
+        "a truncated response has grown by the cap less the length that it would have had": (
             selection, (share_now - share) * cap, longer
         ),
-        "selection compares means over all wrong responses, cut ones too": (rest - start, cut, longer),
+        "selection compares means over all wrong responses, truncated ones too": (rest - start, cut, longer),
         "selection is what the base would write now less what it wrote": (-selection, cut, longer),
     }  # fmt: skip
 

@@ -35,7 +35,7 @@ def check_back_up(probs: Tensor, after: Tensor) -> Solution:
     """`back_up(probs, after)`, both [S, V]: the values [S] of S states from those that their V actions lead to."""
     products = probs * after
     return products.sum(1), {
-        "the best action's value: that is V* where V^π was asked": after.amax(1),
+        "the best action's value: that is V*, and not V^π": after.amax(1),
         "all actions count alike: weigh them by the policy": after.mean(1),
         "a sum over states, not over actions: which dimension?": products.sum(0),
         "a mean of π · V: the probabilities already sum to 1": products.mean(1),
@@ -71,14 +71,14 @@ _MASK = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]).bool()  # [N, T]
 @exercise("arm_logprob", (_LOGPROBS, _MASK), (_LOGPROBS[:2], _MASK[:2]), tolerance=1e-5)
 def check_arm_logprob(logprobs: Tensor, mask: Tensor) -> Solution:
     """`arm_logprob(logprobs, mask)`, both [N, T]: log π(o | q) of each whole response, [N]."""
-    kept = logprobs * mask
-    total = kept.sum(1)
+    masked = logprobs * mask
+    total = masked.sum(1)
     return total, {
         "padding is summed too: use the mask": logprobs.sum(1),
         "a mean over the tokens: a product of probabilities is a sum of logs": total / mask.sum(1),
         "the probability, not its log": total.exp(),
         "a product of logs: multiply probabilities, or add logs": torch.where(mask, logprobs, 1).prod(1),
-        "a sum over responses: which dimension?": kept.sum(0),
+        "a sum over responses: which dimension?": masked.sum(0),
         "log of a sum of probabilities: they multiply": torch.where(mask, logprobs, -torch.inf).logsumexp(1),
     }
 
@@ -91,15 +91,15 @@ _GAMES = (_COIN, np.eye(2)), (_SKEWED, np.eye(3)), (_COIN, np.array([[1.0, 0.4],
 @exercise("worth_of_seeing", *_GAMES, (_SKEWED, np.array([[0.2, 0.8], [1.0, 0.3], [0.5, 0.5]])), tolerance=1e-9)
 def check_seeing(p: np.ndarray, rewards: np.ndarray) -> Solution:
     """`gain(p, R)`: what it is worth to see the observation o ~ p [O] before the action, with rewards R [O, A]."""
-    seen = p @ rewards.max(1)
-    blind = (p @ rewards).max()
-    return seen - blind, {
-        "the value with sight: take off the value without": seen,
-        "the value without sight, not the difference": blind,
-        "the sign: seeing never costs anything": blind - seen,
-        "the best reward of all: the observation is not chosen": rewards.max() - blind,
+    with_sight = p @ rewards.max(1)
+    without = (p @ rewards).max()
+    return with_sight - without, {
+        "the value with sight: take off the value without": with_sight,
+        "the value without sight, not the difference": without,
+        "the sign: seeing never costs anything": without - with_sight,
+        "the best reward of all: the observation is not chosen": rewards.max() - without,
         "every observation counts alike: weigh them by p": rewards.max(1).mean() - rewards.mean(0).max(),
-        "without sight one action is chosen, not one at random": seen - (p @ rewards).mean(),
+        "without sight one action is chosen, not one at random": with_sight - (p @ rewards).mean(),
     }
 
 

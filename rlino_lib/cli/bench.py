@@ -160,7 +160,7 @@ def _pass(way: str, through: str, config: Qwen2Config, tokens: int, threads: int
         weight = torch.randn(vocabulary, hidden, requires_grad=through == "head")
         return torch.randn(tokens, hidden, requires_grad=True), weight, torch.randint(vocabulary, (tokens,))
 
-    WAYS[way](*inputs(64, 64, 64)).sum().backward()  # what the libraries take once
+    WAYS[way](*inputs(64, 64, 64)).sum().backward()  # what the libraries allocate once
     model = Qwen2ForCausalLM(config) if through == "model" else None
     ids = torch.randint(config.vocab_size, (2, tokens // 2))  # [2, T], of the model alone
     arguments = () if model else inputs(tokens, config.hidden_size, config.vocab_size)
@@ -192,9 +192,9 @@ def bench_memory(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
         memory_ratio=round(peak["chunked"] / peak["naive"], 3),
     )  # fmt: skip
     for through in THROUGH:
-        taken = {way: statistics.median(s for _, s in passes[through, way]) for way in WAYS}
-        row |= {f"{through}_{way}_s": round(taken[way], 2) for way in WAYS}
-        row[f"{through}_time_ratio"] = round(taken["chunked"] / taken["naive"], 2)
+        durations = {way: statistics.median(s for _, s in passes[through, way]) for way in WAYS}
+        row |= {f"{through}_{way}_s": round(durations[way], 2) for way in WAYS}
+        row[f"{through}_time_ratio"] = round(durations["chunked"] / durations["naive"], 2)
     return row
 
 
