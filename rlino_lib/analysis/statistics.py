@@ -31,7 +31,7 @@ MOST_SEEDS = 100_000  # where `seeds_needed` gives up
 def final_accuracy(run: Run) -> float:
     """Accuracy on the whole test split after training, in points; raises RlinoError for a run without that test."""
     if "test" not in (run.summary or {}):
-        raise RlinoError(f"{run.name} was not tested when it ended (test_samples): compare its evaluations instead")
+        raise RlinoError(f"{run.name} has no evaluation on the test split: train it with --test-samples N")
     return 100 * run.summary["test"]["pass@1"]["value"]
 
 

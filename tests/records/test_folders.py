@@ -232,7 +232,9 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path, monkeypatch, capsys, ma
     taken = []
     assert cli.main(words) == 0 and taken == [2]
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (made["train"][1] / "metrics.csv").read_bytes()
-    monkeypatch.setitem(cli._COMMANDS, "bench", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    bench = cli.COMMANDS["bench"]._replace(run=lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    bench.run.__doc__ = "stops"
+    monkeypatch.setitem(cli.COMMANDS, "bench", bench)
     assert cli.main(["bench", "step"]) == 130 and capsys.readouterr().err == "rlino: interrupted\n"
 
 
