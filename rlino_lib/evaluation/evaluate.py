@@ -26,7 +26,9 @@ TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper'
 
 def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
     """What graded rollouts look like, under the names of the metrics file; None where a mean has nothing to average."""
-    correct, lengths, clipped = rollouts.correct, rollouts.lengths.double(), rollouts.clipped
+    correct = rollouts.correct  # [N]
+    truncated = rollouts.truncated  # [N]
+    lengths = rollouts.lengths.double()  # [N]
     groups = rollouts.rewards.view(-1, rollouts.group_size)  # [P, G]
 
     def mean(values, where) -> float | None:
@@ -39,12 +41,12 @@ def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
         "accuracy": correct.double().mean().item(),
         "format_ok": float(np.mean([g.format_ok for g in rollouts.grades])),
         "completions/mean_length": lengths.mean().item(),
-        "completions/clipped_ratio": clipped.double().mean().item(),
+        "completions/clipped_ratio": truncated.double().mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).double().mean().item(),
         "entropy": rollouts.entropies.double().sum().item() / tokens,
         "length/correct": mean(lengths, correct),
         "length/incorrect": mean(lengths, ~correct),
-        "length/incorrect_unclipped": mean(lengths, ~correct & ~clipped),
+        "length/incorrect_unclipped": mean(lengths, ~correct & ~truncated),
         "n_correct": int(correct.sum()),
         "n_incorrect": int((~correct).sum()),
         "logprob/correct": mean(per_row, correct),
@@ -178,7 +180,7 @@ def _texts(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
     """A line for each response, in the form that `rlino grade` reads."""
     for i, (text, grade) in enumerate(zip(rollouts.texts, rollouts.grades, strict=True)):
         problem, sample = rollouts.problems[i // rollouts.group_size], i % rollouts.group_size
-        told = {"length": int(rollouts.lengths[i]), "clipped": bool(rollouts.clipped[i]), "response": text}
+        told = {"length": int(rollouts.lengths[i]), "clipped": bool(rollouts.truncated[i]), "response": text}
         verdict = {"reward": grade.reward, "correct": grade.correct, "reason": grade.reason}
         yield {"id": problem.id, "sample": sample, **problem.data, **told, **verdict}
 
@@ -193,7 +195,7 @@ def problem_row(rollouts: Rollouts, i: int, task: Task) -> dict[str, Any]:
         "n": len(grades),
         "c": sum(g.correct for g in grades),
         "format_ok": sum(g.format_ok for g in grades),
-        "clipped": int(rollouts.clipped[rows].sum()),
+        "clipped": int(rollouts.truncated[rows].sum()),
         "tokens": sum(lengths),
         "tokens_correct": sum(right),
         **_trace_counts(task, rollouts.texts[rows]),

@@ -25,7 +25,7 @@ class Rollouts:
     mask: torch.Tensor  # [N, T] bool, True on response tokens, EOS included
     logprobs: torch.Tensor  # [N, T] float32, nats, under the sampling temperature; 0 where masked
     entropies: torch.Tensor  # [N, T] float32, nats, of the full next-token distribution; 0 where masked
-    clipped: torch.Tensor  # [N] bool, neither EOS nor a stop string within the cap
+    truncated: torch.Tensor  # [N] bool, neither EOS nor a stop string within the cap
     texts: list[str]  # N, decoded without special tokens
     group_size: int
     problems: list[Problem] = field(default_factory=list)  # P

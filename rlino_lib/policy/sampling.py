@@ -263,7 +263,7 @@ def sample(
         mask=mask,
         logprobs=logprobs,
         entropies=entropies,
-        clipped=~torch.cat(ended),
+        truncated=~torch.cat(ended),
         texts=policy.tokenizer.batch_decode(
             [row[m] for row, m in zip(ids, mask, strict=True)], skip_special_tokens=True
         ),

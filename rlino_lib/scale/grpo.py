@@ -22,7 +22,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
     def __init__(self, config: TrainConfig, pool: Pool, **settings: Any) -> None:
         self.bind(config, pool)
         self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
-        self.clipped: list[bool] = []  # which of them reached the cap
+        self.truncated: list[bool] = []  # which of them reached the cap
         self.rows: list[Row] = []  # of the last responses of all processes
         super().__init__(reward_funcs=[self.reward], **settings)
 
@@ -35,7 +35,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], list | None]:
         """TRL samples up to EOS or the cap; what follows a stop string of the task is cut off."""
         ids, logprobs = super()._generate_single_turn(*args, **kwargs)
-        ids, self.clipped = self.until_stop(ids)
+        ids, self.truncated = self.until_stop(ids)
         return ids, logprobs and [kept[: len(row)] for kept, row in zip(logprobs, ids, strict=True)]
 
     def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:
@@ -61,7 +61,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
         args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
-        adv, keep = credit(o, *args, rollouts.clipped)  # [N] or [N, T], [N]
+        adv, keep = credit(o, *args, rollouts.truncated)  # [N] or [N, T], [N]
         if self.writer and is_trace_step(c, step):
             self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
@@ -79,7 +79,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             columns = (ids[i], logprobs[i], entropies[i], *([] if reference is None else [reference[i].float()]))
             kept = [column[inside].cpu() for column in columns]
             prompt = prompts[i][before].cpu()
-            rows.append(Row(given["place"], given["problem"], text, grade, self.clipped[i], prompt, *kept))
+            rows.append(Row(given["place"], given["problem"], text, grade, self.truncated[i], prompt, *kept))
         return rows
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:

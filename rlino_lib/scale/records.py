@@ -44,7 +44,7 @@ class Row:
     problem: int  # in the pool
     text: str
     grade: Grade
-    clipped: bool  # neither EOS nor a stop string within the cap
+    truncated: bool  # neither EOS nor a stop string within the cap
     prompt: torch.Tensor  # [S] int64
     ids: torch.Tensor  # [T] int64, EOS included
     logprobs: torch.Tensor  # [T] float32, nats, of the policy that sampled
@@ -92,7 +92,7 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> R
         mask=mask,
         logprobs=padded([r.logprobs for r in rows]),  # [N, T]
         entropies=padded([r.entropies for r in rows]),  # [N, T]
-        clipped=torch.tensor([r.clipped for r in rows]),  # [N]
+        truncated=torch.tensor([r.truncated for r in rows]),  # [N]
         texts=[r.text for r in rows],
         group_size=group_size,
         problems=[pool.problems[r.problem] for r in first],
@@ -146,7 +146,7 @@ class Recorded:
                     end = t + 1
                     break
             found.append((row[:end], end is None))
-        return [row for row, _ in found], [clipped for _, clipped in found]
+        return [row for row, _ in found], [truncated for _, truncated in found]
 
     def score(self, model, prompts: torch.Tensor, prompt_mask: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor):
         """Log-probs and entropies of responses ids [B, T] after prompts [B, S], without gradient: both [B, T]."""

@@ -95,7 +95,7 @@ class IsftTrainer(Recorded, SFTTrainer):
         prompts = tokenizer([row["prompt"] for row in inputs], return_tensors="pt", padding=True, padding_side="left")
         prompts = {k: prompts[k].to(device) for k in ("input_ids", "attention_mask")}  # [n, S]
         ids = self.sample_ids(prompts, [row["place"] for row in inputs])  # [n, T]
-        kept, clipped = self.until_stop(ids.tolist())
+        kept, truncated = self.until_stop(ids.tolist())
         lengths = torch.tensor([len(row) for row in kept], device=device)  # [n]
         mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()  # [n, T]
         logprobs, entropies = self.score(self.model, *prompts.values(), ids, mask)  # [n, T], [n, T]
@@ -106,5 +106,5 @@ class IsftTrainer(Recorded, SFTTrainer):
             text = tokenizer.decode(columns[0], skip_special_tokens=True)
             prompt = prompts["input_ids"][i][prompts["attention_mask"][i].bool()].cpu()
             grade = self.pool.task.grade(problem, text)
-            rows.append(Row(given["place"], given["problem"], text, grade, clipped[i], prompt, *columns))
+            rows.append(Row(given["place"], given["problem"], text, grade, truncated[i], prompt, *columns))
         return gather_object(rows)

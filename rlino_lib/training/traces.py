@@ -44,7 +44,7 @@ def trace_rows(
             "answer": grade.answer,
             "reason": grade.reason,
             "length": int(mask.sum()),
-            "clipped": bool(rollouts.clipped[i]),
+            "clipped": bool(rollouts.truncated[i]),
         }
 
 
@@ -77,8 +77,8 @@ def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Ite
     `final` says that it is of the test after training, and not of an evaluation during it.
     """
     counts = getattr(task, "counts", lambda problem, text: {})
-    facts = zip(rollouts.texts, rollouts.grades, rollouts.clipped.tolist(), rollouts.lengths.tolist(), strict=True)
-    for i, (text, grade, clipped, length) in enumerate(facts):
+    facts = zip(rollouts.texts, rollouts.grades, rollouts.truncated.tolist(), rollouts.lengths.tolist(), strict=True)
+    for i, (text, grade, truncated, length) in enumerate(facts):
         problem = rollouts.problems[i // rollouts.group_size]
         yield {
             "step": step,
@@ -86,7 +86,7 @@ def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Ite
             "problem_id": problem.id,
             "sample": i % rollouts.group_size,
             "correct": int(grade.correct),
-            "clipped": int(clipped),
+            "clipped": int(truncated),
             "length": length,
             **counts(problem, text),
         }
