@@ -171,19 +171,27 @@ def response_logprobs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
 
-    Over a large vocabulary they are taken without all logits at once, where the model allows it.
+    All tokens of a response are read, and the mask is true on those that the policy wrote. Over a large vocabulary they
+    are taken without all logits at once, where the model allows it.
     """
-    ids, mask = rollouts.sequences()
-    width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
-    ids, mask = ids[rows, : s + width].to(model.device), mask[rows, : s + width].to(model.device)  # [B, S+T']
-    padded = not bool(mask[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
-    positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
-    asked = dict(input_ids=ids, attention_mask=mask if padded else None, position_ids=positions, use_cache=False)
-    asked["logits_to_keep"] = width + 1  # each token's logits stand one place before it
+    ids, attention = rollouts.sequences()
+    width, s = int(rollouts.written[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
+    ids = ids[rows, : s + width].to(model.device)  # [B, S+T']
+    attention = attention[rows, : s + width].to(model.device)  # [B, S+T']
+    mask = rollouts.mask[rows, :width].to(model.device)  # [B, T']
+    padded = not bool(attention[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
+    positions = (attention.long().cumsum(1) - 1).clamp_min(0) if padded else None
+    inputs = dict(
+        input_ids=ids,
+        attention_mask=attention if padded else None,
+        position_ids=positions,
+        use_cache=False,
+        logits_to_keep=width + 1,  # each token's logits stand one place before it
+    )
     if (head := large_head(model)) is not None:
-        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, T', H]
-        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask[:, s:]  # [B, T'], [B, T']
-    logits = model(**asked).logits[:, :-1]  # [B, T', V]
+        hidden = last_hidden(model, head, **inputs)[:, :-1]  # [B, T', H]
+        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask  # [B, T'], [B, T']
+    logits = model(**inputs).logits[:, :-1]  # [B, T', V]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
     logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
-    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
+    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask  # [B, T'], [B, T']

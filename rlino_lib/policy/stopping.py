@@ -1,12 +1,15 @@
-"""Stop strings: a response ends with the token that completes one (chapter 02)."""
+"""Where a response ends: with EOS, or with the token that completes a stop string (chapter 02)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from rlino_lib.policy.models import Policy, eos_ids
 
 _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], torch.Tensor]] = WeakKeyDictionary()
 
@@ -54,6 +57,21 @@ class StopStrings:
         near = alive & inside & self.completing[newest.where(inside, 0)]  # [B]
         found = torch.zeros_like(alive)
         if near.any():
-            texts = self._decode(ids[near].tolist())
+            # −1 stands where a row has no token.
+            texts = self._decode([[i for i in row if i >= 0] for row in ids[near].tolist()])
             found[near] = torch.tensor([any(s in t for s in self.strings) for t in texts], device=ids.device)
         return found
+
+
+class Ends(NamedTuple):
+    """What ends a response."""
+
+    ids: torch.Tensor  # [E] int64, tokens that do
+    strings: StopStrings
+
+    @classmethod
+    def of(cls, policy: Policy, stop_strings: Sequence[str], ignored: bool = False) -> Ends:
+        """EOS and some strings, or nothing at all where they are `ignored`."""
+        device = policy.model.device
+        ids = torch.tensor([] if ignored else eos_ids(policy), dtype=torch.long, device=device)
+        return cls(ids, StopStrings(policy.tokenizer, () if ignored else stop_strings, device))

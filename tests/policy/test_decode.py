@@ -5,8 +5,8 @@ import torch
 from test_rollout import EVEN, UNEVEN, random_model
 
 from rlino_lib.policy import sampling as rollout
-from rlino_lib.policy.decode import FusedDecoder
 from rlino_lib.policy.device import is_small
+from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Countdown
