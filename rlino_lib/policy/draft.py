@@ -107,7 +107,8 @@ class Draft:
         columns = [filled[0], mask, written, *filled[1:]]
         if self.window:  # rows begin where their prefixes do, and what stands before them goes to their end
             first = written.int().argmax(0)  # [N]
-            place = (first + torch.arange(self.time, device=first.device)[:, None]) % self.time  # [W+T, N]
+            longest = torch.arange(int(written.sum(0).max()), device=first.device)  # [T]
+            place = (first + longest[:, None]) % self.time  # [T, N]
             columns = [column.gather(0, place) for column in columns]
         return *(column.t().cpu() for column in columns), self.truncated.cpu()
 

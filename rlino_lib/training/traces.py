@@ -23,7 +23,7 @@ def trace_rows(
     """
     for i in range(min(groups, len(rollouts.prompts)) * rollouts.group_size):
         g = i // rollouts.group_size
-        problem, grade, mask = rollouts.problems[g], rollouts.grades[i], rollouts.mask[i]
+        problem, grade, written = rollouts.problems[g], rollouts.grades[i], rollouts.written[i]
         yield {
             "step": step,
             "group": g,
@@ -33,17 +33,17 @@ def trace_rows(
             "gold": problem.gold,
             "prompt": rollouts.prompts[g],
             "response": rollouts.texts[i],
-            "tokens": [tokenizer.decode([t]) for t in rollouts.ids[i][mask].tolist()],
-            "logprobs": _short(rollouts.logprobs[i][mask]),
-            "entropies": _short(rollouts.entropies[i][mask]),
-            "weights": _short(credit["weights"][i][mask]),
+            "tokens": [tokenizer.decode([t]) for t in rollouts.ids[i][written].tolist()],
+            "logprobs": _short(rollouts.logprobs[i][written]),
+            "entropies": _short(rollouts.entropies[i][written]),
+            "weights": _short(credit["weights"][i][written]),
             "reward": grade.reward,
             "advantage": _short(credit["advantage"][i : i + 1])[0],
             "correct": grade.correct,
             "format_ok": grade.format_ok,
             "answer": grade.answer,
             "reason": grade.reason,
-            "length": int(mask.sum()),
+            "length": int(rollouts.lengths[i]),
             "clipped": bool(rollouts.truncated[i]),
         }
 
