@@ -83,6 +83,13 @@ class Countdown:
 
         return search_counts(problem, up_to_stop(response, self.stop))
 
+    def attempt_ends(self, problem: Problem, response: str) -> list[int]:
+        """Where the attempts of a response begin and end, in characters: 0, then the end of each that has a verdict."""
+        from rlino_lib.tasks.countdown.trace import read_search
+
+        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
+        return [0, *(attempt.end for attempt in attempts if attempt.verdict)]
+
 
 def generate(
     split: str,
