@@ -19,9 +19,15 @@ def continuation_values(
     policy: Policy, task: Task, problem: Problem, response_prefixes: Sequence[str], samples: int = 64, seed: int = 0,
     **settings: Any,
 ) -> pd.DataFrame:  # fmt: skip
-    """`prefix_values` of one problem: one row for each prefix of its responses, without the column `problem`."""
-    prefixes = [(problem, prefix) for prefix in response_prefixes]
-    return prefix_values(policy, task, prefixes, samples, seed, **settings).drop(columns="problem")
+    """`prefix_values` of prefixes of one response: a row for each, without the column `problem`.
+
+    Raises RlinoError too where a prefix has other tokens alone than at the start of a longer one in the list: its
+    continuations would then not be continuations of that response.
+    """
+    longer = [(text, other) for text in response_prefixes for other in response_prefixes if other.startswith(text)]
+    _check_cuts(policy, longer)
+    pairs = [(problem, prefix) for prefix in response_prefixes]
+    return prefix_values(policy, task, pairs, samples, seed, **settings).drop(columns="problem")
 
 
 def prefix_values(
@@ -41,9 +47,7 @@ def prefix_values(
     `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, and the exact (Clopper-Pearson) interval `low` to
     `high`. Equal pairs are sampled once and share their draws; draws of different ones are independent.
     `max_new_tokens` caps the whole response, prefix included, as in training; `sampling` goes to `sample`. Raises
-    RlinoError where there is nothing to sample, where a prefix fills the cap, or where a prefix has other tokens alone
-    than at the start of a longer one of the same problem: its continuations would then not be continuations of that
-    response.
+    RlinoError where there is nothing to sample, or where a prefix fills the cap.
     """
     problems: dict[tuple[str, str], Problem] = {}  # by prompt and prefix
     places = []  # of each pair among them
@@ -53,8 +57,7 @@ def prefix_values(
     if not problems or samples < 1:
         raise RlinoError("values need at least one prefix and one sample of each")
     prompts, texts = zip(*problems, strict=True)
-    ids = policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    _check_tokens(prompts, texts, ids)
+    ids = _tokens(policy, texts)
     rollouts = sample(
         policy, prompts, samples, prefixes=texts, seed=seed, max_new_tokens=max_new_tokens, **sampling
     ).grade(task, list(problems.values()))
@@ -83,27 +86,27 @@ def rollout_values(
 
     Columns `response` (its row in the rollouts) and `end` (of the prefix, in characters) stand before those of
     `prefix_values`. What the responses to a problem share, the empty prefix above all, is sampled once. A prefix that
-    leaves no token under the cap has no continuation and is left out.
+    leaves no token under the cap has no continuation and is left out. Raises RlinoError for a cut inside a token.
     `rollout_values(policy, task, rollouts, task.attempt_ends)` values all attempts of a batch of Countdown.
     """
     problems = [rollouts.problems[i // rollouts.group_size] for i in range(len(rollouts.texts))]
-    places = [
-        (i, end)
-        for i, (problem, text) in enumerate(zip(problems, rollouts.texts, strict=True))
-        for end in cuts(problem, text)
-        if len(policy.tokenizer(text[:end], add_special_tokens=False)["input_ids"]) < max_new_tokens
-    ]
+    places = [(i, end) for i, text in enumerate(rollouts.texts) for end in cuts(problems[i], text)]
+    used = _tokens(policy, [rollouts.texts[i][:end] for i, end in places])
+    places = [place for place, tokens in zip(places, used, strict=True) if len(tokens) < max_new_tokens]
+    _check_cuts(policy, [(rollouts.texts[i][:end], rollouts.texts[i]) for i, end in places])
     pairs = [(problems[i], rollouts.texts[i][:end]) for i, end in places]
     values = prefix_values(policy, task, pairs, samples, seed, max_new_tokens=max_new_tokens, **settings)
     return pd.concat([pd.DataFrame(places, columns=["response", "end"]), values], axis=1)
 
 
-def _check_tokens(prompts: Sequence[str], texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
-    """Each text must be cut from the longer ones after the same prompt at a border between tokens."""
-    rows = sorted(zip(prompts, texts, ids, strict=True))
-    for k, (prompt, text, tokens) in enumerate(rows):
-        for other, longer, more in rows[k + 1 :]:  # those that start with a text stand right behind it
-            if other != prompt or not longer.startswith(text):
-                break
-            if more[: len(tokens)] != tokens:
-                raise RlinoError(f"the prefix {text[-30:]!r} ends inside a token of the response that it is cut from")
+def _tokens(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text alone."""
+    return policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def _check_cuts(policy: Policy, cuts: Sequence[tuple[str, str]]) -> None:
+    """Each of the texts must be cut from the longer one beside it at a border between tokens."""
+    parts, wholes = (_tokens(policy, texts) for texts in (zip(*cuts, strict=True) if cuts else ((), ())))
+    for (text, _), part, whole in zip(cuts, parts, wholes, strict=True):
+        if whole[: len(part)] != part:
+            raise RlinoError(f"the prefix {text[-30:]!r} ends inside a token of the response that it is cut from")

@@ -96,10 +96,14 @@ def test_an_environment_goes_on_where_the_prefix_ends(policy):
     assert all(text.startswith(f"{open_step} {a + b}") for text in texts)
 
 
-def test_a_prefix_of_one_problem_is_not_held_against_those_of_another(policy):
-    pairs = [(PROBLEMS[0], " 1"), (PROBLEMS[1], " 12 + 2")]
+def test_a_prefix_is_held_against_the_response_that_it_is_cut_from(policy, rollouts):
+    pairs = [(PROBLEMS[0], " 1"), (PROBLEMS[0], " 12 + 2")]  # of two responses
     assert len(prefix_values(policy, TASK, pairs, samples=1)) == 2
     with pytest.raises(RlinoError, match="inside a token"):
-        prefix_values(policy, TASK, [(PROBLEMS[0], prefix) for _, prefix in pairs], samples=1)
+        continuation_values(policy, TASK, PROBLEMS[0], [prefix for _, prefix in pairs], samples=1)
+    with pytest.raises(RlinoError, match="inside a token"):
+        rollout_values(policy, TASK, rollouts, lambda problem, text: [2], samples=1)
     with pytest.raises(RlinoError, match="at least one prefix"):
-        prefix_values(policy, TASK, [], samples=1)
+        prefix_values(policy, TASK, [])
+    with pytest.raises(RlinoError, match="at least one prefix"):
+        rollout_values(policy, TASK, rollouts, lambda problem, text: [])
