@@ -26,7 +26,9 @@ class Decoder:
         self, model: PreTrainedModel, fused: FusedDecoder | None, ids: torch.Tensor, mask: torch.Tensor, room: int
     ) -> None:
         """Prompts ids [P, S] int64, left padded, with mask [P, S] bool; `room` is for how many tokens after them."""
-        self.model, self.fused, self.ids, self.room = model, fused, ids.to(model.device), room
+        self.model, self.fused = model, fused
+        self.ids = ids.to(model.device)  # [P, S]
+        self.room = room
         self.padded = not bool(mask.all())
         self.mask = mask.to(model.device)  # [P, S], and once prefilled [B, S+room]
         self.length = ids.shape[1]  # tokens that the cache holds of each row
@@ -47,7 +49,8 @@ class Decoder:
         for layer in self.layers:
             layer.select(prompts, self.length + self.room)
         if self.fused:
-            self.layers, self.cache = self.fused.adopt(self.layers), None
+            self.layers = self.fused.adopt(self.layers)
+            self.cache = None
         if self.padded:
             self.mask = pad(self.mask, (0, self.room), value=True).index_select(0, prompts)  # [B, S+room]
         self.position = positions[:, -1].index_select(0, prompts)  # [B], of the last token
@@ -89,7 +92,8 @@ class GroupLayer(CacheLayerMixin):
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
-        self.capacity, self.length = capacity, 0
+        self.capacity = capacity
+        self.length = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         n, heads, _, dim = key_states.shape
@@ -128,7 +132,7 @@ class GroupLayer(CacheLayerMixin):
 
 
 def _grouped_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
-    """Attention for one new token a row: two batched products over key-value heads, with no copy of the cache."""
+    """Attention for one new token of each row: two batched products over key-value heads, with no copy of the cache."""
     n, heads, q_len, dim = query.shape
     if q_len > 1 or heads % key.shape[1]:
         return sdpa_attention_forward(

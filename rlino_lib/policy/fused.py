@@ -52,7 +52,8 @@ class FusedDecoder:
             return False
         if model.device.type != "cpu":
             return False
-        config, modules = model.config, list(model.modules())
+        config = model.config
+        modules = list(model.modules())
         full = all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or [])
         if not full or config.hidden_act != "silu" or config.rope_parameters.get("rope_type", "default") != "default":
             return False
@@ -69,7 +70,8 @@ class FusedDecoder:
 
     def __init__(self, model: PreTrainedModel, length: int) -> None:
         config = model.config
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads
         self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
         self.pairs = torch.arange(self.dim).view(2, -1).t().reshape(-1)  # [D]: 0, D/2, 1, D/2+1, …
@@ -80,7 +82,8 @@ class FusedDecoder:
         self.rotation = torch.polar(torch.ones_like(angles), angles)  # [L, D/2] complex
 
     def _fuse(self, layer: nn.Module) -> tuple[torch.Tensor, ...]:
-        attention, mlp, scale = layer.self_attn, layer.mlp, self.dim**-0.5
+        attention, mlp = layer.self_attn, layer.mlp
+        scale = self.dim**-0.5
 
         def paired(x: torch.Tensor) -> torch.Tensor:
             return x.view(-1, self.dim, *x.shape[1:])[:, self.pairs].reshape(x.shape)
@@ -105,16 +108,18 @@ class FusedDecoder:
         return x * x.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
 
     def _attend(self, queries: torch.Tensor, layer: FlatLayer, attention: torch.Tensor | None) -> torch.Tensor:
-        """Attention of one new token a row; queries [B, H, D], attention [B, L] or None; returns [B, H·D].
+        """Attention of one new token for each row; queries [B, H, D], attention [B, L] or None; returns [B, H·D].
 
         Each query stands beside zeros where the other key-value heads are. A row then is one product with its keys and
         one with its values, not one for each key-value head: products of this size cost what they read.
         """
-        n, kv = len(queries), self.kv_heads
+        n = len(queries)
+        kv = self.kv_heads
         spread = queries.new_zeros(n, kv, self.heads // kv, kv, self.dim)  # [B, Hkv, H/Hkv, Hkv, D]
         own = spread.diagonal(dim1=1, dim2=3)  # [B, H/Hkv, D, Hkv]
         own.copy_(queries.unflatten(1, (kv, -1)).permute(0, 2, 3, 1))
-        keys, values = layer.keys[:, : layer.length], layer.values[:, : layer.length]  # [B, L, Hkv·D]
+        keys = layer.keys[:, : layer.length]  # [B, L, Hkv·D]
+        values = layer.values[:, : layer.length]  # [B, L, Hkv·D]
         scores = torch.bmm(keys, spread.view(n, self.heads, -1).transpose(1, 2)).transpose(1, 2)  # [B, H, L]
         if attention is not None:
             scores.masked_fill_(~attention[:, None], torch.finfo(scores.dtype).min)
@@ -124,7 +129,7 @@ class FusedDecoder:
     def step(
         self, tokens: torch.Tensor, positions: torch.Tensor, layers: Sequence[FlatLayer], attention: torch.Tensor | None
     ) -> torch.Tensor:
-        """Logits [B, V] after one more token a row; tokens [B], positions [B] or [1], attention [B, L] or None."""
+        """Logits [B, V] after the next tokens [B], positions [B] or [1], attention [B, L] or None."""
         turning = self.heads + self.kv_heads  # queries and keys; values are not rotated
         rotation = self.rotation[positions][:, None]  # [B or 1, 1, D/2]
         x = self.embedding[tokens]  # [B, d]

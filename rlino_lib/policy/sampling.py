@@ -35,7 +35,7 @@ from rlino_lib.tasks.base import Environment
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What `rlino_lib.policy.sampling.sample` holds its numbers against."""
+    """The numbers of `sample`, checked."""
 
     group_size: int = setting(8, "responses per prompt", BATCH)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
@@ -50,7 +50,7 @@ class SampleConfig:
         check(self)
 
 
-ROWS_A_WORKER = 128  # fewer rows a thread, and Python's own work between the products weighs more than a second core
+ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weighs more than a second core
 _ROOM: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # rows that a model could decode at a time
 
 
@@ -156,7 +156,8 @@ def sample(
     """
     SampleConfig(group_size, max_new_tokens, temperature, top_p, top_k, min_p, seed, max_rows)  # refuses a wrong one
     batch = _Batch(policy, prompts, prefixes, group_size, max_new_tokens, seed)
-    model, device = policy.model, policy.model.device
+    model = policy.model
+    device = model.device
     ends = Ends.of(policy, stop_strings, ignore_eos)
     pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     precision = policy_precision(precision, model)
@@ -182,7 +183,8 @@ class _Batch:
             raise RlinoError("sampling needs at least one prompt")
         if len(prefixes) not in (0, len(prompts)):
             raise RlinoError(f"{len(prefixes)} prefixes for {len(prompts)} prompts")
-        self.prompts, self.group_size = list(prompts), group_size
+        self.prompts = list(prompts)
+        self.group_size = group_size
         prompt_rows = policy.tokenizer(self.prompts)["input_ids"]
         texts = list(prefixes) or [""] * len(prompts)
         begun = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -206,7 +208,7 @@ class _Batch:
             torch.cat([pad(values, (0, width - values.shape[1]), value=fill) for values in column])
             for column, fill in zip(columns, (self.pad, False, False, 0.0, 0.0), strict=True)
         )  # each [N, T]
-        rows = [row[here] for row, here in zip(ids, written, strict=True)]
+        rows = [row[whole] for row, whole in zip(ids, written, strict=True)]
         return Rollouts(
             prompts=self.prompts,
             prompt_ids=self.prompt_ids.where(self.prompt_ids >= 0, self.pad),
@@ -233,7 +235,8 @@ def _decode(
     environment: Environment | None, rows: range,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Some rows of the batch, as `Draft.columns` gives them."""
-    device, size = policy.model.device, batch.group_size
+    device = policy.model.device
+    size = batch.group_size
     prompts = torch.arange(rows.start, rows.stop) // size  # [N']
     first = rows.start // size
     ids = batch.ids[first : int(prompts[-1]) + 1]  # [P', S]
@@ -251,8 +254,9 @@ def _in_chunks(
     policy: Policy, decode: Callable, batch: _Batch, max_rows: int, threads: int, progress: bool
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """`decode` of all rows in order, in chunks of at most `max_rows`, each thread its share of them."""
-    n, size = batch.uniform.shape[0], batch.group_size
-    workers = min(threads, max(1, n // ROWS_A_WORKER))
+    n = len(batch.uniform)
+    size = batch.group_size
+    workers = min(threads, max(1, n // ROWS_PER_WORKER))
     rows = max(1, min(max_rows, math.ceil(n / workers)) // size) * size  # of a chunk
     chunks = [range(k, min(k + rows, n)) for k in range(0, n, rows)]
     every = torch.get_num_threads()
