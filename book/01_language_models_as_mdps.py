@@ -505,7 +505,7 @@ def attempts_in(i: int) -> int:
 
 def pick(group: int) -> list[int]:
     """The first right and the first wrong response of a group that are long enough and not cut; fewer if none is."""
-    rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.clipped[i]]
+    rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.truncated[i]]
     first = {bool(rollouts.correct[i]): i for i in reversed(rows)}
     return [first[c] for c in (True, False) if c in first]
 
@@ -609,7 +609,7 @@ tokens_html(
 survey = []
 for g in range(len(problems)):
     rows = [
-        i for i in range(G * g, G * g + G) if 2 <= attempts_in(i) <= 3 and not rollouts.clipped[i] and i not in chosen
+        i for i in range(G * g, G * g + G) if 2 <= attempts_in(i) <= 3 and not rollouts.truncated[i] and i not in chosen
     ]
     if rows and len(survey) < 10:
         survey.append(with_values(rows[0], samples=32, seed=1000 + g))
@@ -651,7 +651,7 @@ print(f"the uniform player's value lies in the base's 95 % interval at {covered:
 every = pd.concat(
     credit_table(problems[i // G], text, again=again).iloc[1:].assign(right=bool(rollouts.correct[i]), response=i)
     for i, text in enumerate(rollouts.texts)
-    if not rollouts.clipped[i]
+    if not rollouts.truncated[i]
 )
 names = {
     "step": "an operation",

@@ -534,7 +534,7 @@ responses = pd.DataFrame(
         "length": rollouts.lengths.tolist(),
         "verdict": ["right" if g.correct else "wrong" for g in rollouts.grades],
         "attempts": [count_attempts(t) for t in rollouts.texts],
-        "clipped": rollouts.clipped.tolist(),
+        "clipped": rollouts.truncated.tolist(),
     }
 )
 figure, axes = plots.new_figure(size=(6.5, 3.4))

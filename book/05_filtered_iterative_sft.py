@@ -180,7 +180,7 @@ rollouts = Rollouts(
     mask=mask,
     logprobs=torch.zeros(mask.shape),  # nothing below reads these three
     entropies=torch.zeros(mask.shape),
-    clipped=torch.zeros(len(rows)).bool(),
+    truncated=torch.zeros(len(rows)).bool(),
     texts=responses,
     group_size=4,
 ).grade(task, [problem])

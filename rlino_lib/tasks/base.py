@@ -68,6 +68,19 @@ class Task(Protocol):
         ...
 
 
+class Environment(Protocol):
+    """What writes into a response while it is being sampled: a calculator, a tool, a game (`sample(environment=…)`).
+
+    `after` are the strings at whose end it is asked. The same text must get the same answer, in bounded time.
+    """
+
+    after: tuple[str, ...]
+
+    def answer(self, text: str) -> str:
+        """What it writes after the response's text so far, its prefix included; nothing where it has nothing to say."""
+        ...
+
+
 # --- prompts and where a response to them ends -----------------------------------------------------------------------
 
 

@@ -328,7 +328,7 @@ def test_an_evaluation_of_any_texts_that_is_cut_anywhere_goes_on_to_the_same_fil
         return Rollouts(
             prompts=prompts, prompt_ids=torch.zeros(size, 1), prompt_mask=torch.ones(size, 1).bool(),
             ids=torch.zeros(size, 1), mask=torch.ones(size, 1).bool(), logprobs=torch.zeros(size, 1),
-            entropies=torch.zeros(size, 1), clipped=torch.zeros(size).bool(),
+            entropies=torch.zeros(size, 1), truncated=torch.zeros(size).bool(),
             texts=[texts[int(p[1:])] for p in prompts], group_size=1,
         )  # fmt: skip
 

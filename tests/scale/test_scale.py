@@ -261,7 +261,7 @@ def test_rows_become_rollouts_in_the_order_of_their_places():
     found = rollouts_of([rows[2], rows[0], rows[3], rows[1]], 2, problems, 0)
     assert found.texts == ["text 0", "text 1", "text 2", "text 3"] and found.prompts == ["p0", "p1"]
     assert found.prompt_ids.tolist() == [[0, 1], [1, 2]] and found.prompt_mask.tolist() == [[False, True], [True, True]]
-    assert found.lengths.tolist() == lengths and found.clipped.tolist() == [True, False, False, False]
+    assert found.lengths.tolist() == lengths and found.truncated.tolist() == [True, False, False, False]
     assert found.logprobs.sum(1).tolist() == [-1.0, -1.5, -0.5, -1.0] and found.ids[2].tolist() == [9, 0, 0]
 
 
@@ -336,8 +336,8 @@ def test_a_response_ends_where_a_stop_string_is_complete():
     self.pool = SimpleNamespace(task=SimpleNamespace(stop=("</answer>", "19 = 2")))
     texts = ["3 + 19 = 22 and more", "<answer> 1 </answer> Numbers", "none of them"]
     ids = [tokenizer(text).input_ids for text in texts] + [[5, end, 6]]
-    found, clipped = self.until_stop(ids)
-    assert clipped == [False, False, True, False] and found[2] == ids[2] and found[3] == [5, end]
+    found, truncated = self.until_stop(ids)
+    assert truncated == [False, False, True, False] and found[2] == ids[2] and found[3] == [5, end]
     assert [tokenizer.decode(row).replace(" ", "") for row in found[:2]] == ["3+19=22", "<answer>1</answer>"]
     self.pool.task.stop = ()
     assert self.until_stop(ids) == ([*ids[:3], [5, end]], [True, True, True, False])

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import BASES, DATA, DEFAULT_BASE, base_of
-from rlino_lib.policy.decode import FusedDecoder
+from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.models import count_parameters, load_policy, weights_hash
 from rlino_lib.tasks import WordProblems
 from rlino_lib.tasks.base import split_of_key

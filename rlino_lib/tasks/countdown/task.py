@@ -83,6 +83,16 @@ class Countdown(SettingsTask):
 
         return search_counts(problem, up_to_stop(response, self.stop))
 
+    def attempt_ends(self, problem: Problem, response: str) -> list[int]:
+        """Where a response may be cut, in characters: 0, and the end of each attempt that has a verdict.
+
+        A line break that follows belongs to the verdict, as in the base's tokens.
+        """
+        from rlino_lib.tasks.countdown.trace import read_search
+
+        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
+        return [0, *(a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)]
+
 
 def generate(split: str, n: int | None = None, **settings: Any) -> list[Problem]:
     """The first `n` solvable problems of a split in a seeded order (all of them where `n` is None).
