@@ -155,7 +155,8 @@ def extract_boxed(response: str) -> str | None:
         end = response.rfind(_BOX, 0, end)
         if end < 0:
             return None
-        first, depth = end + len(_BOX), 1
+        first = end + len(_BOX)
+        depth = 1
         for i, c in enumerate(response[first : first + TAIL], first):
             depth += (c == "{") - (c == "}")
             if not depth:
