@@ -79,13 +79,13 @@ def brute_force(values: tuple[Fraction, ...], integers: bool) -> set[Fraction]:
     """All values of all expressions that use every number; only positive integer intermediates where `integers`."""
     if len(values) == 1:
         return set(values)
-    found = set()
+    values = set()
     for a, b, *rest in permutations(values):
         for op in "+-*/":
             value = apply(a, op, b)
             if value is not None and not (integers and (value <= 0 or value.denominator > 1)):
-                found |= brute_force((value, *rest), integers)
-    return found
+                values |= brute_force((value, *rest), integers)
+    return values
 
 
 def replay(nums: list[int], steps: tuple) -> int:
@@ -154,9 +154,9 @@ def test_reachable_is_what_brute_force_finds(nums):
 @given(small_nums, st.data())
 def test_solutions_have_positive_integer_intermediates_and_round_trip_as_expressions(nums, data):
     target = data.draw(st.sampled_from(sorted(reachable(tuple(sorted(nums))))))
-    found = solutions(nums, target)
-    assert found and len(set(found)) == len(found)
-    for steps in found:
+    solved = solutions(nums, target)
+    assert solved and len(set(solved)) == len(solved)
+    for steps in solved:
         assert replay(nums, steps) == target
         assert check_answer(expression(steps), nums, target) == (True, f"equals {target}")
         assert right_by_ast(expression(steps), nums, target)

@@ -97,10 +97,10 @@ def test_counts_are_the_nodes_of_tries():
 
 
 def test_merged_states_count_every_history_once():
-    found = ways((1, 3, 7))
-    assert sum(found.values()) == count_states((1, 3, 7)).histories
-    assert len(found) == count_states((1, 3, 7), 5).merged < count_states((1, 3, 7)).histories
-    assert sum(n for state, n in found.items() if len(state) == 1) == len(list(attempts((1, 3, 7))))
+    histories = ways((1, 3, 7))
+    assert sum(histories.values()) == count_states((1, 3, 7)).histories
+    assert len(histories) == count_states((1, 3, 7), 5).merged < count_states((1, 3, 7)).histories
+    assert sum(n for state, n in histories.items() if len(state) == 1) == len(list(attempts((1, 3, 7))))
 
 
 def test_counts_need_a_choice():
@@ -228,12 +228,12 @@ def test_the_pieces_are_the_tokens_of_the_base(policy):
 def test_prefixes_near_the_end_have_values_near_the_grade(policy):
     task = Countdown()
     good, bad = RIGHT.removesuffix(" </answer>"), GIVES_UP.removesuffix(" </answer>")
-    found = continuation_values(policy, task, PROBLEM, ["", good, bad], samples=16, seed=1)
-    assert found["value"].tolist()[1:] == [1.0, 0.0] and found["n"].tolist() == [16] * 3
-    assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
-    assert found["low"][1] == pytest.approx(0.025 ** (1 / 16)) and found["high"][1] == 1.0
+    values = continuation_values(policy, task, PROBLEM, ["", good, bad], samples=16, seed=1)
+    assert values["value"].tolist()[1:] == [1.0, 0.0] and values["n"].tolist() == [16] * 3
+    assert (values["low"] <= values["value"]).all() and (values["value"] <= values["high"]).all()
+    assert values["low"][1] == pytest.approx(0.025 ** (1 / 16)) and values["high"][1] == 1.0
     again = continuation_values(policy, task, PROBLEM, ["", good, bad], samples=16, seed=1)
-    assert again.equals(found)
+    assert again.equals(values)
 
 
 def test_the_cap_holds_for_the_whole_response(policy):

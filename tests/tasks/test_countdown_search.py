@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
@@ -46,14 +46,14 @@ def row(response: str) -> dict:
 
 
 def test_a_trace_is_a_list_of_attempts():
-    found = read_search(PROBLEM, f"{MISS} no\n{HIT} yes{END}")
-    first, second = found.attempts
+    search = read_search(PROBLEM, f"{MISS} no\n{HIT} yes{END}")
+    first, second = search.attempts
     assert [w.step for w in first.steps] == [(8, "-", 2, 6), (6, "*", 4, 24)]
     assert [w.left for w in first.steps] == [(4, 6), (24,)] and [w.left for w in second.steps] == [(2, 32), (64,)]
     assert (first.verdict, first.hit, second.verdict, second.hit) == ("no", None, "yes", 2)
-    assert found.response[first.start : first.end] == f"{MISS} no\n"
-    assert found.response[second.start : second.end] == f"{HIT} yes"
-    assert found.first_hit == 2 == found.answer_attempt and found.filler == ()
+    assert search.response[first.start : first.end] == f"{MISS} no\n"
+    assert search.response[second.start : second.end] == f"{HIT} yes"
+    assert search.first_hit == 2 == search.answer_attempt and search.filler == ()
 
 
 GOLDEN = {
@@ -85,9 +85,9 @@ GOLDEN = {
 
 @pytest.mark.parametrize("response", GOLDEN)
 def test_counts_of_hand_made_traces(response):
-    found = row(response)
+    counts = row(response)
     for name, value in GOLDEN[response].items():
-        assert pd.isna(found[name]) if value is None else found[name] == value, name
+        assert pd.isna(counts[name]) if value is None else counts[name] == value, name
 
 
 def test_what_counts_as_a_repeat():
@@ -101,10 +101,10 @@ def test_what_counts_as_a_repeat():
         " 2 - 8 = 6, 4 - 6 = 2 no\n",  # where the order matters
         " 8 + 2 = 10, 10 * 4 = 40",  # cut before its verdict
     ]
-    found = read_search(PROBLEM, "".join(lines))
-    assert found.repeats("exact") == [None, 1, None, None, None, None, None, None]
-    assert found.repeats("order") == [None, 1, 1, None, None, None, None, None]
-    assert found.repeats("results") == [None, 1, 1, None, 4, None, 6, None]
+    search = read_search(PROBLEM, "".join(lines))
+    assert search.repeats("exact") == [None, 1, None, None, None, None, None, None]
+    assert search.repeats("order") == [None, 1, 1, None, None, None, None, None]
+    assert search.repeats("results") == [None, 1, 1, None, 4, None, 6, None]
     other = read_search(make_problem([1, 2, 3, 4], 10), " 1 + 2 = 3, 3 + 4 = 7 no\n 4 + 3 = 7, 2 + 1 = 3 no\n")
     assert other.repeats() == [None, 1] and other.repeats("exact") == [None, None]
 
@@ -213,20 +213,22 @@ any_response = st.one_of(soup, lawful, st.text(max_size=60), st.text("0123456789
 
 @settings(max_examples=200, deadline=None)
 @given(any_response)
+@example("no")
+@example(" no no\n yes")
 def test_counts_add_up(text):
-    found, counts = read_search(PROBLEM, text), row(text)
+    search, counts = read_search(PROBLEM, text), row(text)
     thought = text.partition("</think>")[0]
-    assert counts["steps"] == sum(len(a.steps) for a in found.attempts) == len(trace_steps(thought))
+    assert counts["steps"] == sum(len(a.steps) for a in search.attempts) == len(trace_steps(thought))
     assert counts["steps_wrong"] == sum(not right for _, right in trace_steps(thought))
-    alone = sum(count_attempts(" " + f) for f in found.filler if f in ("no", "yes"))
-    assert counts["closed"] <= count_attempts(thought) and (found.filler or counts["closed"] == count_attempts(thought))
-    assert alone <= count_attempts(thought) - counts["closed"]
-    assert counts["attempts"] - counts["closed"] in (0, 1) and all(a.verdict for a in found.attempts[:-1])
-    edges = [(a.start, a.end) for a in found.attempts]
+    alone = sum(count_attempts(" " + f) for f in search.filler if f in ("no", "yes"))
+    unclosed = count_attempts(thought) - counts["closed"]
+    assert 0 <= unclosed <= alone  # a verdict that follows no step is filler; so is the word without its space
+    assert counts["attempts"] - counts["closed"] in (0, 1) and all(a.verdict for a in search.attempts[:-1])
+    edges = [(a.start, a.end) for a in search.attempts]
     assert all(e == s for (_, e), (s, _) in zip(edges, edges[1:], strict=False)) and (not edges or edges[0][0] == 0)
-    outside = found.tokens(edges[-1][1] if edges else 0, len(text))
+    outside = search.tokens(edges[-1][1] if edges else 0, len(text))
     assert counts["tokens"] == counts["tokens_attempts"] + outside == len(pieces(text))
-    exact, order, results = (found.repeats(same) for same in ("exact", "order", "results"))
+    exact, order, results = (search.repeats(same) for same in ("exact", "order", "results"))
     for j, (a, b, c) in enumerate(zip(exact, order, results, strict=True), 1):
         assert (a is None or b is not None) and (b is None or c is not None)
         assert all(k is None or k < j for k in (a, b, c))
@@ -279,9 +281,9 @@ FLOODS = {
 def test_megabytes_of_anything_are_bounded_work(kind):
     """A guard against hangs: a response is read up to MAX_READ characters, whatever its length."""
     start = time.process_time()
-    found = row(FLOODS[kind])
+    counts = row(FLOODS[kind])
     assert time.process_time() - start < 1.0
-    assert found["unread"] == max(0, len(FLOODS[kind]) - MAX_READ) and found["tokens"] <= MAX_READ
+    assert counts["unread"] == max(0, len(FLOODS[kind]) - MAX_READ) and counts["tokens"] <= MAX_READ
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -289,9 +291,9 @@ def test_megabytes_of_anything_are_bounded_work(kind):
 
 def test_a_frame_keeps_its_rows():
     rollouts = pd.DataFrame({"data": [{"nums": NUMS, "target": TARGET}] * 2, "response": [HIT, MISS]}, index=[7, 3])
-    found = search_frame(rollouts.assign(step=4, sample=[0, 1], other=1))
-    assert found.index.tolist() == [7, 3] and found["step"].tolist() == [4, 4] and "other" not in found
-    assert found["first_hit"].tolist() == [1, pd.NA] and found["first_hit"].dtype == "Int64"
+    searches = search_frame(rollouts.assign(step=4, sample=[0, 1], other=1))
+    assert searches.index.tolist() == [7, 3] and searches["step"].tolist() == [4, 4] and "other" not in searches
+    assert searches["first_hit"].tolist() == [1, pd.NA] and searches["first_hit"].dtype == "Int64"
     assert len(frame()) == 0 and list(frame().columns) == list(frame("").columns)
 
 
@@ -310,12 +312,12 @@ def recorded() -> pd.DataFrame:
 
 
 def test_recorded_traces(recorded):
-    found = search_frame(recorded)
+    searches = search_frame(recorded)
     texts = recorded["response"].str.partition("</think>")[0]
-    assert found["steps"].tolist() == [len(trace_steps(t)) for t in texts]
-    assert found["steps_wrong"].tolist() == [sum(not right for _, right in trace_steps(t)) for t in texts]
-    plain = found[found["filler"] == 0]  # nothing but attempts: every verdict closes one
-    assert len(plain) > 0.9 * len(found)
+    assert searches["steps"].tolist() == [len(trace_steps(t)) for t in texts]
+    assert searches["steps_wrong"].tolist() == [sum(not right for _, right in trace_steps(t)) for t in texts]
+    plain = searches[searches["filler"] == 0]  # nothing but attempts: every verdict closes one
+    assert len(plain) > 0.9 * len(searches)
     assert plain["closed"].tolist() == [count_attempts(t) for t in recorded.loc[plain.index, "response"]]
     whole = plain[~plain["clipped"]]
     assert len(whole) > 100 and (whole["attempts"] == whole["closed"]).all()

@@ -86,8 +86,8 @@ def held(folder):
 
 def test_all_files_come_and_are_not_asked_for_again(server, tmp_path):
     out = tmp_path / "a" / "b"
-    found = fetch.fetch("gsm8k", out)
-    assert found == {"data_set": "gsm8k", "folder": str(out), "train.jsonl": "fetched", "test.jsonl": "fetched"}
+    result = fetch.fetch("gsm8k", out)
+    assert result == {"data_set": "gsm8k", "folder": str(out), "train.jsonl": "fetched", "test.jsonl": "fetched"}
     assert held(out) == FILES and server.asked == [("train.jsonl", None), ("test.jsonl", None)]
     again = fetch.fetch("gsm8k", out)
     assert again["train.jsonl"] == again["test.jsonl"] == "there already" and len(server.asked) == 2
@@ -174,9 +174,9 @@ def test_offline_is_one_line_and_exit_2(server, tmp_path, monkeypatch, capsys):
         known["train.jsonl"] = known["train.jsonl"]._replace(url=url)
         monkeypatch.setitem(fetch.SETS, "gsm8k", known)
         assert cli.main(["fetch", "gsm8k", "--out", str(tmp_path / "o")]) == 2
-        found = capsys.readouterr()
-        assert found.out == "" and found.err.count("\n") == 1
-        assert found.err.startswith(f"rlino: cannot fetch {url}") and "--from DIR" in found.err
+        captured = capsys.readouterr()
+        assert captured.out == "" and captured.err.count("\n") == 1
+        assert captured.err.startswith(f"rlino: cannot fetch {url}") and "--from DIR" in captured.err
     assert not (tmp_path / "o").exists()  # nothing came, so nothing is left behind
     (tmp_path / "o").mkdir()
     assert cli.main(["fetch", "gsm8k", "--out", str(tmp_path / "o")]) == 2

@@ -334,10 +334,10 @@ def test_graders_disagree(response, right_under):
 
 def harness(response, gold, pattern, place):
     """lm-evaluation-harness: RegexFilter, take_first, and exact_match with its `regexes_to_ignore`."""
-    found = re.compile(pattern).findall(response)
+    matches = re.compile(pattern).findall(response)
     answer = "[invalid]"
-    if found:
-        answer = found[place]
+    if matches:
+        answer = matches[place]
         answer = next(m for m in answer if m) if isinstance(answer, tuple) else answer
         answer = answer.strip()
     for ignored in (",", r"\$", r"(?s).*#### ", r"\.$"):
@@ -349,8 +349,8 @@ def verl(response, method):
     """verl's extract_solution."""
     response = response[-300:]
     if method == "strict":
-        found = re.findall(r"#### (\-?[0-9\.\,]+)", response)
-        return found[-1] if found else None
+        numbers = re.findall(r"#### (\-?[0-9\.\,]+)", response)
+        return numbers[-1] if numbers else None
     answer = None
     for answer in reversed(re.findall(r"(\-?[0-9\.\,]+)", response)):  # noqa: B007
         if answer not in ("", "."):
@@ -392,8 +392,8 @@ def test_the_harness_to_the_letter(response, gold):
     for name, (pattern, place) in HARNESS.items():
         gold_text = gold.rpartition("#### ")[2]
         assert grade_number(gold_text, response, grader=name).correct == harness(response, gold, pattern, place)
-    found = re.findall(HARNESS["flexible-extract"][0], response)
-    assert extract_flexible_extract(response) == (found[-1][0] or found[-1][1] if found else None)
+    matches = re.findall(HARNESS["flexible-extract"][0], response)
+    assert extract_flexible_extract(response) == (matches[-1][0] or matches[-1][1] if matches else None)
     first = re.search(HARNESS["strict-match"][0], response)
     assert extract_strict_match(response) == (first and first[1])
 
@@ -495,14 +495,15 @@ def folder(tmp_path, monkeypatch):
 
 def test_splits(folder):
     task = Gsm8k()
-    found = {split: task.problems(split) for split in ("train", "validation", "test")}
-    assert {k: len(v) for k, v in found.items()} == {"train": 600 - VALIDATION, "validation": VALIDATION, "test": 20}
-    ids = [p.id for part in found.values() for p in part]
-    assert len(set(ids)) == 620 and found == {k: Gsm8k(folder=str(folder)).problems(k) for k in found}
-    assert [p.id for p in found["test"]] == [f"gsm8k/test/{i}" for i in range(20)]
-    assert [p.id for p in found["train"][:9]] == [f"gsm8k/train/{i}" for i in range(9)]  # worked examples stay in train
-    assert task.problems("validation", 5) == found["validation"][:5] and task.problems("test", 0) == []
-    for part in found.values():
+    problems = {split: task.problems(split) for split in ("train", "validation", "test")}
+    assert {k: len(v) for k, v in problems.items()} == {"train": 600 - VALIDATION, "validation": VALIDATION, "test": 20}
+    ids = [p.id for part in problems.values() for p in part]
+    assert len(set(ids)) == 620 and problems == {k: Gsm8k(folder=str(folder)).problems(k) for k in problems}
+    assert [p.id for p in problems["test"]] == [f"gsm8k/test/{i}" for i in range(20)]
+    examples = [p.id for p in problems["train"][:9]]
+    assert examples == [f"gsm8k/train/{i}" for i in range(9)]  # worked examples stay in train
+    assert task.problems("validation", 5) == problems["validation"][:5] and task.problems("test", 0) == []
+    for part in problems.values():
         assert all(p.gold.endswith(f"#### {p.data['answer']}") and task.grade(p, p.gold).correct for p in part)
     for bad in (("test", 21), ("test", -1), ("exam", None)):
         with pytest.raises(RlinoError):
@@ -530,17 +531,17 @@ def test_settings_that_do_not_exist(bad):
 
 def test_prompts(folder):
     task = Gsm8k()
-    asked, (one, two) = task.problems("test", 1)[0], task.problems("train", 2)
-    q = asked.data["question"]
-    assert task.prompt(asked) == f"Question: {q}\nAnswer:"
-    assert Gsm8k(shots=2).prompt(asked) == (
+    problem, (one, two) = task.problems("test", 1)[0], task.problems("train", 2)
+    q = problem.data["question"]
+    assert task.prompt(problem) == f"Question: {q}\nAnswer:"
+    assert Gsm8k(shots=2).prompt(problem) == (
         f"Question: {one.data['question']}\nAnswer: {one.gold}\n\n"
         f"Question: {two.data['question']}\nAnswer: {two.gold}\n\nQuestion: {q}\nAnswer:"
     )
-    said = "Please reason step by step, and put your final answer within \\boxed{}."
-    assert Gsm8k(template="boxed").prompt(asked) == f"Question: {q}\n{said}\nAnswer:"
-    shown = Gsm8k(template="boxed", shots=1).prompt(asked)
-    assert f"The answer is \\boxed{{{one.data['answer']}}}.\n\nQuestion" in shown and "####" not in shown
+    instruction = "Please reason step by step, and put your final answer within \\boxed{}."
+    assert Gsm8k(template="boxed").prompt(problem) == f"Question: {q}\n{instruction}\nAnswer:"
+    prompt = Gsm8k(template="boxed", shots=1).prompt(problem)
+    assert f"The answer is \\boxed{{{one.data['answer']}}}.\n\nQuestion" in prompt and "####" not in prompt
 
 
 def test_worked_examples_are_of_train_and_never_the_question_itself(folder):
@@ -548,12 +549,13 @@ def test_worked_examples_are_of_train_and_never_the_question_itself(folder):
     held_out = [p for split in ("validation", "test") for p in Gsm8k().problems(split)]
     for shots in range(9):
         task = Gsm8k(shots=shots)
-        for asked in [*task.problems("train", 12), *task.problems("test", 3)]:
-            prompt = task.prompt(asked)
-            shown = [i for i, text in texts.items() if text in prompt and i != asked.id]
-            pool = [f"gsm8k/train/{i}" for i in range(9) if f"gsm8k/train/{i}" != asked.id]
-            assert shown == pool[:shots] and prompt.count(asked.data["question"]) == 1 and asked.gold not in prompt
-            assert not any(p.data["question"] in prompt for p in held_out if p.id != asked.id)
+        for problem in [*task.problems("train", 12), *task.problems("test", 3)]:
+            prompt = task.prompt(problem)
+            examples = [i for i, text in texts.items() if text in prompt and i != problem.id]
+            pool = [f"gsm8k/train/{i}" for i in range(9) if f"gsm8k/train/{i}" != problem.id]
+            assert examples == pool[:shots] and problem.gold not in prompt
+            assert prompt.count(problem.data["question"]) == 1
+            assert not any(p.data["question"] in prompt for p in held_out if p.id != problem.id)
 
 
 QWEN_CHAT = """{%- if messages[0]['role'] == 'system' %}
@@ -598,7 +600,7 @@ def tiny_policy():
 
 def test_the_chat_prompt_is_what_the_chat_template_makes(folder):
     tokenizer = tiny_policy().tokenizer
-    asked = Gsm8k().problems("test", 1)[0]
+    problem = Gsm8k().problems("test", 1)[0]
     for shots in (0, 1, 3):
         task = Gsm8k(template="qwen_chat", shots=shots)
         turns = [
@@ -607,9 +609,9 @@ def test_the_chat_prompt_is_what_the_chat_template_makes(folder):
         for p in task.problems("train", shots):
             answer = p.gold.partition("#### ")[0] + f"The answer is \\boxed{{{p.data['answer']}}}."
             turns += [{"role": "user", "content": p.data["question"]}, {"role": "assistant", "content": answer}]
-        turns += [{"role": "user", "content": asked.data["question"]}]
-        assert task.prompt(asked) == tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        assert tokenizer(task.prompt(asked))["input_ids"].count(1) == len(turns) + 1
+        turns += [{"role": "user", "content": problem.data["question"]}]
+        assert task.prompt(problem) == tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert tokenizer(task.prompt(problem))["input_ids"].count(1) == len(turns) + 1
 
 
 def test_a_response_ends_at_a_stop_string():
@@ -657,8 +659,8 @@ def test_grading_a_file_by_a_named_grader(tmp_path, capsys):
     assert [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()] == [True, True]
     for bad in ("grader=loose", "grader", "colour=red", "name=x"):
         assert cli.main(["grade", "--task", "gsm8k", "--task-set", bad, str(path)]) == 2
-        found = capsys.readouterr()
-        assert found.err.count("\n") == 1 and found.out == ""
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and captured.out == ""
 
 
 def test_an_evaluation_with_shots_goes_on_where_it_was_killed(folder, tmp_path, capsys, monkeypatch):
@@ -674,17 +676,17 @@ def test_an_evaluation_with_shots_goes_on_where_it_was_killed(folder, tmp_path, 
     argv = ["evaluate", "--task", "gsm8k", "--model", str(tmp_path / "model"), "--split", "validation"]
     argv += ["--problems", "70", "--samples", "2", "--max-new-tokens", "6", "--out", str(tmp_path / "e")]
     assert cli.main([*argv, "--shots", "4"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    summary = json.loads(capsys.readouterr().out)
     lines = (tmp_path / "e" / "problems.jsonl").read_text().splitlines()
     problems = Gsm8k().problems("validation", 70)
     assert [json.loads(line)["id"] for line in lines] == [p.id for p in problems]
     assert sum(seen, []) == [Gsm8k(shots=4).prompt(p) for p in problems] and [len(s) for s in seen] == [64, 6]
-    assert found["problems"] == 70 and found["samples"] == 2 and found["mean_length"] > 1
+    assert summary["problems"] == 70 and summary["samples"] == 2 and summary["mean_length"] > 1
     (tmp_path / "e" / "problems.jsonl").write_text("\n".join(lines[:66]) + '\n{"id": "ha')
     before = json.loads((tmp_path / "e" / "evaluation.json").read_text(encoding="utf-8"))
     (tmp_path / "e" / "evaluation.json").write_text(json.dumps({"asked": before["asked"]}))
     assert cli.main([*argv, "--task-set", "shots=4"]) == 0  # the same thing said otherwise
-    assert json.loads(capsys.readouterr().out) == found and [len(s) for s in seen] == [64, 6, 6]
+    assert json.loads(capsys.readouterr().out) == summary and [len(s) for s in seen] == [64, 6, 6]
     assert (tmp_path / "e" / "problems.jsonl").read_text().splitlines() == lines
     for more, words in ((["--shots", "2"], "another evaluation"), (["--shots", "9"], "0 to 8"), ([], "another")):
         assert cli.main([*argv, *more]) == 2
@@ -727,5 +729,5 @@ def test_gold_solutions_as_a_file():
     lines = (REAL / "test.jsonl").read_bytes().splitlines()
     records = [json.loads(line) for line in lines]
     source = io.BytesIO(b"".join(json.dumps({**r, "response": r["answer"]}).encode() + b"\n" for r in records))
-    found = list(grading.grade_stream(source, "gsm8k"))
-    assert len(found) == 1319 and all(line.correct for line in found)
+    graded = list(grading.grade_stream(source, "gsm8k"))
+    assert len(graded) == 1319 and all(line.correct for line in graded)

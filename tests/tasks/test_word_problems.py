@@ -41,9 +41,9 @@ TEST = WordProblems().problems("test")
 
 def test_there_are_many_templates_over_many_families():
     for split, least in (("train", 250), ("validation", 25), ("test", 50)):
-        found = templates()[split]
-        assert set(found) == set(FAMILIES) and all(found.values())
-        assert sum(map(len, found.values())) >= least
+        pool = templates()[split]
+        assert set(pool) == set(FAMILIES) and all(pool.values())
+        assert sum(map(len, pool.values())) >= least
     names = [t.name for split in templates().values() for family in split.values() for t in family]
     assert len(set(names)) == len(names) and max(Counter(n.split("-")[0] for n in names).values()) <= KEEP
 
@@ -59,10 +59,10 @@ def test_every_template_has_two_to_four_steps_and_enough_numbers():
     rng = random.Random(0)
     for split in templates().values():
         for template in (t for family in split.values() for t in family):
-            found = [f for f in (_numbers(template, rng) for _ in range(400)) if f]
-            assert len(found) >= 4, template.name
-            assert 2 <= len(found[0][1]) <= 4
-            assert len({json.dumps(drawn) for drawn, _ in found}) >= 4, template.name
+            stories = [f for f in (_numbers(template, rng) for _ in range(400)) if f]
+            assert len(stories) >= 4, template.name
+            assert 2 <= len(stories[0][1]) <= 4
+            assert len({json.dumps(numbers) for numbers, _ in stories}) >= 4, template.name
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -97,11 +97,11 @@ def test_the_same_numbers_are_in_one_split_whatever_the_names():
 
 def test_every_number_of_the_question_is_accounted_for():
     for problem in TEST:
-        shown = Counter(map(int, re.findall(r"\d+", problem.data["question"])))
+        written = Counter(map(int, re.findall(r"\d+", problem.data["question"])))
         known = Counter(problem.data["numbers"])
         known[problem.data["distractor"]] += 1
         known.pop(None, None)
-        assert shown == known
+        assert written == known
 
 
 def test_gold_solutions_hold_in_plain_arithmetic_and_use_what_is_known():

@@ -102,7 +102,8 @@ def count_states(
     start = tuple(sorted(nums))
     if len(start) < 2 or n_attempts < 1:
         raise RlinoError("counting states needs at least two numbers and one attempt")
-    strings, histories, complete = set(), set(), 0
+    strings, histories = set(), set()
+    complete = 0
     for steps in attempts(start):
         complete += 1
         tokens = tuple(split(attempt_text(steps)))

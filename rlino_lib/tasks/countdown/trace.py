@@ -152,7 +152,8 @@ def read_search(problem: Problem, response: str) -> Search:
     The thought ends at `</think>`, or with the response. Steps are those of `trace_steps` in it; verdicts are those of
     `count_attempts` in it, less those that follow no step, which are filler.
     """
-    start, target = start_of(problem), problem.data["target"]
+    start = start_of(problem)
+    target = problem.data["target"]
     text = response[:MAX_READ]
     thought, closed, _ = text.partition("</think>")
     thought = thought.removesuffix(" ") if closed else thought  # the space belongs to the token that closes it
@@ -311,7 +312,8 @@ def read_trace(problem: Problem, response: str) -> list[Visit]:
     state = start_of(problem)
     visits = [Visit("start", 0, "", state, "")]
     for event in events(response.partition("</think>")[0]):
-        what, fault = _WHAT[event.verdict], ""
+        what = _WHAT[event.verdict]
+        fault = ""
         if event.step and state is not None:  # what follows a broken rule breaks none
             step = _write(event, state)
             fault = step.fault if step.missing is None else f"{step.missing} is not there to be used"
@@ -339,7 +341,8 @@ def credit_table(
     was written by `split`, and `uniform split` is the share advantage · tokens / |o| of the response's advantage.
     Raises RlinoError for more than five numbers, whose states are too many to solve.
     """
-    start, target = start_of(problem), problem.data["target"]
+    start = start_of(problem)
+    target = problem.data["target"]
     if len(start) > 5:
         raise RlinoError(f"exact values are for at most five numbers, not {len(start)}")
 

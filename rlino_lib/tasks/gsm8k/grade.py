@@ -24,11 +24,11 @@ BOXES = 20  # boxes that are tried from the end; one that does not close within 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 _SPACES = " \u00a0\u2009\u202f"  # the last three: no break, thin, and both
-_DASHES = "\u2010-\u2013\ufe63\uff0d"  # hyphens, dashes and wide minus signs that stand for a minus
+_DASHES = "\u2010\u2011\u2012\u2013\ufe63\uff0d"  # hyphens, dashes and wide minus signs that stand for a minus
 _SYMBOLS = "$\u20ac\xa3\xa5\u20b9"  # of currencies
 _VULGAR = "\xbc-\xbe\u2150-\u215e"  # ½ and the like, each one character
-_PLAIN = {ord(c): " " for c in _SPACES} | {ord(c): "$" for c in _SYMBOLS} | {0x2044: "/", 0x2212: "-"}
-_PLAIN |= {ord(c): "-" for c in "\u2010\u2011\u2012\u2013\ufe63\uff0d"}
+_PLAIN = str.maketrans(dict.fromkeys(_SPACES, " ") | dict.fromkeys(_SYMBOLS, "$") | dict.fromkeys(_DASHES, "-"))
+_PLAIN |= {0x2044: "/", 0x2212: "-"}  # the slash and the minus of mathematics
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SHORT_SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "bn": 10**9, "B": 10**9}  # right after a digit
 _SCALE = rf"(?:[{_SPACES}]?(?i:{'|'.join(SCALES)})s?\b|(?<=[0-9])(?:{'|'.join(_SHORT_SCALES)})\b)"
@@ -155,7 +155,8 @@ def extract_boxed(response: str) -> str | None:
         end = response.rfind(_BOX, 0, end)
         if end < 0:
             return None
-        first, depth = end + len(_BOX), 1
+        first = end + len(_BOX)
+        depth = 1
         for i, c in enumerate(response[first : first + TAIL], first):
             depth += (c == "{") - (c == "}")
             if not depth:

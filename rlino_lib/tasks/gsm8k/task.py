@@ -34,23 +34,18 @@ class Template(base.Template):
 
 _INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 _STOP = ("\nQuestion:", *END_MARKS)
+_BOXED = {"final": r"The answer is \boxed{{gold}}.", "grader": "boxed"}
 TEMPLATES = {
     # lm-evaluation-harness's format: worked examples are GSM8K's own solutions, <<calculator annotations>> and all.
     "plain": Template("Question: {question}\nAnswer: {solution}\n\n", _STOP),
-    "boxed": Template(
-        "Question: {question}\n" + _INSTRUCTION + "\nAnswer: {solution}\n\n",
-        _STOP,
-        r"The answer is \boxed{{gold}}.",
-        "boxed",
-    ),
+    "boxed": Template("Question: {question}\n" + _INSTRUCTION + "\nAnswer: {solution}\n\n", _STOP, **_BOXED),
     # What the chat template of Qwen-2.5's instruct models makes of a system message and a question. It is written out,
     # since a task knows of no tokenizer; a model of another family needs its own.
     "qwen_chat": Template(
         "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{solution}<|im_end|>\n",
         ("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
-        r"The answer is \boxed{{gold}}.",
-        "boxed",
         head="<|im_start|>system\n" + _INSTRUCTION + "<|im_end|>\n",
+        **_BOXED,
     ),
 }
 
