@@ -260,16 +260,14 @@ def installed(roots: list[Requirement]) -> dict[str, str]:
         name = canonicalize_name(requirement.name)
         if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or name.startswith(FOLLOW_TORCH):
             continue
-        for extra in ("", *sorted(requirement.extras)):
-            if (name, extra) in seen:
-                continue
-            seen.add((name, extra))
-            try:
-                package = importlib.metadata.distribution(name)
-            except importlib.metadata.PackageNotFoundError:
-                raise RlinoError(f"{name} is not installed: make book, then make lock") from None
-            pins[name] = package.version.split("+")[0]  # no +cpu: the index decides which build of torch it has
-            todo += [(Requirement(line), extra) for line in package.requires or []]
+        try:
+            package = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise RlinoError(f"{name} is not installed: make book, then make lock") from None
+        pins[name] = package.version.split("+")[0]  # no +cpu: the index decides which build of torch it has
+        new = {(name, extra) for extra in ("", *requirement.extras)} - seen
+        seen |= new
+        todo += [(Requirement(line), extra) for _, extra in new for line in package.requires or []]
     return dict(sorted(pins.items()))
 
 

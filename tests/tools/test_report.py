@@ -11,6 +11,7 @@ import yaml
 
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures import recorded
 from rlino_lib.figures.curves import LABELS
 from rlino_lib.paths import BASES, DEFAULT_BASE
 from rlino_lib.records.runs import RunWriter, list_runs, load_run
@@ -66,31 +67,31 @@ def make_run(folder, method, seed, test=None, ends=0.3):
 # ---- outcomes --------------------------------------------------------------------------------------------------------
 def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
     runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "grpo", 1, ends=0.4), make_run(tmp_path, "f_isft_neg", 0)]
-    frame = report.outcomes(runs, base)
+    frame = recorded.outcomes(runs, base)
     assert list(frame["method"]) == ["base", "grpo", "grpo", "f_isft_neg"]
     assert frame["accuracy"].round(6).tolist() == [0.1, 0.3, 0.4, 0.3]
-    table = report.results_table(frame).splitlines()
+    table = recorded.results_table(frame).splitlines()
     assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 | 2.0 |"
     assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] | 2.0 [2.0, 2.0] |"
     assert table[4].startswith("| F-ISFT⁻ | 1 | 30.0 |") and len(table) == 5
-    assert "64 problems of the test split, samples per problem: 1" in report.measured(runs, base)
+    assert "64 problems of the test split, samples per problem: 1" in recorded.measured(runs, base)
 
 
 def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
     runs = [make_run(tmp_path, "grpo", s, test=found(0.25 + 0.1 * s)) for s in (0, 1)]
-    frame = report.outcomes(runs, base)
+    frame = recorded.outcomes(runs, base)
     assert frame["accuracy"].round(6).tolist() == [0.2, 0.25, 0.35] and frame["length/correct"].tolist() == [30.0] * 3
-    assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in report.measured(runs, base)
+    assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in recorded.measured(runs, base)
     (base / "evaluation.json").write_text(json.dumps({"asked": {"weights_sha256_16": "other"}, "found": {}}))
     with pytest.raises(RlinoError, match="did not start from the weights"):
-        report.outcomes(runs, base)
+        recorded.outcomes(runs, base)
 
 
 def test_a_run_without_right_responses_has_a_dash(tmp_path, base):
-    table = report.results_table(report.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
+    table = recorded.results_table(recorded.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
     assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 | 2.0 |"
     with pytest.raises(RlinoError, match="no recorded runs"):
-        report.outcomes([])
+        recorded.outcomes([])
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ def test_the_figure_is_reproducible(tmp_path):
 
 def test_the_figure_shows_every_length(tmp_path):
     runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "f_isft_neg", 0, ends=0.0)]
-    lower = report.recorded_figure(runs).axes[2:4]
+    lower = recorded.recorded_figure(runs).axes[2:4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
 
 
