@@ -23,7 +23,7 @@ HASH = "0123456789abcdef"
 CARDS = [f"data/base/{task}/README.md" for task in BASES]
 
 
-def found(accuracy, samples=4, **changes):
+def summary(accuracy, samples=4, **changes):
     """What an evaluation writes under "found"."""
     numbers = {"problems": 1024, "samples": samples, "format_ok": 0.98, "clipped_ratio": 0.01, "mean_length": 36.2}
     numbers |= {f"pass@{k}": {"value": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.02} for k in (1, 4)}
@@ -38,10 +38,10 @@ def base(tmp_path):
     card = {"recipe": asdict(Recipe(steps=77)), "demonstrator": {"luck": 0.06}, "parameters": 787_328, "threads": 2}
     card |= {"response_tokens": 123_456, "seconds": 600, "final_loss": 0.5, "weights_sha256_16": HASH}
     card |= {"torch": "2.13.0+cpu", "machine": "x86_64"}
-    asked = {"task": "countdown", "task_settings": {}, "split": "test", "samples": 64, "max_new_tokens": 112}
-    asked |= {"temperature": 1.0, "top_p": 1.0, "seed": 0, "weights_sha256_16": HASH}
+    settings = {"task": "countdown", "task_settings": {}, "split": "test", "samples": 64, "max_new_tokens": 112}
+    settings |= {"temperature": 1.0, "top_p": 1.0, "seed": 0, "weights_sha256_16": HASH}
     (folder / "card.json").write_text(json.dumps(card))
-    (folder / "evaluation.json").write_text(json.dumps({"asked": asked, "found": found(0.2, samples=64)}))
+    (folder / "evaluation.json").write_text(json.dumps({"asked": settings, "found": summary(0.2, samples=64)}))
     (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{50 * k},{4 / (k + 1):.5f}\n" for k in range(20)))
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         (folder / name).write_text(name)
@@ -78,7 +78,7 @@ def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
 
 
 def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
-    runs = [make_run(tmp_path, "grpo", s, test=found(0.25 + 0.1 * s)) for s in (0, 1)]
+    runs = [make_run(tmp_path, "grpo", s, test=summary(0.25 + 0.1 * s)) for s in (0, 1)]
     frame = recorded.outcomes(runs, base)
     assert frame["accuracy"].round(6).tolist() == [0.2, 0.25, 0.35] and frame["length/correct"].tolist() == [30.0] * 3
     assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in recorded.measured(runs, base)
@@ -188,8 +188,8 @@ def test_links_lead_somewhere(root, name):
 
 @pytest.mark.parametrize("name", ["README.md", "book/00_start_here.py"])
 def test_the_map_has_every_chapter(root, name):
-    shown = set(re.findall(r"\((?:book/)?(\d\d_\w+)\.ipynb\)", (root / name).read_text(encoding="utf-8")))
-    assert shown | {"00_start_here"} == {path.stem for path in (root / "book").glob("[0-9][0-9]_*.py")}
+    chapters = set(re.findall(r"\((?:book/)?(\d\d_\w+)\.ipynb\)", (root / name).read_text(encoding="utf-8")))
+    assert chapters | {"00_start_here"} == {path.stem for path in (root / "book").glob("[0-9][0-9]_*.py")}
 
 
 def test_every_folder_of_data_is_explained(root):
