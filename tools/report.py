@@ -26,7 +26,7 @@ from rlino_lib.figures.recorded import (
     recorded_figure,
     results_table,
 )
-from rlino_lib.folders import read_json, write_text
+from rlino_lib.folders import read_json, write_whole
 from rlino_lib.paths import BASES, DEFAULT_BASE, REPO
 from rlino_lib.records.runs import Run, list_runs
 from rlino_lib.tasks import get_task
@@ -115,7 +115,7 @@ def card_text(folder: str | Path = BASE) -> str:
 def write_card(folder: str | Path = BASE) -> Path:
     """Write the model card of a base beside its weights; returns its path."""
     path = Path(folder) / "README.md"
-    write_text(path, card_text(folder))
+    write_whole(path, card_text(folder))
     return path
 
 
@@ -128,7 +128,7 @@ def _write() -> int:
     path = REPO / "README.md"
     cards = [write_card(folder) for folder in BASES.values()]
     write_figure()
-    write_text(path, readme(path.read_text(encoding="utf-8")))
+    write_whole(path, readme(path.read_text(encoding="utf-8")))
     print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, path)))
     return 0
 
