@@ -93,6 +93,7 @@ import scipy.stats
 import torch
 from IPython.display import Markdown, display
 
+from rlino_lib.figures import recorded
 from rlino_lib.figures.curves import LABELS
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import GRPO_NO_KL
@@ -104,7 +105,6 @@ from rlino_lib.records.runs import list_runs
 from rlino_lib.tasks import get_task
 from rlino_lib.training.traces import trace_rows
 from rlino_lib.widgets import static_inspector
-from tools import report
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -212,7 +212,7 @@ print(f"|loss| = {abs(loss.item()):.1e}, gradient norm = {norm:.3f}")
 
 # %%
 runs = list_runs("countdown")
-report.recorded_figure(runs)
+recorded.recorded_figure(runs)
 
 # %% [markdown]
 # *What to look at:* in the upper row, where does each line end compared with the grey ones, and is its band of seeds
@@ -223,8 +223,8 @@ report.recorded_figure(runs)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-ends = report.outcomes(runs)
-display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brackets: lowest and highest seed."))
+ends = recorded.outcomes(runs)
+display(Markdown(f"{recorded.results_table(ends)}\n\n{recorded.measured(runs)} Brackets: lowest and highest seed."))
 
 # %% [markdown]
 # ## The ledger
@@ -240,7 +240,7 @@ display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brack
 # is worded or measured. The row says why.
 
 # %%
-display(Markdown(report.claims_table()))
+display(Markdown(recorded.claims_table()))
 
 # %% [markdown]
 # ## What the runs show so far
@@ -353,7 +353,7 @@ claim(
 )
 
 # %%
-display(Markdown(report.markdown_table(claims, numbers=False)))
+display(Markdown(recorded.markdown_table(claims, numbers=False)))
 
 # %% [markdown]
 # These verdicts are about one game, one model of less than a million parameters and one learning rate. What they
@@ -389,8 +389,8 @@ display(Markdown(report.markdown_table(claims, numbers=False)))
 
 # %%
 print(f"this machine: {torch.get_num_threads()} threads, torch {torch.__version__}")
-recorded = {(run.config["threads"], run.config["versions"]["torch"]) for run in runs}
-print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threads, version in sorted(recorded)))
+machines = {(run.config["threads"], run.config["versions"]["torch"]) for run in runs}
+print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threads, version in sorted(machines)))
 
 # %% [markdown]
 # ## Summary

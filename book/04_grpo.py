@@ -58,6 +58,7 @@ from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.figures.curves import axis_label, label, learning_curves, length_curves, new_figure, style, weights_bars
+from rlino_lib.figures.recorded import measured, outcomes
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import policy_loss, token_weights
@@ -72,7 +73,6 @@ from rlino_lib.training.grid_file import command_line
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
 from rlino_lib.widgets import LivePlot, static_inspector, tokens_html, trace_inspector
-from tools.report import measured, outcomes
 
 style()
 

@@ -79,6 +79,7 @@ from rlino_lib.figures.curves import (
     new_figure,
     style,
 )
+from rlino_lib.figures.recorded import measured, outcomes, say
 from rlino_lib.folders import read_json
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
@@ -96,7 +97,6 @@ from rlino_lib.training.grid_file import command_line
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import SFT_METHODS, Trainer
 from rlino_lib.widgets import LivePlot, static_inspector, trace_inspector
-from tools.report import measured, outcomes, say
 
 style()
 

@@ -70,6 +70,7 @@ from rlino_lib.exact.identities import (
 )
 from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
 from rlino_lib.figures.curves import Look, look, new_figure, style
+from rlino_lib.figures.recorded import outcomes, say
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
 from rlino_lib.methods.loss import policy_loss
@@ -84,7 +85,6 @@ from rlino_lib.widgets.gradient import (
     static_weights,
     weights_explorer,
 )
-from tools.report import outcomes, say
 
 style()
 pd.set_option("display.max_colwidth", None)

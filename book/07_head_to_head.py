@@ -56,6 +56,8 @@ from rlino_lib.analysis.statistics import (
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import Records, read_ledger
 from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
+from rlino_lib.figures.recorded import outcomes as whole_outcomes
+from rlino_lib.figures.recorded import say
 from rlino_lib.figures.seeds import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
 from rlino_lib.paths import DATA, REPO, RUNS
 from rlino_lib.policy.models import load_policy
@@ -65,8 +67,6 @@ from rlino_lib.training.trainer import Trainer
 from rlino_lib.widgets import static_inspector, trace_inspector
 from rlino_lib.widgets.runs import run_comparer, static_runs
 from rlino_lib.widgets.runs_page import same_start
-from tools.report import outcomes as whole_outcomes
-from tools.report import say
 
 style()
 pd.set_option("display.max_colwidth", None)

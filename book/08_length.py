@@ -79,6 +79,7 @@ from rlino_lib.figures.length import (
     parts_bars,
     survival_lines,
 )
+from rlino_lib.figures.recorded import say
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.paths import DATA, RUNS
 from rlino_lib.policy.models import load_policy
@@ -90,7 +91,6 @@ from rlino_lib.training.traces import response_rows
 from rlino_lib.widgets import search_view, static_search
 from rlino_lib.widgets.gradient_page import METHODS as NAMES
 from rlino_lib.widgets.length import length_explorer, static_length
-from tools.report import say
 
 style()
 pd.set_option("display.max_colwidth", None)

@@ -36,6 +36,7 @@ from rlino_lib.analysis.statistics import final_accuracy
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.cli.bench import SHAPES, shape_config
 from rlino_lib.figures.curves import label, new_figure, style
+from rlino_lib.figures.recorded import say
 from rlino_lib.paths import DATA, REPO
 from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
 from rlino_lib.policy.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
@@ -45,7 +46,6 @@ from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.memory import GIB, estimate
 from rlino_lib.training.presets import presets
 from rlino_lib.training.trainer import Trainer
-from tools.report import say
 
 style()
 pd.set_option("display.max_colwidth", None)

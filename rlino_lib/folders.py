@@ -159,15 +159,15 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def write_text(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a text so that a kill leaves the old file or the new one, never half of one."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_text` writes a text."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON as `write_whole` writes a text."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path, needs: str = "") -> dict[str, Any]:

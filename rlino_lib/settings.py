@@ -63,7 +63,8 @@ def whole(least: int = 0, most: int = LARGEST, multiple: int = 1) -> Allowed:
 def number(least: float | None = None, most: float | None = None, above: float | None = None) -> Allowed:
     """Finite numbers, whole ones among them: from `least`, or above `above`, to `most`."""
     bounds = [f"{w} {b:g}" for w, b in (("of at least", least), ("above", above), ("at most", most)) if b is not None]
-    low, high = -math.inf if least is None else least, math.inf if most is None else most
+    low = -math.inf if least is None else least
+    high = math.inf if most is None else most
 
     def holds(value: Any) -> bool:
         plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -197,7 +198,8 @@ def _finite(where: str, value: Any) -> None:
 
 # --- what several settings classes have ------------------------------------------------------------------------------
 
-COUNT, SWITCH = whole(1), whole(0, 1)
+COUNT = whole(1)
+SWITCH = whole(0, 1)
 SEED = whole(0, 2**32 - 1)  # numpy takes no more; the seeds of single steps are larger, and torch takes those
 THREADS = whole(0, 1024)
 BATCH = whole(1, 10**6)

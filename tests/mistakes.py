@@ -32,8 +32,8 @@ def assert_mistakes_are_named(checker, capsys, monkeypatch) -> None:
     assert mistakes
     for words, wrong in mistakes.items():
         assert not checker(wrong), words
-        said = capsys.readouterr().out
-        assert said.startswith("✗ ") and words in said, said
+        line = capsys.readouterr().out
+        assert line.startswith("✗ ") and words in line, line
 
 
 def assert_nonsense_is_one_line(checkers, capsys) -> None:

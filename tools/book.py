@@ -36,7 +36,7 @@ from packaging.utils import canonicalize_name
 
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import write_text
+from rlino_lib.folders import write_whole
 from rlino_lib.paths import REPO
 
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
@@ -152,7 +152,7 @@ def run(book: Path, only: str | None = None, keep: bool = False) -> int:
             print(f"Nothing was written to {script.stem}.ipynb. Try the cell there: make lab")
             return 1
         if not keep:
-            write_text(script.with_suffix(".ipynb"), tidy(notebook, script.stem))
+            write_whole(script.with_suffix(".ipynb"), tidy(notebook, script.stem))
         print(f"{time.monotonic() - start:6.1f} s ok", flush=True)
     count = f"{len(scripts)} chapter{'s' if len(scripts) > 1 else ''}"
     print(f"{count} in {time.monotonic() - started:.0f} s. Next, read and change them: make lab")
@@ -260,16 +260,14 @@ def installed(roots: list[Requirement]) -> dict[str, str]:
         name = canonicalize_name(requirement.name)
         if (requirement.marker and not requirement.marker.evaluate({"extra": extra})) or name.startswith(FOLLOW_TORCH):
             continue
-        for extra in ("", *sorted(requirement.extras)):
-            if (name, extra) in seen:
-                continue
-            seen.add((name, extra))
-            try:
-                package = importlib.metadata.distribution(name)
-            except importlib.metadata.PackageNotFoundError:
-                raise RlinoError(f"{name} is not installed: make book, then make lock") from None
-            pins[name] = package.version.split("+")[0]  # no +cpu: the index decides which build of torch it has
-            todo += [(Requirement(line), extra) for line in package.requires or []]
+        try:
+            package = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise RlinoError(f"{name} is not installed: make book, then make lock") from None
+        pins[name] = package.version.split("+")[0]  # no +cpu: the index decides which build of torch it has
+        new = {(name, extra) for extra in ("", *requirement.extras)} - seen
+        seen |= new
+        todo += [(Requirement(line), extra) for _, extra in new for line in package.requires or []]
     return dict(sorted(pins.items()))
 
 
@@ -277,10 +275,10 @@ def lock(root: Path = REPO) -> int:
     """Write requirements.lock and environment.yml from what is installed. Returns the number of pins."""
     pins = [f"{name}=={version}\n" for name, version in installed(requirements(root)).items()]
     note = "# Written by `make lock` from the environment in use. To move a pin: pip install it there, make lock.\n"
-    write_text(root / LOCK, note + "".join(pins))
+    write_whole(root / LOCK, note + "".join(pins))
     head = "name: rlino\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n"
     body = "".join(f"      - {line}" for line in [*pins, "-e .[test]\n"])
-    write_text(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
+    write_whole(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
     return len(pins)
 
 

@@ -23,7 +23,7 @@ CHECKERS = {
 }
 
 
-def said(capsys, checker, *args, **kwargs) -> tuple[bool, str]:
+def verdict_of(capsys, checker, *args, **kwargs) -> tuple[bool, str]:
     """What a checker returned, and the one line that it printed."""
     ok = checker(*args, **kwargs)
     out, err = capsys.readouterr()
@@ -147,7 +147,7 @@ RIGHT = [
 
 @pytest.mark.parametrize(("checker", "function"), RIGHT)
 def test_right_answers_pass(capsys, checker, function):
-    ok, line = said(capsys, CHECKERS[checker], function)
+    ok, line = verdict_of(capsys, CHECKERS[checker], function)
     assert ok and "right on" in line, line
 
 
@@ -233,7 +233,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("checker", "function", "words"), WRONG)
 def test_typical_wrong_answers_are_named(capsys, checker, function, words):
-    ok, line = said(capsys, CHECKERS[checker], function)
+    ok, line = verdict_of(capsys, CHECKERS[checker], function)
     assert not ok and " gives " in line and ", expected " in line
     assert words in line.partition("; likely: ")[2] if words else "; likely: " not in line, line
 
@@ -242,15 +242,15 @@ def arguments_of(checker, monkeypatch) -> dict:
     """The cases, the expected values and the mistakes that a checker hands to `check`."""
 
     def catch(function, cases, expected, mistakes=None, tolerance=1e-6, name=None):
-        found.update(cases=cases, expected=expected, mistakes=mistakes, tolerance=tolerance, name=name)
+        arguments.update(cases=cases, expected=expected, mistakes=mistakes, tolerance=tolerance, name=name)
         return True
 
-    found: dict = {}
+    arguments: dict = {}
     with monkeypatch.context() as patch:
         patch.setattr(exercises, "check", catch)
         patch.setattr(sys.modules[checker.__module__], "check", catch, raising=False)
         checker(lambda *_: None)
-    return found
+    return arguments
 
 
 @pytest.mark.parametrize("checker", CHECKERS)
@@ -259,7 +259,7 @@ def test_every_mistake_is_wrong_and_no_two_are_alike(capsys, monkeypatch, checke
     args = arguments_of(CHECKERS[checker], monkeypatch)
     assert len(args["mistakes"]) >= 2 and args["name"]
     for words, wrong in args["mistakes"].items():
-        ok, line = said(capsys, check, as_function(wrong), **args)
+        ok, line = verdict_of(capsys, check, as_function(wrong), **args)
         assert not ok and line.endswith(f"; likely: {words}")
 
 
@@ -283,10 +283,10 @@ def test_unsolved_and_broken_exercises_are_one_line(capsys, checker):
         return 1
 
     for function in (unsolved, to_do):
-        assert said(capsys, CHECKERS[checker], function)[1].endswith(": returned nothing yet")
-    assert "raises ValueError: two lines and <b>more</b>" in said(capsys, CHECKERS[checker], raises)[1]
-    assert "raises RecursionError" in said(capsys, CHECKERS[checker], recurses)[1]
-    assert "raises TypeError" in said(capsys, CHECKERS[checker], wrong_number_of_arguments)[1]
+        assert verdict_of(capsys, CHECKERS[checker], function)[1].endswith(": returned nothing yet")
+    assert "raises ValueError: two lines and <b>more</b>" in verdict_of(capsys, CHECKERS[checker], raises)[1]
+    assert "raises RecursionError" in verdict_of(capsys, CHECKERS[checker], recurses)[1]
+    assert "raises TypeError" in verdict_of(capsys, CHECKERS[checker], wrong_number_of_arguments)[1]
 
 
 @pytest.mark.parametrize("checker", sorted(set(CHECKERS) - {"check_leak"}))
@@ -298,24 +298,24 @@ def test_unsolved_and_broken_exercises_are_one_line(capsys, checker):
     ids=lambda v: type(v).__name__,
 )  # fmt: skip
 def test_whatever_comes_back_is_one_line(capsys, checker, value):
-    assert not said(capsys, CHECKERS[checker], lambda *_: value)[0]
+    assert not verdict_of(capsys, CHECKERS[checker], lambda *_: value)[0]
 
 
 @pytest.mark.parametrize("value", [None, 3, ..., "f", [1, 2]])
 def test_what_is_no_function(capsys, value):
-    assert said(capsys, check, value, [(1,)], [1])[1].startswith("✗ exercise: a function is needed, this is ")
-    assert not said(capsys, base.check_pass_at_k, value)[0]
+    assert verdict_of(capsys, check, value, [(1,)], [1])[1].startswith("✗ exercise: a function is needed, this is ")
+    assert not verdict_of(capsys, base.check_pass_at_k, value)[0]
 
 
 def test_the_name_comes_from_the_function(capsys):
     def double(x):
         return 2 * x
 
-    assert said(capsys, check, double, [(1,), (2,)], [2, 4]) == (True, "✓ double: right on 2 inputs")
-    assert said(capsys, check, double, [(1,), (2,)], lambda x: x)[1] == (
+    assert verdict_of(capsys, check, double, [(1,), (2,)], [2, 4]) == (True, "✓ double: right on 2 inputs")
+    assert verdict_of(capsys, check, double, [(1,), (2,)], lambda x: x)[1] == (
         "✗ double: for (1) gives 2, expected 1; likely: 2 times the expected value everywhere: a factor?"
     )
-    assert said(capsys, check, double, [(1,)], [2], name="other")[1].startswith("✓ other: ")
+    assert verdict_of(capsys, check, double, [(1,)], [2], name="other")[1].startswith("✓ other: ")
 
 
 @pytest.mark.parametrize(
@@ -333,37 +333,37 @@ def test_the_name_comes_from_the_function(capsys):
     ],
 )
 def test_guesses_from_the_numbers_alone(capsys, function, guess):
-    ok, line = said(capsys, check, function, [(1.0,), (2.0,), (4.0,)], lambda x: x)
+    ok, line = verdict_of(capsys, check, function, [(1.0,), (2.0,), (4.0,)], lambda x: x)
     assert not ok and line.partition("; likely: ")[2] == guess
 
 
 def test_a_named_mistake_comes_before_a_guess(capsys):
     args = [(1.0,), (2.0,)], lambda x: x, {"it doubles": lambda x: 2 * x}
-    assert said(capsys, check, lambda x: 2 * x, *args)[1].endswith("; likely: it doubles")
+    assert verdict_of(capsys, check, lambda x: 2 * x, *args)[1].endswith("; likely: it doubles")
 
 
 def test_values_of_every_kind_compare(capsys):
     kinds = [1, 1.0, True, np.float32(1), np.array(1), np.array([1]), torch.tensor(1.0), torch.tensor([1]), [1]]
     for got in kinds:
         for wanted in kinds:
-            assert said(capsys, check, lambda got=got: got, [()], [wanted])[0]
+            assert verdict_of(capsys, check, lambda got=got: got, [()], [wanted])[0]
     rows = [[[1, 2], [3, 4]], ((1, 2), (3, 4)), np.array([[1, 2], [3, 4]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])]
     rows += [[torch.tensor([1, 2]), torch.tensor([3, 4], requires_grad=False)], [np.array([1, 2]), (3, 4)]]
     for got in rows:
         for wanted in rows:
-            assert said(capsys, check, lambda got=got: got, [()], [wanted])[0]
-        assert not said(capsys, check, lambda got=got: got, [()], [[1, 2, 3, 4]])[0]
+            assert verdict_of(capsys, check, lambda got=got: got, [()], [wanted])[0]
+        assert not verdict_of(capsys, check, lambda got=got: got, [()], [[1, 2, 3, 4]])[0]
 
 
 def test_values_that_are_no_numbers_compare_as_they_are(capsys):
     for value in ("text", {"a": 1}, {1, 2}, ["a", "b"], None):
-        assert said(capsys, check, lambda value=value: value, [(), ()], [value, value])[0] == (value is not None)
-        assert not said(capsys, check, lambda: np.array([1, 2]), [()], [value])[0]
-        assert not said(capsys, check, lambda: "other", [()], [value])[0]
+        assert verdict_of(capsys, check, lambda value=value: value, [(), ()], [value, value])[0] == (value is not None)
+        assert not verdict_of(capsys, check, lambda: np.array([1, 2]), [()], [value])[0]
+        assert not verdict_of(capsys, check, lambda: "other", [()], [value])[0]
 
 
 def test_a_value_missing_for_one_input_is_not_nothing_yet(capsys):
-    line = said(capsys, check, lambda x: x if x > 1 else None, [(1,), (2,)], [1, 2])[1]
+    line = verdict_of(capsys, check, lambda x: x if x > 1 else None, [(1,), (2,)], [1, 2])[1]
     assert "for (1) gives None, expected 1" in line
 
 
@@ -374,7 +374,7 @@ def test_a_function_that_changes_its_input_spoils_nothing(capsys):
 
     cases = [([3, 1, 2],)]
     for _ in range(2):
-        assert said(capsys, check, sorts, cases, min)[0]
+        assert verdict_of(capsys, check, sorts, cases, min)[0]
     assert cases == [([3, 1, 2],)]
 
 

@@ -21,7 +21,7 @@ from rlino_lib.records.runs import Run
 CHECKERS = {name: f for name, f in vars(exercises_duel).items() if name.startswith("check_")}
 
 
-def said(capsys, checker, function, *more) -> tuple[bool, str]:
+def verdict_of(capsys, checker, function, *more) -> tuple[bool, str]:
     """What a checker returned, and the one line that it printed."""
     ok = checker(function, *more)
     out, err = capsys.readouterr()
@@ -76,15 +76,15 @@ def test_every_checker_is_tested():
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_answers_pass(capsys, name):
-    assert said(capsys, CHECKERS[name], RIGHT[name])[0]
+    assert verdict_of(capsys, CHECKERS[name], RIGHT[name])[0]
 
 
 # --- wrong answers, each with a word that must be in the verdict -----------------------------------------------------
 
 
 def interval(values, level):
-    found = compare(values, 3.0, alpha=1 - level)
-    return found.low, found.high
+    comparison = compare(values, 3.0, alpha=1 - level)
+    return comparison.low, comparison.high
 
 
 def ranked(p, change):
@@ -173,7 +173,7 @@ WRONG = [
 
 @pytest.mark.parametrize("name, function, word", WRONG)
 def test_wrong_answers_are_named(capsys, name, function, word):
-    ok, line = said(capsys, CHECKERS[name], function)
+    ok, line = verdict_of(capsys, CHECKERS[name], function)
     assert not ok and "likely: " in line and re.search(word, line.split("likely: ")[1])
 
 
@@ -183,7 +183,7 @@ NO_ANSWERS = [lambda *a: None, lambda *a: 1 / 0, lambda: 1, "text"]
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("function", NO_ANSWERS)
 def test_what_is_no_answer_is_said_and_not_raised(capsys, name, function):
-    assert not said(capsys, CHECKERS[name], function)[0]
+    assert not verdict_of(capsys, CHECKERS[name], function)[0]
 
 
 # --- the run that lied -----------------------------------------------------------------------------------------------
@@ -222,12 +222,12 @@ def test_honest_runs_are_left_alone(line_up):
 def test_each_lie_is_found_by_its_own_check_alone(line_up, lie):
     before = [(dict(r.config), dict(r.summary["test"]), r.metrics.copy()) for r in line_up]
     for place in (1, 5):
-        told = suspects(line_up, lie, place)
-        assert find_liar(told) == find_liar(told, [lie]) == line_up[place].name
-        assert find_liar(told, [other for other in LIES if other != lie]) is None
+        line_up_with_a_liar = suspects(line_up, lie, place)
+        assert find_liar(line_up_with_a_liar) == find_liar(line_up_with_a_liar, [lie]) == line_up[place].name
+        assert find_liar(line_up_with_a_liar, [other for other in LIES if other != lie]) is None
     for run, (config, test, metrics) in zip(line_up, before, strict=True):
         assert run.config == config and run.summary["test"] == test and run.metrics.equals(metrics)
-    assert line_up[place].name not in repr(told)
+    assert line_up[place].name not in repr(line_up_with_a_liar)
 
 
 def by_hand(runs):
@@ -248,7 +248,7 @@ def by_hand(runs):
 
 
 def test_the_liar_is_named(capsys, line_up):
-    assert said(capsys, CHECKERS["check_liar"], by_hand, line_up)[0]
+    assert verdict_of(capsys, CHECKERS["check_liar"], by_hand, line_up)[0]
 
 
 @pytest.mark.parametrize(
@@ -265,13 +265,13 @@ def test_the_liar_is_named(capsys, line_up):
     ],
 )
 def test_wrong_suspicions_are_named(capsys, line_up, function, word):
-    ok, line = said(capsys, CHECKERS["check_liar"], function, line_up)
+    ok, line = verdict_of(capsys, CHECKERS["check_liar"], function, line_up)
     assert not ok and re.search(word, line.split("likely: ")[1])
 
 
 @pytest.mark.parametrize("function", NO_ANSWERS)
 def test_no_suspicion_is_said_and_not_raised(capsys, line_up, function):
-    assert not said(capsys, CHECKERS["check_liar"], function, line_up)[0]
+    assert not verdict_of(capsys, CHECKERS["check_liar"], function, line_up)[0]
 
 
 def test_a_reader_s_function_cannot_change_the_records(capsys, line_up):
@@ -280,8 +280,8 @@ def test_a_reader_s_function_cannot_change_the_records(capsys, line_up):
             run.metrics["n_correct"] = 0
             run.summary.clear()
 
-    assert not said(capsys, CHECKERS["check_liar"], vandal, line_up)[0]
-    assert find_liar(line_up) is None and said(capsys, CHECKERS["check_liar"], by_hand, line_up)[0]
+    assert not verdict_of(capsys, CHECKERS["check_liar"], vandal, line_up)[0]
+    assert find_liar(line_up) is None and verdict_of(capsys, CHECKERS["check_liar"], by_hand, line_up)[0]
 
 
 def test_what_cannot_be_told_is_refused(line_up):

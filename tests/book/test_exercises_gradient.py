@@ -17,7 +17,7 @@ CHECKERS = {name: f for name, f in vars(exercises_gradient).items() if name.star
 F64 = torch.float64
 
 
-def said(capsys, checker, function) -> tuple[bool, str]:
+def verdict_of(capsys, checker, function) -> tuple[bool, str]:
     """What a checker returned, and the one line that it printed."""
     ok = checker(function)
     out, err = capsys.readouterr()
@@ -83,14 +83,14 @@ def test_every_checker_is_tested():
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_answers_pass(capsys, name):
-    assert said(capsys, CHECKERS[name], RIGHT[name])[0]
+    assert verdict_of(capsys, CHECKERS[name], RIGHT[name])[0]
 
 
 def test_amplification_is_the_library_s_recurrence():
     ref = torch.tensor([0.1, 0.9], dtype=F64)
-    found = library_amplification(ref, torch.tensor([True, False]), beta=2.0, eps=0.0, steps=3)
+    identity = library_amplification(ref, torch.tensor([True, False]), beta=2.0, eps=0.0, steps=3)
     p = 0.1
-    for one, other in zip(found.left, found.right, strict=True):
+    for one, other in zip(identity.left, identity.right, strict=True):
         p = float(amplification(p, 0.1, 2.0))
         assert p == pytest.approx(one.item(), abs=1e-12) == pytest.approx(other.item(), abs=1e-12)
 
@@ -160,11 +160,11 @@ WRONG = [
 
 @pytest.mark.parametrize("name, function, word", WRONG)
 def test_wrong_answers_are_named(capsys, name, function, word):
-    ok, line = said(capsys, CHECKERS[name], function)
+    ok, line = verdict_of(capsys, CHECKERS[name], function)
     assert not ok and "likely: " in line and re.search(word, line.split("likely: ")[1])
 
 
 @pytest.mark.parametrize("name", CHECKERS)
 @pytest.mark.parametrize("function", [lambda *a: None, lambda *a: 1 / 0, lambda: 1, "text"])
 def test_what_is_no_answer_is_said_and_not_raised(capsys, name, function):
-    assert not said(capsys, CHECKERS[name], function)[0]
+    assert not verdict_of(capsys, CHECKERS[name], function)[0]

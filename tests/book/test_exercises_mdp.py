@@ -14,7 +14,7 @@ from rlino_lib.tasks.countdown.mdp import actions
 CHECKERS = {name: f for name, f in vars(exercises_mdp).items() if name.startswith("check_")}
 
 
-def said(capsys, checker, function) -> tuple[bool, str]:
+def verdict_of(capsys, checker, function) -> tuple[bool, str]:
     """What a checker returned, and the one line that it printed."""
     ok = checker(function)
     out, err = capsys.readouterr()
@@ -56,8 +56,8 @@ def worth_of_seeing(p, R):
 def random_play(state, target):
     if len(state) == 1:
         return 1.0 if state[0] == target else 0.0
-    found = [random_play(rest, target) for _, rest in actions(state)]
-    return np.mean(found)
+    values = [random_play(rest, target) for _, rest in actions(state)]
+    return np.mean(values)
 
 
 RIGHT = {
@@ -76,7 +76,7 @@ def test_every_checker_is_tested():
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_answers_pass(capsys, name):
-    assert said(capsys, CHECKERS[name], RIGHT[name])[0]
+    assert verdict_of(capsys, CHECKERS[name], RIGHT[name])[0]
 
 
 # --- wrong answers, each with a word that must be in the verdict -----------------------------------------------------
@@ -85,8 +85,8 @@ def test_right_answers_pass(capsys, name):
 def until_found(state, target):
     if target in state:
         return 1
-    found = [until_found(rest, target) for _, rest in actions(state)]
-    return sum(found) / len(found) if found else 0
+    values = [until_found(rest, target) for _, rest in actions(state)]
+    return sum(values) / len(values) if values else 0
 
 
 def states_not_actions(state, target):
@@ -145,11 +145,11 @@ WRONG = [
 
 @pytest.mark.parametrize("name, function, words", WRONG)
 def test_typical_mistakes_are_named(capsys, name, function, words):
-    ok, line = said(capsys, CHECKERS[name], function)
+    ok, line = verdict_of(capsys, CHECKERS[name], function)
     assert not ok and "likely" in line and re.search(words, line), line
 
 
 @pytest.mark.parametrize("name", CHECKERS)
 @pytest.mark.parametrize("function", [lambda *args: ..., lambda *args: None, lambda *args: "no", lambda: 1, 3])
 def test_nothing_raises(capsys, name, function):
-    assert not said(capsys, CHECKERS[name], function)[0]
+    assert not verdict_of(capsys, CHECKERS[name], function)[0]

@@ -122,15 +122,16 @@ def used(source: str) -> set[str]:
 def needed(cells: list[str], place: int) -> list[int]:
     """The cells, in order, that have to run before the one at `place` so that every name it uses has its value."""
     binds = [{name for name, _ in bound(ast.parse(cell))} for cell in cells]
-    want, found = [place], {place}
+    want = [place]
+    cells = {place}
     while want:
         at = want.pop()
         for name in used(cells[at]):
             before = [k for k in range(at) if name in binds[k]]
-            if before and before[-1] not in found:
-                found.add(before[-1])
+            if before and before[-1] not in cells:
+                cells.add(before[-1])
                 want.append(before[-1])
-    return sorted(found)
+    return sorted(cells)
 
 
 def run(cells: list[str], place: int, own: str | None = None) -> dict:
@@ -157,11 +158,16 @@ CHECKER = re.compile(r"check_\w+\(")
 
 def exercises(chapter: Path) -> list[tuple[int, list[int], str]]:
     """Number, places of its code cells among all of the chapter's, and its folded answer, of every exercise."""
-    found, number, places, answer, k, on = [], 0, [], "", -1, False
+    rows = []
+    places = []
+    number = 0
+    answer = ""
+    k = -1
+    on = False
 
     def close() -> None:
         if number:
-            found.append((number, list(places), answer))
+            rows.append((number, list(places), answer))
 
     for cell in jupytext.read(chapter).cells:
         if cell.cell_type == "code":
@@ -174,13 +180,15 @@ def exercises(chapter: Path) -> list[tuple[int, list[int], str]]:
         for piece in re.split(r"^(?=\*\*\d+\. )", text, flags=re.M) if on else ():
             if start := re.match(r"\*\*(\d+)\. ", piece):
                 close()
-                number, places, answer = int(start[1]), [], ""
+                number = int(start[1])
+                places = []
+                answer = ""
             if fold := re.search(r"<details>.*?</summary>(.*?)</details>", piece, re.S):
                 answer += fold[1]
         if "\n## Summary" in cell.source:
             break
     close()
-    return found
+    return rows
 
 
 ALL = [(chapter, *exercise) for chapter in CHAPTERS for exercise in exercises(chapter)]

@@ -14,8 +14,8 @@ from rlino_lib.errors import RlinoError
 
 def test_seconds_takes_functions_in_turn_after_a_warm_up():
     calls = []
-    found = bench.seconds(lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
-    assert calls == ["a", "b"] * 3 and len(found) == 2 and all(t >= 0 for t in found)
+    medians = bench.seconds(lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
+    assert calls == ["a", "b"] * 3 and len(medians) == 2 and all(t >= 0 for t in medians)
 
 
 def test_the_gemm_peak_is_a_rate():
@@ -29,9 +29,9 @@ def test_a_bench_reports_both_sides_and_their_ratio(name, sides, monkeypatch):
     monkeypatch.setattr(bench, "PROMPTS", 2)
     monkeypatch.setattr(bench, "GROUP", 2)
     monkeypatch.setattr(bench, "NEW_TOKENS", 8)
-    found = bench.BENCHES[name](repeats=1)
-    assert all(found[side] > 0 for side in sides) and found["ratio"] > 0
-    assert found["threads"] == torch.get_num_threads()
+    row = bench.BENCHES[name](repeats=1)
+    assert all(row[side] > 0 for side in sides) and row["ratio"] > 0
+    assert row["threads"] == torch.get_num_threads()
 
 
 @pytest.mark.slow
@@ -40,21 +40,21 @@ def test_the_memory_bench_measures_each_way_in_a_fresh_process(monkeypatch):
     monkeypatch.setattr(bench, "VOCABULARY", 100_000)
     monkeypatch.setitem(bench.SHAPES, "0.5b", dict(hidden_size=64, intermediate_size=64, num_hidden_layers=1,
                                                    num_attention_heads=4))  # fmt: skip
-    found = bench.bench_memory(repeats=1)
+    row = bench.bench_memory(repeats=1)
     logits = 4 * 512 * 100_000 / 2**20  # MiB
-    assert 2.5 * logits < found["naive_mib"] < 8 * logits and found["memory_ratio"] < 0.25
-    assert found["gradients_mib"] <= found["chunked_mib"] < logits
+    assert 2.5 * logits < row["naive_mib"] < 8 * logits and row["memory_ratio"] < 0.25
+    assert row["gradients_mib"] <= row["chunked_mib"] < logits
     for of in ("head", "frozen", "model"):
-        assert found[f"{of}_naive_s"] > 0 and found[f"{of}_chunked_s"] > 0 and found[f"{of}_time_ratio"] > 0
+        assert row[f"{of}_naive_s"] > 0 and row[f"{of}_chunked_s"] > 0 and row[f"{of}_time_ratio"] > 0
 
 
 @pytest.mark.slow
 def test_the_shape_bench_steps_a_random_model_and_compares_its_estimate(monkeypatch):
     monkeypatch.setitem(bench.SHAPES, "tiny", dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
                                                    num_attention_heads=4))  # fmt: skip
-    found = bench._shape_steps("tiny", 1, torch.get_num_threads(), 0)
-    assert found["parameters"] == sum(p.numel() for p in Qwen2ForCausalLM(bench.shape_config("tiny")).parameters())
-    assert found["step_s"] > found["update_s"] > 0 and found["ratio"] > 0 and 0 < found["estimate_gib"] < 1
+    row = bench._shape_steps("tiny", 1, torch.get_num_threads(), 0)
+    assert row["parameters"] == sum(p.numel() for p in Qwen2ForCausalLM(bench.shape_config("tiny")).parameters())
+    assert row["step_s"] > row["update_s"] > 0 and row["ratio"] > 0 and 0 < row["estimate_gib"] < 1
     with pytest.raises(RlinoError, match="one of 0.5b, 1.5b"):
         bench.shape_config("72b")
     with torch.device("meta"):  # the published sizes, embeddings counted once

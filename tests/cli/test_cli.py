@@ -322,10 +322,10 @@ PROGRAMS = {
 def shell(program, rest, **env):
     """A program under a shell: exit code, stdout and stderr."""
     words = shlex.join([sys.executable, *PROGRAMS[program]])
-    found = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {words} {rest}"], capture_output=True, env={**os.environ, **env}
     )
-    return found.returncode, found.stdout, found.stderr
+    return process.returncode, process.stdout, process.stderr
 
 
 @pytest.mark.parametrize("buffered", ["", "1"])
@@ -369,8 +369,8 @@ def test_no_text_file_is_read_or_written_in_the_encoding_of_the_locale(root):
 
 def test_a_closed_stdin_is_one_line():
     words = shlex.join([sys.executable, "-m", "rlino_lib.cli", "grade", "-"])
-    found = subprocess.run(["bash", "-c", f"{words} <&-"], capture_output=True)
-    assert (found.returncode, found.stdout, found.stderr) == (2, b"", b"rlino: cannot read stdin: it is closed\n")
+    process = subprocess.run(["bash", "-c", f"{words} <&-"], capture_output=True)
+    assert (process.returncode, process.stdout, process.stderr) == (2, b"", b"rlino: cannot read stdin: it is closed\n")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_an_error_of_the_program_keeps_its_traceback():
 def test_evaluate_ends_with_one_json_line_and_refuses_a_used_folder(tmp_path, capsys):
     argv = ["evaluate", "--problems", "4", "--samples", "2", "--max-new-tokens", "40", "--out", str(tmp_path / "e")]
     assert cli.main(argv) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["problems"] == 4 and found["samples"] == 2
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["problems"] == 4 and summary["samples"] == 2
     assert cli.main([*argv, "--seed", "1"]) == 2
     assert "another evaluation" in capsys.readouterr().err

@@ -215,7 +215,7 @@ def test_a_damaged_pyproject_is_one_line(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda nb: nb.cells[1].update(source="1"), "04_toy.ipynb differs from 04_toy.py, from cell 2 on"),
         (lambda nb: nb.cells.pop(), "differs from 04_toy.py, from cell 5 on"),
@@ -224,12 +224,12 @@ def test_a_damaged_pyproject_is_one_line(text, tmp_path):
         (lambda nb: nb.cells[2].update(outputs=nb.cells[3].outputs), "cell 3: ZeroDivisionError: division by zero"),
     ],
 )
-def test_sync_finds(made, toy, change, said):
+def test_sync_finds(made, toy, change, message):
     notebook = nbformat.read(made.with_suffix(".ipynb"), as_version=4)
     change(notebook)
     nbformat.write(notebook, toy.with_suffix(".ipynb"))
     (problem,) = book.sync(toy.parent)
-    assert said in problem
+    assert message in problem
     assert book.main(["sync", "--book", str(toy.parent)]) == 1
 
 

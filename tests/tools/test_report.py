@@ -11,6 +11,7 @@ import yaml
 
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures import recorded
 from rlino_lib.figures.curves import LABELS
 from rlino_lib.paths import BASES, DEFAULT_BASE
 from rlino_lib.records.runs import RunWriter, list_runs, load_run
@@ -22,7 +23,7 @@ HASH = "0123456789abcdef"
 CARDS = [f"data/base/{task}/README.md" for task in BASES]
 
 
-def found(accuracy, samples=4, **changes):
+def summary(accuracy, samples=4, **changes):
     """What an evaluation writes under "found"."""
     numbers = {"problems": 1024, "samples": samples, "format_ok": 0.98, "clipped_ratio": 0.01, "mean_length": 36.2}
     numbers |= {f"pass@{k}": {"value": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.02} for k in (1, 4)}
@@ -37,10 +38,10 @@ def base(tmp_path):
     card = {"recipe": asdict(Recipe(steps=77)), "demonstrator": {"luck": 0.06}, "parameters": 787_328, "threads": 2}
     card |= {"response_tokens": 123_456, "seconds": 600, "final_loss": 0.5, "weights_sha256_16": HASH}
     card |= {"torch": "2.13.0+cpu", "machine": "x86_64"}
-    asked = {"task": "countdown", "task_settings": {}, "split": "test", "samples": 64, "max_new_tokens": 112}
-    asked |= {"temperature": 1.0, "top_p": 1.0, "seed": 0, "weights_sha256_16": HASH}
+    settings = {"task": "countdown", "task_settings": {}, "split": "test", "samples": 64, "max_new_tokens": 112}
+    settings |= {"temperature": 1.0, "top_p": 1.0, "seed": 0, "weights_sha256_16": HASH}
     (folder / "card.json").write_text(json.dumps(card))
-    (folder / "evaluation.json").write_text(json.dumps({"asked": asked, "found": found(0.2, samples=64)}))
+    (folder / "evaluation.json").write_text(json.dumps({"asked": settings, "found": summary(0.2, samples=64)}))
     (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{50 * k},{4 / (k + 1):.5f}\n" for k in range(20)))
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         (folder / name).write_text(name)
@@ -66,31 +67,31 @@ def make_run(folder, method, seed, test=None, ends=0.3):
 # ---- outcomes --------------------------------------------------------------------------------------------------------
 def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
     runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "grpo", 1, ends=0.4), make_run(tmp_path, "f_isft_neg", 0)]
-    frame = report.outcomes(runs, base)
+    frame = recorded.outcomes(runs, base)
     assert list(frame["method"]) == ["base", "grpo", "grpo", "f_isft_neg"]
     assert frame["accuracy"].round(6).tolist() == [0.1, 0.3, 0.4, 0.3]
-    table = report.results_table(frame).splitlines()
+    table = recorded.results_table(frame).splitlines()
     assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 | 2.0 |"
     assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] | 2.0 [2.0, 2.0] |"
     assert table[4].startswith("| F-ISFT⁻ | 1 | 30.0 |") and len(table) == 5
-    assert "64 problems of the test split, samples per problem: 1" in report.measured(runs, base)
+    assert "64 problems of the test split, samples per problem: 1" in recorded.measured(runs, base)
 
 
 def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
-    runs = [make_run(tmp_path, "grpo", s, test=found(0.25 + 0.1 * s)) for s in (0, 1)]
-    frame = report.outcomes(runs, base)
+    runs = [make_run(tmp_path, "grpo", s, test=summary(0.25 + 0.1 * s)) for s in (0, 1)]
+    frame = recorded.outcomes(runs, base)
     assert frame["accuracy"].round(6).tolist() == [0.2, 0.25, 0.35] and frame["length/correct"].tolist() == [30.0] * 3
-    assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in report.measured(runs, base)
+    assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in recorded.measured(runs, base)
     (base / "evaluation.json").write_text(json.dumps({"asked": {"weights_sha256_16": "other"}, "found": {}}))
     with pytest.raises(RlinoError, match="did not start from the weights"):
-        report.outcomes(runs, base)
+        recorded.outcomes(runs, base)
 
 
 def test_a_run_without_right_responses_has_a_dash(tmp_path, base):
-    table = report.results_table(report.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
+    table = recorded.results_table(recorded.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
     assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 | 2.0 |"
     with pytest.raises(RlinoError, match="no recorded runs"):
-        report.outcomes([])
+        recorded.outcomes([])
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ def test_the_figure_is_reproducible(tmp_path):
 
 def test_the_figure_shows_every_length(tmp_path):
     runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "f_isft_neg", 0, ends=0.0)]
-    lower = report.recorded_figure(runs).axes[2:4]
+    lower = recorded.recorded_figure(runs).axes[2:4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
 
 
@@ -187,8 +188,8 @@ def test_links_lead_somewhere(root, name):
 
 @pytest.mark.parametrize("name", ["README.md", "book/00_start_here.py"])
 def test_the_map_has_every_chapter(root, name):
-    shown = set(re.findall(r"\((?:book/)?(\d\d_\w+)\.ipynb\)", (root / name).read_text(encoding="utf-8")))
-    assert shown | {"00_start_here"} == {path.stem for path in (root / "book").glob("[0-9][0-9]_*.py")}
+    chapters = set(re.findall(r"\((?:book/)?(\d\d_\w+)\.ipynb\)", (root / name).read_text(encoding="utf-8")))
+    assert chapters | {"00_start_here"} == {path.stem for path in (root / "book").glob("[0-9][0-9]_*.py")}
 
 
 def test_every_folder_of_data_is_explained(root):

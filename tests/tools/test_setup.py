@@ -37,7 +37,7 @@ def test_lock_environment_and_pyproject_agree():
 
 
 @pytest.mark.parametrize(
-    ("name", "pattern", "new", "said"),
+    ("name", "pattern", "new", "message"),
     [
         ("environment.yml", r"torch==.*", "torch==2.12.0", "torch: .* in requirements.lock, 2.12.0 in environment.yml"),
         ("environment.yml", r"^ +- tqdm==.*\n", "", "tqdm: .* in requirements.lock, absent in environment.yml"),
@@ -50,10 +50,10 @@ def test_lock_environment_and_pyproject_agree():
         ("pyproject.toml", r'"tqdm>=.*",', '"tqdm>=99",', "asks for tqdm>=99"),
     ],
 )
-def test_check_finds(copy, name, pattern, new, said):
+def test_check_finds(copy, name, pattern, new, message):
     assert book.check(copy) == []
     edit(copy / name, pattern, new)
-    assert any(re.search(said, problem) for problem in book.check(copy)), book.check(copy)
+    assert any(re.search(message, problem) for problem in book.check(copy)), book.check(copy)
 
 
 def test_environment_is_what_conda_reads(root):
@@ -67,8 +67,8 @@ def test_environment_is_what_conda_reads(root):
 
 def test_bounds_admit_an_older_torch_and_transformers(root):
     older = {"torch": "2.11.0", "transformers": "5.17.0", "tokenizers": "0.23.2", "safetensors": "0.8.0"}
-    found = {r.name: r.specifier.contains(older[r.name]) for r in book.requirements(root) if r.name in older}
-    assert found == dict.fromkeys(older, True)
+    allowed = {r.name: r.specifier.contains(older[r.name]) for r in book.requirements(root) if r.name in older}
+    assert allowed == dict.fromkeys(older, True)
 
 
 def test_lock_pins_what_a_requirement_pulls_in():

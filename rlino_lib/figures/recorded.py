@@ -1,0 +1,118 @@
+"""The recorded runs at a glance, as the README and the chapters show them: a figure and tables in Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rlino_lib.claims.judge import judge_all, ledger_rows
+from rlino_lib.errors import RlinoError
+from rlino_lib.figures.curves import LABELS, figure_readme, label, style
+from rlino_lib.folders import read_json
+from rlino_lib.paths import DEFAULT_BASE
+from rlino_lib.records.runs import Run, metrics_frame
+
+BASE = Path(DEFAULT_BASE)
+LENGTHS = ("length/correct", "length/incorrect")
+OUTCOMES = ("accuracy", "format_ok", "clipped_ratio", *LENGTHS)
+
+
+def markdown_table(rows: Iterable[Sequence[Any]], numbers: bool = True) -> str:
+    """Rows as a Markdown table, the first as its head; columns after the first stand right where they are numbers."""
+    head, *body = [[str(cell).replace("|", r"\|") for cell in row] for row in rows]
+    lines = [head, [":---"] + ["---:" if numbers else ":---"] * (len(head) - 1), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def say(text: str) -> None:
+    """Print a computed sentence, broken into lines."""
+    print(textwrap.fill(text, 110))
+
+
+def tested(runs: Sequence[Run]) -> bool:
+    """Whether every run was evaluated once more on the whole test split when training had ended."""
+    return all("test" in (run.summary or {}) for run in runs)
+
+
+def outcomes(runs: Sequence[Run], base: Path = BASE) -> pd.DataFrame:
+    """How the base (first row, method "base") and each run do on held-out problems.
+
+    Columns: method, seed; accuracy, format_ok and clipped_ratio (shares); length/correct and length/incorrect (tokens,
+    NaN where there is no such response). Runs are judged by their test at the end, and the base by its own evaluation
+    on the same split; where a run has no such test, all are judged by evaluations during training: the last, and that
+    of step 0.
+    Raises RlinoError where there are no runs, or they did not start from the base in `base`.
+    """
+    if not runs:
+        raise RlinoError("there are no recorded runs here: `make runs` makes them")
+    if tested(runs):
+        evaluation = evaluation_of(base)
+        if {run.config["weights_sha256_16"] for run in runs} != {evaluation["asked"]["weights_sha256_16"]}:
+            raise RlinoError(f"the runs did not start from the weights that {base / 'evaluation.json'} is about")
+        start = _outcome(evaluation["found"])
+        ends = [_outcome(run.summary["test"]) for run in runs]
+    else:
+        columns = {f"eval/{name}": name for name in OUTCOMES}
+        evaluated = [run.metrics[list(columns)].rename(columns=columns).dropna(subset="accuracy") for run in runs]
+        start = pd.DataFrame([frame.iloc[0] for frame in evaluated]).mean().to_dict()
+        ends = [frame.iloc[-1].to_dict() for frame in evaluated]
+    rows = [{"method": "base", "seed": pd.NA, **start}]
+    rows += [{"method": run.method, "seed": run.seed, **end} for run, end in zip(runs, ends, strict=True)]
+    return pd.DataFrame(rows).astype({"seed": "Int64"} | dict.fromkeys(OUTCOMES, float))
+
+
+def evaluation_of(base: Path) -> dict[str, Any]:
+    """What `rlino evaluate` recorded of a base: its settings under "asked", its results under "found"."""
+    return read_json(base / "evaluation.json", needs="found")
+
+
+def _outcome(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {"accuracy": summary["pass@1"]["value"]} | {name: summary[name] for name in OUTCOMES[1:]}
+
+
+def measured(runs: Sequence[Run], base: Path = BASE) -> str:
+    """On what, and with how many samples, `outcomes` was measured, in words."""
+    config = runs[0].config
+    problems, split, samples = (config[f"eval_{k}"] for k in ("problems", "split", "samples"))
+    if tested(runs):
+        test = runs[0].summary["test"]
+        problems = test["problems"]
+        split = "test"
+        samples = f"{test['samples']} (the base: {evaluation_of(base)['found']['samples']})"
+    how = f"{problems:,} problems of the {split} split, samples per problem: {samples}"
+    how += f"; temperature {config['temperature']:g}; {config['steps']} optimiser steps"
+    return f"Measured on {how}. Curves by step are on the first {config['eval_problems']:,} of these problems."
+
+
+def results_table(frame: pd.DataFrame) -> str:
+    """`outcomes` as a Markdown table, one row per method: mean [lowest, highest seed]."""
+    rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")]
+    for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
+        own = frame[frame["method"] == method]
+        cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
+        rows.append((label(method), "–" if method == "base" else len(own), *map(_spread, cells)))
+    return markdown_table(rows)
+
+
+def _spread(values: pd.Series) -> str:
+    values = values.dropna()
+    ends = f" [{values.min():.1f}, {values.max():.1f}]" if len(values) > 1 else ""
+    return "–" if values.empty else f"{values.mean():.1f}{ends}"
+
+
+def claims_table() -> str:
+    """The ledger as a Markdown table, judged anew."""
+    return markdown_table(ledger_rows(judge_all()), numbers=False)
+
+
+def recorded_figure(runs: Sequence[Run]) -> Figure:
+    """The recorded runs at a glance: share right and lengths by step, a column for each method."""
+    style()
+    figure = figure_readme(metrics_frame(runs))
+    figure.axes[0].set_ylabel(f"share right, {runs[0].config['eval_split']} split")
+    return figure
