@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rlino_lib.analysis.statistics import seeds_needed
 from rlino_lib.claims import bandit, head_to_head
@@ -24,6 +25,7 @@ from rlino_lib.claims.verdicts import (
 )
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.exact.identities import Identity
 from rlino_lib.paths import REPO
 
 # Evidence by the names of the ledger
@@ -338,6 +340,15 @@ def test_an_exact_claim_fails_below_its_gap(tmp_path):
     assert judged("gradient.grpo_is_sft_weighted_by_advantage", tmp_path, gap=1e-10).verdict == "holds"
     assert judged("bandit.splitting_keeps_the_gradient", tmp_path, gap=1e-10).verdict == "does not hold here"
     assert judged("bandit.splitting_keeps_the_gradient", tmp_path, gap=10.0).verdict == "holds"
+
+
+def test_one_pair_of_sides_apart_fails_the_claim():
+    one = torch.ones(2, dtype=torch.float64)
+    sides = [Identity("same", one, one), Identity("apart", one, 2 * one), Identity("same", one, one)]
+    claim = Claim("c", "…", "…", "exact", "bandit.same_problem", {"gap": 0.25})
+    found = bandit.equal_sides(claim, sides)
+    assert found.verdict == FAILS and found.effect == "relative gap 0.5 (apart)"
+    assert bandit.equal_sides(claim, sides[:1]).verdict == HOLDS
 
 
 ROW = """[[claim]]

@@ -1,14 +1,10 @@
-"""pass@k, intervals, and evaluations that go on where they were killed."""
+"""Intervals, and evaluations that go on where they were killed."""
 
 import json
-from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
@@ -19,20 +15,6 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Countdown, Grade, WordProblems
 from rlino_lib.tasks.fetch import data_folder
 from tests.lookalikes import lookalike
-
-
-@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
-def test_pass_at_k_counts_subsets(ncK):
-    n, c, k = ncK
-    right = [True] * c + [False] * (n - c)
-    subsets = list(combinations(right, k))
-    assert pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
-
-
-@pytest.mark.parametrize("bad", [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
-def test_pass_at_k_refuses_nonsense(bad):
-    with pytest.raises(RlinoError):
-        pass_at_k(*bad)
 
 
 def test_the_bootstrap_covers_the_mean_about_as_often_as_it_says():

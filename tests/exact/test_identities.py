@@ -87,6 +87,16 @@ def test_on_the_enumerable_policy(group_size):
     all_hold(grpo_is_weighted_sft(model, rollouts))
 
 
+def test_rollouts_of_an_mdp_are_responses_of_it():
+    mdp = toy()
+    rollouts = sample_mdp(mdp, TabularPolicy(mdp), prompts=5, group_size=8)
+    assert len(rollouts.texts) == 40 and rollouts.prompt_ids.shape == (5, 1)
+    truncated = [len(text) == 3 and not text.endswith("·") for text in rollouts.texts]
+    assert rollouts.clipped.tolist() == truncated and 0 < sum(truncated) < 40
+    for text, reward in zip(rollouts.texts, rollouts.rewards.tolist(), strict=True):
+        assert reward == (sum("·ab".index(token) for token in text) == 3)
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
 @pytest.mark.parametrize("prompts", [EVEN * 2, UNEVEN], ids=["even", "padded"])
 def test_on_random_transformers(kind, prompts):
