@@ -156,14 +156,9 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
 
 
 def train(
-    config: TrainConfig,
-    out: str | Path,
-    *,
-    engine: str = "grpo",
-    save: bool = False,
-    trl_settings: dict[str, Any] | None = None,
-    progress: bool = False,
-) -> Run:
+    config: TrainConfig, out: str | Path, *, engine: str = "grpo", save: bool = False,
+    trl_settings: dict[str, Any] | None = None, progress: bool = False,
+) -> Run:  # fmt: skip
     """Run a configuration on all processes into a folder that they share, and return it, as `training.run.train`.
 
     engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `trl_settings` are settings of TRL
@@ -185,7 +180,8 @@ def train(
             return load_run(out)
         pool = Pool(config)
         policy = load_policy(config.model)
-        record = _record(config, policy) | place if state.is_main_process else {}
+        record = _everywhere(state, lambda: describe(config, policy)) | place
+        record["versions"] |= {"trl": trl.__version__, "accelerate": accelerate.__version__}
         trainer = build(config, args, policy, pool)
 
         def begin() -> None:
@@ -196,13 +192,6 @@ def train(
         with memory.out_of_memory_advice(options):
             _drive(trainer, state, out, save)
     return load_run(out)
-
-
-def _record(config: TrainConfig, policy: Policy) -> dict[str, Any]:
-    """What config.json holds as that of `rlino train` does, with the versions of the engine too."""
-    record = describe(config, policy)
-    record["versions"] |= {"trl": trl.__version__, "accelerate": accelerate.__version__}
-    return record
 
 
 def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:

@@ -49,10 +49,7 @@ class Recipe:
     seed: int = setting(0, "seed of the weights and the traces", SEED)
     hidden_size: int = setting(128, "width of the model, which has four heads", whole(8, multiple=8))
     layers: int = setting(3, "decoder layers of the model", COUNT)
-    task: str = setting(
-        "countdown", "whose problems and demonstrator: countdown, word_problems, or joint (both, at random)",
-        one_of((*BASES, "joint")),
-    )  # fmt: skip
+    task: str = setting("countdown", "countdown, word_problems, or joint: either, at random", one_of((*BASES, "joint")))
     merges: int = setting(0, "most byte pairs to learn, as large models do; 0: a token per word of the task", whole())
     precision: str = setting("auto", PRECISION_HELP, PRECISION)
 
@@ -99,23 +96,18 @@ class TrainConfig:
     eval_split: str = setting("validation", "split of the evaluations: train, validation or test", SPLIT)
     eval_problems: int = setting(512, "how many problems of that split, the first ones", COUNT)
     eval_samples: int = setting(1, "samples per problem in evaluations", COUNT)
-    eval_base: int = setting(
-        0, "1: evaluations also measure the KL to the base, and how likely its responses have become", SWITCH
-    )
+    eval_base: int = setting(0, "1: evaluations also measure the KL to the base and the fate of its responses", SWITCH)
     checkpoint_every: int = setting(20, "steps between checkpoints", COUNT)
     trace_every: int = setting(0, "steps between samples of whole groups; 0: five samples per run", whole())
     trace_groups: int = setting(5, "whole groups kept each time", whole())
     probe_every: int = setting(0, "steps between measurements of stale samples (chapter 06); 0: none", whole())
     test_samples: int = setting(0, "samples per problem on the whole test split after training; 0: none", whole())
     guard: str = setting(
-        "stop", 'when a run trains nothing, or is not expected to fit into memory: "stop", or "warn" and go on',
-        one_of(("stop", "warn")),
-    )  # fmt: skip
+        "stop", 'when a run trains nothing or may not fit into memory: "stop", or "warn"', one_of(("stop", "warn"))
+    )
     device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
     precision: str = setting("auto", f"{PRECISION_HELP}; weights and Adam stay float32", PRECISION)
-    gradient_checkpointing: int = setting(
-        0, "1: activations are computed again for the gradient, not kept; slower by a third", SWITCH
-    )
+    gradient_checkpointing: int = setting(0, "1: activations are recomputed, not kept; a third slower", SWITCH)
 
     # Settings that are younger than the first recorded runs.
     LATER: ClassVar = ("objective_settings", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing")

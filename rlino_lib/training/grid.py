@@ -60,16 +60,11 @@ def _gpu_memory() -> float:
 # --- the state of a run ----------------------------------------------------------------------------------------------
 
 
-def _load(folder: Path) -> Run | None:
-    try:
-        return Run(folder)
-    except RlinoError:  # nothing there yet, or damaged: then the run itself reports how
-        return None
-
-
 def _complete(folder: Path) -> bool:
-    run = _load(folder)
-    return run is not None and run.complete
+    try:
+        return Run(folder).complete
+    except RlinoError:  # nothing there yet, or damaged: then the run itself reports how
+        return False
 
 
 def _in_use(folder: Path) -> bool:
@@ -127,13 +122,13 @@ def _other_settings(folder: Path, settings: Settings) -> str | None:
 
 def _progress(folder: Path) -> tuple[float, float]:
     """The share of a run that is recorded, and its seconds so far; zeros where nothing can be read yet."""
-    run = _load(folder)
     try:
+        run = Run(folder)
         if run.complete:
             return 1.0, float(run.summary["seconds"])
         step, seconds = whole_lines(folder / "timing.csv")[-1].split(",")
         return int(step) / run.config["steps"], float(seconds)
-    except (AttributeError, OSError, ValueError, IndexError, KeyError, RlinoError):
+    except (OSError, ValueError, IndexError, KeyError, RlinoError):
         return 0.0, 0.0
 
 
@@ -180,8 +175,8 @@ def _table(folder: Path, states: Mapping[str, str]) -> str:
     width = max(map(len, states))
     lines = [f"{'run':{width}} {'state':14} accuracy  seconds"]
     for name, state in states.items():
-        run = _load(folder / name)
-        numbers = (_accuracy(run), run.summary.get("seconds")) if run and run.complete else (None, None)
+        run = Run(folder / name) if _complete(folder / name) else None
+        numbers = (_accuracy(run), run.summary.get("seconds")) if run else (None, None)
         accuracy, seconds = ("" if x is None else f"{x:.{digits}f}" for x, digits in zip(numbers, (3, 0), strict=True))
         lines.append(f"{name:{width}} {state:14} {accuracy:>8} {seconds:>8}".rstrip())
     return "\n".join(lines)

@@ -34,14 +34,9 @@ COLUMNS = (
 
 
 def train(
-    config: TrainConfig,
-    out: str | Path,
-    *,
-    save: bool = False,
-    progress: bool = False,
-    on_step: Callable[[int, dict[str, Any]], None] | None = None,
-    policy: Policy | None = None,
-) -> Run:
+    config: TrainConfig, out: str | Path, *, save: bool = False, progress: bool = False,
+    on_step: Callable[[int, dict[str, Any]], None] | None = None, policy: Policy | None = None,
+) -> Run:  # fmt: skip
     """Run a configuration into a folder and return it. A complete run with these settings is returned as it is.
 
     An unfinished one goes on from its last checkpoint, to the same numbers as a run that was never stopped. `save`

@@ -126,12 +126,12 @@ def at_scale(config, engine, out, rollouts):
         GRPOTrainer._generate_single_turn = lambda *args: (ids[rank * n : (rank + 1) * n], None)
     else:
         trainer.sample_ids = lambda prompts, places: rollouts.ids[places]
-    found, grab = {}, Grab()
+    measured, grab = {}, Grab()
     trainer.add_callback(grab)
-    trainer.recorder.guards.check = lambda step, metrics: found.update(metrics)
+    trainer.recorder.guards.check = lambda step, metrics: measured.update(metrics)
     trainer.train()
-    assert found["step"] == 1 and grab.sharded == ("ACCELERATE_USE_FSDP" in os.environ)
-    return grab.gradient, found
+    assert measured["step"] == 1 and grab.sharded == ("ACCELERATE_USE_FSDP" in os.environ)
+    return grab.gradient, measured
 
 
 def gradients(out, methods):
@@ -140,9 +140,11 @@ def gradients(out, methods):
         config = dataclasses.replace(STEP, method=method)
         rollouts, expected, metrics = in_one_process(config, rollouts)
         for engine in ("grpo", "sft") if method == "f_isft_pos" else ("grpo",):
-            found, seen = at_scale(config, engine, out / method / engine, rollouts)
-            gaps = {k: abs(seen[k] - metrics[k]) for k in metrics if metrics[k] is not None and seen[k] is not None}
-            gap, norm = ((found - expected).norm() / expected.norm()).item(), expected.norm().item()
+            gradient, measured = at_scale(config, engine, out / method / engine, rollouts)
+            both = [k for k in metrics if metrics[k] is not None and measured[k] is not None]
+            gaps = {k: abs(measured[k] - metrics[k]) for k in both}
+            norm = expected.norm().item()
+            gap = ((gradient - expected).norm() / expected.norm()).item()
             report[f"{method}/{engine}"] = {"gap": gap, "norm": norm, "gaps": gaps}
     if os.environ["RANK"] == "0":
         (out / "report.json").write_text(json.dumps(report))

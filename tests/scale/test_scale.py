@@ -108,12 +108,12 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates):
             part = parts[k * accumulate : (k + 1) * accumulate]
             rows = torch.cat([rows for rows, _, _ in part])
             rows = rows[keep[rows]]
-            found = sum(loss for _, loss, _ in part)
+            loss = sum(loss for _, loss, _ in part)
             behaviour = None if updates == 1 else old[rows]  # at one update the policy is the one that sampled
             args = (new[rows], behaviour, ref[rows], adv[rows], mask[rows], 8)
             expected = policy_loss(OBJECTIVES[name], *args).loss
-            torch.testing.assert_close(found, expected, **EXACT)
-            gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (found, expected)]
+            torch.testing.assert_close(loss, expected, **EXACT)
+            gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (loss, expected)]
             torch.testing.assert_close(*gradients, **EXACT)
             assert gradients[1].any()
 
@@ -124,8 +124,8 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates):
     ids=str,
 )
 def test_settings_of_the_objective_are_carried(choices):
-    self, new, _, ref, _, adv, keep = found = bare("grpo_no_kl", 6, 4, 7, 3, 1, **choices)
-    o, mask = varied("grpo_no_kl", choices), found[4]
+    self, new, _, ref, _, adv, keep = made = bare("grpo_no_kl", 6, 4, 7, 3, 1, **choices)
+    o, mask = varied("grpo_no_kl", choices), made[4]
     assert self.objective == o
     total = sum(loss for _, loss, _ in losses(self, 24))
     torch.testing.assert_close(total, policy_loss(o, new[keep], None, None, adv[keep], mask[keep], 8).loss, **EXACT)
@@ -136,16 +136,16 @@ def test_the_weights_of_an_inexact_sampler_go_in_as_advantages_of_tokens():
     ((rows, _, inputs),) = losses(self, 24)
     ratio = 0.5 + torch.rand(24, 7, dtype=F64, generator=torch.Generator().manual_seed(1))
     for given in (ratio, ratio[:, :1]):  # vLLM's correction is one of tokens or of responses
-        found = self._compute_loss("policy", inputs | {"importance_sampling_ratio": given})
+        loss = self._compute_loss("policy", inputs | {"importance_sampling_ratio": given})
         weights = adv[rows][:, None].double() * given.expand(24, 7)
         expected = policy_loss(OBJECTIVES["grpo"], new[rows], None, ref[rows], weights, mask[rows]).loss
-        torch.testing.assert_close(found, expected, **EXACT)
+        torch.testing.assert_close(loss, expected, **EXACT)
 
 
 def test_what_is_logged_is_what_was_minimised():
     self, *_ = bare("dapo", 6, 4, 7, 3, 1)
-    told = sum(loss.item() for _, loss, _ in losses(self, 24))
-    assert self.sums.total["loss"] == pytest.approx(told, rel=1e-12)
+    minimised = sum(loss.item() for _, loss, _ in losses(self, 24))
+    assert self.sums.total["loss"] == pytest.approx(minimised, rel=1e-12)
 
 
 # --- F-ISFT as supervised learning -----------------------------------------------------------------------------------
@@ -180,9 +180,10 @@ def test_isft_is_a_mean_over_responses_where_sfttrainer_has_one_over_tokens(tmp_
 def test_isft_at_another_temperature_learns_what_was_sampled_from(tmp_path):
     trainer = sft_trainer(tmp_path, temperature=0.6)
     batch = trainer._collate([Example((5, 6), (8, 9, 10), 1, 1.0)], None, "cpu")
-    found = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=1).item()
-    told = [sft_loss(trainer.model, batch["input_ids"], batch["labels"], torch.ones(1), t).item() for t in (0.6, 1.0)]
-    assert found == pytest.approx(told[0], rel=1e-5) and abs(told[0] - told[1]) > 0.01
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=1).item()
+    tensors = (batch["input_ids"], batch["labels"], torch.ones(1))
+    literal = [sft_loss(trainer.model, *tensors, t).item() for t in (0.6, 1.0)]
+    assert loss == pytest.approx(literal[0], rel=1e-5) and abs(literal[0] - literal[1]) > 0.01
 
 
 def test_a_process_without_an_accepted_response_takes_part_and_counts_nothing(tmp_path):
@@ -213,14 +214,14 @@ def test_a_run_is_recorded_as_any_other(engine, tmp_path, monkeypatch):
     assert run.metrics["eval/accuracy"].notna().all() and run.metrics["samples"].tolist() == [0, 16, 32]
     held_out = run.responses
     assert held_out.groupby("step").size().tolist() == [6, 6, 6]
-    told = held_out.groupby("step")["correct"].mean()
-    assert told.tolist() == pytest.approx(run.metrics["eval/accuracy"].tolist())
+    accuracy = held_out.groupby("step")["correct"].mean()
+    assert accuracy.tolist() == pytest.approx(run.metrics["eval/accuracy"].tolist())
     rows = run.rollouts
     assert len(rows) == 2 * 2 * 4 and set(rows["step"]) == {1, 2}
     assert all(len(w) == n == len(t) for w, n, t in zip(rows["weights"], rows["length"], rows["tokens"], strict=True))
     assert [sum(w) > 0 for w in rows["weights"]] == rows["correct"].tolist()
-    asked = batch_of_problems(Pool(config).train, 1, 4, 0)[:2]  # the problems of `rlino train`, in its order
-    assert list(dict.fromkeys(rows[rows["step"] == 1]["problem_id"])) == [p.id for p in asked]
+    problems = batch_of_problems(Pool(config).train, 1, 4, 0)[:2]  # the problems of `rlino train`, in its order
+    assert list(dict.fromkeys(rows[rows["step"] == 1]["problem_id"])) == [p.id for p in problems]
     assert not (tmp_path / "run" / "trainer").exists() and not list((tmp_path / "run").rglob("*.bin"))
     saved, base = (p.model(input_ids=ids).logits for p in (load_policy(tmp_path / "run" / "model"), load_policy()))
     assert torch.allclose(saved, trained[0], atol=1e-4) and not torch.allclose(saved, base, atol=1e-2)
@@ -336,9 +337,9 @@ def test_a_response_ends_where_a_stop_string_is_complete():
     self.pool = SimpleNamespace(task=SimpleNamespace(stop=("</answer>", "19 = 2")))
     texts = ["3 + 19 = 22 and more", "<answer> 1 </answer> Numbers", "none of them"]
     ids = [tokenizer(text).input_ids for text in texts] + [[5, end, 6]]
-    found, truncated = self.until_stop(ids)
-    assert truncated == [False, False, True, False] and found[2] == ids[2] and found[3] == [5, end]
-    assert [tokenizer.decode(row).replace(" ", "") for row in found[:2]] == ["3+19=22", "<answer>1</answer>"]
+    kept, truncated = self.until_stop(ids)
+    assert truncated == [False, False, True, False] and kept[2] == ids[2] and kept[3] == [5, end]
+    assert [tokenizer.decode(row).replace(" ", "") for row in kept[:2]] == ["3+19=22", "<answer>1</answer>"]
     self.pool.task.stop = ()
     assert self.until_stop(ids) == ([*ids[:3], [5, end]], [True, True, True, False])
 
@@ -377,11 +378,11 @@ def test_two_processes_give_the_gradient_of_one(how, tmp_path):
     run_worker(how, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert "f_isft_pos/sft" in report and "grpo/grpo" in report
-    for name, found in report.items():
-        assert found["gap"] < 1e-4 and found["norm"] > 1e-2, (name, found)
+    for name, comparison in report.items():
+        assert comparison["gap"] < 1e-4 and comparison["norm"] > 1e-2, (name, comparison)
         # The KL is logged as a token mean of each micro-batch, and the micro-batches are others.
-        assert all(gap < (0.01 if k == "kl" else 1e-3) for k, gap in found["gaps"].items()), (name, found)
-        assert {"loss", "accuracy", "logprob/correct", "entropy", "grad_norm", "lr"} <= set(found["gaps"]), name
+        assert all(gap < (0.01 if k == "kl" else 1e-3) for k, gap in comparison["gaps"].items()), (name, comparison)
+        assert {"loss", "accuracy", "logprob/correct", "entropy", "grad_norm", "lr"} <= set(comparison["gaps"]), name
 
 
 def test_a_killed_run_of_two_processes_resumes_to_the_same_numbers(tmp_path):

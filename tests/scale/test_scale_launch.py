@@ -19,8 +19,8 @@ FILES = {"one_gpu": (1, 1, "NO"), "eight_gpus_fsdp": (1, 8, "FSDP"), "two_nodes_
 @pytest.mark.parametrize("name", FILES)
 def test_the_configurations_are_what_their_names_say(name):
     config = load_config_from_file(str(DATA / "accelerate" / f"{name}.yaml"))  # raises for a key that there is not
-    found = (config.num_machines, config.num_processes, config.distributed_type.value)
-    assert found == FILES[name] and config.mixed_precision == "bf16" and not config.use_cpu
+    settings = (config.num_machines, config.num_processes, config.distributed_type.value)
+    assert settings == FILES[name] and config.mixed_precision == "bf16" and not config.use_cpu
     if config.distributed_type.value == "FSDP":
         assert config.fsdp_config["fsdp_version"] == 2
         assert config.fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
@@ -37,7 +37,8 @@ def test_the_command_runs_under_the_launcher_and_ends_with_a_line_of_results(tmp
     command = [*launch, "-m", "rlino_lib.scale", *words]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
     run = load_run(tmp_path / "run")
-    assert told["complete"] and told["run"] == str(run.path) and told["accuracy"] == run.metrics["accuracy"].iloc[-1]
+    assert result["complete"] and result["run"] == str(run.path)
+    assert result["accuracy"] == run.metrics["accuracy"].iloc[-1]
     assert run.config["precision"] == "bf16" and run.method == "dr_grpo"  # the launcher's, and recorded

@@ -37,10 +37,10 @@ def test_the_base_loads_with_nothing_custom():
 def test_the_base_is_small_and_meets_its_targets():
     folder = DATA / "base" / "countdown"
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 16 * 2**20
-    found = json.loads((folder / "evaluation.json").read_text())
-    assert found["asked"]["weights_sha256_16"] == CARD["weights_sha256_16"]
-    assert found["asked"]["split"] == "test" and found["asked"]["temperature"] == 1.0
-    numbers = found["found"]
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["asked"]["weights_sha256_16"] == CARD["weights_sha256_16"]
+    assert evaluation["asked"]["split"] == "test" and evaluation["asked"]["temperature"] == 1.0
+    numbers = evaluation["found"]
     assert numbers["problems"] == 1024 and numbers["samples"] == 64
     assert numbers["format_ok"] >= 0.95 and numbers["steps_right"] >= 0.97
     assert 0.15 <= numbers["pass@1"]["value"] <= 0.35 and numbers["pass@64"]["value"] >= 0.85
@@ -60,8 +60,8 @@ def test_a_kept_model_is_the_one_of_its_run(folder):
             max_new_tokens=c["max_new_tokens"], temperature=c["temperature"],
             on_rollouts=lambda r, rows=rows: rows.extend(response_rows(r, task, c["steps"], final=True)),
         )  # fmt: skip
-        found = pd.DataFrame(rows)[columns].astype(float)
-        agree[name] = (found.to_numpy() == of_run[columns].astype(float).to_numpy()).all(1).mean()
+        again = pd.DataFrame(rows)[columns].astype(float)
+        agree[name] = (again.to_numpy() == of_run[columns].astype(float).to_numpy()).all(1).mean()
     assert agree["kept"] > 0.95 and agree["base"] < 0.5
 
 

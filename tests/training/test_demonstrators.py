@@ -40,8 +40,8 @@ def test_the_solver_is_mediocre_and_always_ends_with_an_answer():
         grade = task.grade(problem, Solver().response(problem, rng))
         assert grade.format_ok
         right.setdefault(problem.data["template"], []).append(grade.correct)
-    shares = [statistics.mean(found) for found in right.values() if len(found) >= 8]
-    assert 0.4 < statistics.mean(r for found in right.values() for r in found) < 0.6
+    shares = [statistics.mean(grades) for grades in right.values() if len(grades) >= 8]
+    assert 0.4 < statistics.mean(r for grades in right.values() for r in grades) < 0.6
     assert min(shares) < 0.3 and max(shares) > 0.7  # some templates are harder to it than others
 
 
@@ -57,20 +57,20 @@ def test_each_mistake_is_of_its_kind_and_carried_through(kind):
     solver, task, rng, changed = Solver(careful_from=0, careful_to=0, **shares), WordProblems(), random.Random(0), 0
     for problem in task.problems("train", 300):
         text = solver.response(problem, rng)
-        found, gold = EQUATION.findall(text), EQUATION.findall(problem.gold)
-        assert text.splitlines()[-1] == f"#### {found[-1][3]}"  # the answer is what the last step says
-        wrong_arithmetic = sum(not holds(*e) for e in found)
-        if found == gold:
+        steps, gold = EQUATION.findall(text), EQUATION.findall(problem.gold)
+        assert text.splitlines()[-1] == f"#### {steps[-1][3]}"  # the answer is what the last step says
+        wrong_arithmetic = sum(not holds(*e) for e in steps)
+        if steps == gold:
             continue  # the only mistakes open led out of range
         changed += 1
         if kind == "slip":
-            assert wrong_arithmetic == 1 and len(found) == len(gold)
+            assert wrong_arithmetic == 1 and len(steps) == len(gold)
         else:
-            assert wrong_arithmetic == 0 and len(found) == len(gold) - (kind == "left_out")
+            assert wrong_arithmetic == 0 and len(steps) == len(gold) - (kind == "left_out")
         if kind == "operation":
-            assert sum(a[1] != b[1] for a, b in zip(found, gold, strict=True)) == 1
+            assert sum(a[1] != b[1] for a, b in zip(steps, gold, strict=True)) == 1
         if kind == "number":
-            assert all(a[1] == b[1] for a, b in zip(found, gold, strict=True))
+            assert all(a[1] == b[1] for a, b in zip(steps, gold, strict=True))
     assert changed > 100
 
 
@@ -139,11 +139,11 @@ def test_the_loss_is_on_the_response_alone():
 @pytest.mark.parametrize(("task", "digest"), [("countdown", "e6f26ea6255a1b69"), ("word_problems", "8fd0e34ea6641978")])
 def test_the_shipped_bases_data_have_not_changed(task, digest):
     """A change here means that a base can no longer be made again from its recipe."""
-    found, data = sha256(), batches(Recipe(task=task, batch_size=16, n_four=200), build_tokenizer(task))
+    checksum, data = sha256(), batches(Recipe(task=task, batch_size=16, n_four=200), build_tokenizer(task))
     for _ in range(3):
         for tensor in next(data):
-            found.update(tensor.numpy().tobytes())
-    assert found.hexdigest()[:16] == digest
+            checksum.update(tensor.numpy().tobytes())
+    assert checksum.hexdigest()[:16] == digest
 
 
 def test_pretraining_never_sees_a_held_out_problem():
@@ -184,12 +184,12 @@ def test_the_base_is_what_its_card_says_and_meets_its_targets():
     assert count_parameters(policy.model) == card["parameters"] < 900_000 and FusedDecoder.fits(policy.model)
     assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 16 * 2**20
     evaluation = json.loads((FOLDER / "evaluation.json").read_text())
-    asked, found = evaluation["asked"], evaluation["found"]
-    assert asked["weights_sha256_16"] == card["weights_sha256_16"] and asked["task"] == card["recipe"]["task"]
-    assert (asked["split"], found["problems"], found["samples"]) == ("test", 1024, 64)
-    assert 0.25 <= found["pass@1"]["value"] <= 0.5 and found["pass@64"]["value"] >= 0.85
-    assert set(found["by_kind"]) == {"numbers", "template"}
-    assert found["format_ok"] >= 0.95 and found["clipped_ratio"] < 0.01 and 20 <= found["mean_length"] <= 60
+    settings, result = evaluation["asked"], evaluation["found"]
+    assert settings["weights_sha256_16"] == card["weights_sha256_16"] and settings["task"] == card["recipe"]["task"]
+    assert (settings["split"], result["problems"], result["samples"]) == ("test", 1024, 64)
+    assert 0.25 <= result["pass@1"]["value"] <= 0.5 and result["pass@64"]["value"] >= 0.85
+    assert set(result["by_kind"]) == {"numbers", "template"}
+    assert result["format_ok"] >= 0.95 and result["clipped_ratio"] < 0.01 and 20 <= result["mean_length"] <= 60
 
 
 def test_the_base_has_the_vocabulary_of_the_library():

@@ -38,19 +38,19 @@ def write_grid(path, **parts):
 
 def test_listed_runs_are_named_and_ordered_by_seed_first(tmp_path):
     runs = [{"name": "a", "method": "grpo"}, {"name": "b", "method": "rloo", "steps": 9}]
-    found = read_grid(write_grid(tmp_path / "g.json", runs=runs))
-    assert [name for name, _ in found] == ["a-s0", "b-s0", "a-s1", "b-s1"]
-    assert found[1][1] == {**BASE, "method": "rloo", "steps": 9, "seed": 0}
+    runs_read = read_grid(write_grid(tmp_path / "g.json", runs=runs))
+    assert [name for name, _ in runs_read] == ["a-s0", "b-s0", "a-s1", "b-s1"]
+    assert runs_read[1][1] == {**BASE, "method": "rloo", "steps": 9, "seed": 0}
 
 
 def test_axes_cross_and_name_their_runs(tmp_path):
     axes = {"task": ["word_problems", "countdown"], "method": ["grpo", "rloo"], "lr": [1e-4, 0.00005]}
-    found = read_grid(write_grid(tmp_path / "g.json", axes=axes, runs=[{"name": "extra", "method": "dapo"}]))
-    names = [name for name, _ in found]
-    assert len(found) == 2 * (1 + 8) and names[:3] == [
+    runs_read = read_grid(write_grid(tmp_path / "g.json", axes=axes, runs=[{"name": "extra", "method": "dapo"}]))
+    names = [name for name, _ in runs_read]
+    assert len(runs_read) == 2 * (1 + 8) and names[:3] == [
         "extra-s0", "word_problems-grpo-lr0.0001-s0", "word_problems-grpo-lr5e-05-s0"
     ]  # fmt: skip
-    assert dict(found)["countdown-rloo-lr5e-05-s1"] == {
+    assert dict(runs_read)["countdown-rloo-lr5e-05-s1"] == {
         **BASE, "task": "countdown", "method": "rloo", "lr": 5e-5, "seed": 1
     }  # fmt: skip
 
@@ -67,13 +67,13 @@ def test_an_axis_can_name_several_settings_and_set_changes_what_it_matches(tmp_p
         {"where": {"seed": 1}, "trace_groups": 0},
         {"where": {"epochs": 1}, "minibatches": 2},  # a default of TrainConfig
     ]
-    found = dict(read_grid(write_grid(tmp_path / "g.json", axes=axes, set=rules)))
-    assert len(found) == 16
-    assert found["countdown-grpo-sgd-s0"]["lr"] == 2e-4 and "lr" not in found["countdown-rloo-sgd-s0"]
-    whole = found["countdown-grpo-whole-s1"]
+    settings = dict(read_grid(write_grid(tmp_path / "g.json", axes=axes, set=rules)))
+    assert len(settings) == 16
+    assert settings["countdown-grpo-sgd-s0"]["lr"] == 2e-4 and "lr" not in settings["countdown-rloo-sgd-s0"]
+    whole = settings["countdown-grpo-whole-s1"]
     assert (whole["prompts"], whole["epochs"], whole["steps"], whole["lr"]) == (64, 8, 1, 3e-4)  # the last rule counts
-    assert whole["trace_groups"] == 0 and "trace_groups" not in found["countdown-grpo-whole-s0"]
-    assert "minibatches" not in whole and found["word_problems-rloo-sgd-s0"]["minibatches"] == 2
+    assert whole["trace_groups"] == 0 and "trace_groups" not in settings["countdown-grpo-whole-s0"]
+    assert "minibatches" not in whole and settings["word_problems-rloo-sgd-s0"]["minibatches"] == 2
 
 
 ONE = {"runs": [{"name": "a", "method": "grpo"}]}
@@ -185,17 +185,17 @@ def test_the_shipped_grids_can_be_said_as_commands_and_are_those_of_the_records(
     parser, files = cli.build_parser(), sorted((root / "data" / "runs").glob("*.json"))
     assert files
     for file in files:
-        for name, asked in read_grid(file):
-            said = parser.parse_args(command_line(asked, file.parent / name))
-            config = vars(train_config(said))
-            assert {k: config[k] for k in asked} == asked and said.threads == 1
+        for name, settings in read_grid(file):
+            arguments = parser.parse_args(command_line(settings, file.parent / name))
+            config = vars(train_config(arguments))
+            assert {k: config[k] for k in settings} == settings and arguments.threads == 1
         if file.stem.endswith("-more"):  # into the folder of the file without it
             continue
         more = file.with_name(f"{file.stem}-more.json")
-        asked = dict([*read_grid(file), *(read_grid(more) if more.exists() else [])])
+        settings = dict([*read_grid(file), *(read_grid(more) if more.exists() else [])])
         recorded = {run.path.name: run for run in list_runs(file.stem)}
-        assert set(recorded) <= set(asked)
-        assert not any(grid._other_settings(recorded[n].path, asked[n]) for n in recorded)
+        assert set(recorded) <= set(settings)
+        assert not any(grid._other_settings(recorded[n].path, settings[n]) for n in recorded)
 
 
 def test_settings_become_the_printed_command(tmp_path):
@@ -294,7 +294,7 @@ def test_a_complete_run_of_other_settings_is_named(tmp_path, capsys):
 STUB = """
 import json, os, sys, time
 from pathlib import Path
-asked = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 out = Path(sys.argv[-1])
 with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
@@ -306,12 +306,12 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder
 if (out / "summary.json").exists():
     sys.exit()
-if asked["--method"] == "bad":
+if options["--method"] == "bad":
     print("first line\\nthe reason\\n\\n", file=sys.stderr)
     sys.exit(2)
-if asked["--method"] == "slow":
+if options["--method"] == "slow":
     time.sleep(1)
-if asked["--method"] == "killed":
+if options["--method"] == "killed":
     os.kill(os.getpid(), 9)
 config = run_settings(train_config(cli.build_parser().parse_args(sys.argv[1:])))
 try:
@@ -434,8 +434,8 @@ def test_after_a_killed_runner_its_runs_end_and_none_is_made_twice(tmp_path, stu
 def test_two_runners_share_a_grid(tmp_path, stub):
     file = write_grid(tmp_path / "g.json", base=BASE | {"steps": 5}, axes={"method": ["grpo", "rloo", "dapo"]})
     runners = [stub(file, "--jobs", "1") for _ in range(2)]
-    found = [runner.communicate(timeout=120) for runner in runners]
-    assert [json.loads(out) for out, _ in found] == 2 * [{"runs": 6, "complete": 6}], found
+    outputs = [runner.communicate(timeout=120) for runner in runners]
+    assert [json.loads(out) for out, _ in outputs] == 2 * [{"runs": 6, "complete": 6}], outputs
     names = [name for name, _ in starts(tmp_path)]
     assert len(names) == len(set(names)) == 6
     assert not list((tmp_path / "g").glob("*.log")) and not list((tmp_path / "g").rglob("run.lock"))
@@ -482,16 +482,16 @@ def test_a_terminal_shows_one_bar_over_the_whole_grid(tmp_path, stub):
     termios.tcsetwinsize(theirs, (24, 160))
     runner = stub(file, stderr=theirs)
     os.close(theirs)
-    shown = b""
+    terminal = b""
     try:
         while piece := os.read(ours, 4096):
-            shown += piece
+            terminal += piece
     except OSError:  # the other end is closed
         pass
     runner.wait(timeout=60)
-    shown = shown.decode()
-    assert "grid:" in shown and "0/6 runs, 2 at work, time left not known yet" in shown
-    assert "about 00:0" in shown and "1 failed" in shown and "bad-s0 failed: the reason" in shown
+    terminal = terminal.decode()
+    assert "grid:" in terminal and "0/6 runs, 2 at work, time left not known yet" in terminal
+    assert "about 00:0" in terminal and "1 failed" in terminal and "bad-s0 failed: the reason" in terminal
 
 
 # --- and with `rlino train` itself -----------------------------------------------------------------------------------

@@ -49,8 +49,8 @@ def updates(config: Qwen2Config, rows: int, prompt: int, new: int, train: TrainC
         if train.gradient_checkpointing:
             recompute_layers(model)
         with autocast(train.precision, "cpu"):
-            found = response_logprobs(model, rollouts, torch.arange(rows))[0]
-        found.sum().backward()
+            logprobs = response_logprobs(model, rollouts, torch.arange(rows))[0]
+        logprobs.sum().backward()
         optimizer.step()
         optimizer.zero_grad()
     return memory.peak_bytes() - before
@@ -91,20 +91,20 @@ def test_an_update_takes_what_was_estimated(changes, settings, monkeypatch):
     train = TrainConfig(
         method="grpo_no_kl", prompts=1, group_size=16, micro_batch=16, max_new_tokens=96, eval_every=0, **settings
     )
-    told, found = (
+    estimated, peak = (
         estimate(config, train, prompt_tokens=32).total,
         measured(monkeypatch, updates, config, 16, 32, 96, train),
     )
-    assert found / FACTOR <= told <= found * FACTOR, (told / 2**20, found / 2**20)
+    assert peak / FACTOR <= estimated <= peak * FACTOR, (estimated / 2**20, peak / 2**20)
 
 
 @pytest.mark.slow
 def test_sampling_takes_what_was_estimated(monkeypatch):
     config = middling(vocab_size=len(TOKENIZER), num_key_value_heads=4, intermediate_size=512)
     train = TrainConfig(prompts=32, group_size=8, micro_batch=1, max_new_tokens=120, eval_every=0)
-    found, part = measured(monkeypatch, sampling, config, 32, 8, 120), estimate(config, train, prompt_tokens=9)
-    told = part.weights + part.cache
-    assert found / FACTOR <= told <= found * FACTOR, (told / 2**20, found / 2**20)
+    peak, part = measured(monkeypatch, sampling, config, 32, 8, 120), estimate(config, train, prompt_tokens=9)
+    estimated = part.weights + part.cache
+    assert peak / FACTOR <= estimated <= peak * FACTOR, (estimated / 2**20, peak / 2**20)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -169,13 +169,13 @@ def test_one_line_says_what_is_needed_and_what_is_free(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 24 * GIB)
     QWEN_05B.save_pretrained(tmp_path / "model")
     train = TrainConfig(model=str(tmp_path / "model"), method="grpo_no_kl", prompts=8, eval_every=0, micro_batch=2)
-    fits, said = check(train)
+    fits, message = check(train)
     needed = estimate(QWEN_05B, train).total / GIB
-    assert fits and said == f"needs about {needed:.1f} GiB, 24.0 free" and 6 < needed < 24
-    fits, said = check(replace(train, micro_batch=64))
-    assert not fits and "24.0 free; try --micro-batch" in said and "\n" not in said
-    fits, said = check(replace(train, prompts=128, max_new_tokens=2048, micro_batch=1))
-    assert fits and said.endswith("24.0 free; fewer responses will be sampled at a time")
+    assert fits and message == f"needs about {needed:.1f} GiB, 24.0 free" and 6 < needed < 24
+    fits, message = check(replace(train, micro_batch=64))
+    assert not fits and "24.0 free; try --micro-batch" in message and "\n" not in message
+    fits, message = check(replace(train, prompts=128, max_new_tokens=2048, micro_batch=1))
+    assert fits and message.endswith("24.0 free; fewer responses will be sampled at a time")
 
 
 def test_a_model_that_cannot_be_read_is_left_to_its_loader(tmp_path):

@@ -39,7 +39,7 @@ def test_options_come_before_the_preset_and_the_preset_before_the_defaults():
 
 def test_the_command_shows_them_and_refuses_others(capsys):
     assert cli.main(["presets", "paper-countdown-1.5b"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["paper-countdown-1.5b"]["group_size"] == 5 and "our choice: " in said.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["paper-countdown-1.5b"]["group_size"] == 5 and "our choice: " in printed.err
     with pytest.raises(RlinoError, match="unknown preset"):
         find_preset("paper-chess")

@@ -188,8 +188,4 @@ class JointSource:
         return rng.choice(self.sources).row(rng)
 
 
-SOURCES: dict[str, type[Source]] = {
-    "countdown": CountdownSource,
-    "word_problems": WordProblemSource,
-    "joint": JointSource,
-}
+SOURCES = {"countdown": CountdownSource, "word_problems": WordProblemSource, "joint": JointSource}
