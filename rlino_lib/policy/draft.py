@@ -22,7 +22,8 @@ class Draft:
     ) -> None:
         """prefixes [N, W] int64, −1 left of the shorter ones; limits [N]: the tokens that may follow a row's prefix."""
         device = ends.ids.device
-        (n, self.window), steps = prefixes.shape, int(limits.max())
+        n, self.window = prefixes.shape
+        steps = int(limits.max())
         whole = self.window + steps
         self.pad, self.ends, self.replies = pad, ends, replies
         self.ids = torch.full((whole, n), pad, device=device)  # [W+T, N]
