@@ -22,7 +22,8 @@ class Draft:
     ) -> None:
         """prefixes [N, W] int64, −1 left of the shorter ones; limits [N]: the tokens that may follow a row's prefix."""
         device = ends.ids.device
-        (n, self.window), steps = prefixes.shape, int(limits.max())
+        n, self.window = prefixes.shape
+        steps = int(limits.max())
         whole = self.window + steps
         self.pad, self.ends, self.replies = pad, ends, replies
         self.ids = torch.full((whole, n), pad, device=device)  # [W+T, N]
@@ -34,6 +35,7 @@ class Draft:
         self.rows = torch.arange(n, device=device)  # [B], which of the N rows each row of the batch is
         self.alive = torch.ones(n, dtype=torch.bool, device=device)  # [B], those that have not ended
         self.newest = self.rows  # [B], the newest token of each; none so far
+        self.left = n  # of them
         self.time = self.window
         self.limits = (self.window + limits).to(device) if int(limits.min()) < steps else None  # [N], in time
         if self.window:
@@ -63,6 +65,7 @@ class Draft:
             self.truncated[rows] |= full
             alive = alive & ~full
         self.alive = alive
+        self.left = int(alive.sum())
         if self.replies:
             own = alive & ~self.foreign[time, rows]
             self._ask(self.replies.triggers.reached(self._tail(self.replies.triggers), own))
@@ -71,7 +74,7 @@ class Draft:
         return self.ids[max(0, self.time - strings.reach) : self.time, self.rows].t()  # [B, ≤ reach]
 
     def _ask(self, where: torch.Tensor) -> None:
-        """Let the environment read the rows of the batch that are named, [B] bool."""
+        """Let the environment read some rows of the batch, [B] bool."""
         for row in self.rows[where].tolist():
             end = len(self.ids) if self.limits is None else int(self.limits[row])
             text = self.ids[: self.time, row][self.written[: self.time, row]]
@@ -79,7 +82,6 @@ class Draft:
 
     def is_over(self) -> bool:
         """Whether every row has ended or reached the cap."""
-        self.left = int(self.alive.sum())
         return not self.left or self.time == len(self.ids)
 
     def leave(self) -> torch.Tensor | None:

@@ -48,7 +48,7 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(ctx, hidden, weight, ids, scale, chunk, dtype):
         total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=dtype)  # [N, 1], log Σ exp of the slices so far
         chosen = torch.zeros_like(total)  # [N, 1]
-        # Under LoRA the weight is frozen. The gradient is then one row a token, and is found on the way.
+        # Under LoRA the weight is frozen. The gradient then is one row per token, and is computed on the way.
         at_once = ctx.needs_input_grad[:2] == (True, False)
         mean = torch.zeros_like(hidden, dtype=dtype) if at_once else None  # [N, H], of the weight's rows so far
         for place, tile, at, inside in _TokenLogprobs._tiles(hidden, weight, ids, scale, chunk, dtype):

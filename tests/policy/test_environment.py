@@ -133,7 +133,7 @@ def test_the_gradient_is_that_of_the_policys_tokens_by_hand():
     adv = advantages(rewards, size, objective.advantage)
     new, mask = response_logprobs(policy.model, rollouts, torch.arange(8))
     policy_loss(objective, new, rollouts.logprobs, None, adv, mask, 24).loss.backward()
-    found = [p.grad.clone() for p in policy.model.parameters()]
+    gradients = [p.grad.clone() for p in policy.model.parameters()]
 
     policy.model.zero_grad()
     uniform = torch.rand(8, 24, generator=torch.Generator().manual_seed(3))
@@ -147,7 +147,7 @@ def test_the_gradient_is_that_of_the_policys_tokens_by_hand():
                 logits = policy.model(input_ids=torch.tensor([ids + tokens[:t]])).logits[0, -1]
                 total = total - adv[i] * logits.log_softmax(-1)[tokens[t]] / sum(own) / 8
     total.backward()
-    for p, gradient in zip(policy.model.parameters(), found, strict=True):
+    for p, gradient in zip(policy.model.parameters(), gradients, strict=True):
         assert torch.allclose(gradient, p.grad, atol=2e-6), (gradient - p.grad).abs().max()
 
 
@@ -207,5 +207,5 @@ def test_a_stop_string_may_begin_in_the_prefix():
     policy = random_model(seed=2)
     free = sample(policy, EVEN[:1], 8, max_new_tokens=12, prefixes=[" 3 + 7"], temperature=0)
     begun = TOKENIZER.decode(free.ids[0, :4])  # the prefix and the first token after it
-    found = sample(policy, EVEN[:1], 8, max_new_tokens=12, prefixes=[" 3 + 7"], temperature=0, stop_strings=[begun[3:]])
-    assert found.lengths.tolist() == [1] * 8 and not found.truncated.any() and found.texts[0] == begun
+    ended = sample(policy, EVEN[:1], 8, max_new_tokens=12, prefixes=[" 3 + 7"], temperature=0, stop_strings=[begun[3:]])
+    assert ended.lengths.tolist() == [1] * 8 and not ended.truncated.any() and ended.texts[0] == begun
