@@ -64,7 +64,7 @@ from rlino_lib.tasks.countdown.game import make_problem
 from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
 from rlino_lib.tasks.countdown.trace import credit_table, read_trace
 from rlino_lib.widgets import mdp_explorer, static_mdp, tokens_html
-from rlino_lib.widgets.mdp_page import explore
+from rlino_lib.widgets.mdp import explore
 
 style()
 

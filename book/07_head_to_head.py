@@ -62,8 +62,7 @@ from rlino_lib.records.runs import list_runs, metrics_frame
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.trainer import Trainer
 from rlino_lib.widgets import static_inspector, trace_inspector
-from rlino_lib.widgets.runs import run_comparer, static_runs
-from rlino_lib.widgets.runs_page import same_start
+from rlino_lib.widgets.runs import run_comparer, same_start, static_runs
 from tools.report import outcomes as whole_outcomes
 from tools.report import say
 

@@ -88,7 +88,7 @@ from rlino_lib.tasks import get_task
 from rlino_lib.tasks.countdown.trace import read_search, success_by_attempt
 from rlino_lib.training.traces import response_rows
 from rlino_lib.widgets import search_view, static_search
-from rlino_lib.widgets.gradient_page import METHODS as NAMES
+from rlino_lib.widgets.gradient import METHODS as NAMES
 from rlino_lib.widgets.length import length_explorer, static_length
 from tools.report import say
 

@@ -5,14 +5,11 @@ Model output is untrusted. Every character goes through `visible`, which escapes
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Literal
-
-import pandas as pd
 
 from rlino_lib.errors import RlinoError
 
@@ -194,22 +191,6 @@ def legend_html(values: Iterable[object], scale: Scale, limit: float | None = No
     return f'<div class="rlino-legend">{name} {ramp} <span>(<u>underlined</u>: below 0{more})</span></div>'
 
 
-def drawing_html(body: str, width: int, height: int, alt: str, what: str, image: bool, css: str = "") -> str:
-    """An SVG drawing of `width` × `height` pixels in a box that scrolls by keyboard; `body` is safe SVG.
-
-    As an `image` it also shows where a page strips SVG. `alt` describes it, `what` names the box, `css` is its class.
-    """
-    named = f' class="{css}"' if css else ""
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg"{named} role="img" aria-label="{alt}" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}">{body}</svg>'
-    )
-    if image:
-        data = base64.b64encode(svg.encode()).decode()
-        svg = f'<img alt="Drawing, {alt}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="rlino-graph" tabindex="0" role="group" aria-label="{what}, scrollable">{svg}</div>'
-
-
 def _swatches(palette: str) -> str:
     name, colours = ("u", _PALETTES[palette][::-1]) if palette == "negative" else ("span", _PALETTES[palette])
     cells = "".join(f'<{name} style="background-color:{c}">&nbsp;&nbsp;</{name}>' for c in colours[::2])
@@ -247,24 +228,3 @@ def tokens_html(
     legend = legend_html(values, scale, limit, label) if values is not None else ""
     box = trace_box(spans, notes, title or "tokens")
     return Html(f'{STYLE}<figure class="rlino-tokens mathjax_ignore">{caption}{legend}{box}</figure>')
-
-
-def frame_table(frame: pd.DataFrame, now: object = None) -> str:
-    """A frame of text as a table whose first column is its index; the row `now` is marked."""
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in ["", *frame.columns])
-    rows = []
-    for name, cells in zip(frame.index, frame.to_numpy(), strict=True):
-        mark = ' class="rlino-now" aria-current="true"' if name == now else ""
-        line = "".join(f"<td>{html.escape(str(c))}</td>" for c in cells)
-        rows.append(f'<tr{mark}><th scope="row">{html.escape(str(name))}</th>{line}</tr>')
-    body = "".join(rows)
-    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def folds(pages: Iterable[tuple[str, str]]) -> Html:
-    """Titles and pages as folds, the first open."""
-    out = [
-        f"<details{'' if k else ' open'}><summary><strong>{html.escape(title)}</strong></summary>{page}</details>"
-        for k, (title, page) in enumerate(pages)
-    ]
-    return Html("".join(out))

@@ -14,6 +14,7 @@ import pandas as pd
 from rlino_lib.errors import RlinoError
 from rlino_lib.widgets.tokens import plain
 
+Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
 _DEFAULTS |= {"advantage": math.nan, "correct": None, "answer": None, "reason": "", "clipped": False}
 _LISTS = ("tokens", "logprobs", "entropies", "weights")
@@ -46,7 +47,7 @@ class Traces:
         """The groups recorded at a step."""
         return [g for s, g in self._rows if s == step]
 
-    def rows(self, step: int, group: int) -> list[dict[str, Any]]:
+    def rows(self, step: int, group: int) -> list[Row]:
         """A group's responses in the order they were sampled; raises RlinoError where there is no such group."""
         if (step, group) not in self._rows:
             has = f"groups {_some(self.groups(step))}" if step in self.steps else f"steps {_some(self.steps)}"
@@ -127,12 +128,12 @@ def problem_name(row: Any) -> str:
     return str(data.get("question") or row["problem_id"] or "problem")
 
 
-def tokens_of(row: dict[str, Any]) -> list[object]:
+def tokens_of(row: Row) -> list[object]:
     tokens = row["tokens"]
     return list(tokens) if isinstance(tokens, list | tuple | np.ndarray) and len(tokens) else [row.get("response", "")]
 
 
-def values_of(row: dict[str, Any], column: str | None) -> list[float] | None:
+def values_of(row: Row, column: str | None) -> list[float] | None:
     """A per-token column of one response, None where it is absent or has another length than the tokens."""
     values = row[column] if column else None
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
@@ -140,7 +141,7 @@ def values_of(row: dict[str, Any], column: str | None) -> list[float] | None:
     return [math.nan if v is None else float(v) for v in values]
 
 
-def length_of(row: dict[str, Any]) -> int:
+def length_of(row: Row) -> int:
     return int(row["length"]) if not missing(row.get("length")) else len(tokens_of(row))
 
 
