@@ -56,7 +56,7 @@ from checkers.mdp import (
 )
 from rlino_lib.evaluation.values import continuation_values
 from rlino_lib.exact.token_mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
-from rlino_lib.figures.curves import new_figure, style
+from rlino_lib.figures.style import new_figure, style
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Countdown

@@ -67,20 +67,11 @@ from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.claims.ledger import sided
 from rlino_lib.claims.ledger import told as in_words
 from rlino_lib.evaluation.evaluate import evaluate
-from rlino_lib.figures.curves import (
-    LABELS,
-    LENGTHS,
-    axis_label,
-    label,
-    learning_curves,
-    length_curves,
-    look,
-    new_figure,
-    style,
-)
+from rlino_lib.figures.curves import learning_curves, length_curves
+from rlino_lib.figures.style import LENGTHS, axis_label, label, look, new_figure, style
 from rlino_lib.folders import read_json
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
 from rlino_lib.methods.loss import policy_loss
 from rlino_lib.paths import DATA, DEFAULT_BASE
 from rlino_lib.policy.logprobs import response_logprobs

@@ -68,7 +68,7 @@ from rlino_lib.exact.identities import (
     what_survives,
 )
 from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
-from rlino_lib.figures.curves import Look, look, new_figure, style
+from rlino_lib.figures.style import Look, look, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
 from rlino_lib.methods.loss import policy_loss

@@ -54,8 +54,9 @@ from rlino_lib.analysis.statistics import (
 )
 from rlino_lib.claims.judge import EVIDENCE, base_accuracy, read_ledger
 from rlino_lib.claims.ledger import Records
-from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
-from rlino_lib.figures.seeds import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
+from rlino_lib.figures.curves import length_curves
+from rlino_lib.figures.seeds import BAND, forest_plot, measure_panels, method_panels, paired_rows
+from rlino_lib.figures.style import LENGTHS, in_order, label, look, new_figure, style
 from rlino_lib.paths import DATA, REPO, RUNS
 from rlino_lib.policy.models import load_policy
 from rlino_lib.records.runs import list_runs, metrics_frame

@@ -70,7 +70,7 @@ from rlino_lib.exact.length_toy import (
     tipping_share,
     variant,
 )
-from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
+from rlino_lib.figures.curves import length_curves
 from rlino_lib.figures.length import (
     NORMALISER_LOOKS,
     budget_lines,
@@ -79,6 +79,7 @@ from rlino_lib.figures.length import (
     parts_bars,
     survival_lines,
 )
+from rlino_lib.figures.style import LENGTHS, label, look, new_figure, style
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.paths import DATA, RUNS
 from rlino_lib.policy.models import load_policy

@@ -22,7 +22,9 @@ from matplotlib.figure import Figure
 from rlino_lib.claims.judge import judge_all, ledger_rows
 from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import LABELS, figure_readme, label, style
+from rlino_lib.figures.curves import figure_readme
+from rlino_lib.figures.style import label, style
+from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import BASES, DEFAULT_BASE, REPO
 from rlino_lib.records.runs import Run, list_runs, metrics_frame
 from rlino_lib.tasks import get_task

@@ -1,12 +1,12 @@
 """Figures that compare methods over seeds and tasks, and the table behind the forest plot (chapter 07).
 
-Frames come in as `compare.outcomes` and `records.metrics_frame` make them; looks are those of `plots.look`.
+Frames come in as `statistics.outcomes` and `records.metrics_frame` make them; looks are those of `style`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 
 from rlino_lib.analysis.statistics import compare, differences
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import axis_label, label, look, new_figure
+from rlino_lib.figures.style import (
+    axis_label,
+    in_order,
+    label,
+    look,
+    mean_and_band,
+    new_figure,
+    panels,
+    shared_legend,
+)
 
 BAND = "line: mean over seeds; band: lowest to highest seed"
 
@@ -36,12 +45,6 @@ def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float
     if not rows:
         raise RlinoError(f"no method has a seed in common with {reference!r}")
     return pd.DataFrame(rows)
-
-
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Methods as the book orders them: GRPO and its relatives, then F-ISFT, then others by name."""
-    order = ["grpo", "grpo_no_kl", "dr_grpo", "rloo", "f_isft_posneg", "f_isft_posneg_unit", "f_isft_pos", "f_isft_neg"]
-    return sorted(set(methods), key=lambda m: (order.index(m) if m in order else len(order), m))
 
 
 # --- the forest plot -------------------------------------------------------------------------------------------------
@@ -80,8 +83,8 @@ def forest_plot(
         left.set_yticks(range(len(part)), [f"{label(m)}, {n}" for m, n in part["n"].items()])
         right.set_yticks(range(len(part)), [""] * len(part))
         right.set_title(f"the same within ±{margin * zoom:g}")
-    said = "thick: the interval of TOST; thin: the usual one; grey: the margin; hollow: fewer seeds than planned"
-    figure.supxlabel(f"after a name: seeds; {said}", fontsize=9)
+    marks = "thick: the interval of TOST; thin: the usual one; grey: the margin; hollow: fewer seeds than planned"
+    figure.supxlabel(f"after a name: seeds; {marks}", fontsize=9)
     return figure
 
 
@@ -91,20 +94,20 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
     for edge, dash in ((-margin, (4, 2)), (margin, (4, 2)), (0.0, (None, None))):
         axis.axvline(edge, color="0.4", linewidth=1, dashes=dash, zorder=1)
     for y, (method, row) in enumerate(part.iterrows()):
-        drawn, mean = look(method), row["mean"]
+        drawn = look(method)
+        mean = row["mean"]
         for low, high, width in ((row["low"], row["high"], 1.2), (row["tost_low"], row["tost_high"], 4)):
             ends = [min(max(x, left), right) for x in (low, high)]
             axis.plot(ends, [y, y], color=drawn.colour, linewidth=width, solid_capstyle="butt", zorder=2)
-        shown = {"color": drawn.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
+        mark = {"color": drawn.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
         if left <= mean <= right:
-            axis.plot(
-                mean, y, drawn.marker, markerfacecolor=drawn.colour if row.get("whole", True) else "white", **shown
-            )
+            fill = drawn.colour if row.get("whole", True) else "white"
+            axis.plot(mean, y, drawn.marker, markerfacecolor=fill, **mark)
             continue
-        side, away = ("<", left) if mean < left else (">", right)  # beyond the panel: an arrow, and its number
-        axis.plot(away * 0.96, y, side, **shown)
-        said = f"{mean:+.1f}".replace("-", "−")
-        axis.annotate(said, (away * 0.87, y), ha="left" if mean < left else "right", va="center", fontsize=9)
+        side, edge = ("<", left) if mean < left else (">", right)  # beyond the panel: an arrow, and its number
+        axis.plot(edge * 0.96, y, side, **mark)
+        text = f"{mean:+.1f}".replace("-", "−")
+        axis.annotate(text, (edge * 0.87, y), ha="left" if mean < left else "right", va="center", fontsize=9)
     axis.set(xlim=(left, right), ylim=(len(part) - 0.4, -0.6))
     axis.grid(axis="y", visible=False)
 
@@ -114,13 +117,9 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
 
 def _line(axis: Axes, data: pd.DataFrame, x: str, y: str, method: str, marks: int = 8) -> None:
     """A method's mean over seeds, and its band."""
-    drawn, by = look(method), data[data["method"] == method].dropna(subset=[y]).groupby(x)[y]
-    mean = by.mean()
-    if mean.empty:
-        return
-    axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
-    shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker, "markersize": 6}
-    axis.plot(mean.index, mean, **shown, markevery=max(1, len(mean) // marks), label=label(method), linewidth=1.8)
+    rows = data[data["method"] == method]
+    every = max(1, rows.dropna(subset=[y])[x].nunique() // marks)
+    mean_and_band(axis, rows, x, y, look(method), label=label(method), markevery=every, markersize=6, linewidth=1.8)
 
 
 def method_panels(frame: pd.DataFrame, y: str = "eval/accuracy", *, x: str = "step", columns: int = 4) -> Figure:
@@ -130,19 +129,15 @@ def method_panels(frame: pd.DataFrame, y: str = "eval/accuracy", *, x: str = "st
     """
     data = _recorded(frame, x, [y])
     methods = in_order(data["method"])
-    rows, cols = math.ceil(len(methods) / columns), min(columns, len(methods))
-    figure, axes = new_figure(rows, cols, (2.5 * cols + 0.6, 2.2 * rows + 0.6), sharex=True, sharey=True)
+    figure, axes = panels(len(methods), columns, (2.5, 2.2), sharex=True, sharey=True)
     means = data.groupby(["method", x])[y].mean()
-    for axis, method in zip(axes.flat, methods, strict=False):
+    for axis, method in zip(axes, methods, strict=True):
         for other in (m for m in methods if m != method):
             axis.plot(means[other].index, means[other], color="0.75", linewidth=1, zorder=1)
         axis.axhline(data.loc[data[x] == data[x].min(), y].mean(), color="0.5", linewidth=1, dashes=(1, 2))
         _line(axis, data, x, y, method)
         seeds = data.loc[data["method"] == method, "seed"].nunique()
         axis.set_title(f"{label(method)}, {seeds} seed{'s' * (seeds > 1)}")
-        axis.tick_params(labelbottom=True)
-    for axis in axes.flat[len(methods) :]:
-        axis.set_visible(False)
     figure.supxlabel(f"{axis_label(x)}   ({BAND}; grey: the other methods; dotted: the base)", fontsize=9)
     figure.supylabel(axis_label(y), fontsize=10)
     return figure
@@ -164,22 +159,16 @@ def measure_panels(
     known = [c for c in measures if c in frame and frame[c].notna().any()]
     data = _recorded(frame, x, known)
     methods = in_order(data["method"])
-    rows, cols = math.ceil(len(known) / columns), min(columns, len(known))
-    figure, axes = new_figure(rows, cols, (3.4 * cols + 0.4, 2.7 * rows + 1.1), sharex=True)
-    for axis, column in zip(axes.flat, known, strict=False):
+    figure, axes = panels(len(known), columns, (3.4, 2.7), sharex=True)
+    figure.set_figheight(figure.get_figheight() + 0.5)  # room for the legend
+    for axis, column in zip(axes, known, strict=True):
         for method in methods:
             _line(axis, data, x, column, method, marks=5)
         axis.set_title(measures[column])
-        axis.tick_params(labelbottom=True)
         linear = (symlog or {}).get(column, math.inf)
         if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
             axis.set_yscale("symlog", linthresh=linear)
-    for axis in axes.flat[len(known) :]:
-        axis.set_visible(False)
-    named = {name: line for axis in axes.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    shown = [label(m) for m in methods if label(m) in named]
-    handles = [named[name] for name in shown]
-    figure.legend(handles, shown, loc="outside lower center", ncol=4, title=f"{axis_label(x)}; {BAND}")
+    shared_legend(figure, f"{axis_label(x)}; {BAND}")
     return figure
 
 

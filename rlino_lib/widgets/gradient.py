@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
 from rlino_lib.methods.credit import credit
 from rlino_lib.methods.loss import token_weights
 from rlino_lib.policy.logprobs import response_logprobs
@@ -27,17 +27,7 @@ from rlino_lib.widgets.page import LINES, folds, frame_table, page, sides_svg, s
 from rlino_lib.widgets.tokens import Html, escape_line, legend_html, number, token_spans, trace_box
 
 # Methods whose weights follow from one group alone, by their names in menus.
-METHODS = {
-    "grpo_no_kl": "GRPO without KL",
-    "dr_grpo": "Dr. GRPO",
-    "dapo": "DAPO",
-    "rloo": "RLOO",
-    "f_isft_posneg": "F-ISFT⁺⁻ balanced",
-    "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
-    "f_isft_pos": "F-ISFT⁺",
-    "f_isft_neg": "F-ISFT⁻",
-    "w_reinforce": "W-REINFORCE",
-}
+METHODS = {name: text for name, text in LABELS.items() if name != "grpo"}
 _METHOD_OPTIONS = [(name, method) for method, name in METHODS.items()]
 LONGEST = 48  # tokens of a response in the explorer
 CAP = 64  # the L of 1/(N·L)

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import label
+from rlino_lib.figures.style import label
 from rlino_lib.widgets.explorer import Explorer, Menus, row_of
 from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html
 from rlino_lib.widgets.search import is_search, search_html

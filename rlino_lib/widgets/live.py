@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import LENGTHS, LOOKS, axis_label, new_figure
+from rlino_lib.figures.style import LENGTHS, LOOKS, axis_label, new_figure
 
 DEFAULT_METRICS = ("reward", ("length/correct", "length/incorrect"))
 

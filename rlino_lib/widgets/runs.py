@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import label
-from rlino_lib.figures.seeds import in_order
+from rlino_lib.figures.style import in_order, label
 from rlino_lib.widgets.explorer import Explorer, Menus, explorer, refill
 from rlino_lib.widgets.groups import (
     COLOURS,
