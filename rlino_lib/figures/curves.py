@@ -19,6 +19,7 @@ from rlino_lib.figures.style import (
     BANDS,
     LENGTHS,
     PALETTE,
+    Look,
     axis_label,
     in_order,
     label,
@@ -99,6 +100,63 @@ def _prepared(frame: pd.DataFrame, x: str, columns: Sequence[str], smooth: int) 
         rolled = data.groupby(keys)[list(columns)].rolling(smooth, min_periods=1).mean()
         data[list(columns)] = rolled.reset_index(level=keys, drop=True)
     return data.reset_index(drop=True)
+
+
+def curve_panels(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str],
+    *,
+    smooth: int = 1,
+    size: tuple[float, float] = (4.6, 3.1),
+    legend_columns: int = 3,
+    **settings: Any,
+) -> Figure:
+    """`learning_curves` of several metrics, {column: title}, two in a row, with one legend."""
+    figure, axes = panels(len(columns), 2, size, sharex=True, **settings)
+    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+        learning_curves(frame, column, smooth=smooth, title=title, ax=axis)
+        axis.get_legend().remove()
+        axis.set_ylabel(axis_label(column))
+    shared_legend(figure, f"each point a mean of {smooth} steps; band: lowest to highest seed", legend_columns)
+    return figure
+
+
+# --- lines in panels -------------------------------------------------------------------------------------------------
+
+Line = tuple[str, Look, Any, Any]  # name, look, x and y
+
+
+def line_panels(
+    lines: Mapping[str, Sequence[Line]],
+    *,
+    size: tuple[float, float] = (4.5, 3.4),
+    guides: tuple[float | None, float | None] = (None, None),
+    legend: str | None = None,
+    line: Mapping[str, Any] | None = None,
+    sharey: bool = True,
+    **settings: Any,
+) -> Figure:
+    """Lines in panels side by side, {title: [(name, look, x, y)]}, with a thin line at x and at y of `guides`.
+
+    `legend` is the title of one legend below (may be ""); without it the first panel has its own. `line` has further
+    arguments of `Axes.plot`, `settings` those of `Axes.set`.
+    """
+    figure, axes = panels(len(lines), len(lines), size, sharey=sharey)
+    for axis, (title, own) in zip(axes, lines.items(), strict=True):
+        for name, drawn, x, y in own:
+            axis.plot(x, y, **drawn.line(label=name) | dict(line or {}))
+        for draw, at in zip((axis.axvline, axis.axhline), guides, strict=True):
+            if at is not None:
+                draw(at, color="0.5", linewidth=1)
+        axis.set(title=title, **settings)
+    if sharey:
+        for axis in axes[1:]:
+            axis.set_ylabel("")
+    if legend is None:
+        axes[0].legend()
+    else:
+        shared_legend(figure, legend or None)
+    return figure
 
 
 # --- lengths ---------------------------------------------------------------------------------------------------------
