@@ -105,8 +105,8 @@ tokenizer = policy.tokenizer
 start = tokenizer(task.prompt(problem)).input_ids
 rows = [start + tokenizer(response).input_ids + [tokenizer.eos_token_id] for response in responses]
 labels = [[-100] * len(start) + row[len(start) :] for row in rows]
-shown = pd.DataFrame({"token": [tokenizer.decode([t]) for t in rows[0]], "input": rows[0], "label": labels[0]})
-pd.concat([shown.head(12), shown.tail(2)]).T
+table = pd.DataFrame({"token": [tokenizer.decode([t]) for t in rows[0]], "input": rows[0], "label": labels[0]})
+pd.concat([table.head(12), table.tail(2)]).T
 
 # %% [markdown]
 # Logits at one place are about the token at the next, so labels are shifted by one against them. The signed
@@ -169,7 +169,7 @@ with torch.no_grad():
 print("sequences:", [list(e.prompt_ids + e.response_ids) for e in dataset] == rows)
 print("signs:    ", [e.sign for e in dataset] == signs)
 print("weights:  ", [e.weight for e in dataset] == balanced)
-print("labels:   ", all(found[: len(own)].tolist() == own for found, own in zip(label_rows, labels, strict=True)))
+print("labels:   ", all(ours[: len(own)].tolist() == own for ours, own in zip(label_rows, labels, strict=True)))
 print("loss:     ", torch.isclose(loss, loss_by_hand, atol=1e-5).item())
 
 # %% [markdown]
@@ -650,15 +650,15 @@ print("make runs")
 from rlino_lib.figures.curves import curve_panels, learning_curves, length_curves
 
 frame = metrics_frame(runs)
-asked = runs[0].config
-learning_curves(frame, "eval/accuracy", title=f"{asked['eval_split']} split, {asked['eval_problems']:,} problems")
+settings = runs[0].config
+learning_curves(frame, "eval/accuracy", title=f"{settings['eval_split']} split, {settings['eval_problems']:,} problems")
 
 # %% [markdown]
 # *What to look at.* Which lines part from GRPO's by more than the seeds of one method part from each other, and whether
 # any of them falls below step 0, the base.
 
 # %%
-window = max(1, asked["steps"] // 20)
+window = max(1, settings["steps"] // 20)
 wanted = ["entropy", "format_ok", "completions/clipped_ratio", "grad_norm"]
 curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
 
@@ -680,7 +680,8 @@ length_curves(frame, source="train", smooth=window)
 # share of samples that were cut at the cap.
 
 # %%
-early, late = frame["step"].between(1, window), frame["step"] > asked["steps"] - window
+early = frame["step"].between(1, window)
+late = frame["step"] > settings["steps"] - window
 cut = pd.DataFrame(
     {
         when: frame[rows].groupby("method")["completions/clipped_ratio"].mean()
@@ -777,8 +778,8 @@ beside = pd.concat(
     },
     axis=1,
 ).loc[right.index]
-shown = beside.rename(index=label).round(1)
-shown.astype(object).where(shown.notna(), "–")
+rounded = beside.rename(index=label).round(1)
+rounded.astype(object).where(rounded.notna(), "–")
 
 # %%
 from rlino_lib.figures.isft import gaps_figure
@@ -838,21 +839,21 @@ trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-
 
 
 # %%
-def found_sentence(method: str) -> str:
+def sentence(method: str) -> str:
     """One method against GRPO, in words, from the records."""
     mean, (low, high), count = gap.loc[method].mean(), spans[method], int(gap.loc[method].notna().sum())
     side = "above" if mean >= 0 else "below"
     if count < 2:
         return f"{label(method)} ended {abs(mean):.1f} points {side} GRPO (one seed, so no interval)."
-    told = "which excludes 0" if low > 0 or high < 0 else "which contains 0: not told apart"
+    verdict = "which excludes 0" if low > 0 or high < 0 else "which contains 0: not told apart"
     return (
         f"{label(method)} ended {abs(mean):.1f} points {side} GRPO ({count} seeds, "
-        f"95 % interval {low:+.1f} to {high:+.1f}, {told})."
+        f"95 % interval {low:+.1f} to {high:+.1f}, {verdict})."
     )
 
 
 for method in gap.index:
-    print(found_sentence(method))
+    print(sentence(method))
     if method in their_gap.index:
         pairs = ", ".join(f"{value:+.1f} with {m}" for m, value in their_gap.loc[method].dropna().items())
         print(f"    the paper's distance to GRPO, in points: {pairs}")

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rlino_lib.analysis.statistics import t_interval
+from rlino_lib.analysis.growth import KINDS, final_responses, of_kind
+from rlino_lib.analysis.statistics import differences, final_accuracy, t_interval
 from rlino_lib.paths import DATA
+from rlino_lib.records.runs import Run
 
 # The paper's names of methods, and ours: it does not say which weights its positives and negatives have.
 PAPER = {
@@ -46,6 +48,26 @@ def common(one: pd.DataFrame | pd.Series, other: pd.DataFrame | pd.Series) -> tu
     """The rows of two frames or series whose index (the seed) is in both."""
     both = one.index.intersection(other.index)
     return one.loc[both], other.loc[both]
+
+
+def paired_differences(frame: pd.DataFrame, task: str, method: str, reference: str = "grpo") -> pd.Series:
+    """`differences` of a method to the reference on a task, on the seeds that both have; empty where there are none."""
+    part = frame[(frame["task"] == task) & frame["method"].isin([method, reference])]
+    both = part.groupby("seed")["method"].transform("nunique") == 2
+    return differences(part[both], method, reference) if both.any() else pd.Series(dtype=float)
+
+
+def pooled(runs: Sequence[Run]) -> pd.DataFrame:
+    """The responses of the tests after training, of all these runs."""
+    return pd.concat([final_responses(run) for run in runs])
+
+
+def means_of(run: Run) -> dict[str, float]:
+    """What a run's test after training comes to: shares in percent, mean lengths in tokens, attempts per response."""
+    responses = final_responses(run)
+    lengths = {kind: of_kind(responses, kind)["length"].mean() for kind in KINDS}
+    shares = {"right, %": final_accuracy(run), "cut, %": 100 * responses["clipped"].mean()}
+    return {**shares, "length": responses["length"].mean(), **lengths, "attempts": responses["attempts"].mean()}
 
 
 def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlino_lib.analysis.growth import Parts
@@ -16,6 +15,7 @@ from rlino_lib.figures.style import LENGTHS, PALETTE, Look, in_order, label, mea
 # A normaliser has one look in every figure of the chapter.
 _LOOKS = (Look(PALETTE[4], (), "o"), Look(PALETTE[2], (5, 1.5), "s"), Look("0.25", (1.5, 1.2), "^"))
 NORMALISER_LOOKS = dict(zip(NORMALISERS, _LOOKS, strict=True))
+SIDE_LOOKS = {"right": LENGTHS["correct"][1], "wrong": LENGTHS["incorrect"][1]}
 PARTS = {
     "selection": ("other problems are wrong", "0.75", "//"),
     "cut": ("more are cut at the cap", PALETTE[1], "xx"),
@@ -72,24 +72,58 @@ def parts_bars(bars: Mapping[str, Parts], title: str = "") -> Figure:
     return figure
 
 
-def survival_lines(axis: Axes, curves: Mapping[str, tuple[pd.DataFrame, Look]], cap: float | None = None) -> None:
-    """Shares that are longer than a length, as steps with their intervals (`causes.survival`); the cap is dotted."""
-    for name, (curve, drawn) in curves.items():
-        line = drawn.line(marker="", label=name, drawstyle="steps-post")
-        axis.plot(curve.index, 100 * curve["longer"], **line)
-        low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
-        axis.fill_between(curve.index, low, high, step="post", color=drawn.colour, alpha=0.15, linewidth=0)
-    if cap:
-        axis.axvline(cap, color="0.4", linewidth=1, dashes=(1, 2))
-    axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102))
+def paths_figure(paths: pd.DataFrame) -> Figure:
+    """Mean length against success along updates: a row of panels for each world, a column for each run.
+
+    `paths` has the columns world, run, side (right or wrong), success (a share) and length; the mark is where it ends.
+    """
+    worlds = paths.groupby("world", sort=False)
+    runs = list(dict.fromkeys(paths["run"]))
+    figure, axes = new_figure(len(worlds), len(runs), (11, 5.2), sharey=True)
+    for row, (world, part) in zip(axes, worlds, strict=True):
+        for axis, (_, lines) in zip(row, part.groupby("run", sort=False), strict=True):
+            for side, path in lines.groupby("side"):
+                drawn = SIDE_LOOKS[side]
+                axis.plot(100 * path["success"], path["length"], **drawn.line(label=side, marker=""))
+                axis.plot(100 * path["success"].iloc[-1], path["length"].iloc[-1], drawn.marker, color=drawn.colour)
+            axis.set(xlim=(0, 100), ylim=(1, 10))
+        row[0].set_ylabel(f"{world}:\nmean length")
+    for axis, run in zip(axes[0], runs, strict=True):
+        axis.set_title(run)
+    for axis in axes[-1]:
+        axis.set_xlabel("right, %")
+    shared_legend(figure)
+    return figure
 
 
-def budget_lines(axis: Axes, curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> None:
-    """Success against the attempts allowed (`causes.success_within`): within them (line), and if forced (thin)."""
+def survival_figure(curves: Mapping[str, Mapping[str, tuple[pd.DataFrame, Look]]], cap: float) -> Figure:
+    """Shares that are longer than a length, as steps with their intervals (`growth.survival`), a panel for each title.
+
+    The cap is dotted in the first panel; a name that starts with _ is not in the legend.
+    """
+    figure, axes = new_figure(1, len(curves), (5.3 * len(curves), 3.9), sharey=True)
+    for axis, (title, lines) in zip(axes[0], curves.items(), strict=True):
+        for name, (curve, drawn) in lines.items():
+            line = drawn.line(marker="", label=name, drawstyle="steps-post")
+            axis.plot(curve.index, 100 * curve["longer"], **line)
+            low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
+            axis.fill_between(curve.index, low, high, step="post", color=drawn.colour, alpha=0.15, linewidth=0)
+        axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102), title=title)
+        if lines:
+            axis.legend()
+    axes[0, 0].axvline(cap, color="0.4", linewidth=1, dashes=(1, 2))
+    return figure
+
+
+def budget_figure(curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> Figure:
+    """Success against the attempts allowed (`growth.success_within`): within them (line), and if forced (thin)."""
+    figure, ((axis,),) = new_figure(1, 1, (6.8, 4))
     for name, (curve, drawn) in curves.items():
         axis.plot(curve.index, 100 * curve["within"], **drawn.line(label=name))
         axis.plot(curve.index, 100 * curve["forced"], **drawn.line(marker="", linewidth=1))
     axis.set(xlabel="attempts allowed", ylabel="hit the target, %", ylim=(0, None))
+    axis.legend()
+    return figure
 
 
 def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:

@@ -12,8 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlino_lib.analysis.statistics import compare, differences
+from rlino_lib.analysis.statistics import compare
+from rlino_lib.analysis.tables import paired_differences
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.curves import line_panels
 from rlino_lib.figures.style import (
     axis_label,
     in_order,
@@ -22,6 +24,7 @@ from rlino_lib.figures.style import (
     mean_and_band,
     new_figure,
     panels,
+    set_ticks,
     shared_legend,
 )
 
@@ -37,10 +40,9 @@ def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float
     """
     rows = []
     for task, part in frame.groupby("task", sort=False):
-        seeds = part.groupby("method", sort=False)["seed"].apply(set)
-        for method in in_order(seeds.index.drop(reference, errors="ignore")):
-            if common := seeds[method] & seeds.get(reference, set()):
-                gaps = differences(part[part["seed"].isin(common)], method, reference)
+        for method in in_order(set(part["method"]) - {reference}):
+            gaps = paired_differences(frame, task, method, reference)
+            if len(gaps):
                 rows.append({"task": task, "method": method} | vars(compare(gaps, margin, alpha)))
     if not rows:
         raise RlinoError(f"no method has a seed in common with {reference!r}")
@@ -169,6 +171,71 @@ def measure_panels(
         if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
             axis.set_yscale("symlog", linthresh=linear)
     shared_legend(figure, f"{axis_label(x)}; {BAND}")
+    return figure
+
+
+def rates_figure(rates: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Accuracy, %, by learning rate: a panel for each task that is there, a line a method, a ring at its best rate.
+
+    `rates` has the columns task, method, lr and accuracy; `names` are the titles of the tasks.
+    """
+    tasks = [task for task in names if (rates["task"] == task).any()]
+    lines = {}
+    for task in tasks:
+        part = rates[rates["task"] == task].sort_values("lr").groupby("method")
+        own = {method: part.get_group(method) for method in in_order(part.groups)}
+        lines[names[task]] = [(label(m), look(m), rows["lr"], rows["accuracy"]) for m, rows in own.items()]
+    settings = {"xscale": "log", "xlabel": "learning rate", "ylabel": "share right, validation, %"}
+    figure = line_panels(lines, size=(4.6, 3.8), legend="ring: the best", sharey=False, **settings)
+    for axis, task in zip(figure.axes, tasks, strict=True):
+        part = rates[rates["task"] == task]
+        best = part.loc[part.groupby("method")["accuracy"].idxmax()]
+        axis.plot(best["lr"], best["accuracy"], "o", color="0.2", markerfacecolor="none", markersize=13)
+        set_ticks(axis, part["lr"], "{:g}")
+    return figure
+
+
+def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
+    """Accuracy, %, by samples per iteration: a panel for each number of passes, a line a method and mini-batch size.
+
+    `runs` has a row a run with the columns method, seed, problems, `samples an iteration`, iterations, passes, updates
+    and right; the dotted line is the base.
+    """
+    passes = sorted(runs["passes"].unique())
+    figure, axes = panels(len(passes), len(passes), (4.4, 3.6), sharey=True, sharex=True)
+    for axis, times in zip(axes, passes, strict=True):
+        for method in in_order(runs["method"]):
+            own = runs[(runs["method"] == method) & (runs["passes"] == times)]
+            for _, part in own.groupby(own["updates"] / own["iterations"] / own["problems"]):
+                mean_and_band(axis, part, "samples an iteration", "right", look(method), label=label(method))
+        axis.axhline(base, color="0.5", linewidth=1, dashes=(1, 2))
+        title = f"{times} pass{'es' if times > 1 else ''} over each"
+        axis.set(xscale="log", xlabel="samples an iteration", title=title)
+        set_ticks(axis, runs["samples an iteration"], "{:,}", rotation=30)
+    axes[0].set_ylabel("share right, test split, %")
+    shared_legend(figure, f"{BAND}; dotted: the base")
+    return figure
+
+
+def beside_figure(sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFrame | None]], margin: float) -> Figure:
+    """Points above GRPO in several sources, a panel each: {title: ({name: points by method}, intervals or None)}.
+
+    Intervals have the columns low and high by method, and the margin behind them in grey.
+    """
+    methods = in_order(m for series, _ in sources.values() for values in series.values() for m in values.index)
+    figure, axes = panels(len(sources), 2, (5.9, 3.1))
+    for axis, (title, (series, intervals)) in zip(axes, sources.items(), strict=True):
+        for (name, values), mark in zip(series.items(), "osD^vP", strict=False):
+            values = values.dropna()
+            axis.plot(values, [methods.index(m) for m in values.index], mark, color="0.25", label=name, alpha=0.85)
+        if intervals is not None:
+            for method, row in intervals[intervals["low"] > -math.inf].iterrows():
+                axis.plot([row["low"], row["high"]], [methods.index(method)] * 2, color="0.25", linewidth=1.5)
+            axis.axvspan(-margin, margin, color="0.92", zorder=0)
+        axis.axvline(0, color="0.4", linewidth=1)
+        axis.set(title=title, ylim=(len(methods) - 0.5, -0.5), xlabel="points above GRPO on this scale")
+        axis.set_yticks(range(len(methods)), [label(m) for m in methods])
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
 

@@ -151,6 +151,13 @@ def shared_legend(
     figure.legend([named[name] for name in names], names, loc="outside lower center", ncol=columns, title=title)
 
 
+def set_ticks(axis: Axes, values: Iterable[float], form: str, **settings: Any) -> None:
+    """A tick at each value of the x axis and nowhere else; `form` is its format."""
+    ticks = sorted(set(values))
+    axis.set_xticks(ticks, [form.format(tick) for tick in ticks], **settings)
+    axis.minorticks_off()
+
+
 def mean_and_band(
     axis: Axes, frame: pd.DataFrame, x: str, y: str, drawn: Look, band: str = "range", **line: Any
 ) -> pd.Series:
