@@ -76,9 +76,9 @@ def learning_curves(
     methods = [m for m in methods or in_order(data["method"]) if (data["method"] == m).any()]
     data = data[data["method"].isin(methods)]
     figure, axis = (None, ax) if ax is not None else _single((7, 4.4))
-    shown = {"markevery": max(1, data[x].nunique() // 12), "markersize": 6, "markeredgewidth": 0.5}
+    marks = {"markevery": max(1, data[x].nunique() // 12), "markersize": 6, "markeredgewidth": 0.5}
     for method in methods:
-        _seed_curves(axis, data, x, y, method, band, **shown, markeredgecolor="white")
+        _seed_curves(axis, data, x, y, method, band, **marks, markeredgecolor="white")
     seeds = int(data.groupby("method")["seed"].nunique().max())
     axis.set(xlabel=axis_label(x), ylabel=axis_label(y) + (f", mean of {smooth} steps" if smooth > 1 else ""))
     axis.set_title(title or "")
@@ -143,8 +143,8 @@ def line_panels(
     """
     figure, axes = panels(len(lines), len(lines), size, sharey=sharey)
     for axis, (title, own) in zip(axes, lines.items(), strict=True):
-        for name, drawn, x, y in own:
-            axis.plot(x, y, **drawn.line(label=name) | dict(line or {}))
+        for name, form, x, y in own:
+            axis.plot(x, y, **form.line(label=name) | dict(line or {}))
         for draw, at in zip((axis.axvline, axis.axhline), guides, strict=True):
             if at is not None:
                 draw(at, color="0.5", linewidth=1)
@@ -165,9 +165,9 @@ def line_panels(
 def _length_panel(axis: Axes, data: pd.DataFrame, columns: Mapping[str, str]) -> None:
     """Length lines of one method; `columns` maps a kind in LENGTHS to its column."""
     for kind, column in columns.items():
-        name, drawn = LENGTHS[kind]
+        name, form = LENGTHS[kind]
         every = max(1, data.dropna(subset=[column])["step"].nunique() // 10)
-        mean_and_band(axis, data, "step", column, drawn, label=name, markevery=every)
+        mean_and_band(axis, data, "step", column, form, label=name, markevery=every)
 
 
 def length_curves(
@@ -251,11 +251,11 @@ def weights_bars(
 def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
     """Bars up and down from a line through the tokens of the response; many tokens become one outline a sign."""
     for sign, colour, hatch in ((values > 0, PALETTE[0], ""), (values < 0, PALETTE[1], "////")):
-        shown = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+        bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         if len(values) > 40:
-            axis.stairs(np.where(sign, values, 0), np.arange(len(values) + 1) - 0.5, fill=True, **shown)
+            axis.stairs(np.where(sign, values, 0), np.arange(len(values) + 1) - 0.5, fill=True, **bar)
         else:
-            axis.bar(np.flatnonzero(sign), values[sign], width=0.9, **shown)
+            axis.bar(np.flatnonzero(sign), values[sign], width=0.9, **bar)
     if len(at):
         axis.plot([at.min() - 0.45, at.max() + 0.45], [0, 0], color="0.35", linewidth=1)
 
@@ -286,10 +286,10 @@ def pass_at_k_curve(
     figure, axis = (None, ax) if ax is not None else _single((6.4, 4.2))
     for method in in_order(data["method"]):
         rows = data[data["method"] == method].sort_values("k")
-        drawn = look(method)
-        axis.plot(rows["k"], rows["pass_at_k"], **drawn.line(label=label(method)))
+        form = look(method)
+        axis.plot(rows["k"], rows["pass_at_k"], **form.line(label=label(method)))
         if {"low", "high"} <= set(rows.columns):
-            axis.fill_between(rows["k"], rows["low"], rows["high"], color=drawn.colour, alpha=0.15, linewidth=0)
+            axis.fill_between(rows["k"], rows["low"], rows["high"], color=form.colour, alpha=0.15, linewidth=0)
     axis.set_xscale("log", base=2)
     ticks = sorted(data["k"].unique())
     axis.set_xticks(ticks, [f"{k:g}" for k in ticks], minor=False)

@@ -35,12 +35,12 @@ def growth_plot(rows: pd.DataFrame, columns: Sequence[str]) -> Figure:
     for axis, name in zip(axes[0], columns, strict=True):
         axis.axvline(0, color="0.4", linewidth=1)
         for shift, (key, text) in zip((-0.22, 0.0, 0.22), NORMALISERS.items(), strict=True):
-            drawn = NORMALISER_LOOKS[key]
+            form = NORMALISER_LOOKS[key]
             part = rows[(rows["panel"] == name) & (rows["normaliser"] == key)]
             for k, (_, row) in enumerate(part.iterrows()):
                 y = methods.index(row["method"]) + shift
-                axis.plot([row["low"], row["high"]], [y, y], color=drawn.colour, linewidth=2)
-                mark = {"color": drawn.colour, "marker": drawn.marker, "linestyle": "", "markersize": 7}
+                axis.plot([row["low"], row["high"]], [y, y], color=form.colour, linewidth=2)
+                mark = {"color": form.colour, "marker": form.marker, "linestyle": "", "markersize": 7}
                 axis.plot(row["mean"], y, label=None if k else text, **mark)
         axis.set(title=name, xlabel="growth of the mean length, tokens", ylim=(len(methods) - 0.5, -0.5))
         axis.set_yticks(range(len(methods)), [label(m) for m in methods])
@@ -83,9 +83,9 @@ def paths_figure(paths: pd.DataFrame) -> Figure:
     for row, (world, part) in zip(axes, worlds, strict=True):
         for axis, (_, lines) in zip(row, part.groupby("run", sort=False), strict=True):
             for side, path in lines.groupby("side"):
-                drawn = SIDE_LOOKS[side]
-                axis.plot(100 * path["success"], path["length"], **drawn.line(label=side, marker=""))
-                axis.plot(100 * path["success"].iloc[-1], path["length"].iloc[-1], drawn.marker, color=drawn.colour)
+                form = SIDE_LOOKS[side]
+                axis.plot(100 * path["success"], path["length"], **form.line(label=side, marker=""))
+                axis.plot(100 * path["success"].iloc[-1], path["length"].iloc[-1], form.marker, color=form.colour)
             axis.set(xlim=(0, 100), ylim=(1, 10))
         row[0].set_ylabel(f"{world}:\nmean length")
     for axis, run in zip(axes[0], runs, strict=True):
@@ -103,11 +103,11 @@ def survival_figure(curves: Mapping[str, Mapping[str, tuple[pd.DataFrame, Look]]
     """
     figure, axes = new_figure(1, len(curves), (5.3 * len(curves), 3.9), sharey=True)
     for axis, (title, lines) in zip(axes[0], curves.items(), strict=True):
-        for name, (curve, drawn) in lines.items():
-            line = drawn.line(marker="", label=name, drawstyle="steps-post")
+        for name, (curve, form) in lines.items():
+            line = form.line(marker="", label=name, drawstyle="steps-post")
             axis.plot(curve.index, 100 * curve["longer"], **line)
             low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
-            axis.fill_between(curve.index, low, high, step="post", color=drawn.colour, alpha=0.15, linewidth=0)
+            axis.fill_between(curve.index, low, high, step="post", color=form.colour, alpha=0.15, linewidth=0)
         axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102), title=title)
         if lines:
             axis.legend()
@@ -118,9 +118,9 @@ def survival_figure(curves: Mapping[str, Mapping[str, tuple[pd.DataFrame, Look]]
 def budget_figure(curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> Figure:
     """Success against the attempts allowed (`growth.success_within`): within them (line), and if forced (thin)."""
     figure, ((axis,),) = new_figure(1, 1, (6.8, 4))
-    for name, (curve, drawn) in curves.items():
-        axis.plot(curve.index, 100 * curve["within"], **drawn.line(label=name))
-        axis.plot(curve.index, 100 * curve["forced"], **drawn.line(marker="", linewidth=1))
+    for name, (curve, form) in curves.items():
+        axis.plot(curve.index, 100 * curve["within"], **form.line(label=name))
+        axis.plot(curve.index, 100 * curve["forced"], **form.line(marker="", linewidth=1))
     axis.set(xlabel="attempts allowed", ylabel="hit the target, %", ylim=(0, None))
     axis.legend()
     return figure
@@ -137,8 +137,8 @@ def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:
         sides = [("length_correct", "correct"), ("length_incorrect", "incorrect")]
         for axis, lines in ((column[0], sides), (column[1], [("share_correct", "correct")])):
             for value, key in lines:
-                name, drawn = LENGTHS[key]
-                mean_and_band(axis, frame, "step", value, drawn, label=name)
+                name, form = LENGTHS[key]
+                mean_and_band(axis, frame, "step", value, form, label=name)
             axis.set(xlabel="step", ylim=(0, None))
         column[0].set(title=title, ylabel="mean length, tokens")
         column[1].set(ylabel="right, %")

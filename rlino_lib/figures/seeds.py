@@ -76,7 +76,8 @@ def forest_plot(
         part = rows[rows["task"] == task].set_index("method")
         part = part.loc[in_order(part.index)]
         ends = part[["low", "high", "mean"]].where(part[["low", "high", "mean"]].abs() < math.inf)
-        low, high = min(ends.min(axis=None), -1.5 * margin), max(ends.max(axis=None), 1.5 * margin)
+        low = min(ends.min(axis=None), -1.5 * margin)
+        high = max(ends.max(axis=None), 1.5 * margin)
         room = 0.05 * (high - low)
         for axis, edges in ((left, (low - room, high + room)), (right, (-zoom * margin, zoom * margin))):
             _forest(axis, part, margin, *edges)
@@ -96,15 +97,15 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
     for edge, dash in ((-margin, (4, 2)), (margin, (4, 2)), (0.0, (None, None))):
         axis.axvline(edge, color="0.4", linewidth=1, dashes=dash, zorder=1)
     for y, (method, row) in enumerate(part.iterrows()):
-        drawn = look(method)
+        form = look(method)
         mean = row["mean"]
         for low, high, width in ((row["low"], row["high"], 1.2), (row["tost_low"], row["tost_high"], 4)):
             ends = [min(max(x, left), right) for x in (low, high)]
-            axis.plot(ends, [y, y], color=drawn.colour, linewidth=width, solid_capstyle="butt", zorder=2)
-        mark = {"color": drawn.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
+            axis.plot(ends, [y, y], color=form.colour, linewidth=width, solid_capstyle="butt", zorder=2)
+        mark = {"color": form.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
         if left <= mean <= right:
-            fill = drawn.colour if row.get("whole", True) else "white"
-            axis.plot(mean, y, drawn.marker, markerfacecolor=fill, **mark)
+            fill = form.colour if row.get("whole", True) else "white"
+            axis.plot(mean, y, form.marker, markerfacecolor=fill, **mark)
             continue
         side, edge = ("<", left) if mean < left else (">", right)  # beyond the panel: an arrow, and its number
         axis.plot(edge * 0.96, y, side, **mark)

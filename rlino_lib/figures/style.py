@@ -44,7 +44,7 @@ AXES = {
 
 
 class Look(NamedTuple):
-    """How one line is drawn everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
+    """How one line is form everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
 
     colour: Any
     dash: tuple[float, ...] = ()
@@ -159,7 +159,7 @@ def set_ticks(axis: Axes, values: Iterable[float], form: str, **settings: Any) -
 
 
 def mean_and_band(
-    axis: Axes, frame: pd.DataFrame, x: str, y: str, drawn: Look, band: str = "range", **line: Any
+    axis: Axes, frame: pd.DataFrame, x: str, y: str, form: Look, band: str = "range", **line: Any
 ) -> pd.Series:
     """The mean of `y` at each `x` as a line, and a band: lowest to highest (range), or 95 % interval of the mean (ci).
 
@@ -172,6 +172,6 @@ def mean_and_band(
     low, high = values.min(), values.max()
     if band == "ci":
         low, high = zip(*(bootstrap_interval(part) for _, part in values), strict=True)
-    axis.fill_between(mean.index, low, high, color=drawn.colour, alpha=0.15, linewidth=0)
-    axis.plot(mean.index, mean, **drawn.line(**line))
+    axis.fill_between(mean.index, low, high, color=form.colour, alpha=0.15, linewidth=0)
+    axis.plot(mean.index, mean, **form.line(**line))
     return mean

@@ -10,16 +10,6 @@ from rlino_lib.widgets.search import search_view, static_search
 from rlino_lib.widgets.tokens import tokens_html
 
 __all__ = [
-    "LivePlot",
-    "explorer",
-    "inspector_html",
-    "mdp_explorer",
-    "run_comparer",
-    "search_view",
-    "static_inspector",
-    "static_mdp",
-    "static_runs",
-    "static_search",
-    "tokens_html",
-    "trace_inspector",
-]
+    "LivePlot", "explorer", "inspector_html", "mdp_explorer", "run_comparer", "search_view", "static_inspector",
+    "static_mdp", "static_runs", "static_search", "tokens_html", "trace_inspector",
+]  # fmt: skip

@@ -32,7 +32,11 @@ class Explorer(widgets.VBox):
     ) -> None:
         self.menus = menus
         self.view = widgets.HTML()
-        self._render, self._name, self._fit, self._choose, self._image = render, name, fit, choose, image
+        self._render = render
+        self._name = name
+        self._fit = fit
+        self._choose = choose
+        self._image = image
         self._quiet = False
         for menu in menus.values():
             menu.style.description_width = "initial"

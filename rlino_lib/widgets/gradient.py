@@ -87,12 +87,12 @@ def _bars_svg(table: pd.DataFrame) -> str:
     for (side, row), zero, (colour, *_) in zip(table.iterrows(), (74, 120), LINES, strict=True):
         count = int(row["count"])
         w = row["w"]
-        drawn = w == w and w != 0
+        pushes = w == w and w != 0  # a side without responses has no w
         name = f"each of {count} {side}" if count else f"none is {side}"
-        push = f": w = {number(w)}, {int(row['tokens'])} tokens" if drawn else ""
+        push = f": w = {number(w)}, {int(row['tokens'])} tokens" if pushes else ""
         y = zero + 15 if side == "right" else zero - 5
         parts.append(f'<text x="4" y="{y}">{name}{push}</text><path d="M4 {zero}H316" stroke="#8888"/>')
-        if drawn:
+        if pushes:
             height = 56 * abs(w) / top
             width = 6.5 * row["tokens"]
             top_edge, dash = (zero - height, "") if w > 0 else (zero, ' stroke-dasharray="5 3"')

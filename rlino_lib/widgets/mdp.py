@@ -91,7 +91,8 @@ def _graph(explored: Explored, merge: bool) -> tuple[dict, dict, list]:
     s = mdp.n_states
     ends = [("end", columns[k], values[k]) if merge else k for k in range(s, len(texts))]
     keys = [*(explored.classes.tolist() if merge else range(s)), *ends]
-    nodes, edges, todo = {}, {}, [0]
+    nodes, edges = {}, {}
+    todo = [0]  # places
     while todo:
         place = todo.pop()
         key = keys[place]
@@ -121,29 +122,26 @@ def _drawing(explored: Explored, merge: bool, path: Sequence[int], step: int, im
     walked = [keys[place] for place in path]
     bold = set(zip(walked[:step], walked[1 : step + 1], strict=True))
     along = 0.28 if merge else 0.72  # where on an edge its words stand
-    words = [_edge_words(at[a], at[b], tokens, along, (a, b) in bold) for (a, b), tokens in edges.items()]
-    lines = [_edge_line(at[a], at[b], tokens, (a, b) in bold) for (a, b), tokens in edges.items()]
+    edge_parts = [_edge(at[a], at[b], tokens, along, (a, b) in bold) for (a, b), tokens in edges.items()]
+    lines, words = zip(*edge_parts, strict=True)
     dots = [_dot(node, at[key], key == walked[step]) for key, node in nodes.items()]
     alt = f"{len(nodes)} nodes; the table has the path in words"
-    body = SVG_STYLE + "".join(lines + words + dots)
+    body = SVG_STYLE + "".join([*lines, *words, *dots])
     return drawing_html(body, 60 + gap * max(columns), height + 24, alt, "drawing of the MDP", image, "rlino-mdp")
 
 
-def _edge_line(start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], bold: bool) -> str:
-    """A line as wide as its tokens are likely."""
+def _edge(
+    start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], along: float, bold: bool
+) -> tuple[str, str]:
+    """A line as wide as its tokens are likely, and the tokens with their probability at a share `along` of it."""
     share = sum(p for _, p in tokens)
     look = f'stroke="currentColor" stroke-width="{1 + 3 * share:.1f}" opacity="{1 if bold else 0.3}"'
-    return f'<path d="M{start[0]} {start[1]}L{end[0]} {end[1]}" {look}/>'
-
-
-def _edge_words(
-    start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], along: float, bold: bool
-) -> str:
-    """The tokens of an edge with their probability."""
-    label = html.escape(f"{', '.join(t for t, _ in tokens)} {sum(p for _, p in tokens):.2f}")
+    label = html.escape(f"{', '.join(t for t, _ in tokens)} {share:.2f}")
     x, y = (a + along * (b - a) for a, b in zip(start, end, strict=True))
+    place = f'x="{x:.0f}" y="{y - 2:.0f}" text-anchor="middle"'
     weight = ' font-weight="700"' if bold else ""
-    return f'<text x="{x:.0f}" y="{y - 2:.0f}" text-anchor="middle" class="rlino-edge"{weight}>{label}</text>'
+    line = f'<path d="M{start[0]} {start[1]}L{end[0]} {end[1]}" {look}/>'
+    return line, f'<text {place} class="rlino-edge"{weight}>{label}</text>'
 
 
 def _dot(node: Node, at: tuple[int, int], here: bool) -> str:

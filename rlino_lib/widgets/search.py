@@ -199,7 +199,8 @@ def _left(node: Node, start: tuple[int, ...]) -> str:
 
 def _edge(child: Node, begin: tuple[float, float], end: tuple[float, float], moment: Moment) -> str:
     """The line to a node with its operation: as wide as it is taken often, dashed where the step is wrong."""
-    (px, py), (cx, cy) = begin, end
+    px, py = begin
+    cx, cy = end
     bold, opacity = moment.look(child)
     many = len({s for s, _ in child.passed}) if moment.overlay else len(child.passed)
     width = min(1.2 * many, 12) + 1.5 * bold

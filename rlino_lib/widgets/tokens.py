@@ -60,10 +60,10 @@ def escape_line(text: object, limit: int | None = None) -> str:
 
 
 def _show(text: str) -> str:
-    shown = text.translate(_VISIBLE)
-    if not shown.isascii() and any(ord(c) in _SURROGATES for c in shown):
-        shown = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in shown)
-    return shown
+    text = text.translate(_VISIBLE)
+    if not text.isascii() and any(ord(c) in _SURROGATES for c in text):
+        text = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in text)
+    return text
 
 
 def number(value: object, sign: bool = True) -> str:
@@ -126,7 +126,8 @@ def token_spans(
     """The tokens as HTML without the box around them, and notes on what is not shown in full (see `tokens_html`)."""
     numbers = [math.nan] * len(tokens) if values is None else [_float(v) for v in values]
     limit = colour_limit(numbers) if limit is None else limit
-    out, notes, used = [], [], 0
+    spans, notes = [], []
+    used = 0  # characters
     for t, token in enumerate(islice(tokens, max_coloured)):
         text = str(token)
         if used + len(text) > max_characters:
@@ -136,16 +137,16 @@ def token_spans(
         tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
         tip += f"\n{tips[t]}" if tips is not None else "" if values is None else f"\n{label} {number(numbers[t])}"
         attributes = f' title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
-        out.append(f"<{name}{attributes}>{visible(text)}</{name}>")
-    if len(out) < len(tokens):
-        rest = "".join(map(str, islice(tokens, len(out), None)))
+        spans.append(f"<{name}{attributes}>{visible(text)}</{name}>")
+    if len(spans) < len(tokens):
+        rest = "".join(map(str, islice(tokens, len(spans), None)))
         room = max_characters - used
-        out.append(f"<span>{visible(rest[:room])}</span>" if room > 0 else "")
-        notes.append(f"Only the first {len(out) - 1:,} of {len(tokens):,} tokens have colours and tooltips.")
+        spans.append(f"<span>{visible(rest[:room])}</span>" if room > 0 else "")
+        notes.append(f"Only the first {len(spans) - 1:,} of {len(tokens):,} tokens have colours and tooltips.")
         if len(rest) > room:
             total = used + len(rest)
             notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
-    return "".join(out), notes
+    return "".join(spans), notes
 
 
 # --- the box ---------------------------------------------------------------------------------------------------------
@@ -167,8 +168,8 @@ pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
 
 def trace_box(spans: str, notes: Sequence[str], label: str) -> str:
     """A scrollable box, reachable from the keyboard, around the output of `token_spans`."""
-    said = "".join(f'<p class="rlino-note">{html.escape(n)}</p>' for n in notes)
-    return f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="{escape_line(label)}">{spans}</pre>{said}'
+    lines = "".join(f'<p class="rlino-note">{html.escape(n)}</p>' for n in notes)
+    return f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="{escape_line(label)}">{spans}</pre>{lines}'
 
 
 def legend_html(values: Iterable[object], scale: Scale, limit: float | None = None, label: str = "value") -> str:
@@ -220,9 +221,9 @@ def tokens_html(
         raise RlinoError(f"unknown colour scale {scale!r}: diverging or sequential")
     if limit is not None and not (math.isfinite(limit) and limit > 0):
         raise RlinoError(f"the colour limit is a positive number, not {limit}")
-    for given, what in ((values, "values"), (tips, "tips")):
-        if given is not None and len(given) != len(tokens):
-            raise RlinoError(f"{len(tokens)} tokens but {len(given)} {what}")
+    for column, what in ((values, "values"), (tips, "tips")):
+        if column is not None and len(column) != len(tokens):
+            raise RlinoError(f"{len(tokens)} tokens but {len(column)} {what}")
     spans, notes = token_spans(tokens, values, scale=scale, limit=limit, label=label, tips=tips)
     caption = f"<figcaption>{escape_line(title)}</figcaption>" if title else ""
     legend = legend_html(values, scale, limit, label) if values is not None else ""

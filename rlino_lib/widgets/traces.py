@@ -33,7 +33,8 @@ class Traces:
         try:
             frame = source if isinstance(source, pd.DataFrame) else source.rollouts
         except (RlinoError, OSError, ValueError) as e:  # ValueError: a damaged line, or text that is no Unicode
-            frame, self.message = pd.DataFrame(), f"The rollouts of {self.name or 'this run'} cannot be read: {e}"
+            frame = pd.DataFrame()
+            self.message = f"The rollouts of {self.name or 'this run'} cannot be read: {e}"
         except AttributeError:
             kind = type(source).__name__
             raise RlinoError(f"traces come from a run or a DataFrame of rollouts, not a {kind}") from None
@@ -89,16 +90,13 @@ def _complete(frame: pd.DataFrame) -> pd.DataFrame:
     if not {"tokens", "response"} & set(frame.columns):
         raise RlinoError("rollouts need a column `tokens` or `response`")
     frame = frame.reset_index(drop=True).copy()
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS | dict.fromkeys(_LISTS)).items():
         if name not in frame:
             frame[name] = pd.Series([value] * len(frame), dtype=object if value is None else None)
     if "group" not in frame:
         frame["group"] = frame.groupby("step")["problem_id"].transform(lambda ids: pd.factorize(ids)[0])
     if "sample" not in frame:
         frame["sample"] = frame.groupby(["step", "group"]).cumcount()
-    for name in _LISTS:
-        if name not in frame:
-            frame[name] = pd.Series([None] * len(frame), dtype=object)
     return frame.astype({"step": int, "group": int})
 
 
