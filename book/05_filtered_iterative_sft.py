@@ -590,7 +590,7 @@ plot.figure()
 
 # %%
 after = evaluate(policy, task, validation, samples=2)
-change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
 verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
 print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
@@ -615,7 +615,7 @@ with tempfile.TemporaryDirectory() as folder:
 unit_plot.figure()
 
 # %%
-watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats a token"}
+watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats per token"}
 ends = {}
 for name, history in ((label(live.method), plot.history), (label(short.method), unit_plot.history)):
     for when, part in (("first five steps", history.head(5)), ("last five steps", history.tail(5))):
@@ -719,7 +719,7 @@ print(
 # %%
 per_token = {}
 for side, kind in (("right", "correct"), ("wrong", "incorrect")):
-    column = f"log-probability, {side} (nats a token)"
+    column = f"log-probability, {side} (nats per token)"
     frame[column] = frame[f"logprob/{kind}"] / frame[f"length/{kind}"]
     per_token[column] = f"{side} responses"
 curve_panels(frame, per_token, smooth=window, size=(4.6, 3.8), sharey=True)

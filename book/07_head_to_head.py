@@ -245,8 +245,8 @@ for task in present:
     differ = sorted(k for k in first if k not in free and any(c.get(k) != first[k] for c in configs))
     say(
         f"{TASKS[task]}: {first['steps']} steps of {first['prompts']} problems × {first['group_size']} responses, "
-        f"{first['epochs'] * first['minibatches']} update a batch; the test has {tested['problems']:,} problems, "
-        f"samples a problem: {tested['samples']}. Settings that differ besides method, seed and learning rate: "
+        f"{first['epochs'] * first['minibatches']} update per batch; the test has {tested['problems']:,} problems, "
+        f"samples per problem: {tested['samples']}. Settings that differ besides method, seed and learning rate: "
         f"{', '.join(differ) or 'none'}."
     )
 
@@ -266,7 +266,7 @@ if sweep:
     noise = 100 * math.sqrt(0.25 / size)
     say(
         f"Share right on {settings['eval_problems']:,} problems of the {settings['eval_split']} split × "
-        f"{settings['eval_samples']} samples after {settings['steps']} steps, one run a cell. A single share has a "
+        f"{settings['eval_samples']} samples after {settings['steps']} steps, one run per cell. A single share has a "
         f"standard error of up to {noise:.1f} points from these samples alone; neighbours that differ by less are a "
         "toss-up."
     )
@@ -330,8 +330,8 @@ for task in present:
 
 # %%
 MEASURES = {
-    "eval/entropy": "entropy, nats a token",
-    "eval/kl_base": "KL to the base, nats a response",
+    "eval/entropy": "entropy, nats per token",
+    "eval/kl_base": "KL to the base, nats per response",
     "eval/clipped_ratio": "share cut at the cap",
     "change/correct": "base's right answers, log-likelihood",
     "change/incorrect": "base's wrong answers, log-likelihood",
@@ -528,7 +528,7 @@ for task in comparable:
     if len(ends) == 1:
         ((samples, updates),) = ends
         print(f"{TASKS[task]}: all runs end after {samples:,} samples and {updates:,} updates,")
-        print("one update a batch of the same size each, so that equal samples are equal optimiser steps:")
+        print("one update per batch of the same size each, so that equal samples are equal optimiser steps:")
         display(at_budget(task, "samples"))
     else:
         print(f"{TASKS[task]}: the runs end after different budgets, so at equal samples and at equal updates:")
@@ -662,20 +662,20 @@ def shape(run) -> dict:
     c = run.config
     return {
         "method": run.method, "task": c["task"], "seed": run.seed, "problems": c["prompts"],
-        "samples an iteration": c["prompts"] * c["group_size"], "iterations": c["steps"], "passes": c["epochs"],
-        "updates an iteration": c["epochs"] * c["minibatches"], "updates": c["steps"] * c["epochs"] * c["minibatches"],
+        "samples per iteration": c["prompts"] * c["group_size"], "iterations": c["steps"], "passes": c["epochs"],
+        "updates per iteration": c["epochs"] * c["minibatches"], "updates": c["steps"] * c["epochs"] * c["minibatches"],
         "samples": c["steps"] * c["prompts"] * c["group_size"], "right": final_accuracy(run),
     }  # fmt: skip
 
 
 axis_of = pd.DataFrame([shape(run) for run in batches])
 if batches:
-    cells = axis_of.groupby(["samples an iteration", "passes", "updates an iteration", "iterations", "updates"])
+    cells = axis_of.groupby(["samples per iteration", "passes", "updates per iteration", "iterations", "updates"])
     counted = cells["seed"].count().rename("runs").reset_index()
     totals = sorted(axis_of["samples"].unique())
     total = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     print(f"{len(batches)} complete runs, samples in total: {total}")
-    display(counted.set_index("samples an iteration"))
+    display(counted.set_index("samples per iteration"))
 else:
     print("No runs of this axis are recorded yet.")
 
@@ -695,18 +695,18 @@ if batches:
 
 # %%
 if batches:
-    by = axis_of.groupby(["method", "samples an iteration", "updates"])["right"].mean()
+    by = axis_of.groupby(["method", "samples per iteration", "updates"])["right"].mean()
     for method in in_order(axis_of["method"]):
         best, worst = by[method].idxmax(), by[method].idxmin()
         say(
-            f"{label(method)}: best with {best[0]:,} samples an iteration and {best[1]:,} updates in all "
+            f"{label(method)}: best with {best[0]:,} samples per iteration and {best[1]:,} updates in all "
             f"({by[method].max():.1f} %), lowest with {worst[0]:,} and {worst[1]:,} ({by[method].min():.1f} %)."
         )
     for (method, size, count), value in by[by < start].items():
-        where = f"{size:,} samples an iteration and {count:,} updates"
+        where = f"{size:,} samples per iteration and {count:,} updates"
         say(f"{label(method)} with {where} ends below the base, which has {start:.1f} %: {value:.1f} %.")
     if {"grpo_no_kl", "f_isft_posneg"} <= set(axis_of["method"]):
-        key = ["samples an iteration", "passes", "updates", "seed"]
+        key = ["samples per iteration", "passes", "updates", "seed"]
         wide = axis_of.pivot_table(index=key, columns="method", values="right")
         gap = (wide["f_isft_posneg"] - wide["grpo_no_kl"]).dropna()
         rows = [
@@ -825,12 +825,12 @@ for _, row in lowest.iterrows():
 def by_step(run) -> pd.DataFrame:
     """What the recorded samples of a run look like at each recorded step."""
     rows = run.rollouts.copy()
-    rows["log p a token"] = [statistics.mean(values) for values in rows["logprobs"]]
+    rows["log p per token"] = [statistics.mean(values) for values in rows["logprobs"]]
     rows["entropy"] = [statistics.mean(values) for values in rows["entropies"]]
     means = rows.groupby("step").agg(
         right=("correct", "mean"), cut=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
     )
-    return means.assign(**{"log p a token": rows.groupby("step")["log p a token"].mean()})
+    return means.assign(**{"log p per token": rows.groupby("step")["log p per token"].mean()})
 
 
 for run, partner in cases:

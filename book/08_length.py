@@ -281,7 +281,7 @@ for method in ("grpo_no_kl", "f_isft_pos", "f_isft_neg"):
         result = drift(searching, variant(method, normaliser)).table
         rows[label(method), NORMALISERS[normaliser]] = result["per_point"][["right", "wrong"]]
 tokens = pd.DataFrame(rows).T
-tokens.columns = ["right: tokens a point of success", "wrong"]
+tokens.columns = ["right: tokens per point of success", "wrong"]
 tokens.round(4)
 
 # %% [markdown]
@@ -650,7 +650,7 @@ for method in ROWS:
             ends[f"{label(method)}, {NORMALISERS[n]}"] = [final_responses(run) for run in runs]
 means = pd.DataFrame({name: pd.DataFrame(map(attempt_counts, frames)).mean() for name, frames in ends.items()}).T
 heads = {
-    "attempts": "attempts", "tokens_per_attempt": "tokens an attempt", "repeats_order": "repeated attempts",
+    "attempts": "attempts", "tokens_per_attempt": "tokens per attempt", "repeats_order": "repeated attempts",
     "attempts_after_hit": "attempts after the first hit", "tokens_after_hit": "tokens after it",
     "overlooked": "hits called no", "false_yes": "misses called yes", "filler": "tokens that are no attempt",
 }  # fmt: skip
@@ -667,8 +667,8 @@ if late:
     trail = pd.DataFrame(by_step, columns=["step", "seed", "n", "attempts", "repeated", "share repeated"])
     first, last = (trail[trail["step"] == end].mean() for end in (trail["step"].min(), trail["step"].max()))
     print(
-        f"GRPO, 1/|o|, means over {len(late)} seeds: from {first['attempts']:.1f} to {last['attempts']:.1f} attempts a "
-        f"response, of which repeated {first['share repeated']:.0%} and {last['share repeated']:.0%}."
+        f"GRPO, 1/|o|, means over {len(late)} seeds: from {first['attempts']:.1f} to {last['attempts']:.1f} attempts "
+        f"per response, of which repeated {first['share repeated']:.0%} and {last['share repeated']:.0%}."
     )
 
 # %% [markdown]

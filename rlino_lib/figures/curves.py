@@ -62,7 +62,7 @@ def learning_curves(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure | Axes:
-    """One metric against the step, a line for each method: the mean over seeds, a band, and a thin line a seed.
+    """One metric against the step, a line for each method: the mean over seeds, a band, and a thin line for each seed.
 
     `frame` is `records.metrics_frame(runs)`: columns `method`, `seed`, `x`, `y`; rows where `y` is blank are left out.
     `band` is "range" (lowest to highest seed) or "ci" (95 % bootstrap interval of the mean); the legend says which.
@@ -200,7 +200,7 @@ def length_curves(
         axis.set_xlabel(axis_label("step"))
     what = "held-out problems" if source == "eval" else "training samples"
     shared_legend(figure, f"{what}; band: lowest to highest seed", 3)
-    figure.supylabel("mean length (tokens a response)", fontsize=10)
+    figure.supylabel("mean length (tokens per response)", fontsize=10)
     return figure
 
 
@@ -215,7 +215,7 @@ def weights_bars(
     names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """The weight of every token of a group: one row a response, one bar a token, up for likelier, down for less likely.
+    """The weight of every token of a group: one row per response, one bar per token, up where it becomes likelier.
 
     `weights` is [G, T], `mask` [G, T] true on response tokens (all, where None), as arrays or CPU tensors; `tokens` are
     G lists of texts, written under the bars where at most 32 tokens fit; `names` labels the rows. A bar's area is the
@@ -293,7 +293,7 @@ def pass_at_k_curve(
     axis.set_xscale("log", base=2)
     ticks = sorted(data["k"].unique())
     axis.set_xticks(ticks, [f"{k:g}" for k in ticks], minor=False)
-    axis.set(xlabel="k, samples a problem", ylabel="pass@k (share of problems solved)", title=title or "")
+    axis.set(xlabel="k, samples per problem", ylabel="pass@k (share of problems solved)", title=title or "")
     axis.legend(title=f"band: {interval}" if {"low", "high"} <= set(data.columns) else None)
     return figure or axis
 

@@ -59,7 +59,7 @@ def cosines_figure(frame: pd.DataFrame) -> Figure:
 
 
 def gaps_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
-    """Points above GRPO, {title: a frame with a row a method}: a point for each column, named in the legend."""
+    """Points above GRPO, {title: a frame with a row for each method}: a point for each column, named in the legend."""
     figure, axes = new_figure(1, len(panels), (9.6, 3.4), sharey=True)
     for axis, palette, (title, gaps) in zip(axes[0], ("colorblind", "dark"), panels.items(), strict=True):
         points = gaps.rename(index=label).rename_axis(index="method", columns="of").stack().rename("points")

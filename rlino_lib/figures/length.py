@@ -24,7 +24,7 @@ PARTS = {
 
 
 def growth_plot(rows: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Tokens of growth with their intervals: a panel for each of `columns`, a row a method, a mark a normaliser.
+    """Tokens of growth with their intervals: a panel for each of `columns`, one row per method, one mark per normaliser.
 
     `rows` has the columns panel, method, normaliser, mean, low and high. Raises RlinoError for no rows.
     """
@@ -129,7 +129,7 @@ def budget_figure(curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> Figure:
 def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """The paper's Figure 4 for each source: lengths above, shares below, by step; right solid, wrong dashed.
 
-    Each frame has the columns step, length_correct, length_incorrect and share_correct (percent), one row a step, or
+    Each frame has the columns step, length_correct, length_incorrect and share_correct (percent), one row per step, or
     several (seeds), which are drawn as a band. The axes are each panel's own.
     """
     figure, axes = new_figure(2, len(panels), (4.4 * len(panels), 5.6))

@@ -32,7 +32,7 @@ BAND = "line: mean over seeds; band: lowest to highest seed"
 
 
 def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
-    """Every other method against the reference on the seeds that both have: a row a task and method.
+    """Every other method against the reference on the seeds that both have: one row per task and method.
 
     Columns: task, method, and those of `compare.Comparison`, with nothing corrected for the number of rows; `verdict`
     is that of one row alone. Where `compare.forest` refuses methods with unequal seeds, this takes the common ones; a
@@ -59,7 +59,7 @@ def forest_plot(
     zoom: float = 3.0,
     names: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Differences to the reference with the margin of equivalence: a line of panels for each task, a row a method.
+    """Differences to the reference with the margin of equivalence: two panels per task, one row per method.
 
     `rows` is `paired_rows`; the thick line is the interval of TOST (level 1 − 2α), the thin one that of level 1 − α. A
     filled marker is a row whose column `whole` is true, or where there is no such column: as many seeds as were
@@ -92,7 +92,7 @@ def forest_plot(
 
 
 def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: float) -> None:
-    """One panel from left to right: a row a method from top to bottom."""
+    """One panel from left to right: one row per method from top to bottom."""
     axis.axvspan(-margin, margin, color="0.9", zorder=0)
     for edge, dash in ((-margin, (4, 2)), (margin, (4, 2)), (0.0, (None, None))):
         axis.axvline(edge, color="0.4", linewidth=1, dashes=dash, zorder=1)
@@ -176,7 +176,7 @@ def measure_panels(
 
 
 def rates_figure(rates: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Accuracy, %, by learning rate: a panel for each task that is there, a line a method, a ring at its best rate.
+    """Accuracy, %, by learning rate: one panel per recorded task, one line per method, a ring at its best rate.
 
     `rates` has the columns task, method, lr and accuracy; `names` are the titles of the tasks.
     """
@@ -197,10 +197,10 @@ def rates_figure(rates: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 
 def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
-    """Accuracy, %, by samples per iteration: a panel for each number of passes, a line a method and mini-batch size.
+    """Accuracy, %, by samples per iteration: one panel per number of passes, one line per method and mini-batch size.
 
-    `runs` has a row a run with the columns method, seed, problems, `samples an iteration`, iterations, passes, updates
-    and right; the dotted line is the base.
+    `runs` has one row per run with the columns method, seed, problems, `samples per iteration`, iterations, passes,
+    updates and right; the dotted line is the base.
     """
     passes = sorted(runs["passes"].unique())
     figure, axes = panels(len(passes), len(passes), (4.4, 3.6), sharey=True, sharex=True)
@@ -208,11 +208,11 @@ def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
         for method in in_order(runs["method"]):
             own = runs[(runs["method"] == method) & (runs["passes"] == times)]
             for _, part in own.groupby(own["updates"] / own["iterations"] / own["problems"]):
-                mean_and_band(axis, part, "samples an iteration", "right", look(method), label=label(method))
+                mean_and_band(axis, part, "samples per iteration", "right", look(method), label=label(method))
         axis.axhline(base, color="0.5", linewidth=1, dashes=(1, 2))
         title = f"{times} pass{'es' if times > 1 else ''} over each"
-        axis.set(xscale="log", xlabel="samples an iteration", title=title)
-        set_ticks(axis, runs["samples an iteration"], "{:,}", rotation=30)
+        axis.set(xscale="log", xlabel="samples per iteration", title=title)
+        set_ticks(axis, runs["samples per iteration"], "{:,}", rotation=30)
     axes[0].set_ylabel("share right, test split, %")
     shared_legend(figure, f"{BAND}; dotted: the base")
     return figure

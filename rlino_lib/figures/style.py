@@ -33,13 +33,13 @@ AXES = {
     "completions/clipped_ratio": "share cut at the cap",
     "eval/clipped_ratio": "share cut at the cap, held out",
     "frac_reward_zero_std": "share of groups with equal rewards",
-    "entropy": "entropy (nats a token)",
-    "kl": "KL to the base (nats a token)",
+    "entropy": "entropy (nats per token)",
+    "kl": "KL to the base (nats per token)",
     "grad_norm": "gradient norm",
     "lr": "learning rate",
     "clip_ratio": "share of tokens clipped",
-    "logprob/correct": "log-probability, right (nats a response)",
-    "logprob/incorrect": "log-probability, wrong (nats a response)",
+    "logprob/correct": "log-probability, right (nats per response)",
+    "logprob/incorrect": "log-probability, wrong (nats per response)",
 }
 
 

@@ -133,7 +133,7 @@ def length_html(**choice: Any) -> Html:
     words = table.map(number)
     words[["share", "length"]] = table[["share", "length"]].map("{:.3f}".format)
     words.columns = [
-        "share", "mean length", "drift", *(f"through {name}" for name in PARAMETERS), "tokens a point of success"
+        "share", "mean length", "drift", *(f"through {name}" for name in PARAMETERS), "tokens per point of success"
     ]  # fmt: skip
     title = f"{METHODS[method]}, normaliser {NORMALISERS[normaliser]}, p = {toy.p:g}, cap {toy.horizon}"
     title += f", change: {CHANGES[choice.get('change', 'plain')][0]}"

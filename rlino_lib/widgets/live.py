@@ -28,7 +28,7 @@ class _View(widgets.VBox):
 
 
 class LivePlot:
-    """A status line with the time left, and one panel a metric, redrawn at most twice a second while a run trains.
+    """A status line with the time left, and one panel per metric, redrawn at most twice a second while a run trains.
 
     It replaces the values of two HTML widgets and clears nothing, so it works in a notebook, under a notebook test, and
     in a script, where it shows nothing but a status line on stderr where that is a terminal. Drawing takes at most a

@@ -210,7 +210,7 @@ def tokens_html(
 ) -> Html:
     """Tokens as text, each coloured by its value, with token and value in a tooltip.
 
-    `values` has one number a token (a list, an array or a tensor on the CPU; None or NaN leaves a token uncoloured).
+    `values` has one number per token (a list, an array or a tensor on the CPU; None or NaN leaves a token uncoloured).
     The diverging scale shows sign and size, blue above 0, orange and underlined below; the sequential scale shows the
     size alone, for values of one sign such as entropies. `limit` is the size at which the colour is full (the largest
     finite value by default): give several texts the same one to compare them. `label` names the values in the legend

@@ -1,6 +1,6 @@
 """Rollouts by step and group, from a recorded run or from a frame made live. No HTML here.
 
-A source of traces is a `Run`, or a DataFrame of rollouts: a row a response, columns as in a run's `rollouts.jsonl`.
+A source of traces is a `Run`, or a DataFrame of rollouts: one row per response, columns as in a run's `rollouts.jsonl`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Traces:
     """Rollouts by step and group. A source without any has no steps, and `message` says so.
 
     Missing columns are filled in: one step, a group for each problem, and nothing to colour by.
-    Raises RlinoError for a source that is none, or rows that have neither `tokens` nor `response`.
+    Raises RlinoError for a source of another kind, or rows that have neither `tokens` nor `response`.
     """
 
     def __init__(self, source: Any):

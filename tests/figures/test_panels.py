@@ -95,7 +95,7 @@ def test_rates_have_a_ring_at_the_best():
 
 def test_sizes_have_a_panel_for_each_number_of_passes():
     size = [64, 320]
-    frame = pd.DataFrame({"samples an iteration": size * 2, "right": [50.0, 40.0, 30.0, 20.0], "passes": [1, 1, 4, 4]})
+    frame = pd.DataFrame({"samples per iteration": size * 2, "right": [50.0, 40.0, 30.0, 20.0], "passes": [1, 1, 4, 4]})
     frame = frame.assign(method="grpo", seed=0, problems=8, iterations=10, updates=[80, 80, 320, 320])
     figure = sizes_figure(frame, 15.0)
     assert [a.get_title(loc="left") for a in figure.axes] == ["1 pass over each", "4 passes over each"]

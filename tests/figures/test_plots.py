@@ -62,7 +62,7 @@ def test_learning_curves_name_methods_units_and_the_band():
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("optimiser steps", "share right, held out")
     assert legend_texts(figure)[:2] == ["GRPO", "F-ISFT⁺"]
     assert legend_texts(figure)[-1] == "line: mean of 3 seeds; band: lowest to highest seed; thin: each seed"
-    assert len(axis.collections) == 2  # one band a method
+    assert len(axis.collections) == 2  # one band per method
     means = [line for line in axis.lines if len(line.get_xdata()) == 4 and line.get_linewidth() > 1]
     np.testing.assert_allclose(means[0].get_ydata(), [0.21, 0.25, 0.29, 0.33])
 

@@ -29,7 +29,7 @@ def no_figure_is_left_open():
 
 
 def scored(task="countdown", **methods):
-    """A frame of outcomes: a value a seed, from seed 0."""
+    """A frame of outcomes: one value per seed, from seed 0."""
     rows = [(m, task, seed, value) for m, values in methods.items() for seed, value in enumerate(values)]
     return pd.DataFrame(rows, columns=["method", "task", "seed", "value"])
 
