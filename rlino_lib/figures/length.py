@@ -24,7 +24,7 @@ PARTS = {
 
 
 def growth_plot(rows: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Tokens of growth with their intervals: a panel for each of `columns`, one row per method, one mark per normaliser.
+    """Tokens of growth with their intervals: one panel per name in `columns`, a row per method, a mark per normaliser.
 
     `rows` has the columns panel, method, normaliser, mean, low and high. Raises RlinoError for no rows.
     """
