@@ -94,9 +94,8 @@ import torch
 from IPython.display import Markdown, display
 
 from rlino_lib.figures import recorded
-from rlino_lib.figures.curves import LABELS
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import GRPO_NO_KL
+from rlino_lib.methods.catalogue import GRPO_NO_KL, LABELS
 from rlino_lib.methods.loss import policy_loss, token_weights
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy

@@ -55,7 +55,7 @@ from checkers.mdp import (
 )
 from rlino_lib.evaluation.values import continuation_values
 from rlino_lib.exact.token_mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
-from rlino_lib.figures.curves import new_figure, style
+from rlino_lib.figures.style import new_figure, style
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Countdown
@@ -63,7 +63,7 @@ from rlino_lib.tasks.countdown.game import make_problem
 from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
 from rlino_lib.tasks.countdown.trace import credit_table, read_trace
 from rlino_lib.widgets import mdp_explorer, static_mdp, tokens_html
-from rlino_lib.widgets.mdp_page import explore
+from rlino_lib.widgets.mdp import explore
 
 style()
 

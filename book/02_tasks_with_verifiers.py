@@ -56,8 +56,9 @@ from IPython.display import display
 from checkers.tasks import check_grader, check_leak, check_reward
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures import curves as plots
+from rlino_lib.figures.style import label, new_figure, style
 from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -71,7 +72,7 @@ from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
 from rlino_lib.tasks.gsm8k.grade import grade_number
 from rlino_lib.widgets.tokens import Html
 
-plots.style()
+style()
 
 
 # %% [markdown]
@@ -220,7 +221,7 @@ leaks = pd.DataFrame(found)
 leaks.round(3)
 
 # %%
-figure, axes = plots.new_figure(size=(6.5, 3.6))
+figure, axes = new_figure(size=(6.5, 3.6))
 long = leaks.melt(["numbers up to", "rows"], var_name="how", value_name="leak")
 looks = {"hue": "numbers up to", "style": "how", "palette": "colorblind", "markers": True}
 sns.lineplot(long, x="rows", y="leak", **looks, ax=axes[0, 0])
@@ -468,7 +469,7 @@ caps = pd.DataFrame(
 caps.pivot(index="rewards", columns="cap", values="share").round(3)
 
 # %%
-figure, axes = plots.new_figure(size=(6.5, 3.6))
+figure, axes = new_figure(size=(6.5, 3.6))
 sns.lineplot(caps, x="cap", y="share", hue="rewards", style="rewards", markers=True, ax=axes[0, 0])
 axes[0, 0].set(xlabel="length cap (tokens)", ylabel="share of groups with a gradient", ylim=(0, 1))
 figure
@@ -557,7 +558,7 @@ compared = pd.DataFrame(rows)
 compared.set_index("grader").round(3)
 
 # %%
-figure, axes = plots.new_figure(size=(6.5, 3.0))
+figure, axes = new_figure(size=(6.5, 3.0))
 axis = axes[0, 0]
 sns.pointplot(compared, x="accuracy", y="grader", hue="grader", linestyle="none", ax=axis)
 for i, row in compared.iterrows():
@@ -644,13 +645,13 @@ kept = [run.rollouts.assign(method=run.method) for run in list_runs("countdown")
 rows = []
 if kept:
     last = pd.concat([part[part["step"] == part["step"].max()] for part in kept])
-    by_method = {method: last[last["method"] == method] for method in plots.LABELS if method in set(last["method"])}
+    by_method = {method: last[last["method"] == method] for method in LABELS if method in set(last["method"])}
     given = last.drop_duplicates("problem_id").reset_index(drop=True)
     assert all(set(part["problem_id"]) == set(given["problem_id"]) for part in by_method.values())  # like with like
     answered = sample(policy, list(given["prompt"]), group_size=8, seed=1).texts
     base = given.loc[given.index.repeat(8)].assign(response=answered)
     print(f"{len(given)} problems, the same ones for every line")
-    rows = [{"model": plots.label(m), **by_every_grader(part)} for m, part in {"base": base, **by_method}.items()]
+    rows = [{"model": label(m), **by_every_grader(part)} for m, part in {"base": base, **by_method}.items()]
 after = pd.DataFrame(rows).round(3)
 table(after) if rows else "There are no recorded runs here: `make runs` makes them."
 

@@ -54,7 +54,8 @@ from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
 from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.evaluation.evaluate import evaluate, summarise
-from rlino_lib.figures import curves as plots
+from rlino_lib.figures.curves import pass_at_k_curve
+from rlino_lib.figures.style import new_figure, style
 from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -68,7 +69,7 @@ from rlino_lib.training.traces import trace_rows
 from rlino_lib.widgets import static_inspector, tokens_html
 from rlino_lib.widgets.tokens import Html
 
-plots.style()
+style()
 BASE = Path(DEFAULT_BASE)
 task = get_task("countdown")
 problem = make_problem([8, 2, 4], 64)
@@ -212,7 +213,7 @@ if not curve_file.exists():
     print("This copy has no loss.csv beside the base: `rlino pretrain` writes one.")
 else:
     curve = pd.read_csv(curve_file)
-    figure, axes = plots.new_figure(size=(6.5, 3.2))
+    figure, axes = new_figure(size=(6.5, 3.2))
     axis = axes[0, 0]
     sns.lineplot(curve, x="step", y="loss", ax=axis, alpha=0.3, linewidth=1)
     sns.lineplot(x=curve["step"], y=curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axis)
@@ -432,7 +433,7 @@ curves = [curve_of(live, f"live, {len(live)} problems")]
 if recorded is not None:
     curves.insert(0, curve_of(recorded, "base"))
 base_curve = curves[0]
-plots.pass_at_k_curve(pd.concat(curves, ignore_index=True), interval="95 % bootstrap over problems")
+pass_at_k_curve(pd.concat(curves, ignore_index=True), interval="95 % bootstrap over problems")
 
 # %%
 first, last = base_curve.iloc[0], base_curve.iloc[-1]
@@ -475,7 +476,7 @@ groups["if all problems were alike"] = [1 - rate.mean() ** g - (1 - rate.mean())
 groups.set_index("G").round(3)
 
 # %%
-figure, axes = plots.new_figure(1, 2, (9, 3.6))
+figure, axes = new_figure(1, 2, (9, 3.6))
 sns.histplot(rate, bins=np.linspace(0, 1, 21), stat="proportion", ax=axes[0, 0])
 axes[0, 0].set(xlabel="share of a problem's samples that are right", ylabel="share of problems", title=source)
 long = groups.melt("G", var_name="", value_name="share")
@@ -537,7 +538,7 @@ responses = pd.DataFrame(
         "clipped": rollouts.truncated.tolist(),
     }
 )
-figure, axes = plots.new_figure(size=(6.5, 3.4))
+figure, axes = new_figure(size=(6.5, 3.4))
 shown = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
 sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **shown)
 axes[0, 0].set(xlabel="length of the response (tokens)", ylabel="share of the right, of the wrong")

@@ -57,8 +57,9 @@ from checkers.grpo import check_advantages, check_clip, check_grpo_loss, check_k
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import evaluate
-from rlino_lib.figures.curves import axis_label, label, learning_curves, length_curves, new_figure, style, weights_bars
+from rlino_lib.figures.curves import learning_curves, length_curves, weights_bars
 from rlino_lib.figures.recorded import measured, outcomes
+from rlino_lib.figures.style import axis_label, label, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import policy_loss, token_weights

@@ -53,50 +53,19 @@
 import dataclasses
 import itertools
 import math
-import shlex
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
-import seaborn as sns
 import torch
-import torch.nn.functional as F
 
-from checkers.isft import check_balanced_weights, check_collapse_condition, check_signed_ce
-from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.claims.verdicts import mean_in_words, verdict_above_zero
-from rlino_lib.evaluation.evaluate import evaluate
-from rlino_lib.figures.curves import (
-    LABELS,
-    LENGTHS,
-    axis_label,
-    label,
-    learning_curves,
-    length_curves,
-    look,
-    new_figure,
-    style,
-)
-from rlino_lib.figures.recorded import measured, outcomes, say
-from rlino_lib.folders import read_json
+from rlino_lib.figures.recorded import say
+from rlino_lib.figures.style import LENGTHS, label, look, style
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
-from rlino_lib.paths import DATA, DEFAULT_BASE
-from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy
-from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import list_runs, metrics_frame
 from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.countdown.game import make_problem
-from rlino_lib.training import sft
-from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.grid_file import command_line
-from rlino_lib.training.run import train
-from rlino_lib.training.trainer import SFT_METHODS, Trainer
-from rlino_lib.widgets import LivePlot, static_inspector, trace_inspector
 
 style()
 
@@ -138,8 +107,8 @@ tokenizer = policy.tokenizer
 start = tokenizer(task.prompt(problem)).input_ids
 rows = [start + tokenizer(response).input_ids + [tokenizer.eos_token_id] for response in responses]
 labels = [[-100] * len(start) + row[len(start) :] for row in rows]
-shown = pd.DataFrame({"token": [tokenizer.decode([t]) for t in rows[0]], "input": rows[0], "label": labels[0]})
-pd.concat([shown.head(12), shown.tail(2)]).T
+table = pd.DataFrame({"token": [tokenizer.decode([t]) for t in rows[0]], "input": rows[0], "label": labels[0]})
+pd.concat([table.head(12), table.tail(2)]).T
 
 # %% [markdown]
 # The logits at a position predict the next token, so the labels are shifted by one. The signed cross-entropy is a
@@ -147,6 +116,9 @@ pd.concat([shown.head(12), shown.tail(2)]).T
 
 
 # %%
+import torch.nn.functional as F
+
+
 def mean_cross_entropy(row: list[int], label: list[int]) -> torch.Tensor:
     logits = policy.model(input_ids=torch.tensor([row])).logits[0, :-1]  # [L-1, V]
     return F.cross_entropy(logits, torch.tensor(label[1:]), ignore_index=-100)  # a mean over the response's tokens
@@ -168,6 +140,8 @@ print(f"signed and balanced: {loss_by_hand:+.3f}")
 # responses as if they had been sampled:
 
 # %%
+from rlino_lib.policy.rollouts import Rollouts
+
 counts = torch.tensor([len(row) - len(start) for row in rows])  # [N], tokens of each response
 mask = torch.arange(counts.max()) < counts[:, None]  # [N, T]
 ids = torch.zeros(mask.shape, dtype=torch.long)  # [N, T], padded with 0
@@ -187,6 +161,8 @@ rollouts = Rollouts(
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.training import sft
+
 dataset = sorted(sft.build_dataset(rollouts, "posneg", "group_balanced"), key=lambda example: example.row)
 inputs, label_rows, signed_weights = sft.collate(dataset, tokenizer.pad_token_id)  # [B, L], [B, L], [B]
 with torch.no_grad():
@@ -194,7 +170,7 @@ with torch.no_grad():
 print("sequences:", [list(e.prompt_ids + e.response_ids) for e in dataset] == rows)
 print("signs:    ", [e.sign for e in dataset] == signs)
 print("weights:  ", [e.weight for e in dataset] == balanced)
-print("labels:   ", all(found[: len(own)].tolist() == own for found, own in zip(label_rows, labels, strict=True)))
+print("labels:   ", all(ours[: len(own)].tolist() == own for ours, own in zip(label_rows, labels, strict=True)))
 print("loss:     ", torch.isclose(loss, loss_by_hand, atol=1e-5).item())
 
 # %% [markdown]
@@ -224,25 +200,15 @@ weights = pd.DataFrame(lines).set_index("right of 8").round(3) + 0.0
 weights
 
 # %%
-base_right = read_json(Path(DEFAULT_BASE) / "evaluation.json")["found"]["pass@1"]["value"]
+from rlino_lib.figures.isft import weights_figure
+from rlino_lib.folders import read_json
+from rlino_lib.paths import DEFAULT_BASE
+
+evaluation = read_json(Path(DEFAULT_BASE) / "evaluation.json")
+base_right = evaluation["found"]["pass@1"]["value"]
 p = np.linspace(0, 1, 101)
 totals = {"f_isft_posneg_unit": G * (2 * p - 1), "f_isft_posneg": 0 * p, "f_isft_pos": G * p, "f_isft_neg": G * (p - 1)}
-figure, axes = new_figure(1, 2, (9.4, 3.7))
-long = weights[["unit: right", "unit: wrong", "balanced: right", "balanced: wrong"]].reset_index().melt("right of 8")
-long[["weights", "response"]] = long["variable"].str.split(": ", expand=True)
-colours = {"unit": look("f_isft_posneg_unit").colour, "balanced": look("f_isft_posneg").colour}
-shared = {"x": "right of 8", "y": "value", "hue": "weights", "palette": colours, "style": "response"}
-sns.lineplot(long, **shared, markers=["o", "X"], ax=axes[0, 0])
-axes[0, 0].set(ylabel="signed weight of one response", title="one response")
-sns.move_legend(axes[0, 0], "upper left", bbox_to_anchor=(0, -0.2), ncol=2, title=None)
-for method, total in totals.items():
-    axes[0, 1].plot(p, total, color=look(method).colour, dashes=look(method).dash or (None, None), label=label(method))
-axes[0, 1].axvline(base_right, color="0.5", linewidth=1)
-axes[0, 1].annotate("the base", (base_right, -G), xytext=(4, 2), textcoords="offset points", fontsize=9)
-axes[0, 1].set(xlabel="share right, p", ylabel="expected sum of a group's weights", title="a group of eight")
-axes[0, 1].legend()
-sns.move_legend(axes[0, 1], "upper left", bbox_to_anchor=(0, -0.2), ncol=2, title=None)
-figure
+weights_figure(weights, p, totals, base_right)
 
 # %%
 print(f"The base has {base_right:.1%} right. There the unit weights of a group of {G} sum to", end=" ")
@@ -323,7 +289,6 @@ table.assign(formula=step_length).round(4)
 # ramble on to the cap, as a sample does that never ends by itself:
 
 # %%
-evaluation = read_json(Path(DEFAULT_BASE) / "evaluation.json")
 ramble = evaluation["asked"]["max_new_tokens"] / evaluation["found"]["mean_length"]
 lengths = torch.tensor([1.0, 1.0, ramble]).double()  # in units of an ordinary response
 table = pd.DataFrame({rule: expected_update(pi, lengths, rule) for rule in rules}, index=KINDS).T
@@ -372,24 +337,18 @@ for rule in rules:
     print(f"{rule:9} closed form equals enumeration: {all(agree)}")
 
 # %%
+from rlino_lib.figures.curves import line_panels
+
 method_of = {"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}
 method_of |= {"positives": "f_isft_pos", "negatives": "f_isft_neg"}
 share, little = np.linspace(0.005, 0.975, 195), 0.02
 policies = np.stack([share, 1 - little - share, np.full_like(share, little)], -1)  # [195, 3]
-figure, axes = new_figure(1, 2, (9.4, 3.7), sharey=True)
-for axis, length, title in zip(
-    axes[0], (same, lengths), ("all responses equally long", "rambling is longer"), strict=True
-):
-    for rule, method in method_of.items():
-        up = push(rule, policies, length.numpy())[:, 2] / little
-        drawn = look(method)
-        axis.plot(share, up, color=drawn.colour, dashes=drawn.dash or (None, None), label=label(method))
-    axis.axhline(0, color="0.35", linewidth=1)
-    axis.axvline(base_right, color="0.5", linewidth=1)
-    axis.set(xlabel="share right, p", title=title)
-axes[0, 0].set_ylabel("expected push on the logit of rambling,\nper unit of its probability")
-axes[0, 0].legend()
-figure
+lines = {
+    title: [(label(m), look(m), share, push(rule, policies, n.numpy())[:, 2] / little) for rule, m in method_of.items()]
+    for title, n in (("all responses equally long", same), ("rambling is longer", lengths))
+}
+ylabel = "expected push on the logit of rambling,\nper unit of its probability"
+line_panels(lines, guides=(base_right, 0), line={"marker": ""}, xlabel="share right, p", ylabel=ylabel)
 
 # %%
 turn = (1 - little) * (1 - 1 / ramble) / 2
@@ -434,17 +393,14 @@ def iterate(
 
 # %%
 begin, ease = 0.03, 0.25
-figure, axes = new_figure(1, 2, (9.4, 3.7), sharey=True)
-for rule, method in method_of.items():
-    path = iterate(rule, np.array(begin), np.array(ease), lengths.numpy())
-    for axis, kind in zip(axes[0], (0, 2), strict=True):
-        drawn = look(method)
-        at = np.arange(1, len(path) + 1)
-        axis.plot(at, path[:, kind], color=drawn.colour, dashes=drawn.dash or (None, None), label=label(method))
-        axis.set(xlabel="iteration", xscale="log", title=f"probability of {KINDS[kind]}")
-axes[0, 0].set_ylabel(f"from {begin:.0%} right, ease {ease:g}")
-axes[0, 0].legend()
-figure
+paths = {rule: iterate(rule, np.array(begin), np.array(ease), lengths.numpy()) for rule in rules}
+at = np.arange(1, len(paths["unit"]) + 1)
+lines = {
+    f"probability of {kind}": [(label(m), look(m), at, paths[rule][:, k]) for rule, m in method_of.items()]
+    for k, kind in ((0, "right"), (2, "rambling"))
+}
+ylabel = f"from {begin:.0%} right, ease {ease:g}"
+line_panels(lines, line={"marker": ""}, xlabel="iteration", xscale="log", ylabel=ylabel)
 
 # %% [markdown]
 # *What to look at.* On the left, which lines end near 1, and do the others end near 0? On the right, where did the
@@ -473,13 +429,9 @@ print(f"Collapsed, of {starts.size * eases.size} starting points:")
 counted
 
 # %%
-figure, axes = new_figure(1, 4, (11.5, 3.4), sharey=True)
-for k, (axis, rule) in enumerate(zip(axes[0], rules, strict=True)):
-    values = pd.DataFrame(final["mean over tokens", rule], index=[f"{s:.1%}" for s in starts], columns=eases)
-    shared = {"vmin": 0, "vmax": 1, "cmap": "viridis", "cbar": k == 3, "ax": axis}
-    sns.heatmap(values, **shared, cbar_kws={"label": "share right at the end"})
-    axis.set(title=label(method_of[rule]), xlabel="ease of the skill", ylabel="" if k else "share right at the start")
-figure
+from rlino_lib.figures.isft import ends_figure
+
+ends_figure({method_of[rule]: final["mean over tokens", rule] for rule in rules}, starts, eases)
 
 # %% [markdown]
 # *What to look at.* Down each panel more responses are right to begin with; to the left the skill is easier to move.
@@ -508,6 +460,9 @@ print(f"with a sum over tokens: {summed} collapses, all rules and starting point
 # therefore the same samples, whatever the method.
 
 # %%
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.trainer import SFT_METHODS, Trainer
+
 trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
 batch = trainer.sample(step=1)
 n, size, model, pad = len(batch.ids), batch.group_size, trainer.model, tokenizer.pad_token_id
@@ -517,11 +472,16 @@ print(f"{int(((mixed > 0) & (mixed < 1)).sum())} groups are mixed")
 
 
 # %%
+from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
+from rlino_lib.methods.loss import policy_loss
+from rlino_lib.policy.logprobs import response_logprobs
+
+
 def flat_gradient() -> torch.Tensor:
     """All parameters' gradients as one vector; the model is left without any."""
-    found = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     model.zero_grad()
-    return found
+    return gradient
 
 
 logprobs, mask = response_logprobs(model, batch, torch.arange(n))  # [N, T], [N, T]
@@ -595,11 +555,9 @@ for name in ("sum over tokens", "mean over tokens"):
 cosines = pd.DataFrame(lines, columns=["each response counts by", "cosine of two batches' gradients"])
 
 # %%
-figure, axes = new_figure(size=(6.4, 2.2))
-sns.stripplot(cosines, y=cosines.columns[0], x=cosines.columns[1], hue=cosines.columns[0], size=5, ax=axes[0, 0])
-axes[0, 0].axvline(0, color="0.35", linewidth=1)
-axes[0, 0].set(ylabel="", xlim=(-1, 1))
-figure
+from rlino_lib.figures.isft import cosines_figure
+
+cosines_figure(cosines)
 
 # %%
 for name, own in cosines.groupby(cosines.columns[0])[cosines.columns[1]]:
@@ -616,12 +574,18 @@ for name, own in cosines.groupby(cosines.columns[0])[cosines.columns[1]]:
 # and optimiser are the same.
 
 # %%
+from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.evaluation.evaluate import evaluate
+
 live = TrainConfig(method="f_isft_posneg", prompts=16, steps=12, lr=3e-4, eval_every=0)
 policy = load_policy()
 validation = task.problems("validation", 256)
 before = evaluate(policy, task, validation, samples=2)
 
 # %%
+from rlino_lib.training.run import train
+from rlino_lib.widgets import LivePlot
+
 panels = ("reward", ("length/correct", "length/incorrect"), "entropy")
 plot = LivePlot(live.steps, panels, title=label(live.method))
 plot.show()
@@ -687,6 +651,11 @@ for name, more in gained.items():
 # command makes one of the runs, the second all of them.
 
 # %%
+import shlex
+
+from rlino_lib.records.runs import list_runs, metrics_frame
+from rlino_lib.training.grid_file import command_line
+
 runs = sorted(list_runs("countdown"), key=lambda run: (list(LABELS).index(run.method), run.seed))
 example = next(run for run in runs if run.method in SFT_METHODS)
 defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
@@ -696,9 +665,11 @@ print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / example.nam
 print("make runs")
 
 # %%
+from rlino_lib.figures.curves import curve_panels, learning_curves, length_curves
+
 frame = metrics_frame(runs)
-asked = runs[0].config
-learning_curves(frame, "eval/accuracy", title=f"{asked['eval_split']} split, {asked['eval_problems']:,} problems")
+settings = runs[0].config
+learning_curves(frame, "eval/accuracy", title=f"{settings['eval_split']} split, {settings['eval_problems']:,} problems")
 
 # %% [markdown]
 # *What to look at.* Which lines part from GRPO's by more than the seeds of one method part from each other? Does any
@@ -706,17 +677,9 @@ learning_curves(frame, "eval/accuracy", title=f"{asked['eval_split']} split, {as
 # the bundle.
 
 # %%
-window = max(1, asked["steps"] // 20)
+window = max(1, settings["steps"] // 20)
 wanted = ["entropy", "format_ok", "completions/clipped_ratio", "grad_norm"]
-figure, axes = new_figure(2, 2, (9.6, 6.6), sharex=True)
-for axis, column in zip(axes.flat, wanted, strict=True):
-    learning_curves(frame, column, smooth=window, ax=axis)
-    axis.get_legend().remove()
-    axis.set_ylabel(axis_label(column))
-said = f"each point a mean of {window} steps; band: lowest to highest seed"
-handles, keys = axes[0, 0].get_legend_handles_labels()
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3, title=said)
-figure
+curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
 
 # %% [markdown]
 # *What to look at.* Format and cap together. In this task a truncated response has no answer, so its format is
@@ -731,7 +694,7 @@ length_curves(frame, source="train", smooth=window)
 
 # %%
 for method in ("grpo", "f_isft_pos", "f_isft_neg"):
-    of_method = frame[(frame["method"] == method) & (frame["step"] > asked["steps"] - window)]
+    of_method = frame[(frame["method"] == method) & (frame["step"] > settings["steps"] - window)]
     sizes = ", ".join(
         f"{name} {of_method[f'length/{kind}'].mean():.0f}" for kind, (name, _) in LENGTHS.items()
     )  # fmt: skip
@@ -747,7 +710,8 @@ for method in ("grpo", "f_isft_pos", "f_isft_neg"):
 # the share of truncated samples.
 
 # %%
-early, late = frame["step"].between(1, window), frame["step"] > asked["steps"] - window
+early = frame["step"].between(1, window)
+late = frame["step"] > settings["steps"] - window
 cut = pd.DataFrame(
     {
         when: frame[rows].groupby("method")["completions/clipped_ratio"].mean()
@@ -763,13 +727,14 @@ cut = cut.loc[[m for m in LABELS if m in cut.index]]
 cut.rename(index=label).round(3)
 
 # %%
-told, seen = cut[cut["the toy"] != ""], f"last {window} steps"
-grew = told[seen] > told.iloc[:, 0]
-wrong_way = told.index[grew != (told["the toy"] == "up")]
+toy = cut[cut["the toy"] != ""]
+last = f"last {window} steps"
+grew = toy[last] > toy.iloc[:, 0]
+wrong_way = toy.index[grew != (toy["the toy"] == "up")]
 print(
     "Direction: the toy is", "right for all." if wrong_way.empty else f"wrong for {', '.join(map(label, wrong_way))}."
 )
-up, down = (told.loc[told["the toy"] == way, seen] for way in ("up", "down"))
+up, down = (toy.loc[toy["the toy"] == way, last] for way in ("up", "down"))
 print(
     "Order: the rules that it pushes up are",
     "all" if up.min() > down.max() else "not all",
@@ -783,16 +748,12 @@ print(
 # differences between methods.
 
 # %%
-figure, axes = new_figure(1, 2, (9.6, 4.4), sharey=True)
-for axis, kind in zip(axes[0], ("correct", "incorrect"), strict=True):
-    column = "log-probability (nats per token)"
-    each = frame.assign(**{column: frame[f"logprob/{kind}"] / frame[f"length/{kind}"]})
-    learning_curves(each, column, smooth=window, title=f"{LENGTHS[kind][0]} responses", ax=axis)
-    axis.get_legend().remove()
-    axis.set_ylabel(column)
-handles, keys = axes[0, 0].get_legend_handles_labels()
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=3, title=said)
-figure
+per_token = {}
+for side, kind in (("right", "correct"), ("wrong", "incorrect")):
+    column = f"log-probability, {side} (nats per token)"
+    frame[column] = frame[f"logprob/{kind}"] / frame[f"length/{kind}"]
+    per_token[column] = f"{side} responses"
+curve_panels(frame, per_token, smooth=window, size=(4.6, 3.8), sharey=True)
 
 # %% [markdown]
 # *What to look at.* These are samples of the policy as it was at each step, so a falling line means that the policy
@@ -801,7 +762,7 @@ figure
 # %%
 sure = frame.assign(each=frame["logprob/correct"] / frame["length/correct"])
 at_start = sure[sure["step"].between(1, window)].groupby("method")["each"].mean()
-at_end = sure[sure["step"] > asked["steps"] - window].groupby("method")["each"].mean()
+at_end = sure[sure["step"] > settings["steps"] - window].groupby("method")["each"].mean()
 surer = (at_end - at_start).sort_values()
 say(
     f"On right responses, from the first {window} steps to the last, {label(surer.index[-1])} changes the most upwards "
@@ -814,6 +775,10 @@ say(
 # ### Where the runs ended
 
 # %%
+from rlino_lib.analysis.statistics import t_interval
+from rlino_lib.analysis.tables import paper_results, span
+from rlino_lib.figures.recorded import measured, outcomes
+
 say(measured(runs))
 ended = outcomes(runs)
 base = ended[ended["method"] == "base"].iloc[0]
@@ -822,19 +787,11 @@ right = ended.pivot(index="method", columns="seed", values="accuracy")
 right = 100 * right.loc[[m for m in LABELS if m in right.index]]
 gap = right.sub(right.loc["grpo"], axis=1).drop(index="grpo")  # points, each seed against GRPO's run of the same seed
 
-
-def t_interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % t-interval of a mean over seeds; nan for one seed."""
-    count = len(values)
-    half = scipy.stats.t.ppf(0.975, count - 1) * values.std() / math.sqrt(count) if count > 1 else math.nan
-    return values.mean() - half, values.mean() + half
-
-
 spans = {method: t_interval(values.dropna()) for method, values in gap.iterrows()}
 table = gap.rename(columns=lambda seed: f"seed {seed}")
 table.insert(0, "right, %", right.mean(axis=1))
 table["mean"] = gap.mean(axis=1)
-table["95 % interval"] = ["–" if math.isnan(low) else f"{low:+.1f} to {high:+.1f}" for low, high in spans.values()]
+table["95 % interval"] = [span(*ends) for ends in spans.values()]
 print(f"The base has {base['accuracy']:.1%} right, GRPO {right.loc['grpo'].mean():.1f} % (mean over seeds).")
 print("Each method, and its difference to GRPO in percentage points:")
 table.rename(index=label).round(1)
@@ -852,12 +809,7 @@ table.rename(index=label).round(1)
 # F-ISFT⁺⁻ appears in both rows, since its weights are not known.
 
 # %%
-paper = pd.read_csv(DATA / "paper" / "results.csv")
-keys = {"GRPO": ["grpo"], "GRPO-wo-KL": ["grpo_no_kl"], "F-ISFT+": ["f_isft_pos"], "F-ISFT-": ["f_isft_neg"]}
-keys["F-ISFT+-"] = ["f_isft_posneg", "f_isft_posneg_unit"]
-paper["key"] = paper["method"].map(keys)
-theirs = paper[paper["task"] == "countdown"].dropna(subset=["key"]).explode("key")
-theirs = theirs.pivot(index="key", columns="model", values="accuracy_percent")
+theirs = paper_results()["countdown"]
 their_gap = theirs.sub(theirs.loc["grpo"]).drop(index="grpo")
 beside = pd.concat(
     {
@@ -868,27 +820,14 @@ beside = pd.concat(
     },
     axis=1,
 ).loc[right.index]
-shown = beside.rename(index=label).round(1)
-shown.astype(object).where(shown.notna(), "–")
+rounded = beside.rename(index=label).round(1)
+rounded.astype(object).where(rounded.notna(), "–")
 
 # %%
-figure, axes = new_figure(1, 2, (9.6, 3.4), sharey=True)
-order = [label(m) for m in gap.index]
-for axis, data, title in zip(
-    axes[0],
-    (gap, their_gap.loc[gap.index]),
-    (f"here: {gap.shape[1]} seeds", "paper: one run per model, weights of ⁺⁻ unknown"),
-    strict=True,
-):
-    points = data.rename_axis(index="method", columns="of").stack().rename("points").reset_index()
-    points["method"] = points["method"].map(label)
-    points["of"] = [f"seed {x}" if axis is axes[0, 0] else x for x in points["of"]]
-    shown = {"x": "points", "y": "method", "hue": "of", "order": order, "size": 8, "jitter": False, "ax": axis}
-    sns.stripplot(points, **shown, palette="dark" if axis is axes[0, 1] else "colorblind")
-    axis.axvline(0, color="0.35", linewidth=1)
-    axis.set(xlabel="percentage points above GRPO", ylabel="", title=title)
-    axis.get_legend().set_title(None)
-figure
+from rlino_lib.figures.isft import gaps_figure
+
+titles = (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown")
+gaps_figure(dict(zip(titles, (gap.add_prefix("seed "), their_gap.loc[gap.index]), strict=True)))
 
 # %% [markdown]
 # *What to look at.* Is the order of the methods the same in both panels, and how far apart are the seeds of one
@@ -923,6 +862,8 @@ steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else 
 # and the colours are the weights that the optimiser used.
 
 # %%
+from rlino_lib.widgets import static_inspector, trace_inspector
+
 static_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
 
 # %% [markdown]
@@ -941,27 +882,30 @@ trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-
 
 
 # %%
-def found_sentence(method: str) -> str:
+def sentence(method: str) -> str:
     """One method against GRPO, in words, from the records."""
     mean, (low, high), count = gap.loc[method].mean(), spans[method], int(gap.loc[method].notna().sum())
     side = "above" if mean >= 0 else "below"
     if count < 2:
         return f"{label(method)} ended {abs(mean):.1f} points {side} GRPO (one seed, so no interval)."
-    told = "which excludes 0" if low > 0 or high < 0 else "which contains 0: not told apart"
+    verdict = "which excludes 0" if low > 0 or high < 0 else "which contains 0: not told apart"
     return (
         f"{label(method)} ended {abs(mean):.1f} points {side} GRPO ({count} seeds, "
-        f"95 % interval {low:+.1f} to {high:+.1f}, {told})."
+        f"95 % interval {low:+.1f} to {high:+.1f}, {verdict})."
     )
 
 
 for method in gap.index:
-    print(found_sentence(method))
+    print(sentence(method))
     if method in their_gap.index:
         pairs = ", ".join(f"{value:+.1f} with {m}" for m, value in their_gap.loc[method].dropna().items())
         print(f"    the paper's distance to GRPO, in points: {pairs}")
 
 
 # %%
+from rlino_lib.claims.verdicts import mean_in_words, verdict_above_zero
+
+
 def state(gains: pd.Series) -> str:
     """A word for where a method ended, against the base, by the 95 % interval over seeds of its gain in points."""
     words = {"holds": "learned", "does not hold here": "fell below the base"}
@@ -999,6 +943,9 @@ print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 
 
 # %%
+from checkers.isft import check_balanced_weights, check_collapse_condition, check_signed_ce
+
+
 def my_balanced(correct): ...
 
 

@@ -69,8 +69,8 @@ from rlino_lib.exact.identities import (
     what_survives,
 )
 from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
-from rlino_lib.figures.curves import Look, look, new_figure, style
 from rlino_lib.figures.recorded import outcomes, say
+from rlino_lib.figures.style import Look, look, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
 from rlino_lib.methods.loss import policy_loss
@@ -229,7 +229,7 @@ drawn["method"] = drawn["rule"].map(RULES)
 books = {"zscore": "grpo", "group_balanced": "f_isft_posneg", "positive": "f_isft_pos", "negative": "f_isft_neg"}
 books["signed"] = "f_isft_posneg_unit"
 looks = {RULES[rule]: look(method) for rule, method in books.items()}
-looks |= {"Dr. GRPO": Look("0.15", (1, 1), "X"), "RLOO": Look("0.5", (6, 1, 1, 1), "p")}
+looks |= {"Dr. GRPO": look("dr_grpo"), "RLOO": look("rloo")}
 looks["large groups, 1/√(p(1−p))"] = Look("0.6", (3, 1), "h")
 lines = {"x": "p", "hue": "method", "style": "method", "legend": "full", "markersize": 6}
 lines |= {"palette": {m: k.colour for m, k in looks.items()}, "dashes": {m: k.dash or "" for m, k in looks.items()}}

@@ -27,56 +27,27 @@
 # runs are missing, the cell says so.
 
 # %%
-import json
 import math
-import shlex
 import statistics
 
 import pandas as pd
 import scipy.stats
 from IPython.display import display
 
-from checkers.head_to_head import check_holm, check_liar, check_pairing, check_plan, check_smallest_margin, suspects
 from rlino_lib.analysis.growth import base_accuracy
-from rlino_lib.analysis.statistics import (
-    accuracy_at,
-    beyond,
-    compare,
-    curve,
-    difference_power,
-    differences,
-    final_accuracy,
-    first_reaching,
-    outcomes,
-    seeds_needed,
-    t_interval,
-    tost,
-    tost_power,
-)
+from rlino_lib.analysis.statistics import curve, final_accuracy, outcomes, t_interval
+from rlino_lib.analysis.tables import paired_differences, span, spread
 from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import Records, read_ledger
-from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
-from rlino_lib.figures.recorded import outcomes as whole_outcomes
+from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.seeds import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
-from rlino_lib.paths import DATA, REPO, RUNS
-from rlino_lib.policy.models import load_policy
-from rlino_lib.records.runs import list_runs, metrics_frame
-from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.trainer import Trainer
-from rlino_lib.widgets import static_inspector, trace_inspector
-from rlino_lib.widgets.runs import run_comparer, static_runs
-from rlino_lib.widgets.runs_page import same_start
+from rlino_lib.figures.seeds import forest_plot, measure_panels
+from rlino_lib.figures.style import in_order, label, style
+from rlino_lib.paths import RUNS
+from rlino_lib.records.runs import list_runs
 
 style()
 pd.set_option("display.max_colwidth", None)
 TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
-
-
-def span(low: float, high: float) -> str:
-    """An interval in words; one difference has none."""
-    return f"{low:+.1f} to {high:+.1f}" if math.isfinite(low) else "–"
-
 
 # %% [markdown]
 # ## Five differences, by hand
@@ -111,6 +82,8 @@ print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.analysis.statistics import tost
+
 student = scipy.stats.t(n - 1)
 above, below = student.sf((mean + margin) / error), student.cdf((mean - margin) / error)
 print(f"above −{margin:g}: p = {above:.4f}; below +{margin:g}: p = {below:.4f}; TOST: p = {max(above, below):.4f}")
@@ -126,6 +99,8 @@ print(f"inside the margin: {-margin < low and high < margin}; p < α: {tost(gaps
 # lies inside $\pm\delta$. So a picture of that interval *is* the test. Four more made-up comparisons:
 
 # %%
+from rlino_lib.analysis.statistics import beyond, compare
+
 made_up = {
     "A": [0.4, -0.9, 1.1, 0.2, -0.5],
     "B": [4.1, 5.9, 3.8, 5.2, 6.6],
@@ -213,6 +188,10 @@ plan
 # same, token for token?
 
 # %%
+from rlino_lib.policy.models import load_policy
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.trainer import Trainer
+
 pair = ("grpo_no_kl", "f_isft_posneg")
 seen = {}
 for method in pair:
@@ -234,6 +213,8 @@ pd.DataFrame(rows).set_index("step").map(lambda x: f"{x:.0%}" if isinstance(x, f
 # ## What is recorded
 
 # %%
+import shlex
+
 runs = [run for run in list_runs("head-to-head") if run.config["task"] in TASKS]
 sweep = [run for run in list_runs("head-to-head-lr") if run.config["task"] in TASKS]
 batches = list_runs("sgd-to-batch")
@@ -244,9 +225,9 @@ if batches:  # the end at which every batch is new: runs of the large grid with 
     batches += [r for r in runs if (r.method, r.seed) in kinds and all(r.config.get(k) == alike[k] for k in alike)]
 of_task = {task: [run for run in runs if run.config["task"] == task] for task in TASKS}
 present = [task for task in TASKS if of_task[task]]
-for group, found in {"head-to-head-lr": sweep, "head-to-head": runs, "sgd-to-batch": batches}.items():
+for group, recorded in {"head-to-head-lr": sweep, "head-to-head": runs, "sgd-to-batch": batches}.items():
     files = [file for file in (RUNS / f"{group}.json", RUNS / f"{group}-more.json") if file.exists()]
-    print(f"{group}: {len(found)} complete runs{', made by' if files else ''}")
+    print(f"{group}: {len(recorded)} complete runs{', made by' if files else ''}")
     for file in files:  # the second has more seeds of some methods, into the same folder
         out = [] if file.stem == group else ["--out", f"data/runs/{group}"]
         print("   ", shlex.join(["rlino", "grid", f"data/runs/{file.name}", *out]))
@@ -283,13 +264,14 @@ rows = [(r.config["task"], r.method, r.config["lr"], *curve(r)["accuracy"].iloc[
 rates = pd.DataFrame(rows, columns=["task", "method", "lr", "start", "accuracy"])
 chosen = rates.loc[rates.groupby(["task", "method"])["accuracy"].idxmax()].set_index(["task", "method"])
 if sweep:
-    asked = sweep[0].config
-    size = asked["eval_problems"] * asked["eval_samples"]
+    settings = sweep[0].config
+    size = settings["eval_problems"] * settings["eval_samples"]
     noise = 100 * math.sqrt(0.25 / size)
     say(
-        f"Share right on {asked['eval_problems']:,} problems of the {asked['eval_split']} split × "
-        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run per cell. One share has a standard "
-        f"error of up to {noise:.1f} points from these samples alone; neighbours that differ by less are a toss-up."
+        f"Share right on {settings['eval_problems']:,} problems of the {settings['eval_split']} split × "
+        f"{settings['eval_samples']} samples after {settings['steps']} steps, one run per cell. A single share has a "
+        f"standard error of up to {noise:.1f} points from these samples alone; neighbours that differ by less are a "
+        "toss-up."
     )
 for task in dict.fromkeys(rates["task"]):
     table = rates[rates["task"] == task].pivot(index="method", columns="lr", values="accuracy")
@@ -302,23 +284,9 @@ if not sweep:
     print("No runs of the sweep are recorded yet.")
 
 # %%
-swept = [task for task in TASKS if (rates["task"] == task).any()]
-if swept:
-    figure, axes = new_figure(1, len(swept), (4.6 * len(swept) + 0.6, 4.4), sharey=False)
-    for axis, task in zip(axes[0], swept, strict=True):
-        for method in in_order(rates.loc[rates["task"] == task, "method"]):
-            own = rates[(rates["task"] == task) & (rates["method"] == method)].sort_values("lr")
-            drawn, best = look(method), chosen.loc[(task, method)]
-            shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
-            axis.plot(own["lr"], own["accuracy"], **shown, label=label(method))
-            axis.plot(best["lr"], best["accuracy"], "o", color="0.2", markerfacecolor="none", markersize=13)
-        ticks = sorted(rates.loc[rates["task"] == task, "lr"].unique())
-        axis.set(xscale="log", title=TASKS[task], xlabel="learning rate", ylabel="share right, validation, %")
-        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axis.minorticks_off()
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncol=4, title="ring: the best")
-    display(figure)
+from rlino_lib.figures.seeds import rates_figure
+
+rates_figure(rates, TASKS) if sweep else None
 
 # %%
 ends_of = rates.groupby("task")["lr"].agg(["min", "max"])
@@ -342,7 +310,7 @@ if used and not other:
 # *What to look at.* How much does a method lose one step to the right of its best rate?
 
 # %%
-for task in swept:
+for task in dict.fromkeys(rates["task"]):
     grid_of = rates[rates["task"] == task].pivot(index="method", columns="lr", values="accuracy")
     best_of = chosen.loc[task, "lr"]
     lost = {m: grid_of.loc[m, lr] - grid_of.loc[m, 2 * lr] for m, lr in best_of.items() if 2 * lr in grid_of}
@@ -361,12 +329,16 @@ for task in swept:
 # ## The learning curves
 
 # %%
+from rlino_lib.figures.seeds import method_panels
+from rlino_lib.records.runs import metrics_frame
+
 frames = {task: metrics_frame(of_task[task]) for task in present}
 for task in present:
     figure = method_panels(frames[task])
-    asked = of_task[task][0].config
-    said = f"{TASKS[task]}: {asked['eval_split']} split, {asked['eval_problems']:,} problems × {asked['eval_samples']}"
-    figure.suptitle(said, fontsize=11)
+    settings = of_task[task][0].config
+    size = f"{settings['eval_problems']:,} problems × {settings['eval_samples']}"
+    title = f"{TASKS[task]}: {settings['eval_split']} split, {size}"
+    figure.suptitle(title, fontsize=11)
     display(figure)
 
 # %% [markdown]
@@ -427,6 +399,9 @@ for task, frame in frames.items():
 # So on Countdown most methods move to answers that the base would not have given.
 
 # %%
+from rlino_lib.figures.curves import length_curves
+from rlino_lib.figures.style import LENGTHS
+
 for task, frame in frames.items():
     kinds = [k for k in LENGTHS if frame[f"eval/length/{k}"].notna().any()]
     figure = length_curves(frame, source="eval", columns=4, kinds=kinds)
@@ -453,6 +428,9 @@ for task, frame in frames.items():
 # On the whole test split, after the last step: the mean over seeds, and the lowest and highest of them.
 
 # %%
+from rlino_lib.figures.recorded import outcomes as whole_outcomes
+from rlino_lib.paths import REPO
+
 COLUMNS = {
     "accuracy": ("right, %", 100),
     "length/correct": ("length, right", 1),
@@ -461,32 +439,26 @@ COLUMNS = {
     "format_ok": ("in the format, %", 100),
 }
 
-
-def spread(values: pd.Series) -> str:
-    """Mean and range over seeds."""
-    values = values.dropna()
-    ends = f" [{values.min():.1f}, {values.max():.1f}]" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{ends}" if len(values) else "–"
-
-
 ended = {}
 for task in present:
     ended[task] = whole_outcomes(of_task[task], REPO / of_task[task][0].config["model"])
     rows = {}
-    for method in ["base", *in_order(set(ended[task]["method"]) - {"base"})]:
+    for method in in_order(ended[task]["method"]):
         own = ended[task][ended[task]["method"] == method]
         cells = {name: spread(by * own[column]) for column, (name, by) in COLUMNS.items()}
         rows[label(method)] = {"seeds": "–" if method == "base" else len(own)} | cells
     display(pd.DataFrame(rows).T.rename_axis(TASKS[task]))
 
 # %%
+from rlino_lib.folders import read_json
+
 for task in present:
-    found = [(run.method, run.summary["test"].get("by_kind")) for run in of_task[task]]
-    base = json.loads((REPO / of_task[task][0].config["model"] / "evaluation.json").read_text(encoding="utf-8"))
-    found.insert(0, ("base", base["found"].get("by_kind")))
-    if kinds := [{"method": method} | {k: 100 * v for k, v in by.items()} for method, by in found if by]:
+    by_method = [(run.method, run.summary["test"].get("by_kind")) for run in of_task[task]]
+    base = read_json(REPO / of_task[task][0].config["model"] / "evaluation.json")
+    by_method.insert(0, ("base", base["found"].get("by_kind")))
+    if kinds := [{"method": method} | {k: 100 * v for k, v in by.items()} for method, by in by_method if by]:
         by_kind = pd.DataFrame(kinds).groupby("method").agg(spread)
-        by_kind = by_kind.reindex(sorted(by_kind.index, key=["base", *in_order(by_kind.index)].index))
+        by_kind = by_kind.reindex(in_order(by_kind.index))
         print(f"{TASKS[task]}: right, %, by what is new in a test problem")
         display(by_kind.rename(index=label))
 
@@ -494,17 +466,11 @@ for task in present:
 # ## The differences, and the margin
 
 # %%
+from rlino_lib.figures.seeds import paired_rows
+
 table = outcomes(runs) if runs else pd.DataFrame(columns=["method", "task", "seed", "value"])
 paired = {task: set(table.loc[table["task"] == task, "method"]) - {"grpo"} for task in TASKS}
 comparable = [task for task in TASKS if paired[task] and "grpo" in set(table.loc[table["task"] == task, "method"])]
-
-
-def gaps_to_grpo(frame: pd.DataFrame, task: str, method: str) -> pd.Series:
-    """A method's differences to GRPO on a task, on the seeds that both have."""
-    part = frame[(frame["task"] == task) & frame["method"].isin([method, "grpo"])]
-    both = part.groupby("seed")["method"].transform("nunique") == 2
-    return differences(part[both], method, "grpo")
-
 
 planned = {(c.about["task"], c.about["method"]): c.threshold["seeds"] for c in duel_claims}
 if comparable:
@@ -555,6 +521,8 @@ for task in comparable:
 # contrary. Where neither is below α, it is undecided.
 
 # %%
+from rlino_lib.claims.ledger import Records
+
 records = Records(RUNS, ledger)
 judged = {c.id: judge(c, records) for c in duel_claims}
 stale = [c.id for c in duel_claims if c.verdict != judged[c.id].verdict]
@@ -600,6 +568,8 @@ pairing.set_index("comparison with GRPO").round(2)
 # of the samples, and after all of them, by the evaluations during training (on fewer problems than the test):
 
 # %%
+from rlino_lib.analysis.statistics import accuracy_at
+
 SHARES = {"a quarter": 0.25, "a half": 0.5, "all": 1.0}
 
 
@@ -609,9 +579,9 @@ def at_budget(task: str, axis: str) -> pd.DataFrame:
     cells = {}
     for name, part in SHARES.items():
         budget = int(part * least)
-        found = outcomes(of_task[task], lambda run, b=budget: accuracy_at(run, **{axis: b}))
+        by_budget = outcomes(of_task[task], lambda run, b=budget: accuracy_at(run, **{axis: b}))
         for method in in_order(paired[task]):
-            gap = gaps_to_grpo(found, task, method)
+            gap = paired_differences(by_budget, task, method)
             cells.setdefault(f"{name}: {budget:,} {axis}", {})[label(method)] = (
                 f"{gap.mean():+.1f} [{span(*t_interval(gap))}]"
             )
@@ -636,6 +606,8 @@ for task in comparable:
 # included, so they allow only a rough comparison.
 
 # %%
+from rlino_lib.analysis.statistics import first_reaching
+
 for task in comparable:
     starts = [curve(run)["accuracy"].iloc[0] for run in of_task[task]]
     ends = [curve(run)["accuracy"].iloc[-1] for run in of_task[task] if run.method == "grpo"]
@@ -645,12 +617,12 @@ for task in comparable:
     for method in in_order(run.method for run in of_task[task]):
         own = [run for run in of_task[task] if run.method == method]
         for goal in goals:
-            found = [hit for run in own if (hit := first_reaching(run, goal))]
+            hits = [hit for run in own if (hit := first_reaching(run, goal))]
             cell = "–"
-            if found:
-                samples, seconds = (statistics.median(hit[k] for hit in found) for k in ("samples", "seconds"))
+            if hits:
+                samples, seconds = (statistics.median(hit[k] for hit in hits) for k in ("samples", "seconds"))
                 cell = f"{samples:,.0f} samples, {seconds:,.0f} s"
-            cells.setdefault(f"{goal:g} %", {})[label(method)] = f"{cell} ({len(found)} of {len(own)})"
+            cells.setdefault(f"{goal:g} %", {})[label(method)] = f"{cell} ({len(hits)} of {len(own)})"
     print(f"{TASKS[task]}: from {begin:.1f} % at the start; GRPO ended at {end:.1f} %")
     display(pd.DataFrame(cells))
 
@@ -669,6 +641,8 @@ for task in comparable:
 # have not passed for $p < \alpha/k$, with $k$ their number.
 
 # %%
+from rlino_lib.analysis.statistics import seeds_needed, tost_power
+
 POWER = 0.8  # the chance that one usually asks for
 still_open = [max(1, sum(judged[c.id].verdict != word for c in tests)) for word in ("holds", "does not hold here")]
 level, level_beyond = (alpha / count for count in still_open)
@@ -676,7 +650,7 @@ print(f"Of {len(tests)} tests of equivalence {still_open[0]} have not passed: th
 print(f"of as many tests that a difference is beyond the margin {still_open[1]}: p < {level_beyond:.4f}.")
 rows = []
 for _, row in forest.iterrows():
-    gap = gaps_to_grpo(table, row["task"], row["method"])
+    gap = paired_differences(table, row["task"], row["method"])
     if len(gap) > 1 and gap.std() > 0:
         rows.append({
             "task": TASKS[row["task"]], "comparison": f"{TASKS[row['task']]}: {label(row['method'])}",
@@ -705,23 +679,27 @@ else:
 # either way.
 
 # %%
+from rlino_lib.analysis.statistics import difference_power
+from rlino_lib.figures.curves import line_panels
+from rlino_lib.figures.style import Look
+
 middles = power.groupby("task")["sd"].median() if len(power) else pd.Series({"made up, until there are records": 1.5})
 widest, middle = middles.idxmax(), float(middles.max())  # the task on which it is hardest
-counts = range(2, 21)
-figure, axes = new_figure(1, 2, (9.6, 3.8), sharey=True)
-for share, dash, mark in ((0, "", "o"), (1 / 3, (6, 2), "s"), (2 / 3, (1.5, 1.5), "^")):
-    chance = [tost_power(k, middle, margin, share * margin, level) for k in counts]
-    name = f"true difference {share * margin:.2g}"
-    axes[0, 0].plot(counts, chance, color="0.2", dashes=dash or (None, None), marker=mark, markevery=3, label=name)
-for times, dash, mark in ((1.5, (6, 2), "s"), (2, "", "o"), (3, (1.5, 1.5), "^")):
-    chance = [difference_power(k, middle, (times - 1) * margin, level_beyond) for k in counts]
-    name = f"true difference {times * margin:.2g}"
-    axes[0, 1].plot(counts, chance, color="0.2", dashes=dash or (None, None), marker=mark, markevery=3, label=name)
-for axis, title in zip(axes[0], ("TOST finds equivalence", "a difference beyond the margin is found"), strict=True):
-    axis.axhline(POWER, color="0.6", linewidth=1)
-    axis.set(xlabel="seeds", title=title, ylim=(0, 1.02), xticks=range(2, 21, 3))
+seeds = range(2, 21)
+dashes = (("", "o"), ((6, 2), "s"), ((1.5, 1.5), "^"))
+lines = {"TOST finds equivalence": [], "a difference beyond the margin is found": []}
+for share, (dash, mark) in zip((0, 1 / 3, 2 / 3), dashes, strict=True):
+    chance = [tost_power(k, middle, margin, share * margin, level) for k in seeds]
+    line = (f"true difference {share * margin:.2g}", Look("0.2", dash, mark), seeds, chance)
+    lines["TOST finds equivalence"].append(line)
+for times, (dash, mark) in zip((2, 1.5, 3), dashes, strict=True):
+    chance = [difference_power(k, middle, (times - 1) * margin, level_beyond) for k in seeds]
+    line = (f"true difference {times * margin:.2g}", Look("0.2", dash, mark), seeds, chance)
+    lines["a difference beyond the margin is found"].append(line)
+settings = {"xlabel": "seeds", "ylabel": f"power, sd {middle:.2g}, margin ±{margin:g}", "ylim": (0, 1.02)}
+figure = line_panels(lines, guides=(None, POWER), line={"markevery": 3}, xticks=range(2, 21, 3), **settings)
+for axis in figure.axes:
     axis.legend(loc="lower right")
-axes[0, 0].set_ylabel(f"power, sd {middle:.2g}, margin ±{margin:g}")
 figure.suptitle(widest)
 figure
 
@@ -729,8 +707,8 @@ figure
 for task, scatter in middles.items():
     print(f"{task}: differences scatter with a standard deviation of {scatter:.2g} points (median of the comparisons).")
     for small in (margin, margin / 3):
-        seeds = seeds_needed(scatter, small, 0.0, POWER, level)
-        print(f"  Margin ±{small:g}: {seeds} seeds if the true difference is 0.")
+        needed = seeds_needed(scatter, small, 0.0, POWER, level)
+        print(f"  Margin ±{small:g}: {needed} seeds if the true difference is 0.")
 
 # %% [markdown]
 # *What to look at.* On the left, how many more seeds does a true difference of two thirds of the margin need?
@@ -767,40 +745,20 @@ def shape(run) -> dict:
 axis_of = pd.DataFrame([shape(run) for run in batches])
 if batches:
     cells = axis_of.groupby(["samples per iteration", "passes", "updates per iteration", "iterations", "updates"])
-    shown = cells["seed"].count().rename("runs").reset_index()
+    counted = cells["seed"].count().rename("runs").reset_index()
     totals = sorted(axis_of["samples"].unique())
-    said = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
-    print(f"{len(batches)} complete runs, samples in total: {said}")
-    display(shown.set_index("samples per iteration"))
+    total = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
+    print(f"{len(batches)} complete runs, samples in total: {total}")
+    display(counted.set_index("samples per iteration"))
 else:
     print("No runs of this axis are recorded yet.")
 
 # %%
+from rlino_lib.figures.seeds import sizes_figure
+
 if batches:
     start = statistics.mean(base_accuracy(run) for run in batches)
-    passes = sorted(axis_of["passes"].unique())
-    figure, axes = new_figure(1, len(passes), (4.4 * len(passes) + 0.8, 4.2), sharey=True, sharex=True)
-    for axis, times in zip(axes[0], passes, strict=True):
-        for method in in_order(axis_of["method"]):
-            own, drawn = axis_of[(axis_of["method"] == method) & (axis_of["passes"] == times)], look(method)
-            for k, (_, part) in enumerate(own.groupby(own["updates"] / own["iterations"] / own["problems"])):
-                by = part.groupby("samples per iteration")["right"]
-                mean = by.mean()
-                shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
-                axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
-                axis.plot(mean.index, mean, **shown, label=label(method) if k == 0 else None)
-        axis.axhline(start, color="0.5", linewidth=1, dashes=(1, 2))
-        sizes = sorted(axis_of["samples per iteration"].unique())
-        axis.set(
-            xscale="log", xlabel="samples per iteration", title=f"{times} pass{'es' if times > 1 else ''} over each"
-        )
-        axis.set_xticks(sizes, [f"{s:,}" for s in sizes], rotation=30)
-        axis.minorticks_off()
-    axes[0, 0].set_ylabel("share right, test split, %")
-    handles = {name: h for ax in axes[0] for h, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    said = f"{BAND}; dotted: the base"
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=4, title=said)
-    display(figure)
+    display(sizes_figure(axis_of, start))
 
 # %% [markdown]
 # *What to look at.* Lines connect runs with equally many problems per update. From left to right: how long does a
@@ -868,14 +826,10 @@ if batches:
 # The paper's one F-ISFT⁺⁻ appears in both of our rows, since its weights are not known.
 
 # %%
-KEYS = {"GRPO": ["grpo"], "GRPO-wo-KL": ["grpo_no_kl"], "F-ISFT+": ["f_isft_pos"], "F-ISFT-": ["f_isft_neg"]}
-KEYS["F-ISFT+-"] = ["f_isft_posneg", "f_isft_posneg_unit"]
+from rlino_lib.analysis.tables import paper_results
+
 LIKE = {"countdown": "countdown", "word_problems": "gsm8k"}
-paper = pd.read_csv(DATA / "paper" / "results.csv")
-paper["key"] = paper["method"].map(KEYS)
-theirs = paper.dropna(subset=["key"]).explode("key").pivot(
-    index="key", columns=["task", "model"], values="accuracy_percent"
-)  # fmt: skip
+theirs = paper_results()
 their_gap = theirs.sub(theirs.loc["grpo"]).drop(index="grpo")
 columns = {}
 for task in TASKS:
@@ -889,30 +843,15 @@ beside = beside.reindex(in_order(beside.index)).rename(index=label)
 beside.map(lambda x: "–" if pd.isna(x) else f"{x:.1f}").T
 
 # %%
-panels = []
+from rlino_lib.figures.seeds import beside_figure
+
+sources = {}
 for task in TASKS:
     if task in comparable:
         own = forest[forest["task"] == task].set_index("method")
-        panels.append((f"ours: {TASKS[task]}", {"ours, mean over seeds": own["mean"]}, own))
-    panels.append((f"paper: {LIKE[task]}", dict(their_gap[LIKE[task]].items()), None))
-order = in_order({*forest["method"], *their_gap.index})
-figure, axes = new_figure(math.ceil(len(panels) / 2), 2, (12.4, 3.4 * math.ceil(len(panels) / 2)))
-for axis, (title, series, own) in zip(axes.flat, panels, strict=False):
-    for (name, values), mark in zip(series.items(), "osD^vP", strict=False):
-        values = values.dropna()
-        axis.plot(values, [order.index(m) for m in values.index], mark, color="0.25", label=name, alpha=0.85)
-    if own is not None:
-        for method, row in own.iterrows():
-            if math.isfinite(row["low"]):
-                axis.plot([row["low"], row["high"]], [order.index(method)] * 2, color="0.25", linewidth=1.5)
-        axis.axvspan(-margin, margin, color="0.92", zorder=0)
-    axis.axvline(0, color="0.4", linewidth=1)
-    axis.set(title=title, ylim=(len(order) - 0.5, -0.5), xlabel="points above GRPO on this scale")
-    axis.set_yticks(range(len(order)), [label(m) for m in order])
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-for axis in axes.flat[len(panels) :]:
-    axis.set_visible(False)
-figure
+        sources[f"ours: {TASKS[task]}"] = {"ours, mean over seeds": own["mean"]}, own
+    sources[f"paper: {LIKE[task]}"] = dict(their_gap[LIKE[task]].items()), None
+beside_figure(sources, margin)
 
 # %% [markdown]
 # *What to look at.* Is the order of the methods the same in each panel? Only ours has intervals and a margin: the
@@ -922,10 +861,11 @@ figure
 for task in comparable:
     for _, row in forest[forest["task"] == task].iterrows():
         if row["method"] in their_gap.index:
-            found = their_gap[LIKE[task]].loc[row["method"]].dropna()
-            told = ", ".join(f"{value:+.1f} with {model}" for model, value in found.items()) or "nothing known"
+            by_model = their_gap[LIKE[task]].loc[row["method"]].dropna()
+            reported = ", ".join(f"{value:+.1f} with {model}" for model, value in by_model.items()) or "nothing known"
             ours = f"{row['mean']:+.1f} [{span(row['low'], row['high'])}]"
-            say(f"{label(row['method'])}, points to GRPO: ours {ours} on {TASKS[task]}; theirs on {LIKE[task]} {told}.")
+            where = f"on {TASKS[task]}; theirs on {LIKE[task]} {reported}"
+            say(f"{label(row['method'])}, points to GRPO: ours {ours} {where}.")
 
 # %% [markdown]
 # On Countdown F-ISFT⁻ is far below GRPO in ours and in the paper's runs. F-ISFT⁺ has no common sign: in the paper it
@@ -944,15 +884,17 @@ facts = [
     for r in pool
 ]
 fates = pd.DataFrame(facts, columns=["run", "group", "task", "method", "lr", "start", "end"])
-fates["collapsed"], fates["below"] = fates["end"] < fates["start"] / 2, fates["end"] < fates["start"]
+fates["collapsed"] = fates["end"] < fates["start"] / 2
+fates["below"] = fates["end"] < fates["start"]
 counted = fates.groupby(["group", "task", "method"]).agg(
     runs=("run", "size"), collapsed=("collapsed", "sum"), below=("below", "sum"), lowest=("end", "min")
 )
 if not fates["collapsed"].any():
     print("No recorded run collapsed in that sense; below are those that ended lowest.")
-shown = counted[counted["below"] > 0].reset_index()
-shown["method"], shown["task"] = shown["method"].map(label), shown["task"].map(TASKS)
-shown.rename(columns={"below": "ended below the base", "lowest": "lowest, %"}).round(1).set_index("group")
+below_base = counted[counted["below"] > 0].reset_index()
+below_base["method"] = below_base["method"].map(label)
+below_base["task"] = below_base["task"].map(TASKS)
+below_base.rename(columns={"below": "ended below the base", "lowest": "lowest, %"}).round(1).set_index("group")
 
 # %%
 SUSPECTED = ("f_isft_neg", "f_isft_posneg_unit")
@@ -962,8 +904,7 @@ lowest = fates[fates["method"].isin(SUSPECTED)].sort_values("end").groupby("meth
 def beside_grpo(run):
     """GRPO's run of the same group, task and seed, or None."""
     same = (fates["group"] == run.path.parent.name) & (fates["task"] == run.config["task"])
-    found = [r for r in fates.loc[same & (fates["method"] == "grpo"), "run"] if r.seed == run.seed]
-    return found[0] if found else None
+    return next((r for r in fates.loc[same & (fates["method"] == "grpo"), "run"] if r.seed == run.seed), None)
 
 
 cases = [(row["run"], beside_grpo(row["run"])) for _, row in lowest.iterrows()]
@@ -1011,6 +952,8 @@ if cases:
 # is pushed down):
 
 # %%
+from rlino_lib.widgets import static_inspector, trace_inspector
+
 worst = cases[0][0] if cases else None
 steps = sorted(set(worst.rollouts["step"])) if worst else []
 static_inspector(worst, steps=[steps[0], steps[-1]]) if steps else print("No run with rollouts to open.")
@@ -1031,6 +974,8 @@ trace_inspector(opened, step=steps[-1], colour="entropies") if steps else None
 # take the arrow keys. A double bar marks where two responses part.
 
 # %%
+from rlino_lib.widgets.runs import run_comparer, same_start, static_runs
+
 group = [run for run in pool if run.path.parent == worst.path.parent] if worst else []
 paired_up = len({run.method for run in group}) > 1
 run_comparer(group, "grpo", worst.method, worst.seed) if paired_up else print("There are no two runs to compare yet.")
@@ -1089,8 +1034,8 @@ if parted:
 
 # %%
 for c in duel_claims:
-    found = judged[c.id]
-    say(f"{c.statement} {found.verdict.capitalize()}: {found.effect}.")
+    evidence = judged[c.id]
+    say(f"{c.statement} {evidence.verdict.capitalize()}: {evidence.effect}.")
 
 # %%
 tally = pd.Series([judged[c.id].verdict for c in duel_claims]).value_counts()
@@ -1119,6 +1064,9 @@ for name, task in (("posneg-countdown", "countdown"), ("posneg-word", "word_prob
 
 
 # %%
+from checkers.head_to_head import check_holm, check_liar, check_pairing, check_plan, check_smallest_margin, suspects
+
+
 def my_margin(values, alpha): ...
 
 

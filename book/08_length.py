@@ -30,81 +30,19 @@ import statistics
 from dataclasses import replace
 
 import pandas as pd
-import seaborn as sns
-import torch
 from IPython.display import display
 
-from checkers.length import check_drift, check_parts, check_regrade, check_survival
-from rlino_lib.analysis.growth import (
-    KINDS,
-    Parts,
-    attempt_counts,
-    base_problems,
-    by_rate,
-    final_responses,
-    growth,
-    of_kind,
-    paired_lengths,
-    parts_of,
-    success_within,
-    survival,
-)
-from rlino_lib.analysis.statistics import curve, final_accuracy, t_interval
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import Records, read_ledger
-from rlino_lib.claims.length import length_runs, normaliser_of
-from rlino_lib.evaluation.evaluate import evaluate
-from rlino_lib.exact.identities import table
-from rlino_lib.exact.length_toy import (
-    METHODS,
-    NORMALISERS,
-    LengthToy,
-    cap_selection,
-    drift,
-    drift_of,
-    expected_update,
-    length_identities,
-    predicted_update,
-    sampled_updates,
-    signs,
-    tipping_share,
-    variant,
-)
-from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
-from rlino_lib.figures.length import (
-    NORMALISER_LOOKS,
-    budget_lines,
-    figure_four,
-    growth_plot,
-    parts_bars,
-    survival_lines,
-)
+from rlino_lib.analysis.growth import KINDS, final_responses, growth
+from rlino_lib.analysis.tables import clean, common, in_brackets, mean_interval, means_of, pooled
+from rlino_lib.exact.length_toy import NORMALISERS, LengthToy, drift, expected_update, variant
+from rlino_lib.figures.length import NORMALISER_LOOKS
 from rlino_lib.figures.recorded import say
+from rlino_lib.figures.style import label, look, style
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.paths import DATA, RUNS
-from rlino_lib.policy.models import load_policy
-from rlino_lib.policy.sampling import sample
-from rlino_lib.records.runs import list_runs, metrics_frame
-from rlino_lib.tasks import get_task
-from rlino_lib.tasks.countdown.trace import read_search, success_by_attempt
-from rlino_lib.training.traces import response_rows
-from rlino_lib.widgets import search_view, static_search
-from rlino_lib.widgets.gradient_page import METHODS as NAMES
-from rlino_lib.widgets.length import length_explorer, static_length
+from rlino_lib.records.runs import list_runs
 
 style()
 pd.set_option("display.max_colwidth", None)
-
-
-def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
-    """Numbers rounded, and 0 in place of rounding errors."""
-    frame = frame.copy()
-    for k in range(frame.shape[1]):
-        if pd.api.types.is_float_dtype(frame.dtypes.iloc[k]):
-            column = frame.iloc[:, k]
-            frame.isetitem(k, column.where(column.abs() > 1e-12, 0.0).round(digits) + 0.0)  # and no −0
-    return frame
-
 
 # %% [markdown]
 # ## A verdict, filler, and STOP
@@ -144,6 +82,9 @@ responses[responses["probability"] > 0].sort_values(["reward", "length"]).set_in
 # / L$, with the constants of chapter 06.
 
 # %%
+from rlino_lib.exact.identities import table
+from rlino_lib.exact.length_toy import length_identities
+
 toy = LengthToy(p=0.3, horizon=6)
 claimed = table(length_identities(toy, group_size=3))
 assert claimed["holds"].all()
@@ -158,13 +99,16 @@ claimed.assign(gap=claimed["gap"].map("{:.0e}".format)).set_index("identity")[["
 
 
 # %%
+from rlino_lib.exact.length_toy import METHODS
+
+
 def drifts(toy: LengthToy, group_size: int = 4) -> pd.DataFrame:
     """The drift of right and of wrong responses under every method and normaliser."""
     rows = {}
     for method in METHODS:
         for normaliser, text in NORMALISERS.items():
-            found = drift(toy, variant(method, normaliser), group_size).table["drift"]
-            rows.setdefault(NAMES[method], {}).update({(side, text): found[side] for side in ("right", "wrong")})
+            by_side = drift(toy, variant(method, normaliser), group_size).table["drift"]
+            rows.setdefault(label(method), {}).update({(side, text): by_side[side] for side in ("right", "wrong")})
     return pd.DataFrame.from_dict(rows, "index").sort_index(axis=1, level=0, sort_remaining=False)
 
 
@@ -185,16 +129,19 @@ clean(drifts(plain))
 # A drift is a derivative. Compare it with steps of finite length along the expected update:
 
 # %%
+from rlino_lib.exact.length_toy import drift_of
+
 rows = []
 for normaliser, text in NORMALISERS.items():
     update = expected_update(plain, variant("grpo_no_kl", normaliser))
     slope = drift_of(plain, update).table["drift"]
     for size in (1e-4, 1.0):
         scale = size / update.norm()
-        there, back = plain.moved(scale * update).means(), plain.moved(-scale * update).means()
+        there = plain.moved(scale * update).means()
+        back = plain.moved(-scale * update).means()
         for side in ("right", "wrong"):
-            found = ((there[side][1] - back[side][1]) / (2 * scale)).item()
-            rows.append((text, size, side, slope[side], found))
+            of_steps = ((there[side][1] - back[side][1]) / (2 * scale)).item()
+            rows.append((text, size, side, slope[side], of_steps))
 clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "of steps"]).set_index("normaliser"), 6)
 
 # %% [markdown]
@@ -205,6 +152,8 @@ clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "o
 # stop logit* are explained below.
 
 # %%
+from rlino_lib.widgets.length import length_explorer, static_length
+
 length_explorer()
 
 # %%
@@ -220,8 +169,8 @@ static_length()
 unequal = LengthToy(p=0.3, horizon=5, stop_right=0.4, stop_wrong=0.2)
 rows = {}
 for name, objective in OBJECTIVES.items():
-    found = drift(unequal, objective, 2, groups=2)
-    rows[name] = [objective.normaliser, objective.ratio, *found.table["drift"][["right", "wrong"]]]
+    by_side = drift(unequal, objective, 2, groups=2).table["drift"]
+    rows[name] = [objective.normaliser, objective.ratio, *by_side[["right", "wrong"]]]
 family = pd.DataFrame.from_dict(rows, "index", columns=["normaliser", "ratio", "right", "wrong"])
 still = family[(family[["right", "wrong"]].abs() < 1e-12).all(axis=1)]
 print("no drift:", ", ".join(still.index))
@@ -238,8 +187,8 @@ clean(family)
 # %%
 # NBVAL_CHECK_OUTPUT
 for name in ("reinforce_pp", "reinforce_pp_baseline", "dr_grpo"):
-    found = drift(unequal, replace(OBJECTIVES[name], normaliser="constant"), 2, groups=2).table["drift"]
-    print(f"{name:22} constant: right {found['right']:+z.4f}, wrong {found['wrong']:+z.4f}")
+    by_side = drift(unequal, replace(OBJECTIVES[name], normaliser="constant"), 2, groups=2).table["drift"]
+    print(f"{name:22} constant: right {by_side['right']:+z.4f}, wrong {by_side['wrong']:+z.4f}")
 
 # %% [markdown]
 # - **DAPO** has lengths in its reward on purpose, and it leaves groups out.
@@ -251,6 +200,8 @@ for name in ("reinforce_pp", "reinforce_pp_baseline", "dr_grpo"):
 # $W$ than going on. Then the sign is computed by enumeration.
 
 # %%
+from rlino_lib.exact.length_toy import signs
+
 changes = {
     "plain": plain,
     "a cut response is wrong": replace(plain, cut_is_wrong=True),
@@ -259,14 +210,16 @@ changes = {
     "wrong ones longer": replace(plain, stop_right=0.4, stop_wrong=0.15),
 }
 words = {1: "shorter", 0: "–", -1: "longer"}
-rows, agree = [], True
+rows = []
+agree = True
 for name, changed in changes.items():
     for normaliser, text in NORMALISERS.items():
-        o = variant("grpo_no_kl", normaliser)
-        found, derived = drift(changed, o), signs(changed, o)
-        push = [0 if abs(u) < 1e-12 else int(math.copysign(1, u)) for u in found.update[1:].tolist()]
+        objective = variant("grpo_no_kl", normaliser)
+        result = drift(changed, objective)
+        derived = signs(changed, objective)
+        push = [0 if abs(u) < 1e-12 else int(math.copysign(1, u)) for u in result.update[1:].tolist()]
         agree &= push == list(derived)
-        lengths = found.table["drift"][["right", "wrong", "wrong, not cut"]]
+        lengths = result.table["drift"][["right", "wrong", "wrong, not cut"]]
         rows.append((name, text, *(words[s] for s in derived), *lengths))
 print("derived and found agree on every sign:", agree)
 heads = ["change", "normaliser", "stop, right", "stop, wrong", "right", "wrong", "wrong, not cut"]
@@ -298,6 +251,8 @@ clean(parts[["share", "length", "drift", "verdict", "stop, right", "stop, wrong"
 # $$ (1-p)(1-s) - s\,(H-1)^2 q^2 . $$
 
 # %%
+from rlino_lib.exact.length_toy import cap_selection
+
 rows = []
 for p in (0.1, 0.3, 0.5, 0.7, 0.9):
     one = replace(capped, p=p)
@@ -324,8 +279,8 @@ searching = changes["going on may hit (0.15)"]
 rows = {}
 for method in ("grpo_no_kl", "f_isft_pos", "f_isft_neg"):
     for normaliser in ("per_response", "constant"):
-        found = drift(searching, variant(method, normaliser)).table
-        rows[NAMES[method], NORMALISERS[normaliser]] = found["per_point"][["right", "wrong"]]
+        result = drift(searching, variant(method, normaliser)).table
+        rows[label(method), NORMALISERS[normaliser]] = result["per_point"][["right", "wrong"]]
 tokens = pd.DataFrame(rows).T
 tokens.columns = ["right: tokens per point of success", "wrong"]
 tokens.round(4)
@@ -347,15 +302,17 @@ tokens.round(4)
 #   right ones get *longer* too.
 
 # %%
+from rlino_lib.exact.length_toy import tipping_share
+
 rows = []
 for coupling in (0.0, 0.5, 1.0):
     for method in ("grpo_no_kl", "f_isft_posneg_unit", "f_isft_pos", "f_isft_neg"):
         for p in (0.2, 0.4, 0.8):
             one = replace(plain, p=p, coupling=coupling)
-            found = drift(one, variant(method, "per_response")).table["drift"]
-            rows.append((NAMES[method], coupling, p, found["right"], found["wrong"]))
+            by_side = drift(one, variant(method, "per_response")).table["drift"]
+            rows.append((label(method), coupling, p, by_side["right"], by_side["wrong"]))
 shared = pd.DataFrame(rows, columns=["method", "κ", "p", "right", "wrong"])
-unit = shared[shared["method"] == NAMES["f_isft_posneg_unit"]]
+unit = shared[shared["method"] == label("f_isft_posneg_unit")]
 assert ((unit["right"] > 0) == (unit["p"] < unit["κ"].map(tipping_share))).all()
 clean(shared.pivot(index=["method", "κ"], columns="p", values=["right", "wrong"]), 3)
 
@@ -368,25 +325,22 @@ clean(shared.pivot(index=["method", "κ"], columns="p", values=["right", "wrong"
 # response per batch the token mean *is* $1/|o|$. With $N$ responses the push is about $1/N$ of it.
 
 # %%
-mixed = changes["wrong ones longer"]
-per = {name: predicted_update(t, variant("grpo_no_kl", "per_response")) for name, t in changes.items()}
-rows = []
+from rlino_lib.exact.length_toy import predicted_update
+from rlino_lib.figures.curves import line_panels
+from rlino_lib.figures.length import SIDE_LOOKS
+from rlino_lib.figures.style import Look
+
+batch_sizes = (1, 2, 4, 8, 16, 32, 64)  # in groups of four
+lines = {}
 for name in ("plain", "wrong ones longer"):
-    for groups in (1, 2, 4, 8, 16, 32, 64):
-        ratio = predicted_update(changes[name], variant("grpo_no_kl", "token_mean"), 4, groups) / per[name]
-        rows += [(name, 4 * groups, side, ratio[k].item()) for k, side in ((1, "right"), (2, "wrong"))]
-fading = pd.DataFrame(rows, columns=["lengths", "responses in the batch", "stop logit", "push"])
-looks = {side: LENGTHS[key][1] for side, key in (("right", "correct"), ("wrong", "incorrect"))}
-drawn = {"hue": "stop logit", "style": "stop logit", "palette": {s: k.colour for s, k in looks.items()}}
-drawn |= {"dashes": {s: k.dash or "" for s, k in looks.items()}, "markers": {s: k.marker for s, k in looks.items()}}
-figure, axes = new_figure(1, 2, (8.6, 3.4), sharey=True)
-for axis, (name, part) in zip(axes[0], fading.groupby("lengths", sort=False), strict=True):
-    sns.lineplot(part, x="responses in the batch", y="push", **drawn, ax=axis)
-    axis.plot([4, 256], [1 / 4, 1 / 256], color="0.5", linewidth=1, dashes=(3, 2), label="1/N")
-    axis.set(xscale="log", yscale="log", title=name, ylabel="push on STOP, as a share of 1/|o|'s")
-    axis.get_legend().remove()
-figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
-figure
+    per_response = predicted_update(changes[name], variant("grpo_no_kl", "per_response"))
+    mean = variant("grpo_no_kl", "token_mean")
+    shares = [predicted_update(changes[name], mean, 4, groups) / per_response for groups in batch_sizes]
+    sizes = [4 * groups for groups in batch_sizes]
+    lines[name] = [(s, SIDE_LOOKS[s], sizes, [x[k].item() for x in shares]) for k, s in ((1, "right"), (2, "wrong"))]
+    lines[name].append(("1/N", Look("0.5", (3, 2)), [4, 256], [1 / 4, 1 / 256]))
+settings = {"xscale": "log", "yscale": "log", "xlabel": "responses in the batch"}
+line_panels(lines, size=(4, 2.9), legend="", ylabel="push on STOP, as a share of 1/|o|'s", **settings)
 
 # %% [markdown]
 # *What to look at.* Does the push fall as $1/N$, and equally for both logits? On the left, both logits lie on one line
@@ -405,12 +359,13 @@ figure
 # %%
 def follow(toy: LengthToy, method: str, normaliser: str, steps: int = 120, lr: float = 1.0) -> pd.DataFrame:
     """Mean lengths and success along expected updates of groups of four."""
-    o, rows = variant(method, normaliser), []
+    objective = variant(method, normaliser)
+    rows = []
     for step in range(steps + 1):
         means = toy.means()
         success = means["right"][0].item()
         rows += [(step, success, side, means[side][1].item()) for side in ("right", "wrong")]
-        toy = toy.moved(lr * expected_update(toy, o))
+        toy = toy.moved(lr * expected_update(toy, objective))
     return pd.DataFrame(rows, columns=["step", "success", "side", "length"])
 
 
@@ -420,27 +375,14 @@ paths = []
 for world, begin in starts.items():
     for method in ("grpo_no_kl", "f_isft_pos"):
         for normaliser in ("per_response", "constant"):
-            found = follow(begin, method, normaliser)
-            paths.append(found.assign(world=world, run=f"{NAMES[method]}, {NORMALISERS[normaliser]}"))
+            path = follow(begin, method, normaliser)
+            paths.append(path.assign(world=world, run=f"{label(method)}, {NORMALISERS[normaliser]}"))
 paths = pd.concat(paths, ignore_index=True)
 
 # %%
-figure, axes = new_figure(2, 4, (11, 5.2), sharey=True)
-for row, (world, part) in zip(axes, paths.groupby("world", sort=False), strict=True):
-    for axis, (run, lines) in zip(row, part.groupby("run", sort=False), strict=True):
-        for side, path in lines.groupby("side"):
-            k = looks[side]
-            axis.plot(100 * path["success"], path["length"], color=k.colour, dashes=k.dash or (None, None), label=side)
-            axis.plot(100 * path["success"].iloc[-1], path["length"].iloc[-1], k.marker, color=k.colour)
-        axis.set(
-            title=run if world == "plain" else "",
-            xlabel="" if world == "plain" else "right, %",
-            xlim=(0, 100),
-            ylim=(1, 10),
-        )
-    row[0].set_ylabel(f"{world}:\nmean length")
-figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
-figure
+from rlino_lib.figures.length import paths_figure
+
+paths_figure(paths)
 
 # %% [markdown]
 # *What to look at.* Which panel of the lower row looks like the paper's figure of GRPO, where wrong responses grow
@@ -468,7 +410,12 @@ clean(grown, 2)
 # the update clipped to a norm as trainers do it, and its signs, which are Adam's first step.
 
 # %%
-rows, short = [], LengthToy(horizon=4, stop_right=0.5, stop_wrong=0.5)
+import torch
+
+from rlino_lib.exact.length_toy import sampled_updates
+
+rows = []
+short = LengthToy(horizon=4, stop_right=0.5, stop_wrong=0.5)
 for groups in (1, 2, 3):
     chance, updates = sampled_updates(short, variant("grpo_no_kl", "constant"), 2, groups)
     updates = torch.where(updates.abs() < 1e-12, 0, updates)  # [M, 3]
@@ -502,7 +449,8 @@ for stop in (0.5, 0.25, 0.1):
     scale = 0.01 / (chance @ updates.square().sum(1)).sqrt()  # steps of length 0.01 in the mean square
     moved = [one.moved(scale * u).means() for u in updates]
     for side in ("right", "wrong"):
-        before, after = one.means()[side][1], chance @ torch.stack([means[side][1] for means in moved])
+        before = one.means()[side][1]
+        after = chance @ torch.stack([means[side][1] for means in moved])
         rows.append((stop, side, before.item(), (after - before).item() / 0.01**2))
 clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by noise"]).set_index("chance of STOP"))
 
@@ -554,6 +502,11 @@ for normaliser in ("per_response", "constant"):
 # - *The meaning of "truncation".* Truncation hides growth. It is not an artefact of counting: see "Cause three".
 
 # %%
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import read_ledger
+from rlino_lib.claims.length import length_runs, normaliser_of
+from rlino_lib.paths import RUNS
+
 ROWS = ("grpo", "f_isft_posneg", "f_isft_pos", "f_isft_neg")
 TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
 ledger = [c for c in read_ledger() if c.evidence.startswith("length.")]
@@ -578,46 +531,18 @@ plan.index = [c.id for c in ledger]
 plan
 
 # %%
+from rlino_lib.figures.curves import length_curves
+from rlino_lib.records.runs import metrics_frame
+
 present = [task for task in TASKS if all(ablation[task, "grpo", n] for n in NORMALISERS)]
 for task in TASKS:
     if task not in present:
         print(f"The ablation of GRPO on {TASKS[task]} is not complete: the cells below go without it.")
 
-
-def over_seeds(values) -> tuple[float, float, float]:
-    """Mean and 95 % t-interval; one seed has none."""
-    low, high = t_interval(values)
-    return statistics.mean(values), low, high
-
-
-def interval(values, sign: str = "+") -> str:
-    """The same in words."""
-    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*over_seeds(values), s=sign)
-
-
-def pooled(runs: list) -> pd.DataFrame:
-    """The responses of the tests after training, of all seeds."""
-    return pd.concat([final_responses(run) for run in runs])
-
-
-def means_of(run) -> dict[str, float]:
-    """What a run's test after training comes to: shares in percent, mean lengths in tokens, attempts."""
-    found = final_responses(run)
-    lengths = {kind: of_kind(found, kind)["length"].mean() for kind in KINDS}
-    shares = {"right, %": final_accuracy(run), "cut, %": 100 * found["clipped"].mean()}
-    return {**shares, "length": found["length"].mean(), **lengths, "attempts": found["attempts"].mean()}
-
-
-def paired(one, other):
-    """The rows of the seeds (the index) that both have, of two frames or series."""
-    both = one.index.intersection(other.index)
-    return one.loc[both], other.loc[both]
-
-
 for task in present:
     frames = {NORMALISERS[n]: metrics_frame([run for m in ROWS for run in ablation[task, m, n]]) for n in NORMALISERS}
     for name, frame in frames.items():
-        figure = length_curves(frame, source="eval", columns=4, kinds=list(LENGTHS))
+        figure = length_curves(frame, source="eval", columns=4)
         figure.suptitle(f"{TASKS[task]}, {name}", fontsize=11)
         display(figure)
 
@@ -639,8 +564,10 @@ for task_name in present:
 # ### The difference that the normaliser makes
 
 # %%
+from rlino_lib.figures.length import growth_plot
+
 grown = pd.DataFrame(
-    (task, kind, method, normaliser, *over_seeds(values), len(values))
+    (task, kind, method, normaliser, *mean_interval(values), len(values))
     for (task, method, normaliser), runs in ablation.items() if runs
     for kind in KINDS
     if (values := [g for run in runs if not math.isnan(g := growth(run, kind))])
@@ -663,25 +590,25 @@ for task in present:
         for kind in KINDS:
             by = {n: pd.Series({r.seed: growth(r, kind) for r in ablation[task, method, n]}) for n in NORMALISERS}
             for n in ("token_mean", "constant"):
-                one, other = paired(by["per_response"], by[n])
+                one, other = common(by["per_response"], by[n])
                 if len(one) > 1:
                     rows.append((task, method, kind, n, one - other))
 gaps = pd.DataFrame(rows, columns=["task", "method", "responses", "1/|o| less", "gaps"])
 if len(gaps):
     named = gaps.assign(
-        tokens=gaps["gaps"].map(interval), task=gaps["task"].map(TASKS), method=gaps["method"].map(label)
+        tokens=gaps["gaps"].map(in_brackets), task=gaps["task"].map(TASKS), method=gaps["method"].map(label)
     )
     named["1/|o| less"] = named["1/|o| less"].map(NORMALISERS)
     display(named.pivot(index=["task", "method"], columns=["responses", "1/|o| less"], values="tokens"))
 
 # %%
-ends_of_gaps = gaps["gaps"].map(over_seeds)
+ends_of_gaps = gaps["gaps"].map(mean_interval)
 clear = gaps[ends_of_gaps.map(lambda interval_of: interval_of[1] * interval_of[2] > 0)]
 top = gaps.loc[ends_of_gaps.map(lambda interval_of: abs(interval_of[0])).idxmax()]
 say(
-    f"{len(clear)} of {len(gaps)} differences have an interval that excludes 0. The largest is {interval(top['gaps'])} "
-    f"tokens ({label(top['method'])} on {TASKS[top['task']]}, {top['responses']}, 1/|o| less "
-    f"{NORMALISERS[top['1/|o| less']]})."
+    f"{len(clear)} of {len(gaps)} differences have an interval that excludes 0. The largest is "
+    f"{in_brackets(top['gaps'])} tokens ({label(top['method'])} on {TASKS[top['task']]}, {top['responses']}, "
+    f"1/|o| less {NORMALISERS[top['1/|o| less']]})."
 )
 
 # %% [markdown]
@@ -700,15 +627,15 @@ for row in gaps[(gaps["1/|o| less"] == "constant") & (gaps["responses"] != "wron
     push = drift(plain, variant(method, "per_response")).table["drift"][side]
     if abs(push) < 1e-12:
         continue
-    _, low, high = over_seeds(row.gaps)
-    found = "open" if low <= 0 <= high else "as predicted" if low * push > 0 else "opposite"
+    _, low, high = mean_interval(row.gaps)
+    outcome = "open" if low <= 0 <= high else "as predicted" if low * push > 0 else "opposite"
     word = "longer" if push > 0 else "shorter"
-    rows.append((TASKS[row.task], label(row.method), row.responses, word, interval(row.gaps), found))
+    rows.append((TASKS[row.task], label(row.method), row.responses, word, in_brackets(row.gaps), outcome))
 heads = ["task", "method", "responses", "1/|o| should make them", "found, tokens", "so"]
 toy_signs = pd.DataFrame(rows, columns=heads)
 display(toy_signs.set_index(["task", "method"]))
-said = ", ".join(f"{word}: {n}" for word, n in toy_signs["so"].value_counts().items())
-say(f"Signs predicted: {len(toy_signs)}; {said}.")
+counts = ", ".join(f"{word}: {n}" for word, n in toy_signs["so"].value_counts().items())
+say(f"Signs predicted: {len(toy_signs)}; {counts}.")
 
 # %% [markdown]
 # ## What the length is made of
@@ -718,13 +645,15 @@ say(f"Signs predicted: {len(toy_signs)}; {said}.")
 # Step through it by attempt or by token, or see the whole group on one tree.
 
 # %%
+from rlino_lib.widgets import search_view, static_search
+
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
-shown = late[0] if late else list_runs("countdown")[0]
-steps = sorted(set(shown.rollouts["step"]))
-search_view(shown, step=steps[-1])
+example = late[0] if late else list_runs("countdown")[0]
+steps = sorted(set(example.rollouts["step"]))
+search_view(example, step=steps[-1])
 
 # %%
-static_search(shown, step=steps[-1])
+static_search(example, step=steps[-1])
 
 # %% [markdown]
 # *What to look at.* Are late attempts new ones, or repetitions? Does the response stop at its first hit? Here are
@@ -732,8 +661,16 @@ static_search(shown, step=steps[-1])
 # runs.
 
 # %%
-task, policy = get_task("countdown"), load_policy()
-problems, sampled = task.problems("test", 512), []
+from rlino_lib.analysis.growth import attempt_counts
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.policy.models import load_policy
+from rlino_lib.tasks import get_task
+from rlino_lib.training.traces import response_rows
+
+task = get_task("countdown")
+policy = load_policy()
+problems = task.problems("test", 512)
+sampled = []
 evaluate(policy, task, problems, samples=4, max_new_tokens=112,
          on_rollouts=lambda r: sampled.extend(response_rows(r, task, 0, final=True)))  # fmt: skip
 of_base = pd.DataFrame(sampled).astype({"correct": bool, "clipped": bool, "first_hit": float})
@@ -742,7 +679,7 @@ for method in ROWS:
     for n in NORMALISERS:
         if runs := ablation["countdown", method, n]:
             ends[f"{label(method)}, {NORMALISERS[n]}"] = [final_responses(run) for run in runs]
-means = pd.DataFrame({name: pd.DataFrame([attempt_counts(f) for f in found]).mean() for name, found in ends.items()}).T
+means = pd.DataFrame({name: pd.DataFrame(map(attempt_counts, frames)).mean() for name, frames in ends.items()}).T
 heads = {
     "attempts": "attempts", "tokens_per_attempt": "tokens per attempt", "repeats_order": "repeated attempts",
     "attempts_after_hit": "attempts after the first hit", "tokens_after_hit": "tokens after it",
@@ -761,8 +698,8 @@ if late:
     trail = pd.DataFrame(by_step, columns=["step", "seed", "n", "attempts", "repeated", "share repeated"])
     first, last = (trail[trail["step"] == end].mean() for end in (trail["step"].min(), trail["step"].max()))
     print(
-        f"GRPO, 1/|o|, means over {len(late)} seeds: from {first['attempts']:.1f} to {last['attempts']:.1f} attempts a "
-        f"response, of which repeated {first['share repeated']:.0%} and {last['share repeated']:.0%}."
+        f"GRPO, 1/|o|, means over {len(late)} seeds: from {first['attempts']:.1f} to {last['attempts']:.1f} attempts "
+        f"per response, of which repeated {first['share repeated']:.0%} and {last['share repeated']:.0%}."
     )
 
 # %%
@@ -784,21 +721,23 @@ say(
 # the success if no response gave up before k, with giving up and the cap as censoring, in the way of Kaplan and Meier.
 
 # %%
+from rlino_lib.analysis.growth import success_within
+from rlino_lib.figures.length import budget_figure
+
 BUDGET = 10
 curves = {"base": (success_within(of_base, BUDGET), look("base"))}
 for n in NORMALISERS:
     if runs := ablation["countdown", "grpo", n]:
         curves[f"GRPO, {NORMALISERS[n]}"] = (success_within(pooled(runs), BUDGET), NORMALISER_LOOKS[n])
-figure, axes = new_figure(1, 1, (6.8, 4))
-budget_lines(axes[0, 0], curves)
-axes[0, 0].legend()
-figure
+budget_figure(curves)
 
 # %%
+from rlino_lib.tasks.countdown.trace import success_by_attempt
+
 table = pd.DataFrame({name: 100 * curve["within"] for name, (curve, _) in curves.items()})
 rates = {}
-for name, found in {"base": [of_base], **{k: v for k, v in ends.items() if k.startswith("GRPO")}}.items():
-    frame = success_by_attempt(pd.concat(found), BUDGET)
+for name, frames in {"base": [of_base], **{k: v for k, v in ends.items() if k.startswith("GRPO")}}.items():
+    frame = success_by_attempt(pd.concat(frames), BUDGET)
     rates[name] = (100 * frame["rate"]).round(1)
 display(table.round(1).rename_axis("hit within so many attempts, %"))
 pd.DataFrame(rates).rename_axis("of those that make this attempt without a hit before, % that hit")
@@ -822,14 +761,20 @@ say(f"Hit rate of the first attempt, and in brackets of the response within {BUD
 
 
 # %%
+from rlino_lib.policy.sampling import sample
+from rlino_lib.tasks.countdown.trace import read_search
+
+
 def forced(policy, problems, attempts: int) -> pd.Series:
     """The attempt that hits first when none may give up before `attempts`; infinite where none of them does."""
-    texts, hits, open_rows = [""] * len(problems), [math.inf] * len(problems), list(range(len(problems)))
+    texts = [""] * len(problems)
+    hits = [math.inf] * len(problems)
+    open_rows = list(range(len(problems)))
     for _ in range(attempts):
         prompts = [task.prompt(problems[i]) + texts[i] for i in open_rows]
-        found = sample(policy, prompts, 1, max_new_tokens=64, seed=sum(map(len, texts)))
+        rollouts = sample(policy, prompts, 1, max_new_tokens=64, seed=sum(map(len, texts)))
         left = []
-        for i, text in zip(open_rows, found.texts, strict=True):
+        for i, text in zip(open_rows, rollouts.texts, strict=True):
             whole = read_search(problems[i], texts[i] + text)
             made = [a for a in whole.attempts if a.verdict][:attempts]
             hits[i] = next((k for k, a in enumerate(made, 1) if a.hit is not None), math.inf)
@@ -846,23 +791,24 @@ few = 6
 kept = [run for run in late if (run.path / "model").exists()]
 searchers = {"base": (policy, of_base)}
 searchers |= {f"{label('grpo')}, seed {r.seed}": (load_policy(r.path / "model"), final_responses(r)) for r in kept[:1]}
-told, hits = {}, {}
+estimates, hits = {}, {}
 for name, (searcher, stopped) in searchers.items():
-    hits[name], guess = forced(searcher, problems * 2, few), success_within(stopped, few)
-    told[name, "within, as it stops"] = guess["within"][1:]
-    told[name, "forced, by Kaplan and Meier"] = guess["forced"][1:]
-    told[name, "forced, in fact"] = pd.Series({k: (hits[name] <= k).mean() for k in range(1, few + 1)})
-(100 * pd.DataFrame(told)).round(1)
+    hits[name] = forced(searcher, problems * 2, few)
+    guess = success_within(stopped, few)
+    estimates[name, "within, as it stops"] = guess["within"][1:]
+    estimates[name, "forced, by Kaplan and Meier"] = guess["forced"][1:]
+    estimates[name, "forced, in fact"] = pd.Series({k: (hits[name] <= k).mean() for k in range(1, few + 1)})
+(100 * pd.DataFrame(estimates)).round(1)
 
 # %%
 for k in (1, few):
-    shares = {name: 100 * (found <= k) for name, found in hits.items()}
-    said = ", ".join(f"{name} {share.mean():.1f} %" for name, share in shares.items())
+    shares = {name: 100 * (first <= k) for name, first in hits.items()}
+    text = ", ".join(f"{name} {share.mean():.1f} %" for name, share in shares.items())
     if len(shares) > 1:
         before, after = (share.groupby(share.index % len(problems)).mean() for share in shares.values())
-        mean, low, high = over_seeds((after - before).tolist())
-        said += f"; after less before {mean:+.1f} points [{low:+.1f}, {high:+.1f}], over {len(problems)} problems"
-    say(f"{k} {'attempt' if k == 1 else 'attempts'}, forced: {said}.")
+        mean, low, high = mean_interval((after - before).tolist())
+        text += f"; after less before {mean:+.1f} points [{low:+.1f}, {high:+.1f}], over {len(problems)} problems"
+    say(f"{k} {'attempt' if k == 1 else 'attempts'}, forced: {text}.")
 
 # %% [markdown]
 # *What to look at.* Both models make the same number of attempts here. The difference between them is the quality of
@@ -877,6 +823,8 @@ for k in (1, few):
 # problems, sorted by how often the base solves them.
 
 # %%
+from rlino_lib.analysis.growth import base_problems, by_rate, paired_lengths
+
 for task_name in present:
     runs = ablation[task_name, "grpo", "per_response"]
     now = pooled(runs)
@@ -885,7 +833,7 @@ for task_name in present:
     for name, frame in {"base": of_base if task_name == "countdown" else None, "GRPO": now}.items():
         if frame is not None:
             pairs = paired_lengths(frame)
-            mean, low, high = over_seeds(pairs.tolist())
+            mean, low, high = mean_interval(pairs.tolist())
             print(
                 f"{name}: on {len(pairs)} problems with right and wrong responses, wrong ones are longer by "
                 f"{mean:+.1f} tokens [{low:+.1f}, {high:+.1f}]."
@@ -925,28 +873,26 @@ for task_name in present:
 # that the ledger calls truncation is real growth of unknown size.
 
 # %%
+from rlino_lib.analysis.growth import survival
+from rlino_lib.figures.length import survival_figure
+
 caps = list_runs("length-cap")
 if late:
-    figure, axes = new_figure(1, 2, (10.6, 3.9), sharey=True)
     lines = {"base": (survival(of_base["length"], ~of_base["clipped"]), look("base"))}
     for n in NORMALISERS:
         if runs := ablation["countdown", "grpo", n]:
             now = pooled(runs)
             lines[f"GRPO, {NORMALISERS[n]}"] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
-    survival_lines(axes[0, 0], lines, 112)
-    axes[0, 0].set_title("cap 112, three normalisers")
-    lines, sizes = {}, sorted({run.config["max_new_tokens"] for run in caps})
+    other_caps = {}
+    sizes = sorted({run.config["max_new_tokens"] for run in caps})
     for n in ("per_response", "constant"):
         for cap in sizes:
             if runs := [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == n]:
                 now = pooled(runs)
                 name = f"GRPO, {NORMALISERS[n]}" if cap == sizes[0] else f"_{n} {cap}"  # _: not in the legend again
-                lines[name] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
-    survival_lines(axes[0, 1], lines)
-    axes[0, 1].set_title(f"caps {', '.join(map(str, sizes))}" if lines else "no runs with other caps yet")
-    for axis in axes[0]:
-        axis.legend() if axis.get_legend_handles_labels()[0] else None
-    display(figure)
+                other_caps[name] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
+    title = f"caps {', '.join(map(str, sizes))}" if other_caps else "no runs with other caps yet"
+    display(survival_figure({"cap 112, three normalisers": lines, title: other_caps}, 112))
 
 # %% [markdown]
 # *What to look at.* Where does each curve stand when it reaches the cap? A high value means that the length is not
@@ -984,12 +930,12 @@ for n in ("per_response", "constant"):
 rows, left = {}, []
 for cap, part in by_cap.groupby("cap") if len(by_cap) else ():
     sides = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
-    one, other = paired(*sides)
+    one, other = common(*sides)
     if len(one):
         gains = [side["wrong"] - side["wrong at the start"] for side in (one, other)]
         left.append(f"{100 * gains[1].mean() / gains[0].mean():.0f} % at cap {cap}")
-        less = [interval(one[c] - other[c]) for c in ("wrong", "wrong, not cut", "right, %")]
-        rows[cap] = [len(one), *map(interval, gains), *less]
+        less = [in_brackets(one[c] - other[c]) for c in ("wrong", "wrong, not cut", "right, %")]
+        rows[cap] = [len(one), *map(in_brackets, gains), *less]
 heads = ["seeds", "growth with 1/|o|", "with a constant",
          "1/|o| less constant: wrong", "wrong, not cut", "right, points"]  # fmt: skip
 display(pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap"))
@@ -1016,15 +962,18 @@ say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 # difference between the bars of two runs that differ in nothing else.
 
 # %%
+from rlino_lib.analysis.growth import Parts, parts_of
+from rlino_lib.figures.length import parts_bars
+
 parts = {}  # of each row of the ablation: the parts of its runs
 for task_name in present:
     bars, worst = {}, 0.0
     for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
         for n in NORMALISERS:
             if runs := ablation[task_name, method, n]:
-                found = parts[task_name, method, n] = [parts_of(run) for run in runs]
-                worst = max(worst, *(abs(p.total - growth(r, "wrong")) for p, r in zip(found, runs, strict=True)))
-                bars[f"{label(method)}, {NORMALISERS[n]}"] = Parts(*map(statistics.mean, zip(*found, strict=True)))
+                own = parts[task_name, method, n] = [parts_of(run) for run in runs]
+                worst = max(worst, *(abs(p.total - growth(r, "wrong")) for p, r in zip(own, runs, strict=True)))
+                bars[f"{label(method)}, {NORMALISERS[n]}"] = Parts(*map(statistics.mean, zip(*own, strict=True)))
     display(parts_bars(bars, f"wrong responses, {TASKS[task_name]}"))
     print(f"largest gap between a sum of parts and the growth it should be, tokens: {worst:.0e}")
 
@@ -1034,27 +983,30 @@ for task_name in present:
 # problems it includes selection within problems. The same for GRPO in numbers, seed by seed:
 
 # %%
+from rlino_lib.analysis.statistics import final_accuracy
+
 sums = {}
 for task_name in present:
     sides = []
     for n in ("per_response", "constant"):
         ends_of = {}
-        for run, found in zip(ablation[task_name, "grpo", n], parts[task_name, "grpo", n], strict=True):
+        for run, own in zip(ablation[task_name, "grpo", n], parts[task_name, "grpo", n], strict=True):
             ends_of[run.seed] = {
-                "wrong ones: selection": found.selection,
-                "wrong ones: more are cut": found.cut,
-                "wrong ones: longer, though not cut": found.longer,
-                "wrong ones: growth": found.total,
+                "wrong ones: selection": own.selection,
+                "wrong ones: more are cut": own.cut,
+                "wrong ones: longer, though not cut": own.longer,
+                "wrong ones: growth": own.total,
                 "right ones: growth": growth(run, "right"),
                 "right, %": final_accuracy(run),
             }
         sides.append(pd.DataFrame.from_dict(ends_of, "index"))
-    one, other = sums[task_name] = paired(*sides)
+    one, other = sums[task_name] = common(*sides)
     print(f"{TASKS[task_name]}, GRPO, {len(one)} seeds of each; tokens, or points in the last row")
     rows = {}
     for name in one:
         sign = "" if "%" in name else "+"
-        rows[name] = [interval(one[name], sign), interval(other[name], sign), interval(one[name] - other[name])]
+        cells = (one[name], sign), (other[name], sign), (one[name] - other[name], "+")
+        rows[name] = [in_brackets(*cell) for cell in cells]
     display(pd.DataFrame.from_dict(rows, "index", columns=["with 1/|o|", "with a constant", "what 1/|o| does"]))
 
 # %% [markdown]
@@ -1082,6 +1034,8 @@ for task_name, (one, _) in sums.items():
 # run again at it.
 
 # %%
+from rlino_lib.analysis.statistics import curve
+
 swept = list_runs("length-rates")
 with_it = [r for r in list_runs("head-to-head-lr") if (r.method, r.config["task"]) == ("grpo", "countdown")]
 rows = [
@@ -1122,10 +1076,10 @@ for name, runs in remedies.items():
     if kept := [means_of(run) for run in runs if (run.path / "responses.csv.gz").exists()]:
         rows[name] = kept
 if rows:
-    table = pd.DataFrame({name: pd.DataFrame(found).mean() for name, found in rows.items()}).T
+    table = pd.DataFrame({name: pd.DataFrame(means).mean() for name, means in rows.items()}).T
     table = table[["right, %", "length", "right", "wrong", "cut, %", "attempts"]]
     table = table.rename(columns={"right": "right ones", "wrong": "wrong ones"})
-    table.insert(0, "seeds", [len(found) for found in rows.values()])
+    table.insert(0, "seeds", [len(means) for means in rows.values()])
     display(table.round(1).astype({"seeds": int}))
 else:
     print("No runs of the remedies are recorded yet.")
@@ -1149,6 +1103,9 @@ if rows:
 # compare the shapes and not the levels.
 
 # %%
+from rlino_lib.figures.length import figure_four
+from rlino_lib.paths import DATA
+
 theirs = pd.read_csv(DATA / "paper" / "figure4.csv")
 theirs["share_correct"] = 100 * theirs["n_correct"] / (theirs["n_correct"] + theirs["n_incorrect"])
 panels = {"paper: Countdown, 1.5B, GRPO": theirs}
@@ -1182,6 +1139,8 @@ for name, frame in panels.items():
 # ## The ledger
 
 # %%
+from rlino_lib.claims.ledger import Records
+
 records = Records(RUNS, ledger)
 judged = {c.id: judge(c, records) for c in ledger}
 stale = [c.id for c in ledger if c.verdict != judged[c.id].verdict]
@@ -1202,6 +1161,9 @@ pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found", "under rev
 
 
 # %%
+from checkers.length import check_drift, check_parts, check_regrade, check_survival
+
+
 def my_drift(weights): ...
 
 
@@ -1316,14 +1278,14 @@ _ = check_regrade(my_regrade)
 for task_name, (one, other) in sums.items():
     grew, without = (side["wrong ones: growth"] for side in (one, other))
     names = ("selection", "more are cut", "longer, though not cut")
-    shares = "; ".join(f"{name} {interval(one['wrong ones: ' + name])}" for name in names)
+    shares = "; ".join(f"{name} {in_brackets(one['wrong ones: ' + name])}" for name in names)
     say(
-        f"{TASKS[task_name]}: under GRPO wrong responses grow by {interval(grew)} tokens with 1/|o| and by "
-        f"{interval(without)} with a constant; the difference, which is what 1/|o| around gain and KL causes, is "
-        f"{interval(grew - without)}. Of the growth with 1/|o|: {shares}. "
-        f"What 1/|o| does to accuracy: {interval(one['right, %'] - other['right, %'])} points."
+        f"{TASKS[task_name]}: under GRPO wrong responses grow by {in_brackets(grew)} tokens with 1/|o| and by "
+        f"{in_brackets(without)} with a constant; the difference, which is what 1/|o| around gain and KL causes, is "
+        f"{in_brackets(grew - without)}. Of the growth with 1/|o|: {shares}. "
+        f"What 1/|o| does to accuracy: {in_brackets(one['right, %'] - other['right, %'])} points."
     )
-tally = pd.Series([found.verdict for found in judged.values()]).value_counts()
+tally = pd.Series([evidence.verdict for evidence in judged.values()]).value_counts()
 say(f"Of {len(ledger)} claims on length: {', '.join(f'{verdict} {n}' for verdict, n in tally.items())}.")
 
 # %% [markdown]

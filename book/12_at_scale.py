@@ -35,8 +35,8 @@ from checkers.scale import check_cache, check_spacing, check_weighted
 from rlino_lib.analysis.statistics import final_accuracy
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.cli.bench import SHAPES, shape_config
-from rlino_lib.figures.curves import label, new_figure, style
 from rlino_lib.figures.recorded import say
+from rlino_lib.figures.style import label, new_figure, style
 from rlino_lib.paths import DATA, REPO
 from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
 from rlino_lib.policy.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context

@@ -1,16 +1,13 @@
-"""Figures, with seaborn. Data frames and arrays come in; a matplotlib Figure comes out, or the Axes that were given.
+"""Curves over training, the weights of a group, pass@k, and the README's figure. Looks are those of `style`.
 
-A method has one colour, one dash and one marker in every figure, so that figures also read in greyscale. Figures are
-closed for pyplot: a notebook shows one where it is the last value of a cell, and only once.
+Data frames and arrays come in; a matplotlib Figure comes out, or the Axes that were given.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -18,118 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
-
-LABELS = {
-    "grpo": "GRPO",
-    "grpo_no_kl": "GRPO without KL",
-    "f_isft_pos": "F-ISFT⁺",
-    "f_isft_neg": "F-ISFT⁻",
-    "f_isft_posneg": "F-ISFT⁺⁻ balanced",
-    "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
-}
-
-AXES = {
-    "step": "optimiser steps",
-    "samples": "responses sampled",
-    "seconds": "seconds",
-    "reward": "mean reward",
-    "accuracy": "share right, training samples",
-    "eval/accuracy": "share right, held out",
-    "format_ok": "share in the right format",
-    "eval/format_ok": "share in the right format, held out",
-    "completions/mean_length": "mean length (tokens)",
-    "eval/mean_length": "mean length, held out (tokens)",
-    "completions/clipped_ratio": "share cut at the cap",
-    "eval/clipped_ratio": "share cut at the cap, held out",
-    "frac_reward_zero_std": "share of groups with equal rewards",
-    "entropy": "entropy (nats a token)",
-    "kl": "KL to the base (nats a token)",
-    "grad_norm": "gradient norm",
-    "lr": "learning rate",
-    "clip_ratio": "share of tokens clipped",
-    "logprob/correct": "log-probability, right (nats a response)",
-    "logprob/incorrect": "log-probability, wrong (nats a response)",
-}
-
-
-class Look(NamedTuple):
-    """How one line is drawn everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
-
-    colour: Any
-    dash: tuple[float, ...]
-    marker: str
-
-
-_PALETTE = sns.color_palette("colorblind")
-_DASHES = ((), (5, 1.5), (1.5, 1.2), (5, 1.5, 1.5, 1.5), (8, 2), (3, 1.2, 1.2, 1.2, 1.2, 1.2))
-_MARKERS = ("o", "s", "^", "v", "D", "P")
-_COLOURS = (0, 9, 2, 3, 1, 4)
-LOOKS = {m: Look(_PALETTE[c], d, k) for m, c, d, k in zip(LABELS, _COLOURS, _DASHES, _MARKERS, strict=True)} | {
-    "base": Look((0.35, 0.35, 0.35), (1, 1), "X")
-}
-LENGTHS = {
-    "correct": ("right", Look(_PALETTE[0], (), "o")),
-    "incorrect": ("wrong", Look(_PALETTE[3], (5, 1.5), "^")),
-    "incorrect_unclipped": ("wrong, not cut at the cap", Look(_PALETTE[1], (1.5, 1.2), "s")),
-}
-_GREY = (0.72, 0.72, 0.72)
-# Methods that only some chapters record: name and look, the same as in chapter 06.
-OTHERS = {"dr_grpo": ("Dr. GRPO", Look("0.15", (1, 1), "X")), "rloo": ("RLOO", Look("0.5", (6, 1, 1, 1), "p"))}
-
-
-def style() -> None:
-    """Set the book's look for every figure that follows: seaborn's white grid, its colour-blind palette."""
-    rc = {
-        "figure.dpi": 100,
-        "savefig.dpi": 100,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 10,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.fontsize": 9,
-        "legend.title_fontsize": 9,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "0.5",
-        "grid.color": "0.9",
-        "lines.linewidth": 2,
-        "lines.markersize": 5,
-    }
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=rc)
-
-
-def label(method: str) -> str:
-    """A method's name as the book writes it."""
-    names = LABELS | {name: said for name, (said, _) in OTHERS.items()} | {"base": "base model"}
-    return names.get(method, method)
-
-
-def look(method: str) -> Look:
-    """A method's colour, dash and marker; a name that is new gets one that depends on nothing but the name."""
-    if method in OTHERS:
-        return OTHERS[method][1]
-    k = sum(map(ord, method))
-    return LOOKS.get(method) or Look(_PALETTE[k % 10], _DASHES[k % len(_DASHES)], _MARKERS[k // 7 % len(_MARKERS)])
-
-
-def axis_label(name: str) -> str:
-    """A column's name as an axis label, with its unit."""
-    if name in AXES:
-        return AXES[name]
-    stem, _, kind = name.rpartition("/")
-    if stem.endswith("length") and kind in LENGTHS:
-        return f"length, {LENGTHS[kind][0]} (tokens)"
-    return name.replace("_", " ")
-
-
-def new_figure(rows: int = 1, cols: int = 1, size: tuple[float, float] = (7, 4), **settings: Any) -> tuple[Figure, Any]:
-    """A figure that pyplot no longer holds, so that a notebook does not show it a second time."""
-    figure, axes = plt.subplots(rows, cols, figsize=size, squeeze=False, **{"layout": "constrained"} | settings)
-    plt.close(figure)
-    return figure, axes
+from rlino_lib.figures.style import (
+    BANDS,
+    LENGTHS,
+    PALETTE,
+    Look,
+    axis_label,
+    in_order,
+    label,
+    look,
+    mean_and_band,
+    new_figure,
+    panels,
+    shared_legend,
+)
 
 
 def _need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -140,43 +39,16 @@ def _need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
         raise RlinoError(f"{what}: no rows to draw")
 
 
-def _methods(frame: pd.DataFrame) -> list[str]:
-    """The methods of a frame in the book's order, others after them by name."""
-    order = ["base", *LABELS, *OTHERS]
-    return sorted(frame["method"].unique(), key=lambda m: (order.index(m) if m in order else len(order), m))
-
-
-def _legend_below(axis: Axes, count: int) -> None:
-    """Move a legend under the axes, in columns, where it covers no data."""
-    sns.move_legend(axis, "upper center", bbox_to_anchor=(0.5, -0.16), ncol=min(count, 3), title=None)
-
-
 # --- learning curves -------------------------------------------------------------------------------------------------
 
-BANDS = {"range": (("pi", 100), "lowest to highest seed"), "ci": (("ci", 95), "95 % interval of the mean")}
 
-
-def _band(axis: Axes, frame: pd.DataFrame, x: str, y: str, methods: Sequence[str], band: str, markers: bool) -> None:
-    """The mean over seeds with its band, and a thin line for each seed."""
-    looks = {m: look(m) for m in methods}
-    shared = {"data": frame, "x": x, "y": y, "hue": "method", "hue_order": methods, "ax": axis}
-    shared |= {"palette": {m: k.colour for m, k in looks.items()}}
-    if frame.groupby("method")["seed"].nunique().max() > 1:
-        sns.lineplot(**shared, units="seed", estimator=None, linewidth=0.7, alpha=0.4, legend=False)
-    points = frame[x].nunique()
-    sns.lineplot(
-        **shared,
-        style="method",
-        style_order=methods,
-        dashes={m: k.dash or "" for m, k in looks.items()},
-        markers={m: k.marker for m, k in looks.items()} if markers else False,
-        markevery=max(1, points // 12),
-        markersize=6,
-        markeredgewidth=0.5,
-        errorbar=BANDS[band][0],
-        seed=0,
-        err_kws={"alpha": 0.15, "linewidth": 0},
-    )
+def _seed_curves(axis: Axes, frame: pd.DataFrame, x: str, y: str, method: str, band: str, **line: Any) -> None:
+    """A method's mean over seeds with its band, and a thin line for each seed."""
+    rows = frame[frame["method"] == method]
+    seeds = rows.dropna(subset=[y]).groupby("seed")
+    for _, run in seeds if len(seeds) > 1 else ():
+        axis.plot(run[x], run[y], color=look(method).colour, linewidth=0.7, alpha=0.4)
+    mean_and_band(axis, rows, x, y, look(method), band, **{"label": label(method)} | line)
 
 
 def learning_curves(
@@ -190,7 +62,7 @@ def learning_curves(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure | Axes:
-    """One metric against the step, a line for each method: the mean over seeds, a band, and a thin line a seed.
+    """One metric against the step, a line for each method: the mean over seeds, a band, and a thin line for each seed.
 
     `frame` is `records.metrics_frame(runs)`: columns `method`, `seed`, `x`, `y`; rows where `y` is blank are left out.
     `band` is "range" (lowest to highest seed) or "ci" (95 % bootstrap interval of the mean); the legend says which.
@@ -201,19 +73,17 @@ def learning_curves(
         raise RlinoError(f"unknown band {band!r}: one of {', '.join(BANDS)}")
     data = _prepared(frame, x, [y], smooth)
     _need(data, (), f"learning_curves of {y}")
-    methods = [m for m in methods or _methods(data) if (data["method"] == m).any()]
+    methods = [m for m in methods or in_order(data["method"]) if (data["method"] == m).any()]
     data = data[data["method"].isin(methods)]
     figure, axis = (None, ax) if ax is not None else _single((7, 4.4))
-    _band(axis, data, x, y, methods, band, markers=True)
+    marks = {"markevery": max(1, data[x].nunique() // 12), "markersize": 6, "markeredgewidth": 0.5}
+    for method in methods:
+        _seed_curves(axis, data, x, y, method, band, **marks, markeredgecolor="white")
     seeds = int(data.groupby("method")["seed"].nunique().max())
     axis.set(xlabel=axis_label(x), ylabel=axis_label(y) + (f", mean of {smooth} steps" if smooth > 1 else ""))
     axis.set_title(title or "")
-    handles, names = axis.get_legend_handles_labels()
-    axis.legend(handles, [label(n) for n in names])
-    _legend_below(axis, len(methods))
-    if seeds > 1:
-        said = f"line: mean of {seeds} seeds; band: {BANDS[band][1]}; thin: each seed"
-        axis.get_legend().set_title(said, prop={"size": 9})
+    text = f"line: mean of {seeds} seeds; band: {BANDS[band]}; thin: each seed" if seeds > 1 else None
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=min(len(methods), 3), title=text)
     return figure or axis
 
 
@@ -232,21 +102,72 @@ def _prepared(frame: pd.DataFrame, x: str, columns: Sequence[str], smooth: int) 
     return data.reset_index(drop=True)
 
 
+def curve_panels(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str],
+    *,
+    smooth: int = 1,
+    size: tuple[float, float] = (4.6, 3.1),
+    legend_columns: int = 3,
+    **settings: Any,
+) -> Figure:
+    """`learning_curves` of several metrics, {column: title}, two in a row, with one legend."""
+    figure, axes = panels(len(columns), 2, size, sharex=True, **settings)
+    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+        learning_curves(frame, column, smooth=smooth, title=title, ax=axis)
+        axis.get_legend().remove()
+        axis.set_ylabel(axis_label(column))
+    shared_legend(figure, f"each point a mean of {smooth} steps; band: lowest to highest seed", legend_columns)
+    return figure
+
+
+# --- lines in panels -------------------------------------------------------------------------------------------------
+
+Line = tuple[str, Look, Any, Any]  # name, look, x and y
+
+
+def line_panels(
+    lines: Mapping[str, Sequence[Line]],
+    *,
+    size: tuple[float, float] = (4.5, 3.4),
+    guides: tuple[float | None, float | None] = (None, None),
+    legend: str | None = None,
+    line: Mapping[str, Any] | None = None,
+    sharey: bool = True,
+    **settings: Any,
+) -> Figure:
+    """Lines in panels side by side, {title: [(name, look, x, y)]}, with a thin line at x and at y of `guides`.
+
+    `legend` is the title of one legend below (may be ""); without it the first panel has its own. `line` has further
+    arguments of `Axes.plot`, `settings` those of `Axes.set`.
+    """
+    figure, axes = panels(len(lines), len(lines), size, sharey=sharey)
+    for axis, (title, own) in zip(axes, lines.items(), strict=True):
+        for name, form, x, y in own:
+            axis.plot(x, y, **form.line(label=name) | dict(line or {}))
+        for draw, at in zip((axis.axvline, axis.axhline), guides, strict=True):
+            if at is not None:
+                draw(at, color="0.5", linewidth=1)
+        axis.set(title=title, **settings)
+    if sharey:
+        for axis in axes[1:]:
+            axis.set_ylabel("")
+    if legend is None:
+        axes[0].legend()
+    else:
+        shared_legend(figure, legend or None)
+    return figure
+
+
 # --- lengths ---------------------------------------------------------------------------------------------------------
 
 
-def _length_panel(axis: Axes, data: pd.DataFrame, columns: Mapping[str, str], x: str = "step") -> None:
+def _length_panel(axis: Axes, data: pd.DataFrame, columns: Mapping[str, str]) -> None:
     """Length lines of one method; `columns` maps a kind in LENGTHS to its column."""
     for kind, column in columns.items():
-        name, drawn = LENGTHS[kind]
-        rows = data.dropna(subset=[column])
-        if rows.empty:
-            continue
-        by = rows.groupby(x)[column]
-        mean, low, high = by.mean(), by.min(), by.max()
-        shown = {"color": drawn.colour, "marker": drawn.marker, "markevery": max(1, len(mean) // 10)}
-        axis.fill_between(mean.index, low, high, color=drawn.colour, alpha=0.15, linewidth=0)
-        axis.plot(mean.index, mean, label=name, dashes=drawn.dash or (None, None), **shown)
+        name, form = LENGTHS[kind]
+        every = max(1, data.dropna(subset=[column])["step"].nunique() // 10)
+        mean_and_band(axis, data, "step", column, form, label=name, markevery=every)
 
 
 def length_curves(
@@ -269,23 +190,17 @@ def length_curves(
     _need(frame, ("method", "seed", "step", *wanted.values()), "length_curves")
     data = _prepared(frame, "step", list(wanted.values()), smooth)
     _need(data, (), "length_curves")
-    methods = _methods(data)
-    cols = min(columns, len(methods))
-    rows = math.ceil(len(methods) / cols)
-    figure, axes = new_figure(rows, cols, (3.4 * cols + 0.4, 2.7 * rows + 0.5), sharex=True, sharey=True)
-    for axis, method in zip(axes.flat, methods, strict=False):
+    methods = in_order(data["method"])
+    figure, axes = panels(len(methods), columns, (3.4, 2.7), sharex=True, sharey=True)
+    for axis, method in zip(axes, methods, strict=True):
         _length_panel(axis, data[data["method"] == method], wanted)
         axis.set_title(label(method))
-    axes.flat[0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
-    for axis in axes.flat[len(methods) :]:
-        axis.set_visible(False)
-    for axis in axes.flat[max(0, len(methods) - cols) : len(methods)]:
+    axes[0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
+    for axis in axes[-min(columns, len(methods)) :]:
         axis.set_xlabel(axis_label("step"))
-        axis.tick_params(labelbottom=True)
-    handles, names = axes.flat[0].get_legend_handles_labels()
     what = "held-out problems" if source == "eval" else "training samples"
-    figure.legend(handles, names, loc="outside lower center", ncol=3, title=f"{what}; band: lowest to highest seed")
-    figure.supylabel("mean length (tokens a response)", fontsize=10)
+    shared_legend(figure, f"{what}; band: lowest to highest seed", 3)
+    figure.supylabel("mean length (tokens per response)", fontsize=10)
     return figure
 
 
@@ -300,7 +215,7 @@ def weights_bars(
     names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """The weight of every token of a group: one row a response, one bar a token, up for likelier, down for less likely.
+    """The weight of every token of a group: one row per response, one bar per token, up where it becomes likelier.
 
     `weights` is [G, T], `mask` [G, T] true on response tokens (all, where None), as arrays or CPU tensors; `tokens` are
     G lists of texts, written under the bars where at most 32 tokens fit; `names` labels the rows. A bar's area is the
@@ -335,12 +250,12 @@ def weights_bars(
 
 def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
     """Bars up and down from a line through the tokens of the response; many tokens become one outline a sign."""
-    for sign, colour, hatch in ((values > 0, _PALETTE[0], ""), (values < 0, _PALETTE[1], "////")):
-        shown = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+    for sign, colour, hatch in ((values > 0, PALETTE[0], ""), (values < 0, PALETTE[1], "////")):
+        bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         if len(values) > 40:
-            axis.stairs(np.where(sign, values, 0), np.arange(len(values) + 1) - 0.5, fill=True, **shown)
+            axis.stairs(np.where(sign, values, 0), np.arange(len(values) + 1) - 0.5, fill=True, **bar)
         else:
-            axis.bar(np.flatnonzero(sign), values[sign], width=0.9, **shown)
+            axis.bar(np.flatnonzero(sign), values[sign], width=0.9, **bar)
     if len(at):
         axis.plot([at.min() - 0.45, at.max() + 0.45], [0, 0], color="0.35", linewidth=1)
 
@@ -369,16 +284,16 @@ def pass_at_k_curve(
     _need(frame, ("k", "pass_at_k"), "pass_at_k_curve")
     data = frame if "method" in frame.columns else frame.assign(method="base")
     figure, axis = (None, ax) if ax is not None else _single((6.4, 4.2))
-    for method in _methods(data):
-        rows, drawn = data[data["method"] == method].sort_values("k"), look(method)
-        shown = {"color": drawn.colour, "marker": drawn.marker, "dashes": drawn.dash or (None, None)}
-        axis.plot(rows["k"], rows["pass_at_k"], label=label(method), **shown)
+    for method in in_order(data["method"]):
+        rows = data[data["method"] == method].sort_values("k")
+        form = look(method)
+        axis.plot(rows["k"], rows["pass_at_k"], **form.line(label=label(method)))
         if {"low", "high"} <= set(rows.columns):
-            axis.fill_between(rows["k"], rows["low"], rows["high"], color=drawn.colour, alpha=0.15, linewidth=0)
+            axis.fill_between(rows["k"], rows["low"], rows["high"], color=form.colour, alpha=0.15, linewidth=0)
     axis.set_xscale("log", base=2)
     ticks = sorted(data["k"].unique())
     axis.set_xticks(ticks, [f"{k:g}" for k in ticks], minor=False)
-    axis.set(xlabel="k, samples a problem", ylabel="pass@k (share of problems solved)", title=title or "")
+    axis.set(xlabel="k, samples per problem", ylabel="pass@k (share of problems solved)", title=title or "")
     axis.legend(title=f"band: {interval}" if {"low", "high"} <= set(data.columns) else None)
     return figure or axis
 
@@ -396,25 +311,23 @@ def figure_readme(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> 
     _need(frame, ("method", "seed", "step", "eval/accuracy", *kinds.values()), "figure_readme")
     data = _prepared(frame, "step", ["eval/accuracy", *kinds.values()], 1)
     _need(data, (), "figure_readme")
-    methods = [m for m in methods or _methods(data) if (data["method"] == m).any()]
+    methods = [m for m in methods or in_order(data["method"]) if (data["method"] == m).any()]
     size = (1.45 * len(methods) + 1.2, 4.6)  # narrow, so that the text stays readable at a README's width
     figure, axes = new_figure(2, len(methods), size, sharex=True, sharey="row", gridspec_kw={"height_ratios": (1.2, 1)})
     means = data.groupby(["method", "step"])["eval/accuracy"].mean()
     for (top, bottom), method in zip(axes.T, methods, strict=True):
         own = data[data["method"] == method]
         for other in (m for m in methods if m != method):
-            top.plot(means[other].index, means[other], color=_GREY, linewidth=1, zorder=1)
-        _band(top, own, "step", "eval/accuracy", [method], "range", markers=False)
-        top.get_legend().remove()
+            top.plot(means[other].index, means[other], color="0.72", linewidth=1, zorder=1)
+        _seed_curves(top, own, "step", "eval/accuracy", method, "range", marker="")
         top.set(title=label(method).replace(" ", "\n", 1), ylim=(0, 1))
         _length_panel(bottom, own, kinds)
-        top.set(xlabel="", ylabel="")
         bottom.set(xlabel=axis_label("step"))
     axes[1, 0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
     axes[0, 0].set_ylabel("share right, test split")
     axes[1, 0].set_ylabel("mean length (tokens)")
-    handles, names = axes[1, 0].get_legend_handles_labels()
     seeds = int(data.groupby("method")["seed"].nunique().max())
-    said = f"line: mean of {seeds} seeds; band: lowest to highest seed; grey: the other methods"
-    figure.legend(handles, [f"{n} responses" for n in names], loc="outside lower center", ncol=2, title=said)
+    title = f"line: mean of {seeds} seeds; band: lowest to highest seed; grey: the other methods"
+    handles, names = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, [f"{n} responses" for n in names], loc="outside lower center", ncol=2, title=title)
     return figure

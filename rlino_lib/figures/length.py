@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlino_lib.analysis.growth import Parts
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
-from rlino_lib.figures.curves import LENGTHS, Look, label, new_figure
-from rlino_lib.figures.seeds import in_order
+from rlino_lib.figures.style import LENGTHS, PALETTE, Look, in_order, label, mean_and_band, new_figure, shared_legend
 
-_PALETTE = sns.color_palette("colorblind")
 # A normaliser has one look in every figure of the chapter.
-_LOOKS = (Look(_PALETTE[4], (), "o"), Look(_PALETTE[2], (5, 1.5), "s"), Look("0.25", (1.5, 1.2), "^"))
+_LOOKS = (Look(PALETTE[4], (), "o"), Look(PALETTE[2], (5, 1.5), "s"), Look("0.25", (1.5, 1.2), "^"))
 NORMALISER_LOOKS = dict(zip(NORMALISERS, _LOOKS, strict=True))
+SIDE_LOOKS = {"right": LENGTHS["correct"][1], "wrong": LENGTHS["incorrect"][1]}
 PARTS = {
     "selection": ("other problems are wrong", "0.75", "//"),
-    "cut": ("more are cut at the cap", _PALETTE[1], "xx"),
-    "longer": ("longer, though not cut", _PALETTE[0], ""),
+    "cut": ("more are cut at the cap", PALETTE[1], "xx"),
+    "longer": ("longer, though not cut", PALETTE[0], ""),
 }
 
 
 def growth_plot(rows: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Tokens of growth with their intervals: a panel for each of `columns`, a row a method, a mark a normaliser.
+    """Tokens of growth with their intervals: one panel per name in `columns`, a row per method, a mark per normaliser.
 
     `rows` has the columns panel, method, normaliser, mean, low and high. Raises RlinoError for no rows.
     """
@@ -37,85 +34,113 @@ def growth_plot(rows: pd.DataFrame, columns: Sequence[str]) -> Figure:
     figure, axes = new_figure(1, len(columns), (3.6 * len(columns) + 1.2, 0.62 * len(methods) + 1.5), sharey=True)
     for axis, name in zip(axes[0], columns, strict=True):
         axis.axvline(0, color="0.4", linewidth=1)
-        for shift, (key, said) in zip((-0.22, 0.0, 0.22), NORMALISERS.items(), strict=True):
-            drawn = NORMALISER_LOOKS[key]
+        for shift, (key, text) in zip((-0.22, 0.0, 0.22), NORMALISERS.items(), strict=True):
+            form = NORMALISER_LOOKS[key]
             part = rows[(rows["panel"] == name) & (rows["normaliser"] == key)]
             for k, (_, row) in enumerate(part.iterrows()):
                 y = methods.index(row["method"]) + shift
-                axis.plot([row["low"], row["high"]], [y, y], color=drawn.colour, linewidth=2)
-                shown = {"color": drawn.colour, "marker": drawn.marker, "linestyle": "", "markersize": 7}
-                axis.plot(row["mean"], y, label=said if k == 0 else None, **shown)
+                axis.plot([row["low"], row["high"]], [y, y], color=form.colour, linewidth=2)
+                mark = {"color": form.colour, "marker": form.marker, "linestyle": "", "markersize": 7}
+                axis.plot(row["mean"], y, label=None if k else text, **mark)
         axis.set(title=name, xlabel="growth of the mean length, tokens", ylim=(len(methods) - 0.5, -0.5))
         axis.set_yticks(range(len(methods)), [label(m) for m in methods])
         axis.grid(axis="y", visible=False)
-    handles = {name: h for axis in axes[0] for h, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncol=3, title="bar: 95 % over seeds")
+    shared_legend(figure, "bar: 95 % over seeds", 3)
     return figure
 
 
-def parts_bars(found: Mapping[str, Parts], title: str = "") -> Figure:
+def parts_bars(bars: Mapping[str, Parts], title: str = "") -> Figure:
     """The growth of wrong responses as bars whose parts add up to it, a bar for each entry; parts below 0 go left."""
-    figure, axes = new_figure(1, 1, (8.6, 0.5 * len(found) + 1.7))
+    figure, axes = new_figure(1, 1, (8.6, 0.5 * len(bars) + 1.7))
     axis = axes[0, 0]
-    for y, parts in enumerate(found.values()):
+    for y, parts in enumerate(bars.values()):
         ends = {True: 0.0, False: 0.0}  # of the parts above 0, and of those below
-        for name, (said, colour, hatch) in PARTS.items():
+        for name, (text, colour, hatch) in PARTS.items():
             value = getattr(parts, name)
-            shown = {"color": colour, "hatch": hatch, "edgecolor": "white", "height": 0.62}
-            axis.barh(y, value, left=ends[value > 0], label=said if y == 0 else None, **shown)
+            bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "height": 0.62}
+            axis.barh(y, value, left=ends[value > 0], label=None if y else text, **bar)
             ends[value > 0] += value
         axis.plot([parts.total] * 2, [y - 0.4, y + 0.4], color="black", linewidth=2.5, label="sum" if y == 0 else None)
         axis.annotate(f"{parts.total:+.1f}", (max(ends[True], parts.total), y), (5, 0), va="center",
                       textcoords="offset points", fontsize=9)  # fmt: skip
     axis.axvline(0, color="0.4", linewidth=1)
-    axis.set_yticks(range(len(found)), list(found))
-    axis.set(xlabel="tokens of growth, from the base to the end", ylim=(len(found) - 0.4, -0.6), title=title)
+    axis.set_yticks(range(len(bars)), list(bars))
+    axis.set(xlabel="tokens of growth, from the base to the end", ylim=(len(bars) - 0.4, -0.6), title=title)
     axis.margins(x=0.1)
     axis.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncol=4)
     return figure
 
 
-def survival_lines(axis: Axes, curves: Mapping[str, tuple[pd.DataFrame, Look]], cap: float | None = None) -> None:
-    """Shares that are longer than a length, as steps with their intervals (`causes.survival`); the cap is dotted."""
-    for name, (curve, drawn) in curves.items():
-        drawn_as = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "label": name}
-        axis.plot(curve.index, 100 * curve["longer"], drawstyle="steps-post", **drawn_as)
-        low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
-        axis.fill_between(curve.index, low, high, step="post", color=drawn.colour, alpha=0.15, linewidth=0)
-    if cap:
-        axis.axvline(cap, color="0.4", linewidth=1, dashes=(1, 2))
-    axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102))
+def paths_figure(paths: pd.DataFrame) -> Figure:
+    """Mean length against success along updates: a row of panels for each world, a column for each run.
+
+    `paths` has the columns world, run, side (right or wrong), success (a share) and length; the mark is where it ends.
+    """
+    worlds = paths.groupby("world", sort=False)
+    runs = list(dict.fromkeys(paths["run"]))
+    figure, axes = new_figure(len(worlds), len(runs), (11, 5.2), sharey=True)
+    for row, (world, part) in zip(axes, worlds, strict=True):
+        for axis, (_, lines) in zip(row, part.groupby("run", sort=False), strict=True):
+            for side, path in lines.groupby("side"):
+                form = SIDE_LOOKS[side]
+                axis.plot(100 * path["success"], path["length"], **form.line(label=side, marker=""))
+                axis.plot(100 * path["success"].iloc[-1], path["length"].iloc[-1], form.marker, color=form.colour)
+            axis.set(xlim=(0, 100), ylim=(1, 10))
+        row[0].set_ylabel(f"{world}:\nmean length")
+    for axis, run in zip(axes[0], runs, strict=True):
+        axis.set_title(run)
+    for axis in axes[-1]:
+        axis.set_xlabel("right, %")
+    shared_legend(figure)
+    return figure
 
 
-def budget_lines(axis: Axes, curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> None:
-    """Success against the attempts allowed (`causes.success_within`): within them (line), and if forced (thin)."""
-    for name, (curve, drawn) in curves.items():
-        shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None)}
-        axis.plot(curve.index, 100 * curve["within"], marker=drawn.marker, label=name, **shown)
-        axis.plot(curve.index, 100 * curve["forced"], linewidth=1, **shown)
+def survival_figure(curves: Mapping[str, Mapping[str, tuple[pd.DataFrame, Look]]], cap: float) -> Figure:
+    """Shares that are longer than a length, as steps with their intervals (`growth.survival`), a panel for each title.
+
+    The cap is dotted in the first panel; a name that starts with _ is not in the legend.
+    """
+    figure, axes = new_figure(1, len(curves), (5.3 * len(curves), 3.9), sharey=True)
+    for axis, (title, lines) in zip(axes[0], curves.items(), strict=True):
+        for name, (curve, form) in lines.items():
+            line = form.line(marker="", label=name, drawstyle="steps-post")
+            axis.plot(curve.index, 100 * curve["longer"], **line)
+            low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
+            axis.fill_between(curve.index, low, high, step="post", color=form.colour, alpha=0.15, linewidth=0)
+        axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102), title=title)
+        if lines:
+            axis.legend()
+    axes[0, 0].axvline(cap, color="0.4", linewidth=1, dashes=(1, 2))
+    return figure
+
+
+def budget_figure(curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> Figure:
+    """Success against the attempts allowed (`growth.success_within`): within them (line), and if forced (thin)."""
+    figure, ((axis,),) = new_figure(1, 1, (6.8, 4))
+    for name, (curve, form) in curves.items():
+        axis.plot(curve.index, 100 * curve["within"], **form.line(label=name))
+        axis.plot(curve.index, 100 * curve["forced"], **form.line(marker="", linewidth=1))
     axis.set(xlabel="attempts allowed", ylabel="hit the target, %", ylim=(0, None))
+    axis.legend()
+    return figure
 
 
 def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """The paper's Figure 4 for each source: lengths above, shares below, by step; right solid, wrong dashed.
 
-    Each frame has the columns step, length_correct, length_incorrect and share_correct (percent), one row a step, or
+    Each frame has the columns step, length_correct, length_incorrect and share_correct (percent), one row per step, or
     several (seeds), which are drawn as a band. The axes are each panel's own.
     """
     figure, axes = new_figure(2, len(panels), (4.4 * len(panels), 5.6))
-    for column, (name, frame) in zip(axes.T, panels.items(), strict=True):
+    for column, (title, frame) in zip(axes.T, panels.items(), strict=True):
         sides = [("length_correct", "correct"), ("length_incorrect", "incorrect")]
         for axis, lines in ((column[0], sides), (column[1], [("share_correct", "correct")])):
             for value, key in lines:
-                said, drawn = LENGTHS[key]
-                by = frame.dropna(subset=[value]).groupby("step")[value]
-                mean = by.mean()
-                axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
-                shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
-                axis.plot(mean.index, mean, label=said, **shown)
+                name, form = LENGTHS[key]
+                mean_and_band(axis, frame, "step", value, form, label=name)
             axis.set(xlabel="step", ylim=(0, None))
-        column[0].set(title=name, ylabel="mean length, tokens")
+        column[0].set(title=title, ylabel="mean length, tokens")
         column[1].set(ylabel="right, %")
         column[0].legend()
     return figure

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from rlino_lib.claims.judge import judge_all, ledger_rows
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import LABELS, figure_readme, label, style
+from rlino_lib.figures.curves import figure_readme
+from rlino_lib.figures.style import label, style
 from rlino_lib.folders import read_json
+from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import DEFAULT_BASE
 from rlino_lib.records.runs import Run, metrics_frame
 

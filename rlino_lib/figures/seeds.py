@@ -1,26 +1,38 @@
 """Figures that compare methods over seeds and tasks, and the table behind the forest plot (chapter 07).
 
-Frames come in as `compare.outcomes` and `records.metrics_frame` make them; looks are those of `plots.look`.
+Frames come in as `statistics.outcomes` and `records.metrics_frame` make them; looks are those of `style`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlino_lib.analysis.statistics import compare, differences
+from rlino_lib.analysis.statistics import compare
+from rlino_lib.analysis.tables import paired_differences
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import axis_label, label, look, new_figure
+from rlino_lib.figures.curves import line_panels
+from rlino_lib.figures.style import (
+    axis_label,
+    in_order,
+    label,
+    look,
+    mean_and_band,
+    new_figure,
+    panels,
+    set_ticks,
+    shared_legend,
+)
 
 BAND = "line: mean over seeds; band: lowest to highest seed"
 
 
 def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
-    """Every other method against the reference on the seeds that both have: a row a task and method.
+    """Every other method against the reference on the seeds that both have: one row per task and method.
 
     Columns: task, method, and those of `compare.Comparison`, with nothing corrected for the number of rows; `verdict`
     is that of one row alone. Where `compare.forest` refuses methods with unequal seeds, this takes the common ones; a
@@ -28,20 +40,13 @@ def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float
     """
     rows = []
     for task, part in frame.groupby("task", sort=False):
-        seeds = part.groupby("method", sort=False)["seed"].apply(set)
-        for method in in_order(seeds.index.drop(reference, errors="ignore")):
-            if common := seeds[method] & seeds.get(reference, set()):
-                gaps = differences(part[part["seed"].isin(common)], method, reference)
+        for method in in_order(set(part["method"]) - {reference}):
+            gaps = paired_differences(frame, task, method, reference)
+            if len(gaps):
                 rows.append({"task": task, "method": method} | vars(compare(gaps, margin, alpha)))
     if not rows:
         raise RlinoError(f"no method has a seed in common with {reference!r}")
     return pd.DataFrame(rows)
-
-
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Methods as the book orders them: GRPO and its relatives, then F-ISFT, then others by name."""
-    order = ["grpo", "grpo_no_kl", "dr_grpo", "rloo", "f_isft_posneg", "f_isft_posneg_unit", "f_isft_pos", "f_isft_neg"]
-    return sorted(set(methods), key=lambda m: (order.index(m) if m in order else len(order), m))
 
 
 # --- the forest plot -------------------------------------------------------------------------------------------------
@@ -54,7 +59,7 @@ def forest_plot(
     zoom: float = 3.0,
     names: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Differences to the reference with the margin of equivalence: a line of panels for each task, a row a method.
+    """Differences to the reference with the margin of equivalence: two panels per task, one row per method.
 
     `rows` is `paired_rows`; the thick line is the interval of TOST (level 1 − 2α), the thin one that of level 1 − α. A
     filled marker is a row whose column `whole` is true, or where there is no such column: as many seeds as were
@@ -71,7 +76,8 @@ def forest_plot(
         part = rows[rows["task"] == task].set_index("method")
         part = part.loc[in_order(part.index)]
         ends = part[["low", "high", "mean"]].where(part[["low", "high", "mean"]].abs() < math.inf)
-        low, high = min(ends.min(axis=None), -1.5 * margin), max(ends.max(axis=None), 1.5 * margin)
+        low = min(ends.min(axis=None), -1.5 * margin)
+        high = max(ends.max(axis=None), 1.5 * margin)
         room = 0.05 * (high - low)
         for axis, edges in ((left, (low - room, high + room)), (right, (-zoom * margin, zoom * margin))):
             _forest(axis, part, margin, *edges)
@@ -80,31 +86,31 @@ def forest_plot(
         left.set_yticks(range(len(part)), [f"{label(m)}, {n}" for m, n in part["n"].items()])
         right.set_yticks(range(len(part)), [""] * len(part))
         right.set_title(f"the same within ±{margin * zoom:g}")
-    said = "thick: the interval of TOST; thin: the usual one; grey: the margin; hollow: fewer seeds than planned"
-    figure.supxlabel(f"after a name: seeds; {said}", fontsize=9)
+    marks = "thick: the interval of TOST; thin: the usual one; grey: the margin; hollow: fewer seeds than planned"
+    figure.supxlabel(f"after a name: seeds; {marks}", fontsize=9)
     return figure
 
 
 def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: float) -> None:
-    """One panel from left to right: a row a method from top to bottom."""
+    """One panel from left to right: one row per method from top to bottom."""
     axis.axvspan(-margin, margin, color="0.9", zorder=0)
     for edge, dash in ((-margin, (4, 2)), (margin, (4, 2)), (0.0, (None, None))):
         axis.axvline(edge, color="0.4", linewidth=1, dashes=dash, zorder=1)
     for y, (method, row) in enumerate(part.iterrows()):
-        drawn, mean = look(method), row["mean"]
+        form = look(method)
+        mean = row["mean"]
         for low, high, width in ((row["low"], row["high"], 1.2), (row["tost_low"], row["tost_high"], 4)):
             ends = [min(max(x, left), right) for x in (low, high)]
-            axis.plot(ends, [y, y], color=drawn.colour, linewidth=width, solid_capstyle="butt", zorder=2)
-        shown = {"color": drawn.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
+            axis.plot(ends, [y, y], color=form.colour, linewidth=width, solid_capstyle="butt", zorder=2)
+        mark = {"color": form.colour, "markersize": 8, "markeredgewidth": 1.5, "zorder": 3}
         if left <= mean <= right:
-            axis.plot(
-                mean, y, drawn.marker, markerfacecolor=drawn.colour if row.get("whole", True) else "white", **shown
-            )
+            fill = form.colour if row.get("whole", True) else "white"
+            axis.plot(mean, y, form.marker, markerfacecolor=fill, **mark)
             continue
-        side, away = ("<", left) if mean < left else (">", right)  # beyond the panel: an arrow, and its number
-        axis.plot(away * 0.96, y, side, **shown)
-        said = f"{mean:+.1f}".replace("-", "−")
-        axis.annotate(said, (away * 0.87, y), ha="left" if mean < left else "right", va="center", fontsize=9)
+        side, edge = ("<", left) if mean < left else (">", right)  # beyond the panel: an arrow, and its number
+        axis.plot(edge * 0.96, y, side, **mark)
+        text = f"{mean:+.1f}".replace("-", "−")
+        axis.annotate(text, (edge * 0.87, y), ha="left" if mean < left else "right", va="center", fontsize=9)
     axis.set(xlim=(left, right), ylim=(len(part) - 0.4, -0.6))
     axis.grid(axis="y", visible=False)
 
@@ -114,13 +120,9 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
 
 def _line(axis: Axes, data: pd.DataFrame, x: str, y: str, method: str, marks: int = 8) -> None:
     """A method's mean over seeds, and its band."""
-    drawn, by = look(method), data[data["method"] == method].dropna(subset=[y]).groupby(x)[y]
-    mean = by.mean()
-    if mean.empty:
-        return
-    axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
-    shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker, "markersize": 6}
-    axis.plot(mean.index, mean, **shown, markevery=max(1, len(mean) // marks), label=label(method), linewidth=1.8)
+    rows = data[data["method"] == method]
+    every = max(1, rows.dropna(subset=[y])[x].nunique() // marks)
+    mean_and_band(axis, rows, x, y, look(method), label=label(method), markevery=every, markersize=6, linewidth=1.8)
 
 
 def method_panels(frame: pd.DataFrame, y: str = "eval/accuracy", *, x: str = "step", columns: int = 4) -> Figure:
@@ -130,19 +132,15 @@ def method_panels(frame: pd.DataFrame, y: str = "eval/accuracy", *, x: str = "st
     """
     data = _recorded(frame, x, [y])
     methods = in_order(data["method"])
-    rows, cols = math.ceil(len(methods) / columns), min(columns, len(methods))
-    figure, axes = new_figure(rows, cols, (2.5 * cols + 0.6, 2.2 * rows + 0.6), sharex=True, sharey=True)
+    figure, axes = panels(len(methods), columns, (2.5, 2.2), sharex=True, sharey=True)
     means = data.groupby(["method", x])[y].mean()
-    for axis, method in zip(axes.flat, methods, strict=False):
+    for axis, method in zip(axes, methods, strict=True):
         for other in (m for m in methods if m != method):
             axis.plot(means[other].index, means[other], color="0.75", linewidth=1, zorder=1)
         axis.axhline(data.loc[data[x] == data[x].min(), y].mean(), color="0.5", linewidth=1, dashes=(1, 2))
         _line(axis, data, x, y, method)
         seeds = data.loc[data["method"] == method, "seed"].nunique()
         axis.set_title(f"{label(method)}, {seeds} seed{'s' * (seeds > 1)}")
-        axis.tick_params(labelbottom=True)
-    for axis in axes.flat[len(methods) :]:
-        axis.set_visible(False)
     figure.supxlabel(f"{axis_label(x)}   ({BAND}; grey: the other methods; dotted: the base)", fontsize=9)
     figure.supylabel(axis_label(y), fontsize=10)
     return figure
@@ -164,22 +162,81 @@ def measure_panels(
     known = [c for c in measures if c in frame and frame[c].notna().any()]
     data = _recorded(frame, x, known)
     methods = in_order(data["method"])
-    rows, cols = math.ceil(len(known) / columns), min(columns, len(known))
-    figure, axes = new_figure(rows, cols, (3.4 * cols + 0.4, 2.7 * rows + 1.1), sharex=True)
-    for axis, column in zip(axes.flat, known, strict=False):
+    figure, axes = panels(len(known), columns, (3.4, 2.7), sharex=True)
+    figure.set_figheight(figure.get_figheight() + 0.5)  # room for the legend
+    for axis, column in zip(axes, known, strict=True):
         for method in methods:
             _line(axis, data, x, column, method, marks=5)
         axis.set_title(measures[column])
-        axis.tick_params(labelbottom=True)
         linear = (symlog or {}).get(column, math.inf)
         if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
             axis.set_yscale("symlog", linthresh=linear)
-    for axis in axes.flat[len(known) :]:
-        axis.set_visible(False)
-    named = {name: line for axis in axes.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    shown = [label(m) for m in methods if label(m) in named]
-    handles = [named[name] for name in shown]
-    figure.legend(handles, shown, loc="outside lower center", ncol=4, title=f"{axis_label(x)}; {BAND}")
+    shared_legend(figure, f"{axis_label(x)}; {BAND}")
+    return figure
+
+
+def rates_figure(rates: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Accuracy, %, by learning rate: one panel per recorded task, one line per method, a ring at its best rate.
+
+    `rates` has the columns task, method, lr and accuracy; `names` are the titles of the tasks.
+    """
+    tasks = [task for task in names if (rates["task"] == task).any()]
+    lines = {}
+    for task in tasks:
+        part = rates[rates["task"] == task].sort_values("lr").groupby("method")
+        own = {method: part.get_group(method) for method in in_order(part.groups)}
+        lines[names[task]] = [(label(m), look(m), rows["lr"], rows["accuracy"]) for m, rows in own.items()]
+    settings = {"xscale": "log", "xlabel": "learning rate", "ylabel": "share right, validation, %"}
+    figure = line_panels(lines, size=(4.6, 3.8), legend="ring: the best", sharey=False, **settings)
+    for axis, task in zip(figure.axes, tasks, strict=True):
+        part = rates[rates["task"] == task]
+        best = part.loc[part.groupby("method")["accuracy"].idxmax()]
+        axis.plot(best["lr"], best["accuracy"], "o", color="0.2", markerfacecolor="none", markersize=13)
+        set_ticks(axis, part["lr"], "{:g}")
+    return figure
+
+
+def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
+    """Accuracy, %, by samples per iteration: one panel per number of passes, one line per method and mini-batch size.
+
+    `runs` has one row per run with the columns method, seed, problems, `samples per iteration`, iterations, passes,
+    updates and right; the dotted line is the base.
+    """
+    passes = sorted(runs["passes"].unique())
+    figure, axes = panels(len(passes), len(passes), (4.4, 3.6), sharey=True, sharex=True)
+    for axis, times in zip(axes, passes, strict=True):
+        for method in in_order(runs["method"]):
+            own = runs[(runs["method"] == method) & (runs["passes"] == times)]
+            for _, part in own.groupby(own["updates"] / own["iterations"] / own["problems"]):
+                mean_and_band(axis, part, "samples per iteration", "right", look(method), label=label(method))
+        axis.axhline(base, color="0.5", linewidth=1, dashes=(1, 2))
+        title = f"{times} pass{'es' if times > 1 else ''} over each"
+        axis.set(xscale="log", xlabel="samples per iteration", title=title)
+        set_ticks(axis, runs["samples per iteration"], "{:,}", rotation=30)
+    axes[0].set_ylabel("share right, test split, %")
+    shared_legend(figure, f"{BAND}; dotted: the base")
+    return figure
+
+
+def beside_figure(sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFrame | None]], margin: float) -> Figure:
+    """Points above GRPO in several sources, a panel each: {title: ({name: points by method}, intervals or None)}.
+
+    Intervals have the columns low and high by method, and the margin behind them in grey.
+    """
+    methods = in_order(m for series, _ in sources.values() for values in series.values() for m in values.index)
+    figure, axes = panels(len(sources), 2, (5.9, 3.1))
+    for axis, (title, (series, intervals)) in zip(axes, sources.items(), strict=True):
+        for (name, values), mark in zip(series.items(), "osD^vP", strict=False):
+            values = values.dropna()
+            axis.plot(values, [methods.index(m) for m in values.index], mark, color="0.25", label=name, alpha=0.85)
+        if intervals is not None:
+            for method, row in intervals[intervals["low"] > -math.inf].iterrows():
+                axis.plot([row["low"], row["high"]], [methods.index(method)] * 2, color="0.25", linewidth=1.5)
+            axis.axvspan(-margin, margin, color="0.92", zorder=0)
+        axis.axvline(0, color="0.4", linewidth=1)
+        axis.set(title=title, ylim=(len(methods) - 0.5, -0.5), xlabel="points above GRPO on this scale")
+        axis.set_yticks(range(len(methods)), [label(m) for m in methods])
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
 

@@ -92,3 +92,17 @@ DIFFERENCES: tuple[tuple[str, str, str, str], ...] = (
     ("half precision", "as the model computes", "log-probs widened to float32", "sums and exp need the digits"),
     ("mixed groups only", "not offered", "filter, without refilling the batch", "DAPO samples until it is full"),
 )  # fmt: skip
+
+# The order and the names of methods wherever the book lists them: GRPO and its relatives, then F-ISFT, then others.
+LABELS: dict[str, str] = {
+    "grpo": "GRPO",
+    "grpo_no_kl": "GRPO without KL",
+    "dr_grpo": "Dr. GRPO",
+    "dapo": "DAPO",
+    "rloo": "RLOO",
+    "f_isft_pos": "F-ISFT⁺",
+    "f_isft_neg": "F-ISFT⁻",
+    "f_isft_posneg": "F-ISFT⁺⁻ balanced",
+    "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
+    "w_reinforce": "W-REINFORCE",
+}

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.widgets.page import STYLE, folds, section
 from rlino_lib.widgets.tokens import (
     MAX_CHARACTERS,
     MAX_COLOURED,
-    STYLE,
     Html,
     Scale,
     colour_limit,
@@ -27,6 +27,7 @@ from rlino_lib.widgets.tokens import (
     visible,
 )
 from rlino_lib.widgets.traces import (
+    Row,
     Traces,
     as_traces,
     is_false,
@@ -54,21 +55,72 @@ COLOURS = {
     "entropies": Colour("entropies", "sequential", "entropy", "entropy of the next token, nats:"),
     "none": Colour(None, "sequential", "none", "no colour"),
 }
-SHOWS = ("all", "right", "wrong", "clipped")
-SORTS = ("sample", "length", "advantage")
 
 
 def chosen(value: str, known: Iterable[str], what: str) -> str:
     """The value, or RlinoError with the names that exist."""
-    if value not in (known := tuple(known)):
+    known = tuple(known)
+    if value not in known:
         raise RlinoError(f"unknown {what} {value!r}: one of {', '.join(known)}")
     return value
+
+
+# --- what pages of one run and of two share --------------------------------------------------------------------------
+
+
+def message(text: str) -> Html:
+    """A page that says why there is nothing to show."""
+    return Html(PAGE_STYLE + section(f"<p>{escape_line(text)}</p>", "Message", "rlino-group"))
+
+
+def verdict(row: Row) -> tuple[str, str]:
+    """CSS class and words."""
+    if is_true(row["correct"]):
+        return "right", "✓ right"
+    return ("wrong", "✗ wrong") if is_false(row["correct"]) else ("ungraded", "? not graded")
+
+
+def answer_html(row: Row) -> str:
+    """The answer that the grader read."""
+    return "<em>none</em>" if missing(row["answer"]) else f"<code>{escape_line(row['answer'], 2000)}</code>"
+
+
+def reason_html(row: Row) -> str:
+    """What the grader says."""
+    return "–" if missing(row["reason"]) else escape_line(row["reason"], 2000)
+
+
+def token_tips(row: Row) -> list[str]:
+    """What is known of each token, as the later lines of its tooltip."""
+    tips = [f"token {t + 1}" for t in range(len(tokens_of(row)))]
+    for name, column in (("w", "weights"), ("log p", "logprobs"), ("entropy", "entropies")):
+        if (values := values_of(row, column)) is not None:
+            tips = [f"{tip} · {name} {number(v, column == 'weights')}" for tip, v in zip(tips, values, strict=True)]
+    return tips
+
+
+def colours_of(rows: Iterable[Row], colour: Colour) -> tuple[float, str]:
+    """One scale for all these responses: the value of full colour, and a legend (safe HTML).
+
+    Full colour is the largest size, or on one-sided scales the 98th percentile, so that one token cannot fade all.
+    """
+    values = [v for row in rows for v in values_of(row, colour.column) or ()]
+    sizes = [abs(v) for v in values if math.isfinite(v)]
+    limit = colour_limit(values)
+    if colour.scale == "sequential" and sizes:
+        limit = float(np.quantile(sizes, 0.98)) or max(sizes)
+    if colour.column and values:
+        return limit, legend_html(values, colour.scale, limit, colour.label)
+    text = f"No {colour.menu} is recorded here: the tokens are not coloured." if colour.column else ""
+    return limit, f'<div class="rlino-legend">{text}</div>' if text else ""
 
 
 # --- one card --------------------------------------------------------------------------------------------------------
 
 # Words, signs and border styles say what the colours say, so the page also reads in greyscale and aloud.
-CARD_STYLE = """<style>
+PAGE_STYLE = (
+    STYLE
+    + """<style>
 .rlino-group{line-height:1.45;font-size:13px;margin:.2em 4px .6em 0}
 .rlino-group p{margin:0 0 .3em}
 .rlino-group p.rlino-title{font-size:1.2em;margin:.1em 0 .3em}
@@ -100,6 +152,7 @@ CARD_STYLE = """<style>
 .rlino-group summary{cursor:pointer}
 .rlino-group summary:focus-visible{outline:2px solid #1f77d0}
 </style>"""
+)
 
 
 def _facts(pairs: Iterable[tuple[str, str]], kind: str = "line") -> str:
@@ -108,59 +161,49 @@ def _facts(pairs: Iterable[tuple[str, str]], kind: str = "line") -> str:
     return f'<dl class="rlino-facts rlino-{kind}">{cells}</dl>'
 
 
-def _verdict(row: dict[str, Any]) -> tuple[str, str]:
-    """CSS class and words."""
-    if is_true(row["correct"]):
-        return "right", "✓ right"
-    return ("wrong", "✗ wrong") if is_false(row["correct"]) else ("ungraded", "? not graded")
+def _extent(values: Iterable[float], tolerance: float) -> str:
+    """The value where all agree up to a relative tolerance, else the lowest and the highest; a dash for none."""
+    finite = sorted(filter(math.isfinite, values))
+    if not finite:
+        return "–"
+    low, high = finite[0], finite[-1]
+    same = high - low <= tolerance * max(abs(low), abs(high))
+    return number(high) if same else f"{number(low)} … {number(high)}"
 
 
-def _weight_fact(row: dict[str, Any]) -> list[tuple[str, str]]:
+def _weight_fact(row: Row) -> list[tuple[str, str]]:
     """The weight of a token, where all of them have one, and the sum over the response."""
     weights = values_of(row, "weights")
     if weights is None or not all(map(math.isfinite, weights)):
         return []
-    low, high = min(weights), max(weights)
-    same = high - low <= 1e-4 * max(abs(high), abs(low))
-    each = number(high) if same else f"{number(low)} … {number(high)}"
-    return [("w per token", each), ("sum of w", number(math.fsum(weights)))]
+    return [("w per token", _extent(weights, 1e-4)), ("sum of w", number(math.fsum(weights)))]
 
 
-def _tips(row: dict[str, Any]) -> list[str]:
-    """What is known of each token, as the later lines of its tooltip."""
-    tips = [f"token {t + 1}" for t in range(len(tokens_of(row)))]
-    for name, column in (("w", "weights"), ("log p", "logprobs"), ("entropy", "entropies")):
-        if (values := values_of(row, column)) is not None:
-            tips = [f"{tip} · {name} {number(v, column == 'weights')}" for tip, v in zip(tips, values, strict=True)]
-    return tips
-
-
-def _card(row: dict[str, Any], colour: Colour, limit: float, longest: int, share: int) -> str:
+def _card(row: Row, colour: Colour, limit: float, longest: int, share: int) -> str:
     """One response. `limit` is the group's colour limit, `share` the number of cards that share the budgets."""
-    kind, words = _verdict(row)
+    kind, words = verdict(row)
     values = values_of(row, colour.column)
     spans, notes = token_spans(
         tokens_of(row),
         values,
         scale=colour.scale,
         limit=limit,
-        tips=_tips(row),
+        tips=token_tips(row),
         max_coloured=max(100, MAX_COLOURED // share),
         max_characters=max(10_000, MAX_CHARACTERS // share),
     )
     if colour.column and values is None:
         notes.insert(0, f"No {colour.menu} recorded for each token of this response.")
-    sample, length = int(row["sample"]), length_of(row)
+    sample = int(row["sample"])
+    length = length_of(row)
     clipped = '<span class="rlino-chip">✂ clipped</span> ' if is_true(row["clipped"]) else ""
-    answer = "<em>none</em>" if missing(row["answer"]) else f"<code>{escape_line(row['answer'], 2000)}</code>"
-    reason = "–" if missing(row["reason"]) else escape_line(row["reason"], 2000)
     facts = [("reward", number(row["reward"], False)), ("advantage", number(row["advantage"])), *_weight_fact(row)]
     return (
         f'<article class="rlino-card rlino-{kind}" aria-label="sample {sample}, {words[2:]}">'
         f'<header><span class="rlino-chip">{words}</span> {clipped}<strong>{length:,} tokens</strong>'
         f' <span>#{sample}</span></header><div class="rlino-length" aria-hidden="true">'
         f'<div style="width:{100 * length / max(longest, 1):.0f}%"></div></div>'
-        f"{_facts(facts, 'numbers')}{_facts([('answer', answer), ('grader', reason)], 'words')}"
+        f"{_facts(facts, 'numbers')}{_facts([('answer', answer_html(row)), ('grader', reason_html(row))], 'words')}"
         f"{trace_box(spans, notes, f'Response of sample {sample}')}</article>"
     )
 
@@ -168,63 +211,49 @@ def _card(row: dict[str, Any], colour: Colour, limit: float, longest: int, share
 # --- the group -------------------------------------------------------------------------------------------------------
 
 
-def _spread(rows: list[dict[str, Any]]) -> str:
-    """The advantage where all of these responses have one, else the lowest and the highest."""
-    finite = sorted(
-        float(r["advantage"]) for r in rows if not missing(r["advantage"]) and math.isfinite(r["advantage"])
-    )
-    if not finite:
-        return "–"
-    same = finite[-1] - finite[0] <= 1e-6 * max(abs(finite[0]), abs(finite[-1]))
-    return number(finite[-1]) if same else f"{number(finite[0])} … {number(finite[-1])}"
+def _advantages(rows: list[Row]) -> list[float]:
+    return [float(row["advantage"]) for row in rows if not missing(row["advantage"])]
 
 
-def _header(rows: list[dict[str, Any]]) -> str:
+def _header(rows: list[Row]) -> str:
     """Gold, how many are right, and what the advantage rule made of it."""
-    first, right = rows[0], [r for r in rows if is_true(r["correct"])]
+    right = [r for r in rows if is_true(r["correct"])]
     wrong = [r for r in rows if is_false(r["correct"])]
     rewards = np.array([float(r["reward"]) for r in rows if not missing(r["reward"])])
-    advantages = [float(r["advantage"]) for r in rows if not missing(r["advantage"])]
-    facts = [("gold", f"<code>{escape_line(first['gold'], 500)}</code>")]
+    advantages = _advantages(rows)
+    facts = [("gold", f"<code>{escape_line(rows[0]['gold'], 500)}</code>")]
     facts.append(("right", f"{len(right)} of {len(rows)}"))
     if len(rewards):
         facts.append(("reward", f"{number(rewards.mean(), False)} ± {number(rewards.std(), False)}"))
     if advantages:
-        pairs = (("right", right), ("wrong", wrong))
-        facts.append(("advantage", ", ".join(f"{words} {_spread(some)}" for words, some in pairs if some)))
-    prompt = str(first["prompt"])
+        sides = (("right", right), ("wrong", wrong))
+        texts = [f"{name} {_extent(_advantages(side), 1e-6)}" for name, side in sides if side]
+        facts.append(("advantage", ", ".join(texts)))
+    prompt = str(rows[0]["prompt"])
     short = len(prompt) <= 80 and "\n" not in prompt
     if prompt and short:
         facts.append(("prompt", f"<code>{escape_line(prompt)}</code>"))
-    out = _facts(facts)
+    header = _facts(facts)
     if advantages and not any(advantages):
-        out += "<p>Every advantage is 0: from this group the update learns nothing.</p>"
+        header += "<p>Every advantage is 0: from this group the update learns nothing.</p>"
     if prompt and not short:
-        out += f"<details><summary>Prompt</summary>{trace_box(visible(prompt), (), 'Prompt')}</details>"
-    return out
+        header += f"<details><summary>Prompt</summary>{trace_box(visible(prompt), (), 'Prompt')}</details>"
+    return header
 
 
-def _kept(rows: list[dict[str, Any]], show: str, sort: str) -> list[dict[str, Any]]:
-    """The responses that a filter keeps, in the order asked for."""
-    tests = {
-        "right": lambda r: is_true(r["correct"]),
-        "wrong": lambda r: is_false(r["correct"]),
-        "clipped": lambda r: is_true(r["clipped"]),
-    }
-    rows = [r for r in rows if show == "all" or tests[show](r)]
-    if sort == "length":
-        return sorted(rows, key=length_of)
-    if sort == "advantage":
-        return sorted(rows, key=lambda r: -float(r["advantage"]) if not missing(r["advantage"]) else math.inf)
-    return rows
-
-
-def _limit(values: list[float], scale: Scale) -> float:
-    """Full colour: the largest size, or on one-sided scales its 98th percentile, so that one token cannot fade all."""
-    sizes = [abs(v) for v in values if math.isfinite(v)]
-    if scale == "diverging" or not sizes:
-        return colour_limit(values)
-    return float(np.quantile(sizes, 0.98)) or max(sizes)
+_TESTS = {
+    "all": lambda row: True,
+    "right": lambda row: is_true(row["correct"]),
+    "wrong": lambda row: is_false(row["correct"]),
+    "clipped": lambda row: is_true(row["clipped"]),
+}
+_KEYS = {
+    "sample": lambda row: 0,
+    "length": length_of,
+    "advantage": lambda row: -float(row["advantage"]) if not missing(row["advantage"]) else math.inf,
+}
+SHOWS = tuple(_TESTS)
+SORTS = tuple(_KEYS)
 
 
 def _section(
@@ -232,28 +261,16 @@ def _section(
 ) -> str:
     """A group as a section, without the styles. Colours are scaled over the whole group, whatever the filter keeps."""
     rows = traces.rows(step, group)
-    values = [v for r in rows for v in values_of(r, colour.column) or ()]
-    limit = _limit(values, colour.scale)
-    legend = ""
-    if colour.column and values:
-        legend = legend_html(values, colour.scale, limit, colour.label)
-    elif colour.column:
-        legend = f'<div class="rlino-legend">No {colour.menu} is recorded here: the tokens are not coloured.</div>'
-    kept = _kept(rows, show, sort)
+    limit, legend = colours_of(rows, colour)
+    kept = sorted(filter(_TESTS[show], rows), key=_KEYS[sort])
     longest = max(map(length_of, rows))
     cards = "".join(_card(r, colour, limit, longest, len(kept)) for r in kept)
     count = "" if show == "all" else f'<p class="rlino-note">Shown: {show}, {len(kept)} of {len(rows)} responses.</p>'
     problem = escape_line(problem_name(rows[0]), 200)
     name = f" <small>{escape_line(traces.name)}</small>" if traces.name else ""
     title = f'<p class="rlino-title"><strong>Step {step} · {problem}</strong>{name}</p>' if titled else ""
-    return (
-        f'<section class="rlino-group mathjax_ignore" aria-label="Step {step}, problem {problem}">{title}'
-        f'{_header(rows)}{legend}{count}<div class="rlino-cards">{cards}</div></section>'
-    )
-
-
-def _message(text: str) -> Html:
-    return Html(f'{CARD_STYLE}<section class="rlino-group mathjax_ignore"><p>{escape_line(text)}</p></section>')
+    body = f'{title}{_header(rows)}{legend}{count}<div class="rlino-cards">{cards}</div>'
+    return section(body, f"Step {step}, problem {problem}", "rlino-group")
 
 
 def inspector_html(
@@ -272,14 +289,15 @@ def inspector_html(
     Raises RlinoError for a step or a group that is not recorded, or an unknown choice.
     """
     look = COLOURS[chosen(colour, COLOURS, "colour")]
-    chosen(show, SHOWS, "filter"), chosen(sort, SORTS, "order")
+    chosen(show, SHOWS, "filter")
+    chosen(sort, SORTS, "order")
     traces = as_traces(source)
     if not traces.steps:
-        return _message(traces.message)
+        return message(traces.message)
     step = traces.steps[0] if step is None else step
     if group is None and step in traces.steps:
         group = traces.first_mixed(step)
-    return Html(STYLE + CARD_STYLE + _section(traces, step, group, look, show, sort))
+    return Html(PAGE_STYLE + _section(traces, step, group, look, show, sort))
 
 
 def static_inspector(
@@ -298,20 +316,22 @@ def static_inspector(
     chosen(show, SHOWS, "filter")
     traces = as_traces(source)
     if not traces.steps:
-        return _message(traces.message)
+        return message(traces.message)
     if steps is None:
         steps = sorted({traces.steps[0], traces.steps[(len(traces.steps) - 1) // 2], traces.steps[-1]})
     groups = None if groups is None else list(groups)
-    out = []
+    pages = []
     for step in steps:
         if step not in traces.steps:
             traces.rows(step, 0)  # raises, and says which steps there are
         for group in [traces.first_mixed(step)] if groups is None else groups:
-            section = _section(traces, step, group, look, show, titled=False)
-            title = f"Step {step} · {escape_line(traces.title(step, group))}"
-            opened = "" if out else " open"
-            out.append(f"<details{opened}><summary><strong>{title}</strong></summary>{section}</details>")
+            part = _section(traces, step, group, look, show, titled=False)
+            pages.append((f"Step {step} · {traces.title(step, group)}", part))
     label = f"Traces of {escape_line(traces.name)}" if traces.name else "Traces"
-    folds = f'<p class="rlino-title"><strong>{label}</strong></p>{"".join(out)}'
-    box = f'<div class="rlino-group mathjax_ignore" role="group" aria-label="{label}">{folds}</div>'
-    return Html(STYLE + CARD_STYLE + box)
+    return fold_box(pages, label, f'<p class="rlino-title"><strong>{label}</strong></p>')
+
+
+def fold_box(pages: list[tuple[str, str]], label: str, head: str = "", opened: int = 0) -> Html:
+    """Folds in one box; `label` and `head` are safe HTML."""
+    box = f'<div class="rlino-group mathjax_ignore" role="group" aria-label="{label}">'
+    return Html(f"{PAGE_STYLE}{box}{head}{folds(pages, opened)}</div>")

@@ -5,29 +5,29 @@ Its HTML is `inspector_html`, or for Countdown the search view, so what needs a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import label
-from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html, static_inspector
-from rlino_lib.widgets.search_page import is_search, search_html
+from rlino_lib.figures.style import label
+from rlino_lib.widgets.explorer import Explorer, Menus, row_of
+from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html
+from rlino_lib.widgets.search import is_search, search_html
 from rlino_lib.widgets.tokens import plain
 from rlino_lib.widgets.traces import Traces
 
-__all__ = ["TraceInspector", "inspector_html", "static_inspector", "trace_inspector"]
+
+def _menu(description: str, width: str, **settings: Any) -> widgets.Dropdown:
+    return widgets.Dropdown(description=description, layout={"width": width, "max_width": "100%"}, **settings)
 
 
-class TraceInspector(widgets.VBox):
+class TraceInspector(Explorer):
     """Menus over one HTML view. `view.value` is `inspector_html` of the choices; `choice` is what they are.
 
     Countdown's groups can also be seen as one tree of attempts (`search_view` steps through a single response).
-
-    Where a notebook is read without its kernel, the saved output is the HTML of the choices made when it was shown.
     """
 
     def __init__(self, runs: Any, *, step: int | None, group: int | None, colour: str, show: str):
@@ -35,50 +35,32 @@ class TraceInspector(widgets.VBox):
         if not self._sources:
             raise RlinoError("no run to inspect: the list is empty")
         self._traces: dict[int, Traces] = {}
-        self._quiet = False
-        self._seen: tuple[int | None, str | None] = (step, None)  # the last step and problem shown
-        self._make_menus(colour, show)
-        self.view = widgets.HTML(layout=widgets.Layout(width="auto"))
-        wrap = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 12px", width="100%")
-        where = [self.step_menu, self.previous, self.next, self.group_menu]
-        if len(self._sources) > 1:
-            where.insert(0, self.run_menu)
-        how = [self.form_menu, self.colour_menu, self.show_menu, self.sort_menu]
-        super().__init__([widgets.HBox(where, layout=wrap), widgets.HBox(how, layout=wrap), self.view])
-        with self._silent():
-            self._fill_steps()
-            self._fill_groups()
-            if group is not None:
-                self._set_group(group)
-        self._render()
-
-    def _make_menus(self, colour: str, show: str) -> None:
-        menu = {"style": {"description_width": "initial"}}
-        width = lambda w: widgets.Layout(width=w, max_width="100%")  # noqa: E731
-        colours = [(c.menu, key) for key, c in COLOURS.items()]
-        names = _run_names(self._sources)
-        self.run_menu = widgets.Dropdown(options=names, description="Run:", layout=width("21em"), **menu)
-        self.step_menu = widgets.Dropdown(description="Step:", layout=width("8.5em"), **menu)
-        self.previous = widgets.Button(description="‹ Previous", tooltip="Previous step", layout=width("7em"))
-        self.next = widgets.Button(description="Next ›", tooltip="Next step", layout=width("7em"))
-        self.group_menu = widgets.Dropdown(description="Problem:", layout=width("23em"), **menu)
-        self.colour_menu = widgets.Dropdown(
-            options=colours, value=colour, description="Colour by:", layout=width("16em"), **menu
-        )
-        self.sort_menu = widgets.Dropdown(options=SORTS, description="Sort by:", layout=width("13em"), **menu)
-        self.show_menu = widgets.Dropdown(options=SHOWS, value=show, description="Show:", layout=width("11em"), **menu)
-        forms = [("responses", False), ("tree of attempts", True)]
-        self.form_menu = widgets.Dropdown(options=forms, description="View:", layout=width("13em"), **menu)
-        where = (self.run_menu, self.step_menu, self.group_menu)
-        for each in (*where, self.form_menu, self.colour_menu, self.sort_menu, self.show_menu):
-            each.observe(self._changed, "value")
+        self._last: tuple[int | None, str | None] = (step, None)  # the last step and problem shown
+        self._start = group
+        menus = {
+            "run": _menu("Run:", "21em", options=_run_names(self._sources)),
+            "step": _menu("Step:", "8.5em"),
+            "group": _menu("Problem:", "23em"),
+            "form": _menu("View:", "13em", options=[("responses", False), ("tree of attempts", True)]),
+            "colour": _menu("Colour by:", "16em", options=[(c.menu, k) for k, c in COLOURS.items()], value=colour),
+            "show": _menu("Show:", "11em", options=SHOWS, value=show),
+            "sort": _menu("Sort by:", "13em", options=SORTS),
+        }
+        self.previous = widgets.Button(description="‹ Previous", tooltip="Previous step", layout={"width": "7em"})
+        self.next = widgets.Button(description="Next ›", tooltip="Next step", layout={"width": "7em"})
         self.previous.on_click(lambda _: self._move(-1))
         self.next.on_click(lambda _: self._move(+1))
+        count = len(self._sources)
+        name = f"TraceInspector({count} source{'s' if count > 1 else ''} of traces)"
+        super().__init__(self._html, name, menus, self._refit, image=True)
+        where = [menus["step"], self.previous, self.next, menus["group"]]
+        how = [menus[key] for key in ("form", "colour", "show", "sort")]
+        self.children = [row_of(*[menus["run"]] * (count > 1), *where), row_of(*how), self.view]
 
     @property
     def traces(self) -> Traces:
         """The traces of the chosen run, read when it is first chosen."""
-        k = self.run_menu.value
+        k = self.menus["run"].value
         if k not in self._traces:
             self._traces[k] = Traces(self._sources[k])
         return self._traces[k]
@@ -86,101 +68,67 @@ class TraceInspector(widgets.VBox):
     @property
     def choice(self) -> dict[str, Any]:
         """The arguments with which `inspector_html` gives what is shown."""
-        menus = {"step": self.step_menu, "group": self.group_menu, "colour": self.colour_menu}
-        menus |= {"show": self.show_menu, "sort": self.sort_menu}
-        return {name: menu.value for name, menu in menus.items()}
+        return {name: menu.value for name, menu in self.menus.items() if name not in ("run", "form")}
 
-    @contextmanager
-    def _silent(self) -> Iterator[None]:
-        """Menus are filled here without drawing at every change."""
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
-
-    def _changed(self, change: dict[str, Any]) -> None:
-        if self._quiet:
-            return
-        with self._silent():
-            if change["owner"] is self.run_menu:
-                self._fill_steps()
-            if change["owner"] in (self.run_menu, self.step_menu):
-                self._fill_groups()
-        self._render()
+    def _html(self, image: bool = False, **choice: Any) -> str:
+        if self.menus["form"].value:
+            return search_html(self.traces, choice["step"], choice["group"], overlay=True, image=image)
+        return inspector_html(self.traces, **choice)
 
     def _move(self, by: int) -> None:
-        k = (self.step_menu.index or 0) + by
-        if 0 <= k < len(self.step_menu.options):
-            self.step_menu.index = k
+        menu = self.menus["step"]
+        k = (menu.index or 0) + by
+        if 0 <= k < len(menu.options):
+            menu.index = k
 
-    def _fill_steps(self) -> None:
-        """The steps of the chosen run, at the one nearest to the step shown before."""
-        steps = self.traces.steps
-        self.step_menu.options = steps
-        self.step_menu.value = self.traces.nearest(self._seen[0]) if steps else None
+    def _refit(self, menus: Menus, name: str | None) -> None:
+        """Another run keeps the nearest step, another step the same problem where it is among the new ones."""
+        traces, step_menu, group_menu = self.traces, menus["step"], menus["group"]
+        recorded = bool(traces.steps)
+        if name in (None, "run"):
+            step_menu.options = traces.steps
+            step_menu.value = traces.nearest(self._last[0]) if recorded else None
+        step = step_menu.value
+        if name in (None, "run", "step"):
+            group_menu.options = [(traces.title(step, g), g) for g in traces.groups(step)] if recorded else []
+            if recorded:
+                same = traces.find(step, self._last[1]) if self._last[1] is not None else None
+                group_menu.value = traces.first_mixed(step) if same is None else same
+        if name is None and self._start is not None and recorded:
+            traces.rows(step, self._start)  # raises where there is no such group
+            group_menu.value = self._start
+        if recorded:
+            self._last = step, traces.problem(step, group_menu.value)
+        self._enable(recorded, recorded and is_search(traces.rows(step, group_menu.value)))
 
-    def _fill_groups(self) -> None:
-        """The problems of the chosen step, at the one shown before where it is among them."""
-        step = self.step_menu.value
-        if step is None:
-            self.group_menu.options = []
-            return
-        self.group_menu.options = [(self.traces.title(step, g), g) for g in self.traces.groups(step)]
-        same = self.traces.find(step, self._seen[1]) if self._seen[1] is not None else None
-        self.group_menu.value = self.traces.first_mixed(step) if same is None else same
-
-    def _set_group(self, group: int) -> None:
-        step = self.step_menu.value
-        if step is not None:
-            self.traces.rows(step, group)  # raises where there is none
-            self.group_menu.value = group
-
-    def _render(self) -> None:
-        choice, some = self.choice, bool(self.traces.steps)
-        for menu in (self.step_menu, self.group_menu):
-            menu.disabled = not some
-        self.previous.disabled = not some or self.step_menu.index == 0
-        self.next.disabled = not some or self.step_menu.index == len(self.step_menu.options) - 1
-        tree = some and is_search(self.traces.rows(choice["step"], choice["group"]))
-        with self._silent():
-            self.form_menu.disabled = not tree
-            self.form_menu.value = self.form_menu.value and tree
-        for menu in (self.colour_menu, self.sort_menu, self.show_menu):
-            menu.disabled = self.form_menu.value
-        if some:
-            self._seen = (choice["step"], self.traces.problem(choice["step"], choice["group"]))
-        self.view.value = self._page()
-
-    def _page(self, image: bool = False) -> str:
-        choice = self.choice
-        if self.form_menu.value:
-            return str(search_html(self.traces, choice["step"], choice["group"], overlay=True, image=image))
-        return str(inspector_html(self.traces, **choice))
-
-    def __repr__(self) -> str:
-        n = len(self._sources)
-        return f"TraceInspector({n} source{'s' if n > 1 else ''} of traces)"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return super()._repr_mimebundle_(**kwargs) | {"text/html": self._page(image=True)}
+    def _enable(self, recorded: bool, tree: bool) -> None:
+        """Controls that have nothing to choose from are greyed."""
+        menus = self.menus
+        menus["form"].disabled = not tree
+        menus["form"].value = menus["form"].value and tree
+        for key in ("step", "group"):
+            menus[key].disabled = not recorded
+        for key in ("colour", "sort", "show"):
+            menus[key].disabled = menus["form"].value
+        self.previous.disabled = not recorded or menus["step"].index == 0
+        self.next.disabled = not recorded or menus["step"].index == len(menus["step"].options) - 1
 
 
 def _run_names(sources: Sequence[Any]) -> list[tuple[str, int]]:
     """A name in the menu for each source: method and seed, with the run's name where that is not enough to tell."""
     names = []
+    full = [str(getattr(source, "name", "")) for source in sources]
     for k, source in enumerate(sources):
         if isinstance(source, pd.DataFrame):
             names.append(f"frame {k + 1}")
-            continue
-        method = getattr(source, "method", None)
-        seed = getattr(source, "seed", None)
-        made = f"{label(method)}, seed {seed}" if method is not None else ""
-        names.append(made or str(getattr(source, "name", f"run {k + 1}")))
-    if len(set(names)) < len(names):
-        full = [str(getattr(s, "name", "")) for s in sources]
-        names = [f"{n} ({f})" if f and names.count(n) > 1 else n for n, f in zip(names, full, strict=True)]
-    return [(plain(n, 80), k) for k, n in enumerate(names)]
+        elif (method := getattr(source, "method", None)) is not None:
+            names.append(f"{label(method)}, seed {getattr(source, 'seed', None)}")
+        else:
+            names.append(full[k] or f"run {k + 1}")
+    return [
+        (plain(f"{name} ({text})" if text and names.count(name) > 1 else name, 80), k)
+        for k, (name, text) in enumerate(zip(names, full, strict=True))
+    ]
 
 
 def trace_inspector(
@@ -193,5 +141,6 @@ def trace_inspector(
     arguments say where to start, as in `inspector_html`.
     Raises RlinoError for an empty list, a source without the columns, or an unknown choice.
     """
-    chosen(colour, COLOURS, "colour"), chosen(show, SHOWS, "filter")
+    chosen(colour, COLOURS, "colour")
+    chosen(show, SHOWS, "filter")
     return TraceInspector(runs, step=step, group=group, colour=colour, show=show)

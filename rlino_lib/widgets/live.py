@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.curves import LENGTHS, LOOKS, axis_label, new_figure
+from rlino_lib.figures.style import LENGTHS, LOOKS, axis_label, new_figure
 
 DEFAULT_METRICS = ("reward", ("length/correct", "length/incorrect"))
 
@@ -28,7 +28,7 @@ class _View(widgets.VBox):
 
 
 class LivePlot:
-    """A status line with the time left, and one panel a metric, redrawn at most twice a second while a run trains.
+    """A status line with the time left, and one panel per metric, redrawn at most twice a second while a run trains.
 
     It replaces the values of two HTML widgets and clears nothing, so it works in a notebook, under a notebook test, and
     in a script, where it shows nothing but a status line on stderr where that is a terminal. Drawing takes at most a
@@ -44,14 +44,18 @@ class LivePlot:
         min_seconds: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.total, self.title = int(total), title
+        self.total = int(total)
+        self.title = title
         self.panels = [(m,) if isinstance(m, str) else tuple(m) for m in metrics]
         if self.total < 1 or not self.panels:
             raise RlinoError("a live plot needs at least one step and one metric")
         self._rows: dict[int, dict[str, float]] = {}
-        self._clock, self._began = clock, clock()
-        self._min_seconds, self._next = min_seconds, -math.inf
-        self._status, self._picture = widgets.HTML(), widgets.HTML()
+        self._clock = clock
+        self._began = clock()
+        self._min_seconds = min_seconds
+        self._next = -math.inf  # when it may draw again
+        self._status = widgets.HTML()
+        self._picture = widgets.HTML()
         self.widget = _View([self._status, self._picture])
         self._shown = False
 
@@ -94,7 +98,8 @@ class LivePlot:
 
     def status(self) -> str:
         """Where the run is, its last values, and the time left, as one line."""
-        step, used = max(self._rows, default=0), self._clock() - self._began
+        step = max(self._rows, default=0)
+        used = self._clock() - self._began
         last = self._rows.get(step, {})
         values = [f"{m} {last[m]:.3g}" for p in self.panels for m in p if math.isfinite(last.get(m, math.nan))]
         if step >= self.total:
@@ -105,7 +110,8 @@ class LivePlot:
         return " · ".join([f"{self.title}: step {step} of {self.total}", *values, spent])
 
     def _status_html(self) -> str:
-        step, text = max(self._rows, default=0), html.escape(self.status())
+        step = max(self._rows, default=0)
+        text = html.escape(self.status())
         bar = f'<progress max="{self.total}" value="{step}" aria-label="{html.escape(self.title)}"></progress>'
         return f'<div role="status" style="font-variant-numeric:tabular-nums">{bar}&ensp;{text}</div>'
 
@@ -115,22 +121,17 @@ class LivePlot:
         figure, axes = new_figure(1, len(self.panels), (width, 2.6), layout=None)
         # margins in inches: laying out anew at each redraw would cost more than the drawing
         figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.9, wspace=0.28)
-        history, looks = self.history, list(LOOKS.values())
+        history = self.history
+        looks = list(LOOKS.values())
         for axis, names in zip(axes[0], self.panels, strict=True):
             for k, name in enumerate(names):
                 kind = name.rpartition("/")[2]
-                text, drawn = LENGTHS.get(kind, (axis_label(name), looks[k % len(looks)]))
+                text, form = LENGTHS.get(kind, (axis_label(name), looks[k % len(looks)]))
                 values = history[name].dropna() if name in history else pd.Series(dtype=float)
-                axis.plot(values.index, values, color=drawn.colour, dashes=drawn.dash or (None, None), label=text)
+                axis.plot(values.index, values, **form.line(label=text, marker=""))
                 if len(values):
-                    axis.plot(
-                        values.index[-1:],
-                        values.iloc[-1:],
-                        drawn.marker,
-                        color=drawn.colour,
-                        markersize=5,
-                        clip_on=False,
-                    )
+                    last = {"color": form.colour, "markersize": 5, "clip_on": False}
+                    axis.plot(values.index[-1:], values.iloc[-1:], form.marker, **last)
             axis.set(xlim=(0, self.total), xlabel=axis_label("step"), ylabel=axis_label(names[0]))
             if len(names) > 1:
                 axis.set_ylabel("mean length (tokens)" if all("length" in n for n in names) else "")

@@ -5,14 +5,11 @@ Model output is untrusted. Every character goes through `visible`, which escapes
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Literal
-
-import pandas as pd
 
 from rlino_lib.errors import RlinoError
 
@@ -63,10 +60,10 @@ def escape_line(text: object, limit: int | None = None) -> str:
 
 
 def _show(text: str) -> str:
-    shown = text.translate(_VISIBLE)
-    if not shown.isascii() and any(ord(c) in _SURROGATES for c in shown):
-        shown = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in shown)
-    return shown
+    text = text.translate(_VISIBLE)
+    if not text.isascii() and any(ord(c) in _SURROGATES for c in text):
+        text = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in text)
+    return text
 
 
 def number(value: object, sign: bool = True) -> str:
@@ -129,7 +126,8 @@ def token_spans(
     """The tokens as HTML without the box around them, and notes on what is not shown in full (see `tokens_html`)."""
     numbers = [math.nan] * len(tokens) if values is None else [_float(v) for v in values]
     limit = colour_limit(numbers) if limit is None else limit
-    out, notes, used = [], [], 0
+    spans, notes = [], []
+    used = 0  # characters
     for t, token in enumerate(islice(tokens, max_coloured)):
         text = str(token)
         if used + len(text) > max_characters:
@@ -139,16 +137,16 @@ def token_spans(
         tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
         tip += f"\n{tips[t]}" if tips is not None else "" if values is None else f"\n{label} {number(numbers[t])}"
         attributes = f' title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
-        out.append(f"<{name}{attributes}>{visible(text)}</{name}>")
-    if len(out) < len(tokens):
-        rest = "".join(map(str, islice(tokens, len(out), None)))
+        spans.append(f"<{name}{attributes}>{visible(text)}</{name}>")
+    if len(spans) < len(tokens):
+        rest = "".join(map(str, islice(tokens, len(spans), None)))
         room = max_characters - used
-        out.append(f"<span>{visible(rest[:room])}</span>" if room > 0 else "")
-        notes.append(f"Only the first {len(out) - 1:,} of {len(tokens):,} tokens have colours and tooltips.")
+        spans.append(f"<span>{visible(rest[:room])}</span>" if room > 0 else "")
+        notes.append(f"Only the first {len(spans) - 1:,} of {len(tokens):,} tokens have colours and tooltips.")
         if len(rest) > room:
             total = used + len(rest)
             notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
-    return "".join(out), notes
+    return "".join(spans), notes
 
 
 # --- the box ---------------------------------------------------------------------------------------------------------
@@ -170,8 +168,8 @@ pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
 
 def trace_box(spans: str, notes: Sequence[str], label: str) -> str:
     """A scrollable box, reachable from the keyboard, around the output of `token_spans`."""
-    said = "".join(f'<p class="rlino-note">{html.escape(n)}</p>' for n in notes)
-    return f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="{escape_line(label)}">{spans}</pre>{said}'
+    lines = "".join(f'<p class="rlino-note">{html.escape(n)}</p>' for n in notes)
+    return f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="{escape_line(label)}">{spans}</pre>{lines}'
 
 
 def legend_html(values: Iterable[object], scale: Scale, limit: float | None = None, label: str = "value") -> str:
@@ -194,22 +192,6 @@ def legend_html(values: Iterable[object], scale: Scale, limit: float | None = No
     return f'<div class="rlino-legend">{name} {ramp} <span>(<u>underlined</u>: below 0{more})</span></div>'
 
 
-def drawing_html(body: str, width: int, height: int, alt: str, what: str, image: bool, css: str = "") -> str:
-    """An SVG drawing of `width` × `height` pixels in a box that scrolls by keyboard; `body` is safe SVG.
-
-    As an `image` it also shows where a page strips SVG. `alt` describes it, `what` names the box, `css` is its class.
-    """
-    named = f' class="{css}"' if css else ""
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg"{named} role="img" aria-label="{alt}" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}">{body}</svg>'
-    )
-    if image:
-        data = base64.b64encode(svg.encode()).decode()
-        svg = f'<img alt="Drawing, {alt}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="rlino-graph" tabindex="0" role="group" aria-label="{what}, scrollable">{svg}</div>'
-
-
 def _swatches(palette: str) -> str:
     name, colours = ("u", _PALETTES[palette][::-1]) if palette == "negative" else ("span", _PALETTES[palette])
     cells = "".join(f'<{name} style="background-color:{c}">&nbsp;&nbsp;</{name}>' for c in colours[::2])
@@ -228,7 +210,7 @@ def tokens_html(
 ) -> Html:
     """Tokens as text, each coloured by its value, with token and value in a tooltip.
 
-    `values` has one number a token (a list, an array or a tensor on the CPU; None or NaN leaves a token uncoloured).
+    `values` has one number per token (a list, an array or a tensor on the CPU; None or NaN leaves a token uncoloured).
     The diverging scale shows sign and size, blue above 0, orange and underlined below; the sequential scale shows the
     size alone, for values of one sign such as entropies. `limit` is the size at which the colour is full (the largest
     finite value by default): give several texts the same one to compare them. `label` names the values in the legend
@@ -239,32 +221,11 @@ def tokens_html(
         raise RlinoError(f"unknown colour scale {scale!r}: diverging or sequential")
     if limit is not None and not (math.isfinite(limit) and limit > 0):
         raise RlinoError(f"the colour limit is a positive number, not {limit}")
-    for given, what in ((values, "values"), (tips, "tips")):
-        if given is not None and len(given) != len(tokens):
-            raise RlinoError(f"{len(tokens)} tokens but {len(given)} {what}")
+    for column, what in ((values, "values"), (tips, "tips")):
+        if column is not None and len(column) != len(tokens):
+            raise RlinoError(f"{len(tokens)} tokens but {len(column)} {what}")
     spans, notes = token_spans(tokens, values, scale=scale, limit=limit, label=label, tips=tips)
     caption = f"<figcaption>{escape_line(title)}</figcaption>" if title else ""
     legend = legend_html(values, scale, limit, label) if values is not None else ""
     box = trace_box(spans, notes, title or "tokens")
     return Html(f'{STYLE}<figure class="rlino-tokens mathjax_ignore">{caption}{legend}{box}</figure>')
-
-
-def frame_table(frame: pd.DataFrame, now: object = None) -> str:
-    """A frame of text as a table whose first column is its index; the row `now` is marked."""
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in ["", *frame.columns])
-    rows = []
-    for name, cells in zip(frame.index, frame.to_numpy(), strict=True):
-        mark = ' class="rlino-now" aria-current="true"' if name == now else ""
-        line = "".join(f"<td>{html.escape(str(c))}</td>" for c in cells)
-        rows.append(f'<tr{mark}><th scope="row">{html.escape(str(name))}</th>{line}</tr>')
-    body = "".join(rows)
-    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def folds(pages: Iterable[tuple[str, str]]) -> Html:
-    """Titles and pages as folds, the first open."""
-    out = [
-        f"<details{'' if k else ' open'}><summary><strong>{html.escape(title)}</strong></summary>{page}</details>"
-        for k, (title, page) in enumerate(pages)
-    ]
-    return Html("".join(out))

@@ -1,6 +1,6 @@
 """Rollouts by step and group, from a recorded run or from a frame made live. No HTML here.
 
-A source of traces is a `Run`, or a DataFrame of rollouts: a row a response, columns as in a run's `rollouts.jsonl`.
+A source of traces is a `Run`, or a DataFrame of rollouts: one row per response, columns as in a run's `rollouts.jsonl`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 from rlino_lib.errors import RlinoError
 from rlino_lib.widgets.tokens import plain
 
+Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
 _DEFAULTS |= {"advantage": math.nan, "correct": None, "answer": None, "reason": "", "clipped": False}
 _LISTS = ("tokens", "logprobs", "entropies", "weights")
@@ -23,7 +24,7 @@ class Traces:
     """Rollouts by step and group. A source without any has no steps, and `message` says so.
 
     Missing columns are filled in: one step, a group for each problem, and nothing to colour by.
-    Raises RlinoError for a source that is none, or rows that have neither `tokens` nor `response`.
+    Raises RlinoError for a source of another kind, or rows that have neither `tokens` nor `response`.
     """
 
     def __init__(self, source: Any):
@@ -32,7 +33,8 @@ class Traces:
         try:
             frame = source if isinstance(source, pd.DataFrame) else source.rollouts
         except (RlinoError, OSError, ValueError) as e:  # ValueError: a damaged line, or text that is no Unicode
-            frame, self.message = pd.DataFrame(), f"The rollouts of {self.name or 'this run'} cannot be read: {e}"
+            frame = pd.DataFrame()
+            self.message = f"The rollouts of {self.name or 'this run'} cannot be read: {e}"
         except AttributeError:
             kind = type(source).__name__
             raise RlinoError(f"traces come from a run or a DataFrame of rollouts, not a {kind}") from None
@@ -46,7 +48,7 @@ class Traces:
         """The groups recorded at a step."""
         return [g for s, g in self._rows if s == step]
 
-    def rows(self, step: int, group: int) -> list[dict[str, Any]]:
+    def rows(self, step: int, group: int) -> list[Row]:
         """A group's responses in the order they were sampled; raises RlinoError where there is no such group."""
         if (step, group) not in self._rows:
             has = f"groups {_some(self.groups(step))}" if step in self.steps else f"steps {_some(self.steps)}"
@@ -88,16 +90,13 @@ def _complete(frame: pd.DataFrame) -> pd.DataFrame:
     if not {"tokens", "response"} & set(frame.columns):
         raise RlinoError("rollouts need a column `tokens` or `response`")
     frame = frame.reset_index(drop=True).copy()
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS | dict.fromkeys(_LISTS)).items():
         if name not in frame:
             frame[name] = pd.Series([value] * len(frame), dtype=object if value is None else None)
     if "group" not in frame:
         frame["group"] = frame.groupby("step")["problem_id"].transform(lambda ids: pd.factorize(ids)[0])
     if "sample" not in frame:
         frame["sample"] = frame.groupby(["step", "group"]).cumcount()
-    for name in _LISTS:
-        if name not in frame:
-            frame[name] = pd.Series([None] * len(frame), dtype=object)
     return frame.astype({"step": int, "group": int})
 
 
@@ -127,12 +126,12 @@ def problem_name(row: Any) -> str:
     return str(data.get("question") or row["problem_id"] or "problem")
 
 
-def tokens_of(row: dict[str, Any]) -> list[object]:
+def tokens_of(row: Row) -> list[object]:
     tokens = row["tokens"]
     return list(tokens) if isinstance(tokens, list | tuple | np.ndarray) and len(tokens) else [row.get("response", "")]
 
 
-def values_of(row: dict[str, Any], column: str | None) -> list[float] | None:
+def values_of(row: Row, column: str | None) -> list[float] | None:
     """A per-token column of one response, None where it is absent or has another length than the tokens."""
     values = row[column] if column else None
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
@@ -140,7 +139,7 @@ def values_of(row: dict[str, Any], column: str | None) -> list[float] | None:
     return [math.nan if v is None else float(v) for v in values]
 
 
-def length_of(row: dict[str, Any]) -> int:
+def length_of(row: Row) -> int:
     return int(row["length"]) if not missing(row.get("length")) else len(tokens_of(row))
 
 

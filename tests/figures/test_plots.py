@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import curves as plots
-from rlino_lib.figures.curves import LABELS, LOOKS
+from rlino_lib.figures.style import LOOKS, look, new_figure, style
+from rlino_lib.methods.catalogue import LABELS
 
 
 def make_metrics(methods=("grpo", "f_isft_pos"), seeds=3, steps=12, every=4) -> pd.DataFrame:
@@ -38,7 +39,7 @@ def make_metrics(methods=("grpo", "f_isft_pos"), seeds=3, steps=12, every=4) -> 
 
 @pytest.fixture(autouse=True)
 def no_figure_is_left_open():
-    plots.style()
+    style()
     yield
     assert plt.get_fignums() == []
 
@@ -49,10 +50,10 @@ def legend_texts(figure: Figure) -> list[str]:
 
 
 def test_methods_differ_by_more_than_colour():
-    assert set(LOOKS) == {*LABELS, "base"}
+    assert set(LOOKS) <= {*LABELS, "base"} and len(LOOKS) == 9
     for part in ("colour", "dash", "marker"):
-        assert len({getattr(look, part) for look in LOOKS.values()}) == len(LOOKS)
-    assert plots.look("something_new") == plots.look("something_new")
+        assert len({getattr(each, part) for each in LOOKS.values()}) == len(LOOKS)
+    assert look("something_new") == look("something_new")
 
 
 def test_learning_curves_name_methods_units_and_the_band():
@@ -61,7 +62,7 @@ def test_learning_curves_name_methods_units_and_the_band():
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("optimiser steps", "share right, held out")
     assert legend_texts(figure)[:2] == ["GRPO", "F-ISFT⁺"]
     assert legend_texts(figure)[-1] == "line: mean of 3 seeds; band: lowest to highest seed; thin: each seed"
-    assert len(axis.collections) == 2  # one band a method
+    assert len(axis.collections) == 2  # one band per method
     means = [line for line in axis.lines if len(line.get_xdata()) == 4 and line.get_linewidth() > 1]
     np.testing.assert_allclose(means[0].get_ydata(), [0.21, 0.25, 0.29, 0.33])
 
@@ -75,7 +76,7 @@ def test_the_band_runs_from_the_lowest_to_the_highest_seed():
 
 
 def test_learning_curves_on_given_axes_of_one_seed():
-    figure, axes = plots.new_figure()
+    figure, axes = new_figure()
     axis = plots.learning_curves(make_metrics(seeds=1), "reward", smooth=3, title="T", ax=axes[0, 0])
     assert axis is axes[0, 0] and axis.get_title(loc="left") == "T"
     assert axis.get_ylabel() == "mean reward, mean of 3 steps"

@@ -14,9 +14,8 @@ import pytest
 
 from rlino_lib.analysis.statistics import compare, forest
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures import curves as plots
-from rlino_lib.figures.curves import label, look
-from rlino_lib.figures.seeds import forest_plot, in_order, measure_panels, method_panels, paired_rows
+from rlino_lib.figures.seeds import forest_plot, measure_panels, method_panels, paired_rows
+from rlino_lib.figures.style import in_order, label, look, style
 from tests.figures.test_plots import make_metrics
 
 GRPO = (50.0, 52.0, 51.0, 55.0, 49.0)
@@ -24,13 +23,13 @@ GRPO = (50.0, 52.0, 51.0, 55.0, 49.0)
 
 @pytest.fixture(autouse=True)
 def no_figure_is_left_open():
-    plots.style()
+    style()
     yield
     assert plt.get_fignums() == []
 
 
 def scored(task="countdown", **methods):
-    """A frame of outcomes: a value a seed, from seed 0."""
+    """A frame of outcomes: one value per seed, from seed 0."""
     rows = [(m, task, seed, value) for m, values in methods.items() for seed, value in enumerate(values)]
     return pd.DataFrame(rows, columns=["method", "task", "seed", "value"])
 
@@ -74,7 +73,9 @@ def test_a_row_stands_where_its_numbers_are():
         assert mark.get_xdata()[0] == row["mean"] and mark.get_marker() == look(row["method"]).marker
         assert (mark.get_markerfacecolor() == "white") != row["whole"]
     arrows = [line for line in right.lines if line.get_marker() == "<"]
-    assert len(arrows) == 1 and [t.get_text() for t in right.texts] == [f"{rows['mean'][1]:+.1f}".replace("-", "−")]
+    assert len(arrows) == 1 and [t.get_text() for t in right.texts] == [
+        f"{rows.set_index('method').loc['f_isft_neg', 'mean']:+.1f}".replace("-", "−")
+    ]
 
 
 def test_one_seed_is_a_point_with_a_line_through_all():

@@ -356,11 +356,11 @@ def test_the_widget_shows_what_the_static_twin_shows():
     run = make_run()
     w = trace_inspector(run)
     for menu, value in (
-        (w.step_menu, 10),
-        (w.group_menu, 0),
-        (w.colour_menu, "entropies"),
-        (w.show_menu, "wrong"),
-        (w.sort_menu, "length"),
+        (w.menus["step"], 10),
+        (w.menus["group"], 0),
+        (w.menus["colour"], "entropies"),
+        (w.menus["show"], "wrong"),
+        (w.menus["sort"], "length"),
     ):
         menu.value = value
         assert w.view.value == str(inspector_html(run, **w.choice))
@@ -372,32 +372,32 @@ def test_next_and_previous_stop_at_the_ends():
     assert (w.previous.disabled, w.next.disabled) == (True, False)
     w.next.click()
     w.next.click()
-    assert (w.step_menu.value, w.previous.disabled, w.next.disabled) == (10, False, True)
+    assert (w.menus["step"].value, w.previous.disabled, w.next.disabled) == (10, False, True)
     w._move(+1)
-    assert w.step_menu.value == 10
+    assert w.menus["step"].value == 10
     w.previous.click()
-    assert w.step_menu.value == 2
+    assert w.menus["step"].value == 2
 
 
 def test_another_run_keeps_the_nearest_step_and_the_problem():
     runs = [make_run(), make_run("countdown/f_isft_pos-s0", "f_isft_pos", steps=(3, 4, 13), groups=3)]
     w = trace_inspector(runs)
-    w.step_menu.value = 10
-    w.group_menu.value = 0
-    w.run_menu.value = 1
-    assert w.step_menu.value == 13  # 10 and 13 leave the same remainder, so the problem of group 0 is the same
-    assert w.group_menu.value == 0 and "s13g0i0" in w.view.value
-    w.group_menu.value = 2
-    w.run_menu.value = 0
-    assert w.step_menu.value == 10 and w.group_menu.value == 1  # no such problem here: the first mixed group
+    w.menus["step"].value = 10
+    w.menus["group"].value = 0
+    w.menus["run"].value = 1
+    assert w.menus["step"].value == 13  # 10 and 13 leave the same remainder, so the problem of group 0 is the same
+    assert w.menus["group"].value == 0 and "s13g0i0" in w.view.value
+    w.menus["group"].value = 2
+    w.menus["run"].value = 0
+    assert w.menus["step"].value == 10 and w.menus["group"].value == 1  # no such problem here: the first mixed group
 
 
 def test_one_change_draws_once():
     w = trace_inspector([make_run(), make_run("b", "grpo_no_kl")])
     drawn = []
     w.view.observe(lambda change: drawn.append(1), "value")
-    w.run_menu.value = 1
-    w.step_menu.value = 10
+    w.menus["run"].value = 1
+    w.menus["step"].value = 10
     assert len(drawn) == 2
 
 
@@ -413,7 +413,7 @@ def test_rollouts_are_read_when_they_are_wanted():
 
 def test_menus_name_runs_by_method_and_seed():
     runs = [make_run(), make_run("countdown/f-s1", "f_isft_pos", 1), make_run("lr/grpo-s0")]
-    names = [name for name, _ in trace_inspector(runs).run_menu.options]
+    names = [name for name, _ in trace_inspector(runs).menus["run"].options]
     assert names == ["GRPO, seed 0 (countdown/grpo-s0)", "F-ISFT⁺, seed 1", "GRPO, seed 0 (lr/grpo-s0)"]
 
 
@@ -425,21 +425,21 @@ def test_runs_without_rollouts_say_so():
 
     empty = SimpleNamespace(name="countdown/empty", method="grpo", seed=1, rollouts=pd.DataFrame())
     w = trace_inspector([make_run(), empty, Unreadable(name="x", method="x", seed=0)])
-    w.step_menu.value = 10
-    w.run_menu.value = 1
+    w.menus["step"].value = 10
+    w.menus["run"].value = 1
     assert "countdown/empty has no recorded rollouts." in w.view.value
-    assert w.step_menu.disabled and w.next.disabled
-    w.run_menu.value = 2
+    assert w.menus["step"].disabled and w.next.disabled
+    w.menus["run"].value = 2
     assert "cannot be read: a bad &lt;line&gt;" in w.view.value
-    w.run_menu.value = 0
-    assert (w.step_menu.value, w.step_menu.disabled) == (10, False)
+    w.menus["run"].value = 0
+    assert (w.menus["step"].value, w.menus["step"].disabled) == (10, False)
     assert "no recorded rollouts" in static_inspector(empty)
 
 
 def test_a_frame_and_a_starting_place():
     w = trace_inspector(make_run().rollouts, step=9, group=0, colour="none", show="wrong")
     assert w.choice | {"sort": ""} == {"step": 10, "group": 0, "colour": "none", "show": "wrong", "sort": ""}
-    assert w.run_menu not in w.children[0].children
+    assert w.menus["run"] not in w.children[0].children
     for arguments in ({"runs": []}, {"runs": make_run(), "colour": "red"}, {"runs": make_run(), "group": 7}):
         with pytest.raises(RlinoError):
             trace_inspector(**arguments)

@@ -17,17 +17,21 @@ from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade
-from rlino_lib.widgets import gradient_page
+from rlino_lib.widgets import gradient as explorers
 from rlino_lib.widgets.gradient import (
+    METHODS,
+    first_mixed,
     gradient_microscope,
+    group_weights,
     microscope_html,
+    sample_names,
     score_rows,
+    side_curves,
     static_microscope,
     static_weights,
     weights_explorer,
     weights_html,
 )
-from rlino_lib.widgets.gradient_page import METHODS, first_mixed, group_weights, sample_names, side_curves
 from tests.policy.test_rollout import EVEN, random_model
 
 VERDICTS = [0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0]
@@ -90,7 +94,7 @@ def test_the_normaliser_decides_what_length_does():
     short, long = (group_weights("dr_grpo", 8, 2, (12, n)) for n in (12, 48))
     assert long.loc["wrong", "w"] == pytest.approx(short.loc["wrong", "w"])
     assert long.loc["wrong", "response"] == pytest.approx(4 * short.loc["wrong", "response"])
-    assert long.loc["wrong", "w"] == pytest.approx(-0.25 / 8 / gradient_page.CAP)
+    assert long.loc["wrong", "w"] == pytest.approx(-0.25 / 8 / explorers.CAP)
     rloo = group_weights("rloo", 8, 2)  # its ratio is that of the whole response: a sum over tokens
     assert rloo["w"].tolist() == pytest.approx([6 / 7 / 8, -2 / 7 / 8])
 

@@ -8,8 +8,17 @@ import pytest
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import METHODS, NORMALISERS, LengthToy, drift, variant
-from rlino_lib.widgets.length import length_explorer, length_html, static_length
-from rlino_lib.widgets.length_page import CHANGES, SHARES, VIEWS, _shifts, drift_curves, explore_length
+from rlino_lib.widgets.length import (
+    CHANGES,
+    SHARES,
+    VIEWS,
+    _shifts,
+    drift_curves,
+    explore_length,
+    length_explorer,
+    length_html,
+    static_length,
+)
 from tests.widgets.test_widgets_gradient import Page, read
 
 HEAD = re.compile(r'<path d="M[\d.]+ [\d.]+l(-?[\d.]+) 7l')  # of an arrow: how far its tip is to the right

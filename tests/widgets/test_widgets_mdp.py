@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets import mdp_page
-from rlino_lib.widgets.mdp import mdp_explorer, mdp_html, static_mdp
-from rlino_lib.widgets.mdp_page import RULES, Rule, default_response, explore
+from rlino_lib.widgets import mdp as mdp_page
+from rlino_lib.widgets.mdp import RULES, Rule, default_response, explore, mdp_explorer, mdp_html, static_mdp
 
 
 class Page(HTMLParser):

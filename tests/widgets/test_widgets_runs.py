@@ -8,8 +8,17 @@ import pandas as pd
 import pytest
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets.runs import run_comparer, runs_html, static_runs
-from rlino_lib.widgets.runs_page import as_traces, most_different, run_name, same_start, shared, shared_steps
+from rlino_lib.widgets.runs import (
+    as_traces,
+    most_different,
+    run_comparer,
+    run_name,
+    runs_html,
+    same_start,
+    shared,
+    shared_steps,
+    static_runs,
+)
 from rlino_lib.widgets.tokens import plain
 from tests.widgets.test_widgets import HOSTILE, Page, response
 

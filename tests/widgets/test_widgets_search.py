@@ -12,8 +12,16 @@ import pytest
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import list_runs
 from rlino_lib.widgets import inspector_html, trace_inspector
-from rlino_lib.widgets.search import search_html, search_view, static_search
-from rlino_lib.widgets.search_page import MOST, attempt_table, grow, read_group, walk
+from rlino_lib.widgets.search import (
+    MOST,
+    attempt_table,
+    grow,
+    read_group,
+    search_html,
+    search_view,
+    static_search,
+    walk,
+)
 from tests.widgets.test_widgets_gradient import Page as Checked
 
 MISS, HIT, ODD = " 8 - 2 = 6, 6 * 4 = 24", " 8 * 4 = 32, 32 * 2 = 64", " 8 * 4 = 33, 32 + 2 = 34"
@@ -231,22 +239,22 @@ def test_the_inspector_shows_a_group_as_its_tree_where_it_is_a_search():
     run = next(run for run in list_runs("countdown") if len(run.rollouts))
     inspector = trace_inspector(run)
     responses = inspector.view.value
-    inspector.form_menu.value = True
+    inspector.menus["form"].value = True
     assert inspector.view.value == str(search_html(run, **where(inspector), overlay=True)) != responses
-    assert inspector.colour_menu.disabled and "<svg" not in inspector._repr_mimebundle_()["text/html"]
-    inspector.step_menu.index = 1
+    assert inspector.menus["colour"].disabled and "<svg" not in inspector._repr_mimebundle_()["text/html"]
+    inspector.menus["step"].index = 1
     assert inspector.view.value == str(search_html(run, **where(inspector), overlay=True))
-    inspector.form_menu.value = False
+    inspector.menus["form"].value = False
     assert inspector.view.value == str(inspector_html(run, **inspector.choice))
 
     other = run.rollouts[:8].assign(data=[{"question": "?"}] * 8)
     both = trace_inspector([run, other])
-    both.form_menu.value = True
-    both.run_menu.index = 1  # no search: the menu goes back by itself
-    assert both.form_menu.disabled and not both.form_menu.value
+    both.menus["form"].value = True
+    both.menus["run"].index = 1  # no search: the menu goes back by itself
+    assert both.menus["form"].disabled and not both.menus["form"].value
     assert both.view.value == str(inspector_html(other, **both.choice))
-    both.run_menu.index = 0
-    assert not both.form_menu.disabled
+    both.menus["run"].index = 0
+    assert not both.menus["form"].disabled
 
 
 def where(inspector) -> dict:

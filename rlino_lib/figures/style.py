@@ -1,0 +1,177 @@
+"""How figures look: one palette, one look for each method, names of columns with their units, and parts of figures.
+
+A method has one colour, one dash and one marker in every figure, so that figures also read in greyscale. Figures are
+closed for pyplot: a notebook shows one where it is the last value of a cell, and only once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.methods.catalogue import LABELS
+
+AXES = {
+    "step": "optimiser steps",
+    "samples": "responses sampled",
+    "seconds": "seconds",
+    "reward": "mean reward",
+    "accuracy": "share right, training samples",
+    "eval/accuracy": "share right, held out",
+    "format_ok": "share in the right format",
+    "eval/format_ok": "share in the right format, held out",
+    "completions/mean_length": "mean length (tokens)",
+    "eval/mean_length": "mean length, held out (tokens)",
+    "completions/clipped_ratio": "share cut at the cap",
+    "eval/clipped_ratio": "share cut at the cap, held out",
+    "frac_reward_zero_std": "share of groups with equal rewards",
+    "entropy": "entropy (nats per token)",
+    "kl": "KL to the base (nats per token)",
+    "grad_norm": "gradient norm",
+    "lr": "learning rate",
+    "clip_ratio": "share of tokens clipped",
+    "logprob/correct": "log-probability, right (nats per response)",
+    "logprob/incorrect": "log-probability, wrong (nats per response)",
+}
+
+
+class Look(NamedTuple):
+    """How one line is form everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
+
+    colour: Any
+    dash: tuple[float, ...] = ()
+    marker: str = ""
+
+    def line(self, **settings: Any) -> dict[str, Any]:
+        """The arguments of `Axes.plot` for a line with this look, and others."""
+        return {"color": self.colour, "dashes": self.dash or (None, None), "marker": self.marker} | settings
+
+
+PALETTE = sns.color_palette("colorblind")
+_DASHES = ((), (5, 1.5), (1.5, 1.2), (5, 1.5, 1.5, 1.5), (8, 2), (3, 1.2, 1.2, 1.2, 1.2, 1.2))
+_MARKERS = "os^vDP"
+_COLOURS = {"grpo": 0, "grpo_no_kl": 9, "f_isft_pos": 2, "f_isft_neg": 3, "f_isft_posneg": 1, "f_isft_posneg_unit": 4}
+LOOKS = {m: Look(PALETTE[c], d, k) for (m, c), d, k in zip(_COLOURS.items(), _DASHES, _MARKERS, strict=True)}
+LOOKS["dr_grpo"] = Look("0.15", (1, 1), "X")
+LOOKS["rloo"] = Look("0.5", (6, 1, 1, 1), "p")
+LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")
+LENGTHS = {
+    "correct": ("right", Look(PALETTE[0], (), "o")),
+    "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
+    "incorrect_unclipped": ("wrong, not cut at the cap", Look(PALETTE[1], (1.5, 1.2), "s")),
+}
+BANDS = {"range": "lowest to highest seed", "ci": "95 % interval of the mean"}
+
+
+def style() -> None:
+    """Set the book's look for every figure that follows: seaborn's white grid, its colour-blind palette."""
+    rc = {
+        "figure.dpi": 100,
+        "savefig.dpi": 100,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 10,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.fontsize": 9,
+        "legend.title_fontsize": 9,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "0.5",
+        "grid.color": "0.9",
+        "lines.linewidth": 2,
+        "lines.markersize": 5,
+    }
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=rc)
+
+
+def label(method: str) -> str:
+    """A method's name as the book writes it."""
+    return "base model" if method == "base" else LABELS.get(method, method)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods as the catalogue orders them, the base first, others after them by name."""
+    order = ["base", *LABELS]
+    return sorted(set(methods), key=lambda m: (order.index(m) if m in order else len(order), m))
+
+
+def look(method: str) -> Look:
+    """A method's colour, dash and marker; a name that is new gets one that depends on nothing but the name."""
+    k = sum(map(ord, method))
+    return LOOKS.get(method) or Look(PALETTE[k % 10], _DASHES[k % len(_DASHES)], _MARKERS[k // 7 % len(_MARKERS)])
+
+
+def axis_label(name: str) -> str:
+    """A column's name as an axis label, with its unit."""
+    if name in AXES:
+        return AXES[name]
+    stem, _, kind = name.rpartition("/")
+    if stem.endswith("length") and kind in LENGTHS:
+        return f"length, {LENGTHS[kind][0]} (tokens)"
+    return name.replace("_", " ")
+
+
+def new_figure(rows: int = 1, cols: int = 1, size: tuple[float, float] = (7, 4), **settings: Any) -> tuple[Figure, Any]:
+    """A figure that pyplot no longer holds, so that a notebook does not show it a second time."""
+    figure, axes = plt.subplots(rows, cols, figsize=size, squeeze=False, **{"layout": "constrained"} | settings)
+    plt.close(figure)
+    return figure, axes
+
+
+def panels(count: int, columns: int, size: tuple[float, float], **settings: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels of `size` inches each, in rows of at most `columns`, and their axes."""
+    cols = min(columns, count)
+    rows = math.ceil(count / cols)
+    figure, axes = new_figure(rows, cols, (size[0] * cols + 0.5, size[1] * rows + 0.6), **settings)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    for axis in axes.flat[:count]:
+        axis.tick_params(labelbottom=True)
+    return figure, list(axes.flat[:count])
+
+
+def shared_legend(
+    figure: Figure, title: str | None = None, columns: int = 4, loc: str = "outside lower center"
+) -> None:
+    """One legend for all axes of a figure; what has one name stands in it once."""
+    pairs = [pair for axis in figure.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    named = {name: handle for handle, name in reversed(pairs)}
+    names = list(dict.fromkeys(name for _, name in pairs))
+    figure.legend([named[name] for name in names], names, loc="outside lower center", ncol=columns, title=title)
+
+
+def set_ticks(axis: Axes, values: Iterable[float], form: str, **settings: Any) -> None:
+    """A tick at each value of the x axis and nowhere else; `form` is its format."""
+    ticks = sorted(set(values))
+    axis.set_xticks(ticks, [form.format(tick) for tick in ticks], **settings)
+    axis.minorticks_off()
+
+
+def mean_and_band(
+    axis: Axes, frame: pd.DataFrame, x: str, y: str, form: Look, band: str = "range", **line: Any
+) -> pd.Series:
+    """The mean of `y` at each `x` as a line, and a band: lowest to highest (range), or 95 % interval of the mean (ci).
+
+    `line` has further arguments of `Axes.plot`. Returns the means, empty where no row has a value.
+    """
+    values = frame.dropna(subset=[y]).groupby(x)[y]
+    mean = values.mean()
+    if mean.empty:
+        return mean
+    low, high = values.min(), values.max()
+    if band == "ci":
+        low, high = zip(*(bootstrap_interval(part) for _, part in values), strict=True)
+    axis.fill_between(mean.index, low, high, color=form.colour, alpha=0.15, linewidth=0)
+    axis.plot(mean.index, mean, **form.line(**line))
+    return mean
