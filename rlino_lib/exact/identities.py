@@ -21,7 +21,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.exact.token_mdp import F64, LIMIT, TokenMDP, flat_gradient
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss, token_weights
+from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.rollouts import Rollouts
@@ -90,7 +90,7 @@ def policy_side(model, rollouts: Rollouts, objective: Objective, advantage: Tens
     new, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
     if objective.beta and ref is None:
         ref = new.detach()  # the first step of a run: the reference is the policy
-    return gradients(model, policy_loss(objective, new, old, ref, advantage, mask).loss)
+    return gradients(model, policy_loss(objective, Batch(new, advantage, mask, old, ref)).loss)
 
 
 def sft_side(model, rollouts: Rollouts, weights: Tensor) -> Gradient:

@@ -28,7 +28,7 @@ from rlino_lib.exact.identities import Identity, drift_constant
 from rlino_lib.exact.token_mdp import F64, TokenMDP, flat_gradient
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.credit import credit
+from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
 
@@ -176,7 +176,7 @@ def _weights(rewards: Tensor, lengths: Tensor, objective: Objective, group_size:
     earned, keep = torch.zeros(m, n, dtype=F64), torch.zeros(m, n, dtype=torch.bool)  # [M, N] each
     for batch in torch.arange(m).split(at_once):
         flat, zeros = mask[batch].flatten(0, 1), torch.zeros(len(batch) * n, cap, dtype=F64)  # [B·N, cap] each
-        found, kept = credit(objective, rewards[batch].flatten(), group_size, flat, zeros, zeros, cap)
+        found, kept = credit(objective, Graded(rewards[batch].flatten(), group_size, flat, zeros, zeros, cap))
         found = found[:, 0] if found.ndim == 2 else found  # [B·N]
         earned[batch], keep[batch] = found.view(-1, n), kept.view(-1, n)
     sizes = torch.stack([keep.sum(1), (lengths * keep).sum(1).long()], 1)  # [M, 2], rows and tokens

@@ -167,11 +167,12 @@ def large_head(model: nn.Module) -> nn.Linear | None:
 
 
 def response_logprobs(
-    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0, entropies: bool = False
+) -> tuple[torch.Tensor, ...]:
     """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
 
-    Over a large vocabulary they are taken without all logits at once, where the model allows it.
+    With `entropies` a third: those of the full next-token distributions, nats [B, T'], with gradient. Over a large
+    vocabulary log-probs are taken without all logits at once, where the model allows it; entropies need all logits.
     """
     ids, mask = rollouts.sequences()
     width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
@@ -180,10 +181,12 @@ def response_logprobs(
     positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
     asked = dict(input_ids=ids, attention_mask=mask if padded else None, position_ids=positions, use_cache=False)
     asked["logits_to_keep"] = width + 1  # each token's logits stand one place before it
-    if (head := large_head(model)) is not None:
+    if not entropies and (head := large_head(model)) is not None:
         hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, T', H]
         return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask[:, s:]  # [B, T'], [B, T']
     logits = model(**asked).logits[:, :-1]  # [B, T', V]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
     logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
-    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
+    chosen = logprobs.gather(2, ids[:, s:, None])[:, :, 0]  # [B, T']
+    spread = (-(logprobs.exp() * logprobs).sum(-1),) if entropies else ()  # [B, T']
+    return chosen, mask[:, s:], *spread

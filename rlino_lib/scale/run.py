@@ -34,7 +34,7 @@ from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
 from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run
 from rlino_lib.settings import THREADS
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
-from rlino_lib.training.trainer import describe
+from rlino_lib.training.trainer import check_reward, describe
 
 try:
     import accelerate
@@ -80,7 +80,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 
 def check(config: TrainConfig, engine: str, given: dict[str, Any]) -> None:
     """Raise RlinoError for what a run at scale cannot carry."""
-    varied(config.method, config.objective_settings)
+    check_reward(config)
     if engine not in ENGINES:
         raise RlinoError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings

@@ -21,10 +21,10 @@ from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.guard_rails import Guards
 from rlino_lib.training.traces import trace_rows
-from rlino_lib.training.trainer import SFT_METHODS, Sums, Trainer, batch_of_problems, describe
+from rlino_lib.training.trainer import Sums, Trainer, batch_of_problems, describe
 
 __all__ = [
-    "COLUMNS", "SFT_METHODS", "Sums", "Trainer", "batch_of_problems", "describe", "is_trace_step",
+    "COLUMNS", "Sums", "Trainer", "batch_of_problems", "describe", "is_trace_step",
     "response_logprobs", "train",
 ]  # fmt: skip
 
