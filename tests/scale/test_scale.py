@@ -29,7 +29,7 @@ from rlino_lib.training.trainer import Sums, batch_of_problems
 pytest.importorskip("trl", minversion="1.16")
 from types import SimpleNamespace  # noqa: E402
 
-from test_trl_parity import trainer as stand_in  # noqa: E402
+from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 from trl import GRPOTrainer, SFTTrainer  # noqa: E402
 
 from rlino_lib.cli import main as cli
