@@ -23,6 +23,7 @@ from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.terms import ESTIMATORS
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Grade
@@ -288,10 +289,9 @@ def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
         forward + here: (visits * logp.exp() * (logp - logr)).sum(),
         backward + here: (visits * logr.exp() * (logr - logp)).sum(),
     }
-    estimators = {"k1": lambda gap: -gap, "k2": lambda gap: gap.square() / 2, "k3": lambda gap: torch.expm1(gap) - gap}
     slope = {name: flat_gradient(x, policy) for name, x in kl.items()}
     slope["0"], found = 0 * slope[forward], []
-    for (k, f), level in itertools.product(estimators.items(), ("token sums", "sequences")):
+    for (k, (f, _)), level in itertools.product(ESTIMATORS.items(), ("token sums", "sequences")):
         whole = level == "sequences"
         estimate = seq.detach().exp() @ (f(gaps.sum(1)) if whole else f(gaps).sum(1))  # []
         value, grad = estimate.detach(), flat_gradient(estimate, policy)

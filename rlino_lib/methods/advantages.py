@@ -81,15 +81,6 @@ def _zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     return _over(_off(r), r.std(1, keepdim=True), eps)
 
 
-def _leave_one_out(r: torch.Tensor) -> torch.Tensor:
-    g = r.shape[1]
-    return _off(r) * g / max(g - 1, 1)  # [P, G]; one sample has no others, and gets 0
-
-
-def _batch(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
-    return _over(_off(r), _batch_std(r), eps)
-
-
 def _batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     gap = torch.where((r == r[:1, :1]).all(), 0, r - r.mean())  # [P, G], exactly 0 as in `_off`
     return _over(gap, _batch_std(r), eps)
@@ -104,18 +95,6 @@ def _right(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     return (r > threshold).to(r.dtype)  # [P, G]
 
 
-def _negative(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    return _right(r, threshold) - 1
-
-
-def _signed(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    return 2 * _right(r, threshold) - 1
-
-
-def _weighted(r: torch.Tensor, weight: float = 0.1, threshold: float = 0.5) -> torch.Tensor:
-    return torch.where(r > threshold, weight, -1.0).to(r.dtype)  # [P, G]
-
-
 def _group_balanced(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     right = _right(r, threshold)  # [P, G]
     k = right.sum(1, keepdim=True)  # [P, 1]
@@ -127,27 +106,30 @@ def _group_balanced(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
 ADVANTAGES = {
     "zscore": Term(_zscore, "(r_i − mean r) / (std r + 1e-4)"),
     "mean": Term(_off, "r_i − mean r"),
-    "leave_one_out": Term(_leave_one_out, "r_i − mean of the others' r"),
-    "batch": Term(_batch, "(r_i − mean r) / (batch std r + 1e-4)"),
+    # One sample has no others, and gets 0.
+    "leave_one_out": Term(lambda r: _off(r) * r.shape[1] / max(r.shape[1] - 1, 1), "r_i − mean of the others' r"),
+    "batch": Term(lambda r, eps=1e-4: _over(_off(r), _batch_std(r), eps), "(r_i − mean r) / (batch std r + 1e-4)"),
     "batch_zscore": Term(_batch_zscore, "(r_i − batch mean r) / (batch std r + 1e-4)"),
     "group_batch_zscore": Term(_group_batch_zscore, "(d_i − batch mean d) / (batch std d + 1e-4), d_i = r_i − mean r"),
     "positive": Term(_right, "1 if right, else 0"),
-    "negative": Term(_negative, "0 if right, else −1"),
-    "signed": Term(_signed, "1 if right, else −1"),
-    "weighted": Term(_weighted, "weight if right, else −1"),
+    "negative": Term(lambda r, threshold=0.5: _right(r, threshold) - 1, "0 if right, else −1"),
+    "signed": Term(lambda r, threshold=0.5: 2 * _right(r, threshold) - 1, "1 if right, else −1"),
+    "weighted": Term(
+        lambda r, weight=0.1, threshold=0.5: torch.where(r > threshold, weight, -1.0).to(r.dtype),
+        "weight if right, else −1",
+    ),
     "group_balanced": Term(_group_balanced, "1/k if right, −1/(G−k) if wrong, k of G right, mixed groups only"),
 }
 
 
+def _some(rows: torch.Tensor) -> torch.Tensor:
+    return rows.any(1, keepdim=True).expand_as(rows)  # [P, G]
+
+
 # Which rows stay, from what is right and what was truncated at the cap, both [P, G], to [P, G].
 FILTERS = {
-    "mixed": Term(
-        lambda right, truncated: (right.any(1, keepdim=True) & ~right.all(1, keepdim=True)).expand_as(right),
-        "groups that are not all right or all wrong",
-    ),
-    "some_right": Term(
-        lambda right, truncated: right.any(1, keepdim=True).expand_as(right), "groups that are not all wrong"
-    ),
+    "mixed": Term(lambda right, truncated: _some(right) & _some(~right), "groups that are not all right or all wrong"),
+    "some_right": Term(lambda right, truncated: _some(right), "groups that are not all wrong"),
     "right": Term(lambda right, truncated: right, "right responses"),
     "whole": Term(lambda right, truncated: ~truncated, "responses that were not cut at the cap"),
 }

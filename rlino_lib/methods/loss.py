@@ -69,16 +69,10 @@ def _prepared(objective: Objective, batch: Batch) -> Batch:
         return None if x is None else torch.where(inside, x.to(wide.dtype), 0)  # [N, T]
 
     logprobs = clean(wide)
-    advantages = batch.advantages
-    return Batch(
-        logprobs=logprobs,
-        advantages=clean(advantages if advantages.ndim == 2 else advantages[:, None]),
-        mask=inside.to(wide.dtype),
-        old_logprobs=logprobs.detach() if batch.old_logprobs is None else clean(batch.old_logprobs),
-        ref_logprobs=clean(batch.ref_logprobs),
-        max_response_length=batch.max_response_length,
-        entropies=clean(batch.entropies),
-    )
+    old = logprobs.detach() if batch.old_logprobs is None else clean(batch.old_logprobs)
+    ref, entropies = clean(batch.ref_logprobs), clean(batch.entropies)
+    advantages = clean(batch.advantages if batch.advantages.ndim == 2 else batch.advantages[:, None])
+    return Batch(logprobs, advantages, inside.to(wide.dtype), old, ref, batch.max_response_length, entropies)
 
 
 def _widen(logprobs: Tensor) -> Tensor:

@@ -130,25 +130,20 @@ class Objective:
 
 
 def _credit_text(o: Objective) -> str:
-    text = [f"Â_i = {ADVANTAGES[o.advantage].formula}"]
+    """What Â is, the rows that stay, and what the symbols stand for: the texts of the choices that the row has made."""
+    options = f" ({', '.join(f'{k} = {v:g}' for k, v in o.options.items())})" if o.options else ""
+    earned = f"Â_i = {ADVANTAGES[o.advantage].formula}"
     if o.reward_to_go:
-        text = ["Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"]
-    if o.options:
-        text[0] += f" ({', '.join(f'{k} = {v:g}' for k, v in o.options.items())})"
-    if o.reward_to_go:
-        text += [f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"]
-    elif o.kl_in_reward:
-        text += [f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"]
-    if o.overlong:
-        text += [f"r_i less up to 1 over the last {o.overlong:g} L"]
-    if o.length_cost:
-        text += [f"r_i less {o.length_cost:g} |o_i|/L"]
-    if o.shortest:
-        text += [f"of each group the {o.shortest} shortest alone"]
-    if o.filter:
-        text += [f"only {FILTERS[o.filter].formula}"]
-    if RATIOS[o.ratio].formula:
-        text += [RATIOS[o.ratio].formula]
-    if o.surrogate == "sapo":
-        text += [f"τ = {o.tau[0]:g} if Â > 0, else {o.tau[1]:g}"]
-    return ",  ".join(text)
+        earned = "Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"
+    texts = (
+        (True, earned + options),
+        (o.reward_to_go, f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"),
+        (o.kl_in_reward and not o.reward_to_go, f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"),
+        (o.overlong, f"r_i less up to 1 over the last {o.overlong:g} L"),
+        (o.length_cost, f"r_i less {o.length_cost:g} |o_i|/L"),
+        (o.shortest, f"of each group the {o.shortest} shortest alone"),
+        (o.filter, f"only {FILTERS[o.filter].formula if o.filter else ''}"),
+        (RATIOS[o.ratio].formula, RATIOS[o.ratio].formula),
+        (o.surrogate == "sapo", f"τ = {o.tau[0]:g} if Â > 0, else {o.tau[1]:g}"),
+    )
+    return ",  ".join(text for chosen, text in texts if chosen)

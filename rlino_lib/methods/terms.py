@@ -142,16 +142,15 @@ def _rows(keep: Tensor) -> int:
     return max(len(keep), 1)
 
 
-def _per_response(terms: Tensor, keep: Tensor, cap: int | None) -> Tensor:
-    return (terms.sum(1) / keep.sum(1).clamp_min(1)).sum() / _rows(keep)
-
-
 def _token_mean(terms: Tensor, keep: Tensor, cap: int | None) -> Tensor:
     return terms.sum() / keep.sum().clamp_min(1)
 
 
 NORMALISERS = {
-    "per_response": Normaliser(_per_response, "1/N Σ_i 1/|o_i| Σ_t", "1/N Σ_i", "1/|o|"),
+    "per_response": Normaliser(
+        lambda terms, keep, cap: (terms.sum(1) / keep.sum(1).clamp_min(1)).sum() / _rows(keep), "1/N Σ_i 1/|o_i| Σ_t",
+        "1/N Σ_i", "1/|o|",
+    ),
     "micro_token_mean": Normaliser(
         _token_mean, "Σ_m N_m/N 1/Σ_m|o| Σ_{i in m} Σ_t", "Σ_m N_m/N 1/Σ_m|o| Σ_{i in m} |o_i|",
         "token mean of a micro-batch", by_micro_batch=True,

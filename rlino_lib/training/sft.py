@@ -128,14 +128,9 @@ def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Itera
 
 
 def accumulate_gradients(
-    model,
-    batch: Sequence[Example],
-    n_sampled: float,
-    pad_id: int,
-    micro_batch: int = 32,
-    temperature: float = 1.0,
+    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int = 32, temperature: float = 1.0,
     precision: str = "fp32",
-) -> float:
+) -> float:  # fmt: skip
     """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
 
     The sum is divided by `n_sampled`, the number of responses that this mini-batch stands for, accepted or not: the

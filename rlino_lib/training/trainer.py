@@ -14,14 +14,8 @@ import torch
 import transformers
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation.evaluate import (
-    base_columns,
-    eval_columns,
-    evaluate,
-    outcome_metrics,
-    summarise,
-    test_problems,
-)
+from rlino_lib.evaluation import evaluate as held_out
+from rlino_lib.evaluation.evaluate import outcome_metrics
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.rewards import reward_of, reward_weights
 from rlino_lib.methods.terms import NORMALISERS
@@ -170,9 +164,8 @@ class Trainer:
         """`compute(micro_batch)`, and from here on with half the rows where memory runs out."""
         if NORMALISERS[self.objective.normaliser].by_micro_batch:  # then the size is part of the method
             return compute(self.micro_batch)
-        result, self.micro_batch = within_memory(
-            compute, self.micro_batch, "a micro-batch has {} rows", self.optimizer.zero_grad
-        )
+        limit = "a micro-batch has {} rows"
+        result, self.micro_batch = within_memory(compute, self.micro_batch, limit, self.optimizer.zero_grad)
         return result
 
     def _optimizer_step(self) -> float:
@@ -217,10 +210,11 @@ class Trainer:
         rollouts = self._eval_rollouts(self.policy)
         self.responses = list(response_rows(rollouts, self.task, self.step_done, final=False))
         if not self.config.eval_base:
-            return eval_columns(rollouts)
+            return held_out.eval_columns(rollouts)
         under_base = self.logprobs(rollouts, base=True)  # [N, T]
         now = self.logprobs(self.base_rollouts)  # [M, T]
-        return eval_columns(rollouts) | base_columns(rollouts, under_base, self.base_rollouts, now)
+        of_base = held_out.base_columns(rollouts, under_base, self.base_rollouts, now)
+        return held_out.eval_columns(rollouts) | of_base
 
     def _eval_rollouts(self, policy: Policy) -> Rollouts:
         return self._sample(policy, self.eval_problems, self.config.eval_samples, self.config.seed)
@@ -235,12 +229,12 @@ class Trainer:
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the whole test split."""
         c, self.responses = self.config, []
-        frame = evaluate(
-            self.policy, self.task, test_problems(self.task), samples=c.test_samples, seed=c.seed,
+        frame = held_out.evaluate(
+            self.policy, self.task, held_out.test_problems(self.task), samples=c.test_samples, seed=c.seed,
             max_new_tokens=c.max_new_tokens, temperature=c.temperature, precision=c.precision,
             on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
         )  # fmt: skip
-        return summarise(frame)
+        return held_out.summarise(frame)
 
     # --- checkpointing
 

@@ -29,13 +29,13 @@ from rlino_lib.training.trainer import Sums, batch_of_problems
 pytest.importorskip("trl", minversion="1.16")
 from types import SimpleNamespace  # noqa: E402
 
-from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 from trl import GRPOTrainer, SFTTrainer  # noqa: E402
 
 from rlino_lib.cli import main as cli
 from rlino_lib.scale import run as scale  # noqa: E402
 from rlino_lib.scale.records import MARK, Pool, Recorded, Row, rollouts_of  # noqa: E402
 from rlino_lib.scale.sft import IsftTrainer  # noqa: E402
+from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 
 F64 = torch.float64
 EXACT = dict(rtol=1e-12, atol=1e-14)
