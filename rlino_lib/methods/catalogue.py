@@ -7,13 +7,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.objective import NO_CLIP, Objective
 from rlino_lib.settings import as_tuples, check_names
 
 # --- the named methods -----------------------------------------------------------------------------------------------
 
-_NO_CLIP = dict(clip_low=None, clip_high=None)
-_LIKELIHOOD = dict(ratio="none", **_NO_CLIP)
+_LIKELIHOOD = dict(ratio="none", **NO_CLIP)
 _SFT = dict(**_LIKELIHOOD, update="supervised")
 _F_ISFT = "2505.13697: filtered iterative supervised fine-tuning"
 _MINIMAL = "2504.11343 §2; batches of "
@@ -22,7 +21,7 @@ _NSR = "2506.01347 §2; ratio, clip and token mean as its code on verl has them"
 _ROWS = (
     Objective("grpo", beta=0.04, source="DeepSeekMath 2402.03300 eq. 3, with its β"),
     Objective("grpo_no_kl", source="2402.03300 eq. 3 at β = 0; GRPO-wo-KL of 2505.13697"),
-    Objective("grpo_no_clip", **_NO_CLIP, source="2402.03300 eq. 3 at β = 0 without the min"),
+    Objective("grpo_no_clip", **NO_CLIP, source="2402.03300 eq. 3 at β = 0 without the min"),
     Objective(
         "grpo_entropy", entropy_bonus=0.01,
         source="2402.03300 eq. 3 at β = 0 with the entropy bonus of PPO, 1707.06347 eq. 9, and its 0.01 on Atari",
@@ -43,7 +42,7 @@ _ROWS = (
         "cispo", surrogate="cispo", clip_low=None, clip_high=4.0, normaliser="token_mean",
         source="MiniMax-M1 2506.13585; the cap of 5 is that of ScaleRL, 2510.13786",
     ),
-    Objective("sapo", surrogate="sapo", **_NO_CLIP, source="2511.20347; τ as there"),
+    Objective("sapo", surrogate="sapo", **NO_CLIP, source="2511.20347; τ as there"),
     Objective(
         "rloo", advantage="leave_one_out", ratio="trajectory", kl_in_reward=0.05,
         source="2402.14740; ratio, clip 0.2 and β = 0.05 as TRL's RLOOTrainer has them",

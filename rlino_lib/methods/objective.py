@@ -23,7 +23,7 @@ OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
 KINDS = ("policy_gradient", "supervised")
 # The rules whose advantages are the signed weights of a data set of right and wrong responses.
 DATASET_RULES = ("positive", "negative", "signed", "group_balanced")
-_NO_CLIP = {"clip_low": None, "clip_high": None}
+NO_CLIP = {"clip_low": None, "clip_high": None}
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,8 +88,8 @@ class Objective:
 
         Supervised learning maximises a mean over responses of signed mean log-likelihoods, and nothing else.
         """
-        plain = Objective(self.name, self.advantage, ratio="none", update="supervised", **_NO_CLIP)
-        literal = self.advantage in DATASET_RULES and replace(self, **_NO_CLIP) == plain
+        plain = Objective(self.name, self.advantage, ratio="none", update="supervised", **NO_CLIP)
+        literal = self.advantage in DATASET_RULES and replace(self, **NO_CLIP) == plain
         return self.update if literal or self.update != "supervised" else "policy_gradient"
 
     @property

@@ -119,7 +119,8 @@ class Trainer:
         return rewarded(rollouts, c.reward)
 
     def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
-        c, prompts = self.config, [self.task.prompt(p) for p in problems]
+        c = self.config
+        prompts = [self.task.prompt(p) for p in problems]
         rollouts = sample(
             policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
             stop_strings=self.stop, precision=c.precision,
@@ -228,7 +229,8 @@ class Trainer:
 
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the whole test split."""
-        c, self.responses = self.config, []
+        c = self.config
+        self.responses = []
         frame = held_out.evaluate(
             self.policy, self.task, held_out.test_problems(self.task), samples=c.test_samples, seed=c.seed,
             max_new_tokens=c.max_new_tokens, temperature=c.temperature, precision=c.precision,

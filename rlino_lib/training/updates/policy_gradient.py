@@ -41,7 +41,8 @@ def _gradients(
     trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, rows: Tensor, micro_batch: int
 ) -> list[tuple[dict[str, float], float]]:
     """Backward passes over some rows; what each micro-batch measured, and its share of them."""
-    o, tokens = trainer.objective, int(graded.mask[rows].sum())
+    o = trainer.objective
+    tokens = int(graded.mask[rows].sum())
     measured = []
     for part in _micro_batches(o, graded, advantages, rows, micro_batch):
         new, mask, *entropies = trainer.score(trainer.model, rollouts, part, entropies=o.needs_entropies)  # [B, T']

@@ -31,7 +31,8 @@ def _gradients(
     trainer: Any, batch: list[sft.Example], stands_for: float, micro_batch: int
 ) -> list[tuple[dict[str, float], float]]:
     """Backward passes over a mini-batch; what it measured, of which it is all."""
-    c, pad = trainer.config, trainer.policy.tokenizer.pad_token_id
+    c = trainer.config
+    pad = trainer.policy.tokenizer.pad_token_id
     loss = sft.accumulate_gradients(
         trainer.model, batch, stands_for, pad, micro_batch, temperature=c.temperature, precision=c.precision
     )
