@@ -96,7 +96,7 @@ from IPython.display import Markdown, display
 from rlino_lib.figures import recorded
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import GRPO_NO_KL, LABELS
-from rlino_lib.methods.loss import policy_loss, token_weights
+from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -194,7 +194,7 @@ print("closed form within 1e-12:", max(gaps) < 1e-12)
 # %%
 base.model.zero_grad()
 logprobs, mask = response_logprobs(base.model, rollouts, torch.arange(G))  # [G, T]
-loss = policy_loss(GRPO_NO_KL, logprobs, rollouts.logprobs, None, adv, mask).loss
+loss = policy_loss(GRPO_NO_KL, Batch(logprobs, adv, mask, rollouts.logprobs)).loss
 loss.backward()
 norm = torch.stack([p.grad.norm() for p in base.model.parameters()]).norm().item()
 print(f"|loss| = {abs(loss.item()):.1e}, gradient norm = {norm:.3f}")

@@ -62,7 +62,7 @@ from rlino_lib.figures.recorded import measured, outcomes
 from rlino_lib.figures.style import axis_label, label, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss, token_weights
+from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.paths import DEFAULT_BASE, RUNS
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, load_policy
@@ -244,7 +244,7 @@ print(f"loss: {loss_by_hand:.4f}")
 # %%
 # NBVAL_CHECK_OUTPUT
 grpo_no_kl = OBJECTIVES["grpo_no_kl"]
-found = policy_loss(grpo_no_kl, new, old, None, adv, mask)
+found = policy_loss(grpo_no_kl, Batch(new, adv, mask, old))
 print(f"loss: {found.loss:.4f}  equal: {torch.allclose(found.loss, loss_by_hand, atol=1e-7)}")
 print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int(bites.sum())} of {int(mask.sum())}")
 
@@ -265,7 +265,7 @@ print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int
 # %%
 # NBVAL_CHECK_OUTPUT
 logprobs = old.clone().requires_grad_()  # [N, T], the policy has not moved yet
-loss = policy_loss(grpo_no_kl, logprobs, old, None, adv, mask).loss
+loss = policy_loss(grpo_no_kl, Batch(logprobs, adv, mask, old)).loss
 loss.backward()
 print(f"loss: {loss.item():z.6f}   norm of its gradient: {logprobs.grad.norm():.4f}")
 assert torch.allclose(logprobs.grad, -adv[:, None] / (4 * lengths[:, None]) * mask)
@@ -421,7 +421,7 @@ table.round(5)
 # NBVAL_CHECK_OUTPUT
 zeros = torch.zeros(mask.shape)  # [N, T], any log-probs will do as long as new is old
 for name, objective in variants.items():
-    loss = policy_loss(objective, zeros, zeros, None, adv, mask, max_response_length=64).loss
+    loss = policy_loss(objective, Batch(zeros, adv, mask, zeros, max_response_length=64)).loss
     print(f"{name:16} loss {loss.item():z.4f}")
 
 # %% [markdown]
@@ -466,7 +466,7 @@ print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixe
 
 # %%
 logprobs, mask = response_logprobs(policy.model, rollouts, torch.arange(len(adv)))  # [N, T], [N, T]
-loss = policy_loss(grpo_no_kl, logprobs, rollouts.logprobs, None, adv, mask).loss
+loss = policy_loss(grpo_no_kl, Batch(logprobs, adv, mask, rollouts.logprobs)).loss
 loss.backward()
 norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip_norm).item()
 gap = (logprobs - rollouts.logprobs).detach().where(mask, 0).abs().max().item()

@@ -461,7 +461,7 @@ print(f"with a sum over tokens: {summed} collapses, all rules and starting point
 
 # %%
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.trainer import SFT_METHODS, Trainer
+from rlino_lib.training.trainer import Trainer
 
 trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
 batch = trainer.sample(step=1)
@@ -473,7 +473,7 @@ print(f"{int(((mixed > 0) & (mixed < 1)).sum())} groups are mixed")
 
 # %%
 from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy.logprobs import response_logprobs
 
 
@@ -486,12 +486,12 @@ def flat_gradient() -> torch.Tensor:
 
 logprobs, mask = response_logprobs(model, batch, torch.arange(n))  # [N, T], [N, T]
 adv = advantages(batch.rewards, size)  # [N]
-policy_loss(OBJECTIVES["grpo_no_kl"], logprobs, batch.logprobs, None, adv, mask).loss.backward()
+policy_loss(OBJECTIVES["grpo_no_kl"], Batch(logprobs, adv, mask, batch.logprobs)).loss.backward()
 of_grpo = flat_gradient()
 
 table = {}
 for method in ("f_isft_pos", "f_isft_neg", "f_isft_posneg", "f_isft_posneg_unit"):
-    dataset = sft.build_dataset(batch, *SFT_METHODS[method])
+    dataset = sft.build_dataset(batch, *sft.DATASETS[OBJECTIVES[method].advantage])
     loss = sft.accumulate_gradients(model, dataset, n, pad)
     own = flat_gradient()
     accepted = sum(example.sign > 0 for example in dataset)
@@ -657,7 +657,7 @@ from rlino_lib.records.runs import list_runs, metrics_frame
 from rlino_lib.training.grid_file import command_line
 
 runs = sorted(list_runs("countdown"), key=lambda run: (list(LABELS).index(run.method), run.seed))
-example = next(run for run in runs if run.method in SFT_METHODS)
+example = next(run for run in runs if OBJECTIVES[run.method].update == "supervised")
 defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
 known = {k: v for k, v in example.config.items() if k in defaults and k not in ("model", "task_settings")}
 chosen = {k: v for k, v in known.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}

@@ -73,7 +73,7 @@ from rlino_lib.figures.recorded import outcomes, say
 from rlino_lib.figures.style import Look, look, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy
 from rlino_lib.training.config import TrainConfig
@@ -130,7 +130,7 @@ mask = tokens != -100  # [N, T]
 
 def grpo_side(theta: torch.Tensor) -> torch.Tensor:
     logprobs = theta.log_softmax(0)[tokens.clamp_min(0)]  # [N, T]
-    return -policy_loss(OBJECTIVES["grpo_no_kl"], logprobs, logprobs.detach(), None, adv, mask).loss
+    return -policy_loss(OBJECTIVES["grpo_no_kl"], Batch(logprobs, adv, mask, logprobs.detach())).loss
 
 
 def cross_entropy_side(theta: torch.Tensor) -> torch.Tensor:
@@ -461,7 +461,7 @@ def batch_gradient(name: str) -> dict[str, torch.Tensor]:
     """The gradient of a method on the batch, by parameter."""
     logprobs, mask = response_logprobs(base.model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T] each
     adv = advantages(rollouts.rewards, rollouts.group_size, OBJECTIVES[name].advantage)  # [N]
-    return gradients(base.model, policy_loss(OBJECTIVES[name], logprobs, None, None, adv, mask).loss)
+    return gradients(base.model, policy_loss(OBJECTIVES[name], Batch(logprobs, adv, mask)).loss)
 
 
 grpo, f_isft = batch_gradient("grpo_no_kl"), batch_gradient("f_isft_posneg")

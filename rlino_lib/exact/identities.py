@@ -22,8 +22,9 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.exact.token_mdp import F64, LIMIT, TokenMDP, flat_gradient
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss, token_weights
+from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.terms import ESTIMATORS
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Grade
@@ -94,7 +95,7 @@ def policy_side(model, rollouts: Rollouts, objective: Objective, advantage: Tens
     new, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
     if objective.beta and ref is None:
         ref = new.detach()  # the first step of a run: the reference is the policy
-    return gradients(model, policy_loss(objective, new, old, ref, advantage, mask).loss)
+    return gradients(model, policy_loss(objective, Batch(new, advantage, mask, old, ref)).loss)
 
 
 def sft_side(model, rollouts: Rollouts, weights: Tensor) -> Gradient:
@@ -311,12 +312,11 @@ def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
         forward + here: (visits * logp.exp() * (logp - logr)).sum(),
         backward + here: (visits * logr.exp() * (logr - logp)).sum(),
     }
-    estimators = {"k1": lambda gap: -gap, "k2": lambda gap: gap.square() / 2, "k3": lambda gap: torch.expm1(gap) - gap}
     slope = {name: flat_gradient(x, policy) for name, x in kl.items()}
     slope["0"] = 0 * slope[forward]
     size = slope[forward].norm().item()
     identities = []
-    for (k, f), level in itertools.product(estimators.items(), ("token sums", "sequences")):
+    for (k, (f, _)), level in itertools.product(ESTIMATORS.items(), ("token sums", "sequences")):
         whole = level == "sequences"
         estimate = seq.detach().exp() @ (f(gaps.sum(1)) if whole else f(gaps).sum(1))  # []
         value = Identity(f"{level}: E[{k}], {forward}", estimate.detach(), kl[forward + here].detach(), k != "k2")

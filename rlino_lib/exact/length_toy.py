@@ -26,18 +26,18 @@ from torch import Tensor
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.identities import Identity, drift_constant
 from rlino_lib.exact.token_mdp import F64, TokenMDP, flat_gradient
+from rlino_lib.methods import terms
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.methods.credit import credit
+from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
 
 METHODS = ("grpo_no_kl", "dr_grpo", "f_isft_pos", "f_isft_neg", "f_isft_posneg", "f_isft_posneg_unit")
-NORMALISERS = {"per_response": "1/|o|", "token_mean": "token mean", "constant": "constant"}
+NORMALISERS = {name: terms.NORMALISERS[name].label for name in ("per_response", "token_mean", "constant")}
 PARAMETERS = ("verdict", "stop, right", "stop, wrong")
 LIMIT = 50_000  # batches that are enumerated
 _OFF = -1000.0  # the logit of a token that cannot be written: exp gives exactly 0
-_FLAT = ("constant", "token_sum")  # normalisers that know nothing of lengths
 
 
 def variant(method: str, normaliser: str) -> Objective:
@@ -180,7 +180,8 @@ def _weights(rewards: Tensor, lengths: Tensor, objective: Objective, group_size:
     for batch in torch.arange(m).split(at_once):
         flat = mask[batch].flatten(0, 1)  # [B·N, cap]
         zeros = torch.zeros(flat.shape, dtype=F64)
-        earned, kept = credit(objective, rewards[batch].flatten(), group_size, flat, zeros, zeros, cap)
+        graded = Graded(rewards[batch].flatten(), group_size, flat, zeros, zeros, cap)
+        earned, kept = credit(objective, graded)
         advantage[batch] = (earned[:, 0] if earned.ndim == 2 else earned).view(-1, n)
         keep[batch] = kept.view(-1, n)
     sizes = torch.stack([keep.sum(1), (lengths * keep).sum(1).long()], 1)  # [M, 2], rows and tokens
@@ -271,7 +272,7 @@ def _share(normaliser: str, own: Tensor, others: list[Tensor], n: int, cap: int)
     """What an advantage is multiplied by, in expectation over the others' lengths: [responses]."""
     if normaliser == "per_response":
         return 1 / (n * own)
-    if normaliser in _FLAT:
+    if not terms.NORMALISERS[normaliser].knows_length:
         return own**0 / (n * (cap if normaliser == "constant" else 1))
     total = torch.ones(1, dtype=F64)  # the chances of R = 0, 1, …
     for part in others:
@@ -344,7 +345,7 @@ def signs(toy: LengthToy, objective: Objective) -> tuple[int, int]:
     """
     _check_plain(objective)
     up, down = advantages(torch.tensor([1.0, 0.0], dtype=F64), 2, objective.advantage, **objective.options).tolist()
-    falls = objective.normaliser not in _FLAT
+    falls = terms.NORMALISERS[objective.normaliser].knows_length
     return int(toy.cut_is_wrong or (falls and up > 0)), -int(toy.hit > 0 or (falls and down < 0))
 
 

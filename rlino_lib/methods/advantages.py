@@ -7,15 +7,11 @@ the reward) and after it (filters) stands here too; `credit` puts them in order.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
 
 import torch
 
 from rlino_lib.errors import RlinoError
-
-if TYPE_CHECKING:
-    pass
-
+from rlino_lib.methods.terms import Term
 
 
 def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **options: float) -> torch.Tensor:
@@ -31,20 +27,22 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     A group whose rewards are equal has no spread, nor has a group of one, and a batch for the rules that look at one:
     exactly 0 by every rule that compares. Half precision is computed in float32.
     Raises RlinoError for an unknown rule or option, rewards that do not fill whole groups, or are not finite.
+
+        advantages(torch.tensor([1.0, 0.0, 0.0, 1.0]), group_size=4, rule="mean")  # tensor([0.5, -0.5, -0.5, 0.5])
     """
     check_rule(rule, options)
     check_rewards(rewards, group_size)
     narrow = rewards.dtype in (torch.float16, torch.bfloat16)
     wide = rewards.float() if narrow or not rewards.is_floating_point() else rewards  # [N]
-    found = ADVANTAGES[rule](wide.reshape(-1, group_size), **options).reshape(-1)  # [N]
-    return found.to(rewards.dtype) if narrow else found
+    relative = ADVANTAGES[rule].of(wide.reshape(-1, group_size), **options).reshape(-1)  # [N]
+    return relative.to(rewards.dtype) if narrow else relative
 
 
 def check_rule(rule: str, options: dict[str, float]) -> None:
-    """Raise RlinoError for a rule or an option of it that there is not."""
+    """Raise RlinoError for an unknown rule, or an option that the rule does not have."""
     if rule not in ADVANTAGES:
         raise RlinoError(f"unknown advantage rule {rule!r}: one of {', '.join(ADVANTAGES)}")
-    known = list(inspect.signature(ADVANTAGES[rule]).parameters)[1:]
+    known = list(inspect.signature(ADVANTAGES[rule].of).parameters)[1:]
     for name in options:
         if name not in known:
             raise RlinoError(f"advantage rule {rule} has no option {name!r}: {', '.join(known) or 'it has none'}")
@@ -83,19 +81,6 @@ def _zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     return _over(_off(r), r.std(1, keepdim=True), eps)
 
 
-def _mean(r: torch.Tensor) -> torch.Tensor:
-    return _off(r)
-
-
-def _leave_one_out(r: torch.Tensor) -> torch.Tensor:
-    g = r.shape[1]
-    return _off(r) * g / max(g - 1, 1)  # [P, G]; one sample has no others, and gets 0
-
-
-def _batch(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
-    return _over(_off(r), _batch_std(r), eps)
-
-
 def _batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     gap = torch.where((r == r[:1, :1]).all(), 0, r - r.mean())  # [P, G], exactly 0 as in `_off`
     return _over(gap, _batch_std(r), eps)
@@ -106,74 +91,45 @@ def _group_batch_zscore(r: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     return _over(off, _batch_std(off), eps)
 
 
-def _right(r: torch.Tensor, threshold: float) -> torch.Tensor:
+def _right(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     return (r > threshold).to(r.dtype)  # [P, G]
-
-
-def _positive(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    return _right(r, threshold)
-
-
-def _negative(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    return _right(r, threshold) - 1
-
-
-def _signed(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    return 2 * _right(r, threshold) - 1
-
-
-def _weighted(r: torch.Tensor, weight: float = 0.1, threshold: float = 0.5) -> torch.Tensor:
-    return torch.where(r > threshold, weight, -1.0).to(r.dtype)  # [P, G]
 
 
 def _group_balanced(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     right = _right(r, threshold)  # [P, G]
     k = right.sum(1, keepdim=True)  # [P, 1]
-    wrong, n_wrong = 1 - right, r.shape[1] - k
+    n_wrong = r.shape[1] - k  # [P, 1]
     mixed = (k > 0) & (n_wrong > 0)
-    return torch.where(mixed, right / k.clamp_min(1) - wrong / n_wrong.clamp_min(1), 0)  # [P, G]
+    return torch.where(mixed, right / k.clamp_min(1) - (1 - right) / n_wrong.clamp_min(1), 0)  # [P, G]
 
 
 ADVANTAGES = {
-    "zscore": _zscore,
-    "mean": _mean,
-    "leave_one_out": _leave_one_out,
-    "batch": _batch,
-    "batch_zscore": _batch_zscore,
-    "group_batch_zscore": _group_batch_zscore,
-    "positive": _positive,
-    "negative": _negative,
-    "signed": _signed,
-    "weighted": _weighted,
-    "group_balanced": _group_balanced,
-}
-
-# How each rule prints in an objective's formula.
-ADVANTAGE_TEXT = {
-    "zscore": "(r_i − mean r) / (std r + 1e-4)",
-    "mean": "r_i − mean r",
-    "leave_one_out": "r_i − mean of the others' r",
-    "batch": "(r_i − mean r) / (batch std r + 1e-4)",
-    "batch_zscore": "(r_i − batch mean r) / (batch std r + 1e-4)",
-    "group_batch_zscore": "(d_i − batch mean d) / (batch std d + 1e-4), d_i = r_i − mean r",
-    "positive": "1 if right, else 0",
-    "negative": "0 if right, else −1",
-    "signed": "1 if right, else −1",
-    "weighted": "weight if right, else −1",
-    "group_balanced": "1/k if right, −1/(G−k) if wrong, k of G right, mixed groups only",
+    "zscore": Term(_zscore, "(r_i − mean r) / (std r + 1e-4)"),
+    "mean": Term(_off, "r_i − mean r"),
+    # One sample has no others, and gets 0.
+    "leave_one_out": Term(lambda r: _off(r) * r.shape[1] / max(r.shape[1] - 1, 1), "r_i − mean of the others' r"),
+    "batch": Term(lambda r, eps=1e-4: _over(_off(r), _batch_std(r), eps), "(r_i − mean r) / (batch std r + 1e-4)"),
+    "batch_zscore": Term(_batch_zscore, "(r_i − batch mean r) / (batch std r + 1e-4)"),
+    "group_batch_zscore": Term(_group_batch_zscore, "(d_i − batch mean d) / (batch std d + 1e-4), d_i = r_i − mean r"),
+    "positive": Term(_right, "1 if right, else 0"),
+    "negative": Term(lambda r, threshold=0.5: _right(r, threshold) - 1, "0 if right, else −1"),
+    "signed": Term(lambda r, threshold=0.5: 2 * _right(r, threshold) - 1, "1 if right, else −1"),
+    "weighted": Term(
+        lambda r, weight=0.1, threshold=0.5: torch.where(r > threshold, weight, -1.0).to(r.dtype),
+        "weight if right, else −1",
+    ),
+    "group_balanced": Term(_group_balanced, "1/k if right, −1/(G−k) if wrong, k of G right, mixed groups only"),
 }
 
 
-# Which rows stay, from what is right and what was cut at the cap, both [P, G], to [P, G].
+def _some(rows: torch.Tensor) -> torch.Tensor:
+    return rows.any(1, keepdim=True).expand_as(rows)  # [P, G]
+
+
+# Which rows stay, from what is right and what was truncated at the cap, both [P, G], to [P, G].
 FILTERS = {
-    "mixed": lambda right, cut: (right.any(1, keepdim=True) & ~right.all(1, keepdim=True)).expand_as(right),
-    "some_right": lambda right, cut: right.any(1, keepdim=True).expand_as(right),
-    "right": lambda right, cut: right,
-    "whole": lambda right, cut: ~cut,
-}
-FILTER_TEXT = {
-    "mixed": "groups that are not all right or all wrong",
-    "some_right": "groups that are not all wrong",
-    "right": "right responses",
-    "whole": "responses that were not cut at the cap",
+    "mixed": Term(lambda right, truncated: _some(right) & _some(~right), "groups that are not all right or all wrong"),
+    "some_right": Term(lambda right, truncated: _some(right), "groups that are not all wrong"),
+    "right": Term(lambda right, truncated: right, "right responses"),
+    "whole": Term(lambda right, truncated: ~truncated, "responses that were not cut at the cap"),
 }

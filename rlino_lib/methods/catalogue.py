@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.objective import NO_CLIP, Objective
 from rlino_lib.settings import as_tuples, check_names
 
 # --- the named methods -----------------------------------------------------------------------------------------------
 
-_NO_CLIP = dict(clip_low=None, clip_high=None)
-_SFT = dict(ratio="none", **_NO_CLIP)
+_LIKELIHOOD = dict(ratio="none", **NO_CLIP)
+_SFT = dict(**_LIKELIHOOD, update="supervised")
 _F_ISFT = "2505.13697: filtered iterative supervised fine-tuning"
 _MINIMAL = "2504.11343 §2; batches of "
 _NSR = "2506.01347 §2; ratio, clip and token mean as its code on verl has them"
@@ -21,7 +21,11 @@ _NSR = "2506.01347 §2; ratio, clip and token mean as its code on verl has them"
 _ROWS = (
     Objective("grpo", beta=0.04, source="DeepSeekMath 2402.03300 eq. 3, with its β"),
     Objective("grpo_no_kl", source="2402.03300 eq. 3 at β = 0; GRPO-wo-KL of 2505.13697"),
-    Objective("grpo_no_clip", **_NO_CLIP, source="2402.03300 eq. 3 at β = 0 without the min"),
+    Objective("grpo_no_clip", **NO_CLIP, source="2402.03300 eq. 3 at β = 0 without the min"),
+    Objective(
+        "grpo_entropy", entropy_bonus=0.01,
+        source="2402.03300 eq. 3 at β = 0 with the entropy bonus of PPO, 1707.06347 eq. 9, and its 0.01 on Atari",
+    ),
     Objective("clip_higher", clip_high=0.28, source="DAPO 2503.14476 §3.1, the wider upper clip alone"),
     Objective("bnpo", normaliser="micro_token_mean", source="TRL's loss_type bnpo: a token mean of each micro-batch"),
     Objective("dr_grpo", advantage="mean", normaliser="constant", source="2503.20783 §3.2; β = 0"),
@@ -38,7 +42,7 @@ _ROWS = (
         "cispo", surrogate="cispo", clip_low=None, clip_high=4.0, normaliser="token_mean",
         source="MiniMax-M1 2506.13585; the cap of 5 is that of ScaleRL, 2510.13786",
     ),
-    Objective("sapo", surrogate="sapo", **_NO_CLIP, source="2511.20347; τ as there"),
+    Objective("sapo", surrogate="sapo", **NO_CLIP, source="2511.20347; τ as there"),
     Objective(
         "rloo", advantage="leave_one_out", ratio="trajectory", kl_in_reward=0.05,
         source="2402.14740; ratio, clip 0.2 and β = 0.05 as TRL's RLOOTrainer has them",
@@ -51,7 +55,7 @@ _ROWS = (
         "reinforce_pp_baseline", advantage="group_batch_zscore", beta=1e-3, kl="k2",
         source="2501.03262, the variant with baseline; k2 and β = 0.001 as OpenRLHF's script has them",
     ),
-    Objective("raft", advantage="positive", **_SFT, filter="right", source=_MINIMAL + "right responses"),
+    Objective("raft", advantage="positive", **_LIKELIHOOD, filter="right", source=_MINIMAL + "right responses"),
     Objective("raft_pp", advantage="positive", filter="right", source=_MINIMAL + "right responses, ratio and clip"),
     Objective("reinforce_rej", advantage="signed", filter="mixed", source=_MINIMAL + "mixed groups; rewards ±1"),
     Objective("psr", advantage="positive", normaliser="token_mean", source=_NSR),
@@ -68,22 +72,29 @@ GRPO, GRPO_NO_KL = OBJECTIVES["grpo"], OBJECTIVES["grpo_no_kl"]
 
 
 def varied(name: str, settings: Mapping[str, Any]) -> Objective:
-    """A named method with some of its choices changed; raises RlinoError where the name or a choice does not exist."""
+    """A named method with some of its choices changed: `varied("grpo", {"normaliser": "constant"})`.
+
+    Raises RlinoError for an unknown method or choice, and for a kind of update that cannot make the step.
+    """
     if name not in OBJECTIVES:
         raise RlinoError(f"unknown method {name!r}: one of {', '.join(OBJECTIVES)}")
     check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
-    return replace(OBJECTIVES[name], **as_tuples(settings))
+    row = replace(OBJECTIVES[name], **as_tuples(settings))
+    if "update" in settings and row.kind != row.update:
+        raise RlinoError(f"objective {name}: an update by {row.update} cannot make the step of these choices")
+    return row
 
 
 # Where the library differs from TRL 1.16 on purpose: what, TRL, here, why.
 DIFFERENCES: tuple[tuple[str, str, str, str], ...] = (
     ("far log-ratios", "exp of any log-ratio", "cut at ±20 first, no gradient beyond", "exp overflows float32 past 88"),
     ("KL times the ratio", "on by default", "off unless kl_correction", "the papers' k3 has no such factor"),
-    ("token mean, several updates a batch", "tokens of the whole batch over the updates", "tokens of each update",
+    ("token mean, several updates per batch", "tokens of the whole batch over the updates", "tokens of each update",
      "an update is a mean of its own tokens"),
     ("temperatures of sapo", "rounded to float32", "in the dtype of the loss", "float64 stays float64"),
     ("correction of the sample std", "G/(G − 1) rounded to float32", "in the dtype of the rewards", "as above"),
     ("cap of cispo", "epsilon_high is the cap", "the cap is 1 + clip_high", "one meaning of clip_high in every row"),
+    ("entropy bonus", "a token mean, whatever the loss divides by", "divided as the gain is", "one bracket, one mean"),
     ("KL estimator", "k3; RLOO k1", "k1, k2 or k3", "REINFORCE++ with baseline has k2"),
     ("accumulation", "each loss over the number of micro-batches", "times micro_share", "exact for unequal ones too"),
     ("rewards that are not finite", "None counts as advantage 0", "an error", "our graders always answer"),

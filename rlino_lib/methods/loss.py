@@ -5,157 +5,128 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.terms import ESTIMATORS, NORMALISERS, RATIOS
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees of N responses, padded to T tokens; gradient flows through `logprobs` and `entropies` alone.
+
+    The first three are always needed: `Batch(logprobs, advantages, mask)`. Masked entries may hold anything.
+    """
+
+    logprobs: Tensor  # [N, T] nats, of the current policy, under the sampling temperature
+    advantages: Tensor  # [N], or [N, T] for credit that is not uniform
+    mask: Tensor  # [N, T] true on response tokens
+    old_logprobs: Tensor | None = None  # [N, T] the sampler's; None: the current ones, as at one update per batch
+    ref_logprobs: Tensor | None = None  # [N, T] the reference's; read where β > 0
+    max_response_length: int | None = None  # the cap L; read by the constant normaliser
+    entropies: Tensor | None = None  # [N, T] nats, of the full next-token distribution; read by an entropy bonus
 
 
 @dataclass
 class Loss:
     """A scalar `.loss` to minimise and detached `.metrics`, means over tokens: `ratio`, `clip_ratio` (how many were
-    clipped), and `kl` (nats, by the objective's estimator) where there are reference log-probs."""
+    clipped), `kl` (nats, by the objective's estimator) and `entropy` (nats) where the batch has what they need."""
 
-    loss: torch.Tensor
+    loss: Tensor
     metrics: dict[str, float]
 
 
-def policy_loss(
-    objective: Objective,
-    logprobs: torch.Tensor,
-    old_logprobs: torch.Tensor | None,
-    ref_logprobs: torch.Tensor | None,
-    advantages: torch.Tensor,
-    mask: torch.Tensor,
-    max_response_length: int | None = None,
-) -> Loss:
-    """−J of an objective (chapter 04; GRPO is 2402.03300 eq. 3, at one update a batch eq. 21).
+def policy_loss(objective: Objective, batch: Batch) -> Loss:
+    """−J of an objective on a batch (chapter 04; GRPO is 2402.03300 eq. 3, at one update per batch eq. 21).
 
-    logprobs, old_logprobs (the sampler's), ref_logprobs (the reference's): [N, T], nats, gradient through the first
-    alone; advantages [N], or [N, T] for credit that is not uniform; mask [N, T], true on response tokens. Only the
-    constant normaliser reads `max_response_length`. Old log-probs may be None at ratio "none", and stand for the
-    current ones elsewhere (one update a batch); reference log-probs may be None at β = 0. Half precision is computed in
-    float32, and so is the loss; the gradient has the dtype of `logprobs`.
-    Raises RlinoError for shapes that do not agree or a part that is missing.
+        policy_loss(OBJECTIVES["dr_grpo"], Batch(logprobs, advantages, mask, max_response_length=512)).loss.backward()
+
+    Half precision is computed in float32, and so is the loss; the gradient has the dtype of `logprobs`.
+    Raises RlinoError for shapes that do not agree or a part that the objective needs and the batch lacks.
     """
-    _check_shapes(objective, logprobs, old_logprobs, ref_logprobs, advantages, mask, max_response_length)
-    inside, wide = mask.bool(), _widen(logprobs)  # [N, T], [N, T]
-    keep = inside.to(wide.dtype)  # [N, T]
-
-    def clean(x: torch.Tensor) -> torch.Tensor:
-        """Masked entries may hold anything, NaN included; they must not reach the sum, nor its gradient."""
-        return torch.where(inside, x.to(wide.dtype), 0)  # [N, T]
-
-    new = clean(wide)
-    weight = clean(advantages if advantages.ndim == 2 else advantages[:, None])
-    metrics, ratio = {}, None
-    if objective.ratio == "none":
-        gain = weight * new  # [N, T]
-    else:
-        old = new.detach() if old_logprobs is None else clean(old_logprobs)
-        ratio = _ratio(objective, new - old, keep)  # [N, T]
-        gain, clipped = _surrogate(objective, ratio, new, weight)  # [N, T], [N, T] or None
-        if clipped is not None:
-            metrics["clip_ratio"] = _token_mean(clipped.to(keep.dtype), keep)
-        metrics["ratio"] = _token_mean(ratio, keep)
-    if ref_logprobs is not None:
-        kl = _kl(objective, clean(ref_logprobs) - new)  # [N, T]
-        metrics["kl"] = _token_mean(kl, keep)
-        if objective.beta:
-            gain = gain - objective.beta * (kl * ratio if objective.kl_correction else kl)
-    return Loss(-_aggregate(objective, gain * keep, keep, max_response_length), metrics)
+    o, b = objective, _prepared(objective, batch)
+    ratio = RATIOS[o.ratio].of(b.logprobs - b.old_logprobs, b.mask)  # ρ [N, T], or None
+    gain, clipped = o.gain.of(o, ratio, b.logprobs, b.advantages)  # [N, T], [N, T] or None
+    kl = None if b.ref_logprobs is None else ESTIMATORS[o.kl].of(b.ref_logprobs - b.logprobs)  # [N, T]
+    if o.beta:
+        gain = gain - o.beta * (kl * ratio if o.kl_correction else kl)
+    if o.entropy_bonus:
+        gain = gain + o.entropy_bonus * b.entropies
+    loss = -NORMALISERS[o.normaliser].of(gain * b.mask, b.mask, b.max_response_length)  # []
+    measured = {"clip_ratio": clipped, "ratio": ratio, "kl": kl, "entropy": b.entropies}
+    return Loss(loss, {name: _token_mean(x, b.mask) for name, x in measured.items() if x is not None})
 
 
-def _widen(logprobs: torch.Tensor) -> torch.Tensor:
+def _prepared(objective: Objective, batch: Batch) -> Batch:
+    """The batch as the formula takes it: checked, every tensor [N, T] in the dtype of the loss and 0 where masked."""
+    _check(objective, batch)
+    inside = batch.mask.bool()  # [N, T]
+    wide = _widen(batch.logprobs)  # [N, T]
+
+    def clean(x: Tensor | None) -> Tensor | None:
+        """Masked entries, NaN perhaps, must not reach the sum, nor its gradient."""
+        return None if x is None else torch.where(inside, x.to(wide.dtype), 0)  # [N, T]
+
+    logprobs = clean(wide)
+    old = logprobs.detach() if batch.old_logprobs is None else clean(batch.old_logprobs)
+    ref, entropies = clean(batch.ref_logprobs), clean(batch.entropies)
+    advantages = clean(batch.advantages if batch.advantages.ndim == 2 else batch.advantages[:, None])
+    return Batch(logprobs, advantages, inside.to(wide.dtype), old, ref, batch.max_response_length, entropies)
+
+
+def _widen(logprobs: Tensor) -> Tensor:
     """Half precision as float32 [N, T]. Its gradient is cut to the largest half, or it would come back infinite."""
     if logprobs.dtype not in (torch.float16, torch.bfloat16):
         return logprobs
-    wide, limit = logprobs.float(), torch.finfo(logprobs.dtype).max
+    wide = logprobs.float()
+    limit = torch.finfo(logprobs.dtype).max
     if wide.requires_grad:
         wide.register_hook(lambda grad: grad.clamp(-limit, limit))
     return wide
 
 
-def _ratio(o: Objective, gap: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """ρ [N, T] of log-ratios [N, T] that are 0 where masked; the same along a row at the levels of a response."""
-    if o.ratio != "token":
-        total = gap.sum(1, keepdim=True)  # [N, 1]
-        length = keep.sum(1, keepdim=True).clamp_min(1)  # [N, 1]
-        gap = (total / length if o.ratio == "sequence" else total).expand_as(gap)  # [N, T]
-    # Past e^20 the ratio says only "far off", and exp would overflow.
-    return gap.clamp(-20, 20).exp()  # [N, T]
+def _check(o: Objective, batch: Batch) -> None:
+    shape = batch.logprobs.shape
+    for name in ("old_logprobs", "ref_logprobs", "entropies", "mask"):
+        tensor = getattr(batch, name)
+        if tensor is not None and tensor.shape != shape:
+            raise RlinoError(f"{name} is {tuple(tensor.shape)}, log-probs are {tuple(shape)}")
+    if batch.advantages.shape not in (shape, shape[:1]):
+        raise RlinoError(f"advantages are {tuple(batch.advantages.shape)}, log-probs are {tuple(shape)}")
+    if o.beta and batch.ref_logprobs is None:
+        raise RlinoError(f"{o.name} has β = {o.beta:g} and no reference log-probs")
+    if o.entropy_bonus and batch.entropies is None:
+        raise RlinoError(f"{o.name} has an entropy bonus: give entropies")
+    if NORMALISERS[o.normaliser].needs_cap and not batch.max_response_length:
+        raise RlinoError(f"{o.name} divides by a constant length: give max_response_length")
 
 
-def _surrogate(
-    o: Objective, ratio: torch.Tensor, new: torch.Tensor, weight: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The gain of every token [N, T], and which were clipped [N, T]; None where nothing can be."""
-    if o.surrogate == "sapo":
-        tau = torch.where(weight > 0, *weight.new_tensor(o.tau))  # [N, T]; not float32, as of bare numbers
-        return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * weight, None
-    bounded = ratio if o.clip_bounds == (None, None) else ratio.clamp(*o.clip_bounds)  # [N, T]
-    if o.surrogate == "cispo":
-        return bounded.detach() * weight * new, bounded != ratio
-    gain = (ratio if o.delta is None else ratio.clamp(max=o.delta)) * weight  # [N, T]
-    if bounded is ratio:
-        return gain, None
-    bounded = bounded * weight  # [N, T]
-    return torch.minimum(gain, bounded), bounded < gain
-
-
-def _kl(o: Objective, gap: torch.Tensor) -> torch.Tensor:
-    """An estimate of KL(π ‖ ref) at every token, [N, T], from gap = log π_ref − log π."""
-    if o.kl == "k1":
-        return -gap
-    if o.kl == "k2":
-        return gap.square() / 2
-    return torch.expm1(gap.clamp(-20, 20)) - gap  # ≥ 0; e^x − 1 keeps digits
-
-
-def _aggregate(o: Objective, gain: torch.Tensor, keep: torch.Tensor, length: int | None) -> torch.Tensor:
-    rows = max(len(gain), 1)
-    if o.normaliser == "per_response":
-        return (gain.sum(1) / keep.sum(1).clamp_min(1)).sum() / rows
-    if o.normaliser in ("token_mean", "micro_token_mean"):
-        return gain.sum() / keep.sum().clamp_min(1)
-    return gain.sum() / (rows * (length if o.normaliser == "constant" else 1))
-
-
-def _token_mean(values: torch.Tensor, keep: torch.Tensor) -> float:
+def _token_mean(values: Tensor, keep: Tensor) -> float:
     return (values.detach() * keep).sum().item() / max(keep.sum().item(), 1)
 
 
-def _check_shapes(objective, logprobs, old, ref, advantages, mask, length) -> None:
-    n = logprobs.shape
-    for name, tensor in (("old_logprobs", old), ("ref_logprobs", ref), ("mask", mask)):
-        if tensor is not None and tensor.shape != n:
-            raise RlinoError(f"{name} is {tuple(tensor.shape)}, log-probs are {tuple(n)}")
-    if advantages.shape not in (n, n[:1]):
-        raise RlinoError(f"advantages are {tuple(advantages.shape)}, log-probs are {tuple(n)}")
-    if objective.beta and ref is None:
-        raise RlinoError(f"{objective.name} has β = {objective.beta:g} and no reference log-probs")
-    if objective.normaliser == "constant" and not length:
-        raise RlinoError(f"{objective.name} divides by a constant length: give max_response_length")
-
-
-def micro_share(objective: Objective, mask: torch.Tensor, total_rows: int, total_tokens: int) -> float:
+def micro_share(objective: Objective, mask: Tensor, total_rows: int, total_tokens: int) -> float:
     """What the loss of a micro-batch must be multiplied by so that micro-batches add up to the whole batch's loss.
 
     `micro_token_mean` has no loss of the whole batch to add up to: it is what it is because of how the rows were cut.
     """
-    by_tokens = objective.normaliser == "token_mean"
-    return int(mask.sum()) / max(total_tokens, 1) if by_tokens else len(mask) / max(total_rows, 1)
+    if NORMALISERS[objective.normaliser].counts_tokens:
+        return int(mask.sum()) / max(total_tokens, 1)
+    return len(mask) / max(total_rows, 1)
 
 
 def token_weights(
-    objective: Objective, advantages: torch.Tensor, mask: torch.Tensor, max_response_length: int | None = None
-) -> torch.Tensor:
+    objective: Objective, advantages: Tensor, mask: Tensor, max_response_length: int | None = None
+) -> Tensor:
     """The weight w_it = ∂J/∂log π(o_it) of every token at ratio 1, [N, T], 0 where masked.
 
-    Taken from `policy_loss` by differentiation, so it cannot differ from what the optimiser used. A KL term in the loss
-    is left out: it pulls towards the reference and is no credit.
+    Taken from `policy_loss` by differentiation, so it cannot differ from what the optimiser used. A KL term and an
+    entropy bonus in the loss are left out: they pull towards the reference and apart, and are no credit.
     """
+    plain = replace(objective, beta=0.0, entropy_bonus=0.0)
     logprobs = torch.zeros(mask.shape, dtype=advantages.dtype, device=mask.device, requires_grad=True)  # [N, T]
     with torch.enable_grad():
-        loss = policy_loss(replace(objective, beta=0.0), logprobs, None, None, advantages, mask, max_response_length)
-        (grad,) = torch.autograd.grad(loss.loss, logprobs)
+        batch = Batch(logprobs, advantages, mask, max_response_length=max_response_length)
+        (grad,) = torch.autograd.grad(policy_loss(plain, batch).loss, logprobs)
     return -grad

@@ -1,6 +1,7 @@
 """Every method as one update, ∇J = Σ w_it ∇log π(o_it | ·), with its own rule for the weights w (chapters 04, 06, 11).
 
-An `Objective` is a row of named choices: advantage × ratio × surrogate × normaliser × KL × filter. `credit` turns
+An `Objective` is a row of named choices: advantage × ratio × surrogate × normaliser × KL × entropy × filter, each of
+them a key of a table (`terms.py`, `advantages.py`). `credit` turns
 rewards into advantages (`advantages.py`); `policy_loss` is the only loss; what it does at ratio 1 is `token_weights`,
 computed from it, so that the weight a reader sees is the weight that was used. The losses agree with TRL's own code
 (tests/methods/test_trl_parity.py); where they differ on purpose, `DIFFERENCES` says so.
@@ -9,25 +10,27 @@ computed from it, so that the weight a reader sees is the weight that was used. 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.advantages import ADVANTAGE_TEXT, ADVANTAGES, FILTER_TEXT, FILTERS, check_rule
+from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, check_rule
+from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, SURROGATES, Surrogate
 from rlino_lib.settings import FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
 
-RATIOS = ("none", "token", "sequence", "trajectory")
-SURROGATES = ("clip", "cispo", "sapo")
-NORMALISERS = ("per_response", "micro_token_mean", "token_mean", "constant", "token_sum")
-ESTIMATORS = ("k1", "k2", "k3")
 # What the options of the rules of `advantages` may be.
 OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
+# The kinds of update that a row may name; `rlino_lib.training.updates` has a function for each.
+KINDS = ("policy_gradient", "supervised")
+# The rules whose advantages are the signed weights of a data set of right and wrong responses.
+DATASET_RULES = ("positive", "negative", "signed", "group_balanced")
+NO_CLIP = {"clip_low": None, "clip_high": None}
 
 
 @dataclass(frozen=True, repr=False)
 class Objective:
     """A method as a row of choices; prints as its formula. Vary one with `dataclasses.replace`.
 
-    Raises RlinoError for choices that there are not, or that do not go together.
+    Raises RlinoError for unknown choices, and for choices that do not go together.
     """
 
     name: str = field(metadata={"help": "what the method is called", "allowed": text("a name")})
@@ -49,21 +52,23 @@ class Objective:
         (1.0, 1.05), "sapo's τ where Â > 0, and elsewhere", list_of(number(above=0), length=2)
     )
     normaliser: str = setting(
-        "per_response", '"per_response" 1/N Σ_i 1/|o_i|; "token_mean" 1/Σ|o|, "micro_token_mean" the same in each '
-        'micro-batch; "constant" 1/(N·L); "token_sum" 1/N', one_of(NORMALISERS),
+        "per_response", "what a sum is divided by: " + "; ".join(f'"{k}" {n.formula}' for k, n in NORMALISERS.items()),
+        one_of(NORMALISERS),
     )  # fmt: skip
     beta: float = setting(0.0, "the weight β of KL(π ‖ ref) in the loss", number(0))
     kl: str = setting("k3", "the estimator of that KL", one_of(ESTIMATORS))
     kl_correction: bool = setting(False, "whether that KL is multiplied by ρ", FLAG)
     kl_in_reward: float = setting(0.0, "the weight of k1 taken off the reward", number(0))
     reward_to_go: bool = setting(False, "whether it is taken off from each token on, or whole", FLAG)
+    entropy_bonus: float = setting(0.0, "the weight η of each token's entropy in the loss", number(0))
     filter: str | None = setting(None, "which rows stay: a key of `advantages.FILTERS`", nothing_or(one_of(FILTERS)))
     shortest: int = setting(0, "so many of the shortest of each group stay; 0: all", whole())
     overlong: float = setting(0.0, "the share of the cap L over which the reward falls by 1", number(0, 1))
     length_cost: float = setting(0.0, "what is off a reward at length L", number(0))
-    source: str = setting(
-        "", "the paper, its equation, and where the settings come from", text("words"), compare=False
+    update: str = setting(
+        "policy_gradient", "how the step is made: by the gradient of the loss, or on a data set", one_of(KINDS)
     )
+    source: str = setting("", "the paper, its equation, and where the settings come from", text("words"), compare=False)
 
     def __post_init__(self) -> None:
         check(self, f"objective {self.name}: ")
@@ -78,6 +83,21 @@ class Objective:
             raise RlinoError(f"objective {self.name}: shortest counts responses, and does not go with reward_to_go")
 
     @property
+    def kind(self) -> str:
+        """The kind of update that makes the step: `update`, or the policy gradient where that cannot express the row.
+
+        Supervised learning maximises a mean over responses of signed mean log-likelihoods, and nothing else.
+        """
+        plain = Objective(self.name, self.advantage, ratio="none", update="supervised", **NO_CLIP)
+        literal = self.advantage in DATASET_RULES and replace(self, **NO_CLIP) == plain
+        return self.update if literal or self.update != "supervised" else "policy_gradient"
+
+    @property
+    def gain(self) -> Surrogate:
+        """What a token gains: without a ratio the log-likelihood itself."""
+        return LIKELIHOOD if self.ratio == "none" else SURROGATES[self.surrogate]
+
+    @property
     def clip_bounds(self) -> tuple[float | None, float | None]:
         """Between what ρ is clipped; None where it is not."""
         low, high = self.clip_low, self.clip_high
@@ -88,73 +108,42 @@ class Objective:
         """Whether reference log-probs are read, in the loss or in the reward."""
         return bool(self.beta or self.kl_in_reward)
 
+    @property
+    def needs_entropies(self) -> bool:
+        """Whether the loss reads entropies, with gradient."""
+        return bool(self.entropy_bonus)
+
     def __repr__(self) -> str:
+        ratio, normaliser = RATIOS[self.ratio], NORMALISERS[self.normaliser]
+        gain = self.gain.formula(self, ratio.symbol, "Â_it" if self.reward_to_go else "Â_i")
+        beside = ""  # the terms beside the gain
+        if self.beta:
+            beside += f" − {self.beta:g} {ratio.symbol + ' ' if self.kl_correction else ''}{self.kl}_it"
+        if self.entropy_bonus:
+            beside += f" + {self.entropy_bonus:g} H_it"
         by_row = self.ratio in ("sequence", "trajectory") and self.surrogate != "cispo"
-        front = _FRONT_ROW if by_row and not self.beta and not self.reward_to_go else _FRONT
-        inner = f"[ {_gain_text(self)} − {_kl_text(self)} ]" if self.beta else _gain_text(self)
-        return f"{self.name}: J = {front[self.normaliser]} {inner},  {_credit_text(self)}"
+        front = normaliser.by_row if by_row and not beside and not self.reward_to_go else normaliser.formula
+        return f"{self.name}: J = {front} {f'[ {gain}{beside} ]' if beside else gain},  {_credit_text(self)}"
 
 
 # --- how it prints ---------------------------------------------------------------------------------------------------
 
-_FRONT = {
-    "per_response": "1/N Σ_i 1/|o_i| Σ_t",
-    "micro_token_mean": "Σ_m N_m/N 1/Σ_m|o| Σ_{i in m} Σ_t",
-    "token_mean": "1/Σ|o| Σ_i Σ_t",
-    "constant": "1/(N·L) Σ_i Σ_t",
-    "token_sum": "1/N Σ_i Σ_t",
-}
-_FRONT_ROW = {  # the same where the term under Σ_t does not depend on t
-    "per_response": "1/N Σ_i",
-    "micro_token_mean": "Σ_m N_m/N 1/Σ_m|o| Σ_{i in m} |o_i|",
-    "token_mean": "1/Σ|o| Σ_i |o_i|",
-    "constant": "1/(N·L) Σ_i |o_i|",
-    "token_sum": "1/N Σ_i |o_i|",
-}
-_RHO = {"none": "", "token": "ρ_it", "sequence": "s_i", "trajectory": "ρ_i"}
-_RHO_TEXT = {"sequence": "s_i = (Π_t ρ_it)^(1/|o_i|)", "trajectory": "ρ_i = Π_t ρ_it"}
-
-
-def _gain_text(o: Objective) -> str:
-    rho, credit = _RHO[o.ratio], "Â_it" if o.reward_to_go else "Â_i"
-    low, high = o.clip_bounds
-    if o.ratio == "none":
-        return f"{credit} log π(o_it)"
-    if o.surrogate == "sapo":
-        return f"4/τ σ(τ({rho} − 1)) {credit}"
-    if o.surrogate == "cispo" and low is None:
-        return f"sg[{rho if high is None else f'min({rho}, {high:g})'}] {credit} log π(o_it)"
-    clip = f"clip({rho}, {low or 0:g}, {'∞' if high is None else f'{high:g}'})"
-    if o.surrogate == "cispo":
-        return f"sg[{clip}] {credit} log π(o_it)"
-    plain = f"{rho} {credit}" if o.delta is None else f"min({rho}, {o.delta:g}) {credit}"
-    return plain if low is None and high is None else f"min({plain}, {clip} {credit})"
-
-
-def _kl_text(o: Objective) -> str:
-    return f"{o.beta:g} {_RHO[o.ratio] + ' ' if o.kl_correction else ''}{o.kl}_it"
-
 
 def _credit_text(o: Objective) -> str:
-    text = [f"Â_i = {ADVANTAGE_TEXT[o.advantage]}"]
+    """What Â is, the rows that stay, and what the symbols stand for: the texts of the choices that the row has made."""
+    options = f" ({', '.join(f'{k} = {v:g}' for k, v in o.options.items())})" if o.options else ""
+    earned = f"Â_i = {ADVANTAGES[o.advantage].formula}"
     if o.reward_to_go:
-        text = ["Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"]
-    if o.options:
-        text[0] += f" ({', '.join(f'{k} = {v:g}' for k, v in o.options.items())})"
-    if o.reward_to_go:
-        text += [f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"]
-    elif o.kl_in_reward:
-        text += [f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"]
-    if o.overlong:
-        text += [f"r_i less up to 1 over the last {o.overlong:g} L"]
-    if o.length_cost:
-        text += [f"r_i less {o.length_cost:g} |o_i|/L"]
-    if o.shortest:
-        text += [f"of each group the {o.shortest} shortest alone"]
-    if o.filter:
-        text += [f"only {FILTER_TEXT[o.filter]}"]
-    if o.ratio in _RHO_TEXT:
-        text += [_RHO_TEXT[o.ratio]]
-    if o.surrogate == "sapo":
-        text += [f"τ = {o.tau[0]:g} if Â > 0, else {o.tau[1]:g}"]
-    return ",  ".join(text)
+        earned = "Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"
+    texts = (
+        (True, earned + options),
+        (o.reward_to_go, f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"),
+        (o.kl_in_reward and not o.reward_to_go, f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"),
+        (o.overlong, f"r_i less up to 1 over the last {o.overlong:g} L"),
+        (o.length_cost, f"r_i less {o.length_cost:g} |o_i|/L"),
+        (o.shortest, f"of each group the {o.shortest} shortest alone"),
+        (o.filter, f"only {FILTERS[o.filter].formula if o.filter else ''}"),
+        (RATIOS[o.ratio].formula, RATIOS[o.ratio].formula),
+        (o.surrogate == "sapo", f"τ = {o.tau[0]:g} if Â > 0, else {o.tau[1]:g}"),
+    )
+    return ",  ".join(text for chosen, text in texts if chosen)

@@ -1,11 +1,59 @@
-"""What is added to the verifier's reward before advantages are taken (chapters 04 and 08)."""
+"""What a response is rewarded for: a table of rewards, of which a run names a weighted sum (chapters 04, 08 and 11)."""
 
 from __future__ import annotations
 
-import torch
+import re
+from typing import Protocol
+
+from torch import Tensor
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.methods.terms import Term
 
 
-def overlong_penalty(lengths: torch.Tensor, max_response_length: int, share: float) -> torch.Tensor:
+class Responses(Protocol):
+    """What a reward may read of N graded responses; `Rollouts` has it."""
+
+    rewards: Tensor  # [N] float32, the verifier's
+    correct: Tensor  # [N] bool, the verifier's verdicts
+    lengths: Tensor  # [N] int64
+
+
+# Each from `Responses` to [N].
+REWARDS = {
+    "verifier": Term(lambda responses: responses.rewards, "the verifier's reward"),
+    "correct": Term(lambda responses: responses.correct.float(), "1 if right, else 0"),
+    # RLSP, 2502.06773, rewards length as exploration; as a function of |o| it grows ever more slowly.
+    "length_bonus": Term(lambda responses: -1 / responses.lengths.clamp_min(1).float(), "−1/|o_i|"),
+}
+_TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z]\w*)")
+
+
+def reward_weights(reward: str) -> dict[str, float]:
+    """The weights in a sum of rewards: {"verifier": 1.0, "length_bonus": 0.5} of "verifier + 0.5*length_bonus".
+
+    Raises RlinoError for what is no such sum, and for unknown rewards.
+    """
+    terms = [_TERM.fullmatch(part) for part in re.findall(r"[+-]?[^+-]*", reward.replace(" ", "")) if part]
+    if not terms or not all(terms):
+        raise RlinoError(f"a reward is a sum such as verifier + 0.5*length_bonus, not {reward!r}")
+    weights: dict[str, float] = {}
+    for sign, factor, name in (term.groups() for term in terms):
+        if name not in REWARDS:
+            raise RlinoError(f"unknown reward {name!r}: one of {', '.join(REWARDS)}")
+        weights[name] = weights.get(name, 0.0) + float(f"{sign}{factor or 1}")
+    return weights
+
+
+def reward_of(reward: str, responses: Responses) -> Tensor:
+    """The sum of rewards that `reward` names, [N] float32: `reward_of("verifier + 0.5*length_bonus", rollouts)`.
+
+    Raises RlinoError as `reward_weights` does.
+    """
+    return sum(weight * REWARDS[name].of(responses) for name, weight in reward_weights(reward).items())
+
+
+def overlong_penalty(lengths: Tensor, max_response_length: int, share: float) -> Tensor:
     """DAPO's soft punishment [N] (2503.14476 eq. 13) of response lengths [N]: 0 up to L_max − L_c, then down to −1.
 
     L_c is `share` of L_max (the paper: 4096 of 20480). float64.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import TypeVar
 
 import torch
 
 from rlino_lib.errors import RlinoError, RlinoWarning
 
+T = TypeVar("T")
 SMALL = 50_000_000  # parameters; above, the products with the weights set the pace of everything
 
 
@@ -94,6 +97,28 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
     be held across an optimizer's step: the copies of the weights that it keeps would go stale.
     """
     return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def within_memory(
+    compute: Callable[[int], T], size: int, limit: str, undo: Callable[[], object] = lambda: None,
+    halve: Callable[[int], int] = lambda size: size // 2,
+) -> tuple[T, int]:  # fmt: skip
+    """`compute(size)`, from the start with half the size as often as memory runs out, and the size that fitted.
+
+    `limit` says in the warning what the size is one of: "a micro-batch has {} rows". `undo` throws away what a failed
+    attempt left behind. What was raised passes where it is no lack of memory, or the size was 1.
+
+        rows, micro_batch = within_memory(lambda n: [f(part) for part in rows.split(n)], 32, "a part has {} rows")
+    """
+    while True:
+        try:
+            return compute(size), size
+        except RuntimeError as e:
+            if not is_out_of_memory(e) or size == 1:
+                raise
+        undo()
+        size = halve(size)
+        warnings.warn(f"out of memory: from here on {limit.format(size)}", RlinoWarning, stacklevel=3)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -169,12 +169,13 @@ def large_head(model: nn.Module) -> nn.Linear | None:
 
 
 def response_logprobs(
-    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0, entropies: bool = False
+) -> tuple[torch.Tensor, ...]:
     """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
 
-    All tokens of a response are read, and the mask is true on those that the policy wrote. Over a large vocabulary they
-    are taken without all logits at once, where the model allows it.
+    All tokens of a response are read, and the mask is true on those that the policy wrote. With `entropies` a third:
+    those of the full next-token distributions, nats [B, T'], with gradient. Over a large vocabulary log-probs are taken
+    without all logits at once, where the model allows it; entropies need all logits.
     """
     ids, attention = rollouts.sequences()
     width = int(rollouts.written[rows].sum(1).max())
@@ -186,10 +187,12 @@ def response_logprobs(
     positions = (attention.long().cumsum(1) - 1).clamp_min(0) if padded else None
     inputs = dict(input_ids=ids, attention_mask=attention if padded else None, position_ids=positions, use_cache=False)
     inputs["logits_to_keep"] = width + 1  # each token's logits stand one place before it
-    if (head := large_head(model)) is not None:
+    if not entropies and (head := large_head(model)) is not None:
         hidden = last_hidden(model, head, **inputs)[:, :-1]  # [B, T', H]
         return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask  # [B, T'], [B, T']
     logits = model(**inputs).logits[:, :-1]  # [B, T', V]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
     logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
-    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask  # [B, T'], [B, T']
+    chosen = logprobs.gather(2, ids[:, s:, None])[:, :, 0]  # [B, T']
+    spread = (-(logprobs.exp() * logprobs).sum(-1),) if entropies else ()  # [B, T']
+    return chosen, mask, *spread

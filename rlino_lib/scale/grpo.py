@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from rlino_lib.methods.credit import credit
-from rlino_lib.methods.loss import micro_share, policy_loss
+from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.scale.records import Pool, Recorded, Row
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.traces import policy_credit
+from rlino_lib.training.trainer import rewarded
 
 
 class ObjectiveTrainer(Recorded, GRPOTrainer):
@@ -53,13 +54,15 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         n, width = out["completion_ids"].shape
         for place, row in enumerate(self.rows):  # TRL hands out whole groups in the order of the processes
             row.place = place
-        rollouts = self.rollouts = self.to_rollouts(self.rows, c.group_size)
+        rollouts = self.rollouts = rewarded(self.to_rollouts(self.rows, c.group_size), c.reward)
         ref = None
         if o.needs_reference:
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
-        args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
-        adv, keep = credit(o, *args, rollouts.truncated)  # [N] or [N, T], [N]
+        graded = Graded(
+            rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens, rollouts.truncated
+        )
+        adv, keep = credit(o, graded)  # [N] or [N, T], [N]
         if self.recorder.keeps_groups(step):
             self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
@@ -85,15 +88,17 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         ids, mask, keep = inputs["completion_ids"], inputs["completion_mask"], inputs["keep"]
         whole = torch.cat([inputs["prompt_ids"], ids], 1)  # [b, S+T]
         attention = torch.cat([inputs["prompt_mask"], mask], 1)  # [b, S+T]
-        new = self._get_per_token_logps_and_entropies(model, whole, attention, ids.shape[1])[0]  # [b, T]
+        new, entropies, _ = self._get_per_token_logps_and_entropies(
+            model, whole, attention, ids.shape[1], compute_entropy=self.objective.needs_entropies
+        )  # [b, T], [b, T] or None
         adv = inputs["advantages"]  # [b] or [b, T]
         if "importance_sampling_ratio" in inputs:  # of vLLM, which samples with rounding of its own
             adv = (adv if adv.ndim == 2 else adv[:, None]) * inputs["importance_sampling_ratio"]  # [b, T] or [b, 1]
             adv = adv.expand(new.shape)  # [b, T]
         old, ref = inputs.get("old_per_token_logps"), inputs.get("ref_per_token_logps")  # old is None at one update
-        old, ref = (None if t is None else t[keep] for t in (old, ref))  # [k, T]
-        cap = self.config.max_new_tokens
-        loss = policy_loss(self.objective, new[keep], old, ref, adv[keep], mask[keep].bool(), cap)
+        old, ref, entropies = (None if t is None else t[keep] for t in (old, ref, entropies))  # [k, T]
+        batch = Batch(new[keep], adv[keep], mask[keep].bool(), old, ref, self.config.max_new_tokens, entropies)
+        loss = policy_loss(self.objective, batch)
         share = micro_share(self.objective, mask[keep], inputs["update_rows"], inputs["update_tokens"])
         self.sums.add({"loss": loss.loss.item(), **loss.metrics}, share)
         return loss.loss * share * self.accelerator.num_processes

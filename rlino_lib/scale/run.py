@@ -35,7 +35,7 @@ from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run
 from rlino_lib.settings import THREADS
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
-from rlino_lib.training.trainer import describe
+from rlino_lib.training.trainer import check_reward, describe
 
 try:
     import accelerate
@@ -81,7 +81,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for what a run at scale cannot carry."""
-    varied(config.method, config.objective_settings)
+    check_reward(config)
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]

@@ -32,6 +32,7 @@ from rlino_lib.settings import (
 from rlino_lib.tasks import TASKS
 
 TASK = one_of(TASKS)
+VERIFIER = "verifier"  # the reward that is the verifier's own
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Recipe:
 class TrainConfig:
     """A run, whole: the same configuration and thread count give the same numbers. Raises RlinoError for a wrong value.
 
-    `method` and the settings of the objective and of the task are checked by `rlino_lib.methods.catalogue.varied` and
+    `method`, `reward` and the settings of the objective and of the task are checked by `rlino_lib.methods` and
     `rlino_lib.tasks.get_task`, before a run writes anything.
     """
 
@@ -70,6 +71,10 @@ class TrainConfig:
         text("a method's name", r"\w+"),
     )  # fmt: skip
     objective_settings: dict[str, Any] = setting(dict, "changes to the method's row, by its fields", TABLE)
+    reward: str = setting(
+        VERIFIER, "what a response is rewarded for: a sum over rlino_lib.methods.rewards.REWARDS, with weights",
+        text("a sum of rewards such as verifier + 0.5*length_bonus", r"[\w.*+ -]+"),
+    )  # fmt: skip
     task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
     task_settings: dict[str, Any] = setting(dict, "changes to the task, by its fields", TABLE)
     model: str = setting("", "a folder or a hub id; the default is the base that ships with the task", MODEL)
@@ -110,7 +115,9 @@ class TrainConfig:
     gradient_checkpointing: int = setting(0, "1: activations are recomputed, not kept; a third slower", SWITCH)
 
     # Settings that are younger than the first recorded runs.
-    LATER: ClassVar = ("objective_settings", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing")
+    LATER: ClassVar = (
+        "objective_settings", "reward", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing"
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,9 +1,9 @@
 """Filtered iterative SFT as literal supervised learning (chapter 05).
 
 Each iteration turns the policy's own responses into a data set of accepted and rejected examples, and trains on it by
-signed cross-entropy with −100 labels, as any SFT code does. Nothing here is shared with `objectives.py`: that the two
+signed cross-entropy with −100 labels, as any SFT code does. Nothing here is shared with `methods/loss.py`: that the two
 give the same gradient is a finding (chapter 06), not a construction. (Over a large vocabulary both take the log-softmax
-of `logprobs.py`, and no loss.)
+of `policy/logprobs.py`, and no loss.)
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from rlino_lib.policy.rollouts import Rollouts
 
 VARIANTS = ("pos", "neg", "posneg")
 WEIGHTS = ("unit", "group_balanced")
+# The data set whose signed weights are the advantages of a rule of `methods.advantages`: variant and weights.
+DATASETS = {
+    "positive": ("pos", "unit"),
+    "negative": ("neg", "unit"),
+    "signed": ("posneg", "unit"),
+    "group_balanced": ("posneg", "group_balanced"),
+}
 IGNORE = -100
 
 
@@ -99,13 +106,14 @@ def sft_loss(
     # The first label that counts stands after the shortest prompt; logits before it would be thrown away.
     start = max(int((labels != IGNORE).any(0).int().argmax()) - 1, 0)
     keep = labels.shape[1] - start
-    asked, targets = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep), labels[:, start + 1 :]  # [B, L']
+    options = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep)
+    targets = labels[:, start + 1 :]  # [B, L']
     counts = targets != IGNORE  # [B, L']
     if (head := large_head(model)) is not None:
-        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, L', H]
+        hidden = last_hidden(model, head, **options)[:, :-1]  # [B, L', H]
         ce = -token_logprobs(hidden, head.weight, targets.where(counts, 0), temperature).where(counts, 0.0)  # [B, L']
     else:
-        logits = model(**asked).logits[:, :-1]  # [B, L', V]
+        logits = model(**options).logits[:, :-1]  # [B, L', V]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
         logits = logits if temperature == 1 else logits / temperature
         ce = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # [B, L']
@@ -125,14 +133,9 @@ def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Itera
 
 
 def accumulate_gradients(
-    model,
-    batch: Sequence[Example],
-    n_sampled: float,
-    pad_id: int,
-    micro_batch: int = 32,
-    temperature: float = 1.0,
+    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int = 32, temperature: float = 1.0,
     precision: str = "fp32",
-) -> float:
+) -> float:  # fmt: skip
     """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
 
     The sum is divided by `n_sampled`, the number of responses that this mini-batch stands for, accepted or not: the

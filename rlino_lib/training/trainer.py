@@ -1,50 +1,50 @@
-"""One step for all methods: sample, grade, weigh, update (chapters 04 and 05). What keeps the records is `train.py`."""
+"""One step for all methods: sample, grade, weigh, update (chapters 04 and 05). What keeps the records is `run.py`."""
 
 from __future__ import annotations
 
+import copy
 import random
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
-from typing import Any, TypeVar
+from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 import transformers
 
-from rlino_lib.errors import RlinoError, RlinoWarning
-from rlino_lib.evaluation.evaluate import (
-    base_columns,
-    eval_columns,
-    evaluate,
-    outcome_metrics,
-    summarise,
-    test_problems,
-)
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation import evaluate as held_out
+from rlino_lib.evaluation.evaluate import outcome_metrics
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.methods.credit import credit
-from rlino_lib.methods.loss import micro_share, policy_loss
-from rlino_lib.methods.objective import Objective
-from rlino_lib.policy.device import autocast, is_out_of_memory, pick_device, policy_precision
+from rlino_lib.methods.rewards import reward_of, reward_weights
+from rlino_lib.methods.terms import NORMALISERS
+from rlino_lib.policy.device import autocast, pick_device, policy_precision, within_memory
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, get_task
-from rlino_lib.training import sft
-from rlino_lib.training.config import TrainConfig, run_settings
+from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
 from rlino_lib.training.staleness import is_probed, probe
-from rlino_lib.training.traces import policy_credit, response_rows, supervised_credit
+from rlino_lib.training.traces import response_rows
+from rlino_lib.training.updates import UPDATES
 
-# Methods that train as literal supervised learning: variant and weights of the data set. The rest are objectives, and
-# so are these where `objective_settings` changes them: at one update a batch the gradient is the same (chapter 06).
-SFT_METHODS = {
-    "f_isft_pos": ("pos", "unit"),
-    "f_isft_neg": ("neg", "unit"),
-    "f_isft_posneg": ("posneg", "group_balanced"),
-    "f_isft_posneg_unit": ("posneg", "unit"),
-}
+
+def check_reward(config: TrainConfig) -> None:
+    """Raise RlinoError for unknown rewards, and for one that the method's update does not read."""
+    reward_weights(config.reward)
+    objective = varied(config.method, config.objective_settings)
+    if config.reward != VERIFIER and objective.kind == "supervised":
+        raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
+
+
+def rewarded(rollouts: Rollouts, reward: str) -> Rollouts:
+    """Graded rollouts with what a run is rewarded for in their grades; verdicts stay the verifier's. In place."""
+    if reward != VERIFIER:
+        rewards = reward_of(reward, rollouts).tolist()
+        rollouts.grades = [replace(grade, reward=r) for grade, r in zip(rollouts.grades, rewards, strict=True)]
+    return rollouts
 
 
 def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
@@ -71,38 +71,78 @@ def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: i
     return [problems[epoch_order(len(problems), epoch, seed)[place]] for epoch, place in places]
 
 
-T = TypeVar("T")
-
-
 class Trainer:
     """Holds what a step needs; `step()` does one and returns its metrics. `train` drives it and keeps the records."""
 
+    # --- loading
+
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
-        self.objective: Objective = varied(config.method, config.objective_settings)
+        self.objective = varied(config.method, config.objective_settings)
+        check_reward(config)
         self.task = get_task(config.task, **config.task_settings)
-        device = pick_device(config.device)
-        self.policy = policy or load_policy(config.model, device=device)
+        self.stop = tuple(getattr(self.task, "stop", ()))  # strings that end a response
+        self.policy = policy or load_policy(config.model, device=pick_device(config.device))
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
         self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
+        self.reference = self._load_reference(shipped=policy is None)
         if config.lora_rank:
             settings = {"rank": config.lora_rank, "alpha": config.lora_alpha, "targets": config.targets}
-            lora = add_lora(self.policy.model, **settings)
-            self.policy = Policy(lora, self.policy.tokenizer)
+            self.policy = Policy(add_lora(self.policy.model, **settings), self.policy.tokenizer)
         self.model = self.policy.model
-        self.reference = None
-        # LoRA gives its reference by switching the adapters off.
-        if (self.objective.needs_reference or config.eval_base) and not config.lora_rank:
-            self.reference = load_policy(config.model, device=device).model if policy is None else _copy(policy.model)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self.step_done = 0
         self.micro_batch = config.micro_batch  # halved where memory runs out
-        self.stop = tuple(getattr(self.task, "stop", ()))  # strings that end a response
+        self.sums = Sums()  # of the updates of the last step
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
+
+    def _load_reference(self, shipped: bool) -> torch.nn.Module | None:
+        """A second model where one is needed; LoRA gives its reference by switching the adapters off."""
+        c = self.config
+        if c.lora_rank or not (self.objective.needs_reference or c.eval_base):
+            return None
+        if shipped:
+            return load_policy(c.model, device=pick_device(c.device)).model
+        return copy.deepcopy(self.policy.model).eval().requires_grad_(False)
+
+    # --- sampling
+
+    def sample(self, step: int) -> Rollouts:
+        """The graded and rewarded responses of a step."""
+        c = self.config
+        batch = batch_of_problems(self.problems, step, c.prompts, c.seed)
+        rollouts = self._sample(self.policy, batch, c.group_size, c.seed * 1_000_003 + step)
+        return rewarded(rollouts, c.reward)
+
+    def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
+        c = self.config
+        prompts = [self.task.prompt(p) for p in problems]
+        rollouts = sample(
+            policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
+            stop_strings=self.stop, precision=c.precision,
+        )  # fmt: skip
+        return rollouts.grade(self.task, problems)
+
+    # --- updating
+
+    def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
+        """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
+        step = self.step_done + 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr_at(step)
+        rollouts = self.sample(step)
+        self.sums, self.probes = Sums(), []
+        if self.config.gradient_checkpointing:
+            recompute_layers(self.model)
+        credit = UPDATES[self.objective.kind](self, rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
+        self.step_done = step
+        samples = step * self.config.prompts * self.config.group_size
+        metrics = {"step": step, "samples": samples, **outcome_metrics(rollouts), **self.sums.means()}
+        return metrics | {"lr": self.lr_at(step)}, rollouts, credit
 
     def lr_at(self, step: int) -> float:
         """Linear warm-up, then constant or linear to zero; steps count from 1."""
@@ -110,19 +150,75 @@ class Trainer:
         warm = min(1.0, step / c.warmup) if c.warmup else 1.0
         return c.lr * warm * ((c.steps - step + 1) / c.steps if c.schedule == "linear" else 1.0)
 
+    def update(self, rollouts: Rollouts, gradients: Callable[[int], list[tuple[dict[str, float], float]]]) -> None:
+        """One step of the optimizer, measured before it where it is probed.
+
+        `gradients(micro_batch)` makes the backward passes; of each it returns what it measured, and its share of the
+        update. They are those of a sum over micro-batches, whatever their size.
+        """
+        self._probe(rollouts, update=len(self.sums.norms) + 1)
+        for values, share in self._within_memory(gradients):
+            self.sums.add(values, share)
+        self.sums.update(self._optimizer_step())
+
+    def _within_memory(self, compute: Callable[[int], Any]) -> Any:
+        """`compute(micro_batch)`, and from here on with half the rows where memory runs out."""
+        if NORMALISERS[self.objective.normaliser].by_micro_batch:  # then the size is part of the method
+            return compute(self.micro_batch)
+        limit = "a micro-batch has {} rows"
+        result, self.micro_batch = within_memory(compute, self.micro_batch, limit, self.optimizer.zero_grad)
+        return result
+
+    def _optimizer_step(self) -> float:
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm).item()
+        if norm != norm or norm == float("inf"):
+            raise RlinoError(f"the gradient is not finite at step {self.step_done + 1}: lower the learning rate")
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def score(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
+        """`response_logprobs` at the run's temperature and precision."""
+        with autocast(self.config.precision, self.model.device):
+            return response_logprobs(model, rollouts, rows, self.config.temperature, **more)
+
+    def logprobs(self, rollouts: Rollouts, base: bool = False) -> torch.Tensor:
+        """Log-probs of all responses under the policy as it is, or under the base it started from: [N, T]."""
+        out = torch.zeros_like(rollouts.logprobs)  # [N, T]
+        model = self.reference or self.model if base else self.model
+
+        def fill(micro_batch: int) -> None:
+            for rows in rollouts.lengths.argsort(stable=True).split(micro_batch):
+                logprobs, _ = self.score(model, rollouts, rows)
+                out[rows, : logprobs.shape[1]] = logprobs.to(out)
+
+        with torch.inference_mode(), reference_context(model) if base else nullcontext():
+            self._within_memory(fill)
+        return out.clone()
+
+    def _probe(self, rollouts: Rollouts, update: int) -> None:
+        """Measure an update before it is made, on the steps and updates that are probed."""
+        c, step = self.config, self.step_done + 1
+        if c.probe_every and (step == 1 or step % c.probe_every == 0) and is_probed(update):
+            trainable = [p for p in self.model.parameters() if p.requires_grad]
+            measured = probe(lambda rows: self.score(self.model, rollouts, rows), trainable, rollouts, c.micro_batch)
+            self.probes.append({"step": step, "update": update, **measured})
+
+    # --- evaluating
+
     def evaluate(self) -> dict[str, float | int | None]:
         """The `eval/…` columns of the policy as it is."""
         rollouts = self._eval_rollouts(self.policy)
         self.responses = list(response_rows(rollouts, self.task, self.step_done, final=False))
         if not self.config.eval_base:
-            return eval_columns(rollouts)
-        under_base, now = self._logprobs(rollouts, base=True), self._logprobs(self.base_rollouts)
-        return eval_columns(rollouts) | base_columns(rollouts, under_base, self.base_rollouts, now)
+            return held_out.eval_columns(rollouts)
+        under_base = self.logprobs(rollouts, base=True)  # [N, T]
+        now = self.logprobs(self.base_rollouts)  # [M, T]
+        of_base = held_out.base_columns(rollouts, under_base, self.base_rollouts, now)
+        return held_out.eval_columns(rollouts) | of_base
 
     def _eval_rollouts(self, policy: Policy) -> Rollouts:
-        c = self.config
-        rollouts = self._sample(policy, self.eval_problems, c.eval_samples, c.seed)
-        return rollouts.grade(self.task, self.eval_problems)
+        return self._sample(policy, self.eval_problems, self.config.eval_samples, self.config.seed)
 
     @cached_property
     def base_rollouts(self) -> Rollouts:
@@ -134,157 +230,15 @@ class Trainer:
     def test(self) -> dict[str, Any]:
         """The summary of the trained policy on the whole test split."""
         c = self.config
-        problems, self.responses = test_problems(self.task), []
-        found = evaluate(
-            self.policy, self.task, problems, samples=c.test_samples, seed=c.seed, max_new_tokens=c.max_new_tokens,
-            temperature=c.temperature, precision=c.precision,
+        self.responses = []
+        frame = held_out.evaluate(
+            self.policy, self.task, held_out.test_problems(self.task), samples=c.test_samples, seed=c.seed,
+            max_new_tokens=c.max_new_tokens, temperature=c.temperature, precision=c.precision,
             on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
         )  # fmt: skip
-        return summarise(found)
+        return held_out.summarise(frame)
 
-    def sample(self, step: int) -> Rollouts:
-        c = self.config
-        batch = batch_of_problems(self.problems, step, c.prompts, c.seed)
-        return self._sample(self.policy, batch, c.group_size, c.seed * 1_000_003 + step).grade(self.task, batch)
-
-    def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
-        c, prompts = self.config, [self.task.prompt(p) for p in problems]
-        return sample(
-            policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
-            stop_strings=self.stop, precision=c.precision,
-        )  # fmt: skip
-
-    def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
-        """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
-        step = self.step_done + 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr_at(step)
-        rollouts = self.sample(step)
-        self.probes = []
-        if self.config.gradient_checkpointing:
-            recompute_layers(self.model)
-        supervised = self.config.method in SFT_METHODS and not self.config.objective_settings
-        update = self._supervised if supervised else self._policy_gradient
-        learned, credit = update(rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
-        self.step_done = step
-        n = self.config.prompts * self.config.group_size
-        metrics = {"step": step, "samples": step * n, **outcome_metrics(rollouts), **learned, "lr": self.lr_at(step)}
-        return metrics, rollouts, credit
-
-    def _policy_gradient(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
-        c, o, old = self.config, self.objective, rollouts.logprobs  # old: [N, T]
-        if c.precision != "fp32":  # sampling rounds otherwise than training, and a ratio would not start from 1
-            old = self._logprobs(rollouts)  # [N, T]
-        ref = self._logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
-        truncated = rollouts.truncated  # [N]
-        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, truncated)
-        order, sums = kept.nonzero()[:, 0].tolist(), Sums()
-        for _ in range(c.epochs):
-            if c.minibatches > 1:
-                rng.shuffle(order)
-            for k in range(c.minibatches):
-                self._probe(rollouts, len(sums.norms) + 1)
-                rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
-                for values, share in self._within_memory(partial(self._gradients, rollouts, rows, adv, old, ref)):
-                    sums.add(values, share)
-                sums.update(self._optimizer_step())
-        return sums.means(), policy_credit(o, adv, kept, rollouts, c.max_new_tokens)
-
-    def _gradients(self, rollouts, rows, adv, old, ref, micro_batch: int) -> list[tuple[dict[str, float], float]]:
-        """Backward passes over some rows of the rollouts; what each micro-batch measured, and its share of them."""
-        o, cap, found = self.objective, self.config.max_new_tokens, []
-        tokens = int(rollouts.mask[rows].sum())
-        for part in self._micro_batches(rollouts, rows, adv, micro_batch):
-            new, mask = self._response_logprobs(self.model, rollouts, part)  # [B, T']
-            cut = (part, slice(0, new.shape[1]))
-            loss = policy_loss(
-                o, new, old[cut].to(new), None if ref is None else ref[cut].to(new),
-                adv[part if adv.ndim == 1 else cut].to(new), mask, cap,
-            )  # fmt: skip
-            share = micro_share(o, mask, len(rows), tokens)
-            (loss.loss * share).backward()
-            found.append(({"loss": loss.loss.item(), **loss.metrics}, share))
-        return found
-
-    def _micro_batches(
-        self, rollouts: Rollouts, rows: torch.Tensor, adv: torch.Tensor, micro_batch: int
-    ) -> list[torch.Tensor]:
-        """Rows of similar length together. A row of advantage 0 has no gradient at β = 0 and is left out.
-
-        Not so where a micro-batch divides by its own tokens: there every row counts.
-        """
-        if not self.objective.beta and self.objective.normaliser != "micro_token_mean":
-            rows = rows[(adv[rows] if adv.ndim == 1 else adv[rows].any(1)) != 0]
-        rows = rows[rollouts.lengths[rows].argsort(stable=True)]
-        return list(rows.split(micro_batch)) if len(rows) else []
-
-    def _within_memory(self, compute: Callable[[int], T]) -> T:
-        """`compute(micro_batch)`, from the start with half the rows where memory runs out.
-
-        Gradients are those of the sum over micro-batches, whatever their size; half of such a sum, which an exception
-        leaves behind, is thrown away.
-        """
-        while True:
-            try:
-                return compute(self.micro_batch)
-            except RuntimeError as e:
-                sized = self.objective.normaliser == "micro_token_mean"  # then it is part of the method
-                if not is_out_of_memory(e) or self.micro_batch == 1 or sized:
-                    raise
-            self.optimizer.zero_grad()
-            self.micro_batch //= 2
-            said = f"out of memory: from here on a micro-batch has {self.micro_batch} rows"
-            warnings.warn(said, RlinoWarning, stacklevel=2)
-
-    def _response_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with autocast(self.config.precision, self.model.device):
-            return response_logprobs(model, rollouts, rows, self.config.temperature)
-
-    def _logprobs(self, rollouts: Rollouts, base: bool = False) -> torch.Tensor:
-        """Log-probs of all responses under the policy as it is, or under the base it started from: [N, T]."""
-        out = torch.zeros_like(rollouts.logprobs)  # [N, T]
-        model = self.reference or self.model if base else self.model
-
-        def fill(micro_batch: int) -> None:
-            for rows in rollouts.lengths.argsort(stable=True).split(micro_batch):
-                logprobs, _ = self._response_logprobs(model, rollouts, rows)
-                out[rows, : logprobs.shape[1]] = logprobs.to(out)
-
-        with torch.inference_mode(), reference_context(model) if base else nullcontext():
-            self._within_memory(fill)
-        return out.clone()
-
-    def _supervised(self, rollouts: Rollouts, rng: random.Random) -> tuple[dict, dict]:
-        c = self.config
-        dataset = sft.build_dataset(rollouts, *SFT_METHODS[c.method])
-        n, pad, sums = len(rollouts.ids), self.policy.tokenizer.pad_token_id, Sums()
-        for _ in range(c.epochs):
-            for batch in sft.minibatches(dataset, c.minibatches, rng):
-                self._probe(rollouts, len(sums.norms) + 1)
-                stands_for = n * len(batch) / len(dataset)
-                compute = partial(sft.accumulate_gradients, self.model, batch, stands_for, pad)
-                loss = self._within_memory(partial(compute, temperature=c.temperature, precision=c.precision))
-                sums.add({"loss": loss}, 1.0)
-                sums.update(self._optimizer_step())
-        return sums.means(), supervised_credit(dataset, rollouts)
-
-    def _probe(self, rollouts: Rollouts, update: int) -> None:
-        """Measure an update before it is made, on the steps and updates that are probed."""
-        c, step = self.config, self.step_done + 1
-        if c.probe_every and (step == 1 or step % c.probe_every == 0) and is_probed(update):
-            found = probe(
-                lambda rows: self._response_logprobs(self.model, rollouts, rows),
-                [p for p in self.model.parameters() if p.requires_grad], rollouts, c.micro_batch,
-            )  # fmt: skip
-            self.probes.append({"step": step, "update": update, **found})
-
-    def _optimizer_step(self) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm).item()
-        if norm != norm or norm == float("inf"):
-            raise RlinoError(f"the gradient is not finite at step {self.step_done + 1}: lower the learning rate")
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return norm
+    # --- checkpointing
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
@@ -303,12 +257,6 @@ class Trainer:
         torch.set_rng_state(state["rng"])
 
 
-def _copy(model):
-    import copy
-
-    return copy.deepcopy(model).eval().requires_grad_(False)
-
-
 class Sums:
     """Adds up what micro-batches report into one number an update, then averages over the updates of a step."""
 
@@ -325,5 +273,5 @@ class Sums:
 
     def means(self) -> dict[str, float | None]:
         n = max(len(self.norms), 1)
-        found = {k: self.total[k] / n if k in self.total else None for k in ("loss", "kl", "clip_ratio")}
-        return found | {"grad_norm": sum(self.norms) / n}
+        means = {k: self.total[k] / n if k in self.total else None for k in ("loss", "kl", "clip_ratio")}
+        return means | {"grad_norm": sum(self.norms) / n}

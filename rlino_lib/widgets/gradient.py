@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
-from rlino_lib.methods.credit import credit
+from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import token_weights
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
@@ -42,7 +42,7 @@ def batch_weights(method: str, rewards: Tensor, group_size: int, mask: Tensor, c
     """
     objective = OBJECTIVES[chosen(method, METHODS, "method")]
     same = torch.zeros(mask.shape, dtype=F64)  # [N, T]
-    advantage, keep = credit(objective, rewards.to(F64), group_size, mask, same, same, cap)  # [N], [N]
+    advantage, keep = credit(objective, Graded(rewards.to(F64), group_size, mask, same, same, cap))  # [N], [N]
     weights = torch.zeros(mask.shape, dtype=F64)  # [N, T]
     if keep.any():
         weights[keep] = token_weights(objective, advantage[keep], mask[keep], cap)

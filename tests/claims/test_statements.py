@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.loss import Batch, policy_loss
 from tests.book.test_given_cells import BOOK, CHAPTERS, code_cells, run
 
 
@@ -64,7 +64,7 @@ def test_the_normaliser_divides_the_kl_term_as_well():
         new = torch.full((2, 6), -1.0, dtype=torch.float64, requires_grad=True)
         o = replace(OBJECTIVES["grpo"], normaliser=normaliser)
         old, ref, none = new.detach(), new.detach() - 0.5, torch.zeros(2)
-        policy_loss(o, new, old, ref, none, mask, max_response_length=6).loss.backward()
+        policy_loss(o, Batch(new, none, mask, old, ref, max_response_length=6)).loss.backward()
         weights[normaliser] = (new.grad[0, 0] / new.grad[1, 0]).item()
     assert weights == pytest.approx({"per_response": 3.0, "constant": 1.0})
 

@@ -34,7 +34,7 @@ from rlino_lib.exact.length_toy import (
 from rlino_lib.exact.token_mdp import F64, flat_gradient
 from rlino_lib.methods.advantages import ADVANTAGES
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.credit import credit
+from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import token_weights
 
 CHANGES = {
@@ -129,7 +129,7 @@ def test_weights_by_brute_force_over_ordered_batches(name, groups):
     for batch in itertools.product(rows.tolist(), repeat=g * groups):
         batch = torch.tensor(batch)
         mask, zeros = mdp.mask[batch], torch.zeros(len(batch), 3, dtype=F64)
-        earned, keep = credit(o, mdp.rewards[batch], g, mask, zeros, zeros, 3)
+        earned, keep = credit(o, Graded(mdp.rewards[batch], g, mask, zeros, zeros, 3))
         if keep.any():
             weights = token_weights(o, earned[keep], mask[keep], 3)
             assert torch.equal(weights, weights[:, :1] * mask[keep])  # one weight a response

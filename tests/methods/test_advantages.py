@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import ADVANTAGES, advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.credit import credit
+from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.objective import Objective
 
 F64 = torch.float64
@@ -166,7 +166,10 @@ def test_rewards_must_be_finite(value):
     with pytest.raises(RlinoError, match="reward of row 2"):
         advantages(rewards, 2)
     with pytest.raises(RlinoError, match="reward of row 2"):
-        credit(OBJECTIVES["reinforce_pp"], rewards, 2, torch.zeros(4, 3).bool(), torch.zeros(4, 3), torch.zeros(4, 3))
+        credit(
+            OBJECTIVES["reinforce_pp"],
+            Graded(rewards, 2, torch.zeros(4, 3).bool(), torch.zeros(4, 3), torch.zeros(4, 3)),
+        )
 
 
 # --- credit ----------------------------------------------------------------------------------------------------------
@@ -182,7 +185,7 @@ def responses(lengths, t=10):
 def test_credit_without_extras_is_the_advantage():
     rewards, (mask, *_) = torch.tensor([1.0, 0, 0.1, 1, 0, 0], dtype=F64), responses([3, 5, 1, 2, 4, 10])
     for name in ("grpo", "dr_grpo", "gspo", "nsr", "f_isft_posneg"):
-        found, keep = credit(OBJECTIVES[name], rewards, 3, mask)
+        found, keep = credit(OBJECTIVES[name], Graded(rewards, 3, mask))
         assert torch.equal(found, advantages(rewards, 3, OBJECTIVES[name].advantage)) and keep.all()
         assert keep.dtype == torch.bool and keep.shape == (6,)
 
@@ -190,38 +193,40 @@ def test_credit_without_extras_is_the_advantage():
 def test_the_overlong_penalty_comes_before_the_rule():
     mask, *_ = responses([5, 8, 9, 10])
     rewards = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=F64)
-    found, keep = credit(replace(OBJECTIVES["dapo"], advantage="mean"), rewards, 4, mask, max_response_length=10)
+    found, keep = credit(
+        replace(OBJECTIVES["dapo"], advantage="mean"), Graded(rewards, 4, mask, max_response_length=10)
+    )
     less = torch.tensor([1.0, 1.0, 0.5, -1.0], dtype=F64)  # the last fifth of 10 tokens: 8 costs 0, 9 half, 10 all
     assert torch.allclose(found, less - less.mean()) and keep.all()
     with pytest.raises(RlinoError, match="max_response_length"):
-        credit(OBJECTIVES["dapo"], rewards, 4, mask)
+        credit(OBJECTIVES["dapo"], Graded(rewards, 4, mask))
 
 
 def test_the_length_cost_is_in_proportion_and_adds_to_the_penalty():
     mask, *_ = responses([5, 8, 9, 10])
     rewards = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=F64)
     objective = Objective("o", advantage="mean", length_cost=0.2)
-    found, keep = credit(objective, rewards, 4, mask, max_response_length=10)
+    found, keep = credit(objective, Graded(rewards, 4, mask, max_response_length=10))
     less = torch.tensor([0.9, 0.84, 0.82, -0.2], dtype=F64)
     assert torch.allclose(found, less - less.mean()) and keep.all()
-    both, _ = credit(replace(objective, overlong=0.2), rewards, 4, mask, max_response_length=10)
+    both, _ = credit(replace(objective, overlong=0.2), Graded(rewards, 4, mask, max_response_length=10))
     less -= torch.tensor([0, 0, 0.5, 1.0], dtype=F64)
     assert torch.allclose(both, less - less.mean())
     with pytest.raises(RlinoError, match="max_response_length"):
-        credit(objective, rewards, 4, mask)
+        credit(objective, Graded(rewards, 4, mask))
 
 
 @pytest.mark.parametrize("rule", ["zscore", "mean", "group_balanced"])
 def test_the_shortest_of_a_group_are_a_group_of_their_own(rule):
     mask, *_ = responses([5, 2, 9, 2, 7, 7, 7, 1])
     rewards = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 1], dtype=F64)
-    found, keep = credit(Objective("o", advantage=rule, shortest=2), rewards, 4, mask)
+    found, keep = credit(Objective("o", advantage=rule, shortest=2), Graded(rewards, 4, mask))
     assert keep.tolist() == [False, True, False, True, True, False, False, True]  # of equal ones the first
     assert torch.equal(found[keep], advantages(rewards[keep], 2, rule)) and (found[~keep] == 0).all()
-    whole, all_kept = credit(Objective("o", advantage=rule, shortest=4), rewards, 4, mask)
+    whole, all_kept = credit(Objective("o", advantage=rule, shortest=4), Graded(rewards, 4, mask))
     assert torch.allclose(whole, advantages(rewards, 4, rule)) and all_kept.all()
     with pytest.raises(RlinoError, match="5 shortest of groups of 4"):
-        credit(Objective("o", shortest=5), rewards, 4, mask)
+        credit(Objective("o", shortest=5), Graded(rewards, 4, mask))
     with pytest.raises(RlinoError, match="reward_to_go"):
         replace(OBJECTIVES["reinforce_pp"], shortest=2)
 
@@ -229,13 +234,13 @@ def test_the_shortest_of_a_group_are_a_group_of_their_own(rule):
 def test_whole_leaves_out_what_was_cut():
     mask, *_ = responses([10, 10, 3, 10])
     rewards, cut = torch.tensor([1.0, 0, 0, 0], dtype=F64), torch.tensor([False, True, False, False])
-    found, keep = credit(Objective("o", filter="whole"), rewards, 4, mask, clipped=cut)
+    found, keep = credit(Objective("o", filter="whole"), Graded(rewards, 4, mask, truncated=cut))
     assert keep.tolist() == [True, False, True, True]
     assert torch.equal(found, torch.where(keep, advantages(rewards, 4), 0))  # cut ones still count in the group's mean
-    some, few = credit(Objective("o", filter="whole", shortest=3), rewards, 4, mask, clipped=cut)
+    some, few = credit(Objective("o", filter="whole", shortest=3), Graded(rewards, 4, mask, truncated=cut))
     assert few.tolist() == [True, False, True, False] and some[3] == 0
-    with pytest.raises(RlinoError, match="give clipped"):
-        credit(Objective("o", filter="whole"), rewards, 4, mask)
+    with pytest.raises(RlinoError, match="give truncated"):
+        credit(Objective("o", filter="whole"), Graded(rewards, 4, mask))
 
 
 def test_filters_judge_the_reward_as_graded_and_zero_what_they_drop():
@@ -249,7 +254,7 @@ def test_filters_judge_the_reward_as_graded_and_zero_what_they_drop():
     for name, expected in kept.items():
         for rule in ("signed", "zscore"):
             objective = Objective("f", advantage=rule, filter=name, overlong=0.2)  # −1 on every row changes no verdict
-            found, keep = credit(objective, rewards, 2, mask, max_response_length=10)
+            found, keep = credit(objective, Graded(rewards, 2, mask, max_response_length=10))
             assert keep.tolist() == [bool(k) for k in expected]
             assert (found[~keep] == 0).all()
 
@@ -257,33 +262,33 @@ def test_filters_judge_the_reward_as_graded_and_zero_what_they_drop():
 def test_kl_in_the_reward_of_a_response():
     mask, old, ref = responses([3, 5])
     rewards = torch.tensor([1.0, 0.0], dtype=F64)
-    found, _ = credit(OBJECTIVES["rloo"], rewards, 2, mask, old, ref)
+    found, _ = credit(OBJECTIVES["rloo"], Graded(rewards, 2, mask, old, ref))
     gap = (1 - 0.05 * 0.3) - (0 - 0.05 * 0.5)
     assert found.tolist() == pytest.approx([gap, -gap], rel=1e-12)
     for missing in ((None, ref), (old, None)):
         with pytest.raises(RlinoError, match="old_logprobs and ref_logprobs"):
-            credit(OBJECTIVES["rloo"], rewards, 2, mask, *missing)
+            credit(OBJECTIVES["rloo"], Graded(rewards, 2, mask, *missing))
     with pytest.raises(RlinoError, match="ref_logprobs is"):
-        credit(OBJECTIVES["rloo"], rewards, 2, mask, old, ref[:, :3])
+        credit(OBJECTIVES["rloo"], Graded(rewards, 2, mask, old, ref[:, :3]))
 
 
 def test_reward_to_go_is_a_credit_of_tokens():
     mask, old, ref = responses([3, 2], t=4)
-    found, keep = credit(OBJECTIVES["reinforce_pp"], torch.tensor([1.0, 0.0], dtype=F64), 1, mask, old, ref)
+    found, keep = credit(OBJECTIVES["reinforce_pp"], Graded(torch.tensor([1.0, 0.0], dtype=F64), 1, mask, old, ref))
     returns = [1 - 0.003, 1 - 0.002, 1 - 0.001, -0.002, -0.001]  # β · 0.1 for each token that is still to come
     flat = torch.tensor(returns, dtype=F64)
     assert found.shape == mask.shape and keep.all()
     assert torch.allclose(found[mask], (flat - flat.mean()) / (flat.std() + 1e-4), rtol=1e-12)
     assert (found[~mask] == 0).all()
     # Without the KL every token of a row has the same credit, and long rows weigh more in the mean.
-    plain, _ = credit(replace(OBJECTIVES["reinforce_pp"], kl_in_reward=0.0), torch.tensor([1.0, 0.0]), 1, mask)
+    plain, _ = credit(replace(OBJECTIVES["reinforce_pp"], kl_in_reward=0.0), Graded(torch.tensor([1.0, 0.0]), 1, mask))
     assert plain[0, :3].unique().numel() == 1 and plain[0, 0] * 3 == pytest.approx(-plain[1, 0].item() * 2, rel=1e-5)
 
 
 def test_a_batch_whose_groups_are_all_dropped_has_no_credit():
     mask, *_ = responses([3, 3])
     for name in ("dapo", "reinforce_rej", "raft"):
-        found, keep = credit(OBJECTIVES[name], torch.zeros(2), 2, mask, max_response_length=10)
+        found, keep = credit(OBJECTIVES[name], Graded(torch.zeros(2), 2, mask, max_response_length=10))
         assert not keep.any() and not found.any()
 
 

@@ -9,8 +9,9 @@ import torch
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import micro_share, policy_loss, token_weights
-from rlino_lib.methods.objective import NORMALISERS, RATIOS, Objective
+from rlino_lib.methods.loss import Batch, micro_share, policy_loss, token_weights
+from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.terms import NORMALISERS, RATIOS
 
 F64 = torch.float64
 
@@ -66,7 +67,7 @@ def test_golden_losses_of_the_family(name, rule, expected):
     objective = OBJECTIVES[name]
     if objective.surrogate == "clip":
         objective = replace(objective, clip_low=0.2, clip_high=0.28)
-    found = policy_loss(objective, new, old, None, advantages(rewards, 4, rule), mask, 8).loss
+    found = policy_loss(objective, Batch(new, advantages(rewards, 4, rule), mask, old, max_response_length=8)).loss
     assert found.item() == pytest.approx(expected, abs=5e-9)
 
 
@@ -74,14 +75,14 @@ def test_the_golden_rloo_is_clipped():
     old, new, _, mask, rewards = fixture()
     adv = advantages(rewards, 4, "leave_one_out")
     free = replace(OBJECTIVES["rloo"], clip_low=None, clip_high=None)
-    assert policy_loss(free, new, old, None, adv, mask).loss.item() == pytest.approx(0.00007198, abs=5e-9)
+    assert policy_loss(free, Batch(new, adv, mask, old)).loss.item() == pytest.approx(0.00007198, abs=5e-9)
 
 
 @pytest.mark.parametrize("rule, normaliser, beta, expected", GOLDEN)
 def test_golden_losses(rule, normaliser, beta, expected):
     old, new, ref, mask, rewards = fixture()
     objective = Objective("golden", advantage=rule, normaliser=normaliser, beta=beta, clip_low=0.2, clip_high=0.28)
-    found = policy_loss(objective, new, old, ref, advantages(rewards, 4, rule), mask, 8)
+    found = policy_loss(objective, Batch(new, advantages(rewards, 4, rule), mask, old, ref, 8))
     assert found.loss.item() == pytest.approx(expected, abs=5e-9)
     if beta:
         assert found.metrics["kl"] == pytest.approx(0.04151879, abs=5e-9)
@@ -90,7 +91,7 @@ def test_golden_losses(rule, normaliser, beta, expected):
 def test_the_logged_loss_is_zero_and_the_gradient_is_not():
     old, _, _, mask, rewards = fixture()
     new = old.clone().requires_grad_()
-    found = policy_loss(OBJECTIVES["grpo_no_kl"], new, old, None, advantages(rewards, 4), mask)
+    found = policy_loss(OBJECTIVES["grpo_no_kl"], Batch(new, advantages(rewards, 4), mask, old))
     found.loss.backward()
     assert abs(found.loss.item()) < 1e-12
     assert new.grad.abs().max() > 0.01
@@ -104,7 +105,7 @@ def test_token_weights_are_the_gradient_at_ratio_one(name, normaliser):
     adv = advantages(rewards, 4, objective.advantage)
     new = old.clone().requires_grad_()
     # At the reference itself k3 has no gradient, so β may stay.
-    policy_loss(objective, new, old, old, adv, mask, 8).loss.backward()
+    policy_loss(objective, Batch(new, adv, mask, old, old, 8, -old)).loss.backward()
     weights = token_weights(objective, adv, mask, 8)
     assert torch.allclose(weights, -new.grad, rtol=1e-12, atol=1e-15)
     assert (weights[~mask] == 0).all()
@@ -120,10 +121,10 @@ def test_micro_batches_add_up(normaliser, ratio):
     old, new, ref, mask, rewards = fixture()
     objective = Objective("m", normaliser=normaliser, ratio=ratio, beta=0.04)
     adv = advantages(rewards, 4)
-    whole = policy_loss(objective, new, old, ref, adv, mask, 8).loss
+    whole = policy_loss(objective, Batch(new, adv, mask, old, ref, 8)).loss
     parts = 0.0
     for rows in ([0, 3], [1], [2]):
-        loss = policy_loss(objective, new[rows], old[rows], ref[rows], adv[rows], mask[rows], 8).loss
+        loss = policy_loss(objective, Batch(new[rows], adv[rows], mask[rows], old[rows], ref[rows], 8)).loss
         parts += loss * micro_share(objective, mask[rows], 4, int(mask.sum()))
     assert parts.item() == pytest.approx(whole.item(), rel=1e-12)
 
@@ -132,7 +133,7 @@ def test_a_token_mean_of_micro_batches_depends_on_how_they_are_cut():
     old, new, _, mask, rewards = fixture()
     objective, adv, found = OBJECTIVES["bnpo"], advantages(rewards, 4), []
     for cuts in ([[0, 1], [2, 3]], [[0, 2], [1, 3]]):
-        loss = [policy_loss(objective, new[r], old[r], None, adv[r], mask[r]).loss for r in cuts]
+        loss = [policy_loss(objective, Batch(new[r], adv[r], mask[r], old[r])).loss for r in cuts]
         shares = [micro_share(objective, mask[r], 4, int(mask.sum())) for r in cuts]
         assert shares == [0.5, 0.5]
         found.append(sum(x.item() for x in loss) / 2)
@@ -144,7 +145,7 @@ def test_clipping_stops_the_gradient_on_the_far_side_alone():
     for ratio, adv, moves in [(1.5, 1.0, False), (1.5, -1.0, True), (0.5, 1.0, True), (0.5, -1.0, False)]:
         new = torch.tensor([[math.log(ratio)]], dtype=F64, requires_grad=True)
         old = torch.zeros(1, 1, dtype=F64)
-        loss = policy_loss(objective, new, old, None, torch.tensor([adv], dtype=F64), torch.ones(1, 1).bool())
+        loss = policy_loss(objective, Batch(new, torch.tensor([adv], dtype=F64), torch.ones(1, 1).bool(), old))
         loss.loss.backward()
         assert (new.grad.abs().item() > 0) == moves, (ratio, adv)
         assert loss.metrics["clip_ratio"] == (0.0 if moves else 1.0)
@@ -154,9 +155,9 @@ def test_masked_entries_may_hold_anything():
     old, new, ref, mask, rewards = fixture()
     dirty = [torch.where(mask, x, torch.tensor(float("nan"), dtype=F64)) for x in (new, old, ref)]
     adv = advantages(rewards, 4)
-    clean = policy_loss(OBJECTIVES["grpo"], new, old, ref, adv, mask).loss
+    clean = policy_loss(OBJECTIVES["grpo"], Batch(new, adv, mask, old, ref)).loss
     leaf = dirty[0].requires_grad_()
-    found = policy_loss(OBJECTIVES["grpo"], leaf, dirty[1], dirty[2], adv, mask).loss
+    found = policy_loss(OBJECTIVES["grpo"], Batch(leaf, adv, mask, dirty[1], dirty[2])).loss
     found.backward()
     assert found.item() == pytest.approx(clean.item(), rel=1e-12)
     assert leaf.grad.isfinite().all()
@@ -177,7 +178,7 @@ def test_everything_stays_finite(name, dtype):
             variants.append(replace(OBJECTIVES[name], ratio=ratio, beta=0.5, delta=delta, kl_correction=True))
     for objective in variants:
         for reference in (old, new.detach()):
-            found = policy_loss(objective, new, old, reference, adv, mask, 4)
+            found = policy_loss(objective, Batch(new, adv, mask, old, reference, 4, -old))
             (grad,) = torch.autograd.grad(found.loss, new)
             assert found.loss.isfinite() and grad.isfinite().all() and grad.dtype == dtype
             assert (grad[~mask] == 0).all()
@@ -187,11 +188,12 @@ def test_everything_stays_finite(name, dtype):
 def test_half_precision_has_the_loss_of_float32():
     old, new, ref, mask, rewards = fixture()
     for dtype in (torch.bfloat16, torch.float16):
-        narrow = [x.to(dtype) for x in (new, old, ref)]
-        adv = advantages(rewards, 4)
+        narrow = [x.to(dtype) for x in (new, old, ref, -new)]  # the last in the place of entropies
         for objective in OBJECTIVES.values():
-            found = policy_loss(objective, *narrow, adv, mask, 8).loss
-            wide = policy_loss(objective, *(x.float() for x in narrow), adv, mask, 8).loss
+            found, wide = (
+                policy_loss(objective, Batch(x[0], advantages(rewards, 4), mask, x[1], x[2], 8, x[3])).loss
+                for x in (narrow, [x.float() for x in narrow])
+            )
             assert found.dtype == torch.float32 and torch.equal(found, wide)
 
 
@@ -199,7 +201,8 @@ def test_no_rows_and_no_tokens_are_a_loss_of_zero():
     for objective in OBJECTIVES.values():
         for n, t in ((0, 3), (2, 0)):
             new = torch.zeros(n, t, requires_grad=True)
-            loss = policy_loss(objective, new, new.detach(), new.detach(), torch.ones(n), torch.ones(n, t).bool(), 4)
+            now = new.detach()
+            loss = policy_loss(objective, Batch(new, torch.ones(n), torch.ones(n, t).bool(), now, now, 4, now))
             loss.loss.backward()
             assert loss.loss.item() == 0
 
@@ -208,13 +211,14 @@ def test_missing_parts_are_named():
     old, new, ref, mask, rewards = fixture()
     adv = advantages(rewards, 4)
     for objective, args, words in [
-        (OBJECTIVES["grpo"], (new, old, None, adv, mask), "reference"),
-        (Objective("c", normaliser="constant"), (new, old, ref, adv, mask), "max_response_length"),
-        (OBJECTIVES["grpo"], (new, old[:2], ref, adv, mask), "old_logprobs"),
-        (OBJECTIVES["grpo"], (new, old, ref, adv[:2], mask), "advantages"),
+        (OBJECTIVES["grpo"], (new, adv, mask, old), "reference"),
+        (Objective("c", normaliser="constant"), (new, adv, mask, old, ref), "max_response_length"),
+        (OBJECTIVES["grpo"], (new, adv, mask, old[:2], ref), "old_logprobs"),
+        (OBJECTIVES["grpo"], (new, adv[:2], mask, old, ref), "advantages"),
+        (OBJECTIVES["grpo_entropy"], (new, adv, mask, old), "entropies"),
     ]:
         with pytest.raises(RlinoError, match=words):
-            policy_loss(objective, *args)
+            policy_loss(objective, Batch(*args))
     with pytest.raises(RlinoError, match="must be one of"):
         Objective("x", normaliser="no such")
 
@@ -241,7 +245,7 @@ def test_kl_estimators():
         for correction in (False, True):
             objective = Objective("kl", beta=0.5, kl=kl, kl_correction=correction, normaliser="token_sum")
             adv = torch.zeros(4, dtype=F64)
-            found = policy_loss(objective, new, old, ref, adv, mask)
+            found = policy_loss(objective, Batch(new, adv, mask, old, ref))
             factor = torch.exp(new - old) if correction else 1.0
             assert found.loss.item() == pytest.approx((0.5 * value * factor * mask).sum().item() / 4, rel=1e-12)
             assert found.metrics["kl"] == pytest.approx((value * mask).sum().item() / mask.sum().item(), rel=1e-12)
@@ -250,8 +254,8 @@ def test_kl_estimators():
 def test_delta_caps_what_the_clip_leaves_free():
     new = torch.tensor([[math.log(9.0)]], dtype=F64, requires_grad=True)
     old, adv, mask = torch.zeros(1, 1, dtype=F64), torch.tensor([-1.0], dtype=F64), torch.ones(1, 1).bool()
-    free = policy_loss(OBJECTIVES["grpo_no_kl"], new, old, None, adv, mask).loss
-    capped = policy_loss(replace(OBJECTIVES["grpo_no_kl"], delta=4.0), new, old, None, adv, mask).loss
+    free = policy_loss(OBJECTIVES["grpo_no_kl"], Batch(new, adv, mask, old)).loss
+    capped = policy_loss(replace(OBJECTIVES["grpo_no_kl"], delta=4.0), Batch(new, adv, mask, old)).loss
     assert (free.item(), capped.item()) == pytest.approx((9.0, 4.0))
     assert torch.autograd.grad(capped, new)[0].item() == 0
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
-from rlino_lib.methods.credit import credit
-from rlino_lib.methods.loss import micro_share, policy_loss
+from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.methods.objective import Objective
 
 pytest.importorskip("trl")
@@ -146,7 +146,8 @@ def test_loss_and_gradient(
     )  # fmt: skip
     expected = trl_loss(stub, new, old, ref, adv, mask)
     (gradient,) = torch.autograd.grad(expected, new)
-    found = policy_loss(ours_for(loss_type, level, eps, beta, delta, correction), new, old, ref, adv, mask, t + extra)
+    objective = ours_for(loss_type, level, eps, beta, delta, correction)
+    found = policy_loss(objective, Batch(new, adv, mask, old, ref, t + extra))
     torch.testing.assert_close(found.loss, expected, **TOLERANCE)
     torch.testing.assert_close(torch.autograd.grad(found.loss, new)[0], gradient, **TOLERANCE)
 
@@ -175,7 +176,7 @@ def test_named_rows_are_settings_of_trl(name):
     for seed in range(20):
         new, old, ref, adv, mask = batch(seed, 5, 6, 1.5)
         expected = trl_loss(trainer(**ROWS[name]), new, old, ref, adv, mask)
-        found = policy_loss(OBJECTIVES[name], new, old, ref, adv, mask, 8).loss
+        found = policy_loss(OBJECTIVES[name], Batch(new, adv, mask, old, ref, 8)).loss
         torch.testing.assert_close(found, expected, **TOLERANCE)
         gradients = [torch.autograd.grad(x, new)[0] for x in (found, expected)]
         torch.testing.assert_close(*gradients, **TOLERANCE)
@@ -198,7 +199,8 @@ def test_micro_batches_with_accumulation(loss_type, seed, rows, parts, t):
         cut = slice(k * rows, (k + 1) * rows)
         args = (new[cut], old[cut], ref[cut], adv[cut], mask[cut])
         expected = expected + trl_loss(stub, *args, total_tokens=total)
-        found = found + policy_loss(objective, *args, t).loss * micro_share(objective, mask[cut], rows * parts, total)
+        part = Batch(new[cut], adv[cut], mask[cut], old[cut], ref[cut], t)
+        found = found + policy_loss(objective, part).loss * micro_share(objective, mask[cut], rows * parts, total)
     torch.testing.assert_close(found, expected, **TOLERANCE)
     gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (found, expected)]
     torch.testing.assert_close(*gradients, **TOLERANCE)
@@ -222,7 +224,7 @@ def test_rloo_loss_and_gradient(seed, n, t, spread, eps):
     inputs = dict(prompt_ids=ones, prompt_mask=ones, completion_ids=ones, completion_mask=mask.long(), advantages=adv)
     expected = RLOOTrainer._compute_loss(stub, None, inputs | {"old_logps": (old * mask).sum(1)})
     objective = replace(OBJECTIVES["rloo"], clip_low=eps[0], clip_high=eps[1])
-    found = policy_loss(objective, new, old, None, adv, mask)
+    found = policy_loss(objective, Batch(new, adv, mask, old))
     torch.testing.assert_close(found.loss, expected, **TOLERANCE)
     gradients = [torch.autograd.grad(x, new)[0] for x in (found.loss, expected)]
     torch.testing.assert_close(*gradients, **TOLERANCE)
@@ -265,7 +267,7 @@ def test_rloo_credit_with_the_kl_in_the_reward(drawn, seed, beta):
     mask = torch.arange(t) < lengths[:, None]
     expected = scored(RLOOTrainer, trainer(beta=beta), rewards, g, lengths.tolist(), old, ref)
     assert torch.equal(expected["completion_mask"].bool(), mask)
-    found, keep = credit(replace(OBJECTIVES["rloo"], kl_in_reward=beta), rewards, g, mask, old, ref)
+    found, keep = credit(replace(OBJECTIVES["rloo"], kl_in_reward=beta), Graded(rewards, g, mask, old, ref))
     torch.testing.assert_close(found, expected["advantages"], **TOLERANCE)
     assert keep.all()
 
@@ -283,16 +285,16 @@ def test_far_ratios_differ():
     new = torch.zeros(1, 1, dtype=F64)
     stub = trainer(loss_type="grpo")
     assert trl_loss(stub, new, old, None, adv, mask).isinf()
-    assert policy_loss(OBJECTIVES["grpo_no_kl"], new, old, None, adv, mask).loss.item() == pytest.approx(math.exp(20))
+    assert policy_loss(OBJECTIVES["grpo_no_kl"], Batch(new, adv, mask, old)).loss.item() == pytest.approx(math.exp(20))
 
 
 def test_the_temperatures_of_sapo_are_rounded_by_trl():
     new, old, ref, _, mask = batch(3, 4, 5, 0.5)
     adv = torch.tensor([1.0, -1.0, -0.5, -2.0], dtype=F64)
     expected = trl_loss(trainer(loss_type="sapo", sapo_temperature_neg=1.05), new, old, ref, adv, mask)
-    exact = policy_loss(OBJECTIVES["sapo"], new, old, None, adv, mask).loss
+    exact = policy_loss(OBJECTIVES["sapo"], Batch(new, adv, mask, old)).loss
     rounded = replace(OBJECTIVES["sapo"], tau=(1.0, torch.tensor(1.05).double().item()))
-    torch.testing.assert_close(policy_loss(rounded, new, old, None, adv, mask).loss, expected, **TOLERANCE)
+    torch.testing.assert_close(policy_loss(rounded, Batch(new, adv, mask, old)).loss, expected, **TOLERANCE)
     assert 1e-9 < (exact - expected).abs().item() < 1e-6
 
 
@@ -316,7 +318,7 @@ def test_token_mean_of_several_updates_a_batch_differs():
     for cut in (slice(0, 2), slice(2, 4)):
         args = (new[cut], old[cut], ref[cut], adv[cut], mask[cut])
         expected = trl_loss(stub, *args, total_tokens=total)
-        found, tokens = policy_loss(objective, *args).loss, int(mask[cut].sum())
+        found, tokens = policy_loss(objective, Batch(*args[:1], *args[3:], *args[1:3])).loss, int(mask[cut].sum())
         assert tokens != total / 2
         torch.testing.assert_close(found * tokens, expected * total / 2, **TOLERANCE)
 
@@ -328,6 +330,6 @@ def test_an_empty_response_counts_in_trls_rloo_loss_and_has_no_gradient():
     stub._get_per_token_logps_and_entropies = lambda *args, **kwargs: (new, torch.zeros_like(new), None)
     inputs = dict(prompt_ids=ones, prompt_mask=ones, completion_ids=ones, completion_mask=mask.long(), advantages=adv)
     theirs = RLOOTrainer._compute_loss(stub, None, inputs | {"old_logps": (old * mask).sum(1)})
-    ours = policy_loss(OBJECTIVES["rloo"], new, old, None, adv, mask).loss
+    ours = policy_loss(OBJECTIVES["rloo"], Batch(new, adv, mask, old)).loss
     assert (ours - theirs).item() == pytest.approx(-0.25)
     torch.testing.assert_close(*(torch.autograd.grad(x, new)[0] for x in (ours, theirs)), **TOLERANCE)

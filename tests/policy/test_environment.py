@@ -8,7 +8,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import evaluate, outcome_metrics
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import choose, sample
@@ -132,7 +132,7 @@ def test_the_gradient_is_that_of_the_policys_tokens_by_hand():
     objective = OBJECTIVES["grpo_no_kl"]
     adv = advantages(rewards, size, objective.advantage)
     new, mask = response_logprobs(policy.model, rollouts, torch.arange(8))
-    policy_loss(objective, new, rollouts.logprobs, None, adv, mask, 24).loss.backward()
+    policy_loss(objective, Batch(new, adv, mask, rollouts.logprobs)).loss.backward()
     gradients = [p.grad.clone() for p in policy.model.parameters()]
 
     policy.model.zero_grad()

@@ -31,6 +31,7 @@ from rlino_lib.policy.sampling import sample
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
+from rlino_lib.training.updates import UPDATES
 from tests.lookalikes import LARGE, lookalike, with_adapters
 from tests.policy.test_rollout import UNEVEN, random_model
 from tests.training.test_train import SMALL
@@ -239,8 +240,7 @@ def test_bf16_products_give_the_gradient_but_for_rounding_and_the_weights_move(m
     for precision in ("fp32", "bf16"):
         trainer.config = replace(config, precision=precision)
         trainer.model.zero_grad()
-        update = trainer._supervised if method == "f_isft_posneg" else trainer._policy_gradient
-        update(rollouts, None)
+        UPDATES[trainer.objective.kind](trainer, rollouts, None)
         found.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
     assert not torch.equal(*found) and torch.cosine_similarity(*found, dim=0) > 0.99
 

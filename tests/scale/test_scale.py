@@ -14,8 +14,8 @@ import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
-from rlino_lib.methods.credit import credit
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy.models import load_policy
 from rlino_lib.records.runs import load_run
 from rlino_lib.tasks import Grade
@@ -59,7 +59,8 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
 
     def logps(model, ids, attention, width, **_):
         rows = ids[:, -width] - 1  # every token of response i is i + 1
-        return tables.get(model if isinstance(model, str) else "", old)[rows][:, :width], None, None
+        values = tables.get(model if isinstance(model, str) else "", old)[rows][:, :width]
+        return values, -values, None
 
     config = TrainConfig(method=name, prompts=groups, group_size=size, minibatches=updates, max_new_tokens=t + 1,
                          objective_settings=choices)  # fmt: skip
@@ -82,7 +83,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
     self._get_per_token_logps_and_entropies = logps
     mask = torch.arange(t) < torch.tensor(lengths)[:, None]  # [N, T]
     cut = torch.ones(n, dtype=torch.bool)  # no response has an EOS
-    adv, keep = credit(o, torch.tensor(right).float(), size, mask, old.float(), ref.float(), t + 1, cut)
+    adv, keep = credit(o, Graded(torch.tensor(right).float(), size, mask, old.float(), ref.float(), t + 1, cut))
     return self, new, old, ref, mask, adv, keep
 
 
@@ -110,8 +111,8 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates):
             rows = rows[keep[rows]]
             loss = sum(loss for _, loss, _ in part)
             behaviour = None if updates == 1 else old[rows]  # at one update the policy is the one that sampled
-            args = (new[rows], behaviour, ref[rows], adv[rows], mask[rows], 8)
-            expected = policy_loss(OBJECTIVES[name], *args).loss
+            args = (new[rows], adv[rows], mask[rows], behaviour, ref[rows], 8, -new[rows])
+            expected = policy_loss(OBJECTIVES[name], Batch(*args)).loss
             torch.testing.assert_close(loss, expected, **EXACT)
             gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (loss, expected)]
             torch.testing.assert_close(*gradients, **EXACT)
@@ -128,7 +129,8 @@ def test_settings_of_the_objective_are_carried(choices):
     o, mask = varied("grpo_no_kl", choices), made[4]
     assert self.objective == o
     total = sum(loss for _, loss, _ in losses(self, 24))
-    torch.testing.assert_close(total, policy_loss(o, new[keep], None, None, adv[keep], mask[keep], 8).loss, **EXACT)
+    expected = policy_loss(o, Batch(new[keep], adv[keep], mask[keep], max_response_length=8)).loss
+    torch.testing.assert_close(total, expected, **EXACT)
 
 
 def test_the_weights_of_an_inexact_sampler_go_in_as_advantages_of_tokens():
@@ -138,7 +140,7 @@ def test_the_weights_of_an_inexact_sampler_go_in_as_advantages_of_tokens():
     for given in (ratio, ratio[:, :1]):  # vLLM's correction is one of tokens or of responses
         loss = self._compute_loss("policy", inputs | {"importance_sampling_ratio": given})
         weights = adv[rows][:, None].double() * given.expand(24, 7)
-        expected = policy_loss(OBJECTIVES["grpo"], new[rows], None, ref[rows], weights, mask[rows]).loss
+        expected = policy_loss(OBJECTIVES["grpo"], Batch(new[rows], weights, mask[rows], ref_logprobs=ref[rows])).loss
         torch.testing.assert_close(loss, expected, **EXACT)
 
 

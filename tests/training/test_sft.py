@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy import logprobs
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
@@ -17,7 +17,6 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade
 from rlino_lib.training import sft
-from rlino_lib.training.trainer import SFT_METHODS
 from tests.policy.test_rollout import EVEN, UNEVEN, random_model
 
 
@@ -105,7 +104,7 @@ def test_minibatches_hold_every_example_once():
     assert list(sft.minibatches([], 2, random.Random(0))) == []
 
 
-@pytest.mark.parametrize("method", sorted(SFT_METHODS))
+@pytest.mark.parametrize("method", sorted(name for name, o in OBJECTIVES.items() if o.update == "supervised"))
 @pytest.mark.parametrize("prompts, t", [(EVEN * 2, 1.0), (UNEVEN, 1.0), (UNEVEN, 0.6)], ids=["even", "padded", "cool"])
 def test_supervised_and_policy_gradients_agree(method, prompts, t):
     """The two code bases share no loss; on the same samples their gradients are the same."""
@@ -113,7 +112,8 @@ def test_supervised_and_policy_gradients_agree(method, prompts, t):
     policy.model.double()
     rollouts = graded(policy, prompts, [1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0])
     params = [p for p in policy.model.parameters() if p.requires_grad]
-    sft.accumulate_gradients(policy.model, sft.build_dataset(rollouts, *SFT_METHODS[method]), 16, 0, 3, t)
+    dataset = sft.build_dataset(rollouts, *sft.DATASETS[OBJECTIVES[method].advantage])
+    sft.accumulate_gradients(policy.model, dataset, 16, 0, 3, t)
     supervised = [p.grad.clone() for p in params]
     policy.model.zero_grad()
     adv = advantages(rollouts.rewards.double(), 4, OBJECTIVES[method].advantage)
@@ -122,7 +122,7 @@ def test_supervised_and_policy_gradients_agree(method, prompts, t):
     logits = policy.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits  # float64 throughout
     s = rollouts.prompt_ids.shape[1]
     new = (logits[:, s - 1 : -1] / t).log_softmax(-1).gather(2, ids[:, s:, None])[:, :, 0]
-    policy_loss(OBJECTIVES[method], new, None, None, adv, rollouts.mask).loss.backward()
+    policy_loss(OBJECTIVES[method], Batch(new, adv, rollouts.mask)).loss.backward()
     for a, p in zip(supervised, params, strict=True):
         assert (a - p.grad).norm() <= 1e-6 * p.grad.norm() + 1e-12  # sft_loss casts logits to float32
 
@@ -135,7 +135,7 @@ def test_group_balanced_sft_is_grpo_on_one_group():
     supervised = torch.cat([p.grad.flatten() for p in policy.model.parameters()])
     policy.model.zero_grad()
     new, mask = response_logprobs(policy.model, rollouts, torch.arange(8))
-    policy_loss(OBJECTIVES["grpo_no_kl"], new, None, None, advantages(rollouts.rewards, 8), mask).loss.backward()
+    policy_loss(OBJECTIVES["grpo_no_kl"], Batch(new, advantages(rollouts.rewards, 8), mask)).loss.backward()
     grpo = torch.cat([p.grad.flatten() for p in policy.model.parameters()])
     assert F.cosine_similarity(supervised, grpo, dim=0) > 1 - 1e-6
     factor = 8 * (7 / 8) ** 0.5 * (0.25 * 0.75) ** 0.5

@@ -138,7 +138,7 @@ def test_settings_of_the_objective_change_the_update_and_only_they():
 def test_a_literal_update_and_its_objective_make_the_same_step():
     """Supervised learning in so many words, and the objective that `objective_settings` turns it into."""
     found = []
-    for settings in ({}, {"normaliser": "per_response"}):
+    for settings in ({}, {"update": "policy_gradient"}):
         config = TrainConfig(method="f_isft_posneg", objective_settings=settings, **(SMALL | {"eval_every": 0}))
         trainer = Trainer(config)
         for _ in range(2):

@@ -12,7 +12,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.exact.identities import curve, float64_copy
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.loss import policy_loss
+from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.sampling import sample
@@ -157,7 +157,7 @@ def gradient(policy, rollouts, method, rows):
     logprobs, mask = response_logprobs(policy.model, rollouts, torch.arange(len(rollouts.ids)))
     adv = advantages(rollouts.rewards.double(), rollouts.group_size, objective.advantage)
     adv = torch.where(torch.isin(torch.arange(len(adv)), torch.arange(len(adv))[rows]), adv, 0)
-    loss = policy_loss(objective, logprobs, None, None, adv, mask, 12).loss
+    loss = policy_loss(objective, Batch(logprobs, adv, mask, max_response_length=12)).loss
     params = list(policy.model.parameters())
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, params, materialize_grads=True)])
 

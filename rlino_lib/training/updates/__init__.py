@@ -1,0 +1,10 @@
+"""Kinds of update by the names that a method's row has for them: `policy_gradient` and `supervised`.
+
+Each takes the trainer, a batch of rollouts and random numbers for its mini-batches, makes the batch's updates, and
+returns what each row was weighed by, as `trace_rows` takes it.
+"""
+
+from rlino_lib.training.updates.policy_gradient import policy_gradient
+from rlino_lib.training.updates.supervised import supervised
+
+UPDATES = {"policy_gradient": policy_gradient, "supervised": supervised}

@@ -1,0 +1,75 @@
+"""The update by the gradient of the loss: credit, then the log-probs of the moment, then `policy_loss` (chapter 04)."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.loss import Batch, micro_share, policy_loss
+from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.terms import NORMALISERS
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.training.traces import policy_credit
+
+
+def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
+    """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows."""
+    c, o = trainer.config, trainer.objective
+    # In half precision sampling rounds otherwise than training, and a ratio would not start from 1.
+    old = rollouts.logprobs if c.precision == "fp32" else trainer.logprobs(rollouts)  # [N, T]
+    ref = trainer.logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
+    graded = Graded(
+        rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, truncated=rollouts.truncated
+    )
+    earned = credit(o, graded)
+    order = earned.keep.nonzero()[:, 0].tolist()
+    for _ in range(c.epochs):
+        if c.minibatches > 1:
+            rng.shuffle(order)
+        for k in range(c.minibatches):
+            rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
+            trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, earned.advantages, rows))
+    return policy_credit(o, *earned, rollouts, c.max_new_tokens)
+
+
+def _gradients(
+    trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, rows: Tensor, micro_batch: int
+) -> list[tuple[dict[str, float], float]]:
+    """Backward passes over some rows; what each micro-batch measured, and its share of them."""
+    o = trainer.objective
+    tokens = int(graded.mask[rows].sum())
+    measured = []
+    for part in _micro_batches(o, graded, advantages, rows, micro_batch):
+        new, mask, *entropies = trainer.score(trainer.model, rollouts, part, entropies=o.needs_entropies)  # [B, T']
+        earned, old, ref = (_cut(x, part, new) for x in (advantages, graded.old_logprobs, graded.ref_logprobs))
+        loss = policy_loss(o, Batch(new, earned, mask, old, ref, graded.max_response_length, *entropies))
+        share = micro_share(o, mask, len(rows), tokens)
+        (loss.loss * share).backward()
+        measured.append(({"loss": loss.loss.item(), **loss.metrics}, share))
+    return measured
+
+
+def _cut(x: Tensor | None, rows: Tensor, like: Tensor) -> Tensor | None:
+    """Some rows of a tensor [N] or [N, T], as wide as log-probs [B, T'] at most, and where those are."""
+    if x is None:
+        return None
+    return (x[rows] if x.ndim == 1 else x[rows, : like.shape[1]]).to(like)
+
+
+def _micro_batches(
+    o: Objective, graded: Graded, advantages: Tensor, rows: Tensor, micro_batch: int
+) -> tuple[Tensor, ...]:
+    """Rows of similar length together. A row of advantage 0 is left out where nothing else gives it a gradient.
+
+    Not so where a micro-batch divides by its own tokens: there every row counts.
+    """
+    if not (o.beta or o.entropy_bonus or NORMALISERS[o.normaliser].by_micro_batch):
+        earned = advantages[rows] if advantages.ndim == 1 else advantages[rows].any(1)
+        rows = rows[earned != 0]
+    rows = rows[graded.lengths[rows].argsort(stable=True)]
+    return rows.split(micro_batch) if len(rows) else ()

@@ -1,0 +1,43 @@
+"""Rewards as rows: weighted sums by name, and a run that is rewarded for length beside the verifier."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.methods.rewards import reward_of, reward_weights
+
+RESPONSES = SimpleNamespace(
+    rewards=torch.tensor([1.0, 0.1, 0.0]),
+    correct=torch.tensor([True, False, False]),
+    lengths=torch.tensor([4, 2, 10]),
+)
+
+
+@pytest.mark.parametrize(
+    "reward, expected",
+    [
+        ("verifier", [1.0, 0.1, 0.0]),
+        ("correct", [1.0, 0.0, 0.0]),
+        ("length_bonus", [-0.25, -0.5, -0.1]),
+        ("verifier + 0.5*length_bonus", [0.875, -0.15, -0.05]),
+        ("2*correct-length_bonus", [2.25, 0.5, 0.1]),
+        ("-correct + .5 * correct", [-0.5, 0.0, 0.0]),
+    ],
+)
+def test_a_reward_is_a_weighted_sum_of_rows(reward, expected):
+    assert reward_of(reward, RESPONSES).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "reward", ["", "+", "verifier +", "0.5", "0.5 verifier", "verifier*2", "1e3*verifier", "nan*x"]
+)
+def test_what_is_no_sum_of_rewards_is_refused(reward):
+    with pytest.raises(RlinoError, match="a reward is a sum such as verifier"):
+        reward_weights(reward)
+
+
+def test_an_unknown_reward_is_named():
+    with pytest.raises(RlinoError, match="unknown reward 'verifer': one of verifier, correct, length_bonus"):
+        reward_weights("verifer + 0.5*length_bonus")
