@@ -17,19 +17,19 @@
 # # 00 · Start here
 #
 # **The question.** A language model that is trained by reinforcement learning samples answers, has them graded, and
-# makes the good ones likelier and the bad ones less likely. Is that reinforcement learning in more than name? The paper
-# *RL in Name Only?* ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)), called "the paper" from here on, says no:
-# under two assumptions that are nearly always made, GRPO is supervised learning on the model's own graded answers. One
-# is that the state is nothing but the text so far, the other that a response's credit is spread evenly over its tokens.
-# The second, the paper adds, makes wrong answers longer.
+# makes the good ones likelier and the bad ones less likely. Is that reinforcement learning in more than name? The
+# paper *RL in Name Only?* ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)), called "the paper" from here on,
+# says no. Under two assumptions that are nearly always made, GRPO is supervised learning on the model's own graded
+# answers. One is that the state is nothing but the text so far. The other is that a response's credit is spread
+# evenly over its tokens. The second, the paper adds, makes wrong answers longer.
 #
 # **How this book answers it.** Every method here is one update,
 #
 # $$\nabla J = \sum_i \sum_t w_{it}\, \nabla \log \pi_\theta(o_{it} \mid q, o_{i,<t}),$$
 #
 # where $o_i$ is the $i$-th of the $N$ sampled responses to prompts $q$, and $o_{it}$ its $t$-th token. A method is a
-# rule for the weights $w$. For GRPO with one update a batch, and for *filtered iterative SFT* (F-ISFT), the supervised
-# method that the paper compares it with, the rules are these:
+# rule for the weights $w$. For GRPO with one update per batch, and for *filtered iterative SFT* (F-ISFT), the
+# supervised method that the paper compares it with, the rules are these:
 #
 # | method | weight $w_{it}$ of each token $t$ of response $i$ |
 # |:---|:---|
@@ -39,12 +39,12 @@
 # | F-ISFT⁺⁻ unit | $\pm 1/(N\,\lvert o_i\rvert)$, plus for right responses, minus for wrong ones |
 # | F-ISFT⁺⁻ balanced | the same, but in each group the right ones share one $+1$ and the wrong ones one $-1$ |
 #
-# (GRPO as published also has a KL term, which pulls towards the model before training. It comes on top and is no
-# credit for a response, so it is left out of $w$. It can be switched off, and F-ISFT has none.)
+# (GRPO as published also has a KL term, which pulls towards the model before training. It gives no credit to a
+# response, so it is left out of $w$. It can be switched off, and F-ISFT has none.)
 #
-# So a claim of the paper becomes one of two things: a statement about $w$, which is derived by hand and then checked to
-# machine precision, or a statement about what training does, which is checked on recorded runs with several seeds. A
-# small model that is made in this book, and a game with an exact grader, keep both within reach of a laptop.
+# So each claim of the paper becomes one of two things. A statement about $w$ is derived by hand and then checked to
+# machine precision. A statement about what training does is checked on recorded runs with several seeds. A small
+# model that is made in this book, and a game with an exact grader, keep both within reach of a laptop.
 
 # %% [markdown]
 # ## The chapters
@@ -53,31 +53,35 @@
 #   enumerate; why it is a bandit, and for which transitions; what spreading the credit evenly throws away.
 # - [02 · Tasks with verifiers](02_tasks_with_verifiers.ipynb): a game whose answers can be graded, a grader that is
 #   safe on any text, and what a reward scheme decides.
-# - [03 · A base model to train](03_a_base_model_to_train.ipynb): a small model that is right now and then, how it was
-#   made, and what it can do before any training.
-# - [04 · GRPO](04_grpo.ipynb): every term of the objective as code, from hand-written rollouts to a training run, and
-#   why the logged loss is 0.
-# - [05 · Filtered iterative SFT](05_filtered_iterative_sft.ipynb): the same loop as supervised learning, and what its
-#   weights must satisfy.
-# - [06 · The same gradient](06_the_same_gradient.ipynb): which methods equal which, to machine precision, and where the
-#   equality ends.
-# - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and what
-#   was found.
+# - [03 · A base model to train](03_a_base_model_to_train.ipynb): a small model that is right now and then, how it
+#   was made, and what it can do before any training.
+# - [04 · GRPO](04_grpo.ipynb): every term of the objective as code, from hand-written rollouts to a training run,
+#   and why the logged loss is 0.
+# - [05 · Filtered iterative SFT](05_filtered_iterative_sft.ipynb): the same loop as supervised learning, and what
+#   its weights must satisfy.
+# - [06 · The same gradient](06_the_same_gradient.ipynb): which methods equal which, to machine precision, and where
+#   the equality ends.
+# - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and
+#   what was found.
 # - [08 · Length](08_length.ipynb): why responses grow: exact drift in a toy, the run without $1/|o|$, and a growth
 #   taken apart.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
 #   same objectives run on many GPUs.
 #
-# Planned, and not written yet: 09 to 11 (sharpening or discovery, credit that is not uniform, the rest of the family).
+# Planned, and not written yet: 09 to 11 (sharpening or discovery, credit that is not uniform, the rest of the
+# family).
 #
-# Each chapter asks a question, puts each equation beside its code, works a toy by hand, trains or samples live for less
-# than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.
+# [Notation and glossary](notation.md) lists every symbol with its name in the code and its shape, and the field's
+# words with the chapter that introduces each.
+#
+# Each chapter asks a question, puts each equation beside its code, works a toy by hand, trains or samples live for
+# less than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.
 
 # %% [markdown]
 # ## The two-minute tour
 #
-# The game is *Countdown*: use every given number exactly once, with + − × ÷, to reach the target. The prompt ends with
-# `<think>`, and the model goes on from there.
+# The game is *Countdown*: use every given number exactly once, with + − × ÷, to reach the target. The prompt ends
+# with `<think>`, and the model goes on from there.
 
 # %%
 import math
@@ -110,9 +114,10 @@ print("prompt:  ", task.prompt(problem))
 print("solution:", problem.gold)
 
 # %% [markdown]
-# GRPO samples a *group* of responses to the same prompt and compares them with each other. We sample groups of $G = 8$
-# from the base model, which has not been trained by reinforcement yet. A group that is all right or all wrong has
-# nothing to compare, and weighs nothing. To see much in one look, we take the first group with two to four right ones.
+# GRPO samples a *group* of responses to the same prompt and compares them with each other. We sample groups of $G =
+# 8$ from the base model, which has not been trained by reinforcement yet. A group that is all right or all wrong has
+# nothing to compare, and gets no weight. To see much in one look, we take the first group with two to four right
+# ones.
 
 # %%
 G = 8
@@ -125,7 +130,7 @@ for problem in problems:
 print(f"group {problems.index(problem) + 1}: {rollouts.correct.sum()} of {G} right")
 
 # %% [markdown]
-# Four lines turn these responses into what the optimiser uses. The *advantage* $\hat A_i$ says how far a reward stands
+# Four lines turn these responses into what the optimiser uses. The *advantage* $\hat A_i$ says how far a reward is
 # from the mean of its group, in standard deviations. The *weight* spreads it evenly over the tokens of the response.
 
 # %%
@@ -139,9 +144,9 @@ static_inspector(group)
 
 # %% [markdown]
 # *What to look at:* each box is one response, cut into tokens. Blue tokens are made likelier, orange and underlined
-# ones less likely. Within a response every token has the same colour: the steps that were good and the one that spoilt
-# it share the blame alike. And among the wrong responses the longer ones are paler, since the same $\hat A_i$ is
-# divided by more tokens. The same group in numbers:
+# ones less likely. Within a response every token has the same colour: the good steps and the one that spoilt it
+# share the blame alike. Among the wrong responses the longer ones are paler, since the same $\hat A_i$ is divided by
+# more tokens. The same group in numbers:
 
 # %%
 in_numbers = pd.DataFrame(
@@ -163,9 +168,9 @@ in_numbers.sort_values(["reward", "tokens"], ascending=[False, True])
 # $$\hat A^+ = \sqrt{\tfrac{1-p}{p}}\,\sqrt{\tfrac{G-1}{G}}, \qquad
 #   \hat A^- = -\sqrt{\tfrac{p}{1-p}}\,\sqrt{\tfrac{G-1}{G}}.$$
 #
-# A right answer to a hard problem counts much, a wrong answer to it little. Nothing is left of the rewards but which
-# responses were right, and how many: this is why GRPO can be read as supervised learning with weights. The check runs
-# over every $k$ (the small constant that keeps the division safe is set to 0):
+# A right answer to a hard problem counts much, a wrong answer to it little. Only which responses were right, and how
+# many, is left of the rewards: this is why GRPO can be read as supervised learning with weights. The check runs over
+# every $k$ (the small constant that keeps the division safe is set to 0):
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -183,9 +188,9 @@ print("closed form within 1e-12:", max(gaps) < 1e-12)
 # %% [markdown]
 # ### A loss of 0 that trains
 #
-# People who log GRPO's loss are often alarmed: it is 0 from the first step on. With one update a batch the ratio
-# $\rho_{it} = \pi_\theta/\pi_\text{old}$ is 1 on every token, so the objective's *value* is the mean advantage, and
-# that is 0 in every group. Its *gradient* is not:
+# People who log GRPO's loss are often alarmed: it is 0 from the first step on. With one update per batch the
+# importance ratio $\rho_{it} = \pi_\theta/\pi_\text{old}$ is 1 on every token. So the objective's *value* is the
+# mean advantage, and that is 0 in every group. Its *gradient* is not:
 
 # %%
 base.model.zero_grad()
@@ -202,18 +207,19 @@ print(f"|loss| = {abs(loss.item()):.1e}, gradient norm = {norm:.3f}")
 # ## The recorded runs
 #
 # The runs below were recorded once, by commands that the chapters print, and are read back from `data/runs`. All
-# methods start from the same base, see the same problems in the same order, and are evaluated on the same held-out
-# problems.
+# methods start from the same base, train on the same problems in the same order, and are evaluated on the same
+# held-out problems.
 
 # %%
 runs = list_runs("countdown")
 report.recorded_figure(runs)
 
 # %% [markdown]
-# *What to look at:* in the upper row, where each line ends compared with the grey ones, and whether its band of seeds
-# is wider than the gaps between methods. In the lower row, whether the two lines move apart. A line that falls in the
-# upper row is a method that destroys what the base could do; a line that stops in the lower row has no such responses
-# left.
+# *What to look at:* in the upper row, where does each line end compared with the grey ones, and is its band of seeds
+# wider than the gaps between methods? In the lower row, do the two lines move apart? A line that falls in the upper
+# row is a method that destroys what the base could do; a line that stops in the lower row has no such responses
+# left. All methods but F-ISFT⁻ end close together, and its seeds end far apart. Wrong responses grow away from right
+# ones under every method. In numbers:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -223,15 +229,15 @@ display(Markdown(f"{report.results_table(ends)}\n\n{report.measured(runs)} Brack
 # %% [markdown]
 # ## The ledger
 #
-# A claim stands in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen. The
-# verdict is computed: for identities from both of their sides, for claims on training from the recorded runs. Chapters
-# 01 and 06 to 08 derive the claims that are here so far.
+# A claim is written in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen.
+# The verdict is computed: for identities from both of their sides, for claims on training from the recorded runs.
+# Chapters 01 and 06 to 08 derive the claims that are here so far.
 #
-# There are five verdicts. "Holds" and "does not hold here" each take a test that passes: finding no difference is not
-# finding that there is none. "Holds with conditions" stands where the answer is not the same under all conditions that
-# were tried. "Undecided" is what the planned seeds settle neither way, and "not testable here" what there is no test
-# of. Some rows are *under revision*: the runs stand, but what was concluded from them does not hold up as it is worded
-# or measured. The row says why.
+# There are five verdicts. "Holds" and "does not hold here" each take a test that passes: finding no difference is
+# not finding that there is none. "Holds with conditions" means that the answer is not the same under all conditions
+# that were tried. "Undecided" means that the planned seeds settle it neither way. "Not testable here" means that
+# there is no test of it. Some rows are *under revision*: the runs stand, but the conclusion does not hold up as it
+# is worded or measured. The row says why.
 
 # %%
 display(Markdown(report.claims_table()))
@@ -240,8 +246,8 @@ display(Markdown(report.claims_table()))
 # ## What the runs show so far
 #
 # These statements have no threshold set in advance yet, so they describe: what the paper claims, or what one would
-# expect from it; where this book looks at it; what was found; and a verdict. Verdicts follow from rules that stand in
-# the code and are stated in the text, and none is typed in. The first two come from the tour above.
+# expect from it; where this book examines it; what was found; and a verdict. Verdicts follow from rules in the code
+# that the text states, and none is typed in. The first two come from the tour above.
 
 # %%
 claims = [("claim", "chapter", "evidence", "verdict")]
@@ -263,7 +269,7 @@ logged = pd.concat(run.metrics[["loss", "grad_norm"]] for run in runs if run.met
 losses = [abs(loss.item()), logged["loss"].abs().max()]
 norms = [norm, logged["grad_norm"].median()]
 claim(
-    "At one update a batch GRPO's logged loss is 0, and its gradient is not",
+    "At one update per batch GRPO's logged loss is 0, and its gradient is not",
     "04",
     f"the group above: |loss| {losses[0]:.0e}, gradient norm {norms[0]:.2f}; "
     f"every step of the recorded runs without KL: |loss| at most {losses[1]:.0e}, median norm {norms[1]:.2f}",
@@ -272,9 +278,9 @@ claim(
 
 # %% [markdown]
 # **Does supervised learning reach what GRPO reaches?** The paper says that the two are comparable. We take F-ISFT⁺⁻
-# with balanced weights, which comes closest to GRPO's own, and subtract: the difference of the means over seeds, with
-# Welch's 95 % interval. An interval that contains 0 is *not* a proof of equality. That needs a margin that is stated
-# beforehand and a test against it, over more seeds than these: chapter 07. Here the verdict only describes.
+# with balanced weights, which comes closest to GRPO's own, and subtract: the difference of the means over seeds,
+# with Welch's 95 % interval. An interval that contains 0 is *not* a proof of equality. That needs a margin that is
+# stated beforehand and a test against it, over more seeds than these: chapter 07. Here the verdict only describes.
 
 
 # %%
@@ -305,9 +311,9 @@ claim(
 )
 
 # %% [markdown]
-# **Do weights of ±1 collapse?** The paper does not say how it weighs the responses of F-ISFT⁺⁻. With ±1 and a base that
-# is mostly wrong, most of the push is downwards at first, so one may expect the policy to come apart. We call a run
-# collapsed if it ends with less than half of the base's share right.
+# **Do weights of ±1 collapse?** The paper does not say how it weights the responses of F-ISFT⁺⁻. With ±1 and a base
+# that is mostly wrong, most of the push is downwards at first, so one may expect the policy to collapse. We call a
+# run collapsed if it ends with less than half of the base's share right.
 
 # %%
 start = 100 * ends["accuracy"].iloc[0]
@@ -321,12 +327,12 @@ claim(
 )
 
 # %% [markdown]
-# **Do wrong responses grow?** The paper reports that under GRPO and F-ISFT⁺⁻ wrong responses grow strongly, and under
-# F-ISFT⁺ they do not. We say that a method's wrong responses grow if their mean length rises by more than a tenth in
-# every seed. Two cautions. A response that reaches the cap is cut there and nearly always wrong, so the cap both
-# gathers wrong responses and bounds their length: read the growth beside the share of responses that were cut. And
-# whether the division by $\lvert o_i\rvert$ is the *cause* is another question: the runs that leave it out are those of
-# chapter 08.
+# **Do wrong responses grow?** The paper reports that under GRPO and F-ISFT⁺⁻ wrong responses grow strongly, and
+# under F-ISFT⁺ they do not. We say that a method's wrong responses grow if their mean length rises by more than a
+# tenth in every seed. Two cautions. A response that reaches the cap is *truncated* there and nearly always wrong. So
+# the cap both gathers wrong responses and bounds their length: read the growth beside the share of truncated
+# responses. And whether the division by $\lvert o_i\rvert$ is the *cause* is another question: the runs that leave
+# it out are those of chapter 08.
 
 # %%
 wrong_at_start = ends["length/incorrect"].iloc[0]
@@ -341,7 +347,7 @@ claim(
     "04, 05",
     f"from {wrong_at_start:.1f} tokens, mean over seeds: "
     + ", ".join(f"{LABELS[m]} {100 * statistics.mean(v):+.0f} %" for m, v in growth.items())
-    + f"; responses cut at {runs[0].config['max_new_tokens']} tokens: base {100 * cut['base']:.0f} %, "
+    + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * cut['base']:.0f} %, "
     + ", ".join(f"{LABELS[m]} {100 * cut[m]:.0f} %" for m in growth),
     "holds" if all(agree) else "holds in part" if any(agree[:2]) else "not seen here",
 )
@@ -350,8 +356,8 @@ claim(
 display(Markdown(report.markdown_table(claims, numbers=False)))
 
 # %% [markdown]
-# These verdicts are about one game, one model of less than a million parameters and one learning rate. What they say of
-# larger models is an open question, and the book names it wherever it arises.
+# These verdicts are about one game, one model of less than a million parameters and one learning rate. What they
+# mean for larger models is an open question, and the book names it wherever it arises.
 
 # %% [markdown]
 # ## How to use this book
@@ -365,21 +371,21 @@ display(Markdown(report.markdown_table(claims, numbers=False)))
 # examples and every setting. From Python, a run is read back with `load_run(path)`, and `trace_inspector(run)` shows
 # its responses.
 #
-# **Read the figures.** A method has the same colour, dash and marker everywhere, so that figures also read in grey. A
-# line is a mean over seeds; what its band is stands in the figure's legend, most often the lowest to the highest seed.
+# **Read the figures.** A method has the same colour, dash and marker everywhere, so that figures also read in grey.
+# A line is a mean over seeds; the figure's legend says what its band is, most often the lowest to the highest seed.
 # Accuracies are on held-out problems unless an axis says "training samples". Lengths are in tokens, end-of-text
 # included.
 #
-# **Know where numbers come from.** Numbers in the text are computed by the cell beside them, or read from files under
-# `data/`; `data/README.md` has for each of them the command that makes it again. What is said of
-# the paper is marked as such; its numbers, and how sure each of them is, are in `data/paper`.
+# **Know where numbers come from.** Numbers in the text are computed by the cell beside them, or read from files
+# under `data/`; `data/README.md` has for each of them the command that makes it again. Statements of the paper are
+# marked as such; its numbers, and how sure each of them is, are in `data/paper`.
 #
 # **Know what repeats.** The same configuration gives the same numbers to the last digit on the same kind of machine,
-# with the same package versions and the same number of threads; this includes a run that was killed and resumed. With
-# another number of threads or another processor, sums are taken in another order, the last digits differ, sooner or
-# later one sampled token differs, and from there a run goes its own way. Recorded runs used one thread each, which
-# their `config.json` says. So do not expect your own run to retrace a recorded one: expect it to end within the spread
-# of seeds. Seconds never repeat, and stand apart, in `timing.csv`.
+# with the same package versions and the same number of threads; this includes a run that was killed and resumed.
+# With another number of threads or another processor, sums are taken in another order and the last digits differ.
+# Sooner or later one sampled token differs, and from there the two runs part. Recorded runs used one thread each,
+# which their `config.json` says. So do not expect your own run to retrace a recorded one: expect it to end within
+# the spread of seeds. Seconds never repeat, and are kept apart, in `timing.csv`.
 
 # %%
 print(f"this machine: {torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -389,9 +395,9 @@ print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threa
 # %% [markdown]
 # ## Summary
 #
-# A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about weights
-# were settled by arithmetic. Those about training stand in the ledger with a margin each: chapter 07 tests what is
-# "comparable", chapter 08 why responses grow, where three conclusions are under revision. Everything about larger
-# models stays open.
+# A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about
+# weights were settled by arithmetic. Those about training are in the ledger with a margin each: chapter 07 tests
+# what is "comparable", chapter 08 why responses grow, where three conclusions are under revision. Everything about
+# larger models stays open.
 #
 # Next: [01 · Language models as MDPs](01_language_models_as_mdps.ipynb).

@@ -16,27 +16,26 @@
 # %% [markdown]
 # # 01 · Language models as MDPs
 #
-# **If writing a response is a Markov decision process, what is in that process that is not in a list of answers with
-# their grades?**
+# **If writing a response is a Markov decision process, what does that process contain that a list of answers with
+# their grades does not?**
 #
-# Reinforcement learning is about states, actions, and what an action does to the state. To speak of it, a language
-# model is cast as follows, and the paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) names two assumptions
-# in the casting:
+# Reinforcement learning is about states, actions, and what an action does to the state. A language model fits this
+# scheme as follows. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) names two assumptions in it:
 #
 # | part | in the LLM-MDP |
 # |:---|:---|
 # | state $s_t$ | the prompt $q$ and the tokens $o_1 \dots o_{t-1}$ written so far. *Assumption 1: nothing else* |
 # | action $a_t$ | the next token $o_t$, one of $V$ |
-# | transition | append the token, for sure |
+# | transition | append the token (deterministic) |
 # | end | at the token EOS, or after $H$ tokens |
 # | reward $r$ | 0 or 1 from a verifier, at the end. *Assumption 2: spread evenly over the tokens* |
 #
-# From these the paper concludes that the process is a *contextual bandit*: the prompt is the context, a whole response
-# is one arm, and there is nothing sequential left to learn.
+# From these the paper concludes that the process is a *contextual bandit*: the prompt is the context, a whole
+# response is one arm, and there is nothing sequential left to learn.
 #
-# This chapter makes such processes small enough to enumerate, so that every statement can be checked to the last digit.
-# Then it gives Countdown a process of its own, whose states are not texts, and asks real traces what the even spread
-# throws away.
+# This chapter makes such processes small enough to enumerate, so that every statement can be checked to the last
+# digit. Then it gives Countdown a process of its own, whose states are not texts. Real traces show what the even
+# spread throws away.
 
 # %%
 import math
@@ -71,8 +70,8 @@ style()
 # %% [markdown]
 # ## A tree by hand
 #
-# Three tokens, EOS (written ·), a and b, and at most two of them. A response is right if it has one a and one b. The
-# policy is a table with one row for each state:
+# Take three tokens, EOS (written ·), a and b, and at most two of them. A response is right if it has one a and one
+# b. The policy is a table with one row for each state:
 
 # %%
 policy = {"": {"·": 0.2, "a": 0.5, "b": 0.3}, "a": {"·": 0.5, "a": 0.2, "b": 0.3}, "b": {"·": 0.1, "a": 0.6, "b": 0.3}}
@@ -87,8 +86,9 @@ def reward(text):
 
 
 # %% [markdown]
-# The value of a text is the expected reward of going on from it. At the end it is the reward; before, it is the mean of
-# the values one token later, weighed by the policy. That is the Bellman equation, and on a tree it is a recursion:
+# The value of a text is the expected reward of going on from it. At the end it is the reward. Before, it is the mean
+# of the values one token later, weighted by the policy. That is the Bellman equation, and on a tree it is a
+# recursion:
 #
 # $$ V(s) = \sum_a \pi(a \mid s)\, V(s a), \qquad Q(s, a) = V(s a), \qquad A(s, a) = V(s a) - V(s) . $$
 
@@ -118,9 +118,10 @@ print(mdp)
 mdp.tree(tabular).round(2)
 
 # %% [markdown]
-# Since each token's advantage is a difference of values, the advantages along a response telescope: they add up to
-# $r - V(q)$, the response's advantage over the expected reward $J = V(q)$. Exact credit is a way of *dividing* that
-# amount, and so is the even spread. The column "exact" says which token earned it:
+# A token's *advantage* is a difference of values, so the advantages along a response telescope. They add up to $r -
+# V(q)$, the response's advantage over the expected reward $J = V(q)$. Dividing this amount among the tokens is
+# *credit assignment*. Exact credit is one division, and the even spread is another. The column "exact" says which
+# token earned it:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -132,14 +133,16 @@ for name, weights in (("exact", exact), ("spread", split)):
 shown.round(3)
 
 # %% [markdown]
-# *What to look at.* In `ba` the first token takes the smaller part, and in the wrong `b·` it has positive credit: b was
-# a good start that EOS threw away. The even spread blames b as much as EOS.
+# *What to look at.* Which token earns the reward, and which loses it? In `ba` the first token takes the smaller
+# part. In the wrong `b·` it has positive credit: b was a good start that EOS threw away. The even spread blames b as
+# much as EOS.
 #
 # ## The policy gradient, two ways
 #
-# A table has a row for each state. A language model shares its parameters among all states, and so does `SharedPolicy`,
-# a network of a few hundred numbers. On four tokens and up to five of them there are a few hundred responses; right are
-# those with exactly two a that end themselves. The policy-gradient theorem sums over states,
+# A table has a row for each state. A language model shares its parameters among all states, and so does
+# `SharedPolicy`, a network of a few hundred numbers. With four tokens and up to five of them there are a few hundred
+# responses. A response is right if it has exactly two a and ends by itself. The policy-gradient theorem sums over
+# states,
 #
 # $$ \nabla J = \sum_s d(s) \sum_a \pi(a \mid s)\, Q(s, a)\, \nabla \log \pi(a \mid s), $$
 #
@@ -176,17 +179,19 @@ best = mdp.optimum()
 print(f"best policy {best.closed_loop}, best arm {best.open_loop}: {best.greedy} and {best.arm}")
 
 # %% [markdown]
-# So the paper's reading is right in the strong sense: objective, gradient by every parameter, and optimum are those of
-# a bandit over responses. Why it has to be so is visible in the tree. Each state has one history, each end belongs to
-# one response, and nothing but the policy decides which end is reached. To choose tokens one by one, with all that was
-# written in view, is to choose a response. (Which of these the argument really needs is asked further down.)
+# So the paper's reading is right in the strong sense: objective, gradient by every parameter, and optimum are those
+# of a bandit over responses. The tree shows why. Each state has one history, each end belongs to one response, and
+# only the policy decides which end is reached. Choosing tokens one by one, with all earlier ones in view, is
+# choosing a response. (Which of these the argument really needs is asked further down.)
 #
-# What the bandit does not have is *states in the middle*, and so no $V(s)$ and no $A(s, a)$. Does that cost anything?
+# What the bandit lacks is *states in the middle*, and so it has no $V(s)$ and no $A(s, a)$. Does that cost anything?
 #
 # ## What uniform credit throws away
 #
-# Four ways to weigh the tokens of a sampled response, each with its expected update $\mathbb{E}[\sum_t w_t \nabla \log
-# \pi(o_t \mid o_{<t})]$, summed exactly over all responses, and the standard deviation of a single response's update:
+# Here are four ways to assign credit to the tokens of a sampled response. Each has its expected update
+# $\mathbb{E}[\sum_t w_t \nabla \log \pi(o_t \mid o_{<t})]$, summed exactly over all responses, and the standard
+# deviation of a single response's update. The $J$ that two of them subtract is a *baseline*: it does not depend on
+# the response.
 
 # %%
 kinds = {
@@ -211,13 +216,14 @@ for column, shown in zip(columns[1:], ("{:.0e}", "{:.2f}", "{:.1f}"), strict=Tru
 costs
 
 # %% [markdown]
-# *What to look at.* The first three have the same expectation, $\nabla J$ to rounding. Uniform credit is not wrong:
-# what a token does not deserve averages out over samples. It is only noisier, and knowing the values removes part of
-# the noise. The fourth, with the division by $|o|$ that the paper's second assumption has and GRPO has, is *not*
-# $\nabla J$ in any expectation: it points elsewhere (chapter 08 asks where).
+# *What to look at.* Which of them have the right direction, and which has the least noise? The first three have the
+# same expectation, $\nabla J$ to rounding. Uniform credit is not wrong: what a token does not deserve averages out
+# over samples. It is only noisier, and knowing the values removes part of the noise. The fourth divides by $|o|$, as
+# the paper's second assumption and GRPO do. It is *not* $\nabla J$ in any expectation; it points elsewhere (chapter
+# 08 asks where).
 #
-# Does the noise matter? Train the network on sampled responses, four a step, with each of the three unbiased kinds.
-# The exact advantages are recomputed from the policy at each step, which only a toy allows.
+# Does the noise matter? Train the network on sampled responses, four per step, with each of the three unbiased
+# kinds. The exact advantages are recomputed from the policy at each step, which only a toy allows.
 
 
 # %%
@@ -272,10 +278,11 @@ print("updates until half of the responses are right; the ranges", "overlap" if 
 waits.round(1)
 
 # %% [markdown]
-# *What to look at.* How far apart the lines are, against how wide the bands are: same expected update, same learning
-# rate, same number of samples. The ranges say what these seeds can show at *one* rate, which suits no kind of credit in
-# particular. But less noise allows larger steps. So give each kind a choice of rates, with one response a step, where
-# noise matters most, and count the updates until half of the responses are right:
+# *What to look at.* How far apart are the lines, compared with the width of the bands? All three have the same
+# expected update, learning rate and number of samples, and at this *one* rate, which suits no kind of credit in
+# particular, the ranges of the seeds overlap. But less noise allows larger steps. So give each kind a choice of
+# rates, with one response per step, where noise matters most. Count the updates until half of the responses are
+# right:
 
 # %%
 RATES, MOST = (0.2, 0.3, 0.5), 200
@@ -295,24 +302,25 @@ print(f"Means over {len(seeds)} seeds; a run that is not there after {MOST} upda
 by_rate.round(0)
 
 # %% [markdown]
-# *What to look at.* The smallest number of each row. Exact credit stands the larger steps, at which the other two kinds
-# go astray in some seeds, and this is what its smaller noise is worth: at the best rate of each, uniform credit takes
-# the longer. (The best of three is chosen on the same seeds, so the distances are a little flattered.) So uniform
-# credit leaves the direction as it is, and costs samples, even on responses of five tokens. On hundreds of tokens more
-# noise is there to be lost. But then the values have to be learnt or sampled, which adds noise of its own (chapter 10).
+# *What to look at.* The smallest number of each row. Exact credit tolerates the larger steps, at which the other two
+# kinds fail in some seeds. This is the benefit of its smaller noise: at the best rate of each, uniform credit takes
+# longer. (The best of three is chosen on the same seeds, so the distances are a little flattered.) So uniform credit
+# leaves the direction as it is and costs samples, even on responses of five tokens. On hundreds of tokens there is
+# more noise to remove. But then the values have to be learnt or sampled, which adds noise of its own (chapter 10).
 #
 # ## Where the bandit ends
 #
 # Which part of the set-up did the argument use? The paper names assumption 1, that the state is nothing but the
-# policy's own tokens. The argument needs less: the policy alone has to determine the outcome, so
-# *transitions have to be deterministic, from a known start*. Who writes into the state does not matter.
+# policy's own tokens. The argument needs less. The policy alone has to determine the outcome, so it needs
+# *deterministic transitions from a known start*. Who writes into the state does not matter.
 #
-# Let a tool write into it, a calculator or an interpreter. Assumption 1 is gone. But whoever knows the tool knows its
-# answers beforehand, and can fix all tokens beforehand. Below are random games. The policy writes one of three tokens,
-# the tool answers with another that depends on all that stands there, and so on three times, and the reward depends on
-# the whole. An arm is now a string of the policy's tokens, fixed beforehand. A policy sees the answers as they come.
-# Both optima are found by enumeration, in float64. In two variants the tool cannot be known beforehand: its answer
-# slips, that is, it is replaced by a random token with chance 0.2; or it is one of two tools, and nobody says which.
+# Let a tool write into it, a calculator or an interpreter. Assumption 1 is gone. But whoever knows the tool knows
+# its answers beforehand, and can fix all tokens beforehand. Below are random games. The policy writes one of three
+# tokens, the tool answers with another that depends on everything so far, and so on three times. The reward depends
+# on the whole. An arm is now a string of the policy's tokens, fixed beforehand. A policy sees the answers as they
+# come. Both optima are found by enumeration, in float64. In two variants the tool cannot be known beforehand. Its
+# answer slips, that is, a random token replaces it with chance 0.2; or it is one of two tools, and nobody knows
+# which.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -328,18 +336,18 @@ pd.DataFrame(
 ).T  # fmt: skip
 
 # %% [markdown]
-# A deterministic tool costs an arm nothing, in every game. Noise and a hidden start do cost something. This cuts both
-# ways.
+# With a deterministic tool the best arm is as good as the best policy, in every game. With noise or a hidden start
+# it is worse. This has two consequences.
 #
 # - The paper needs less than it assumes. A model that calls a deterministic tool is a bandit too.
 # - The reduction proves more than the paper wants. Nothing in it is about language. A maze with a known start, a
-#   puzzle, a game against a fixed program: *every* deterministic episodic process is a bandit over whole courses of
-#   action, by the same argument. Yet a maze is sequential. A bandit with exponentially
-#   many arms is a way to write the problem down, and states in the middle are a way not to try the arms one by one.
+#   puzzle, a game against a fixed program: by the same argument *every* deterministic episodic process is a bandit
+#   over whole courses of action. Yet a maze is sequential. A bandit with exponentially many arms is a way to write
+#   the problem down. States in the middle are a way not to try the arms one by one.
 #
-# The same for noise in the writing itself, with its size as a dial: with chance `slip` the environment replaces the
-# policy's token by one drawn uniformly. It stands for what cannot be foreseen, such as the reply of a user or a search
-# result. A policy that sees the state can react to what happened; an arm cannot.
+# The same for noise in the writing itself: with chance `slip` the environment replaces the policy's token by one
+# drawn uniformly. This stands for what cannot be foreseen, such as the reply of a user or a search result. A policy
+# that sees the state can react to what happened; an arm cannot.
 
 # %%
 toy = explore().mdp
@@ -365,15 +373,15 @@ assert difference.iloc[0] == 0 and difference.iloc[-1] < 1e-12
 print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idxmax():.2f}; none at 0 and none at 1")
 
 # %% [markdown]
-# At 0 the two are equal, at 1 nobody has a choice, and in between the bandit's best is strictly worse. So the paper's
-# statement is about a *setting* in which nothing happens that could not be foreseen. Single-turn text is one, and
-# text with deterministic tools is another. A conversation is not, unless the partner is deterministic and known. It
-# is not a statement about language models.
+# At 0 the two are equal, at 1 nobody has a choice, and in between the bandit's best is strictly worse. So the
+# paper's statement is about a *setting* in which everything that happens can be foreseen. Single-turn text is one,
+# and text with deterministic tools is another. A conversation is not, unless the partner is deterministic and known.
+# It is not a statement about language models.
 #
 # There is a second way to leave the setting, which changes no optimum: let different texts be *one* state. In the
-# explorer, right means "exactly two a", so that all one needs to know of a text is its length and its number of a's.
-# Tick "merge states": the tree folds up, the values stay, and what one response teaches of a state now holds for every
-# text that leads there. Then try slips, and step through a response with the token slider.
+# explorer a response is right if it has exactly two a, so a state is fully described by its length and its number of
+# a's. Tick "merge states": the tree folds up and the values stay. What one response teaches about a state now holds
+# for every text that leads there. Then try slips, and step through a response with the token slider.
 
 # %%
 mdp_explorer()
@@ -388,9 +396,9 @@ static_mdp()
 # ## Countdown has a process of its own
 #
 # Countdown (chapter 02) asks to reach a target with every number used once. Its own process has little to do with
-# tokens: a *state* is the multiset of numbers left, an *action* takes two of them and puts the result of an operation
-# back. The model writes operations as text, and an attempt is a chain of them; ` no` at the end of a line starts over
-# from all numbers.
+# tokens. A *state* is the multiset of numbers left. An *action* takes two of them and puts the result of an
+# operation back. The model writes operations as text, and an attempt is a chain of them; ` no` at the end of a line
+# starts over from all numbers.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -402,9 +410,9 @@ shared_by_most = max(merged, key=merged.get)
 print(f"the state {shared_by_most} is reached by {merged[shared_by_most]} different chains")
 
 # %% [markdown]
-# The state forgets how it was reached, and that is what makes it useful: what follows does not depend on it. A text
-# state forgets nothing, not even failed attempts, so with every attempt the number of texts is multiplied. Counted on
-# legal steps only, in the one way in which the base writes them:
+# The state forgets how it was reached, and that makes it useful: what follows does not depend on it. A text state
+# forgets nothing, not even failed attempts, so every attempt multiplies the number of texts. Counted on legal steps
+# only, in the one way in which the base writes them:
 
 # %%
 examples = {"3 numbers": (2, 4, 8), "4 numbers": (3, 7, 8, 19)}
@@ -430,13 +438,13 @@ sns.move_legend(axes[0, 1], "upper left", title=None)
 figure
 
 # %% [markdown]
-# *What to look at.* The scale is logarithmic: in texts the process is multiplied by a constant with each attempt. In
-# task states it does not grow at all.
+# *What to look at.* How does the number of states grow with the attempts? The scale is logarithmic: every attempt
+# multiplies the number of texts by a constant. The number of task states does not grow at all.
 #
 # ### Exact values
 #
 # With so few states, dynamic programming gives values in closed form. $V^*(s)$ is 1 where the target can still be
-# reached and 0 where it cannot; the *uniform* value is the chance that operations drawn at random get there.
+# reached and 0 where it cannot. The *uniform* value is the chance that operations chosen at random get there.
 
 # %%
 moves = [
@@ -458,14 +466,15 @@ axis.set_title("8, 2, 4 → 64: what a first operation is worth")
 figure
 
 # %% [markdown]
-# Each bar minus the dashed line is the true advantage of that operation, for a player who then goes on at random. Most
-# first operations lose the game on the spot. A response that contains one of them and ends wrong was decided there, and
-# the even spread punishes every token after it as much.
+# Each bar minus the dashed line is the true advantage of that operation, for a player who then goes on at random.
+# Most first operations lose the game at once. A response that contains one of them and ends wrong was decided there,
+# and the even spread punishes every token after it as much.
 #
 # ## Real traces
 #
-# The base of chapter 03 samples sixteen responses to each of sixteen problems. `read_trace` turns a response into the
-# task states that it visits. A slip of arithmetic, or a number that is not there, takes an attempt off the board.
+# The base of chapter 03 samples sixteen responses to each of sixteen problems. `read_trace` turns a response into
+# the task states that it visits. An attempt with an arithmetic error, or with a number that is not available,
+# reaches no valid state from there on.
 
 # %%
 G = 16
@@ -481,10 +490,10 @@ print(f"{len(rollouts.texts)} responses, {rollouts.correct.double().mean():.1%} 
 print(f"{faults} of them break a rule of the task. After a miss it tries again in {again:.1%} of cases.")
 
 # %% [markdown]
-# The last number completes a second exact model: a player who draws operations uniformly and, after a miss, tries again
-# with that chance. Its value of a state is $v(s) + (1 - v(s)) \cdot \text{again} \cdot V(\text{start})$, with $v$ the
-# uniform value of one attempt. (With free attempts $V^*$ would be 1 until the response gives up, whatever it did
-# before. The 0 or 1 above is about the attempt under way.)
+# The last number completes a second exact model: a player who chooses operations uniformly and, after a miss, tries
+# again with that chance. Its value of a state is $v(s) + (1 - v(s)) \cdot \text{again} \cdot V(\text{start})$, with
+# $v$ the uniform value of one attempt. (With free attempts $V^*$ would be 1 until the response gives up, whatever it
+# did before. The 0 or 1 above is about the attempt under way.)
 #
 # Two responses to one problem, a right one and a wrong one, each with at least two attempts:
 
@@ -496,7 +505,7 @@ def attempts_in(i: int) -> int:
 
 def pick(group: int) -> list[int]:
     """The first right and the first wrong response of a group that are long enough and not cut; fewer if none is."""
-    rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.clipped[i]]
+    rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.truncated[i]]
     first = {bool(rollouts.correct[i]): i for i in reversed(rows)}
     return [first[c] for c in (True, False) if c in first]
 
@@ -508,11 +517,11 @@ for i in chosen:
     print(f"\n[{'right' if rollouts.correct[i] else 'wrong'}]\n{rollouts.texts[i]}")
 
 # %% [markdown]
-# ### What the base's own chances are
+# ### The base's own chances
 #
-# Exact values belong to a model of the player. Those of the base itself can be measured: write the response up to some
-# step, let the base go on from there many times, and count how often it ends right. That is a Monte-Carlo value, an
-# unbiased estimate of $V^\pi$ of that text, and its interval is exact (Clopper-Pearson, 95 %).
+# Exact values belong to a model of the player. Those of the base itself can be measured: write the response up to
+# some step, let the base go on from there many times, and count how often it ends right. That is a Monte-Carlo
+# value, an unbiased estimate of $V^\pi$ of that text, and its interval is exact (Clopper-Pearson, 95 %).
 
 
 # %%
@@ -557,9 +566,9 @@ figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncol=3)
 figure
 
 # %% [markdown]
-# *What to look at.* Above: does the sampled value of the base follow the dashed line of a player who only draws at
-# random? Below: both kinds of bars have the same sum, $r - V(q)$. The true credit sits on the few operations that
-# changed the odds, with both signs within one response; the spread is one colour of grey, of one sign, and larger where
+# *What to look at.* Above: does the sampled value of the base follow the dashed line of a player who chooses at
+# random? Mostly it does. Below: both kinds of bars have the same sum, $r - V(q)$. The true credit sits on the few
+# operations that changed the odds, with both signs within one response. The spread has one sign, and is larger where
 # there are more tokens.
 
 # %%
@@ -593,13 +602,14 @@ tokens_html(
 # %% [markdown]
 # ### More traces
 #
-# One more response of each problem, with fewer samples each: is the base, inside an attempt, more than a random player?
+# One more response of each problem, with fewer samples each: within an attempt, is the base more than a random
+# player?
 
 # %%
 survey = []
 for g in range(len(problems)):
     rows = [
-        i for i in range(G * g, G * g + G) if 2 <= attempts_in(i) <= 3 and not rollouts.clipped[i] and i not in chosen
+        i for i in range(G * g, G * g + G) if 2 <= attempts_in(i) <= 3 and not rollouts.truncated[i] and i not in chosen
     ]
     if rows and len(survey) < 10:
         survey.append(with_values(rows[0], samples=32, seed=1000 + g))
@@ -626,21 +636,22 @@ print(f"mean difference, base minus uniform player: {error.mean():+.3f}")
 print(f"the uniform player's value lies in the base's 95 % interval at {covered:.0%} of {len(inside)} texts")
 
 # %% [markdown]
-# *What to look at.* The base's state is a text of dozens of tokens; the exact value knows nothing but the numbers left.
-# If the points follow the line, the model has learnt a policy that depends on the task's state, and the history in its
-# context is ballast as far as success goes. Where points stand off the line, the base draws its operations otherwise
-# than uniformly, as its demonstrator did (chapter 03), or runs into its length cap.
+# *What to look at.* Do the points follow the line? The base's state is a text of dozens of tokens; the exact value
+# uses only the numbers left. The correlation above says that the two agree closely. So the model has learnt a policy
+# that depends on the task's state, and the history in its context hardly matters for success. Where points are off
+# the line, the base chooses its operations otherwise than uniformly, as its demonstrator did (chapter 03), or runs
+# into its length cap.
 #
 # ### Where the credit is
 #
-# If the uniform player is a fair model, its exact values give the credit of *every* piece of all responses, at no cost
-# in samples:
+# If the uniform player is a fair model, its exact values give the credit of *every* piece of all responses without
+# any further samples:
 
 # %%
 every = pd.concat(
     credit_table(problems[i // G], text, again=again).iloc[1:].assign(right=bool(rollouts.correct[i]), response=i)
     for i, text in enumerate(rollouts.texts)
-    if not rollouts.clipped[i]
+    if not rollouts.truncated[i]
 )
 names = {
     "step": "an operation",
@@ -672,27 +683,28 @@ print(
 )
 
 # %% [markdown]
-# *What to look at.* The answer is a good part of the tokens and close to none of the credit: once the attempt is made,
-# copying it out decides nothing. The last line is the loss in one number: within a response credit of both signs
-# cancels, and only what is left reaches uniform credit.
+# *What to look at.* Which pieces have many tokens, and which have the credit? The answer has a good part of the
+# tokens and close to none of the credit: once the attempt is made, copying it out decides nothing. The last printed
+# line is the loss in one number. Within a response credit of both signs cancels, and only the rest reaches uniform
+# credit.
 #
 # ## What the paper says, and what was found here
 #
-# The paper says that under its two assumptions the LLM-MDP is a contextual bandit, and that the updates then amount to
-# supervised learning on graded answers.
+# The paper says that under its two assumptions the LLM-MDP is a contextual bandit, and that the updates then amount
+# to supervised learning on graded answers.
 #
 # - *Assumption 1* is enough for the bandit. Where the state is the concatenation of the policy's own tokens, value,
-#   gradient and optimum are the bandit's, to machine precision. It is not needed: what is needed are deterministic
-#   transitions from a known start. A tool may write as long as it is deterministic. Where the environment is noisy or
-#   hidden, the best arm falls short of the best policy.
-# - So the reduction holds of every deterministic episodic process, a maze as well as a text. It proves more than the
-#   paper wants, since it cannot be what sets the training of language models apart.
-# - *Assumption 2* is two things. The same weight on every token changes no expected update at all; it adds noise. The
-#   division by $|o|$ does change the expected update. They are best kept apart.
+#   gradient and optimum are the bandit's, to machine precision. But the assumption is not needed. What is needed are
+#   deterministic transitions from a known start. A tool may write as long as it is deterministic. Where the
+#   environment is noisy or hidden, the best arm falls short of the best policy.
+# - So the reduction holds for every deterministic episodic process, a maze as well as a text. It proves more than
+#   the paper wants, since it cannot be what sets the training of language models apart.
+# - *Assumption 2* combines two statements. The same weight on every token changes no expected update; it adds noise.
+#   The division by $|o|$ does change the expected update. They are best kept apart.
 # - A bandit is not yet supervised learning. The weights depend on the policy's own samples, and the data follow the
 #   policy; chapters 05 and 06 take that step.
-# - That the formulation has no states in the middle does not mean that the *task* has none. Countdown has a handful,
-#   and the base's chances follow them. The information is there; the usual credit does not use it.
+# - The formulation has no states in the middle, but the *task* does. Countdown has a handful, and the base's chances
+#   follow them. The information is there; the usual credit does not use it.
 #
 # ## Exercises
 #
@@ -716,14 +728,14 @@ _ = check_count_responses(count_responses)
 #     return sum((V - 1) ** k for k in range(H + 1))
 # ```
 #
-# $(V-1)^{k}$ responses have $k$ tokens before EOS, for $k < H$, and $(V-1)^H$ are cut. For the base and its cap,
-# `len(str(count_responses(len(base.tokenizer), 112)))` is the number of *digits* of the number of arms. That such a
-# bandit can be learnt at all is due to the parameters that its arms share.
+# $(V-1)^{k}$ responses have $k$ tokens before EOS, for $k < H$, and $(V-1)^H$ are truncated. For the base and its
+# cap, `len(str(count_responses(len(base.tokenizer), 112)))` is the number of *digits* of the number of arms. Such a
+# bandit can be learnt only because its arms share parameters.
 #
 # </details>
 #
-# **2. The Bellman equation.** `back_up(probs, after)`: the policy's probabilities and the values that each action leads
-# to, both [S, V], in; the values of the states, [S], out.
+# **2. The Bellman equation.** `back_up(probs, after)`: the policy's probabilities and the values that each action
+# leads to, both [S, V], in; the values of the states, [S], out.
 
 
 # %%
@@ -761,7 +773,7 @@ _ = check_step_advantages(step_advantages)
 #     return [b - a for a, b in zip(values, after)]
 # ```
 #
-# They add up to $r - V(s_0)$. A common other choice, $r - V(s_t)$, has the same expected update: it also counts the
+# They add up to $r - V(s_0)$. Another common choice, $r - V(s_t)$, has the same expected update. It also counts the
 # luck of later tokens, which is noise here.
 #
 # </details>
@@ -786,9 +798,9 @@ _ = check_arm_logprob(arm_logprob)
 #
 # </details>
 #
-# **5. What it is worth to look.** An environment shows an observation $o \sim p$, and then an action is chosen, with
-# reward `R[o, a]`. `worth_of_seeing(p, R)`, arrays [O] and [O, A]: the expected reward of the best policy that sees $o$
-# minus that of the best action fixed beforehand.
+# **5. The value of an observation.** An environment shows an observation $o \sim p$. Then an action is chosen, with
+# reward `R[o, a]`. `worth_of_seeing(p, R)`, arrays [O] and [O, A]: the expected reward of the best policy that sees
+# $o$ minus that of the best action fixed beforehand.
 
 
 # %%
@@ -805,13 +817,14 @@ _ = check_seeing(worth_of_seeing)
 #     return p @ R.max(1) - (p @ R).max()
 # ```
 #
-# It is never negative, and it is 0 where one action is best under every observation. This is the gap of the figure with
-# the slips, for a single step.
+# It is never negative, and it is 0 where one action is best under every observation. This is the gap of the figure
+# with the slips, for a single step.
 #
 # </details>
 #
-# **6. Random play.** `random_play(state, target)`: the chance that operations drawn uniformly from `actions(state)`,
-# which yields pairs of an operation and the state after it, end at the target. A state is a sorted tuple.
+# **6. Random play.** `random_play(state, target)`: the chance that operations chosen uniformly from
+# `actions(state)`, which yields pairs of an operation and the state after it, end at the target. A state is a sorted
+# tuple.
 
 
 # %%
@@ -831,27 +844,27 @@ _ = check_random_play(random_play)
 #     return sum(after) / len(after)
 # ```
 #
-# Two operations may lead to the same state. Merging states does not merge actions: that state is then reached twice as
-# often.
+# Two operations may lead to the same state. Merging states does not merge actions: that state is then reached twice
+# as often.
 #
 # </details>
 #
 # ## Summary
 #
-# - The LLM-MDP is a tree: states are texts, each with one history. Its values are defined by the Bellman equation, and
-#   advantages along a response add up to $r - V(q)$.
-# - The library enumerates small ones (`TokenMDP`), solves Countdown's own (`countdown_mdp`), and estimates a policy's
-#   values in the middle of a response by sampling (`continuation_values`).
+# - The LLM-MDP is a tree: states are texts, each with one history. Its values are defined by the Bellman equation,
+#   and advantages along a response add up to $r - V(q)$.
+# - The library enumerates small ones (`TokenMDP`), solves Countdown's own (`best_value`, `uniform_value`), and
+#   estimates a policy's values in the middle of a response by sampling (`continuation_values`).
 #
 # Claims settled here:
 #
-# - **A contextual bandit.** In single-turn text with a reward at the end, objective, gradient and optimum equal those
-#   of a bandit over responses. *Holds*, to machine precision, and by construction.
-# - **Deterministic transitions, not assumption 1.** A deterministic tool that writes into the state costs an arm
-#   nothing. *Holds*: it follows from the argument above, and 200 random games agree, with a loss of exactly 0.
-#   So the reduction is one of every deterministic episodic process.
-# - **A noisy or hidden environment ends it.** There the best arm is worse than the best policy. *Holds* in the toy, at
-#   every slip strictly between 0 and 1 that was tried, and on average over random games.
+# - **A contextual bandit.** In single-turn text with a reward at the end, objective, gradient and optimum equal
+#   those of a bandit over responses. *Holds*, to machine precision, and by construction.
+# - **Deterministic transitions, not assumption 1.** With a deterministic tool that writes into the state, the best
+#   arm is still as good as the best policy. *Holds*: it follows from the argument above, and 200 random games agree,
+#   with a loss of exactly 0. So the reduction is one of every deterministic episodic process.
+# - **A noisy or hidden environment ends it.** There the best arm is worse than the best policy. *Holds* in the toy,
+#   at every slip strictly between 0 and 1 that was tried, and on average over random games.
 # - **Uniform credit.** One weight on all tokens leaves the expected update at $\nabla J$ and adds noise. Dividing by
 #   $|o|$ changes the expected update. *Holds*: equal to rounding, and different by the angle in the table. The noise
 #   slowed training in the toy where each kind of credit had its best rate; at one small rate for all it could not be

@@ -17,18 +17,19 @@
 #
 # **What exactly is rewarded, and how much of what a method "learns" could be the grader's doing?**
 #
-# Every method in this book gets its signal from one place: a program that reads a response and returns a number. Such
-# a program is called a *verifier*, or a *grader*. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697),
-# "the paper" from here on) assumes that it returns 0 or 1, and only at the end:
+# Every method in this book gets its signal from one place: a program that reads a response and returns a number.
+# Such a program is called a *verifier*, or a *grader*. The paper ([arXiv
+# 2505.13697](https://arxiv.org/abs/2505.13697), "the paper" from here on) assumes that it returns 0 or 1, and only
+# at the end:
 #
 # $$ r(q, o) \in \{0, 1\}, \qquad q = \text{the prompt},\quad o = (o_1, \dots, o_{|o|}) = \text{the whole response}. $$
 #
-# Nothing says which token was good. So a method can only learn what the grader pays for, and where the grader pays
-# for something else than the task, a method learns that instead. This chapter
+# Nothing says which token was good. So a method can only learn what the grader pays for. Where the grader pays for
+# something other than the task, the method learns that instead. This chapter
 #
 # 1. takes one task apart: its problems, its solver, and its split into training and test;
 # 2. writes a grader in a few lines, breaks it, and compares it with the library's;
-# 3. turns verdicts into rewards, and shows when a reward that is not 0 or 1 changes what GRPO sees;
+# 3. turns verdicts into rewards, and shows when a reward that is not 0 or 1 changes GRPO's gradient;
 # 4. measures how far the choice of grader moves a reported accuracy, on responses sampled here.
 
 # %%
@@ -61,9 +62,13 @@ from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.records.runs import list_runs
-from rlino_lib.tasks import Problem, countdown, get_task
+from rlino_lib.tasks import Problem, get_task
+from rlino_lib.tasks.arithmetic import trace_steps
+from rlino_lib.tasks.base import REWARDS, SPLITS
+from rlino_lib.tasks.countdown import game
+from rlino_lib.tasks.countdown.grade import BadExpression, evaluate_postfix, extract_answer, grade_countdown, to_postfix
 from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
-from rlino_lib.tasks.gsm8k.grade import grade as grade_number
+from rlino_lib.tasks.gsm8k.grade import grade_number
 from rlino_lib.widgets.tokens import Html
 
 plots.style()
@@ -88,8 +93,8 @@ def table(frame: pd.DataFrame) -> Html:
 # ## 1 Countdown
 #
 # You are given a few numbers and a target. Combine the numbers with +, −, × and ÷ so that the result is the target,
-# and use each number exactly once. A `Problem` holds what the grader needs; `prompt` turns it into the text that the
-# model continues; `gold` is one solution, for people. The grader never looks at it, because a problem has many.
+# and use each number exactly once. A `Problem` holds what the grader needs. `prompt` turns it into the text that the
+# model continues. `gold` is one solution, for people; the grader never looks at it, because a problem has many.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -108,7 +113,7 @@ print("gold:  ", problem.gold)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for a, op, b, c in countdown.steps_from(2, 8):
+for a, op, b, c in game.steps_from(2, 8):
     print(f"{a} {op} {b} = {c}")
 
 # %% [markdown]
@@ -118,7 +123,7 @@ for a, op, b, c in countdown.steps_from(2, 8):
 # $$ R(\{n\}) = \{n\}, \qquad R(S) = \bigcup_{\{a, b\} \subset S}\ \bigcup_{c\, \in\, \text{steps}(a, b)}
 #    R\bigl(S \setminus \{a, b\} \cup \{c\}\bigr). $$
 #
-# With three numbers that is small enough to enumerate, and the enumeration is an exact solver.
+# With three numbers this is small enough to enumerate, and the enumeration is an exact solver.
 
 
 # %%
@@ -131,28 +136,28 @@ def reach(numbers: tuple[int, ...]) -> set[int]:
     for i in range(len(numbers)):
         for j in range(i + 1, len(numbers)):
             rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
-            for *_, c in countdown.steps_from(numbers[i], numbers[j]):
+            for *_, c in game.steps_from(numbers[i], numbers[j]):
                 found |= reach((*rest, c))
     return found
 
 
 print(sorted(reach((2, 4, 8))))
-print("as the library has it:", reach((2, 4, 8)) == countdown.reachable((2, 4, 8)))
+print("as the library has it:", reach((2, 4, 8)) == game.reachable((2, 4, 8)))
 
 # %% [markdown]
-# The same recursion with the steps kept gives every solution. Different steps may be the same expression up to order;
-# the grader accepts all of them.
+# The same recursion with the steps kept gives every solution. Different steps may be the same expression up to
+# order; the grader accepts all of them.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for steps in countdown.solutions([8, 2, 4], 64):
-    print(f"{countdown.expression(steps):20} = 64      " + ", ".join(f"{a} {o} {b} = {c}" for a, o, b, c in steps))
+for steps in game.solutions([8, 2, 4], 64):
+    print(f"{game.expression(steps):20} = 64      " + ", ".join(f"{a} {o} {b} = {c}" for a, o, b, c in steps))
 
 # %% [markdown]
 # ### How many problems are there?
 #
-# A *problem* is a multiset of numbers together with a target that they reach. A *row* is a problem with its numbers
-# in one order, which is what a data set stores. The counts decide how far a model could get by heart.
+# A *problem* is a multiset of numbers together with a target that they reach. A *row* is a problem with its numbers in
+# one order, which is what a data set stores. The counts limit what a model could memorise.
 
 
 # %%
@@ -164,7 +169,7 @@ def orders(numbers: tuple[int, ...]) -> int:
 
 def count(k: int, high: int, low_target: int = 10, high_target: int = 99) -> dict[str, int | str]:
     sets = list(combinations_with_replacement(range(1, high + 1), k))
-    hits = [sum(low_target <= t <= high_target for t in countdown.reachable(s)) for s in sets]
+    hits = [sum(low_target <= t <= high_target for t in game.reachable(s)) for s in sets]
     rows = sum(n * orders(s) for n, s in zip(hits, sets, strict=True))
     share = sum(hits) / len(sets) / (high_target - low_target + 1)
     made = {"numbers": k, "from 1 to": high, "multisets": len(sets), "problems": sum(hits), "rows": rows}
@@ -174,15 +179,13 @@ def count(k: int, high: int, low_target: int = 10, high_target: int = 99) -> dic
 table(pd.DataFrame([count(2, 20), count(3, 10), count(3, 20), count(4, 8)]))
 
 # %% [markdown]
-# The book trains on the third line: three numbers up to 20. That is few enough for a small model, and many enough
-# that training visits a part of them only.
+# The book trains on the third line: three numbers up to 20. Training visits only a part of these problems.
 #
 # ### A split that cannot leak
 #
-# A data set for this task usually gives its numbers in a random order. The same problem can then stand in it twice,
-# and a split by row puts one copy into training and the other into test. How large that leak gets depends on how
-# densely the rows fill the space of problems. Here is a careless generator, and what a split by row does to its
-# output. No row occurs twice *as written*.
+# A data set for this task usually gives its numbers in a random order. The same problem can then occur twice, and a
+# split by row puts one copy into training and the other into test. The leak grows as the rows fill the space of
+# problems. Here is a careless generator, which writes no row twice, and the effect of a split by row on its output.
 
 
 # %%
@@ -191,7 +194,7 @@ def careless_rows(n: int, high: int, rng: random.Random) -> list[tuple[tuple[int
     rows = {}
     while len(rows) < n:
         numbers = tuple(rng.randint(1, high) for _ in range(3))
-        targets = [t for t in sorted(countdown.reachable(tuple(sorted(numbers)))) if 10 <= t <= 99]
+        targets = [t for t in sorted(game.reachable(tuple(sorted(numbers)))) if 10 <= t <= 99]
         if targets:
             rows[numbers, rng.choice(targets)] = None
     return list(rows)
@@ -199,8 +202,8 @@ def careless_rows(n: int, high: int, rng: random.Random) -> list[tuple[tuple[int
 
 def leaked(train: list, test: list) -> float:
     """The share of test rows whose problem, in any order of its numbers, is a training row too."""
-    seen = {countdown.problem_key(*row) for row in train}
-    return sum(countdown.problem_key(*row) in seen for row in test) / len(test)
+    seen = {game.problem_key(*row) for row in train}
+    return sum(game.problem_key(*row) in seen for row in test) / len(test)
 
 
 # %%
@@ -210,7 +213,7 @@ for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000,
     for n in sizes:
         rows = careless_rows(n, high, random.Random(0))
         cut = n * 9 // 10
-        by_key = {split: [row for row in rows if countdown.split_of(*row) == split] for split in ("train", "test")}
+        by_key = {split: [row for row in rows if game.split_of(*row) == split] for split in ("train", "test")}
         found.append({"numbers up to": high, "rows": n, "split by row": leaked(rows[:cut], rows[cut:])})
         found[-1]["split by problem"] = leaked(by_key["train"], by_key["test"])
 leaks = pd.DataFrame(found)
@@ -225,16 +228,16 @@ axes[0, 0].set(xscale="log", xlabel="rows in the data set", ylabel="share of the
 figure
 
 # %% [markdown]
-# Look at the lines of the split by row. With numbers up to 20, the largest data set here has most of its test in
-# training, although no row repeats another. The lines of the split by problem stay at 0 by construction: `split_of`
-# hashes the *sorted* numbers and the target, so all orders of a problem fall on the same side, whatever the seed, the
-# size or the ranges.
+# *What to look at.* The lines of the split by row. With numbers up to 20, the largest data set here has most of its
+# test in training, although no row repeats another. The lines of the split by problem stay at 0 by construction.
+# `split_of` hashes the *sorted* numbers and the target, so all orders of a problem fall on the same side, whatever
+# the seed, the size or the ranges.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 for nums in ([8, 2, 4], [2, 4, 8], [4, 8, 2]):
-    print(nums, "→ 64 ", countdown.problem_key(nums, 64), " in", countdown.split_of(nums, 64))
-sizes = {split: len(task.problems(split)) for split in countdown.SPLITS}
+    print(nums, "→ 64 ", game.problem_key(nums, 64), " in", game.split_of(nums, 64))
+sizes = {split: len(task.problems(split)) for split in SPLITS}
 print({split: f"{n} ({n / sum(sizes.values()):.1%})" for split, n in sizes.items()})
 
 # %% [markdown]
@@ -243,7 +246,7 @@ print({split: f"{n} ({n / sum(sizes.values()):.1%})" for split, n in sizes.items
 # ### A first draft
 #
 # Take the text between the answer tags, check its numbers, and compute it. Python can parse arithmetic itself: `ast`
-# turns the text into a tree, and six lines walk it. This resembles what many training scripts do.
+# turns the text into a tree, and six lines walk it. Many training scripts do this.
 
 # %%
 OPERATORS = {
@@ -274,9 +277,8 @@ for answer in ("( 8 * 4 ) * 2", "8 * 4", "8 * 9 - 8"):
     print(f"{answer:15}", first_draft([8, 2, 4], 64, f"<answer> {answer} </answer>"))
 
 # %% [markdown]
-# Now the cases that are not plain. A model under training samples millions of responses, so it will come across
-# whatever a grader overlooks, and what pays is made likelier. Each line holds a response to be graded and the verdict
-# it should get.
+# Now the difficult cases. A model under training samples millions of responses, so it will find whatever a grader
+# overlooks, and what pays is made likelier. Each line holds a response to be graded and the verdict it should get.
 
 # %%
 CASES = [  # what it is, numbers, target, response, should it be right?
@@ -320,24 +322,24 @@ print(f"the first draft is wrong on {(drafted[''] == '✗').sum()} of {len(draft
 table(drafted)
 
 # %% [markdown]
-# Four kinds of fault, and each has its own effect on training.
+# There are four kinds of fault, and each has its own effect on training.
 #
-# - **It pays for wrong answers.** The set of numbers says nothing of how often each is used; `**` is an operation
-#   that the task doesn't have; `1.5` and `1_9` are one number to Python and two to the regular expression. A method
-#   that finds one of these is rewarded without solving anything.
+# - **It pays for wrong answers.** The set of numbers does not say how often each is used. `**` is an operation that
+#   the task does not have. `1.5` and `1_9` are one number to Python and two to the regular expression. A method that
+#   finds one of these is rewarded without solving anything.
 # - **It refuses right answers.** The quotient 9/7 is rounded in floating point, so a right answer misses the target
 #   by one part in 10¹⁵. A tolerance hides that; exact fractions need none.
-# - **It picks another answer than the one meant.** The first answer or the last: both are conventions. With a grader
-#   that is given the prompt as well, the first one is a disaster, since the usual prompt for this task shows an
-#   example in answer tags. The book takes the last closed one.
-# - **It raises.** A training run has no use for an exception at step 140. Every string a model can write needs a
-#   verdict.
+# - **It picks another answer than the one meant.** The first answer or the last: both are conventions. If the grader
+#   is given the prompt as well, the first one is a disaster, since the usual prompt for this task shows an example
+#   in answer tags. The book takes the last closed one.
+# - **It raises.** A training run has no use for an exception at step 140. Every string that a model can write needs
+#   a verdict.
 #
 # ### What must not be run
 #
-# The checker that is copied most for this task compares the numbers rightly, and then calls Python's `eval` behind a
-# filter that lets digits, operators, brackets, dots and white space through. Such a filter lets `8 ** ( 4 - 2 )` and
-# `1.5 * 8` through, and `9**9**9`, too, if the numbers are nines. It is not executed here; its size can be computed
+# The checker that is copied most for this task compares the numbers rightly. Then it calls Python's `eval` behind a
+# filter that lets digits, operators, brackets, dots and white space through. Such a filter accepts `8 ** ( 4 - 2 )`
+# and `1.5 * 8`, and `9**9**9`, too, if the numbers are nines. It is not executed here; its size can be computed
 # without it:
 
 # %%
@@ -348,14 +350,14 @@ print(f"9**9**9 = 9**{exponent:,} has {digits:,} digits")
 print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} MB")
 
 # %% [markdown]
-# Seven characters are enough to stall a training run, and three more would fill any memory. Where the filter lets
-# letters through, `eval` runs whatever they spell, with the rights of whoever trains: reading a file or starting a
-# program is one call away. A time limit is a poor cure, since the work happens inside one operation that cannot be
-# interrupted. The cure is a grader whose work is bounded by construction.
+# Seven characters stall a training run, and three more would fill any memory. Where the filter lets letters through,
+# `eval` runs whatever they spell, with the rights of whoever trains: reading a file or starting a program is one call
+# away. A time limit does not help much, since the work happens inside one operation that cannot be interrupted. What
+# helps is a grader whose work is bounded by construction.
 #
 # ### The library's grader
 #
-# `countdown.grade` does these things, in this order:
+# `grade_countdown` does these things, in this order:
 #
 # 1. take the last closed `<answer> … </answer>`, with string searches that are linear in the response;
 # 2. refuse more than `MAX_ANSWER` characters, and any token that is no ASCII number, operator or bracket;
@@ -363,13 +365,13 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 # 4. compare the numbers used with the numbers given, as multisets;
 # 5. only then compute, with exact fractions: by now there are as few numbers as the problem gave.
 #
-# It returns a `Grade` with a reason in words, so that a reader of traces never has to guess.
+# It returns a `Grade` with a reason in words.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 rows = []
 for what, nums, target, response, truth in CASES:
-    grade = countdown.grade(nums, target, response)
+    grade = grade_countdown(nums, target, response)
     said = "right" if grade.correct else "wrong"
     rows.append({"case": what, "first draft": verdict(first_draft, nums, target, response), "the library": said})
     rows[-1] |= {"reason": grade.reason, "": "" if grade.correct == truth else "✗"}
@@ -387,53 +389,53 @@ hostile = ["9**9**9", "__import__('os').getcwd()", "8 * 4 * ٢", "<script>alert(
 hostile += ["0x40", "8 * 4 * 2 ==", "064", "(" * 1_000_000]
 rows = []
 for answer in hostile:
-    grade = countdown.grade([8, 2, 4], 64, f"<answer> {answer} </answer>")
+    grade = grade_countdown([8, 2, 4], 64, f"<answer> {answer} </answer>")
     rows.append({"answer": shorten(answer), "correct": grade.correct, "reason": grade.reason})
 table(pd.DataFrame(rows))
 
 # %% [markdown]
-# The row with the script tag shows that the table escapes what it is given: you read the tag, and nothing ran.
+# (You read the script tag, and nothing ran: the table escapes its text.)
 #
 # ## 3 From verdicts to rewards
 #
 # A grade holds facts: is it correct, is there an answer at all? A *reward scheme* turns facts into the number that
-# training sees. Two schemes are common for Countdown. They are data, three numbers each:
+# training uses. Two schemes are common for Countdown. They are data, three numbers each:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-pd.DataFrame(countdown.REWARDS, index=["a right answer", "a wrong answer", "no answer"]).T
+pd.DataFrame(REWARDS, index=["a right answer", "a wrong answer", "no answer"]).T
 
 # %% [markdown]
-# The 0.1 is meant as a first step: a model that knows nothing of the task earns something by writing an answer in the
-# right place. It also makes the reward *ternary*, and the paper's derivation is for a binary one.
+# The 0.1 is meant as a first step: a model that knows nothing about the task earns something by writing an answer in
+# the right place. It also makes the reward *ternary*, and the paper's derivation is for a binary one.
 #
-# GRPO compares the responses of one group, that is, the G responses to one prompt (chapter 04 derives it):
+# GRPO compares the responses of one *group*, the G responses to one prompt (chapter 04 derives it):
 #
 # $$ \hat A_i = \frac{r_i - \operatorname{mean}(r)}{\operatorname{std}(r) + 10^{-4}}. $$
 #
-# With binary rewards, a group in which everything is wrong has $r_i = 0$ for all $i$, so every advantage is 0 and the
-# group teaches nothing. The paper reads this as a *filter*. Now take a group of four with no right response at all,
-# where two responses end in a wrong answer and two in none, and compute both schemes by hand.
+# With binary rewards, a group in which everything is wrong has $r_i = 0$ for all $i$. So every advantage is 0 and
+# the group teaches nothing. The paper reads this as a *filter*. Now take a group of four with no right response at
+# all, where two responses end in a wrong answer and two in none, and compute both schemes by hand.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 group = ["<answer> 8 + 4 + 2 </answer>", "<answer> 8 * 4 - 2 </answer>"]  # wrong answers
 group += ["8 + 4 = 12, 12 + 2 = 14 no", "8 - 4 = 4, 4"]  # none
-for scheme in countdown.REWARDS:
-    rewards = [countdown.grade([8, 2, 4], 64, response, scheme).reward for response in group]
+for scheme in REWARDS:
+    rewards = [grade_countdown([8, 2, 4], 64, response, scheme).reward for response in group]
     by_hand = [(r - np.mean(rewards)) / (np.std(rewards, ddof=1) + 1e-4) for r in rewards]
     library = advantages(torch.tensor(rewards), group_size=4)
     print(f"{scheme:7} rewards {rewards}   advantages", " ".join(f"{a:+.3f}" for a in by_hand))
     print("        the same as the library's:", np.allclose(by_hand, library, atol=1e-5))
 
 # %% [markdown]
-# Under the ternary scheme the group has a gradient, and not a small one. The division by the standard deviation
-# undoes the smallness of 0.1: the advantages are as large as those of a group that is half right. The update makes
+# Under the ternary scheme the group has a gradient, and a large one. The division by the standard deviation undoes
+# the smallness of 0.1: the advantages are as large as those of a group that is half right. The update makes
 # *answering* likelier, with full force, on a prompt where nothing is right.
 #
-# Whether that matters depends on how often responses have no answer. A base model that nearly always answers gives
-# the 0.1 little to do. But a response that is cut at the length cap has no answer either. So the same responses, cut
-# earlier and earlier, show the effect. Sample them first: this is the chapter's live run.
+# Whether that matters depends on how often responses have no answer. With a base model that nearly always answers,
+# the 0.1 rarely acts. But a response that is cut off at the length cap (truncated) has no answer either. So the
+# same responses, cut off earlier and earlier, show the effect. Sample them first: this is the chapter's live run.
 
 # %%
 policy = load_policy()
@@ -451,7 +453,7 @@ def with_gradient(cap: int, scheme: str) -> float:
     texts = policy.tokenizer.batch_decode(cut, skip_special_tokens=True)
     data = [problems[i // 8].data for i in range(len(texts))]
     rewards = [
-        countdown.grade(d["nums"], d["target"], text, scheme).reward for d, text in zip(data, texts, strict=True)
+        grade_countdown(d["nums"], d["target"], text, scheme).reward for d, text in zip(data, texts, strict=True)
     ]
     return advantages(torch.tensor(rewards), 8).view(-1, 8).abs().gt(0.01).any(1).float().mean().item()
 
@@ -460,7 +462,7 @@ caps = pd.DataFrame(
     [
         {"cap": cap, "rewards": scheme, "share": with_gradient(cap, scheme)}
         for cap in (16, 24, 32, 48, 64, 112)
-        for scheme in countdown.REWARDS
+        for scheme in REWARDS
     ]
 )
 caps.pivot(index="rewards", columns="cap", values="share").round(3)
@@ -472,16 +474,16 @@ axes[0, 0].set(xlabel="length cap (tokens)", ylabel="share of groups with a grad
 figure
 
 # %% [markdown]
-# Look at the gap between the lines. At the far left no response is finished, so there is nothing to pay for under
-# either scheme; to the right more and more responses end before the cap, and the lines close in on each other.
-# Between, the extra groups come from the 0.1 alone, and what those groups teach is to *finish within the cap*: a push
-# towards short responses that has nothing to do with right ones. Chapter 08 takes this up, since length is where the
-# paper looks for the side effects of GRPO. The runs recorded for this book use the binary reward.
+# *What to look at.* The gap between the lines. At the far left no response is finished, so neither scheme pays for
+# anything. To the right more and more responses end before the cap, and the lines come closer. In between, the extra
+# groups come from the 0.1 alone, and they teach the model to *finish within the cap*. This is a push towards short
+# responses that has nothing to do with right ones. Chapter 08 takes this up, since length is where the paper looks
+# for the side effects of GRPO. The runs recorded for this book use the binary reward.
 #
 # ## 4 How far the grader moves the number
 #
-# The responses are there; now grade them five times. All five graders are plausible, and each has been used in some
-# form. A response of our base model looks like this:
+# Now grade the same responses five times. All five graders are plausible, and each has been used in some form. A
+# response of our base model looks like this:
 
 # %%
 Html(f"<pre>{html.escape(task.prompt(problems[0]) + rollouts.texts[0])}</pre>")
@@ -496,9 +498,8 @@ def last_answer(p, text: str) -> bool:
 def value_only(p, text: str) -> bool:
     """The answer has the right value, whichever numbers it uses."""
     try:
-        tokens = countdown.tokenize(countdown.extract_answer(text) or "")
-        return countdown.evaluate_postfix(countdown.to_postfix(tokens)) == p.data["target"]
-    except countdown.BadExpression:
+        return evaluate_postfix(to_postfix(extract_answer(text) or "")) == p.data["target"]
+    except BadExpression:
         return False
 
 
@@ -515,7 +516,7 @@ def mentions_target(p, text: str) -> bool:
 def true_line(p, text: str) -> bool:
     """Some line of the thinking reaches the target by true steps that use each number once."""
     for line in text.splitlines():
-        steps = countdown.trace_steps(line)
+        steps = trace_steps(line)
         made = Counter(c for (*_, c), _ in steps[:-1])
         used = Counter(n for (a, _, b, _), _ in steps for n in (a, b))
         given = Counter(p.data["nums"])
@@ -533,8 +534,8 @@ GRADERS = {
 }
 
 # %% [markdown]
-# `true_line` is the only lenient one that is right about what it accepts: the solution is there, though perhaps not
-# in the answer. The interval is a bootstrap over problems, because the eight responses to one problem are not
+# `true_line` is the only lenient grader that is right about what it accepts: the solution is there, though perhaps
+# not in the answer. The interval is a bootstrap over problems, because the eight responses to one problem are not
 # independent.
 
 # %%
@@ -565,10 +566,10 @@ axis.set(xlabel="accuracy reported, with 95 % interval over problems", ylabel=""
 figure
 
 # %% [markdown]
-# Every point is the same model and the same text; only the grader differs. The intervals overlap, but they say how
-# the points would move with other problems, all of them together. The differences between graders are not noise: they
-# are counts of responses on which two graders disagree. A paper that grades one way and compares itself with a paper
-# that graded another way reports such a difference as an effect of the method.
+# *What to look at.* Every point is the same model and the same text; only the grader differs. The intervals overlap,
+# but they say how the points would move with other problems, all of them together. The differences between graders
+# are not noise: they are counts of responses on which two graders disagree. If two papers grade differently, such a
+# difference looks like an effect of the method.
 
 # %%
 most, least = compared.loc[compared["accuracy"].idxmax()], compared.loc[compared["accuracy"].idxmin()]
@@ -579,8 +580,8 @@ print(f"{100 * spread:.1f} points on identical responses, {spread / strict.mean(
 # %% [markdown]
 # ### What would be learned from each
 #
-# An average hides which responses are paid. Under a grader $g$, the share of the paid responses that are not right is
-# the share of the positive signal that rewards something else:
+# An average hides which responses are paid. Under a grader $g$, the share of the paid responses that are not right
+# is the share of the positive signal that rewards something else:
 #
 # $$ \Pr(\text{not right} \mid g \text{ pays}) = \frac{\#\{g = 1,\ \text{right} = 0\}}{\#\{g = 1\}}. $$
 
@@ -607,11 +608,10 @@ table(pd.DataFrame(rows, columns=["paid by", "problem", "the end of its thinking
 # %% [markdown]
 # A model that is trained against `own_verdict` need only write "yes". Against `mentions_target` it need only write `=
 # 64`, true or not. Neither needs a better search, and under both the reported accuracy could rise to the top. This is
-# what *reward hacking* means, and no property of the method protects against it: GRPO and filtered SFT receive the
-# same verdicts.
+# *reward hacking*, and no property of the method protects against it: GRPO and filtered SFT receive the same verdicts.
 #
-# The last grader says something else. A response with a true line in its thinking and a wrong answer has *found* the
-# solution and then not used it. Training could turn these into right answers without improving the search at all:
+# The last grader differs. A response with a true line in its thinking and a wrong answer has *found* the solution and
+# then not used it. Training could turn these into right answers without improving the search:
 
 # %%
 headroom = (accepts["a true line anywhere"] & ~strict).mean()
@@ -621,9 +621,9 @@ print(f"Accuracy could rise by {100 * headroom:.1f} points by noticing alone.")
 # %% [markdown]
 # ### After training
 #
-# The recorded runs were all paid by the strict grader. They kept whole groups of responses at some of their steps, so
-# the lenient graders can be asked after the fact: how far apart are they at the end of training? A run's first step
-# met other problems than its last. So the base answers the problems of the last step here, as often as a method did.
+# The recorded runs were all paid by the strict grader. Groups of responses are kept, so the lenient graders can be
+# applied afterwards: how far apart are they at the end of training? A run's first step met other problems than its
+# last. So the base answers the problems of the last step here, as often as a method did.
 
 
 # %%
@@ -655,12 +655,21 @@ after = pd.DataFrame(rows).round(3)
 table(after) if rows else "There are no recorded runs here: `make runs` makes them."
 
 # %% [markdown]
-# The last column is the largest difference to the strict grader. Compare each method with the base. A smaller gap says
-# that training has made thinking and answer agree; a larger one says that a part of the responses pleases one grader
-# and not another, so that a table of results would depend on which was asked. The problems are few: the interval of the
-# strict accuracy shows how little they settle, and gaps that differ by a few points are noise.
+# *What to look at.* The last column is the largest difference to the strict grader. Compare each method with the
+# base. A smaller gap means that training has made thinking and answer agree. A larger one means that some responses
+# please one grader and not another, so that a table of results would depend on which was used.
+
+# %%
+if rows:
+    trained = after.iloc[1:]["largest gap"]
+    base_gap = after["largest gap"].iloc[0]
+    print(f"Largest gap: the base {base_gap:.1%}, after training {trained.min():.1%} to {trained.max():.1%}.")
+
+# %% [markdown]
+# The problems are few: the interval of the strict accuracy shows how little they settle, and gaps that differ by a
+# few points are noise.
 #
-# ## 5 The same quarrel elsewhere: GSM8K
+# ## 5 The same problem elsewhere: GSM8K
 #
 # The paper's other task is GSM8K, word problems with a whole number as the answer. Its solutions end in `#### 72`.
 # Four ways to read a response are in use, two in a training framework (verl) and two in an evaluation harness
@@ -715,18 +724,18 @@ table(read.replace({True: "right", False: "–"}))
 print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS]].mean().items()})
 
 # %% [markdown]
-# One set of eight responses, and accuracies that differ by a factor of three. Even the two readers with the same
-# accuracy do not agree on the rows. Two rows are worth a second look. A base model that runs on and asks itself the
-# next question is right for one strict reader and wrong for the other. And the last row is a guess that both flexible
-# readers should not trust: the last number wins, whatever was said before it. The strict readers measure the format
-# as much as the arithmetic, so part of an early gain under them is the model learning `####`.
+# The same eight responses have accuracies that differ by a factor of three. Even the two readers with the same accuracy
+# do not agree on the rows. Look at two rows. A base model that runs on and asks itself the next question is right for
+# one strict reader and wrong for the other. And the last row is a guess that both flexible readers should not trust:
+# the last number wins, whatever was said before it. The strict readers measure the format as much as the arithmetic, so
+# part of an early gain under them is the model learning `####`.
 #
 # ### Where a response ends
 #
-# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. The rule
-# here is that what begins a turn of the prompt ends a response, with the line break before it. The harness has the
-# bare word. A model that uses the word in a sentence is then cut off before its answer. The two readers that repeat
-# the harness keep its rule; the others have the book's.
+# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. Here,
+# what begins a turn of the prompt ends a response, with the line break before it. The harness has the bare word. A
+# model that uses the word in a sentence is then cut off before its answer. The two readers that repeat the harness keep
+# its rule; the others have the book's.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -738,14 +747,14 @@ for grader in ("strict", "strict-match"):
         print(f"{grader:13}", json.dumps(text), "→", gsm8k.grade(numbered, text).reason)
 
 # %% [markdown]
-# The shipped models end their responses themselves. A base model from a hub does not, so the templates for those have
-# stop strings in every task: `User:` at the start of a line for Countdown, `Question:` for the word problems.
+# The shipped models end their responses themselves. A base model from a hub does not, so the templates for those
+# have stop strings in every task: `User:` at the start of a line for Countdown, `Question:` for the word problems.
 #
 # ## 6 A second task: word problems
 #
 # GSM8K is out of reach for a model of less than a million parameters. The book's second task stands in for it: word
 # problems of two to four steps, put together from a stock of sentences, with worked solutions in GSM8K's form. A
-# *template* is a path through such sentences. Some have a sentence more that does not matter.
+# *template* is a path through such sentences. Some have one more sentence that does not matter.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -757,7 +766,8 @@ table(pd.DataFrame(told, index=[p.data["kind"] for p in shown]))
 # %% [markdown]
 # What would a split have to keep apart here? A model could know a template by heart and fail with new numbers, or
 # calculate well and fail at a new story. So half of the held-out problems have *numbers* that their template did not
-# have in training, and half have a *template* that training did not have at all, though it had each of the sentences.
+# have in training, and half have a *template* that training did not have at all, though it had each of the
+# sentences.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -797,10 +807,10 @@ table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.rea
 # ### Five graders on responses that a model wrote
 #
 # The library has the four readers of section 5, and one for `\boxed{}`. The harness's two are there to the letter.
-# verl's two look where verl's look, but compare by value, and read or refuse what is written as one number: `1 000` is
-# 1000, `5 million` is not 5, and `1.000,50` is no number. The base of the word problems answers here, and its responses
-# are graded whole, without stop strings. Then the same answers are put into other
-# words, as other models would write them: the arithmetic stays, the last line changes.
+# verl's two look where verl's look, but compare by value, and read or refuse what is written as one number: `1 000`
+# is 1000, `5 million` is not 5, and `1.000,50` is no number. The base of the word problems answers here, and its
+# responses are graded whole, without stop strings. Then the same answers are put into other words, as other models
+# would write them: the arithmetic stays, the last line changes.
 
 # %%
 solver, asked = load_policy(base_of("word_problems")), words.problems("validation", 512)
@@ -826,14 +836,14 @@ for name, ending in ENDINGS.items():
 pd.DataFrame(shares).T.rename_axis("the last line").map("{:.1%}".format)
 
 # %% [markdown]
-# Down each column the arithmetic is the same. In the first row the readers agree: a model that was trained on the
-# format leaves nothing to argue about. In the others an accuracy can lie anywhere between all and nothing, and the
-# flexible readers, which look more forgiving, are the ones that a closing remark misleads.
+# Down each column the arithmetic is the same. In the first row the four readers of `####` and of plain numbers
+# agree: a model that was trained on the format leaves no doubt. In the others an accuracy can lie anywhere between
+# all and nothing. The flexible readers look more forgiving, and they are the ones that a closing remark misleads.
 #
-# What does that do to a *gain*? The base and the recorded runs on word problems write the same format, so all five
-# should see the same gain. The base answers the problems of the runs' last steps, and each problem weighs the same. A
-# base that writes sentences half of the time, and learns `####` and nothing else, is the other
-# case.
+# What does that do to a *gain*? The base and the recorded runs on word problems write the same format, so all
+# readers of this format should see the same gain. The base answers the problems of the runs' last steps, and each
+# problem has the same weight. A base that writes sentences half of the time, and learns `####` and nothing else, is
+# the other case.
 
 # %%
 kept = [run.rollouts for run in list_runs("head-to-head") if run.config["task"] == "word_problems"]
@@ -885,8 +895,8 @@ else:
 # %% [markdown]
 # ## 7 Grading a file
 #
-# `rlino grade` grades responses that come from anywhere, one JSON object a line. A line that cannot be graded is
-# reported and left out; it never stops the rest, and the exit code says that something was wrong.
+# `rlino grade` grades responses from anywhere, one JSON object per line. A line that cannot be graded is reported
+# and left out; it never stops the rest, and the exit code says that something was wrong.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -908,15 +918,15 @@ print("exit code:", done.returncode)
 
 # %% [markdown]
 # The graded lines keep their other keys and gain `reward`, `correct` and `reason`. They go to stdout, so that they
-# can be piped on; what a person should know goes to stderr.
+# can be piped on; messages for a person go to stderr.
 #
 # ## Exercises
 #
 # Each exercise has a checker that compares your function with a right one and, where it can, names the likely
 # mistake. The functions below return nothing yet.
 #
-# **1. Exactly once.** The first draft compares sets. Write `uses_numbers(answer, nums)`, which says whether an answer
-# uses each given number exactly once. Its value doesn't matter here.
+# **1. Exactly once.** The first draft compares sets. Write `uses_numbers(answer, nums)`, which says whether an
+# answer uses each given number exactly once. Its value does not matter here.
 
 
 # %%
@@ -955,11 +965,12 @@ ok = check_leak(key)
 # def key(nums, target):
 #     return (tuple(sorted(nums)), target)
 # ```
-# A set would forget how often a number is given, and a sum or a product would put different problems together: not a
+# A set would forget how often a number is given. A sum or a product would put different problems together: not a
 # leak, but problems that share a split for no reason.
 # </details>
 #
-# **3. A ternary reward.** Write `reward(correct, has_answer)`: 1 for a right answer, 0.1 for a wrong one, 0 for none.
+# **3. A ternary reward.** Write `reward(correct, has_answer)`: 1 for a right answer, 0.1 for a wrong one, 0 for
+# none.
 
 
 # %%
@@ -986,7 +997,7 @@ ok = check_reward(reward)
 my_nums, my_target, my_response = [5, 5, 2], 12, "<answer> 5 + 5 + 2 </answer>"  # change these
 
 pays = verdict(first_draft, my_nums, my_target, my_response) == "right"
-grade = countdown.grade(my_nums, my_target, my_response)
+grade = grade_countdown(my_nums, my_target, my_response)
 print("✓ a hole:" if pays and not grade.correct else "✗ not yet:", end=" ")
 print(f"the draft {'pays' if pays else 'does not pay'}; the library says “{grade.reason}”")
 
@@ -997,14 +1008,14 @@ print(f"the draft {'pays' if pays else 'does not pay'}; the library says “{gra
 # my_nums, my_target, my_response = [5, 5, 2], 50, "<answer> 5 * 5 * 2 </answer> no, <answer> 7 </answer>"
 # ```
 # The draft stops at the first answer. Another: `[5, 5, 2]`, 25, `<answer> 5 ** 2 </answer>` uses an operation that
-# the task doesn't have and leaves out a 5. The neatest is a comment: `<answer> 5 * 5 # 2 </answer>` for 25 shows each
-# number exactly once to the regular expression, and Python never sees the 2.
+# the task does not have and leaves out a 5. The neatest is a comment: `<answer> 5 * 5 # 2 </answer>` for 25 shows
+# each number exactly once to the regular expression, and Python never sees the 2.
 # </details>
 #
-# **5. What is trying worth?** Under the ternary scheme a policy that always answers at random, with a chance $p$ of
-# being right, earns $p + 0.1(1 - p)$ on average; one that never closes an answer earns 0. Yet GRPO sees no rewards,
-# only differences within a group. Take $p$ as measured above and 8 responses that all have an answer. In what share
-# of groups does the 0.1 change any advantage? Answer before you run the cell.
+# **5. The value of trying.** Under the ternary scheme a policy that always answers at random, with a chance $p$ of
+# being right, earns $p + 0.1(1 - p)$ on average; one that never closes an answer earns 0. Yet GRPO does not use
+# rewards, only differences within a group. Take $p$ as measured above and 8 responses that all have an answer. In
+# what share of groups does the 0.1 change any advantage? Answer before you run the cell.
 
 # %%
 answers = torch.tensor([g.format_ok for g in rollouts.grades]).view(-1, 8).all(1)  # [P]
@@ -1016,9 +1027,9 @@ print(f"largest change of an advantage in {len(binary)} groups that always answe
 # %% [markdown]
 # <details><summary>Why</summary>
 #
-# In none, up to the $10^{-4}$ in the denominator. If all eight answer, the rewards are $0.1 + 0.9\,c_i$ with $c_i$ in
-# {0, 1}: a shift and a scale of the binary ones, and standardising removes both. The 0.1 acts only where a group has
-# responses *with* and *without* an answer.
+# In none, up to the $10^{-4}$ in the denominator. If all eight answer, the rewards are $0.1 + 0.9\,c_i$ with $c_i$
+# in {0, 1}: a shift and a scale of the binary ones, and standardising removes both. The 0.1 acts only where a group
+# has responses *with* and *without* an answer.
 # </details>
 #
 # ## Summary

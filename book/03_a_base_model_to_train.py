@@ -17,18 +17,18 @@
 #
 # **What can the model do before any training, and what could training do with it?**
 #
-# Reinforcement learning starts from a model that can already do something: a method that only reweighs what the model
-# samples needs samples worth reweighing. So before any method is run, the starting point has to be known, number by
-# number. This chapter
+# Reinforcement learning starts from a model that can already do something. A method that only reweights what the
+# model samples needs samples worth reweighting. So before any method is run, the starting point has to be known,
+# number by number. This chapter
 #
 # 1. shows where the book's base model comes from, down to the traces and the tokens it was made of;
 # 2. takes it apart: one next-token distribution, one response sampled by hand, one small model pretrained live;
 # 3. measures it: pass@k, the difficulty of each problem, lengths, arithmetic;
 # 4. works out from these what a method could learn from it, above all the share of groups that are *mixed*.
 #
-# The paper trains Qwen-2.5 models of 0.5 and 1.5 billion parameters. The book's base has less than a million, so that
-# every claim about a method can be rerun on a laptop. It has the same architecture, and section 7 swaps in the large
-# one by one argument.
+# The paper trains Qwen-2.5 models of 0.5 and 1.5 billion parameters. The book's base has less than a million, so
+# that every claim about a method can be rerun on a laptop. It has the same architecture, and section 7 swaps in the
+# large one by one argument.
 
 # %%
 import dataclasses
@@ -58,7 +58,9 @@ from rlino_lib.figures import curves as plots
 from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
-from rlino_lib.tasks import countdown, get_task
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
+from rlino_lib.tasks.countdown.game import make_problem
 from rlino_lib.training.config import Recipe
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
 from rlino_lib.training.pretraining.pretrain import pretrain
@@ -69,7 +71,7 @@ from rlino_lib.widgets.tokens import Html
 plots.style()
 BASE = Path(DEFAULT_BASE)
 task = get_task("countdown")
-problem = countdown.make_problem([8, 2, 4], 64)
+problem = make_problem([8, 2, 4], 64)
 
 # %% [markdown]
 # ## 1 The demonstrator
@@ -84,7 +86,7 @@ for _ in range(3):
     print(task.prompt(problem) + demonstrator.response(problem, rng), end="\n\n")
 
 # %% [markdown]
-# All of its character is in a few numbers:
+# Its behaviour is set by a few numbers:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -99,19 +101,19 @@ for name, value in dataclasses.asdict(demonstrator).items():
     print(f"{name:13} {value:<6} {MEANS[name]}")
 
 # %% [markdown]
-# Which of these weaknesses costs the most? Change one at a time and let the demonstrator answer all validation
+# Which of these weaknesses matters most? Change one at a time and let the demonstrator answer all validation
 # problems.
 
 
 # %%
 # NBVAL_CHECK_OUTPUT
 def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
-    """Share right and attempts a response, over the validation problems."""
+    """Share right and attempts per response, over the validation problems."""
     rng, right, attempts = random.Random(0), [], []
     for p in task.problems("validation") * repeats:
         text = who.response(p, rng)
         right.append(task.grade(p, text).correct)
-        attempts.append(countdown.count_attempts(text))
+        attempts.append(count_attempts(text))
     return {"share right": np.mean(right), "attempts": np.mean(attempts)}
 
 
@@ -134,16 +136,16 @@ print(f"“{best}”: {ratio.loc[best, 'share right']:.1f} times as many right a
 print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 
 # %% [markdown]
-# Compare the line "as it is" with the ones below it. Giving up is the most expensive habit, more than bad luck and
-# far more than overlooked hits: a searcher with the same luck and the same eyes that simply goes on is right much
-# more often. So there are two ways for training to raise the accuracy of a model that imitates this program. It can
-# make it *search better*, or it can make it *search longer*. The second shows up as longer responses for an honest
-# reason, and chapter 08 has to keep it apart from growth that the loss causes.
+# Compare the line "as it is" with the ones below it. Giving up is the worst habit, worse than bad luck and far worse
+# than overlooked hits. A searcher with the same luck and the same eyes that simply goes on is right much more often.
+# So training can raise the accuracy of a model that imitates this program in two ways. It can make it *search
+# better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08
+# has to separate it from growth that the loss causes.
 #
 # ## 2 Tokens
 #
-# The tokenizer is Qwen-2's class with a vocabulary of this book's own: one token for each integer to 99, one for each
-# sign and word, and the 256 bytes for everything else. A person can read a trace token by token.
+# The tokenizer is Qwen-2's class with a vocabulary of this book's own: one token for each integer to 99, one for
+# each sign and word, and the 256 bytes for everything else. A person can read a trace token by token.
 
 # %%
 tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
@@ -166,7 +168,7 @@ print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) =
 #
 # ## 3 The model that ships
 #
-# Nothing about it is special to this book: Hugging Face's own classes load it from a folder.
+# Hugging Face's own classes load it from a folder.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -197,12 +199,12 @@ else:
     recipe = ", ".join(f"{k} {v}" for k, v in card["recipe"].items())
     print(f"recipe: {recipe}")
     print(f"{card['response_tokens'] / 1e6:.0f} million response tokens in {card['seconds'] / 60:.0f} minutes", end=" ")
-    print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats a token")
+    print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats per token")
 
 # %% [markdown]
 # The loss is the mean of $-\log \pi_\theta(o_t \mid q, o_{<t})$ over the tokens of the demonstrator's responses; the
 # prompt is not learned. The dotted line is a model that finds all tokens equally likely, $\log V$. The curve cannot
-# reach 0: the demonstrator draws numbers and operations at random, and what is random can't be predicted.
+# reach 0: the demonstrator chooses numbers and operations at random, and what is random cannot be predicted.
 
 # %%
 curve_file = BASE / "loss.csv"
@@ -215,15 +217,15 @@ else:
     sns.lineplot(curve, x="step", y="loss", ax=axis, alpha=0.3, linewidth=1)
     sns.lineplot(x=curve["step"], y=curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axis)
     axis.axhline(math.log(model.config.vocab_size), color="0.4", linestyle=":")
-    axis.set(xlabel="optimiser steps", ylabel="loss (nats a token)", yscale="log")
+    axis.set(xlabel="optimiser steps", ylabel="loss (nats per token)", yscale="log")
     axis.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     axis.minorticks_off()
     display(figure)
 
 # %% [markdown]
 # The thin line is one batch, the thick one a mean of nine. Batches hold traces of similar length, hence the scatter.
-# Look at the two parts of the curve: a fast fall while the format and the order of the tokens are learned, and a long
-# slow one in which the arithmetic is learned.
+# The curve has two parts: a fast fall while the format and the order of the tokens are learned, and a long slow one
+# in which the arithmetic is learned.
 #
 # ### One next-token distribution
 #
@@ -255,14 +257,15 @@ next_token(task.prompt(problem) + " 8 - 2 = 6, 6 * 4 =").round(3)
 
 # %% [markdown]
 # In the first place the model chooses among the numbers of the problem (the larger of two stands first, so the
-# smallest of the three is rare); those are decisions. In the second nearly all of the probability should sit on one
-# token; that is arithmetic. A method that gives every token of a response the same credit, as GRPO does, pushes
-# decisions and arithmetic alike.
+# smallest of the three is rare). These are decisions. In the second nearly all of the probability is on one token;
+# that is arithmetic. A method that gives every token of a response the same credit, as GRPO does, pushes decisions
+# and arithmetic alike.
 #
 # ### A response, by hand
 #
-# Sampling is that, in a loop: draw a token, append it, ask again, until the end-of-text token or the cap. Temperature
-# $T$ divides the logits; $T = 0$ means the likeliest token each time, *greedy*.
+# Sampling repeats this step: sample a token, append it, ask again, until the end-of-text token or the cap. A
+# response that reaches the cap is truncated. Temperature $T$ divides the logits; $T = 0$ means the likeliest token
+# each time, *greedy*.
 
 
 # %%
@@ -287,8 +290,8 @@ for seed in range(3):
 
 # %% [markdown]
 # The loop computes the whole text anew for each token. `rlino_lib.policy.sampling.sample` keeps what it has computed
-# (the key-value cache) and decodes many responses at once, but it is the same distribution. At temperature 0 there is
-# no chance involved, so the texts must be equal:
+# (the key-value cache) and decodes many responses at once, but it is the same distribution. At temperature 0 there
+# is no chance involved, so the texts must be equal:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -303,8 +306,8 @@ print("greedy texts equal:", greedy.texts == by_hand)
 #
 # $$ \log \pi_\theta(o \mid q) = \sum_{t=1}^{|o|} \log \pi_\theta(o_t \mid q, o_{<t}), $$
 #
-# and one forward pass over prompt and response gives all the terms at once. These are the numbers that every method
-# in this book multiplies by a weight. Sampling records them; recompute them here as training will:
+# and one forward pass over prompt and response gives all the terms at once. Every method in this book multiplies
+# these numbers by a weight. Sampling records them; recompute them here as training will:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -320,10 +323,10 @@ print("log-probabilities agree:", torch.allclose(logp, drawn.logprobs, atol=1e-3
 # %% [markdown]
 # ## 4 Pretraining, live
 #
-# The shipped base took the time that its card states. The same code makes a smaller one in less than half a minute, on
-# a plain laptop too: fewer layers, half the width, three-number problems only, 200 steps. Its products are computed in
-# bfloat16 where the processor has instructions for that, and in float32 elsewhere. Watch what it learns in this time
-# and what it does not.
+# The shipped base took the time that its card states. The same code makes a smaller one in less than half a minute,
+# on a plain laptop too: fewer layers, half the width, three-number problems only, 200 steps. Its products are
+# computed in bfloat16 where the processor has instructions for that, and in float32 elsewhere. What does it learn in
+# this time, and what not?
 
 # %%
 tiny = Recipe(steps=200, batch_size=32, lr=4e-3, warmup=20, four_numbers=0.0, hidden_size=64, layers=2)
@@ -353,17 +356,17 @@ pd.DataFrame(
 ).T.astype(float).round(3)
 
 # %% [markdown]
-# After 200 steps the tiny model has the form of an answer. Compare its arithmetic with that of the shipped one, which
-# was trained for much longer. A response is right only if the search finds a solution *and* every step of it is true,
-# so weak arithmetic caps what any amount of search can do.
+# After 200 steps the tiny model has the form of an answer. Its arithmetic is far from that of the shipped one, which
+# was trained for much longer. A response is right only if the search finds a solution *and* every step of it is
+# true, so weak arithmetic limits what any amount of search can do.
 #
 # ## 5 What the base can do
 #
 # ### pass@k
 #
 # pass@k is the chance that at least one of $k$ samples is right. With $n \ge k$ samples of a problem, $c$ of them
-# right, it is tempting to plug the share $c/n$ into $1 - (1 - p)^k$. Do something more honest: take *all* ways to
-# choose $k$ of the $n$ samples, and count those that hold a right one.
+# right, it is tempting to insert the share $c/n$ into $1 - (1 - p)^k$. It is better to take *all* ways to choose $k$
+# of the $n$ samples, and count those that hold a right one.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -380,8 +383,8 @@ print(f"the library: {pass_at_k(n, c, k):.3f}")
 #
 # $$ \widehat{\text{pass@}k} = 1 - \binom{n-c}{k} \Big/ \binom{n}{k}. $$
 #
-# This is unbiased: its expectation over the $n$ draws is exactly $1 - (1-p)^k$. The plug-in value is too low, because
-# $1 - (1-x)^k$ is concave in $x$. Both expectations are finite sums over $c$, so no simulation is needed:
+# This is unbiased: its expectation over the $n$ samples is exactly $1 - (1-p)^k$. The plug-in value is too low,
+# because $1 - (1-x)^k$ is concave in $x$. Both expectations are finite sums over $c$, so no simulation is needed:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -394,13 +397,13 @@ bias["plug-in"] = [sum(w * (1 - (1 - c / n) ** k) for c, w in enumerate(chance))
 bias.set_index("k").round(3)
 
 # %% [markdown]
-# The error of the plug-in estimate grows with $k$, just where the question "sharpening or discovery?" (chapter 09) is
-# decided.
+# The error of the plug-in estimate grows with $k$, just where the question "sharpening or discovery?" (chapter 09)
+# is decided.
 #
 # ### The curve of the base
 #
-# The recorded evaluation samples the shipped base many times on the test problems; its rows hold $n$ and $c$ for each
-# problem. Beside it, a small one runs live.
+# The recorded evaluation samples the shipped base many times on the test problems; its rows hold $n$ and $c$ for
+# each problem. Beside it, a small one runs live.
 
 # %%
 live = evaluate(policy, task, task.problems("test", 64), samples=16, seed=1)
@@ -438,21 +441,21 @@ print(f"Of {last['k']:.0f} samples at least one is right on {last['pass_at_k']:.
 print(f"({last['low']:.1%} to {last['high']:.1%}): {last['pass_at_k'] / first['pass_at_k']:.1f} times as many.")
 
 # %% [markdown]
-# Look at the distance between the left end and the right end. It is the room for *sharpening*: a method that did
-# nothing but move probability onto answers the model already gives now and then could lift the left end towards the
-# right one. A right end that rises as well would be *discovery*. Where the right end is close to 1 already, discovery
-# has no room to show on this set; the four-number problems below leave it some.
+# *What to look at.* The distance between the left end and the right end. It is the room for *sharpening*: a method
+# that only moves probability onto answers that the model already gives now and then could lift the left end towards
+# the right one. A right end that rises as well would be *discovery*. Here the right end is close to 1 already, so
+# discovery has no room to show on this set; the four-number problems below leave it some.
 #
 # ### Problems differ
 #
 # An average of pass@1 could come from problems that are all alike, or from some that are always solved and some that
-# never are. For GRPO the two are far apart, because it learns only from *mixed* groups, with both right and wrong
-# responses. For a problem with success rate $p$,
+# never are. For GRPO these two cases differ much, because it learns only from *mixed* groups, with both right and
+# wrong responses. For a problem with success rate $p$,
 #
 # $$ \Pr(\text{a group of } G \text{ is mixed}) = 1 - p^G - (1-p)^G. $$
 #
-# As with pass@k, the share of *subsets* of the $n$ samples is the unbiased estimate, and it can be written with the
-# function at hand: a group is mixed unless it holds no right or no wrong sample.
+# As with pass@k, the share of *subsets* of the $n$ samples is the unbiased estimate, and the same function computes
+# it: a group is mixed unless it holds no right or no wrong sample.
 
 
 # %%
@@ -483,8 +486,9 @@ axes[0, 1].set(xlabel="group size G", ylabel="share of groups that are mixed", y
 figure
 
 # %% [markdown]
-# Left: look at how far the problems spread around their mean. Right: the gap between the lines is what the spread
-# costs, since problems near 0 and near 1 give mixed groups rarely. In numbers, for the group size of the book's runs:
+# *What to look at.* On the left, how far do the problems spread around their mean? On the right, the gap between the
+# lines is the effect of this spread: problems near 0 and near 1 seldom give mixed groups. In numbers, for the group
+# size of the book's runs:
 
 # %%
 G, PROMPTS = 8, 64
@@ -496,7 +500,7 @@ never = (evaluated["c"] == 0).mean()
 print(f"On {never:.1%} of the problems no sample was right: from these nothing is learned until others help.")
 
 # %% [markdown]
-# Check the prediction on groups that are really drawn. The same responses serve the rest of the chapter.
+# Check the prediction on groups that are actually sampled. The same responses serve the rest of the chapter.
 
 # %%
 problems = task.problems("validation", 128)
@@ -510,8 +514,8 @@ print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.
 # %% [markdown]
 # ### Length
 #
-# The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. They need not
-# start equal. This is where its curves begin (read off the figure, to about ±5):
+# The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. They need
+# not start equal. Its curves begin here (read off the figure, to about ±5):
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -529,8 +533,8 @@ responses = pd.DataFrame(
     {
         "length": rollouts.lengths.tolist(),
         "verdict": ["right" if g.correct else "wrong" for g in rollouts.grades],
-        "attempts": [countdown.count_attempts(t) for t in rollouts.texts],
-        "clipped": rollouts.clipped.tolist(),
+        "attempts": [count_attempts(t) for t in rollouts.texts],
+        "clipped": rollouts.truncated.tolist(),
     }
 )
 figure, axes = plots.new_figure(size=(6.5, 3.4))
@@ -546,10 +550,10 @@ by_verdict = responses.groupby("verdict").agg(
 by_verdict.round(2)
 
 # %% [markdown]
-# Both curves have a long tail to the right, and their shape comes from the demonstrator: an attempt costs about a
-# dozen tokens, and after each failed one the search may end. What stands at the very right of the figure was cut at
-# the cap, and a response that was cut is wrong by construction. So the mean of the wrong ones depends on the cap,
-# which has to be kept in mind wherever lengths by verdict are compared.
+# Right and wrong responses start with nearly the same lengths. Both curves have a long tail to the right, which
+# comes from the demonstrator: an attempt takes about a dozen tokens, and after each failed one the search may end.
+# The responses at the very right of the figure were truncated, and a truncated response is wrong by construction. So
+# the mean of the wrong ones depends on the cap. Remember this wherever lengths by verdict are compared.
 #
 # Does a longer search pay? Count the attempts.
 
@@ -561,8 +565,8 @@ tally["right so far, of all"] = tally["right"].cumsum() / len(responses)
 tally.rename(index={8: "8 or more"}).round(3)
 
 # %% [markdown]
-# The last column only rises: every further attempt that is allowed finds some solutions that fewer attempts had not.
-# This is the useful kind of length. How good is one attempt?
+# The last column only rises: a further attempt finds some solutions that fewer attempts had not. This
+# is the useful kind of length. How good is one attempt?
 
 # %%
 first_hit = tally.loc[:1, "right"].sum() / len(responses)
@@ -571,8 +575,8 @@ print(f"right at the first attempt: {first_hit:.1%}; one attempt at random: {by_
 print(f"the demonstrator without its luck, all attempts: {tried.loc['no luck', 'share right']:.1%}")
 
 # %% [markdown]
-# The demonstrator's luck comes from the exact solver, and a model of this size can't learn to solve in its head. What
-# it can inherit is the search and its habits.
+# The demonstrator's luck comes from the exact solver, and a model of this size cannot learn to solve in its head. It
+# can inherit the search and its habits.
 #
 # ### It gives up sooner than it was taught
 #
@@ -595,7 +599,7 @@ taught = pd.DataFrame({"text": [demonstrator.response(p, rng) for p in task.prob
 taught["length"] = [len(ids) + 1 for ids in tokenizer(taught["text"].tolist())["input_ids"]]  # and the end of text
 learned = responses.assign(text=rollouts.texts)
 for frame in (taught, learned):
-    frame["attempts"] = frame["text"].map(countdown.count_attempts)
+    frame["attempts"] = frame["text"].map(count_attempts)
     frame["hit"] = frame["text"].str.contains(" yes")
 stopping = pd.DataFrame(
     {
@@ -619,9 +623,8 @@ for name in stopping.index[:2]:
 # $$ \nabla \mathcal{L} \propto -\sum_o \frac{1}{|o|} \sum_{t=1}^{|o|} \nabla \log \pi_\theta(o_t \mid q, o_{<t}), $$
 #
 # and short traces, the ones that gave up early, count for more. Weighted maximum likelihood fits the weighted data.
-# This is the factor $1/|o_i|$ of GRPO's loss, met before any reinforcement learning, and here it makes the responses
-# *shorter*, since all its examples are imitated. What it does where some are pushed away is the subject of chapter
-# 08.
+# This is the factor $1/|o_i|$ of GRPO's loss, before any reinforcement learning. Here it makes the responses
+# *shorter*, since all its examples are imitated. Chapter 08 asks what it does where some are pushed away.
 #
 # ### Arithmetic
 #
@@ -630,7 +633,7 @@ for name in stopping.index[:2]:
 
 # %%
 steps = pd.DataFrame(
-    [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in countdown.trace_steps(t)]
+    [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in trace_steps(t)]
 )
 steps["result"] = np.where(steps["result"] > 99, "100 and more", "up to 99")
 table = steps.groupby(["op", "result"])["true"].agg(["size", "mean"]).unstack()
@@ -657,8 +660,9 @@ def kind(grade) -> str:
 pd.Series([kind(g) for g in rollouts.grades]).value_counts(normalize=True).round(3).rename("share").to_frame()
 
 # %% [markdown]
-# A wrong value with the right numbers is the demonstrator's own way to fail: it gave up, and answered with its last
-# attempt. These are honest failures of search, the kind that a better or a longer search repairs.
+# Most wrong responses have a wrong value with the right numbers. This is the demonstrator's own way to fail: it gave
+# up, and answered with its last attempt. These are honest failures of search, the kind that a better or a longer
+# search repairs.
 #
 # ### A harder set
 #
@@ -681,8 +685,7 @@ pd.DataFrame(rows).T.round(3)
 # ## 6 Read some
 #
 # Numbers hide what kind of mistakes a model makes. Below are whole groups, coloured by the entropy of the next-token
-# distribution: dark is where the model was undecided when it drew the token. Open a group and look at where the
-# colour sits.
+# distribution: dark is where the model was undecided when it sampled the token. Open a group: where is the colour?
 
 # %%
 nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
@@ -731,15 +734,15 @@ for name, folder, cap in (("countdown", BASE, 112), ("word_problems", other, 64)
 pd.DataFrame(greedy).T.map("{:.1%}".format)
 
 # %% [markdown]
-# On Countdown even the likeliest tokens leave most problems unsolved: a search has to go on until it hits. On the word
-# problems the likeliest solution is mostly right already, and what sampling loses is the teacher's carelessness.
-# Training there can succeed by making the model *surer*, without teaching it anything. Keep that in mind when chapter
-# 07 compares methods on it, and chapter 09 asks what training finds.
+# On Countdown even the likeliest tokens leave most problems unsolved: a search has to go on until it hits. On the
+# word problems the likeliest solution is mostly right already, and sampling loses what the teacher's carelessness
+# adds. Training there can succeed by making the model *surer*, without teaching it anything. Chapter 07 compares
+# methods on this task, and chapter 09 asks what training finds.
 #
 # ### One base for both?
 #
-# Two tasks could share one base: one vocabulary, and by a coin a row of either teacher. It was made and measured;
-# `data/README.md` has the commands.
+# Two tasks could share one base, with one vocabulary and, by the toss of a coin, a row of either teacher. It was
+# made and measured; `data/README.md` has the commands.
 
 # %%
 JOINT = DATA / "base" / "joint"
@@ -761,14 +764,14 @@ pd.DataFrame(rows).T
 
 # %% [markdown]
 # Where the intervals overlap, one base would do as well as two, as far as these samples can tell. Two ship all the
-# same. A run of one task should not depend on how much of the other its base happens to have seen, and each vocabulary
-# is as small as its task allows. The joint base's weights are not kept, only its card and what was measured.
+# same. A run of one task should not depend on how much of the other its base has seen, and each vocabulary is as
+# small as its task allows. The joint base's weights are not kept, only its card and its measurements.
 #
 # ## 8 Qwen-2.5 by one argument
 #
-# Everything above went through `load_policy` and `sample`, and neither knows which model it has. A hub id in place of
-# the folder gives the paper's model. What changes with it is the prompt: a large model reads instructions, so the
-# task has a second template, the one used with Countdown since TinyZero.
+# Everything above went through `load_policy` and `sample`, which work with any model. A hub id in place of the
+# folder gives the paper's model. The prompt changes with it: a large model reads instructions, so the task has a
+# second template, the one used with Countdown since TinyZero.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -838,8 +841,8 @@ ok = check_mean_logprob(mean_logprob)
 # ```
 # </details>
 #
-# **3. Perplexity.** Write `perplexity(logprobs)` for one response: $\exp$ of minus the mean. A perplexity of $m$ says
-# that the model was as undecided as between $m$ equally likely tokens.
+# **3. Perplexity.** Write `perplexity(logprobs)` for one response: $\exp$ of minus the mean. A perplexity of $m$
+# means that the model was as undecided as between $m$ equally likely tokens.
 
 
 # %%
@@ -861,7 +864,7 @@ ok = check_perplexity(perplexity)
 # ```python
 # traces.assign(perplexity=traces["logprobs"].map(perplexity)).groupby("correct")["perplexity"].median()
 # ```
-# Chapter 09 puts the same question to the responses of *trained* models: if the base finds them likely, training has
+# Chapter 09 asks the same about the responses of *trained* models: if the base finds them likely, training has
 # selected rather than invented.
 # </details>
 #
@@ -912,9 +915,9 @@ print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems we
 # - pass@k needs its unbiased estimator; the plug-in value is too low, most of all at large k.
 # - GRPO learns from mixed groups only, and their share follows from the spread of difficulty, $1 - p^G - (1-p)^G$
 #   averaged over problems, not from the average accuracy.
-# - A response cut at the cap is wrong by construction, so lengths by verdict have to be shown with the share that was
-#   cut.
-# - **Settled here**: the starting point that every later claim is measured from. **Open**: whether training lifts
-#   only the left end of the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08).
+# - A truncated response is wrong by construction, so lengths by verdict have to be shown with the share that was
+#   truncated.
+# - **Settled here**: the starting point of every later claim. **Open**: whether training lifts only the left end of
+#   the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08).
 #
 # Next, chapter 04 turns four responses into a gradient.

@@ -28,13 +28,14 @@
 # \rho_{it} = \frac{\pi_\theta(o_{it} \mid q, o_{i<t})}{\pi_{\text{old}}(o_{it} \mid q, o_{i<t})} .
 # $$
 #
-# A weighted cross-entropy is a much plainer thing: $\sum_i \sum_t w_{it} \log \pi_\theta(o_{it} \mid q, o_{i<t})$, with
+# A weighted cross-entropy is much plainer: $\sum_i \sum_t w_{it} \log \pi_\theta(o_{it} \mid q, o_{i<t})$, with
 # weights that are fixed before the gradient is taken. The paper that this book examines ([arXiv
 # 2505.13697](https://arxiv.org/abs/2505.13697), "the paper" from here on) says that in the setting where language
-# models are usually trained the first collapses into the second.
+# models are usually trained, the first collapses into the second.
 #
-# This chapter takes the objective apart. Four rollouts written by hand are graded, turned into advantages, into ratios,
-# and into a loss, one line of code beside each piece of the equation. Then the same lines train a small model.
+# This chapter takes the objective apart. Four rollouts written by hand are graded and turned into advantages,
+# importance ratios and a loss, with one line of code beside each piece of the equation. Then the same lines train a
+# small model.
 
 # %%
 import copy
@@ -78,10 +79,9 @@ style()
 # %% [markdown]
 # ## Four rollouts, written by hand
 #
-# The task is Countdown (chapter 02): reach the target with each number used exactly once. One prompt, and a group of
-# $G = 4$ responses in the format of the base model of chapter 03. The first is right. The second is sure of itself, on
-# a sum that is wrong. The third tries three times and gives up without an answer. The fourth is right at its third
-# attempt.
+# The task is Countdown (chapter 02): reach the target with each number used exactly once. There is one prompt, and a
+# group of $G = 4$ responses in the format of the base model of chapter 03. The first is right. The second claims a
+# wrong sum. The third tries three times and gives up without an answer. The fourth is right at its third attempt.
 
 # %%
 task = Countdown()
@@ -103,15 +103,15 @@ seen = [(g.reward, g.answer or "none", g.reason) for g in grades]
 pd.DataFrame(seen, index=names, columns=["reward", "answer", "the grader says"])
 
 # %% [markdown]
-# The reward is binary and comes once, at the end of a response. Nothing in it says that the second response went wrong
+# The reward is binary and comes once, at the end of a response. It does not say that the second response went wrong
 # at its first sum, or that the fourth wasted two attempts.
 #
 # ## Advantages
 #
 # $$ \hat A_i = \frac{r_i - \mathrm{mean}(r_1 \dots r_G)}{\mathrm{std}(r_1 \dots r_G) + 10^{-4}} $$
 #
-# The group is its own baseline: a response is judged against the other answers to the same question, and no critic is
-# learned. First as one would write it down:
+# The group is its own baseline: a response is judged against the other answers to the same question, and no critic
+# is learned. First by hand:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -141,8 +141,8 @@ print("library:", [round(a, 4) for a in adv.tolist()], " equal:", torch.equal(ad
 # $$ \hat A^+ = \sqrt{\tfrac{G-1}{G}}\,\sqrt{\tfrac{1-p}{p}}, \qquad
 # \hat A^- = -\sqrt{\tfrac{G-1}{G}}\,\sqrt{\tfrac{p}{1-p}} . $$
 #
-# (The first root is the price of the sample standard deviation.) This is where the paper splits GRPO's sum into one
-# over right responses, all with the weight $\hat A^+$, and one over wrong ones, all with $\hat A^-$. Checked on every
+# (The first root comes from the sample standard deviation.) This is where the paper splits GRPO's sum into one over
+# right responses, all with the weight $\hat A^+$, and one over wrong ones, all with $\hat A^-$. Checked on every
 # mixed group of eight, without the $10^{-4}$:
 
 # %%
@@ -171,10 +171,10 @@ for axis, title in zip(axes[0], ["advantage of one response", "pull of a whole g
 figure
 
 # %% [markdown]
-# *What to look at.* On the left: the rarer the kind of response, the larger its advantage; a lone right answer counts
-# most. On the right: the push on all right responses together follows $\sqrt{p(1-p)}$. A problem that the model solves
-# half the time counts most, and one that it always or never solves counts nothing. That last part is a filter that
-# nobody wrote down: where all rewards are equal, all advantages are 0.
+# *What to look at.* Which response counts most, and which problem? On the left: the rarer the kind of response, the
+# larger its advantage; a single right answer counts most. On the right: the push on all right responses together
+# follows $\sqrt{p(1-p)}$. A problem that the model solves half the time counts most, and one that it always or never
+# solves counts nothing. This last part is an implicit filter: where all rewards are equal, all advantages are 0.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -183,10 +183,10 @@ print("all right:", advantages(torch.ones(4), 4).tolist(), " all wrong:", advant
 # %% [markdown]
 # ## The loss, line by line
 #
-# The objective asks for the log-probability of every token, twice: under the policy being trained (`new`), and under
-# the policy that sampled (`old`). To keep the arithmetic in sight, suppose that the four responses had only three, two,
-# four and four tokens, with these made-up log-probabilities. Rows are padded; `mask` is true on tokens that belong to a
-# response.
+# The objective asks for the log-probability of every token twice: under the policy being trained (`new`), and under
+# the policy that sampled (`old`). To keep the arithmetic in sight, suppose that the four responses had only three,
+# two, four and four tokens, with these made-up log-probabilities. Rows are padded; `mask` is true on tokens that
+# belong to a response.
 
 # %%
 old = torch.tensor(
@@ -198,6 +198,8 @@ new = torch.tensor(
 mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]).bool()  # [N, T]
 
 # %% [markdown]
+# The *importance ratio* of a token says how much likelier it has become since it was sampled:
+#
 # $$ \rho_{it} = \exp\big( \log\pi_\theta(o_{it}) - \log\pi_{\text{old}}(o_{it}) \big) $$
 
 # %%
@@ -219,10 +221,10 @@ for i, t in bites.nonzero().tolist():
     print(f"the clip bites on token {t + 1} of {names[i]!r}: ratio {ratio[i, t]:.2f}, advantage {adv[i]:+.3f}")
 
 # %% [markdown]
-# The minimum is one-sided. A right response whose token is already more than 20 % likelier has no more to gain there; a
-# wrong one whose token is already more than 20 % less likely has no more to lose. Tokens that moved the wrong way, such
-# as the second one in the last two rows, are outside the band too, and keep their full gradient. Where the clip bites,
-# $g$ is constant, and the token's gradient is 0.
+# The minimum is one-sided. A right response gains nothing more from a token that is already 20 % likelier. A wrong
+# one loses nothing more by a token that is already 20 % less likely. Tokens that moved the wrong way, such as the
+# second one in the last two rows, are outside the band too, and keep their full gradient. Where the clip bites, $g$
+# is constant, and the token's gradient is 0.
 #
 # $$ J = \frac1N \sum_i \frac{1}{|o_i|} \sum_t g_{it}, \qquad \text{loss} = -J $$
 
@@ -235,8 +237,8 @@ print("mean gain of each response:", [round(x, 4) for x in per_response.tolist()
 print(f"loss: {loss_by_hand:.4f}")
 
 # %% [markdown]
-# That is all of GRPO without its KL term. The library's `policy_loss` has the same lines, for every objective of this
-# book:
+# This is all of GRPO without its KL term. The library's `policy_loss` has the same lines, for every objective of
+# this book:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -248,10 +250,10 @@ print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int
 # %% [markdown]
 # ## Why the logged loss is 0
 #
-# In training the numbers above look different. A batch is sampled, used for one update, and thrown away, so at the
-# moment of the update `new` *is* `old`, and every ratio is 1. Then each response's mean gain is $\hat A_i$, and the
-# loss is $-\frac1N \sum_i \hat A_i = 0$, since advantages add up to 0 in every group. It is 0 at the first step, at the
-# last, and whether or not anything is learned. The gradient is another matter:
+# In training the numbers above look different. A batch is sampled, used for one update, and thrown away: training is
+# *on-policy*. At the moment of the update `new` *is* `old`, and every ratio is 1. Then each response's mean gain is
+# $\hat A_i$. The loss is $-\frac1N \sum_i \hat A_i = 0$, since advantages add up to 0 in every group. It is 0 at the
+# first step and at the last, whether or not anything is learned. The gradient is not 0:
 #
 # $$
 # \nabla \rho_{it} = \rho_{it}\, \nabla \log\pi_\theta(o_{it}) = \nabla \log\pi_\theta(o_{it})
@@ -272,8 +274,8 @@ pd.DataFrame(-logprobs.grad.where(mask, math.nan), index=names, columns=places).
 # So a loss of 0 in a log is no sign of a fault, and a loss that falls is no sign of learning. Watch the reward, the
 # gradient's norm, and the held-out accuracy.
 #
-# The table answers the chapter's question for this case. Take its numbers as fixed weights $w_{it}$, forget advantages,
-# ratios and clips, and write down a weighted cross-entropy:
+# The table answers the chapter's question for this case. Take its numbers as fixed weights $w_{it}$, forget
+# advantages, ratios and clips, and write down a weighted cross-entropy:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -284,15 +286,15 @@ cross_entropy.backward()
 print(f"weighted cross-entropy: {cross_entropy:.4f}   same gradient: {torch.equal(again.grad, logprobs.grad)}")
 
 # %% [markdown]
-# Two losses with different values, and one gradient. An optimiser cannot tell them apart. What remains of the objective
-# is the rule that made the weights, and that the samples came from the policy itself. Ratio and clip begin to act with
-# the second update on the same batch (chapter 06).
+# Two losses with different values have one gradient. An optimiser cannot tell them apart. What remains of the
+# objective is the rule that made the weights, and that the samples came from the policy itself. Ratio and clip begin
+# to act with the second update on the same batch, when it is *off-policy* (chapter 06).
 #
 # ## What the weights are
 #
 # Back to the four responses as they are written, in the base model's tokens, each with the token that ends it.
-# `token_weights` gives $w_{it} = \partial J / \partial \log \pi_\theta(o_{it})$ at ratio 1. It gets them from
-# `policy_loss` by differentiation, so what a figure of this book shows as a weight is what the optimiser used.
+# `token_weights` gives $w_{it} = \partial J / \partial \log \pi_\theta(o_{it})$ at ratio 1. It differentiates
+# `policy_loss`, so a weight in a figure of this book is the weight that the optimiser used.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -309,9 +311,10 @@ table.round({"advantage": 3, "w of a token": 5, "sum of w": 4})
 weights_bars(w, mask, names=names)
 
 # %% [markdown]
-# *What to look at.* Every token of a response has the same weight, the wrong sum and the right answer tag alike: credit
-# is uniform. The two wrong responses carry the same total, spread over more tokens in the long one. The bars have the
-# same area; the longer ones are flatter. The same as text, on one colour scale for both wrong responses:
+# *What to look at.* How is a response's weight spread over its tokens? Evenly: the wrong sum and the right answer
+# tag have the same weight, so credit is uniform. The two wrong responses carry the same total, spread over more
+# tokens in the long one. The bars have the same area; the longer ones are flatter. The same as text, on one colour
+# scale for both wrong responses:
 
 # %%
 full = w.abs().max().item()
@@ -326,14 +329,14 @@ print(f"a token of the short wrong response is pushed down {w[1, 0] / w[2, 0]:.2
 print(f"a token of the short right response is pushed up {w[0, 0] / w[3, 0]:.2f} times as hard as one of the long")
 
 # %% [markdown]
-# This is the paper's length argument: under $1/|o_i|$ a wrong response dilutes its penalty by being long, and a right
-# one concentrates its reward by being short. Whether models grow longer *because* of it is a question about a drift
-# over many steps, which one batch cannot answer. Chapter 08 does the experiment.
+# This is the paper's length argument: under $1/|o_i|$ a long wrong response dilutes its penalty, and a short right
+# one concentrates its reward. Whether models grow longer *because* of it is a question about a drift over many
+# steps, which one batch cannot answer. Chapter 08 does the experiment.
 #
 # ## The KL term
 #
-# The last piece is a penalty for leaving the reference, the model before training. GRPO estimates it from the sampled
-# token alone:
+# The last piece is a penalty for leaving the reference, the model before training. GRPO estimates it from the
+# sampled token alone:
 #
 # $$ \mathrm{k3}_{it} = e^{d_{it}} - d_{it} - 1, \qquad
 # d_{it} = \log\pi_{\text{ref}}(o_{it}) - \log\pi_\theta(o_{it}) . $$
@@ -351,10 +354,10 @@ print("k3 of each token:", [round(x, 4) for x in k3.tolist()])
 print(f"mean of k3 under pi: {(pi * k3).sum():.6f}   KL(pi, ref): {(pi * (pi / ref).log()).sum():.6f}")
 
 # %% [markdown]
-# Floating point asks for some care. Near the reference $d$ is small, and $e^d - d - 1 \approx d^2/2$ is what is left
-# when two numbers near 1 cancel: in single precision the plain formula has no correct digit at $d = 10^{-4}$,
-# and can even be negative. `expm1(d) - d` keeps them. Far from the reference $e^d$ overflows, and one such token makes
-# the whole loss infinite: `policy_loss` cuts $d$ at $\pm 20$ inside the exponential.
+# Floating point needs some care. Near the reference $d$ is small, and two numbers near 1 cancel to leave $e^d - d -
+# 1 \approx d^2/2$. In single precision the plain formula has no correct digit at $d = 10^{-4}$, and can even be
+# negative. `expm1(d) - d` keeps them. Far from the reference $e^d$ overflows, and one such token makes the whole
+# loss infinite. So `policy_loss` limits $d$ to $\pm 20$ inside the exponential.
 
 # %%
 exact = torch.tensor([1e-5, 5e-5, 1e-4, 1e-3, 0.1, 1.0, 100.0], dtype=torch.float64)  # d, in double precision
@@ -370,8 +373,9 @@ pd.DataFrame(
 ).map("{:.3g}".format)
 
 # %% [markdown]
-# *What to look at.* The first three rows of "plain" against "double", and the last row. At these sizes the error is far
-# below anything that $\beta$ = 0.04 lets through, so it spoils a plot before it spoils a run.
+# *What to look at.* Compare the first three rows of "plain" with "double", and look at the last row. The plain
+# formula is wrong at both ends. For small $d$ the error is far below anything that $\beta$ = 0.04 lets through, so
+# it spoils a plot before it spoils a run.
 #
 # ## A method is a row of choices
 #
@@ -383,8 +387,8 @@ print(OBJECTIVES["grpo"])
 print(OBJECTIVES["grpo_no_kl"])
 
 # %% [markdown]
-# The second is what the paper calls GRPO-wo-KL, and it is the one that we take apart further. Three variations, each by
-# one field:
+# The second is what the paper calls GRPO-wo-KL. We take this one apart further, with three variations of one field
+# each:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -405,12 +409,12 @@ table.round(5)
 
 # %% [markdown]
 # - *No clip* changes no weight: at ratio 1 there is nothing to clip.
-# - *Token mean*, one mean over all tokens of the batch, and *constant*, a fixed length in place of $|o_i|$, weigh a
+# - *Token mean*, one mean over all tokens of the batch, and *constant*, a fixed length in place of $|o_i|$, weight a
 #   token by $\hat A_i$ alone, however long its response is. A long response then has the larger total.
 #
-# The token mean is the default of some frameworks, so a formula with $1/|o_i|$ in a paper and the code beside it may be
-# different methods. And it has a logged loss: $\sum_i |o_i| \hat A_i$ is 0 only where right and wrong responses are
-# equally long.
+# The token mean is the default of some frameworks. So a formula with $1/|o_i|$ in a paper and the code beside it may
+# be different methods. And the token mean has a logged loss: $\sum_i |o_i| \hat A_i$ is 0 only where right and wrong
+# responses are equally long.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -423,7 +427,7 @@ for name, objective in variants.items():
 # ## A model
 #
 # Now the same lines with a model that sampled its responses itself: the base of chapter 03, sixteen problems, eight
-# responses each. `Trainer` holds the model, the task and the optimiser; `sample` draws and grades one batch.
+# responses each. `Trainer` holds the model, the task and the optimiser; `sample` makes and grades one batch.
 
 # %%
 policy = load_policy()
@@ -453,11 +457,11 @@ mixed = int(groups["mixed"].sum())
 print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixed} have no gradient at all.")
 
 # %% [markdown]
-# Groups without contrast are paid for and not used. More samples a problem, or problems of a suitable difficulty, make
-# more groups mixed; DAPO keeps sampling until all are (chapter 11).
+# Groups without contrast cost samples and give no gradient. More samples per problem, or problems of a suitable
+# difficulty, make more groups mixed; DAPO keeps sampling until all are (chapter 11).
 #
-# The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response, since
-# those of sampling carry no gradient.
+# The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response,
+# since those of sampling carry no gradient.
 
 # %%
 logprobs, mask = response_logprobs(policy.model, rollouts, torch.arange(len(adv)))  # [N, T], [N, T]
@@ -468,12 +472,12 @@ gap = (logprobs - rollouts.logprobs).detach().where(mask, 0).abs().max().item()
 print(f"loss {loss.item():+.1e}, gradient norm {norm:.3f}, largest gap between new and old log-probs {gap:.0e}")
 
 # %% [markdown]
-# The loss is 0 to rounding; the gradient is not. The last number is a test worth having in any such code base: sampler
-# and trainer must agree on the log-probs of the same tokens, and where they do not (another precision, another kernel,
-# a temperature forgotten on one side), every ratio is off from the start.
+# The loss is 0 to rounding; the gradient is not. The last number is a test for any such code base: sampler and
+# trainer must agree on the log-probs of the same tokens. If they do not (another precision, another kernel, a
+# temperature forgotten on one side), every ratio is off from the start.
 #
-# One step of AdamW on this gradient, against `Trainer.step()` on the copy of the model. The trainer samples the same
-# batch from the same seed, leaves out rows whose advantage is 0, and sorts the rest into micro-batches.
+# Next is one step of AdamW on this gradient, against `Trainer.step()` on the copy of the model. The trainer samples
+# the same batch from the same seed, leaves out rows whose advantage is 0, and sorts the rest into micro-batches.
 
 # %%
 optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
@@ -489,12 +493,12 @@ print(f"cosine between the two steps: {agreement:.6f}")
 
 # %% [markdown]
 # The gradients agree to rounding. The steps agree a little less, because Adam's first step divides every gradient by
-# its own size: where a gradient is 0 but for rounding, the step is rounding too, at full length.
+# its own size. Where a gradient is 0 up to rounding, the step is rounding too, at full length.
 #
 # ## Training, live
 #
-# The loop around this step is short: sample, grade, weigh, step, again. The run below is real and small. It is measured
-# on problems of the validation split, before and after, with two samples a problem.
+# The loop around this step is short: sample, grade, weight, step, again. The run below is real and small. It is
+# measured on problems of the validation split, before and after, with two samples per problem.
 
 # %%
 live_config = TrainConfig(method="grpo_no_kl", prompts=16, steps=12, lr=3e-4, eval_every=0)
@@ -514,13 +518,13 @@ with tempfile.TemporaryDirectory() as folder:
 plot.figure()
 
 # %% [markdown]
-# *What to look at.* The reward of a step is the share right in one batch, and the next step has other problems: it is
-# noisy, and its slope over so few steps may be lost in the noise. The right responses of a step are few, so the line of
-# their length jumps. Do right and wrong responses keep the same length?
+# *What to look at.* Does the reward rise? The reward of a step is the share right in one batch, and the next step
+# has other problems. So it is noisy, and its slope over so few steps may be lost in the noise: the measurement below
+# decides. The right responses of a step are few, so the line of their length jumps.
 
 # %%
 after = evaluate(policy, task, validation, samples=2)
-change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
 verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
 print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
@@ -529,12 +533,12 @@ print(f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {verdict}.")
 
 # %% [markdown]
 # The interval is over problems (a bootstrap of the change on each). It says how well so many problems and samples
-# measure *this* run. It says nothing of how another seed would have done; for that there must be other seeds.
+# measure *this* run. It says nothing about another seed; for that there must be other seeds.
 #
 # ## The recorded runs
 #
-# The long view is read from `data/runs`: GRPO and GRPO without KL from the same base, with several seeds, evaluated as
-# they went. The first command makes one of these runs, the second all that this book records.
+# The long view is read from `data/runs`: GRPO and GRPO without KL from the same base, with several seeds, evaluated
+# as they went. The first command makes one of these runs, the second all that this book records.
 
 # %%
 runs = [run for run in list_runs("countdown") if run.method in ("grpo", "grpo_no_kl")]
@@ -550,7 +554,8 @@ split = runs[0].config["eval_split"]
 learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['eval_problems']:,} problems")
 
 # %% [markdown]
-# *What to look at.* Step 0 is the base. Do the two lines part by more than the seeds of one method do?
+# *What to look at.* Step 0 is the base. Do the two lines part by more than the seeds of one method do? They do
+# not.
 
 # %%
 window = max(1, runs[0].config["steps"] // 20)
@@ -565,24 +570,33 @@ figure.legend(handles, [label(k) for k in keys], loc="outside lower center", nco
 figure
 
 # %% [markdown]
-# *What to look at.* The entropy is what is left to explore with. KL is recorded only where it is part of the objective.
-# Watch the share cut at the cap: a response that is cut has no answer, so it is wrong whatever it might have become.
-#
+# *What to look at.* The entropy is what is left to explore with. KL is recorded only where it is part of the
+# objective. How large is the share of responses that reach the cap? Such a response is truncated: it has no
+# answer, so it is wrong whatever it might have become.
+
+# %%
+cap_share = (
+    frame[frame["step"] > runs[0].config["steps"] - window].groupby("method")["completions/clipped_ratio"].mean()
+)
+listed = ", ".join(f"{label(method)} {share:.0%}" for method, share in cap_share.items())
+print(f"Share of samples truncated, last {window} steps: {listed}.")
+
+# %% [markdown]
 # The clip of the objective does not appear here, for a reason:
 
 # %%
 first = runs[0].config
 updates = first["epochs"] * first["minibatches"]
 largest = frame["clip_ratio"].max()
-print(f"updates a batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
+print(f"updates per batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
 
 # %%
 length_curves(frame, columns=2)
 
 # %% [markdown]
-# *What to look at.* Right and wrong responses apart, and then wrong ones that were not cut at the cap: the gap between
-# the two lines of wrong responses is made of responses that ran into it. Chapter 08 is about these lines. In numbers,
-# at the last evaluation, mean over seeds:
+# *What to look at.* Compare right and wrong responses, and then wrong ones that were not truncated. The gap between
+# the two lines of wrong responses is made of truncated ones, and it is most of what the wrong ones grow by. Chapter
+# 08 is about these lines. In numbers, at the last evaluation, mean over seeds:
 
 # %%
 columns = [f"eval/length/{kind}" for kind in ("correct", "incorrect", "incorrect_unclipped")] + ["eval/clipped_ratio"]
@@ -619,13 +633,13 @@ for name, gains in by_seed.iterrows():
 print(f"GRPO over GRPO without KL: {t_interval((by_seed.loc['GRPO'] - by_seed.loc['GRPO without KL']).dropna())}")
 
 # %% [markdown]
-# The interval is over seeds, by the t distribution, which with so few of them is wide: it takes a large difference to
-# show. Chapter 07 has all methods in one table, and a test of equivalence whose margin was set in advance.
+# The interval is over seeds, by the t distribution. With so few of them it is wide: only a large difference shows.
+# Chapter 07 has all methods in one table, and a test of equivalence whose margin was set in advance.
 #
-# ### What was tried first: the learning rate
+# ### The learning rate
 #
-# A comparison of methods is worth no more than the care with which each was tuned. Learning rates were compared on the
-# validation split, before any run was evaluated on the test split.
+# A comparison of methods is worth no more than the care with which each was tuned. Learning rates were compared on
+# the validation split, before any run was evaluated on the test split.
 
 # %%
 sweep = list_runs("countdown-lr")
@@ -647,15 +661,17 @@ else:
 # %% [markdown]
 # ### Reading the traces
 #
-# Curves say that something changed; traces say what. The inspector below shows whole groups of the recorded runs side
-# by side: the parsed answer and the grader's reason, each token with its weight, log-probability or entropy. Choose a
-# run, a step and a problem. Is the weight of a right response the same at its wrong turns as at its answer?
+# Curves show that something changed; traces show what. The inspector below shows whole groups of the recorded runs
+# side by side: the parsed answer and the grader's reason, each token with its weight, log-probability or entropy.
+# Choose a run, a step and a problem. Is the weight of a right response the same at its wrong turns as at its answer?
+# It is, for every response and at every step: credit is uniform.
 
 # %%
 trace_inspector(runs)
 
 # %% [markdown]
-# Where the book is read without a kernel, these folds show a mixed group of the first and of the last step of one run.
+# Where the book is read without a kernel, these folds show a mixed group of the first and of the last step of one
+# run.
 
 # %%
 first_step, last_step = runs[0].rollouts["step"].agg(["min", "max"])
@@ -664,9 +680,9 @@ static_inspector(runs[0], steps=[first_step, last_step])
 # %% [markdown]
 # ## Guard rails
 #
-# The commonest way to lose a night is a run that trains nothing: every reward is 0, every advantage is 0, every
-# gradient is 0, and the log looks as calm as a good one's. Here is one. The prompt follows TinyZero's template for
-# large models, which the small base was never shown:
+# It is easy to lose a night to a run that trains nothing: every reward, every advantage and every gradient is 0, and
+# the log looks as calm as a good one's. Here is such a run. The prompt follows TinyZero's template for large models,
+# which the small base has never seen:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -680,15 +696,15 @@ with tempfile.TemporaryDirectory() as folder:
         print(error)
 
 # %% [markdown]
-# Two more rules watch for groups that are never mixed and for responses that never end. On the command line the message
-# is one line on stderr, and the exit code is 2; `--guard warn` goes on regardless.
+# Two more rules watch for groups that are never mixed and for responses that never end. On the command line the
+# message is one line on stderr, and the exit code is 2; `--guard warn` goes on regardless.
 #
 # ## What the paper says, and what was found here
 #
-# The paper drops the KL term, assumes that ratios stay inside the clip range, splits the sum by the binary reward, and
-# arrives at a supervised loss on the policy's own samples, weighted by group. On the way to that it runs GRPO with and
-# without the KL term. Its accuracies, one run each (no seeds or intervals are known), from summaries of the
-# paper (`data/paper/README.md` says how sure each number is):
+# The paper drops the KL term, assumes that ratios stay inside the clip range, and splits the sum by the binary
+# reward. It arrives at a supervised loss on the policy's own samples, weighted by group. On the way it runs GRPO
+# with and without the KL term. These are its accuracies, one run each (no seeds or intervals are known), from
+# summaries of the paper (`data/paper/README.md` says how sure each number is):
 
 # %%
 paper = pd.read_csv(RUNS.parent / "paper" / "results.csv")
@@ -700,18 +716,20 @@ paper.assign(difference=paper["GRPO"] - paper["GRPO-wo-KL"]).round(2)
 difference = (by_seed.loc["GRPO"] - by_seed.loc["GRPO without KL"]).dropna()
 print(f"Here, GRPO over GRPO without KL: {t_interval(difference)}.")
 kl = frame[frame["method"] == "grpo"].groupby("run")["kl"].last()
-print(f"KL to the base at the last step of GRPO: {kl.min():.2g} to {kl.max():.2g} nats a token.")
+print(f"KL to the base at the last step of GRPO: {kl.min():.2g} to {kl.max():.2g} nats per token.")
 plain = frame[frame["method"] == "grpo_no_kl"].dropna(subset=["loss"])
 print(f"GRPO without KL, {len(plain):,} recorded steps: largest |loss| {plain['loss'].abs().max():.0e},", end=" ")
 print(f"gradient norm {plain['grad_norm'].min():.2g} to {plain['grad_norm'].max():.2g}.")
 
 # %% [markdown]
-# So, to the question: at one update a batch and without the KL term, **no**. The gradient is that of a cross-entropy on
-# the sampled responses, with the weight $\hat A_i / (N |o_i|)$ on every token of response $i$. The assumption that
-# ratios stay in the clip range holds there by construction. What is not in "weighted cross-entropy" is where the
-# weights come from: a group's own success rate, which filters and balances, and fresh samples at every step, which make
-# the data set follow the policy. Whether a supervised recipe with simpler weights does as well is the matter of
-# chapters 05 and 07, and what happens when a batch serves many updates that of chapter 06.
+# So, to the question: at one update per batch and without the KL term, **no**. The gradient is that of a
+# cross-entropy on the sampled responses, with the weight $\hat A_i / (N |o_i|)$ on every token of response $i$. The
+# assumption that ratios stay in the clip range holds there by construction.
+#
+# Two things are not in "weighted cross-entropy". One is where the weights come from: a group's own success rate,
+# which filters and balances. The other is that the samples are on-policy, so the data set follows the policy.
+# Chapters 05 and 07 ask whether a supervised recipe with simpler weights does as well, and chapter 06 what happens
+# when a batch serves many updates.
 #
 # ## Exercises
 #
@@ -824,23 +842,25 @@ _ = check_kl_k3(my_k3)
 #
 # ## Summary
 #
-# - GRPO's objective is a few lines: advantages within the group, ratios, a one-sided clip, a mean over each response's
-#   tokens, a mean over responses, and a penalty for leaving the reference.
+# - GRPO's objective is a few lines: advantages within the group, importance ratios, a one-sided clip, a mean over
+#   each response's tokens, a mean over responses, and a penalty for leaving the reference.
 # - A method is a rule for the weights $w_{it}$ of $\nabla\log\pi_\theta(o_{it})$. `token_weights` shows those of any
 #   objective, and `dataclasses.replace` makes new ones.
 #
 # Claims settled here:
 #
-# - **Closed-form advantages.** With binary rewards, $\hat A^\pm$ is a function of the group's share $p$ alone, groups
-#   without contrast count nothing, and a group's pull is $\sqrt{p(1-p)}$. *Holds*: equal on every mixed group of eight.
-# - **The logged loss.** At one update a batch and $\beta = 0$, the loss of GRPO is 0 while its gradient is not.
-#   *Holds*: shown on the hand-written group, on the base model, and in the recorded runs. It belongs to the $1/|o_i|$
-#   normaliser: under a token mean the loss is not 0.
-# - **Weighted cross-entropy.** In the same setting the gradient is that of a weighted cross-entropy. *Holds* here for
-#   one batch; chapter 06 goes through all methods, and through what breaks it.
+# - **Closed-form advantages.** With binary rewards, $\hat A^\pm$ is a function of the group's share $p$ alone,
+#   groups without contrast count nothing, and a group's pull is $\sqrt{p(1-p)}$. *Holds*: equal on every mixed group
+#   of eight.
+# - **The logged loss.** At one update per batch and $\beta = 0$, the loss of GRPO is 0 while its gradient is not.
+#   *Holds*: shown on the hand-written group, on the base model, and in the recorded runs. It belongs to the
+#   $1/|o_i|$ normaliser: under a token mean the loss is not 0.
+# - **Weighted cross-entropy.** In the same setting the gradient is that of a weighted cross-entropy. *Holds* here
+#   for one batch; chapter 06 goes through all methods, and through what breaks it.
 #
 # Open:
 #
 # - Whether the KL term matters for the outcome. The recorded seeds bound the difference no more closely than the
 #   interval above.
-# - Whether $1/|o_i|$ makes wrong responses longer (chapter 08), and whether uniform credit costs anything (chapter 10).
+# - Whether $1/|o_i|$ makes wrong responses longer (chapter 08), and whether uniform credit costs anything (chapter
+#   10).

@@ -18,11 +18,11 @@
 # **Can the same training run be written as plain supervised learning, and what must its ± weights satisfy for it not to
 # collapse?**
 #
-# Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. The weights came out of GRPO: rewards,
-# advantages, ratios. Here we start from the other side and never mention any of these. Sample some responses, grade
-# them, sort them into accepted and rejected, train on the accepted ones as on any data set, *untrain* on the rejected
-# ones, and begin again with fresh samples. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) calls this
-# **filtered iterative supervised fine-tuning**, F-ISFT, and compares three variants of it with GRPO:
+# Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. Its weights came out of GRPO: rewards,
+# advantages, importance ratios. Here we start from the other side and use none of these. Sample some responses, grade
+# them, and sort them into accepted and rejected. Train on the accepted ones as on any data set, *untrain* on the
+# rejected ones, and begin again with fresh samples. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697))
+# calls this **filtered iterative supervised fine-tuning**, F-ISFT, and compares three variants of it with GRPO:
 #
 # | variant | data set of an iteration | in the paper |
 # |:---|:---|:---|
@@ -30,7 +30,9 @@
 # | F-ISFT⁻ | the wrong responses, to be made less likely | comparable on GSM8K, 0.00 on Countdown |
 # | F-ISFT⁺⁻ | both | said to be comparable to GRPO |
 #
-# The loss of an iteration is a signed, weighted cross-entropy,
+# The first variant has older names. One iteration of it is *rejection sampling*: sample, and keep only what the
+# verifier accepts. To repeat it with the improved policy is *expert iteration*. The loss of an iteration is a signed,
+# weighted cross-entropy,
 #
 # $$
 # \mathcal L(\theta) = \frac1N \sum_{i} s_i\, w_i \; \mathrm{CE}_i,
@@ -45,7 +47,7 @@
 # - **balanced**: in a group of $G$ samples of which $k$ are right, $w_i = 1/k$ for the right ones and $1/(G-k)$ for the
 #   wrong ones. Each side of a group sums to one. Groups that are all right or all wrong are left out.
 #
-# They look like a detail. This chapter asks whether they are one.
+# This chapter asks whether the choice matters.
 
 # %%
 import dataclasses
@@ -64,8 +66,7 @@ import torch.nn.functional as F
 
 from checkers.isft import check_balanced_weights, check_collapse_condition, check_signed_ce
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.claims.ledger import sided
-from rlino_lib.claims.ledger import told as in_words
+from rlino_lib.claims.verdicts import mean_in_words, verdict_above_zero
 from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.figures.curves import (
     LABELS,
@@ -123,12 +124,12 @@ by_hand = pd.DataFrame({"prompt": task.prompt(problem), "sign": signs, "unit": 1
 by_hand
 
 # %% [markdown]
-# That is the whole data set of one iteration: prompt, response, sign, weight. No reward is left in it, nor an
+# That is the whole data set of one iteration: prompt, response, sign, weight. It contains no reward and no
 # advantage; the grader's verdict has become a sign.
 #
 # For the model a row is prompt and response in one sequence of tokens. The *labels* are the same tokens with −100 in
-# place of the prompt, the number that `cross_entropy` ignores, so that the model learns to answer and not to ask. The
-# end-of-text token belongs to the response: when to stop is part of what is learned.
+# place of the prompt, the number that `cross_entropy` ignores. So the model learns to answer and not to ask. The
+# end-of-text token belongs to the response, since when to stop is part of what is learned.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -141,8 +142,8 @@ shown = pd.DataFrame({"token": [tokenizer.decode([t]) for t in rows[0]], "input"
 pd.concat([shown.head(12), shown.tail(2)]).T
 
 # %% [markdown]
-# Logits at one place are about the token at the next, so labels are shifted by one against them. The signed
-# cross-entropy is a few lines:
+# The logits at a position predict the next token, so the labels are shifted by one. The signed cross-entropy is a
+# few lines:
 
 
 # %%
@@ -159,13 +160,12 @@ print("cross-entropy of each response:", [round(x, 3) for x in ce.tolist()])
 print(f"signed and balanced: {loss_by_hand:+.3f}")
 
 # %% [markdown]
-# (The factor $1/N$ comes when gradients are added up.) A signed loss may be negative, and going down may mean two
-# things: right responses became likelier, or wrong ones less so. It says even less about progress than GRPO's logged
-# loss, which at least is 0 by design.
+# (The factor $1/N$ enters when gradients are added up.) A signed loss may be negative. When it falls, either right
+# responses became likelier or wrong ones less likely. It says even less about progress than GRPO's logged loss.
 #
-# The library does the same in two steps: `build_dataset` makes the examples from graded rollouts, and `sft_loss` is the
-# signed cross-entropy of a padded batch. It shares no code with the losses of chapter 04. To feed it, the four
-# responses are dressed up as if they had been sampled:
+# The library does the same in two steps. `build_dataset` makes the examples from graded rollouts, and `sft_loss` is the
+# signed cross-entropy of a padded batch. It shares no code with the losses of chapter 04. To feed it, we pack the four
+# responses as if they had been sampled:
 
 # %%
 counts = torch.tensor([len(row) - len(start) for row in rows])  # [N], tokens of each response
@@ -180,7 +180,7 @@ rollouts = Rollouts(
     mask=mask,
     logprobs=torch.zeros(mask.shape),  # nothing below reads these three
     entropies=torch.zeros(mask.shape),
-    clipped=torch.zeros(len(rows)).bool(),
+    truncated=torch.zeros(len(rows)).bool(),
     texts=responses,
     group_size=4,
 ).grade(task, [problem])
@@ -198,13 +198,13 @@ print("labels:   ", all(found[: len(own)].tolist() == own for found, own in zip(
 print("loss:     ", torch.isclose(loss, loss_by_hand, atol=1e-5).item())
 
 # %% [markdown]
-# Equal in every part. From here on the data sets come from `build_dataset`.
+# Every part is equal. From here on the data sets come from `build_dataset`.
 #
 # ## What the weights add up to
 #
-# With two of four right, unit and balanced weights differ by a factor of 2 alone. In a group of eight with other
-# numbers of right responses they do not. (The rules of this table, and of all toys below, are those of
-# `objectives.advantages`, which never sees a data set.)
+# With two of four right, unit and balanced weights differ only by a factor of 2. In a group of eight with other
+# numbers of right responses they differ in more. (The rules of this table, and of all toys below, are those of the
+# library's `advantages`, which never sees a data set.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -249,20 +249,20 @@ print(f"The base has {base_right:.1%} right. There the unit weights of a group o
 print(f"{G * (2 * base_right - 1):+.1f} on average, and balanced ones to 0.")
 
 # %% [markdown]
-# *What to look at.* On the right, where the lines cross 0. With unit weights and most samples wrong the sum is
-# negative: added up over the batch, the log-likelihood of what was just sampled, right and wrong together, is pushed
-# *down*. But the policy has to put its probability somewhere. Balanced weights never push the total; positives alone
-# always push it up; negatives alone always down.
+# *What to look at.* On the right, where do the lines cross 0? With unit weights and most samples wrong the sum is
+# negative: added up over the batch, the log-likelihood of the samples, right and wrong together, is pushed *down*. But
+# the policy has to put its probability somewhere. Balanced weights never push the total. Positives alone always push it
+# up, negatives alone always down.
 #
-# It is tempting to stop here and say: a negative sum pushes the policy away from everything it knows, hence collapse.
-# That would be a mistake, and the next section shows which.
+# Does a negative sum then push the policy away from everything it knows, and collapse it? The next section shows that
+# this conclusion would be a mistake.
 #
 # ## When does the sum matter?
 #
 # ### On average it cancels
 #
-# A weight that all responses share does nothing in expectation, as long as the responses are fresh samples of the
-# policy itself, since probabilities sum to one:
+# A weight that all responses share does nothing in expectation, as long as the responses are *on-policy*: fresh samples
+# of the very policy that is updated. The reason is that probabilities sum to one:
 #
 # $$
 # \mathbb{E}_{o\sim\pi}\big[\nabla \log \pi(o)\big] = \sum_o \pi(o)\, \frac{\nabla \pi(o)}{\pi(o)}
@@ -278,8 +278,8 @@ print(f"{G * (2 * base_right - 1):+.1f} on average, and balanced ones to 0.")
 # \mathbb{E}[\nabla\log\pi \mid \text{wrong}] \big) = \frac{1 - p^G - (1-p)^G}{G\, p(1-p)}\, \nabla p .
 # $$
 #
-# All four climb the same hill; only the length of the step differs. To check it without a model: a policy that is a
-# softmax over three responses, and every group of four that it can sample, weighted by its chance.
+# All four climb the same hill; only the length of the step differs. To check this without a model, take a softmax over
+# three responses, and every group of four that it can sample, weighted by its chance.
 
 # %%
 KINDS = ["right", "wrong", "rambling"]  # the third is wrong as well; it will be the long one
@@ -304,8 +304,8 @@ table = pd.DataFrame({rule: expected_update(pi, same, rule) / grad_p for rule in
 table.assign(formula=step_length).round(4)
 
 # %% [markdown]
-# Each row is the expected update divided by $\nabla p$, logit by logit: one number a row, and the one of the formula.
-# So in expectation, on fresh samples, the sum of the weights is *no* condition at all. Neither F-ISFT⁻ nor unit weights
+# Each row is the expected update divided by $\nabla p$, logit by logit, and it is one number, that of the formula. So
+# in expectation, on fresh samples, the sum of the weights is *no* condition at all. Neither F-ISFT⁻ nor unit weights
 # can collapse this policy.
 #
 # ### With a mean over tokens it does not cancel
@@ -319,8 +319,8 @@ table.assign(formula=step_length).round(4)
 # $$
 #
 # Training on all of one's own samples, right or wrong, makes them *shorter*. Training against all of them makes them
-# *longer*. A negative sum of weights is not a push into nowhere, it is a push towards length. Let the third response
-# ramble on to the cap, as a sample does that never finds its end:
+# *longer*. A negative sum of weights does not push into nowhere; it pushes towards length. Let the third response
+# ramble on to the cap, as a sample does that never ends by itself:
 
 # %%
 evaluation = read_json(Path(DEFAULT_BASE) / "evaluation.json")
@@ -331,19 +331,22 @@ print(f"A rambling response is {ramble:.1f} times as long as the base's mean. Pu
 table.round(4)
 
 # %% [markdown]
-# The toy is small enough for a formula. In expectation a response counts by $f(o) = \bar w(o)/|o|$, where $\bar w(o)$
-# is the mean weight of a sample of that kind over the groups in which it can appear, and the push on its logit is
-# $\pi(o)\,\big(f(o) - \sum_{o'} \pi(o') f(o')\big)$. For a rambling response of probability $\varepsilon$ and length
-# $L$ beside ordinary ones of length $\ell$, and unit weights, the push is up exactly where
+# The toy is small enough for a formula. In expectation a response counts by $f(o) = \bar w(o)/|o|$. Here $\bar w(o)$
+# is the mean weight of a sample of that kind over the groups in which it can appear. The push on the logit of $o$ is
+# $\pi(o)\,\big(f(o) - \sum_{o'} \pi(o') f(o')\big)$. Take a rambling response of probability $\varepsilon$ and
+# length $L$ beside ordinary ones of length $\ell$. With unit weights the push on it is up exactly where
 #
 # $$
 # \pi(\text{wrong}) - p \; > \; (1-\varepsilon)\, \frac{\ell}{L} .
 # $$
 #
-# With $L \gg \ell$ that says: where wrong responses outnumber right ones, which is where the sum of the weights is
-# negative. For balanced weights the same algebra gives a push that is *never* up. The right side gets
-# $+\Pr(\text{mixed})/G$ in total and the wrong side the negative of it, so the mean is positive wherever rambling
-# exists, and a rambling response, with its small negative $f$, is always below it.
+# With $L \gg \ell$ this means: where wrong responses outnumber right ones, so where the sum of the weights is
+# negative.
+#
+# With balanced weights the push is *never* up. The weights of the right side sum to $+\Pr(\text{mixed})/G$, and
+# those of the wrong side to the negative of it. Rambling responses are wrong, so their part of the negative total is
+# divided by a larger length. Hence the mean of $f$ is positive wherever rambling exists. A rambling response has a
+# negative $f$, below that mean. So its logit is pushed down.
 
 
 # %%
@@ -395,18 +398,18 @@ print(f"Unit weights push rambling up where fewer than {turn:.0%} are right;", e
 print(f"the base, with {base_right:.1%}, is {side} that.")
 
 # %% [markdown]
-# *What to look at.* The sign. Where all responses are equally long, nothing is ever pushed towards rambling. With the
-# mean over tokens, the unit weights' line is above 0 on the left, that of negatives alone almost everywhere, and the
-# other two nowhere.
+# *What to look at.* The sign. Where all responses are equally long, nothing is ever pushed towards rambling. With
+# the mean over tokens, the line of unit weights is above 0 on the left, that of negatives alone almost everywhere,
+# and the other two nowhere.
 #
 # ### From a push to a collapse
 #
-# A push up is not yet a collapse: rambling may be pushed up while the right response is pushed up faster, and then it
-# is a race. What the toy lacks for that is *generalisation*. A model answers thousands of different problems. To ramble
-# is one and the same habit on all of them; to be right is another thing on each, and harder to learn. So give the
-# policy two shared parameters instead of three logits: a habit, which moves the logit of rambling on all problems one
-# to one, and a skill, which moves that of the right response by a factor `ease` ≤ 1. The exact expected update is
-# iterated 2,000 times, first from one starting point.
+# A push up is not yet a collapse. Rambling may be pushed up while the right response is pushed up faster; then it is
+# a race. To model the race the toy needs *generalisation*. A model answers thousands of different problems. Rambling
+# is one and the same habit on all of them. Being right differs from problem to problem, and is harder to learn. So
+# give the policy two shared parameters instead of three logits. A habit moves the logit of rambling on all problems
+# one to one. A skill moves that of the right response by a factor `ease` ≤ 1. The exact expected update is iterated
+# 2,000 times, first from one starting point.
 
 
 # %%
@@ -444,12 +447,13 @@ axes[0, 0].legend()
 figure
 
 # %% [markdown]
-# *What to look at.* Which lines on the left end near 1, and whether those that do not end near 0. On the right: where
-# the probability went.
+# *What to look at.* On the left, which lines end near 1, and do the others end near 0? On the right, where did the
+# probability go? Balanced weights and positives alone end right. Where a line falls to 0 on the left, the same line
+# rises to 1 on the right: all probability went to rambling.
 #
-# One starting point proves little. So, many of them: ten shares right and eight degrees of ease; with the mean over
-# tokens and with a sum; with fresh samples at each update, and with samples that serve fifty. A starting point counts
-# as collapsed where less than half of its share right is left at the end.
+# One starting point proves little. Take many: ten shares right and eight degrees of ease; the mean over tokens and the
+# sum; fresh samples at each update, and samples that serve fifty. A starting point counts as collapsed where less than
+# half of its share right is left at the end.
 
 # %%
 starts = np.array([0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.45])
@@ -479,8 +483,7 @@ figure
 
 # %% [markdown]
 # *What to look at.* Down each panel more responses are right to begin with; to the left the skill is easier to move.
-# Dark cells have few right responses at the end, because they collapsed or because they are slow. Which of the two it
-# is:
+# A dark cell has few right responses at the end. Is that collapse, or slow learning?
 
 # %%
 for rule in rules:
@@ -490,18 +493,19 @@ summed = counted.loc[[c for c in conditions if c.startswith("sum")]].to_numpy().
 print(f"with a sum over tokens: {summed} collapses, all rules and starting points together")
 
 # %% [markdown]
-# So in this toy collapse takes two things together: weights whose sum is negative, and a normaliser $1/|o|$ that turns
-# this into a push towards length. Take away either, and it does not happen. Where both are there, it comes to a race of
-# the habit against the skill: it is lost where few responses are right to begin with and where the skill is hard to
-# move. Samples that serve many updates make more races lost, but only where there is a race at all.
+# It is collapse under unit weights and under negatives alone; under the other two rules the dark cells are slow. So in
+# this toy collapse takes two conditions together: weights whose sum is negative, and a normaliser $1/|o|$ that turns
+# this into a push towards length. Without either one it does not happen. With both, habit and skill race. The race is
+# lost where few responses are right to begin with and where the skill is hard to move. Samples that serve many updates
+# make more races lost, but only where there is a race.
 #
-# The toy is an expectation over exact updates. It has no batches of a few samples, no Adam, and no tokens; with these
-# there may be other ways to fall. It says which conditions suffice, not that there are no others.
+# The toy has exact updates, and no small batches, no Adam and no tokens. With these there may be other ways to fall. It
+# says which conditions suffice, not that there are no others.
 #
 # ## One iteration, with a model
 #
-# Now the base model of chapter 03. The batch is the first one of chapter 04's live run: the same seed, the same
-# problems, and therefore the same samples, whatever the method.
+# Now the base model of chapter 03. The batch is the first one of chapter 04's live run: the same seed and problems, and
+# therefore the same samples, whatever the method.
 
 # %%
 trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
@@ -549,9 +553,9 @@ print(f"On this batch the gradient closest to GRPO's is that of {close.idxmax()}
 print(f"the farthest that of {close.idxmin()} (cosine {close.min():.3f}).")
 
 # %% [markdown]
-# Two gradients of one batch may differ because the methods do or because the batch is small, and a cosine alone does
-# not tell these apart. For one pair it is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a group,
-# the same proportions. GRPO multiplies each group by a factor of its own, here for groups of eight:
+# Two gradients of one batch may differ because the methods differ or because the batch is small. For one pair the
+# answer is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a group, the same proportions. GRPO
+# multiplies each group by a factor of its own, here for groups of eight:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -565,15 +569,16 @@ for k in range(1, G):
 pd.DataFrame(factors).round(4)
 
 # %% [markdown]
-# So the two differ by a curve over difficulty, $\sqrt{p(1-p)}$, and by nothing else: were all mixed groups equally
-# hard, the cosine would be 1. Chapter 06 makes an equality of this, to machine precision, and looks for what breaks it.
+# So the two differ by a curve over difficulty, $\sqrt{p(1-p)}$, and by nothing else. If all mixed groups were
+# equally hard, the cosine would be 1. Chapter 06 makes an equality of this, to machine precision, and looks for what
+# breaks it.
 #
 # ### Does the sum cancel in a real model?
 #
-# The toy made a prediction that can be tested here. Sample once more, and cut all responses into eight batches. Let
-# every response count +1, right or wrong. With a *sum* over tokens the expected gradient is 0: the gradients of the
-# batches are noise, and the cosine of two of them is as often negative as positive. With a *mean* over tokens there is
-# a systematic part, which they all share.
+# The toy made a prediction that can be tested here. Sample once more, and split all responses into eight batches.
+# Let every response count +1, right or wrong. With a *sum* over tokens the expected gradient is 0: the gradients of
+# the batches are noise, and the cosine of two of them is as often negative as positive. With a *mean* over tokens
+# there is a systematic part that they all share.
 
 # %%
 parts = [(each, rows) for each in (batch, trainer.sample(step=2)) for rows in torch.arange(n).split(n // 4)]
@@ -601,13 +606,14 @@ for name, own in cosines.groupby(cosines.columns[0])[cosines.columns[1]]:
     print(f"{name}: mean cosine {own.mean():+.2f}, {(own > 0).mean():.0%} of {len(own)} pairs above 0")
 
 # %% [markdown]
-# *What to look at.* Two clouds, and where each lies. (With all responses weighing +1 the shared part is a push towards
-# shorter responses; with all at −1, towards longer ones.)
+# *What to look at.* Where does each of the two clouds lie? The sum's is centred near 0 and the mean's is not, as
+# predicted. (With all responses weighing +1 the shared part is a push towards shorter responses; with all at −1,
+# towards longer ones.)
 #
 # ## Training, live
 #
-# The configuration of chapter 04's live run, with one word changed: the method. Seed, problems, number of samples and
-# optimiser are the same.
+# The configuration of chapter 04's live run, with one word changed: the method. Seed, problems, number of samples
+# and optimiser are the same.
 
 # %%
 live = TrainConfig(method="f_isft_posneg", prompts=16, steps=12, lr=3e-4, eval_every=0)
@@ -627,7 +633,7 @@ plot.figure()
 
 # %%
 after = evaluate(policy, task, validation, samples=2)
-change = after["c"] / after["n"] - before["c"] / before["n"]  # one number a problem
+change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
 verdict = "excludes 0" if low > 0 or high < 0 else "contains 0, so that this run alone does not tell"
 print(f"right before: {before['c'].sum() / before['n'].sum():.1%}, after: {after['c'].sum() / after['n'].sum():.1%}")
@@ -635,9 +641,10 @@ print(f"change: {100 * change.mean():+.1f} points,", end=" ")
 print(f"95 % interval over problems {100 * low:+.1f} to {100 * high:+.1f}, which {verdict}.")
 
 # %% [markdown]
-# *What to look at.* Beside chapter 04's figure: is there any way to tell which of the two runs was the supervised one?
+# *What to look at.* Compare chapter 04's figure: can you tell which of the two runs was the supervised one? Nothing
+# in the curves gives it away.
 #
-# And the unit weights, on half as many prompts a step. `guard="warn"` lets the run go on where the guard rails of
+# Now the unit weights, on half as many prompts per step. `guard="warn"` lets the run go on where the guard rails of
 # chapter 04 would stop it.
 
 # %%
@@ -652,7 +659,7 @@ with tempfile.TemporaryDirectory() as folder:
 unit_plot.figure()
 
 # %%
-watched = {"accuracy": "right", "completions/clipped_ratio": "cut at the cap", "entropy": "entropy, nats a token"}
+watched = {"accuracy": "right", "completions/clipped_ratio": "truncated", "entropy": "entropy, nats per token"}
 ends = {}
 for name, history in ((label(live.method), plot.history), (label(short.method), unit_plot.history)):
     for when, part in (("first five steps", history.head(5)), ("last five steps", history.tail(5))):
@@ -661,8 +668,18 @@ print("\n".join(warnings) or "No guard rail spoke up.")
 pd.DataFrame(ends).T.rename(columns=watched).round(3)
 
 # %% [markdown]
-# *What to look at.* Whether unit weights send more responses to the cap than balanced ones do, and whether that goes
-# with fewer right ones. A short run of one seed shows what can happen. For what does happen there are records.
+# *What to look at.* Do unit weights send more responses to the cap than balanced ones, with fewer right ones?
+
+# %%
+gained = {name: pd.DataFrame(ends).T.loc[name].diff().iloc[-1] for name in (label(live.method), label(short.method))}
+for name, more in gained.items():
+    say(
+        f"{name}: from the first to the last five steps the share truncated changes by "
+        f"{100 * more['completions/clipped_ratio']:+.1f} points and the share right by {100 * more['accuracy']:+.1f}."
+    )
+
+# %% [markdown]
+# A short run of one seed shows what can happen. What does happen is in the records.
 #
 # ## The recorded runs
 #
@@ -684,8 +701,9 @@ asked = runs[0].config
 learning_curves(frame, "eval/accuracy", title=f"{asked['eval_split']} split, {asked['eval_problems']:,} problems")
 
 # %% [markdown]
-# *What to look at.* Which lines part from GRPO's by more than the seeds of one method part from each other, and whether
-# any of them falls below step 0, the base.
+# *What to look at.* Which lines part from GRPO's by more than the seeds of one method part from each other? Does any
+# fall below step 0, the base? Only F-ISFT⁻ does both: it rises at first and then falls. F-ISFT⁺ ends a little below
+# the bundle.
 
 # %%
 window = max(1, asked["steps"] // 20)
@@ -701,21 +719,32 @@ figure.legend(handles, [label(k) for k in keys], loc="outside lower center", nco
 figure
 
 # %% [markdown]
-# *What to look at.* Format and cap together. In this task a response that is cut has no answer, so its format is wrong;
-# where the two curves mirror each other, it is rambling that spoils the format, and not bad answers. The gradient norms
-# are those of the losses as they stand: Adam divides most of such a factor away again.
+# *What to look at.* Format and cap together. In this task a truncated response has no answer, so its format is
+# wrong. The two curves mirror each other, so what spoils the format is rambling, and not bad answers. The gradient
+# norms are those of the losses as they stand; Adam removes most of such a factor.
 
 # %%
 length_curves(frame, source="train", smooth=window)
 
 # %% [markdown]
-# *What to look at.* How far right and wrong responses part. Wrong responses that were not cut at the cap stand apart,
-# since being cut makes a response wrong.
+# *What to look at.* How far do right and wrong responses part?
+
+# %%
+for method in ("grpo", "f_isft_pos", "f_isft_neg"):
+    of_method = frame[(frame["method"] == method) & (frame["step"] > asked["steps"] - window)]
+    sizes = ", ".join(
+        f"{name} {of_method[f'length/{kind}'].mean():.0f}" for kind, (name, _) in LENGTHS.items()
+    )  # fmt: skip
+    say(f"{label(method)}, mean length in the last {window} steps: {sizes}.")
+
+# %% [markdown]
+# Wrong responses are far longer than right ones under every method, but most of the distance is truncation: being
+# truncated makes a response wrong.
 #
 # ### Against the toy
 #
-# The toy has a prediction for each rule at the base's share right: is rambling pushed up or down? The records have the
-# share of samples that were cut at the cap.
+# The toy has a prediction for each rule at the base's share right: is rambling pushed up or down? The records have
+# the share of truncated samples.
 
 # %%
 early, late = frame["step"].between(1, window), frame["step"] > asked["steps"] - window
@@ -744,18 +773,19 @@ up, down = (told.loc[told["the toy"] == way, seen] for way in ("up", "down"))
 print(
     "Order: the rules that it pushes up are",
     "all" if up.min() > down.max() else "not all",
-    "cut more often than the rest.",
+    "truncated more often than the rest.",
 )
 
 # %% [markdown]
-# The toy's rambling response never gets anything for its length. In the game, going on is also another attempt, which
-# may turn a wrong response into a right one. A rise of the share cut under *every* method points to that, or to other
-# causes of length, which chapter 08 takes one at a time. What the weights add shows in the differences between methods.
+# The toy's rambling response never gets anything for its length. In the game, going on is also another attempt,
+# which may turn a wrong response into a right one. A rise of the share truncated under *every* method points to
+# that, or to other causes of length, which chapter 08 takes one at a time. What the weights add shows in the
+# differences between methods.
 
 # %%
 figure, axes = new_figure(1, 2, (9.6, 4.4), sharey=True)
 for axis, kind in zip(axes[0], ("correct", "incorrect"), strict=True):
-    column = "log-probability (nats a token)"
+    column = "log-probability (nats per token)"
     each = frame.assign(**{column: frame[f"logprob/{kind}"] / frame[f"length/{kind}"]})
     learning_curves(each, column, smooth=window, title=f"{LENGTHS[kind][0]} responses", ax=axis)
     axis.get_legend().remove()
@@ -765,9 +795,21 @@ figure.legend(handles, [label(k) for k in keys], loc="outside lower center", nco
 figure
 
 # %% [markdown]
-# *What to look at.* These are samples of the policy as it was at each step, so a falling line means that the policy has
-# become less sure of what it writes. A method that trains on its own right answers alone makes itself surer; negatives
-# alone have nothing that would.
+# *What to look at.* These are samples of the policy as it was at each step, so a falling line means that the policy
+# has become less sure of what it writes.
+
+# %%
+sure = frame.assign(each=frame["logprob/correct"] / frame["length/correct"])
+at_start = sure[sure["step"].between(1, window)].groupby("method")["each"].mean()
+at_end = sure[sure["step"] > asked["steps"] - window].groupby("method")["each"].mean()
+surer = (at_end - at_start).sort_values()
+say(
+    f"On right responses, from the first {window} steps to the last, {label(surer.index[-1])} changes the most upwards "
+    f"({surer.iloc[-1]:+.3f} nats per token) and {label(surer.index[0])} the least ({surer.iloc[0]:+.3f})."
+)
+
+# %% [markdown]
+# Training on one's own right answers makes a policy surer. Negatives alone do nothing that would.
 #
 # ### Where the runs ended
 
@@ -799,16 +841,15 @@ table.rename(index=label).round(1)
 
 # %% [markdown]
 # A difference is taken within a seed: both runs saw the same problems in the same order. The interval is over seeds, by
-# the t distribution, and with so few of them it is wide. An interval that contains 0 says that these runs cannot tell
-# the two apart, which is less than to say that they are equal; chapter 07 tests for equality, with a margin set in
-# advance.
+# the t distribution, and with so few of them it is wide. If it contains 0, these runs cannot tell the two methods
+# apart. That is less than to say that they are equal: chapter 07 tests for equality, with a margin set in advance.
 #
 # ### Beside the paper
 #
-# The paper's accuracies are one number a model, without seeds or intervals, and reached us through summaries
-# (`data/paper/README.md` says how sure each is). Its models, its prompts and its test problems are others, so levels
-# cannot be compared. What can be put side by side is the order, and each method's distance to GRPO, on two scales that
-# are never mixed. The paper's one F-ISFT⁺⁻ stands in both rows, since its weights are not known.
+# The paper's accuracies are one number per model, without seeds or intervals, and reached us through summaries
+# (`data/paper/README.md` says how sure each is). Its models, prompts and test problems are others. So do not compare
+# levels, but the order, and each method's distance to GRPO, on two scales that are never mixed. The paper's one
+# F-ISFT⁺⁻ appears in both rows, since its weights are not known.
 
 # %%
 paper = pd.read_csv(DATA / "paper" / "results.csv")
@@ -836,7 +877,7 @@ order = [label(m) for m in gap.index]
 for axis, data, title in zip(
     axes[0],
     (gap, their_gap.loc[gap.index]),
-    (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown"),
+    (f"here: {gap.shape[1]} seeds", "paper: one run per model, weights of ⁺⁻ unknown"),
     strict=True,
 ):
     points = data.rename_axis(index="method", columns="of").stack().rename("points").reset_index()
@@ -850,8 +891,9 @@ for axis, data, title in zip(
 figure
 
 # %% [markdown]
-# *What to look at.* The order of the methods from right to left in each panel, and how far the seeds of one method lie
-# apart on the left. The right panel has no such spread to judge its distances by, and its horizontal scale is its own.
+# *What to look at.* Is the order of the methods the same in both panels, and how far apart are the seeds of one
+# method on the left? F-ISFT⁻ is last in both. The seeds of the others lie about as far apart as the methods do. The
+# right panel has no such spread to judge its distances by, and its horizontal scale is its own.
 #
 # ### What a collapse looks like
 #
@@ -873,20 +915,20 @@ print(
 print(f"where the base has {base['accuracy']:.1%}.")
 worst_run = next(run for run in runs if run.method == worst["method"] and run.seed == worst["seed"])
 often = worst_run.metrics["completions/clipped_ratio"].tail(window).mean()
-print(f"In its last {window} steps {often:.0%} of its training samples were cut at the cap.")
+print(f"In its last {window} steps {often:.0%} of its training samples were truncated.")
 steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else []
 
 # %% [markdown]
-# Token by token: the run that ended lowest, at its first recorded step and at its last. Each fold is a whole group, and
-# the colours are the weights that the optimiser used.
+# Token by token: the run that ended lowest, at its first recorded step and at its last. Each fold is a whole group,
+# and the colours are the weights that the optimiser used.
 
 # %%
 static_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
 
 # %% [markdown]
-# *What to look at.* Does a late response fail by saying something else, or by not coming to an end? Are its sums still
-# right? The same for every method, one run each; choose a run, a step and a problem. Log-probability and entropy as
-# colours show where a policy is unsure.
+# *What to look at.* Does a late response fail by saying something else, or by not coming to an end? The share
+# truncated, printed above, answers for most of them: they do not end. Below is the same for every method, one run
+# each; choose a run, a step and a problem. Log-probability and entropy as colours show where a policy is unsure.
 
 # %%
 trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-1] if steps else None)
@@ -894,8 +936,8 @@ trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-
 # %% [markdown]
 # ## What the paper says, and what was found here
 #
-# The paper says that F-ISFT⁺⁻ does as well as GRPO, that F-ISFT⁺ stays below it on Countdown at 1.5B, that F-ISFT⁻
-# fails there altogether, and it takes all of them for one kind of method. Here, computed from the records:
+# The paper says that F-ISFT⁺⁻ does as well as GRPO, that F-ISFT⁺ stays below it on Countdown at 1.5B, and that
+# F-ISFT⁻ fails there altogether. It takes all of them for one kind of method. Here, computed from the records:
 
 
 # %%
@@ -923,33 +965,37 @@ for method in gap.index:
 def state(gains: pd.Series) -> str:
     """A word for where a method ended, against the base, by the 95 % interval over seeds of its gain in points."""
     words = {"holds": "learned", "does not hold here": "fell below the base"}
-    return words.get(sided(gains), "is not told from the base by these seeds")
+    return words.get(verdict_above_zero(gains), "is not told from the base by these seeds")
 
 
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
     often = cut.loc[method, f"last {window} steps"]
-    say(f"{label(method)} {state(gains)}: {in_words(gains)} from the base; {often:.0%} of its last samples were cut.")
+    say(
+        f"{label(method)} {state(gains)}: {mean_in_words(gains)} from the base; {often:.0%} of its last samples were "
+        "cut."
+    )
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 
 # %% [markdown]
 # All methods had one learning rate here, the one that suits GRPO; the paper, too, used one for all. Chapter 07 gives
-# each method its own. What is said of F-ISFT⁻ is said of this rate: the ledger's claim that it fails judges it at both.
+# each method its own. Statements about F-ISFT⁻ hold for this rate; the ledger's claim that it fails is judged at both.
 #
-# So, to the question. **Yes**: a data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
-# fresh samples at each iteration are a training run, without a reward, an advantage or a ratio in sight, and with
-# balanced weights its gradient on a batch differs from GRPO's by a factor for each group. As to the weights, the usual
-# warning (a negative sum pushes everything down) is right about the sign. As far as the toy and the cosines above can
-# tell, it is wrong about the reason: on fresh samples a common weight cancels. What does not cancel is its product with
-# $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy because both sides of a group weigh the
-# same. Whether unit weights and negatives alone fell here, and how much of the growth in length is theirs, the computed
-# sentences say.
+# So, to the question. **Yes.** A data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
+# fresh samples at each iteration are a training run. It needs no reward, advantage or importance ratio, and with
+# balanced weights its gradient on a batch differs from GRPO's by a factor for each group.
+#
+# As to the weights, the usual warning (a negative sum pushes everything down) has the sign right. As far as the toy and
+# the cosines can tell, it has the reason wrong: on on-policy samples a common weight cancels. What does not cancel is
+# its product with $1/|o|$, and that pushes towards length. Balanced weights are safe in the toy because both sides of a
+# group have the same total weight. Whether unit weights and negatives alone fell here, and how much of the growth in
+# length is theirs, the computed sentences say.
 #
 # ## Exercises
 #
-# **1. Balanced weights.** `my_balanced(correct)`: a list of verdicts of one group in, signed weights out. Each side
-# sums to ±1, and a group that is not mixed weighs nothing.
+# **1. Balanced weights.** `my_balanced(correct)`: the verdicts of one group in, signed weights out. Each side sums to
+# ±1, and a group that is not mixed has weight 0.
 
 
 # %%
@@ -1016,18 +1062,20 @@ _ = check_collapse_condition(my_total)
 # </details>
 #
 # **4. A question.** On fresh samples, and without the mean over tokens, F-ISFT⁺ and F-ISFT⁻ have the same expected
-# gradient. Suppose that 1 % of the samples are right. You may draw 1,000 samples and make one update. Which of the two
-# would you choose, and why? And at 99 %?
+# gradient. Suppose that 1 % of the samples are right. You may draw 1,000 samples and make one update. Which of the
+# two would you choose, and why? And at 99 %?
 #
 # <details><summary>Solution</summary>
 #
-# The expectation is the same, the noise is not. At 1 % right, F-ISFT⁺ adds about ten terms $\nabla\log\pi(o)$, F-ISFT⁻
-# about 990, nearly all of which only serve to cancel each other. If all $\nabla\log\pi(o)$ are about equally long, the
-# variance is in proportion to the number of terms, so that F-ISFT⁻ is about a hundred times noisier: choose F-ISFT⁺. At
-# 99 % it is the other way round. A weight common to all responses changes the noise and not the mean, which is what a
-# *baseline* is. Subtracting the share right from the rewards 1 and 0 gives weights whose sum is 0, that is (up to a
-# factor for each group) balanced weights; their noise is close to the smaller of the two at either end. GRPO's
-# advantage is the same choice once more.
+# The expectation is the same, the noise is not. At 1 % right, F-ISFT⁺ adds about ten terms $\nabla\log\pi(o)$.
+# F-ISFT⁻ adds about 990, nearly all of which only cancel each other. If all $\nabla\log\pi(o)$ are about equally
+# long, the variance is proportional to the number of terms. So F-ISFT⁻ is about a hundred times noisier: choose
+# F-ISFT⁺. At 99 % it is the other way round.
+#
+# A weight common to all responses changes the noise and not the mean, which is what a *baseline* is. Subtracting the
+# share right from the rewards 1 and 0 gives weights whose sum is 0. Up to a factor for each group these are balanced
+# weights, and their noise is close to the smaller of the two at either end. GRPO's advantage is the same choice once
+# more.
 #
 # </details>
 #
@@ -1036,19 +1084,19 @@ _ = check_collapse_condition(my_total)
 # - F-ISFT is supervised learning on the policy's own graded samples: a data set with a sign and a weight for each
 #   response, made anew at each iteration. Its weights are part of the method, and the paper, as far as we know it,
 #   leaves them open.
-# - The sum of a group's weights is what two rules differ in: 0 when balanced, negative with unit weights wherever most
-#   samples are wrong.
+# - Two rules for the weights differ in the sum over a group: 0 when balanced, negative with unit weights wherever
+#   most samples are wrong.
 #
 # Claims settled here:
 #
-# - **Same hill.** On fresh samples, with a sum over tokens, F-ISFT⁺, F-ISFT⁻ and both kinds of F-ISFT⁺⁻ have expected
-#   gradients that are positive multiples of $\nabla p$. *Holds*: by algebra, and by enumeration.
-# - **A negative sum means collapse.** *Does not hold* as it stands: in expectation the sum cancels. In the toy it takes
-#   a mean over tokens as well, and even then it is a race between a skill and the habit of going on.
-# - **Balanced weights are GRPO's up to a factor for each group**, $\sqrt{p(1-p)}$ times a constant. *Holds*, on every
-#   mixed group of eight.
-# - **F-ISFT⁺⁻ is comparable to GRPO; F-ISFT⁺ and F-ISFT⁻ are not.** What the recorded runs say to it stands in the
-#   computed sentences above, for one small model and a few seeds.
+# - **Same hill.** On fresh samples, with a sum over tokens, F-ISFT⁺, F-ISFT⁻ and both kinds of F-ISFT⁺⁻ have
+#   expected gradients that are positive multiples of $\nabla p$. *Holds*: by algebra, and by enumeration.
+# - **A negative sum means collapse.** *Does not hold* as it stands: in expectation the sum cancels. In the toy it
+#   takes a mean over tokens as well, and even then it is a race between a skill and the habit of going on.
+# - **Balanced weights are GRPO's up to a factor for each group**, $\sqrt{p(1-p)}$ times a constant. *Holds*, on
+#   every mixed group of eight.
+# - **F-ISFT⁺⁻ is comparable to GRPO; F-ISFT⁺ and F-ISFT⁻ are not.** The computed sentences above say what the
+#   recorded runs show, for one small model and a few seeds.
 #
 # Open:
 #

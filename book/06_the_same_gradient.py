@@ -18,17 +18,17 @@
 # **If GRPO and supervised learning on graded samples have the same gradient, what is left of the difference, and when
 # does the equality end?**
 #
-# Chapter 04 took GRPO apart and was left with a weighted cross-entropy. Chapter 05 began with a cross-entropy and came
-# out a factor for each group away from GRPO. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes
-# that the first is reinforcement learning in name only. This chapter does three things with that sentence.
+# Chapter 04 reduced GRPO to a weighted cross-entropy. Chapter 05 began with a cross-entropy and reached GRPO up to a
+# factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is
+# reinforcement learning in name only. This chapter does three things with that statement.
 #
-# - It makes it exact: each equality is computed twice, by two pieces of code that share nothing, in double precision.
+# - It makes it exact. Each equality is computed twice, by two pieces of code that share nothing, in double precision.
 #   Beside each stands a near miss, something that looks equal and is not.
 # - It says what is left. All methods of this family have one update,
 #   $$ \nabla J = \sum_i \sum_t w_{it}\, \nabla \log \pi_\theta(o_{it} \mid q, o_{i<t}), $$
 #   and with binary rewards their weights differ by a curve over the difficulty of the prompt, and by a normaliser.
-# - It looks for the end of it. The equality needs fresh samples. A batch that serves many updates goes stale, the
-#   ratios leave 1 and the clip begins to act; recorded runs turn that dial from one update a batch to many.
+# - It looks for where the equality ends. It needs on-policy samples. A batch that serves many updates goes off-policy:
+#   the importance ratios leave 1 and the clip begins to act. Recorded runs go from one update per batch to many.
 
 # %%
 import math
@@ -47,7 +47,8 @@ from checkers.gradient import (
     check_kl_weight,
     check_stale_weight,
 )
-from rlino_lib.claims.judge import read_ledger, stale_runs, where_it_ends
+from rlino_lib.claims.gradient import stale_runs, where_it_ends
+from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.exact.identities import (
     Identity,
     TokenLM,
@@ -92,9 +93,9 @@ F64 = torch.float64
 # %% [markdown]
 # ## One group, by hand
 #
-# The smallest policy that has a gradient: three tokens, one logit each, the same at every place. Then
-# $\nabla_\theta \log \pi(o) = n(o) - |o|\,\pi$, where $n(o)$ counts the tokens of a response. Four responses, two of
-# them right, of unequal length:
+# Take the smallest policy that has a gradient: three tokens, one logit each, the same at every position. Then
+# $\nabla_\theta \log \pi(o) = n(o) - |o|\,\pi$, where $n(o)$ counts the tokens of a response. Here are four
+# responses of unequal length, two of them right:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -111,8 +112,8 @@ print("advantages:", [round(a, 4) for a in adv.tolist()])
 print("the gradient by hand:", [round(g, 6) for g in by_hand.tolist()])
 
 # %% [markdown]
-# That is GRPO's gradient at $\rho = 1$ as chapter 04 derived it, $\sum_i \hat A_i / (N |o_i|)\, \nabla\log\pi(o_i)$,
-# with a pencil. Now both losses, each differentiated as it stands:
+# This is GRPO's gradient at $\rho = 1$ as chapter 04 derived it, $\sum_i \hat A_i / (N |o_i|)\, \nabla\log\pi(o_i)$,
+# with a pencil. Now differentiate both losses as they stand:
 #
 # $$
 # \underbrace{\frac1N \sum_i \frac1{|o_i|} \sum_t \min\big(\rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}) \hat A_i\big)}
@@ -145,9 +146,10 @@ for name, objective in {"GRPO": grpo_side, "weighted cross-entropy": cross_entro
     print(f"{name:24} value {value.item():+.4f}   gradient {[round(g, 6) for g in sides[name].tolist()]}")
 
 # %% [markdown]
-# Two values and one gradient. From here on such a pair is an `Identity`: two sides, and the *gap* between them, the
-# norm of their difference over the norm of the larger one. A claim of equality holds where the gap is below $10^{-10}$,
-# and a near miss, a claim that two things differ, where it is above $10^{-3}$. Nothing in between counts as either.
+# Two values and one gradient. From here on such a pair is an `Identity`: two sides, and the *gap* between them,
+# which is the norm of their difference over the norm of the larger one. A claim of equality holds where the gap is
+# below $10^{-10}$. A near miss, a claim that two things differ, holds where it is above $10^{-3}$. Nothing in
+# between counts as either.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -168,10 +170,10 @@ claim("by hand", [Identity(n, sides[k], by_hand) for n, k in named.items()]).dro
 #
 # ### 1. GRPO is weighted supervised learning
 #
-# The same with a network whose parameters all states share, on sampled groups, parameter by parameter. The left side is
-# `policy_loss` of chapter 04; the right side is `sft_loss` of chapter 05, which knows prompts, responses, −100 labels
-# and signed weights, and nothing of ratios. The network reads strings of a small token MDP (chapter 01), three tokens
-# and up to four of them a response; right is what contains exactly two *a*.
+# Now take a network whose parameters all states share, on sampled groups, parameter by parameter. The left side is
+# `policy_loss` of chapter 04. The right side is `sft_loss` of chapter 05. It uses prompts, responses, −100 labels and
+# signed weights, and no ratios. The network reads strings of a small token MDP (chapter 01) with three tokens and up to
+# four of them per response; a response is right if it contains exactly two *a*.
 
 # %%
 mdp = TokenMDP(3, 4, lambda tokens, mask: ((tokens == 1) & mask).sum(1) == 2)
@@ -184,15 +186,16 @@ claim("GRPO is weighted SFT", grpo_is_weighted_sft(TokenLM(mdp, policy), toy))
 # %% [markdown]
 # - The first line is the general one: whatever the rewards, at $\rho = 1$ GRPO's gradient is that of a cross-entropy
 #   with the weights $\hat A_i$.
-# - The second has GRPO's KL term in it. At the first step of a run the policy *is* the reference, where k3 has its
-#   minimum, so that it adds nothing. From the second step on it does.
-# - The one with the root says what the advantages are: balanced F-ISFT⁺⁻, times $\sqrt{p(1-p)}$ (and a constant) for a
-#   prompt with share $p$ right.
+# - The second includes GRPO's KL term. At the first step of a run the policy *is* the reference. There k3 has its
+#   minimum, so it adds nothing. From the second step on it does.
+# - The one with the root identifies the advantages: they are those of balanced F-ISFT⁺⁻, times $\sqrt{p(1-p)}$ (and
+#   a constant) for a prompt with share $p$ right.
 #
 # ### 2. A method is a curve
 #
-# With binary rewards a group is one number, $k$ right of $G$. So a rule for advantages is a pair of numbers for every
-# $k$, the weight of a right response and that of a wrong one, and no more. $p = k/G$, without the $10^{-4}$:
+# With binary rewards a group is one number, $k$ right of $G$. So a rule for advantages is no more than a pair of
+# numbers for every $k$, the weight of a right response and that of a wrong one. With $p = k/G$, without the
+# $10^{-4}$:
 #
 # | rule | method | pull of the right side, $\sum \hat A_i / G$ | of the wrong side |
 # |:---|:---|:---|:---|
@@ -246,18 +249,19 @@ figure.legend(handles[: len(RULES)], names[: len(RULES)], loc="outside lower cen
 figure
 
 # %% [markdown]
-# *What to look at.* A factor in front of a method is a learning rate, so each is scaled to 1 at $p = 1/2$. In the
-# panel on the right the upper lines are the right side, the lower ones the wrong side. Dr. GRPO and RLOO are one curve.
-# GRPO, Dr. GRPO and balanced F-ISFT⁺⁻ agree in the middle and part at the ends, where a problem is nearly always or
-# nearly never solved: the one with the std keeps more of a rare success than $r - \text{mean}$, and balanced weights
-# keep all of it. F-ISFT⁺ weighs problems by how *easy* they are, F-ISFT⁻ by how hard, and for these two the sides do
-# not balance: chapter 05 said what that does to length.
+# *What to look at.* Where do the methods agree, and where do they part? A factor in front of a method is a learning
+# rate, so each is scaled to 1 at $p = 1/2$. In the panel on the right the upper lines are the right side, the lower
+# ones the wrong side. Dr. GRPO and RLOO are one curve. GRPO, Dr. GRPO and balanced F-ISFT⁺⁻ agree in the middle and
+# part at the ends, where a problem is nearly always or nearly never solved. There $r - \text{mean}$ keeps the least
+# of a rare success, the version with the std keeps more, and balanced weights keep all of it. F-ISFT⁺ weighs
+# problems by how *easy* they are, F-ISFT⁻ by how hard. For these two the sides do not balance, with the effect on
+# length that chapter 05 showed.
 #
 # ### 3. All of them climb the same hill
 #
-# In expectation, with a sum over tokens and samples of the policy itself, a right response has
-# $\mathbb E[\nabla\log\pi \mid \text{right}] = \nabla p / p$ and a wrong one $-\nabla p/(1-p)$. So each rule follows
-# $\nabla p$, the gradient of the chance of success, with a constant of its own:
+# In expectation, with a sum over tokens and on-policy samples, a right response has $\mathbb E[\nabla\log\pi \mid
+# \text{right}] = \nabla p / p$ and a wrong one $-\nabla p/(1-p)$. So each rule follows $\nabla p$, the gradient of
+# the chance of success, with a constant of its own:
 #
 # $$ \mathbb E[\hat g] = c\, \nabla p, \qquad
 # c = \mathbb{E}_{k \sim \text{Bin}(G, p)} \Big[ \frac{W^+(k)}{p} - \frac{W^-(k)}{1-p} \Big], $$
@@ -304,15 +308,15 @@ sns.move_legend(axes[0, 0], "center left", bbox_to_anchor=(1, 0.5), title=None)
 figure
 
 # %% [markdown]
-# *What to look at.* RLOO has $c = 1$: its sampled update is an unbiased gradient of the success rate. GRPO's std
-# enlarges the step where $p$ is near 0 or 1. In large groups it does so without bound, as if the hill were
-# $2 \arcsin \sqrt p$ in place of $p$. In a group of eight the effect is small, since a rare success is seldom in the
-# group at all, and with $G = 2$ the std does nothing whatever, as the identity says. Balanced weights bend in the same
-# way.
+# *What to look at.* Which methods have a constant $c$? RLOO has $c = 1$: its sampled update is an unbiased gradient
+# of the success rate. GRPO's std enlarges the step where $p$ is near 0 or 1. In large groups it does so without
+# bound, as if the hill were $2 \arcsin \sqrt p$ in place of $p$. In a group of eight the effect is small, since a
+# rare success is seldom in the group at all. With $G = 2$ the std does nothing, as the identity says. Balanced
+# weights bend in the same way.
 #
-# "The same hill" is a statement about one prompt and a sum over tokens. Over many prompts the constants are weights on
-# the prompts, so the methods do differ in which problems they learn from first. With $1/|o_i|$ it is not $\nabla p$
-# any more:
+# "The same hill" is a statement about one prompt and a sum over tokens. Over many prompts the constants are weights
+# on the prompts, so the methods do differ in which problems they learn first. With $1/|o_i|$ the direction is no
+# longer $\nabla p$:
 
 # %%
 near = mdp.gradient(policy)
@@ -329,33 +333,34 @@ ledger["expected updates"].append(
 # %% [markdown]
 # ### 4. What a KL term estimates, and what its gradient does
 #
-# With $d = \log \pi_{\text{ref}} - \log \pi$ of a sampled token there are three estimates of
-# $\mathrm{KL}(\pi \Vert \pi_\text{ref})$: $\mathrm{k1} = -d$, $\mathrm{k2} = d^2/2$ and $\mathrm{k3} = e^d - d - 1$. In
-# a loss, what counts is not what an estimate estimates but where its gradient goes. The samples are held fixed while
-# the loss is differentiated, so that $\mathbb E[\nabla \mathrm{k}]$ is not $\nabla \mathbb E[\mathrm k]$.
+# With $d = \log \pi_{\text{ref}} - \log \pi$ of a sampled token there are three estimates of $\mathrm{KL}(\pi \Vert
+# \pi_\text{ref})$: $\mathrm{k1} = -d$, $\mathrm{k2} = d^2/2$ and $\mathrm{k3} = e^d - d - 1$. In a loss the value of
+# an estimate does not matter; its gradient does. The samples are held fixed while the loss is differentiated, so
+# $\mathbb E[\nabla \mathrm{k}]$ is not $\nabla \mathbb E[\mathrm k]$.
 
 # %%
 claim("KL", kl_identities(mdp, policy, ref))
 
 # %% [markdown]
 # - **k1** is a fine estimate and a useless loss: its gradient is 0 in expectation.
-# - **k2** is a biased estimate, and its gradient is that of $\mathrm{KL}(\pi \Vert \pi_\text{ref})$, the one that was
-#   wanted.
-# - **k3**, GRPO's choice, is unbiased as a number in a log, and in the loss it descends the *other* KL,
+# - **k2** is a biased estimate, and its gradient is that of $\mathrm{KL}(\pi \Vert \pi_\text{ref})$, the one that
+#   was wanted.
+# - **k3**, GRPO's choice, is unbiased as a number in a log. In the loss it descends the *other* KL,
 #   $\mathrm{KL}(\pi_\text{ref} \Vert \pi)$.
-# - Summed over tokens, as everybody does it, both descend the divergence at each state with the visits to the states
-#   held fixed. That is another vector than the gradient of the divergence between responses, which also counts that the
-#   policy might go elsewhere.
+# - Summed over tokens, as is usual, both descend the divergence at each state with the visits to the states held
+#   fixed. That is not the gradient of the divergence between responses, which also counts that the policy might
+#   visit other states.
 #
-# In our terms a KL term adds $-\beta\, \partial \mathrm{k}/\partial \log\pi$ to the weight of a token. That is a weight
-# which depends on the token, so the split into two numbers a group ends here; it is still a weighted likelihood.
+# In our terms a KL term adds $-\beta\, \partial \mathrm{k}/\partial \log\pi$ to the weight of a token. This weight
+# differs from token to token. So two numbers no longer describe a group, but the update is still a weighted
+# likelihood.
 #
 # ### 5. Rewards with three values
 #
-# Countdown is often graded 1 for a right answer, 0.1 for a wrong one in the right format, 0 for neither. The paper's
-# derivation is for binary rewards. What survives of "two numbers a group"? `residual` is the share of $\sum \hat A_i^2$
-# that a best fit by two numbers leaves, at worst over all mixed groups of four; `all_wrong_push` is the share of
-# all-wrong groups (all of them, not weighted by any policy) that still have a gradient.
+# Countdown is often graded 1 for a right answer, 0.1 for a wrong one in the right format, and 0 otherwise. The
+# paper's derivation is for binary rewards. What survives of "two numbers per group"? `residual` is the share of
+# $\sum \hat A_i^2$ that a best fit by two numbers leaves, at worst over all mixed groups of four. `all_wrong_push`
+# is the share of all-wrong groups (all of them, not weighted by any policy) that still have a gradient.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -364,8 +369,9 @@ wide = survives.pivot(index="rule", columns="rewards", values=["residual", "all_
 wide.reindex(columns=["binary", "ternary", "dense"], level=1).round(3) + 0.0
 
 # %% [markdown]
-# The F-ISFT family sorts responses by right and wrong, so it never notices. GRPO, Dr. GRPO and RLOO do. One all-wrong
-# group in which one response of four has the right format, and the same with 0.4 in place of 0.1:
+# The F-ISFT family sorts responses by right and wrong, so a format reward changes nothing. It does change GRPO, Dr.
+# GRPO and RLOO. Take an all-wrong group in which one response of four has the right format, and the same with 0.4 in
+# place of 0.1:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -377,33 +383,33 @@ fit = right_wrong_fit(torch.tensor([0.1, 0, 0, 0]), 4)
 print(f"share of the weights that 'right and wrong' leaves unexplained: {fit['residual'].item():.0%}")
 
 # %% [markdown]
-# The z-score does not see that 0.1 is a small reward. In a group without a right response, format is worth as much as a
-# right answer elsewhere. So with a ternary reward GRPO trains on groups that every binary method drops, and the paper's
-# reduction does not cover that part. (The recorded runs of this book have binary rewards.)
+# The z-score ignores that 0.1 is a small reward. In a group without a right response, format is worth as much as a
+# right answer elsewhere. So with a ternary reward GRPO trains on groups that every binary method drops, and the
+# paper's reduction does not cover that part. (The recorded runs of this book have binary rewards.)
 #
 # ### 6. Two relatives
 #
-# **NFT** ([2505.18116](https://arxiv.org/abs/2505.18116)) is supervised learning by birth. It raises the likelihood of
-# right responses, and on wrong ones that of an *implicit negative policy*
-# $\pi^- = (\pi_\text{old} - r\, \pi) / (1 - r)$, with $r$ the share right and a weight $\omega(r)$ for each group. On
-# the policy's own samples its gradient is GRPO's, with the right $\omega$:
+# **NFT** ([2505.18116](https://arxiv.org/abs/2505.18116)) was introduced as supervised learning. It raises the
+# likelihood of right responses. On wrong ones it raises that of an *implicit negative policy* $\pi^- =
+# (\pi_\text{old} - r\, \pi) / (1 - r)$, with $r$ the share right and a weight $\omega(r)$ for each group. On
+# on-policy samples its gradient is GRPO's, with the right $\omega$:
 
 # %%
 claim("NFT", nft_identities(toy.mask, toy.correct, toy.group_size))
 
 # %% [markdown]
-# $\omega = \sqrt{(1-r)/r}$ gives GRPO, $\omega = 1 - r$ gives Dr. GRPO. The near miss is a form that is found in print,
+# $\omega = \sqrt{(1-r)/r}$ gives GRPO, $\omega = 1 - r$ gives Dr. GRPO. The near miss is a form found in print,
 # without the root, and it is not GRPO.
 #
-# **Success amplification** ([2503.06639](https://arxiv.org/abs/2503.06639)): suppose that GRPO is run to the end of its
-# KL-regularised objective, again and again, each time with advantages from the policy before. Then the chance of
+# **Success amplification** ([2503.06639](https://arxiv.org/abs/2503.06639)): suppose that GRPO is run to the end of
+# its KL-regularised objective, again and again, each time with advantages from the policy before. Then the chance of
 # success follows a recurrence in one number,
 #
 # $$ p_{n} = \Big( 1 + \tfrac{1-p_\text{ref}}{p_\text{ref}}
 # \exp\big(-\tfrac{1}{\beta \sqrt{p_{n-1}(1-p_{n-1}) + \epsilon}}\big) \Big)^{-1} . $$
 #
-# The other side never mentions $p$: it iterates the optimal policy over all responses,
-# $\pi_n \propto \pi_\text{ref}\, e^{\hat A/\beta}$.
+# The other side never uses $p$: it iterates the optimal policy over all responses, $\pi_n \propto \pi_\text{ref}\,
+# e^{\hat A/\beta}$.
 
 # %%
 probabilities, right = mdp.probs(policy).detach(), mdp.right  # [N], [N]
@@ -423,14 +429,15 @@ axes[0, 0].legend(title="lines: recurrence; markers: exact iteration", loc="cent
 figure
 
 # %% [markdown]
-# *What to look at.* Lines and markers coincide. The chance of success always ends above that of the reference (the grey
-# line), by much where $\beta$ is small. Since all right responses are raised by one factor, nothing in this iteration
-# changes their shares among each other: GRPO's optimum *sharpens*. Chapter 09 asks how far that holds of training.
+# *What to look at.* Do lines and markers coincide, and where do they end? They coincide. The chance of success
+# always ends above that of the reference (the grey line), by much where $\beta$ is small. All right responses are
+# raised by one factor, so nothing in this iteration changes their shares among each other: GRPO's optimum
+# *sharpens*. Chapter 09 asks how far that holds of training.
 #
 # ## A real model
 #
-# The shipped base and groups that it sampled itself. First the identities once more, by all parameters of the model.
-# The model is taken to double precision throughout; `transformers` computes its RMS norms in single precision
+# Now the shipped base and groups that it sampled itself. First the identities once more, over all parameters of the
+# model. The model is in double precision throughout. `transformers` computes its RMS norms in single precision
 # whatever the type of the model, and `float64_copy` replaces them.
 
 # %%
@@ -444,9 +451,9 @@ assert all(len(i.gaps) == len(list(base.model.parameters())) for i in on_model) 
 claim("the shipped base", on_model)
 
 # %% [markdown]
-# Equal, parameter by parameter: the gap is the largest over all of them. Now GRPO against balanced F-ISFT⁺⁻ *without*
-# the factor for each prompt, which is what the paper compares. Within a group they are the same but for a number; over
-# a batch of groups of unequal difficulty they are not.
+# Equal, parameter by parameter: the gap is the largest over all of them. Now GRPO against balanced F-ISFT⁺⁻
+# *without* the factor for each prompt, which is what the paper compares. Within a group they are the same up to a
+# number. Over a batch of groups of unequal difficulty they are not.
 
 
 # %%
@@ -479,13 +486,14 @@ axes[0, 0].set_xlim(right=1.0)
 figure
 
 # %% [markdown]
-# *What to look at.* How near 1 the cosines stay, and that they lie close together: the difference is one of which
-# prompts count, and it reaches all parts of the network alike. The length of a gradient is a learning rate. Adam
-# divides it out altogether, and so does a clip on the norm of the gradient where it bites.
+# *What to look at.* How near 1 are the cosines, and do they differ between parts of the network? They are close to 1
+# and close together. The methods differ in which prompts count, and this reaches all parts of the network alike. The
+# norm of a gradient acts like a learning rate. Adam divides it out, and so does clipping the gradient's norm where it
+# takes effect.
 #
 # ### The microscope
 #
-# The weights of two methods on the same sampled tokens, and how their gradients compare, on the group and on the whole
+# The weights of two methods on the same sampled tokens, and the cosine of their gradients on the group and on the
 # batch. B is scaled by one number for the batch.
 
 # %%
@@ -493,9 +501,9 @@ scores = score_rows(base, rollouts, config.max_new_tokens)
 gradient_microscope(scores)
 
 # %% [markdown]
-# *What to try.* Go through the groups with A = GRPO and B = F-ISFT⁺⁻ balanced: on each mixed group the cosine is 1, and
-# A − B is not 0, since the two disagree on what the *group* is worth. Then set B to F-ISFT⁺, and to DAPO, whose mean
-# over all tokens gives the long responses their full weight. The same without a kernel, for three pairs:
+# *What to try.* Step through the groups with A = GRPO and B = F-ISFT⁺⁻ balanced. On each mixed group the cosine is
+# 1, and A − B is not 0, since the two disagree on the weight of the *group*. Then set B to F-ISFT⁺, and to DAPO,
+# whose mean over all tokens gives the long responses their full weight. The same without a kernel, for three pairs:
 
 # %%
 static_microscope(scores)
@@ -509,8 +517,9 @@ static_microscope(scores)
 weights_explorer()
 
 # %% [markdown]
-# *What to try.* With GRPO, let the wrong responses grow: the area of their bar stays, its height falls. With Dr. GRPO
-# the height stays. Set the number right to 0: which methods still push? The same for four methods, without a kernel:
+# *What to try.* With GRPO, let the wrong responses grow: the area of their bar stays, its height falls. With Dr.
+# GRPO the height stays. Set the number right to 0: which methods still push? The same for four methods, without a
+# kernel:
 
 # %%
 static_weights(["grpo_no_kl", "dr_grpo", "f_isft_posneg", "f_isft_pos"])
@@ -518,21 +527,21 @@ static_weights(["grpo_no_kl", "dr_grpo", "f_isft_posneg", "f_isft_pos"])
 # %% [markdown]
 # ## Where the equality ends
 #
-# Everything above needs $\rho = 1$: samples of the policy that is being updated. In practice a batch of samples is
-# costly and serves several updates. From the second update on, `new` is not `old`, and the clipped objective weighs a
-# token by
+# Everything above needs $\rho = 1$: samples of the policy that is being updated. In practice a batch serves several
+# updates. From the second update on, `new` is not `old`, the samples are *off-policy*, and the clipped objective gives
+# a token the weight
 #
 # $$ w_{it} = \begin{cases} 0 & \text{where the clip bites} \\
 # \rho_{it}\, \hat A_i / (N |o_i|) & \text{elsewhere,} \end{cases} $$
 #
-# while supervised learning goes on with $\hat A_i/(N|o_i|)$. At the far end, many updates on one batch, lies what is
-# usually called fine-tuning: a fixed data set. So the number of updates a batch is a dial from reinforcement learning
-# to supervised learning, and the place to look for a difference between the two.
+# while supervised learning goes on with $\hat A_i/(N|o_i|)$. At the far end, with many updates on one batch, is what is
+# usually called fine-tuning: a fixed data set. So the number of updates per batch leads from reinforcement learning to
+# supervised learning, and is the place to look for a difference between the two.
 #
 # ### One batch, live
 #
-# A batch of the base's own samples, cut into four mini-batches, two passes over them: eight updates, and a look at the
-# whole batch before updates 1, 2, 4 and 8 (`probes.py`).
+# A batch of the base's own samples, cut into four mini-batches, with two passes over them: eight updates. The whole
+# batch is probed before updates 1, 2, 4 and 8.
 
 # %%
 live = TrainConfig(method="grpo_no_kl", prompts=8, steps=1, minibatches=4, epochs=2, probe_every=1, eval_every=0)
@@ -541,7 +550,7 @@ trainer.step()
 MEASURES = {
     "ratio/outside": "share of ratios outside ±20 %",
     "clip_ratio": "share of tokens clipped",
-    "kl/sampler": "KL to the sampler (nats a token)",
+    "kl/sampler": "KL to the sampler (nats per token)",
     "cosine/plain": "cosine with weighted likelihood",
     "cosine/f_isft": "cosine with balanced F-ISFT⁺⁻",
     "norm_ratio/plain": "length, over weighted likelihood's",
@@ -549,29 +558,29 @@ MEASURES = {
 pd.DataFrame(trainer.probes).set_index("update")[list(MEASURES)].rename(columns=MEASURES).T.round(4)
 
 # %% [markdown]
-# The cosines are between the gradient of the clipped objective, and two that know nothing of the sampler: weighted
-# likelihood with the same advantages, and balanced F-ISFT⁺⁻; all three at the weights of the moment and on the same
-# tokens.
+# The cosines compare the gradient of the clipped objective with two gradients that ignore the sampler: weighted
+# likelihood with the same advantages, and balanced F-ISFT⁺⁻. All three are taken at the current parameters and on the
+# same tokens. Both cosines fall as updates go on, and the share of clipped tokens rises.
 #
 # ### The recorded runs
 #
-# Four methods, from one to many updates a batch, several seeds; the number of *samples* is the same in all of them, the
-# number of updates is not. A batch is cut into mini-batches first and then passed over several times. The criterion was
-# fixed before these runs were made:
+# Four methods, from one to many updates per batch, several seeds. The number of *samples* is the same in all of them. A
+# batch is cut into mini-batches first and then passed over several times. The criterion was fixed before these runs
+# were made:
 #
-# > **"In name only" stops being true** at the smallest number of updates a batch at which, as the mean over seeds,
+# > **"In name only" stops being true** at the smallest number of updates per batch at which, as the mean over seeds,
 # >
 # > 1. the cosine between the gradient of GRPO with clip and that of balanced F-ISFT⁺⁻, at the last probed update of a
-# >    batch, is below 0.9; or
+# > batch, is below 0.9; or
 # > 2. the share of clipped tokens, at the same place, is above 5 %; or
 # > 3. the accuracy of GRPO with clip and that of F-ISFT⁺⁻, after equally many samples, differ by more than 3 points,
-# >    with a 95 % t-interval over seeds that excludes 0.
+# > with a 95 % t-interval over seeds that excludes 0.
 #
-# The first two are about the update, the third about what comes of it. (A run's number is the mean over its probed
-# steps, and the accuracy that on the whole test split, after the last step.)
+# The first two concern the update, the third its outcome. (A run's number is the mean over its probed steps, and the
+# accuracy that on the whole test split, after the last step.)
 #
 # It was not fixed before *any* result. The same grid had been started at twice the learning rate, and its runs with
-# four updates a batch diverged. So the rate was halved and the runs made shorter, before methods were compared, and
+# four updates per batch diverged. So the rate was halved and the runs made shorter, before methods were compared, and
 # the criterion was left as it was. (The history of `data/runs/staleness.json` has both.) Where the equality ends is
 # therefore known for a rate that was picked so that many updates on one batch stay together. At the first rate it would
 # probably have ended sooner.
@@ -601,7 +610,7 @@ first, tested = runs[0].config, runs[0].summary["test"]
 samples = first["steps"] * first["prompts"] * first["group_size"]
 print(f"{len(runs)} complete runs, each with {samples:,} samples", end=" ")
 print(f"({first['steps']} batches of {first['prompts']} × {first['group_size']}), learning rate {first['lr']:g};")
-print(f"accuracy after them on the {tested['problems']:,} problems of the test split, samples a problem:", end=" ")
+print(f"accuracy after them on the {tested['problems']:,} problems of the test split, samples per problem:", end=" ")
 print(f"{tested['samples']}. Runs of each:")
 ways = {r.config["epochs"] * r.config["minibatches"]: (r.config["epochs"], r.config["minibatches"]) for r in runs}
 heads = {u: f"{u} = {ways[u][0]} pass{'es' if ways[u][0] > 1 else ''} × {ways[u][1]}" for u in sorted(ways)}
@@ -620,18 +629,18 @@ styled = {
 
 
 def dial(axis, frame: pd.DataFrame, y: str, title: str) -> None:
-    """One measure against updates a batch: the mean over seeds, and a band from the lowest seed to the highest."""
+    """One measure against updates per batch: the mean over seeds, and a band from the lowest seed to the highest."""
     sns.lineplot(frame, y=y, **styled, ax=axis)
     axis.set_xscale("log", base=2)
     axis.set_xticks(doses, [f"{d}" for d in doses])
-    axis.set(xlabel="updates a batch", ylabel="", title=title)
+    axis.set(xlabel="updates per batch", ylabel="", title=title)
     axis.get_legend().remove()
 
 
 figure, axes = new_figure(2, 3, (10.6, 6.2), sharex=True)
 for axis, (column, title) in zip(axes.flat, MEASURES.items(), strict=True):
     dial(axis, last.reset_index(), column, title)
-axes[0, 2].set(yscale="log", ylim=(1e-4, None))  # at one update a batch the ratios are 1 to rounding
+axes[0, 2].set(yscale="log", ylim=(1e-4, None))  # at one update per batch the ratios are 1 to rounding
 axes[0, 1].axhline(0.05, color="0.4", linewidth=1, dashes=(4, 2))
 axes[1, 1].axhline(0.9, color="0.4", linewidth=1, dashes=(4, 2))
 handles, names = axes[0, 0].get_legend_handles_labels()
@@ -640,12 +649,21 @@ figure.legend(handles, names, loc="outside lower center", ncol=4, title=said)
 figure
 
 # %% [markdown]
-# *What to look at.* Whatever a run was trained with, the clipped gradient is measured on it, so a line says how far
-# that method carries a policy from its sampler. Does the clip keep the ratios nearer to 1 than no clip does? F-ISFT⁺⁻
-# has nothing that would hold it back but the clip on the gradient's norm. A cosine may also fall for another reason
-# than staleness of the weights: once an update has taken what the batch had to give, little gradient is left, and what
-# is left has any direction (see the length). The KL is an estimate, the mean of $\rho - 1 - \log\rho$ over the
-# sampler's own tokens, and its tail is heavy: a single token that has become a thousand times likelier can make a peak.
+# *What to look at.* Whatever method a run was trained with, the clipped gradient is measured on it. So a line says
+# how far that method carries a policy from its sampler. Does the clip keep the ratios nearer to 1?
+
+# %%
+outside = last["ratio/outside"].groupby(["method", "updates"]).mean().unstack()[doses[-1]]
+listed = ", ".join(f"{method} {outside[method]:.0%}" for method in methods)
+say(f"Share of ratios outside ±20 % with {doses[-1]} updates per batch: {listed}.")
+
+# %% [markdown]
+# It does, and more so together with the KL term. F-ISFT⁺⁻ is held back only by the clip on the gradient's norm.
+#
+# A cosine may also fall for a reason other than stale samples. Once the updates have used up what a batch has to
+# give, little gradient is left, and the rest has any direction (see the norm). The KL is an estimate, the mean of
+# $\rho - 1 - \log\rho$ over the sampler's own tokens, and its tail is heavy: a single token that has become a
+# thousand times likelier can make a peak.
 #
 # Inside a batch, for the runs with the most updates:
 
@@ -678,6 +696,14 @@ for axis in axes[0]:
 figure
 
 # %%
+within_batch = most.groupby("update")[["cosine/plain", "clip_ratio"]].mean()
+say(
+    f"From the first to the last probed update the cosine with weighted likelihood falls from "
+    f"{within_batch['cosine/plain'].iloc[0]:.2f} to {within_batch['cosine/plain'].iloc[-1]:.2f}, and the share clipped "
+    f"rises from {within_batch['clip_ratio'].iloc[0]:.0%} to {within_batch['clip_ratio'].iloc[-1]:.0%}."
+)
+
+# %%
 figure, axes = new_figure(1, 1, (6.6, 3.8))
 dial(axes[0, 0], ended, "accuracy", f"after {samples:,} samples")
 axes[0, 0].axhline(start, color="0.4", linewidth=1, dashes=(4, 2))
@@ -688,7 +714,9 @@ figure
 
 # %% [markdown]
 # *What to look at.* More updates on equally many samples: where does the accuracy stop rising, and for which method
-# does it fall first? Below the dashed line training has done harm. The same in numbers, the mean over seeds in percent:
+# does it fall first? Below the dashed line training has done harm. It rises up to a few updates per batch. Then the
+# two methods without a clip fall first, and the one with clip and KL last. The same in numbers, the mean over seeds
+# in percent:
 
 # %%
 best = ended.groupby(["method", "updates"])["accuracy"].mean()
@@ -707,11 +735,11 @@ print("Thresholds:", ", ".join(f"{name} {value:g}" for name, value in criterion.
 for name, column in fires.items():
     print(f"{name.removesuffix(' ends')}:", end=" ")
     where = ", ".join(map(str, column.index[column]))
-    print(f"beyond it at {where} updates a batch" if where else "within it in all of these runs")
+    print(f"beyond it at {where} updates per batch" if where else "within it in all of these runs")
 if fires.any(axis=None):
     end = fires.any(axis=1).idxmax()
     said = " and ".join(name.removesuffix(" ends") for name in fires.columns[fires.loc[end]])
-    print(f"By the criterion the equality ends at {end} updates a batch ({said}).")
+    print(f"By the criterion the equality ends at {end} updates per batch ({said}).")
 else:
     print("By the criterion the equality does not end within these runs.")
 numbers = table_of_ends[["cosine", "clipped", "points", "low", "high", "seeds"]].astype(float)
@@ -719,11 +747,10 @@ numbers = numbers.rename(columns={"points": "GRPO − F-ISFT⁺⁻, points"}).ma
 numbers.join(fires.replace({True: "yes", False: "–"}))
 
 # %% [markdown]
-# Two kinds of answer are in this table and should be kept apart. The first two columns of verdicts say when the
-# *updates* are no longer those of supervised learning; the third says when one could tell from the *outcome* with so
-# many seeds. That is a matter of power. A "–" there does not say that the outcomes are equal: it says so only where the
-# whole interval lies within the threshold. Elsewhere it is undecided, and the differences of the single seeds are
-# below.
+# This table answers two different questions. The first two columns of verdicts say when the *updates* are no longer
+# those of supervised learning. The third says when one can see it in the *outcome* with so many seeds, which is a
+# matter of power. A "–" there does not mean that the outcomes are equal: that is so only where the whole interval
+# lies within the threshold. Elsewhere it is undecided, and the differences of the single seeds are below.
 
 # %%
 told = []
@@ -734,7 +761,7 @@ say("; ".join(told) + ".")
 update_end = [int(fires[c].idxmax()) for c in fires.columns[:2] if fires[c].any()]
 outcome_end = int(fires["accuracy ends"].idxmax()) if fires["accuracy ends"].any() else None
 if update_end:
-    print(f"The updates part at {min(update_end)} updates a batch;", end=" ")
+    print(f"The updates part at {min(update_end)} updates per batch;", end=" ")
     print("the outcomes can be told apart", f"at {outcome_end}." if outcome_end else "nowhere.")
 by_seed = ended.pivot(index=["updates", "seed"], columns="method", values="accuracy")
 by_seed = by_seed[NAMES["grpo_no_kl"]] - by_seed[NAMES["f_isft_posneg"]]
@@ -749,11 +776,11 @@ for updates, row in table_of_ends[table_of_ends["accuracy open"]].iterrows():
 # %% [markdown]
 # ## Is it the same as other people's code?
 #
-# An identity between two functions of one library would prove little if the library's GRPO were not GRPO.
-# `tests/methods/test_trl_parity.py` runs the methods of TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are
-# installed, on a stand-in for the trainer with log-probs, masks and rewards injected in double precision, and compares
-# losses, gradients, advantages and per-token credit, for every loss type, scaling of rewards and level of ratio.
-# Nothing of TRL is typed in again, so that a change there shows. Where the two differ, they do so on purpose:
+# The identities prove little if the library's GRPO is not GRPO. `tests/methods/test_trl_parity.py` runs the methods of
+# TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are installed. A stand-in for the trainer injects log-probs, masks
+# and rewards in double precision. The test compares losses, gradients, advantages and per-token credit, for every loss
+# type, scaling of rewards and level of ratio. Nothing of TRL is retyped, so a change there shows. Where the two differ,
+# they do so on purpose:
 
 # %%
 pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("what")
@@ -761,9 +788,9 @@ pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("wha
 # %% [markdown]
 # ## What the paper says, and what was found here
 #
-# The paper's derivation drops the KL term, assumes ratios inside the clip range, takes one advantage a response and
-# splits by a binary reward; then GRPO is weighted supervised learning on the model's own samples. All claims of this
-# chapter in one table, with the largest gap among those of equality and the smallest among the near misses:
+# The paper's derivation drops the KL term, assumes ratios inside the clip range, takes one advantage per response
+# and splits by a binary reward. Then GRPO is weighted supervised learning on the model's own samples. All claims of
+# this chapter in one table, with the largest gap among those of equality and the smallest among the near misses:
 
 # %%
 rows = []
@@ -780,17 +807,17 @@ for column, digits in (("largest gap", "{:.0e}"), ("smallest gap", "{:.2f}")):
 summary
 
 # %% [markdown]
-# So, to the question. At one update a batch the equality is not an approximation. What is left of the difference is a
-# curve over the difficulty of prompts, a normaliser, and a KL term once the policy has left its reference. "In name
-# only" is true there, but it is also true the other way round: supervised learning on one's own graded samples, with
-# signs, *is* a policy gradient, and would be no worse for being called one. The part of reinforcement learning that the
-# equality does not touch is where the data come from. It is fresh samples that make it hold, and the table of the
-# criterion says what happens as they go stale.
+# So, to the question. At one update per batch the equality is not an approximation. What is left of the difference
+# is a curve over the difficulty of prompts, a normaliser, and a KL term once the policy has left its reference. "In
+# name only" is true there, and so is the converse: supervised learning on one's own graded samples, with signs, *is*
+# a policy gradient, and would be no worse for being called one. The equality does not touch the part of
+# reinforcement learning that decides where the data come from. On-policy samples make it hold, and the table of the
+# criterion says what happens as they go off-policy.
 #
 # ## Exercises
 #
-# **1. The pull of a group.** `my_pull(k, G)`: $\sum \hat A_i / G$ over the right responses of a group of $G$ with $k$
-# right, for GRPO with the sample std and without the $10^{-4}$. Groups that are not mixed pull nothing.
+# **1. The pull of a group.** `my_pull(k, G)`: $\sum \hat A_i / G$ over the right responses of a group of $G$ with
+# $k$ right, for GRPO with the sample std and without the $10^{-4}$. Groups that are not mixed pull nothing.
 
 
 # %%
@@ -812,8 +839,8 @@ _ = check_group_pull(my_pull)
 #
 # </details>
 #
-# **2. The weight of a stale token.** `my_weight(ratio, advantage, eps)`: the derivative of
-# $\min(\rho\hat A, \mathrm{clip}(\rho, 1-\varepsilon, 1+\varepsilon)\hat A)$ by $\log\pi$, for tensors of one shape.
+# **2. The weight of an off-policy token.** `my_weight(ratio, advantage, eps)`: the derivative of $\min(\rho\hat A,
+# \mathrm{clip}(\rho, 1-\varepsilon, 1+\varepsilon)\hat A)$ by $\log\pi$, for tensors of one shape.
 
 
 # %%
@@ -927,35 +954,35 @@ _ = check_amplification(my_step)
 #
 # </details>
 #
-# **7. A question.** A colleague trains with one update a batch, once with ratio and clip and once without, and finds
+# **7. A question.** A colleague trains with one update per batch, once with ratio and clip and once without, and finds
 # the same curve to the last digit. She concludes that clipping is useless. What would you tell her?
 #
 # <details><summary>Solution</summary>
 #
-# That she has tested nothing. At one update a batch every ratio is 1 (to rounding), the clip cannot bite, and both runs
-# compute the same gradient. The experiment begins at the second update on the same samples.
+# That she has tested nothing. At one update per batch every ratio is 1 (to rounding), so both runs compute the same
+# gradient. The experiment begins at the second update on the same samples.
 #
 # </details>
 #
 # ## Summary
 #
-# - With fresh samples and binary rewards a method is a curve: one weight for right, one for wrong responses, by the
+# - With on-policy samples and binary rewards a method is a curve: one weight for right, one for wrong responses, by the
 #   share right. GRPO's is $\sqrt{p(1-p)}$ times that of balanced F-ISFT⁺⁻; Dr. GRPO and RLOO have $p(1-p)$.
 # - In expectation, with sums over tokens, they all climb $\nabla p$, with constants that depend on $p$ and on $G$.
-# - The weights are what an optimiser sees. Values of losses, and KL estimates in a log, are not.
+# - An optimiser uses the weights. It does not use the value of a loss, nor a KL estimate in a log.
 #
 # Claims settled here:
 #
-# - **GRPO at one update a batch is weighted supervised learning.** *Holds*, to rounding, by every parameter of the
+# - **GRPO at one update per batch is weighted supervised learning.** *Holds*, to rounding, for every parameter of the
 #   shipped base on its own samples, with and without KL at the first step.
 # - **GRPO is F-ISFT⁺⁻ up to a factor for each prompt.** *Holds* for binary rewards and balanced weights. *Does not
 #   hold* for ternary rewards, where all-wrong groups still push.
 # - **GRPO is an unbiased gradient of the success rate.** *Does not hold*: $c$ depends on $p$ with the std, and under
-#   $1/|o_i|$ the direction is another. It holds of RLOO with a sum over tokens.
+#   $1/|o_i|$ the direction differs. It holds for RLOO with a sum over tokens.
 # - **k3 penalises $\mathrm{KL}(\pi\Vert\pi_\text{ref})$.** *Holds* for its value and *does not hold* for its gradient.
-# - **NFT is GRPO on fresh samples.** *Holds* with $\omega = \sqrt{(1-r)/r}$.
-# - **In name only, for stale samples too.** For the updates, decided by the criterion in the computed lines above, for
-#   one small model and one learning rate. For the outcomes, three seeds settle it only where the difference is large.
+# - **NFT is GRPO on on-policy samples.** *Holds* with $\omega = \sqrt{(1-r)/r}$.
+# - **In name only, off-policy too.** For the updates, decided by the criterion in the computed lines above, for one
+#   small model and one learning rate. For the outcomes, three seeds settle it only where the difference is large.
 #
 # Open:
 #

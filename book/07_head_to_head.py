@@ -17,14 +17,14 @@
 #
 # **Does supervised learning on graded samples do as well as GRPO, and what would it take to say so?**
 #
-# The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) finds F-ISFT⁺⁻ "comparable" to GRPO. It has one run
-# of each, so far as we know. Run the same method twice with another seed, and the two will differ as well: how much is
-# the first thing that one has to know. The second is how large a difference would matter, and that has to be said
-# *before* the runs are looked at. Then "comparable" becomes a test that can fail.
+# The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) finds F-ISFT⁺⁻ "comparable" to GRPO. As far as we
+# know, it has one run of each. Two runs of the *same* method with different seeds differ too, so one first has to
+# know by how much. Then one has to say how large a difference would matter, *before* looking at the runs. Only then
+# is "comparable" a test that can fail.
 #
-# This chapter puts eight methods side by side on two tasks. The claims, the margin and the number of seeds stand in
-# the ledger (`data/claims.toml`), and stood there before the first of these runs was made. Everything below is computed
-# from the records. Where runs are still missing, the cell says so.
+# This chapter compares eight methods on two tasks. The claims, the margin and the number of seeds were in the ledger
+# (`data/claims.toml`) before the first of these runs was made. Everything below is computed from the records. Where
+# runs are missing, the cell says so.
 
 # %%
 import json
@@ -37,6 +37,7 @@ import scipy.stats
 from IPython.display import display
 
 from checkers.head_to_head import check_holm, check_liar, check_pairing, check_plan, check_smallest_margin, suspects
+from rlino_lib.analysis.growth import base_accuracy
 from rlino_lib.analysis.statistics import (
     accuracy_at,
     beyond,
@@ -52,8 +53,8 @@ from rlino_lib.analysis.statistics import (
     tost,
     tost_power,
 )
-from rlino_lib.claims.judge import EVIDENCE, base_accuracy, read_ledger
-from rlino_lib.claims.ledger import Records
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import Records, read_ledger
 from rlino_lib.figures.curves import LENGTHS, label, length_curves, look, new_figure, style
 from rlino_lib.figures.seeds import BAND, forest_plot, in_order, measure_panels, method_panels, paired_rows
 from rlino_lib.paths import DATA, REPO, RUNS
@@ -86,8 +87,8 @@ def span(low: float, high: float) -> str:
 # %%
 # NBVAL_CHECK_OUTPUT
 ledger = read_ledger()
-duel_claims = [c for c in ledger if c.evidence in ("equivalent", "below", "collapses", "likelihood")]
-tests = [c for c in duel_claims if c.evidence == "equivalent"]
+duel_claims = [c for c in ledger if c.evidence.startswith("head_to_head.")]
+tests = [c for c in duel_claims if c.evidence == "head_to_head.equivalent"]
 margin, alpha = tests[0].threshold["points"], tests[0].threshold["alpha"]
 assert all((c.threshold["points"], c.threshold["alpha"]) == (margin, alpha) for c in tests)  # one margin for all
 gaps = [1.9, -0.6, 1.1, 2.4, 0.2]
@@ -96,17 +97,17 @@ error = sd / math.sqrt(n)
 print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f}; margin ±{margin:g}, α = {alpha:g}")
 
 # %% [markdown]
-# The usual test asks whether the mean could be 0. If it finds nothing, that is *not* evidence for 0: with few seeds a
-# test rarely finds anything. The question here is the other one, whether the true difference is smaller than a margin
-# $\delta$, and so the roles are exchanged. The hypotheses to be *rejected* are "at or below $-\delta$" and "at or
-# above $+\delta$":
+# The usual test asks whether the mean could be 0. If it does not reject, that is *not* evidence for 0: with few
+# seeds a test rarely rejects anything. Our question is whether the true difference is smaller than a margin
+# $\delta$, so the roles are exchanged. The hypotheses to be *rejected* are "at or below $-\delta$" and "at or above
+# $+\delta$":
 #
 # $$
 # t_{-} = \frac{\bar d + \delta}{s/\sqrt n}, \qquad t_{+} = \frac{\bar d - \delta}{s/\sqrt n}, \qquad
 # p = \max\big( \Pr(T_{n-1} > t_{-}),\ \Pr(T_{n-1} < t_{+}) \big) .
 # $$
 #
-# These are two one-sided tests, hence TOST. Both have to reject, so that the larger $p$ counts.
+# These are two one-sided tests (TOST), together an *equivalence test*. Both have to reject, so the larger $p$ counts.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -121,8 +122,8 @@ print(f"{1 - 2 * alpha:.0%} interval: {low:+.2f} to {high:+.2f}")
 print(f"inside the margin: {-margin < low and high < margin}; p < α: {tost(gaps, margin) < alpha}")
 
 # %% [markdown]
-# The last two lines agree, and always do: TOST at level $\alpha$ succeeds exactly where the interval of level
-# $1 - 2\alpha$ lies inside $\pm\delta$. So a picture of that interval *is* the test. Four more made-up comparisons:
+# The last two lines always agree: TOST at level $\alpha$ succeeds exactly where the interval of level $1 - 2\alpha$
+# lies inside $\pm\delta$. So a picture of that interval *is* the test. Four more made-up comparisons:
 
 # %%
 made_up = {
@@ -139,15 +140,15 @@ forest_plot(toy, margin, reference="the other")
 toy.set_index("method")[["mean", "p_difference", "p_tost", "verdict"]].round(3)
 
 # %% [markdown]
-# *What to look at.* The grey band is the margin, the thick line the interval that belongs to TOST, the thin one the
-# usual interval. A and D both contain 0. In A that is worth something, in D nothing: D is what few seeds with large
-# scatter look like, and it is the case that is most often reported as "no difference". C excludes 0 and lies inside the
-# margin: different for sure, and by too little to matter. "Equivalent" is relative to a margin.
+# *What to look at.* The grey band is the margin, the thick line the interval of TOST, the thin line the usual
+# interval. Which of the four are equivalent? Both A and D include 0, but only A lies inside the margin. D is what
+# few seeds with large scatter look like, and it is often reported as "no difference". C excludes 0 and lies inside
+# the margin: the methods differ, by too little to matter. "Equivalent" is always relative to a margin.
 #
-# B excludes 0 as well. Does it differ by *more* than the margin? That is a third question, with a third test:
-# one-sided t-tests against $+\delta$ and $-\delta$, the smaller $p$ doubled. Alone and uncorrected, it succeeds where
-# the usual interval lies outside the grey band; after Holm's correction the interval has to be wider. A mean beyond
-# the margin and a difference that is not 0 are not enough.
+# B excludes 0 as well. Does it differ by *more* than the margin? That is a third question with a third test:
+# one-sided t-tests against $+\delta$ and $-\delta$, the smaller $p$ doubled. Uncorrected, it succeeds where the
+# usual interval lies outside the grey band; after Holm's correction the interval has to be wider. A mean beyond the
+# margin and a difference that is not 0 are not enough.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -156,36 +157,36 @@ print("beyond the margin:", ", ".join(f"{name} p = {beyond(values, margin):.3f}"
 # %% [markdown]
 # ## The design, fixed beforehand
 #
-# **The unit is a seed.** A seed fixes the order of the problems and the random numbers of the sampling. A seed is the
-# same for all methods that have it. The test split is the same for all runs, so many test problems make one run's
-# number sharper; they do not make it more of a sample of what the method does on average. So $n$ counts seeds.
+# **The unit is a seed.** A seed fixes the order of the problems and the random numbers of the sampling, and is
+# shared by all methods. The test split is the same for all runs. More test problems measure one run more precisely.
+# They say nothing about how much runs of the same method differ. So $n$ counts seeds.
 #
-# **Differences are paired.** Each is taken within a seed.
+# **Differences are paired**: each is taken within a seed.
 #
 # **The outcome** is the share right on the whole test split after the last step.
 #
 # **Learning rates**: each method has its own best, from one small sweep that was the same for all, on the validation
 # split. The test split chooses nothing.
 #
-# **The family.** Several claims are tested, and the more there are, the likelier one of them passes by luck. Holm's
-# correction goes over all claims with the same kind of evidence, as they were announced; one that cannot be tested yet
-# counts as $p = 1$. What the announcement left open was when a claim *fails*. At first, not to find what was claimed
-# could count for that, and it must not. So a claim fails where the contrary is found by a test of its own, with Holm's
-# correction over these tests. What neither test settles is undecided. This was mended when the runs were known; the
-# margin, α and the seeds are as they were announced.
+# **The family.** The more claims are tested, the likelier one of them passes by luck. Holm's correction covers all
+# claims with the same kind of evidence, as they were announced; one that cannot be tested yet counts as $p = 1$. The
+# announcement left open when a claim *fails*. At first, a test that did not reject could count as a failure, which
+# is wrong. So a claim fails only where a separate test finds the contrary, with Holm's correction over these tests.
+# What neither test settles is undecided. This rule was corrected after the runs were known; the margin, α and the
+# seeds are as announced.
 #
-# **One look.** Nothing is judged before the planned number of seeds is there. (Testing after every new seed and
-# stopping at the first success would find equivalence, or a difference, far too often.)
+# **One look.** Nothing is judged before all planned seeds are there. (Testing after every new seed would find
+# equivalence, or a difference, far too often: exercise 6.)
 #
-# **What was known before.** The runs of chapters 04 and 05, Countdown at one learning rate with few seeds. They are no
-# part of what is tested here, with one exception: that F-ISFT⁻ fails on Countdown depends on the rate, and the paper
-# used one rate for all. That claim is judged at GRPO's rate too, in the runs of chapter 05.
+# **What was known before**: the runs of chapters 04 and 05, on Countdown at one learning rate with few seeds. They
+# are not part of what is tested here, with one exception. Whether F-ISFT⁻ fails on Countdown depends on the rate,
+# and the paper used one rate for all. So that claim is also judged at GRPO's rate, in the runs of chapter 05.
 
 # %%
 plan = pd.DataFrame(
     {
         "claim": c.statement,
-        "evidence": c.evidence,
+        "evidence": c.evidence.removeprefix("head_to_head."),
         "margin, points": f"±{c.threshold['points']:g}" if "points" in c.threshold else "–",
         "α": f"{c.threshold['alpha']:g}" if "alpha" in c.threshold else "–",
         "planned seeds": f"{c.threshold['seeds']:.0f}",
@@ -203,13 +204,13 @@ plan.index = [c.id for c in duel_claims]
 plan
 
 # %% [markdown]
-# Whatever else this chapter shows is *descriptive*: the other methods, the curves, the intervals of single rows, which
-# are not corrected for how many there are. It may suggest what to test next. It settles nothing.
+# Everything else in this chapter is *descriptive*: the other methods, the curves, and the intervals of single rows,
+# which are not corrected for their number. It may suggest what to test next, and settles nothing.
 #
 # ### What a pair shares, live
 #
-# Two methods from the same base with the same seed, a few steps each. How many of their samples are still the same,
-# token for token?
+# Take two methods from the same base with the same seed for a few steps. How many of their samples are still the
+# same, token for token?
 
 # %%
 pair = ("grpo_no_kl", "f_isft_posneg")
@@ -225,9 +226,10 @@ for step, (one, other) in enumerate(zip(*seen.values(), strict=True), 1):
 pd.DataFrame(rows).set_index("step").map(lambda x: f"{x:.0%}" if isinstance(x, float) else "yes" if x else "no")
 
 # %% [markdown]
-# *What to look at.* At the first step both are the base, and every response is the same. Later the two policies differ
-# a little, and a response stays the same until a random number falls between the two. That is what pairing has to work
-# with, and how long it lasts is measured further down.
+# *What to look at.* At the first step both policies are the base, and every response is the same. Later the policies
+# differ a little. A response changes only at a token where the random number selects different tokens under the two
+# policies. So most responses stay the same at first, which is what makes pairing useful. How long this lasts is
+# measured further down.
 #
 # ## What is recorded
 
@@ -265,16 +267,16 @@ for task in present:
     differ = sorted(k for k in first if k not in free and any(c.get(k) != first[k] for c in configs))
     say(
         f"{TASKS[task]}: {first['steps']} steps of {first['prompts']} problems × {first['group_size']} responses, "
-        f"{first['epochs'] * first['minibatches']} update a batch; the test has {tested['problems']:,} problems, "
-        f"samples a problem: {tested['samples']}. Settings that differ besides method, seed and learning rate: "
+        f"{first['epochs'] * first['minibatches']} update per batch; the test has {tested['problems']:,} problems, "
+        f"samples per problem: {tested['samples']}. Settings that differ besides method, seed and learning rate: "
         f"{', '.join(differ) or 'none'}."
     )
 
 # %% [markdown]
 # ## The learning rates
 #
-# A comparison at one learning rate for all is a comparison of step sizes: chapter 06 showed that the methods' weights
-# differ by a factor, and Adam takes only some of that away. So each method has been given its own.
+# A comparison at one learning rate for all is a comparison of step sizes. The methods' weights differ by a factor
+# (chapter 06), and Adam removes only part of that. So each method gets its own rate.
 
 # %%
 rows = [(r.config["task"], r.method, r.config["lr"], *curve(r)["accuracy"].iloc[[0, -1]]) for r in sweep]
@@ -286,7 +288,7 @@ if sweep:
     noise = 100 * math.sqrt(0.25 / size)
     say(
         f"Share right on {asked['eval_problems']:,} problems of the {asked['eval_split']} split × "
-        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run a cell. A single share has a standard "
+        f"{asked['eval_samples']} samples after {asked['steps']} steps, one run per cell. One share has a standard "
         f"error of up to {noise:.1f} points from these samples alone; neighbours that differ by less are a toss-up."
     )
 for task in dict.fromkeys(rates["task"]):
@@ -337,10 +339,24 @@ if used and not other:
     print("Every recorded method was run at the rate that the sweep has best.")
 
 # %% [markdown]
-# *What to look at.* Flat tops and steep falls. Where a line falls off at the right within one step of its best, the
-# method is close to coming apart at the rate that suits it. One run a cell cannot tell neighbouring rates apart, but a
-# choice by chance between two equally good rates costs little. And a method that collapses in somebody's table may have
-# done so by its learning rate: a verdict on a method at one rate for all is a verdict on that rate as well.
+# *What to look at.* How much does a method lose one step to the right of its best rate?
+
+# %%
+for task in swept:
+    grid_of = rates[rates["task"] == task].pivot(index="method", columns="lr", values="accuracy")
+    best_of = chosen.loc[task, "lr"]
+    lost = {m: grid_of.loc[m, lr] - grid_of.loc[m, 2 * lr] for m, lr in best_of.items() if 2 * lr in grid_of}
+    least_lost, most_lost = min(lost, key=lost.get), max(lost, key=lost.get)
+    say(
+        f"{TASKS[task]}: at twice its best rate a method loses between {lost[least_lost]:.1f} points "
+        f"({label(least_lost)}) and {lost[most_lost]:.1f} points ({label(most_lost)})."
+    )
+
+# %% [markdown]
+# On Countdown most methods are close to coming apart at the rate that suits them best. One run per cell cannot
+# separate neighbouring rates, but a choice by chance between two equally good rates costs little. A method that
+# collapses in a published table may have done so because of its rate: a verdict at one rate for all is also a
+# verdict on that rate.
 #
 # ## The learning curves
 
@@ -354,14 +370,28 @@ for task in present:
     display(figure)
 
 # %% [markdown]
-# *What to look at.* The width of the bands first: that is what two runs of *one* method differ by. Then whether a line
-# leaves the bundle of grey ones by more than that, and whether any falls below the dotted line.
+# *What to look at.* First the width of the bands: that is how much runs of *one* method differ. Then: does a line
+# leave the grey ones by more than that, or fall below the dotted line?
+
+# %%
+for task in present:
+    end_of = pd.DataFrame([(r.method, final_accuracy(r)) for r in of_task[task]], columns=["method", "end"])
+    by_method = end_of.groupby("method")["end"]
+    width, level_of = by_method.max() - by_method.min(), by_method.mean()
+    say(
+        f"{TASKS[task]}: runs of one method end up to {width.max():.1f} points apart ({label(width.idxmax())}). The "
+        f"means lie between {level_of.min():.1f} % ({label(level_of.idxmin())}) and {level_of.max():.1f} % "
+        f"({label(level_of.idxmax())}); the base has {base_accuracy(of_task[task][0]):.1f} %."
+    )
+
+# %% [markdown]
+# So seeds of one method differ by more than most methods do, and no mean ends below the base.
 
 # %%
 MEASURES = {
-    "eval/entropy": "entropy, nats a token",
-    "eval/kl_base": "KL to the base, nats a response",
-    "eval/clipped_ratio": "share cut at the cap",
+    "eval/entropy": "entropy, nats per token",
+    "eval/kl_base": "KL to the base, nats per response",
+    "eval/clipped_ratio": "share truncated",
     "change/correct": "base's right answers, log-likelihood",
     "change/incorrect": "base's wrong answers, log-likelihood",
     "eval/mean_length": "mean length, tokens",
@@ -376,11 +406,25 @@ for task, frame in frames.items():
     display(figure)
 
 # %% [markdown]
-# *What to look at.* The two panels of likelihoods follow responses that the *base* had sampled, right ones and wrong
-# ones, the same at every evaluation; what is drawn is the change since the start, in nats a response. A method may
-# lower both: then it has moved its probability to answers that the base would not have given. The KL says how far it
-# has gone. (Where an axis has powers of ten it is linear near 0 and logarithmic
-# beyond.)
+# *What to look at.* The two panels of likelihoods follow the same responses at every evaluation, right and wrong
+# ones that the *base* sampled; they show the change since the start, in nats per response. A method may lower both.
+# Then it has moved its probability to answers that the base would not have given. The KL says how far it has moved.
+# (An axis with powers of ten is linear near 0.)
+
+# %%
+for task, frame in frames.items():
+    followed = frame.dropna(subset=["change/correct", "change/incorrect"])
+    at_end = followed[followed["step"] == followed["step"].max()].groupby("method")
+    change = at_end[["change/correct", "change/incorrect", "eval/kl_base"]].mean()
+    lower = [label(m) for m in in_order(change.index) if (change.loc[m].iloc[:2] < 0).all()]
+    say(
+        f"{TASKS[task]}: GRPO changes the base's right answers by {change.loc['grpo', 'change/correct']:+.1f} nats "
+        f"and its wrong ones by {change.loc['grpo', 'change/incorrect']:+.1f}, at a KL of "
+        f"{change.loc['grpo', 'eval/kl_base']:.1f}. Methods that lower both: {', '.join(lower) or 'none'}."
+    )
+
+# %% [markdown]
+# So on Countdown most methods move to answers that the base would not have given.
 
 # %%
 for task, frame in frames.items():
@@ -390,8 +434,19 @@ for task, frame in frames.items():
     display(figure)
 
 # %% [markdown]
-# *What to look at.* Right and wrong responses apart, and whether the wrong ones still grow when those that were cut at
-# the cap are left out. Chapter 08 asks for the cause.
+# *What to look at.* Do wrong responses still grow when truncated ones are left out?
+
+# %%
+for task, frame in frames.items():
+    of_grpo = frame[frame["method"] == "grpo"].groupby("step").mean(numeric_only=True)
+    listed = []
+    for kind, (name, _) in LENGTHS.items():
+        line = of_grpo[f"eval/length/{kind}"].dropna()
+        listed.append(f"{name} from {line.iloc[0]:.0f} to {line.iloc[-1]:.0f}")
+    say(f"{TASKS[task]}, GRPO, mean length in tokens: {'; '.join(listed)}.")
+
+# %% [markdown]
+# They do, by far less on Countdown. Chapter 08 asks for the cause.
 #
 # ## Where the runs ended
 #
@@ -402,7 +457,7 @@ COLUMNS = {
     "accuracy": ("right, %", 100),
     "length/correct": ("length, right", 1),
     "length/incorrect": ("length, wrong", 1),
-    "clipped_ratio": ("cut at the cap, %", 100),
+    "clipped_ratio": ("truncated, %", 100),
     "format_ok": ("in the format, %", 100),
 }
 
@@ -461,9 +516,9 @@ else:
     print("No method has been recorded beside GRPO yet.")
 
 # %% [markdown]
-# *What to look at.* The number after a name counts the seeds. The grey band is the margin; thick: the interval that
-# TOST uses; thin: the usual one; hollow: fewer seeds than were planned, and so no verdict yet. On the left the whole
-# scale, on the right the neighbourhood of 0. A thick line inside the band is one comparison that passes on its own; the
+# *What to look at.* The number after a name counts the seeds. The grey band is the margin. Thick: the interval of
+# TOST. Thin: the usual interval. Hollow: fewer seeds than planned, so no verdict yet. On the left the whole scale,
+# on the right the neighbourhood of 0. A thick line inside the band is a comparison that passes on its own; the
 # ledger's verdict also has the correction over its family.
 
 # %%
@@ -483,16 +538,25 @@ for task in comparable:
     gain = gain["grpo"] - gain["base"]
     say(f"{TASKS[task]}: GRPO gains {gain:.1f} points over its base, of which the margin is {margin / gain:.0%}.")
 
+# %%
+for task in comparable:
+    alone = forest[(forest["task"] == task) & (forest["tost_low"] > -margin) & (forest["tost_high"] < margin)]
+    named = ", ".join(label(m) for m in alone["method"])
+    say(f"{TASKS[task]}: inside the margin on their own are {len(alone)} of {len(paired[task])}: {named or 'none'}.")
+
 # %% [markdown]
+# On the word problems the intervals are narrow, and most methods are inside the margin. On Countdown they are wider,
+# and some methods end clearly below GRPO.
+#
 # ### The ledger
 #
-# The same runs, judged by function `evidence` of `claims.py`, against the threshold of the ledger, after Holm's
+# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after Holm's
 # correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one for the
 # contrary. Where neither is below α, it is undecided.
 
 # %%
 records = Records(RUNS, ledger)
-judged = {c.id: EVIDENCE[c.evidence](c, records) for c in duel_claims}
+judged = {c.id: judge(c, records) for c in duel_claims}
 stale = [c.id for c in duel_claims if c.verdict != judged[c.id].verdict]
 if stale:
     say(f"The stored verdicts of {', '.join(stale)} are not those of the records as they are now: see `rlino claims`.")
@@ -502,8 +566,8 @@ pd.DataFrame(verdicts, columns=["", "claim", "in the paper", "verdict", "what wa
 # %% [markdown]
 # ### What the pairs were worth
 #
-# If seeds that are lucky for one method are lucky for the other, differences scatter less than the methods do. In
-# numbers: the correlation of two methods over seeds, and the standard error of their mean difference, paired and as if
+# If seeds that are lucky for one method are lucky for the other, differences scatter less than the methods do. Below
+# are the correlation of two methods over seeds, and the standard error of their mean difference: paired, and as if
 # the seeds had nothing in common.
 
 # %%
@@ -527,13 +591,13 @@ if len(pairing):
 pairing.set_index("comparison with GRPO").round(2)
 
 # %% [markdown]
-# A correlation of a few pairs is itself a rough number. Pairing costs a little when there is none, and the design has
-# to choose before it knows.
+# A correlation of a few pairs is a rough number. Pairing costs a little when there is none, and the design has to
+# choose before it knows.
 #
-# ## Equal samples, equal steps, and what it costs
+# ## Equal samples, equal steps, and their cost
 #
-# A method that is equal at the end may have been there much sooner. The difference to GRPO after a quarter and a half
-# of the samples, and after all of them, by the evaluations during training (which are on fewer problems than the test):
+# Methods that are equal at the end may differ on the way. Here is the difference to GRPO after a quarter and a half
+# of the samples, and after all of them, by the evaluations during training (on fewer problems than the test):
 
 # %%
 SHARES = {"a quarter": 0.25, "a half": 0.5, "all": 1.0}
@@ -559,17 +623,17 @@ for task in comparable:
     if len(ends) == 1:
         ((samples, updates),) = ends
         print(f"{TASKS[task]}: all runs end after {samples:,} samples and {updates:,} updates,")
-        print("one update a batch of the same size each, so that equal samples are equal optimiser steps:")
+        print("one update per batch of the same size each, so that equal samples are equal optimiser steps:")
         display(at_budget(task, "samples"))
     else:
         print(f"{TASKS[task]}: the runs end after different budgets, so at equal samples and at equal updates:")
         display(at_budget(task, "samples"), at_budget(task, "updates"))
 
 # %% [markdown]
-# And the other way round: how many samples, and how many seconds, until an evaluation first has so many right? The
-# goals are a half, three quarters and nine tenths of the way from the base to where GRPO ended. Medians over the seeds
-# that got there; how many did stands beside. Seconds are wall clock on one thread of whatever machine made the runs,
-# evaluations included, and so only good for a rough comparison.
+# Conversely: how many samples, and how many seconds, until an evaluation first reaches a goal? The goals are a half,
+# three quarters and nine tenths of the way from the base to where GRPO ended. Medians are over the seeds that got
+# there, with their number. Seconds are wall clock on one thread of whatever machine made the runs, evaluations
+# included, so they allow only a rough comparison.
 
 # %%
 for task in comparable:
@@ -591,16 +655,18 @@ for task in comparable:
     display(pd.DataFrame(cells))
 
 # %% [markdown]
-# *What to look at.* The KL term of GRPO needs a second model at every step, and that is in its seconds. A goal is
-# reached at an evaluation, so the resolution is the distance between two of them.
+# *What to look at.* Which method is the fastest in samples, and which in seconds? On neither task does any method
+# need clearly fewer samples than GRPO for the first goal. In seconds F-ISFT⁺ is first. It trains on fewer responses,
+# and it needs no second model, which GRPO's KL term does at every step. A goal is reached at an evaluation, so the
+# resolution is the distance between two of them.
 #
 # ## How many seeds would settle it?
 #
-# Before a verdict of "undecided" is a disappointment, one should ask whether the experiment could have decided at all.
-# Power is the chance that a test succeeds when it should. For TOST it depends on the scatter of the differences, on the
-# margin, and on the true difference, which nobody knows; so there are three answers for each comparison. It depends on
-# α as well, and a test of a family does not have all of it: Holm's correction asks the next of the tests that have not
-# passed for $p < \alpha/k$, with $k$ their number.
+# Before a verdict of "undecided" disappoints, ask whether the experiment could have decided at all. Power is the
+# chance that a test succeeds when it should. For TOST it depends on the scatter of the differences, on the margin,
+# and on the true difference. Nobody knows the last, so there are three answers for each comparison. Power also
+# depends on α, and a test in a family does not have all of it: Holm's correction asks the next of the tests that
+# have not passed for $p < \alpha/k$, with $k$ their number.
 
 # %%
 POWER = 0.8  # the chance that one usually asks for
@@ -634,9 +700,9 @@ else:
     print("Power needs at least two seeds of a pair: none is recorded yet.")
 
 # %% [markdown]
-# In the last column the test that should succeed is TOST where the measured difference lies inside the margin, and the
-# test that it is beyond the margin where it lies outside. A difference close to the margin takes very many seeds either
-# way.
+# In the last column the test that should succeed is TOST where the measured difference lies inside the margin, and
+# the test that it is beyond the margin where it lies outside. A difference close to the margin takes very many seeds
+# either way.
 
 # %%
 middles = power.groupby("task")["sd"].median() if len(power) else pd.Series({"made up, until there are records": 1.5})
@@ -667,16 +733,23 @@ for task, scatter in middles.items():
         print(f"  Margin ±{small:g}: {seeds} seeds if the true difference is 0.")
 
 # %% [markdown]
-# *What to look at.* On the left, how much a true difference of two thirds of the margin costs. Halving a margin
-# quadruples the seeds, once there are more than a few.
+# *What to look at.* On the left, how many more seeds does a true difference of two thirds of the margin need?
+
+# %%
+few_seeds, many_seeds = (seeds_needed(middle, margin, k * margin, POWER, level) for k in (0.0, 2 / 3))
+say(f"{widest}: {few_seeds} seeds if the true difference is 0, {many_seeds} if it is two thirds of the margin.")
+
+# %% [markdown]
+# Halving a margin quadruples the seeds, once there are more than a few.
 #
 # ## RL against SFT is SGD against batch
 #
 # One of the paper's authors puts it in these words: the two differ as stochastic gradient descent differs from batch
-# learning. GRPO samples a few problems, makes an update, and samples again. Fine-tuning takes its whole data set at
-# once and goes over it for long. In between lies an axis: how many samples are drawn before the policy that draws them
-# is replaced. At one end a handful, at the other the whole budget, sampled once by the base. All runs below have
-# equally many samples in total. What differs is the size of an iteration, and with it how stale the samples get.
+# learning. GRPO samples a few problems, makes an update, and samples again: it stays *on-policy*. Fine-tuning takes
+# its whole data set at once and goes over it for long. Its samples come from a policy that is no longer there, so it
+# is *off-policy*. In between lies an axis: how many samples are drawn before the policy that draws them is replaced.
+# At one end a handful, at the other the whole budget, sampled once by the base. All runs below have equally many
+# samples in total. They differ in the size of an iteration, and with it in how stale the samples get.
 
 
 # %%
@@ -685,20 +758,20 @@ def shape(run) -> dict:
     c = run.config
     return {
         "method": run.method, "task": c["task"], "seed": run.seed, "problems": c["prompts"],
-        "samples an iteration": c["prompts"] * c["group_size"], "iterations": c["steps"], "passes": c["epochs"],
-        "updates an iteration": c["epochs"] * c["minibatches"], "updates": c["steps"] * c["epochs"] * c["minibatches"],
+        "samples per iteration": c["prompts"] * c["group_size"], "iterations": c["steps"], "passes": c["epochs"],
+        "updates per iteration": c["epochs"] * c["minibatches"], "updates": c["steps"] * c["epochs"] * c["minibatches"],
         "samples": c["steps"] * c["prompts"] * c["group_size"], "right": final_accuracy(run),
     }  # fmt: skip
 
 
 axis_of = pd.DataFrame([shape(run) for run in batches])
 if batches:
-    cells = axis_of.groupby(["samples an iteration", "passes", "updates an iteration", "iterations", "updates"])
+    cells = axis_of.groupby(["samples per iteration", "passes", "updates per iteration", "iterations", "updates"])
     shown = cells["seed"].count().rename("runs").reset_index()
     totals = sorted(axis_of["samples"].unique())
     said = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     print(f"{len(batches)} complete runs, samples in total: {said}")
-    display(shown.set_index("samples an iteration"))
+    display(shown.set_index("samples per iteration"))
 else:
     print("No runs of this axis are recorded yet.")
 
@@ -711,15 +784,15 @@ if batches:
         for method in in_order(axis_of["method"]):
             own, drawn = axis_of[(axis_of["method"] == method) & (axis_of["passes"] == times)], look(method)
             for k, (_, part) in enumerate(own.groupby(own["updates"] / own["iterations"] / own["problems"])):
-                by = part.groupby("samples an iteration")["right"]
+                by = part.groupby("samples per iteration")["right"]
                 mean = by.mean()
                 shown = {"color": drawn.colour, "dashes": drawn.dash or (None, None), "marker": drawn.marker}
                 axis.fill_between(mean.index, by.min(), by.max(), color=drawn.colour, alpha=0.15, linewidth=0)
                 axis.plot(mean.index, mean, **shown, label=label(method) if k == 0 else None)
         axis.axhline(start, color="0.5", linewidth=1, dashes=(1, 2))
-        sizes = sorted(axis_of["samples an iteration"].unique())
+        sizes = sorted(axis_of["samples per iteration"].unique())
         axis.set(
-            xscale="log", xlabel="samples an iteration", title=f"{times} pass{'es' if times > 1 else ''} over each"
+            xscale="log", xlabel="samples per iteration", title=f"{times} pass{'es' if times > 1 else ''} over each"
         )
         axis.set_xticks(sizes, [f"{s:,}" for s in sizes], rotation=30)
         axis.minorticks_off()
@@ -730,26 +803,25 @@ if batches:
     display(figure)
 
 # %% [markdown]
-# *What to look at.* Lines connect runs with equally many problems an update. From left to right: does a line stay
-# level as long as samples are fresh enough, and where does it begin to fall? And do the methods part on the right,
-# where ratios and clip have something to act on, or fall together? F-ISFT⁺⁻ has neither. A wrong response goes on being
-# pushed down long after the policy has left it, and nothing bounds its loss from below. The loss of F-ISFT⁺, which has
-# no ratio either, cannot fall below 0.
+# *What to look at.* Lines connect runs with equally many problems per update. From left to right: how long does a
+# line stay level? And do the methods part on the right, where importance ratios and clipping start to act? F-ISFT⁺⁻
+# has neither. It goes on pushing down a wrong response long after the policy has left it, and nothing bounds its
+# loss from below. The loss of F-ISFT⁺, which has no ratio either, cannot fall below 0.
 
 # %%
 if batches:
-    by = axis_of.groupby(["method", "samples an iteration", "updates"])["right"].mean()
+    by = axis_of.groupby(["method", "samples per iteration", "updates"])["right"].mean()
     for method in in_order(axis_of["method"]):
         best, worst = by[method].idxmax(), by[method].idxmin()
         say(
-            f"{label(method)}: best with {best[0]:,} samples an iteration and {best[1]:,} updates in all "
+            f"{label(method)}: best with {best[0]:,} samples per iteration and {best[1]:,} updates in all "
             f"({by[method].max():.1f} %), lowest with {worst[0]:,} and {worst[1]:,} ({by[method].min():.1f} %)."
         )
     for (method, size, count), value in by[by < start].items():
-        where = f"{size:,} samples an iteration and {count:,} updates"
+        where = f"{size:,} samples per iteration and {count:,} updates"
         say(f"{label(method)} with {where} ends below the base, which has {start:.1f} %: {value:.1f} %.")
     if {"grpo_no_kl", "f_isft_posneg"} <= set(axis_of["method"]):
-        key = ["samples an iteration", "passes", "updates", "seed"]
+        key = ["samples per iteration", "passes", "updates", "seed"]
         wide = axis_of.pivot_table(index=key, columns="method", values="right")
         gap = (wide["f_isft_posneg"] - wide["grpo_no_kl"]).dropna()
         rows = [
@@ -766,17 +838,34 @@ if batches:
         )
 
 # %% [markdown]
-# The two ends of this axis are what the words usually mean. "RL" in practice is the left end, and "SFT" the right; the
-# gradient of a single update does not know the difference (chapter 06). So what the slogan says is true of the *data*,
-# and it would be as true of F-ISFT run at the left end and GRPO at the right.
+# So the methods part as samples become off-policy. The ratio and the clip keep GRPO without KL above the base
+# everywhere, balanced F-ISFT⁺⁻ collapses, and F-ISFT⁺ stays level.
+
+# %%
+if batches:
+    once_drawn = axis_of[(axis_of["method"] == "f_isft_pos") & (axis_of["iterations"] == 1)]
+    longest = once_drawn[once_drawn["updates"] == once_drawn["updates"].max()]
+    grpo_end = [final_accuracy(r) for r in of_task["countdown"] if r.method == "grpo"]
+    say(
+        f"The right end of F-ISFT⁺ is rejection sampling: keep the right ones among "
+        f"{longest['samples'].iloc[0]:,} samples of the base, and fine-tune on them. After {longest['passes'].iloc[0]} "
+        f"passes it ends at {longest['right'].mean():.1f} % (mean of {len(longest)} seeds), GRPO at "
+        f"{statistics.mean(grpo_end):.1f} % (of {len(grpo_end)}). This comparison was not announced, and the first has "
+        f"{longest['updates'].iloc[0]} updates: it suggests a test, and settles nothing."
+    )
+
+# %% [markdown]
+# The words usually mean the two ends of this axis: "RL" the left end, and "SFT" the right. The gradient of a single
+# update does not distinguish them (chapter 06). So the slogan is true of the *data*. It would be as true of F-ISFT
+# run at the left end and GRPO at the right.
 #
 # ## Beside the paper
 #
-# The paper's accuracies are one number a model, without seeds or intervals, and reached us through summaries
-# (`data/paper/README.md` says how sure each is). Its models are far larger, its GSM8K is not our word problems, and its
-# Countdown has other prompts and problems. So **levels are not comparable**, and no number of theirs is ever averaged
-# or drawn on one axis with ours. What can stand side by side is each method's distance to GRPO *within* one scale.
-# Their one F-ISFT⁺⁻ stands in both of our rows, since its weights are not known.
+# The paper's accuracies are one number per model, without seeds or intervals, and reached us through summaries
+# (`data/paper/README.md` says how sure each is). Its models are far larger, its GSM8K is not our word problems, and
+# its Countdown has other prompts and problems. So **levels are not comparable**, and none of its numbers is ever
+# averaged or drawn on one axis with ours. What can be compared is each method's distance to GRPO *within* one scale.
+# The paper's one F-ISFT⁺⁻ appears in both of our rows, since its weights are not known.
 
 # %%
 KEYS = {"GRPO": ["grpo"], "GRPO-wo-KL": ["grpo_no_kl"], "F-ISFT+": ["f_isft_pos"], "F-ISFT-": ["f_isft_neg"]}
@@ -826,8 +915,8 @@ for axis in axes.flat[len(panels) :]:
 figure
 
 # %% [markdown]
-# *What to look at.* The order of the methods in each panel, and that only ours has intervals and a margin: on the
-# paper's side there is no scatter to judge a distance by. The horizontal scales are separate.
+# *What to look at.* Is the order of the methods the same in each panel? Only ours has intervals and a margin: the
+# paper gives no scatter to judge a distance by. The horizontal scales are separate.
 
 # %%
 for task in comparable:
@@ -839,11 +928,14 @@ for task in comparable:
             say(f"{label(row['method'])}, points to GRPO: ours {ours} on {TASKS[task]}; theirs on {LIKE[task]} {told}.")
 
 # %% [markdown]
+# On Countdown F-ISFT⁻ is far below GRPO in ours and in the paper's runs. F-ISFT⁺ has no common sign: in the paper it
+# is above GRPO with one model and below with another, and here it differs between the tasks.
+#
 # ## What a collapse looks like
 #
-# A number that has gone down does not say what the model now writes. We call a run *collapsed* where it ends with less
-# than half of its base's share right. The best learning rate of a method is by construction one at which it does not
-# come apart, if there is such a rate; so the runs of chapter 05, all at one rate, are looked through as well.
+# A number that has fallen does not say what the model now writes. We call a run *collapsed* if it ends with less
+# than half of its base's share right. At its best learning rate a method does not come apart, if there is such a
+# rate. So the runs of chapter 05, all at one rate, are searched as well.
 
 # %%
 pool = [*runs, *list_runs("countdown")]
@@ -885,12 +977,12 @@ for _, row in lowest.iterrows():
 def by_step(run) -> pd.DataFrame:
     """What the recorded samples of a run look like at each recorded step."""
     rows = run.rollouts.copy()
-    rows["log p a token"] = [statistics.mean(values) for values in rows["logprobs"]]
+    rows["log p per token"] = [statistics.mean(values) for values in rows["logprobs"]]
     rows["entropy"] = [statistics.mean(values) for values in rows["entropies"]]
     found = rows.groupby("step").agg(
-        right=("correct", "mean"), cut=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
+        right=("correct", "mean"), truncated=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
     )
-    return found.assign(**{"log p a token": rows.groupby("step")["log p a token"].mean()})
+    return found.assign(**{"log p per token": rows.groupby("step")["log p per token"].mean()})
 
 
 for run, partner in cases:
@@ -899,12 +991,24 @@ for run, partner in cases:
         display(by_step(each).round(2))
 
 # %% [markdown]
-# *What to look at.* Three ways to fall: responses that no longer end (cut goes to 1 and the length to the cap), a
-# policy that no longer decides (entropy rises), and one that is sure of the wrong thing (entropy falls while right
-# falls). The last column is how likely the policy holds its own tokens to be.
-#
-# Token by token, at the first recorded step and the last. The colours are the weights that the optimiser used: orange
-# and underlined is pushed down.
+# *What to look at.* A policy can fail in three ways: responses no longer end (`truncated` goes to 1 and the length
+# to the cap); the policy no longer decides (entropy rises); or it is sure of the wrong thing (entropy falls while
+# `right` falls). The last column says how likely the policy finds its own tokens.
+
+# %%
+if cases:
+    sampled_at = by_step(cases[0][0])
+    first_row, last_row = sampled_at.iloc[0], sampled_at.iloc[-1]
+    say(
+        f"{label(cases[0][0].method)}: from the first to the last recorded step the share truncated goes from "
+        f"{first_row['truncated']:.0%} to {last_row['truncated']:.0%}, the entropy from {first_row['entropy']:.2f} to "
+        f"{last_row['entropy']:.2f}, and the share right from {first_row['right']:.0%} to {last_row['right']:.0%}."
+    )
+
+# %% [markdown]
+# So this run fails in the first two ways at once: its responses no longer end, and it decides less. Token by token,
+# at the first recorded step and the last (the colours are the weights that the optimiser used: orange and underlined
+# is pushed down):
 
 # %%
 worst = cases[0][0] if cases else None
@@ -912,9 +1016,9 @@ steps = sorted(set(worst.rollouts["step"])) if worst else []
 static_inspector(worst, steps=[steps[0], steps[-1]]) if steps else print("No run with rollouts to open.")
 
 # %% [markdown]
-# *What to look at.* Where in the late response does it go wrong: at the first token, or after a beginning that still
-# looks like the base's? Are the sums right for as long as there are sums? And does it ever come to the answer? The same
-# for the other case and for GRPO beside them, and with log-probabilities or entropies as colours:
+# *What to look at.* Where does the late response go wrong: at the first token, or after a beginning that still looks
+# like the base's? Are its sums right? Does it ever come to the answer? By the table above, most late responses do
+# not. The same for the other case and for GRPO beside them, with log-probabilities or entropies as colours:
 
 # %%
 opened = list(dict.fromkeys(run for pair in cases for run in pair if run is not None))
@@ -923,9 +1027,8 @@ trace_inspector(opened, step=steps[-1], colour="entropies") if steps else None
 # %% [markdown]
 # ### Two runs, the same problem
 #
-# Runs of one seed met the same problems at the same steps, so any two of them can be read side by side. Choose task and
-# seed, two methods, a step, a problem and a response; all controls take the arrow keys. A double bar stands where two
-# responses part.
+# Runs of one seed met the same problems at the same steps, so any two of them can be read side by side. All controls
+# take the arrow keys. A double bar marks where two responses part.
 
 # %%
 group = [run for run in pool if run.path.parent == worst.path.parent] if worst else []
@@ -933,10 +1036,9 @@ paired_up = len({run.method for run in group}) > 1
 run_comparer(group, "grpo", worst.method, worst.seed) if paired_up else print("There are no two runs to compare yet.")
 
 # %% [markdown]
-# *What to try.* Go through the steps of one pair from the first on. At the first step the responses are the same; then
-# look for the token at which they part, and whether what follows differs in kind or only in words. Set B to balanced
-# F-ISFT⁺⁻ and do it again. The pair of the inspector above, without a kernel, on the problems on which they differ
-# most:
+# *What to try.* Step through one pair from the start. At the first step the responses are the same. Then look for
+# the token at which they part: does what follows differ in kind, or only in words? Set B to balanced F-ISFT⁺⁻ and do
+# it again. Below is the pair of the inspector above, without a kernel, on the problems on which they differ most:
 
 # %%
 partner = cases[0][1] if cases else None
@@ -945,9 +1047,9 @@ static_runs(partner, worst) if partner else print("There is no run of GRPO besid
 # %% [markdown]
 # ### How fast do runs part?
 #
-# The same as one number a step: the share of recorded responses that are still the same, token for token, as those of
-# GRPO with the same seed. Nobody trains for this number. It says how far two methods have gone apart as *policies*,
-# which two accuracies that agree do not.
+# The same as one number per step: the share of recorded responses that are still the same, token for token, as those
+# of GRPO with the same seed. It says how far two methods have moved apart as *policies*, which two equal accuracies
+# do not.
 
 
 # %%
@@ -978,9 +1080,10 @@ if parted:
     say(f"At the last recorded step the policy closest to GRPO's is that of {label(last.idxmax())}.")
 
 # %% [markdown]
-# *What to look at.* Which lines fall more slowly. Two methods whose gradients are the same but for a weight on each
-# prompt should stay together longer than those whose gradients are not. That the lines fall is not by
-# itself a difference of methods: small changes grow, since each batch is sampled by what the last one has made.
+# *What to look at.* Which lines fall more slowly? Two methods whose gradients differ only by a weight on each prompt
+# should stay together longer than others. (Dr. GRPO also runs at half of GRPO's rate here, so it moves less.) That
+# all lines fall is not by itself a difference of methods: small changes grow, since each batch is sampled from the
+# policy that the last one has made.
 #
 # ## What the paper says, and what was found here
 
@@ -1003,11 +1106,11 @@ for name, task in (("posneg-countdown", "countdown"), ("posneg-word", "word_prob
     print(f"{TASKS[task].capitalize()}: balanced F-ISFT⁺⁻ {answers.get(key[name], key[name])}.")
 
 # %% [markdown]
-# So, to the question. Balanced F-ISFT⁺⁻ *is* a supervised method, by its code, and its gradient on fresh samples is
-# GRPO's but for a weight on each problem (chapter 06). Whether that weight matters for the outcome is not to be had by
-# algebra, and the lines above are what these runs say to it, for one small model. What holds whatever the verdicts are:
-# "comparable" from one run each is not a finding, since two runs of *one* method differ too. And "no significant
-# difference" is not "equal", unless a margin was named for it.
+# So, to the question. Balanced F-ISFT⁺⁻ *is* a supervised method, by its code, and its gradient on on-policy samples
+# is GRPO's up to a weight on each problem (chapter 06). Algebra cannot tell whether that weight matters for the
+# outcome. The lines above are the answer of these runs, for one small model. Two things hold whatever the verdicts
+# are. "Comparable" from one run each is not a finding, since two runs of *one* method differ too. And "no
+# significant difference" is not "equal", unless a margin was named for it.
 #
 # ## Exercises
 #
@@ -1032,9 +1135,9 @@ _ = check_smallest_margin(my_margin)
 #
 # </details>
 #
-# With it, a reanalysis of all comparisons at once. The first column is the bound, the others say what TOST finds, alone
-# and uncorrected, at the announced margin and at a third of it. (A margin that is chosen after looking at the first
-# column is not a margin.)
+# With it, a reanalysis of all comparisons at once. The first column is the bound. The others say what TOST finds,
+# alone and uncorrected, at the announced margin and at a third of it. (A margin that is chosen after looking at the
+# first column is not a margin.)
 
 # %%
 rows = []
@@ -1046,9 +1149,9 @@ heads = ["comparison with GRPO", "smallest margin, points", f"±{margin:g}", f"�
 pd.DataFrame(rows, columns=heads).set_index(heads[0])
 
 # %% [markdown]
-# **2. Plan the seeds.** `my_plan(sd, margin)`: the fewest seeds at which TOST at α = 0.05 has a power of at least 0.8
-# if the true difference is 0. `tost_power(n, sd, margin)` is the power with n seeds, two at least. Then call it with a
-# margin of one point and the scatter printed above: how long would that grid take?
+# **2. Plan the seeds.** `my_plan(sd, margin)`: the fewest seeds at which TOST at α = 0.05 has a power of at least
+# 0.8 if the true difference is 0. `tost_power(n, sd, margin)` is the power with n seeds, two at least. Then call it
+# with a margin of one point and the scatter printed above: how long would that grid take?
 
 
 # %%
@@ -1070,10 +1173,10 @@ _ = check_plan(my_plan)
 #
 # </details>
 #
-# **3. The run that lied.** Six recorded runs, in memory. In each of four sets one of them has been tampered with, each
-# time in another way, and its record cannot be true: it contradicts itself, or it is no run of its own. A surprising
-# number proves nothing; a sum that does not add up does. `my_liar(runs)`: the name of that run. What a run holds:
-# `run.name`, `run.config`, `run.summary` (with `"steps"` and `"test"`), `run.metrics`.
+# **3. The run that lied.** Six recorded runs, in memory. In each of four sets one run has been tampered with, each
+# time in another way. Its record cannot be true: it contradicts itself, or it is not an independent run. A
+# surprising number proves nothing; a sum that does not add up does. `my_liar(runs)` returns the name of that run. A
+# run has `run.name`, `run.config`, `run.summary` (with `"steps"` and `"test"`) and `run.metrics`.
 
 # %%
 line_up = [run for run in list_runs("countdown") if run.method in ("grpo", "f_isft_posneg")]
@@ -1116,14 +1219,14 @@ _ = check_liar(my_liar, line_up)
 #             return run.name
 # ```
 #
-# The set above has a raised test result. The table shows it: of the share right and the three lengths, any three give
-# the fourth. The last lie is the worst one. A copied run is consistent in itself, and each copy makes every interval
-# narrower.
+# The set above has a raised test result. The table shows it: of the share right and the three lengths, any three
+# determine the fourth. The last lie is the worst. A copied run is consistent in itself, and each copy makes every
+# interval narrower.
 #
 # </details>
 #
 # **4. Holm by hand.** `my_holm(p)`: corrected p values in the order of the given ones. The smallest is multiplied by
-# their number n, the next by n − 1, and so on; none may end below a smaller one's, nor above 1.
+# their number n, the next by n − 1, and so on. None may end below a smaller one's, nor above 1.
 
 
 # %%
@@ -1147,7 +1250,7 @@ _ = check_holm(my_holm)
 # </details>
 #
 # **5. Paired against unpaired.** `my_errors(a, b)`: two standard errors of mean(a) − mean(b): with a and b paired by
-# place, and as if the two lists had nothing to do with each other.
+# position, and as if the two lists were unrelated.
 
 
 # %%
@@ -1208,7 +1311,7 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 # %% [markdown]
 # Open:
 #
-# - Whether any of this stands with larger models, where differences between methods may be of another size (chapter
+# - Whether any of this holds for larger models, where differences between methods may have another size (chapter
 #   12).
 # - Why wrong responses grow, and how much of that is the normaliser (chapter 08).
 # - Whether equal accuracy hides unequal coverage: pass@k (chapter 09).

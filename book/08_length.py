@@ -15,14 +15,14 @@
 # %% [markdown]
 # # 08 · Length
 #
-# **Do responses grow because the reward is split by $1/|o|$, because longer ones are better, or because of how lengths
-# are counted?**
+# **Do responses grow because the reward is split by $1/|o|$, because longer ones are better, or because of how
+# lengths are counted?**
 #
-# The paper's argument is short. A token of response $i$ weighs $\hat A_i / |o_i|$. A wrong response that is long pays
-# less per token, and a right one that is short earns more. So wrong responses drift longer. This first part takes the
-# argument to a place where every expectation is a finite sum: what exactly follows, under which conditions, and what
-# else looks the same? The second part runs the experiment that the paper does not show, with and without $1/|o|$, and
-# takes the growth that it finds apart.
+# The paper's argument is short. A token of response $i$ has the weight $\hat A_i / |o_i|$. A long wrong response is
+# therefore punished less per token, and a short right one is rewarded more per token. So wrong responses drift
+# longer. The first part of this chapter moves the argument to a toy in which every expectation is a finite sum, and
+# asks what exactly follows and what else looks the same. The second part runs the experiment that the paper does not
+# show, with and without $1/|o|$, and takes the growth apart.
 
 # %%
 import math
@@ -50,9 +50,9 @@ from rlino_lib.analysis.growth import (
     survival,
 )
 from rlino_lib.analysis.statistics import curve, final_accuracy, t_interval
-from rlino_lib.claims.judge import EVIDENCE, read_ledger
-from rlino_lib.claims.ledger import Records
-from rlino_lib.claims.length import LENGTH_EVIDENCE, length_runs, normaliser_of
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import Records, read_ledger
+from rlino_lib.claims.length import length_runs, normaliser_of
 from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.exact.identities import table
 from rlino_lib.exact.length_toy import (
@@ -109,10 +109,10 @@ def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
 # %% [markdown]
 # ## A verdict, filler, and STOP
 #
-# The smallest language model that has a length. Its first token is the verdict, $+$ with chance $p$ and else $-$. What
-# follows is filler, and at each place the policy stops with a chance that is one logit: one for responses that began
-# with $+$ and one for those that began with $-$. At the horizon a response is cut. Nothing but the verdict is
-# rewarded, so a length is never worth anything.
+# This is the smallest language model that has a length. Its first token is the verdict: $+$ with chance $p$, otherwise
+# $-$. Filler follows. At each position the policy stops with a chance set by a logit: one for responses that began with
+# $+$, and one for those that began with $-$. A response that reaches the horizon is *truncated*. Only the verdict is
+# rewarded, so length is worth nothing.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -123,25 +123,25 @@ responses[responses["probability"] > 0].sort_values(["reward", "length"]).set_in
 # %% [markdown]
 # ### One line
 #
-# Let every token of a response with verdict $v$ weigh $W_v(|o|)$. Then the expected update is
+# Let every token of a response with verdict $v$ have the weight $W_v(|o|)$. Then the expected update is
 #
 # $$ \mathbb E\big[W_v(|o|)\, \nabla \log \pi(o)\big] = \nabla\, \mathbb E\big[W_v(|o|)\big], \qquad W \text{ held
 # fixed}, $$
 #
-# because $\pi \nabla \log \pi = \nabla \pi$. So a method climbs its own weights as if they were a reward. There are two
-# cases:
+# because $\pi \nabla \log \pi = \nabla \pi$. So a method climbs its own weights as if they were a reward. There are
+# two cases:
 #
-# - $W_v(|o|) = \hat A_v / |o|$: for right responses this is a reward for being short, and for wrong ones, where
-#   $\hat A < 0$, a penalty that being long makes smaller.
-# - $W_v$ does not depend on $|o|$: there is nothing in it about length. It climbs $c\, \nabla p$ and nothing else.
+# - $W_v(|o|) = \hat A_v / |o|$: right responses are rewarded for being short. Wrong ones, where $\hat A < 0$, pay a
+#   penalty that shrinks as they get longer.
+# - $W_v$ does not depend on $|o|$: length plays no part. The method climbs $c\, \nabla p$ and nothing else.
 #
-# The advantage of a group method depends on the others in the group, but given the verdict of response $i$ it does not
-# depend on the *length* of response $i$. So its mean over the others is the $\hat A_v$ of this line.
+# (In a group method $\hat A_i$ depends on the other responses. Given the verdict of response $i$ it does not depend
+# on its *length*, so $\hat A_v$ here is the mean over the others.)
 #
-# None of this needs to be believed. Below, the left side is a sum over all groups of responses, each weighed by
-# `credit` and `token_weights`, the code that trains in this book. The right side never sees a group: it takes $W$ from
-# its formula, makes it the reward of a token MDP, and solves the Bellman equation of chapter 01. Under the constant
-# normaliser there is a third: $c\, \nabla p / L$ with the constants of chapter 06.
+# Below, the left side is a sum over all groups of responses, weighted by `credit` and `token_weights`, the code that
+# trains in this book. The right side never sees a group. It makes the formula for $W$ the reward of a token MDP, and
+# solves the Bellman equation of chapter 01. Under the constant normaliser there is a third expression, $c\, \nabla p
+# / L$, with the constants of chapter 06.
 
 # %%
 toy = LengthToy(p=0.3, horizon=6)
@@ -153,8 +153,8 @@ claimed.assign(gap=claimed["gap"].map("{:.0e}".format)).set_index("identity")[["
 # %% [markdown]
 # ### The drift
 #
-# `drift` follows the expected update of groups of four for an infinitely small step, and says how fast the mean length
-# of right and of wrong responses moves (tokens per unit of learning rate).
+# `drift` follows the expected update of groups of four for an infinitely small step. It returns how fast the mean
+# length of right and of wrong responses moves, in tokens per unit of learning rate.
 
 
 # %%
@@ -174,15 +174,15 @@ plain = LengthToy()
 clean(drifts(plain))
 
 # %% [markdown]
-# What the paper predicts is there, to the sign: under $1/|o|$ wrong responses drift longer and right ones shorter, and
-# under the constant normaliser neither moves at all. Three things are less expected.
+# The paper's prediction holds, sign by sign. Under $1/|o|$ wrong responses drift longer and right ones shorter. Under
+# the constant normaliser neither moves. Three observations are less expected:
 #
-# - F-ISFT⁺ never lengthens a wrong response: they have no weight. F-ISFT⁻ never shortens a right one. Only methods with
-#   both signs do both.
-# - The token mean, which is the default of several frameworks, has the same sign. It is weaker, not neutral.
-# - In a length that is a mean over *all* responses, drifts of right and wrong responses may cancel.
+# - F-ISFT⁺ never lengthens a wrong response, because wrong responses have no weight. F-ISFT⁻ never shortens a right
+#   one. Only methods with both signs do both.
+# - The token mean, the default of several frameworks, has the same sign as $1/|o|$. It is weaker, not neutral.
+# - In a mean length over *all* responses, the drifts of right and wrong ones may cancel.
 #
-# An arrow on paper is a derivative. So take actual steps, of finite length, along the expected update:
+# A drift is a derivative. Compare it with steps of finite length along the expected update:
 
 # %%
 rows = []
@@ -198,11 +198,11 @@ for normaliser, text in NORMALISERS.items():
 clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "of steps"]).set_index("normaliser"), 6)
 
 # %% [markdown]
-# At a step of length $10^{-4}$ the two agree to all digits shown. At a step of length 1 they differ, as a curve does
-# from its tangent, and the zero of the constant normaliser is a zero at every step.
+# At a step of length $10^{-4}$ the two agree to all digits. At a step of length 1 they differ, as a curve differs from
+# its tangent, but the zero of the constant normaliser stays a zero.
 #
-# Sliders for the method, the normaliser, $p$ and the cap (all of them take the arrow keys); *Change* and *Shared stop
-# logit* are explained below.
+# The sliders set the method, the normaliser, $p$ and the cap (arrow keys work on all of them). *Change* and *Shared
+# stop logit* are explained below.
 
 # %%
 length_explorer()
@@ -213,8 +213,8 @@ static_length()
 # %% [markdown]
 # ## What the zero needs
 #
-# The condition is that the weight of a response, given its verdict, does not know its length. A baseline may break it,
-# or a ratio mend it. All methods of the library, as they are:
+# The drift is zero if the weight of a response, given its verdict, does not depend on its length. A baseline may
+# violate this condition, and a ratio may restore it. Here are all methods of the library as they are:
 
 # %%
 unequal = LengthToy(p=0.3, horizon=5, stop_right=0.4, stop_wrong=0.2)
@@ -228,11 +228,12 @@ print("no drift:", ", ".join(still.index))
 clean(family)
 
 # %% [markdown]
-# - **RLOO** prints a mean over tokens, and does not drift: its ratio is that of the whole response,
-#   $\rho_i = \prod_t \rho_{it}$, so every token of it has the full $\hat A_i$. A formula's $1/|o|$ and a gradient's are
-#   not the same thing.
-# - **REINFORCE++** standardises over the *tokens* of the batch. A long wrong response counts many times in that mean
-#   and makes itself look ordinary. Take its $1/|o|$ away and a drift is left:
+# - **RLOO** prints a mean over tokens and yet does not drift. Its importance ratio is that of the whole response,
+#   $\rho_i = \prod_t \rho_{it}$, so every token has the full $\hat A_i$. A $1/|o|$ in the formula is not always a
+#   $1/|o|$ in the gradient.
+# - **REINFORCE++** standardises over the *tokens* of the batch. A long wrong response contributes many tokens to
+#   that mean, so it pulls the baseline towards its own reward. Its own advantage then shrinks. Without $1/|o|$ some
+#   drift is therefore left:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -241,13 +242,13 @@ for name in ("reinforce_pp", "reinforce_pp_baseline", "dr_grpo"):
     print(f"{name:22} constant: right {found['right']:+z.4f}, wrong {found['wrong']:+z.4f}")
 
 # %% [markdown]
-# - **DAPO** has lengths in its reward, on purpose, and leaves groups out.
+# - **DAPO** has lengths in its reward on purpose, and it leaves groups out.
 #
 # ## One change at a time
 #
-# In the plain toy the paper's mechanism is the only one. Real runs have others. Each of the following changes one thing
-# in the toy. The sign of each stop logit's push is derived first (`signs`, by the rule that a logit moves towards STOP
-# where stopping has more $W$ ahead than going on), then counted out.
+# Real runs have other mechanisms than the paper's. Each of the following variants changes one property of the toy.
+# First `signs` derives the sign of the push on each stop logit: a logit moves towards STOP where stopping leads to more
+# $W$ than going on. Then the sign is computed by enumeration.
 
 # %%
 changes = {
@@ -272,15 +273,15 @@ heads = ["change", "normaliser", "stop, right", "stop, wrong", "right", "wrong",
 clean(pd.DataFrame(rows, columns=heads).set_index(["change", "normaliser"]))
 
 # %% [markdown]
-# The columns in words are the pushes on the two stop logits, derived; the numbers are drifts of mean lengths. They can
-# differ, since a mean length also moves when *who* is right does.
+# The columns in words are the derived pushes on the two stop logits. The numbers are drifts of mean lengths. The two
+# can differ, because a mean length also moves when the *set* of right responses changes.
 #
 # ### A cap that makes long responses wrong
 #
-# If a cut response counts as wrong, length buys reward: going on risks the cut. So right responses are pushed to stop
-# under every normaliser. Nothing pushes the wrong ones, which have nothing to lose. But look at the mean length of
-# wrong responses under the constant normaliser. It moves, while that of the wrong ones that were *not* cut does not.
-# The parts of the drift say why:
+# Suppose that a truncated response counts as wrong. Going on then risks the reward, so right responses are pushed to
+# stop under every normaliser. Nothing pushes the wrong ones. Yet under the constant normaliser the mean length of
+# wrong responses moves, while that of the wrong responses that were *not* truncated does not. The parts of the drift
+# show why:
 
 # %%
 capped = changes["a cut response is wrong"]
@@ -288,10 +289,11 @@ parts = drift(capped, variant("dr_grpo", "constant")).table.loc[["right", "wrong
 clean(parts[["share", "length", "drift", "verdict", "stop, right", "stop, wrong"]], 5)
 
 # %% [markdown]
-# The wrong responses are of two kinds: those with a $-$, and those with a $+$ that ran into the cap, which are as long
-# as a response can be. As the policy learns to begin with $+$, there are fewer of the first kind, and the share of the
-# second among the wrong ones grows. That is *selection*. Learning to stop works against it. With $s = (1-q)^{H-1}$ the
-# chance of being cut, the odds of the two kinds are $p s / (1-p)$, and the sign of their change is that of
+# There are two kinds of wrong responses: those that began with $-$, and those that began with $+$ and ran into the
+# cap. The second kind has the largest possible length. As the policy learns to begin with $+$, the first kind
+# becomes rarer, so the share of the second among wrong responses grows. That is *selection*. Learning to stop works
+# against it. With $s = (1-q)^{H-1}$ the chance of being truncated, the odds of the two kinds are $p s / (1-p)$. The
+# sign of their change is that of
 #
 # $$ (1-p)(1-s) - s\,(H-1)^2 q^2 . $$
 
@@ -306,17 +308,16 @@ print("same sign at every p:", ((selected["derived"] > 0) == (selected["wrong"] 
 clean(selected)
 
 # %% [markdown]
-# So on hard problems wrong responses seem to grow without any $1/|o|$, and although no response of theirs has become
-# any longer. A log that shows lengths without the cut ones beside the plain mean can tell.
+# So on hard problems wrong responses seem to grow without any $1/|o|$, although none of them has become longer. A log
+# reveals this if it shows the lengths of responses that were not truncated beside the plain mean.
 #
 # ### Longer is better
 #
-# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Then going on is
-# worth something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes those without a
-# hit to go on, and leaves those that have hit alone. So wrong responses get longer with no $1/|o|$ anywhere. Right ones
-# move for two reasons that oppose each other: more of them are hits at once, which are short (the part of the drift
-# through the verdict), and more of them are hits after many attempts, which are long (through the stop logit of the
-# wrong ones). A reader of a training log sees wrong responses grow and right ones do little, as in the paper's figure.
+# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Going on is worth
+# something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes responses without a hit
+# to go on, and does not move those that have hit. So wrong responses get longer with no $1/|o|$ anywhere. Right ones
+# move for two opposing reasons. More of them hit at once, and these are short; more of them hit after many attempts,
+# and these are long. In a training log wrong responses then grow and right ones hardly move, as in the paper's figure.
 
 # %%
 searching = changes["going on may hit (0.15)"]
@@ -326,24 +327,24 @@ for method in ("grpo_no_kl", "f_isft_pos", "f_isft_neg"):
         found = drift(searching, variant(method, normaliser)).table
         rows[NAMES[method], NORMALISERS[normaliser]] = found["per_point"][["right", "wrong"]]
 tokens = pd.DataFrame(rows).T
-tokens.columns = ["right: tokens a point of success", "wrong"]
+tokens.columns = ["right: tokens per point of success", "wrong"]
 tokens.round(4)
 
 # %% [markdown]
-# In tokens per point of success gained, so that methods and normalisers can be compared. All methods now lengthen
-# their wrong responses, F-ISFT⁺ too, and under the constant normaliser all three are one method, $c\,\nabla P$.
+# In tokens per point of success gained, so that methods can be compared, all methods now lengthen their wrong
+# responses, including F-ISFT⁺. Under the constant normaliser all three are one method, $c\,\nabla P$.
 #
-# ### Few right, and a policy that cannot tell
+# ### Few right responses, and a policy that cannot tell
 #
-# $p$ turns no sign as long as right and wrong responses have a stop logit each. But how would a policy know that it is
-# wrong? Let the two logits share parameters, to the degree $\kappa$: a push on one then moves the other by $\kappa$
-# times as much. At $\kappa = 1$ the policy cannot tell right from wrong.
+# As long as right and wrong responses have separate stop logits, $p$ never changes the sign of a drift. But how would a
+# policy know that it is wrong? Let the two logits share parameters to the degree $\kappa$: a push on one moves the
+# other by $\kappa$ times as much. At $\kappa = 1$ the policy cannot tell right from wrong.
 #
 # - Weights that sum to 0 in every group (GRPO, Dr. GRPO, balanced F-ISFT⁺⁻) push both logits with the same force in
-#   opposite directions, and $1 - \kappa$ of it is left. At $\kappa = 1$ nothing is: **the normaliser can only drive
-#   lengths apart as far as the policy can tell right from wrong.**
-# - Unit weights push with $p$ and $1 - p$. The right ones are dragged along, and get *longer*, where
-#   $p < \kappa / (1 + \kappa)$.
+#   opposite directions, and a share $1 - \kappa$ of it remains. So **the normaliser can drive lengths apart only as far
+#   as the policy can tell right from wrong.**
+# - Unit weights push with $p$ and $1 - p$. Where $p < \kappa / (1 + \kappa)$ the push on wrong responses wins, and the
+#   right ones get *longer* too.
 
 # %%
 rows = []
@@ -361,10 +362,10 @@ clean(shared.pivot(index=["method", "κ"], columns="p", values=["right", "wrong"
 # %% [markdown]
 # ### The token mean, and groups of mixed length
 #
-# Divide by $\sum|o|$ of the batch in place of $|o_i|$. As a function of its own length a response still gets
-# $1/(|o_i| + R)$, where $R$ is what the others wrote. It falls, so the signs are those of $1/|o|$. But the larger the
-# batch, the less one response changes its own denominator. With one response a batch it *is* $1/|o|$; with $N$
-# responses the push is about $1/N$ of it.
+# Now divide by the batch's $\sum|o|$ instead of by $|o_i|$. As a function of its own length a response is still
+# weighted by $1/(|o_i| + R)$, where $R$ is the length of all others together. This falls with $|o_i|$, so the signs
+# are those of $1/|o|$. But the larger the batch, the less one response changes its own denominator. With one
+# response per batch the token mean *is* $1/|o|$. With $N$ responses the push is about $1/N$ of it.
 
 # %%
 mixed = changes["wrong ones longer"]
@@ -388,16 +389,17 @@ figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center
 figure
 
 # %% [markdown]
-# *What to look at.* In the panel on the left both logits lie on one line near $1/N$. Where wrong responses are longer,
-# the token mean weakens the push on them less than the push on the short ones: $1/(|o| + R)$ has nearly the same slope
-# for both, while $1/|o|$ is flat where responses are long. "Token mean" without the size of the batch, or of the
-# micro-batch over which a framework takes it, does not say what the method is.
+# *What to look at.* Does the push fall as $1/N$, and equally for both logits? On the left, both logits lie on one line
+# near $1/N$. On the right, where wrong responses are longer, the token mean weakens the push on them less than the push
+# on the short ones: $1/(|o| + R)$ has nearly the same slope for both, while $1/|o|$ is flat where responses are long.
+# So "token mean" describes a method only together with the size of the batch, or of the micro-batch over which it is
+# taken.
 #
 # ## Many steps
 #
-# A drift is a direction at one policy. Following the expected update step by step, still without a sample, shows where
-# it leads. Advantages shrink as groups become all right, so everything comes to rest. Upper row: the plain toy, whose
-# lengths are worth nothing. Lower row: later tokens may hit. The stop logits share half of each push ($\kappa = 1/2$).
+# To see where a drift leads, follow the expected update step by step, still without sampling. Advantages shrink as
+# groups become all right, so all movement ends. Upper row: the plain toy, whose lengths are worth nothing. Lower row:
+# later tokens may hit. The stop logits share half of each push ($\kappa = 1/2$).
 
 
 # %%
@@ -441,10 +443,9 @@ figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center
 figure
 
 # %% [markdown]
-# *What to look at.* Upper row: only $1/|o|$ moves anything, and under the constant normaliser success is learnt at
-# constant length. Lower row: which panel looks like the paper's figure of GRPO, where wrong responses grow a lot and
-# right ones a little? And which like its F-ISFT⁺, where wrong responses stay flat? The changes from first to last step,
-# and the runs in which both kinds grew, the wrong ones more:
+# *What to look at.* Which panel of the lower row looks like the paper's figure of GRPO, where wrong responses grow
+# much and right ones a little? And which like its F-ISFT⁺, where wrong responses stay flat? The changes from the
+# first to the last step, and the runs in which both kinds grew, the wrong ones more:
 
 # %%
 ends = paths.groupby(["world", "run", "side"], sort=False)["length"].agg(["first", "last"])
@@ -455,12 +456,16 @@ print("both grew, wrong ones more:", "; ".join(f"{run} ({world})" for world, run
 clean(grown, 2)
 
 # %% [markdown]
+# In the upper row only $1/|o|$ moves anything: under the constant normaliser success is learnt at constant length.
+# In the lower row the shape of the paper's GRPO appears under the *constant* normaliser, where length is worth
+# something. No panel of the lower row keeps wrong responses flat.
+#
 # ## Is a zero a zero?
 #
-# The zero is one of the *expected* update, and holds for steps that are the update times a learning rate. Optimisers do
-# something else. `sampled_updates` lists the update of every possible group with its chance, so the expectation of any
-# function of it is again a sum. Three of them under the constant normaliser: the update itself; the update cut to a
-# norm, as trainers do it; its signs, which is what Adam's first step takes.
+# The zero is a property of the *expected* update, and of steps that are the update times a learning rate. Optimisers
+# take other steps. `sampled_updates` lists the update of every possible group with its chance, so the expectation of
+# any function of it is again a sum. Below are three such functions under the constant normaliser: the update itself,
+# the update clipped to a norm as trainers do it, and its signs, which are Adam's first step.
 
 # %%
 rows, short = [], LengthToy(horizon=4, stop_right=0.5, stop_wrong=0.5)
@@ -478,16 +483,16 @@ clean(pd.DataFrame(rows, columns=heads).set_index(["step", "responses in the bat
 
 # %% [markdown]
 # (Steps of the stop logits relative to that of the verdict; above 0 is towards STOP.) The scores of a stop logit are
-# skewed: most responses are short and push a little, a few are long and push a lot the other way, and the mean is 0. A
-# function that holds the large ones back leaves the small ones over, and these have the signs of the paper's argument:
-# right ones shorter, wrong ones longer, with no normaliser at all. It fades with the batch, as sums of many responses
-# lose their skew, and it is a statement about policies that mostly stop well before the cap, since a cap cuts the long
-# tail off. Whether it matters in a real run is an empirical question, and one more reason to compare runs rather than
-# formulas.
+# skewed. Most responses are short and push a little; a few are long and push hard the other way; the mean is 0.
+# Clipping and signs shrink the rare large pushes more than the common small ones, so the mean is no longer 0. What
+# remains has the signs of the paper's argument, with no normaliser at all. The effect fades with the batch, as sums
+# of many responses lose their skew, and it needs policies that mostly stop well before the cap, since a cap removes
+# the long tail. Whether it matters in a real run is an empirical question, and one more reason to compare runs
+# rather than formulas.
 #
-# A second remark of this kind: noise alone moves a mean length, in second order of the learning rate, since
-# $\mathbb E[|o|]$ is a curved function of a logit. The sign is that of the curvature, the same for right and wrong, and
-# the cap turns it. In tokens, divided by the mean square of the steps:
+# Noise alone also moves a mean length, in second order of the learning rate, because $\mathbb E[|o|]$ is a curved
+# function of a logit. The sign is that of the curvature. It is the same for right and wrong, and the cap reverses
+# it. In tokens, divided by the mean square of the steps:
 
 # %%
 rows = []
@@ -504,26 +509,27 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 # %% [markdown]
 # ## What the toy predicts for a trained model
 #
-# 1. Exchanging $1/|o|$ for a constant takes away a drift of wrong responses upwards and of right ones downwards. A
-#    token mean over a large batch does nearly the same. If lengths still grow then, the cause is another.
+# 1. Replacing $1/|o|$ by a constant removes a drift of wrong responses upwards and of right ones downwards. A token
+#    mean over a large batch does nearly the same. If lengths still grow, the cause is another.
 # 2. Under F-ISFT⁺ the normaliser does not lengthen wrong responses; with a shared logit it shortens them. If they
-#    lengthen, it is for reward, or by selection.
-# 3. Growth by selection under a cap shows in the mean of all wrong responses and not in that of the ones not cut.
-# 4. Growth that buys success is there under the constant normaliser too, and for every method.
-# 5. $1/|o|$ under weights that sum to zero does not lengthen right responses as long as both sides are equally long.
-#    Growth of right responses speaks for a worth of length, or for unbalanced weights on hard problems.
+#    lengthen, the cause is reward or selection.
+# 3. Growth by selection under a cap shows in the mean of all wrong responses, and not in that of the ones that were
+#    not truncated.
+# 4. Growth that buys success appears under the constant normaliser too, and for every method.
+# 5. $1/|o|$ under weights that sum to zero does not lengthen right responses as long as both kinds are equally long.
+#    Growth of right responses suggests that length is worth something, or that weights on hard problems are
+#    unbalanced.
 
 # %% [markdown]
 # ## The run that was missing
 #
-# Now the trained model. The paper shows lengths under $1/|o|$ alone, so that nothing in it can say what $1/|o|$ does.
-# Here is the ablation: three normalisers under four methods, everything else the same, on the same problems in the same
-# order. "The same" has a side to it: the learning rates are those that suit the methods under $1/|o|$ (chapter 07), and
-# were not chosen anew for each normaliser; a sweep further down asks what that does. What would speak for which cause
-# was written into the ledger before these runs were made.
+# Now the trained model. The paper shows lengths under $1/|o|$ alone, so it cannot say what $1/|o|$ does. Here is the
+# ablation: three normalisers under four methods, everything else the same, on the same problems in the same order. One
+# caveat: the learning rates are those that suit the methods under $1/|o|$ (chapter 07). They were not chosen anew for
+# each normaliser, and a sweep further down asks whether that matters. The ledger said what would count as evidence for
+# which cause before these runs were made.
 #
-# Another thing is not the same either. GRPO's KL term, k3 of every token, stands inside the bracket that the normaliser
-# divides:
+# One more thing differs. GRPO's KL term, k3 of every token, stands inside the bracket that the normaliser divides:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -534,24 +540,23 @@ for normaliser in ("per_response", "constant"):
 # So under GRPO the ablation changes *two* normalisers at once, that of the gain and that of the KL. With $1/|o|$ a
 # token of a long response is held to the base less than one of a short response; with a constant it is not. The
 # difference between two such runs belongs to both. The F-ISFT rows have no KL term. GRPO without KL under a constant
-# and a token mean is not recorded yet, and would tell the two apart.
+# and a token mean is not recorded yet; it would separate the two.
 #
 # **Three conclusions of this part are under revision**, four claims of the ledger in all. The runs and the numbers
-# stand, but some of what is concluded from them may not.
+# stand, but some conclusions may not.
 #
-# - *What the claims `caused` are judged by.* The mean length of wrong responses that were not cut still depends on the
-#   cap, as the section on the cap says itself, and over seeds it has two modes. An interval that holds 0 can hide an
-#   effect there. The share of failed attempts after which a response gives up is not touched by the cap, and is to
-#   take its place. It still stands that at least half of the
-#   growth is left without $1/|o|$. It does not follow that $1/|o|$ has no effect.
-# - *What the word problems' growth is put down to.* The sum counts as selection that other *problems* are wrong. There
-#   is selection *within* a problem too: see "Cause two".
-# - *What "truncation" is.* To be cut is growth that the cap hides, and no artefact of counting: see "Cause three".
+# - *The statistic that decides `caused`.* The mean length of wrong responses that were not truncated depends on the
+#   cap, and over seeds it has two modes. An interval that includes 0 can hide an effect there. The share of failed
+#   attempts after which a response gives up does not depend on the cap, and is to take its place. At least half of
+#   the growth is left without $1/|o|$: this still stands. That $1/|o|$ has no effect does not follow.
+# - *The cause of the growth on the word problems.* The decomposition counts as selection only a change of which
+#   *problems* are wrong. Selection also happens *within* a problem: see "Cause two".
+# - *The meaning of "truncation".* Truncation hides growth. It is not an artefact of counting: see "Cause three".
 
 # %%
 ROWS = ("grpo", "f_isft_posneg", "f_isft_pos", "f_isft_neg")
 TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
-ledger = [c for c in read_ledger() if c.evidence in {f.__name__ for f in LENGTH_EVIDENCE}]
+ledger = [c for c in read_ledger() if c.evidence.startswith("length.")]
 ablation = {
     (task, method, normaliser): length_runs(task, method, normaliser)
     for task in TASKS for method in ROWS for normaliser in NORMALISERS
@@ -617,8 +622,19 @@ for task in present:
         display(figure)
 
 # %% [markdown]
-# *What to look at.* One figure a normaliser. Compare the same panel from figure to figure, and the red line with the
-# orange one: the first counts responses that were cut at the cap, the second does not.
+# *What to look at.* One figure per normaliser. Compare the same panel from figure to figure, and the red line, which
+# includes truncated responses, with the orange one, which does not.
+
+# %%
+for task_name in present:
+    for n in NORMALISERS:
+        grew = {kind: statistics.mean(growth(run, kind) for run in ablation[task_name, "grpo", n]) for kind in KINDS}
+        listed = ", ".join(f"{kind} {tokens:+.1f}" for kind, tokens in grew.items())
+        say(f"GRPO on {TASKS[task_name]}, {NORMALISERS[n]}, growth in tokens: {listed}.")
+
+# %% [markdown]
+# Wrong responses grow under every normaliser. On Countdown most of that growth disappears once truncated responses
+# are left out. On the word problems, where the cap is out of reach, the red and the orange line are one.
 #
 # ### The difference that the normaliser makes
 
@@ -637,8 +653,8 @@ if len(grown):
         display(figure)
 
 # %% [markdown]
-# *What to look at.* Within a row, the distance between the marks is what the normaliser does. The distance of all three
-# from 0 is what something else does. The paper's claim is about the first.
+# *What to look at.* Within a row, the distance between the marks is the effect of the normaliser. The distance of
+# all three from 0 is the effect of something else. The paper's claim is about the first. Seed by seed:
 
 # %%
 rows = []
@@ -658,10 +674,23 @@ if len(gaps):
     named["1/|o| less"] = named["1/|o| less"].map(NORMALISERS)
     display(named.pivot(index=["task", "method"], columns=["responses", "1/|o| less"], values="tokens"))
 
+# %%
+ends_of_gaps = gaps["gaps"].map(over_seeds)
+clear = gaps[ends_of_gaps.map(lambda interval_of: interval_of[1] * interval_of[2] > 0)]
+top = gaps.loc[ends_of_gaps.map(lambda interval_of: abs(interval_of[0])).idxmax()]
+say(
+    f"{len(clear)} of {len(gaps)} differences have an interval that excludes 0. The largest is {interval(top['gaps'])} "
+    f"tokens ({label(top['method'])} on {TASKS[top['task']]}, {top['responses']}, 1/|o| less "
+    f"{NORMALISERS[top['1/|o| less']]})."
+)
+
 # %% [markdown]
-# The toy said which of these differences should have which sign. Its plain form, whose lengths are worth nothing,
-# against the trained model, without the responses that were cut. (The toy has no KL term, and the runs of GRPO have
-# one, whose normaliser changed too.)
+# The effect of the normaliser is clearest under F-ISFT⁻, the method that only punishes. Under GRPO it is small, in
+# these means, beside the growth that all normalisers share.
+#
+# The toy predicts the sign of each of these differences. Below, its plain form, in which length is worth nothing, is
+# compared with the trained model, leaving truncated responses out. (The toy has no KL term. The runs of GRPO have one,
+# whose normaliser changed too.)
 
 # %%
 rows = []
@@ -684,9 +713,9 @@ say(f"Signs predicted: {len(toy_signs)}; {said}.")
 # %% [markdown]
 # ## What the length is made of
 #
-# A Countdown trace is a list of attempts, so its length is countable work. One response of a trained model, drawn as a
-# search: a node holds the numbers that are left, an edge is an operation, a path from the left is an attempt. Step
-# through it by attempt or by token, or draw the whole group on one tree.
+# A Countdown trace is a list of attempts, so its length can be counted as work. Here is one response of a trained model
+# as a search. A node holds the numbers that are left, an edge is an operation, and a path from the left is an attempt.
+# Step through it by attempt or by token, or see the whole group on one tree.
 
 # %%
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
@@ -698,8 +727,9 @@ search_view(shown, step=steps[-1])
 static_search(shown, step=steps[-1])
 
 # %% [markdown]
-# *What to look at.* Are late attempts new ones, or the same again? Does the response stop at its first hit? The same
-# questions as numbers, for all held-out responses: the base, sampled here, against the ends of the recorded runs.
+# *What to look at.* Are late attempts new ones, or repetitions? Does the response stop at its first hit? Here are
+# the same questions as numbers for all held-out responses: the base, sampled here, against the ends of the recorded
+# runs.
 
 # %%
 task, policy = get_task("countdown"), load_policy()
@@ -714,7 +744,7 @@ for method in ROWS:
             ends[f"{label(method)}, {NORMALISERS[n]}"] = [final_responses(run) for run in runs]
 means = pd.DataFrame({name: pd.DataFrame([attempt_counts(f) for f in found]).mean() for name, found in ends.items()}).T
 heads = {
-    "attempts": "attempts", "tokens_per_attempt": "tokens an attempt", "repeats_order": "repeated attempts",
+    "attempts": "attempts", "tokens_per_attempt": "tokens per attempt", "repeats_order": "repeated attempts",
     "attempts_after_hit": "attempts after the first hit", "tokens_after_hit": "tokens after it",
     "overlooked": "hits called no", "false_yes": "misses called yes", "filler": "tokens that are no attempt",
 }  # fmt: skip
@@ -735,12 +765,23 @@ if late:
         f"response, of which repeated {first['share repeated']:.0%} and {last['share repeated']:.0%}."
     )
 
+# %%
+of_grpo = means.loc[f"{label('grpo')}, {NORMALISERS['per_response']}"]
+say(
+    f"After GRPO with 1/|o| a response makes {of_grpo['attempts']:.1f} attempts instead of "
+    f"{means.loc['base', 'attempts']:.1f}. {of_grpo['repeats_order'] / of_grpo['attempts']:.0%} of them repeat an "
+    f"earlier one, and {of_grpo['attempts_after_hit']:.2f} of them come after the first hit."
+)
+
 # %% [markdown]
+# So most attempts are new, and a response stops at its first hit. It is longer because it tries more often: an attempt
+# takes as many tokens as before.
+#
 # ## Cause one: length that is worth something
 #
-# How much of the success needs the length? Allow a response k attempts and no more: is there a hit among them? That is
-# what a solver has which checks its own attempts and is stopped after k (thick lines). The thin lines are a guess at
-# what would be if nobody gave up before k, with giving up and the cap as censoring, in the way of Kaplan and Meier.
+# How much of the success needs the length? Count a response as right if there is a hit among its first k attempts. That
+# is the success of a solver that checks its own attempts and is stopped after k (thick lines). The thin lines estimate
+# the success if no response gave up before k, with giving up and the cap as censoring, in the way of Kaplan and Meier.
 
 # %%
 BUDGET = 10
@@ -763,12 +804,20 @@ display(table.round(1).rename_axis("hit within so many attempts, %"))
 pd.DataFrame(rates).rename_axis("of those that make this attempt without a hit before, % that hit")
 
 # %% [markdown]
-# *What to look at.* Two things can raise success: a better attempt (the line is steeper from the first one on) and more
-# attempts (the line is the same, and one walks further along it). The lower table tells them apart: the first would
-# raise the rate of each attempt.
+# *What to look at.* Success can rise for two reasons: better attempts (the line is steeper from the first attempt
+# on) or more attempts (the line is the same, and one follows it further). The lower table separates them: better
+# attempts raise the hit rate of each attempt.
+
+# %%
+names_of = list(rates)[:2]
+listed = " and ".join(f"{name} {rates[name].loc[1]:.1f} % ({table[name].iloc[-1]:.1f} %)" for name in names_of)
+say(f"Hit rate of the first attempt, and in brackets of the response within {BUDGET} attempts: {listed}.")
+
+# %% [markdown]
+# Both happen. The first attempt becomes better, but most of the gain appears only when several attempts are allowed.
 #
-# The thin line assumes that those who give up would have hit as often as those who go on. With a model at hand that
-# need not be assumed. Below, the base is not allowed to stop: where it would close its thought without a hit, the last
+# The thin line assumes that responses which give up would have hit as often as those that go on. With a model at
+# hand we can test this. Below, the base may not stop: where it would close its thought without a hit, the last
 # attempt is followed by a new line in place of the end, up to k attempts.
 
 
@@ -816,15 +865,16 @@ for k in (1, few):
     say(f"{k} {'attempt' if k == 1 else 'attempts'}, forced: {said}.")
 
 # %% [markdown]
-# *What to look at.* Both make the same number of attempts here. What the trained model is ahead by is better attempts;
-# the rest of what it gained as it stops by itself is that it goes on for longer.
+# *What to look at.* Both models make the same number of attempts here. The difference between them is the quality of
+# the attempts, and the trained model is clearly ahead. The rest of what it gains when it stops by itself comes from
+# going on for longer.
 
 # %% [markdown]
 # ## Cause two: who is still wrong
 #
-# Late in training the wrong responses are those to other problems than at first: the easy ones are solved. If the base
-# wrote longer responses to hard problems, wrong responses would seem to grow although none did. So look at fixed
-# problems, by how often the base solves them.
+# Late in training the easy problems are solved, so the wrong responses belong to other problems than at first. If the
+# base wrote longer responses to hard problems, wrong responses would seem to grow although none did. So look at fixed
+# problems, sorted by how often the base solves them.
 
 # %%
 for task_name in present:
@@ -842,23 +892,37 @@ for task_name in present:
             )
 
 # %% [markdown]
-# *What to look at.* Columns `base` and `now` compare lengths on the same problems. `share` says where the wrong ones
-# come from. If the column `base` hardly differs from row to row, selection *of problems* has nothing to work with.
+# *What to look at.* The columns `base` and `now` compare lengths on the same problems, and `share` says where the
+# wrong responses come from. If the column `base` hardly differs from row to row, selection *of problems* cannot
+# explain much.
+
+# %%
+for task_name in present:
+    runs = ablation[task_name, "grpo", "per_response"]
+    rows = by_rate(pooled(runs), base_problems(runs[0]))
+    grew = rows["now"] - rows["base"]
+    say(
+        f"{TASKS[task_name]}: between rows the base's wrong responses differ by at most "
+        f"{rows['base'].max() - rows['base'].min():.1f} tokens; within rows they grow by {grew.min():.1f} to "
+        f"{grew.max():.1f} tokens."
+    )
+
+# %% [markdown]
+# So on fixed problems the mean length of wrong responses grew too, at every difficulty.
 #
-# *Under revision.* There is another selection, within a problem. The teacher of the word problems leaves out a step now
-# and then, and so does the base. Such a response is short, and wrong. If training removes these first, the wrong
-# responses that are left are the long ones, and their mean rises although none has become longer. The table cannot see
-# it, and the sum below counts it as "longer, though not cut". On the word problems do not read that bar as responses
-# that grew.
+# *Under revision.* There is another selection, within a problem. The teacher of the word problems sometimes leaves out
+# a step, and so does the base. Such a response is short and wrong. If training removes these first, the wrong responses
+# that remain are the long ones, and their mean rises although none has become longer. The table cannot show it, and the
+# decomposition below counts it as "longer, though not cut". On the word problems do not read that bar as responses that
+# grew.
 #
 # ## Cause three: the cap
 #
-# A response that is cut is wrong, and has the length of the cap. So a mean over wrong responses has the cap in it, and
-# a mean over the uncut ones leaves out those that would have been longest. Neither is the mean length that the
-# policy would have without a cap. Treat the cap as
-# censoring instead. What is cut has grown, by more than one can see: under a larger cap the same method shows more
-# growth and cuts fewer responses, as the table below the figure has it. So the part of the growth that the ledger calls
-# truncation is real growth, of unknown size.
+# A truncated response is wrong and as long as the cap. So a mean over wrong responses contains the cap, and a mean over
+# those not truncated leaves out the ones that would have been longest. Neither is the mean length without a cap. Treat
+# the cap as censoring instead. A truncated response has grown by more than one can see: under a larger cap the same
+# method shows more growth and fewer truncated responses (see the table below the figure). So the part of the growth
+# that the ledger calls truncation is real growth of unknown size.
 
 # %%
 caps = list_runs("length-cap")
@@ -885,9 +949,8 @@ if late:
     display(figure)
 
 # %% [markdown]
-# *What to look at.* A curve that still stands high at the cap says that the length is not known: any mean below it is a
-# statement about the cap. With a larger cap (on the right, where each line ends at its cap) the same method shows more
-# of its length.
+# *What to look at.* Where does each curve stand when it reaches the cap? A high value means that the length is not
+# known: any mean below it is a statement about the cap. On the right each line ends at its own cap.
 
 # %%
 rows = []
@@ -900,10 +963,22 @@ if len(by_cap):
     whole = by_cap.groupby(["normaliser", "cap"])
     display(whole.mean().drop(columns="seed").assign(seeds=whole["seed"].count()).round(1))
 
+# %%
+for n in ("per_response", "constant"):
+    of_caps = by_cap[by_cap["normaliser"] == NORMALISERS[n]].groupby("cap")[["cut, %", "wrong"]].mean()
+    low_cap, high_cap = of_caps.iloc[0], of_caps.iloc[-1]
+    say(
+        f"{NORMALISERS[n]}: from cap {low_cap.name} to {high_cap.name} the share of truncated responses falls from "
+        f"{low_cap['cut, %']:.0f} % to {high_cap['cut, %']:.0f} %, and the mean length of wrong responses rises from "
+        f"{low_cap['wrong']:.0f} to {high_cap['wrong']:.0f} tokens."
+    )
+
 # %% [markdown]
-# What $1/|o|$ does at each cap, seed by seed, with growth from each run's own evaluation of the base. No claim was made
-# on this beforehand; and at the caps other than 112 the last two seeds were added when the first three had been read,
-# so that there are five everywhere. Take the intervals for a description.
+# So with a small cap more than a third of all responses have an unknown length.
+#
+# Next, the effect of $1/|o|$ at each cap, seed by seed, with growth measured from each run's own evaluation of the
+# base. No claim about this was registered beforehand, and at the caps other than 112 the last two seeds were added
+# after the first three had been read. Read the intervals as a description, not as a test.
 
 # %%
 rows, left = {}, []
@@ -921,15 +996,16 @@ display(pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap"))
 say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 
 # %% [markdown]
-# *What to look at.* Is the growth with a constant the smaller part of the growth with $1/|o|$, at any cap? And does the
-# difference between them grow with the room there is? A small cap can hide an effect of the normaliser, as both run
-# into it.
+# *What to look at.* At any cap, is most of the growth gone with a constant? No: at every cap most of it is left.
+# Does the difference grow with the room that the cap leaves? On average it does, but at the largest cap its interval
+# is too wide to tell. A small cap can hide an effect of the normaliser, because both runs hit it.
 #
-# ## The sum that closes
+# ## A decomposition that adds up
 #
 # How much of the growth is which? Put something in between: what the *base* would have written on the problems that
-# are wrong *now*, each counted as often as it is wrong now. Let it have the mean length $M$, a share $S$ of responses
-# cut at the cap $C$, and mean length $W$ of the rest, and let $s$ and $w$ be the same of what is written now. Then
+# are wrong *now*, each counted as often as it is wrong now. Let $M$ be the mean length of these responses, $S$ the
+# share that is truncated at the cap $C$, and $W$ the mean length of the rest. Let $s$ and $w$ be the same share and
+# mean for what is written now. Then
 #
 # $$
 # \underbrace{\vphantom{(}M - M_0}_{\text{selection}} \;+\; \underbrace{(s - S)(C - W)}_{\text{more are cut}} \;+\;
@@ -953,9 +1029,9 @@ for task_name in present:
     print(f"largest gap between a sum of parts and the growth it should be, tokens: {worst:.0e}")
 
 # %% [markdown]
-# *What to look at.* In each group of three bars, the first is what the paper's figure shows. What of it is also in the
-# third bar is there without $1/|o|$. "Longer, though not cut" is what neither other part explains, and on the word
-# problems that includes selection within problems. The same for GRPO in numbers, seed by seed:
+# *What to look at.* In each group of three bars, the first is what the paper's figure shows. Whatever the third bar
+# still has is there without $1/|o|$. "Longer, though not cut" is what neither other part explains, and on the word
+# problems it includes selection within problems. The same for GRPO in numbers, seed by seed:
 
 # %%
 sums = {}
@@ -982,16 +1058,28 @@ for task_name in present:
     display(pd.DataFrame.from_dict(rows, "index", columns=["with 1/|o|", "with a constant", "what 1/|o| does"]))
 
 # %% [markdown]
-# *What to look at.* The last column, and first its last row: where $1/|o|$ changes how much is learnt, the other rows
-# compare models that are not equally good. On Countdown more success came with more attempts, so that alone would
+# *What to look at.* The last column, and first its last row. Where $1/|o|$ changes how much is learnt, the other
+# rows compare models that are not equally good.
+
+# %%
+for task_name, (one, _) in sums.items():
+    listed = ", ".join(
+        f"{name.partition(': ')[2]} {100 * one[name].mean() / one['wrong ones: growth'].mean():.0f} %"
+        for name in one if name.startswith("wrong") and "growth" not in name
+    )  # fmt: skip
+    say(f"{TASKS[task_name]}, shares of the growth of wrong responses with 1/|o|: {listed}.")
+
+# %% [markdown]
+# On Countdown nearly all growth of wrong responses is that more of them are truncated, and a constant leaves most of
+# it. But with a constant the model is also worse. There more success came with more attempts, and that alone would
 # make the better model's responses longer, not shorter.
 #
 # ### Is it the learning rate?
 #
-# A constant may only look worse because it runs at a rate that was chosen under $1/|o|$. So GRPO with a constant gets
-# the sweep of chapter 07 too, on Countdown, with two seeds. The rule was fixed before the runs: the rate with the
-# highest mean on the validation problems after 100 steps is its own, and if that is another than the one used above,
-# the ablation is run again at it.
+# A constant may look worse only because its rate was chosen under $1/|o|$. So GRPO with a constant gets the sweep of
+# chapter 07 too, on Countdown, with two seeds. The rule was fixed before the runs: the best rate is the one with the
+# highest mean on the validation problems after 100 steps. If it differs from the rate used above, the ablation is
+# run again at it.
 
 # %%
 swept = list_runs("length-rates")
@@ -1015,12 +1103,12 @@ else:
     print("No runs of this sweep are recorded yet.")
 
 # %% [markdown]
-# ## What people do about it
+# ## Remedies
 #
-# Five remedies, all on GRPO without KL: Dr. GRPO (no $1/|o|$, no standard deviation, at half the learning rate, which
-# suits it: chapter 07); DAPO's soft penalty over the last fifth below the cap; a cost of a quarter of a reward at the
-# cap's length and in proportion below it; leaving out of the update what was cut; and training on the four shortest of
-# each eight.
+# Five remedies, all on GRPO without KL: Dr. GRPO (no $1/|o|$, no standard deviation, at half the learning rate,
+# which suits it: chapter 07); DAPO's soft penalty over the last fifth below the cap; a cost of a quarter of a reward
+# at the cap's length and in proportion below it; leaving truncated responses out of the update; and training on the
+# four shortest of each eight.
 
 # %%
 remedies = {"1/|o|, nothing else": [r for r in list_runs("head-to-head") if r.method == "grpo_no_kl"
@@ -1043,13 +1131,22 @@ else:
     print("No runs of the remedies are recorded yet.")
 
 # %% [markdown]
-# *What to look at.* Accuracy against length. A remedy that shortens and keeps its accuracy has removed length that was
-# worth nothing; one that loses accuracy has removed attempts.
+# *What to look at.* Accuracy against length. A remedy that keeps accuracy has removed length that was worth nothing.
+# One that loses accuracy has removed attempts.
+
+# %%
+if rows:
+    for name, row in table.iloc[1:].iterrows():
+        less = row - table.iloc[0]
+        say(f"{name}: {less['right, %']:+.1f} points and {less['length']:+.1f} tokens against no remedy.")
+
+# %% [markdown]
+# No remedy removes length and keeps accuracy. The two that shorten responses lose the most.
 #
 # ## Figure 4, beside ours
 #
-# The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), and the same from our runs: other model, other
-# cap, other axes. The shapes can be compared, the levels not.
+# The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), beside our runs. Model, cap and axes differ, so
+# compare the shapes and not the levels.
 
 # %%
 theirs = pd.read_csv(DATA / "paper" / "figure4.csv")
@@ -1079,11 +1176,14 @@ for name, frame in panels.items():
     )
 
 # %% [markdown]
+# In all three, wrong responses grow more than right ones, and most on Countdown. The dip at the start of the paper's
+# wrong responses is not in our runs.
+#
 # ## The ledger
 
 # %%
 records = Records(RUNS, ledger)
-judged = {c.id: EVIDENCE[c.evidence](c, records) for c in ledger}
+judged = {c.id: judge(c, records) for c in ledger}
 stale = [c.id for c in ledger if c.verdict != judged[c.id].verdict]
 if stale:
     say(f"The stored verdicts of {', '.join(stale)} are not those of the records as they are now: see `rlino claims`.")
@@ -1091,14 +1191,14 @@ rows = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect, c.revisio
 pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found", "under revision"]).set_index("")
 
 # %% [markdown]
-# *What to look at.* "Undecided" is not a polite way to say no: the interval of the planned seeds leaves both answers
-# open. "Holds with conditions" is not a polite way to say yes either: read which part of the claim was found. And some
-# rows are under revision, with the reason beside them.
+# *What to look at.* "Undecided" does not mean no: the interval of the planned seeds leaves both answers open. "Holds
+# with conditions" does not mean yes: read which part of the claim was found. Some rows are under revision, with the
+# reason beside them.
 #
 # ## Exercises
 #
-# **1. Which way?** `my_drift(weights)`: `weights[n − 1]` is what stands in place of $1/|o|$ in a response of $n$
-# tokens; it rises, falls or stays. Where do *wrong* responses drift: 1 longer, −1 shorter, 0 nowhere?
+# **1. Which way?** `my_drift(weights)`: `weights[n − 1]` takes the place of $1/|o|$ in a response of $n$ tokens. It
+# rises, falls or stays constant. Where do *wrong* responses drift: 1 longer, −1 shorter, 0 nowhere?
 
 
 # %%
@@ -1116,13 +1216,13 @@ _ = check_drift(my_drift)
 #     return (gap > 0) - (gap < 0)
 # ```
 #
-# The reward that a wrong response climbs is $-f(|o|)$: where $f$ falls, being long is punished less.
+# The reward that a wrong response climbs is $-f(|o|)$. Where $f$ falls, a long response is punished less.
 #
 # </details>
 #
-# **2. Kaplan and Meier by hand.** `my_survival(lengths, ended)`: for each distinct length, in rising order, the share
-# of responses that would be longer if none were cut. At each length the share is multiplied by one less the part of
-# those still at risk that end there. At risk are all that are at least that long.
+# **2. Kaplan and Meier by hand.** `my_survival(lengths, ended)`: for each distinct length, in rising order, the
+# share of responses that would be longer if none were truncated. At each length the share is multiplied by one minus
+# the part of those still at risk that end there. A response is at risk at a length if it is at least that long.
 
 
 # %%
@@ -1136,18 +1236,19 @@ _ = check_survival(my_survival)
 #
 # ```python
 # def my_survival(lengths, ended):
-#     found, left = [], 1.0
+#     shares, left = [], 1.0
 #     for at in sorted(set(lengths)):
 #         at_risk = sum(n >= at for n in lengths)
 #         left *= 1 - sum(n == at and e for n, e in zip(lengths, ended)) / at_risk
-#         found.append(left)
-#     return found
+#         shares.append(left)
+#     return shares
 # ```
 #
 # </details>
 #
-# **3. A sum that closes.** `my_parts(start, between, now, cap)`: selection, cut and longer. `start` is the base's mean
-# length of wrong responses; `between` and `now` are pairs of the share that is cut and the mean length of the rest.
+# **3. A decomposition that adds up.** `my_parts(start, between, now, cap)`: the parts selection, cut and longer.
+# `start` is the base's mean length of wrong responses. `between` and `now` are pairs: the share that is truncated,
+# and the mean length of the rest.
 
 
 # %%
@@ -1165,13 +1266,13 @@ _ = check_parts(my_parts)
 #     return S * cap + (1 - S) * W - start, (s - S) * (cap - W), (1 - s) * (w - W)
 # ```
 #
-# The split is not the only one: with $(s - S)(C - w)$ and $(1 - S)(w - W)$ the sum closes as well. Which of the two a
-# report uses has to be said.
+# This is not the only decomposition: with $(s - S)(C - w)$ and $(1 - S)(w - W)$ the sum is the same. A report has to
+# say which of the two it uses.
 #
 # </details>
 #
-# **4. A budget.** `my_regrade(attempts, target, k)`: is a solver right that checks each attempt itself and is stopped
-# after k? An attempt is its result and the verdict that the response gave it.
+# **4. A budget.** `my_regrade(attempts, target, k)`: is a solver right that checks each attempt itself and is
+# stopped after k? An attempt is a pair of its result and the verdict that the response gave it.
 
 
 # %%
@@ -1190,24 +1291,24 @@ _ = check_regrade(my_regrade)
 #
 # </details>
 #
-# **5. A question.** A colleague trains with a constant normaliser, sees wrong responses grow as before, and concludes
-# that $1/|o|$ has no effect on lengths. What is missing?
+# **5. A question.** A colleague trains with a constant normaliser, sees wrong responses grow as before, and
+# concludes that $1/|o|$ has no effect on lengths. What is missing?
 #
 # <details><summary>Answer</summary>
 #
-# That growth is left says that there is another cause. Whether $1/|o|$ has an effect is a *difference* between two
-# runs, which can be large while both grow, or be hidden where both run into the cap. It takes the pair, the same seeds,
-# the uncut lengths, and an interval.
+# That growth remains shows that there is another cause. Whether $1/|o|$ has an effect is a *difference* between two
+# runs. It can be large while both grow, or hidden where both run into the cap. The answer takes the pair, the same
+# seeds, the lengths of responses that were not truncated, and an interval.
 #
 # </details>
 #
 # ## Summary
 #
-# - In expectation $1/|o|$ does what the paper says: wrong responses drift longer, right ones shorter, as far as the
-#   policy can tell the two apart. A weight that does not know the length of its response gives no drift at all.
-# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them. Lengths without
-#   the cut ones, fixed problems and success by attempt tell them apart; only a run without the normaliser shows what
-#   the normaliser does.
+# - In expectation $1/|o|$ does what the paper says: wrong responses drift longer and right ones shorter, as far as
+#   the policy can tell the two apart. A weight that does not depend on the length of its response gives no drift.
+# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them. Lengths
+#   without truncated responses, fixed problems and success by attempt tell them apart. Only a run without the
+#   normaliser shows what the normaliser does.
 #
 # As computed above:
 
@@ -1228,8 +1329,8 @@ say(f"Of {len(ledger)} claims on length: {', '.join(f'{verdict} {n}' for verdict
 # %% [markdown]
 # Open:
 #
-# - The three conclusions under revision: what $1/|o|$ does to giving up, which the cap does not touch; how much of the
-#   growth on the word problems is selection within problems; and how long the cut responses would be.
+# - The three conclusions under revision: what $1/|o|$ does to giving up, which the cap does not touch; how much of
+#   the growth on the word problems is selection within problems; and how long the truncated responses would be.
 # - What $1/|o|$ does to the gain alone, without a KL term that it divides as well.
 # - Whether the proportions are the same in models that can tell better whether they are wrong (chapter 12).
 # - Whether credit that knows which tokens mattered makes responses shorter (chapter 10).

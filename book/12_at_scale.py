@@ -15,12 +15,12 @@
 # %% [markdown]
 # # 12 · At scale
 #
-# **What would the paper's own table cost to make again, and which command makes which cell?**
+# **What would it cost to make the paper's own table again, and which command makes which cell?**
 #
-# Everything so far ran on a model of less than a million parameters. The paper's smallest has 494 million. This chapter
-# is for the reader who has a GPU, or eight: what to rent, what fits, which command gives which number, and how the
-# result comes back into the book. Nothing in it needs a GPU to be read. Cells that do say what they would do, and show
-# what is recorded.
+# Everything so far ran on a model of less than a million parameters. The paper's smallest has 494 million. This
+# chapter is for the reader who has a GPU, or eight: what to rent, what fits, which command gives which number, and
+# how the result comes back into the book. You can read it without a GPU. Cells that need one say what they would do,
+# and show what is recorded.
 
 # %%
 import json
@@ -55,7 +55,8 @@ pd.set_option("display.max_colwidth", None)
 # ## Sizes
 #
 # A model can be counted without being made: on the device `meta` its tensors have shapes and no storage. Where the
-# parameters sit says which tricks will help. In a small model with a large vocabulary a good part is the embedding.
+# parameters are says which tricks will help. In a small model with a large vocabulary the embedding is a good part
+# of them.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -82,10 +83,10 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # ## What a step keeps in memory
 #
-# Weights, their gradients, and Adam's two moments are four numbers a parameter, all of them float32. A reference for
-# the KL term is a fifth. Then there is what grows with the batch: activations of a micro-batch, and while sampling the
-# keys and values of all responses. `rlino train` makes this estimate before it loads a weight and says so: "needs about
-# 14 GiB, 24 free", with advice where it does not fit.
+# Weights, their gradients, and Adam's two moments are four numbers per parameter, all of them float32. A reference
+# for the KL term is a fifth. Other parts grow with the batch: the activations of a micro-batch, and while sampling
+# the keys and values of all responses. `rlino train` makes this estimate before it loads a weight and prints it:
+# "needs about 14 GiB, 24 free", with advice where it does not fit.
 
 # %%
 PARTS = ("weights", "optimizer", "gradients", "reference", "activations", "cache")
@@ -122,11 +123,17 @@ figure.legend(loc="outside lower center", ncol=7)
 figure
 
 # %% [markdown]
-# *What to look at.* Where a bar is long because of weights and moments, LoRA is the remedy. Where it is long because of
-# activations, a smaller micro-batch or checkpointing is, and they change no number but the rounding.
-#
-# An estimate should be checked. What is recorded here was measured by `rlino bench` (the bars' parts can't be told
-# apart in a measurement, their maximum can):
+# *What to look at.* Which part makes a bar long? Where it is weights and moments, LoRA helps. Where it is
+# activations, a smaller micro-batch or checkpointing helps; these change no number beyond rounding.
+
+# %%
+for card in (24, 48, 80):
+    too_large = costs.index[costs["at most at once"] > card * 1e9 / GIB]
+    say(f"Does not fit a card of {card} GB: {'; '.join(too_large) or 'nothing of these'}.")
+
+# %% [markdown]
+# An estimate should be checked. `rlino bench` measured what is recorded here (a measurement cannot separate the
+# parts of a bar, but it gives their maximum):
 
 # %%
 benches = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((DATA / "bench").glob("*.json"))]
@@ -140,9 +147,9 @@ else:
 # ## Log-probs without logits
 #
 # At a vocabulary of 151,936 the logits of one response of 1,024 tokens are 0.6 GB, and log-softmax and its gradient
-# take as much again, each. All that is wanted is one number a token. So the head is applied to a slice of the
-# vocabulary at a time; a running log Σ exp is kept, and the slices are made anew for the gradient. It is the same
-# number:
+# take as much again, each. But only one number per token is needed. So the head is applied to one slice of the
+# vocabulary at a time. A running log Σ exp is kept, and the slices are computed again for the gradient. The result
+# is the same number:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -173,8 +180,8 @@ if not memory:
 # %% [markdown]
 # ## Sixteen bits, and where not
 #
-# Products may be computed in bfloat16, which is what a GPU is fast at. Weights may not be *kept* in it. It has 8 bits
-# of precision, and the learning rate of the paper is $10^{-6}$. Adam's step is about as large as the learning rate,
+# Products may be computed in bfloat16, at which a GPU is fast. Weights must not be *kept* in it. It has 8 bits of
+# precision, and the learning rate of the paper is $10^{-6}$. Adam's step is about as large as the learning rate,
 # whatever the gradient:
 
 # %%
@@ -193,14 +200,15 @@ spacing = torch.finfo(torch.bfloat16).eps * 2 ** math.floor(math.log2(0.02))
 print(f"neighbours of 0.02 in bfloat16 are {spacing:.1e} apart: a step of 1e-6 is rounded away, every time")
 
 # %% [markdown]
-# A run with bfloat16 parameters at that learning rate trains nothing but the few weights that are close to zero, and
-# its curves look like a method that does not work. So here weights and moments are float32, and `--precision bf16` puts
+# A run with bfloat16 parameters at that learning rate trains only the few weights that are close to zero, and its
+# curves look like a method that does not work. So here weights and moments are float32, and `--precision bf16` puts
 # the products under autocast.
 #
 # ## LoRA
 #
-# Adapters of rank $r$ beside every linear layer train a small share of the parameters. The reference of the KL term is
-# then free: it is the same model with the adapters switched off. Both, live, on the book's base:
+# Adapters of rank $r$ beside every linear layer train a small share of the parameters. The reference of the KL term
+# then needs no memory of its own: it is the same model with the adapters switched off. Both, live, on the book's
+# base:
 
 # %%
 adapted = Policy(add_lora(load_policy().model, rank=4), ours.tokenizer)
@@ -220,7 +228,7 @@ prompts = rollouts.prompts[:4]
 same = sample(one, prompts, 4, max_new_tokens=64).texts == sample(trainer.policy, prompts, 4, max_new_tokens=64).texts
 say(
     f"{trainable:,} of {count_parameters(ours.model):,} parameters train. After {trainer.step_done} steps the KL to "
-    f"the base is estimated as {metrics['kl']:.2g} nats a token; with the adapters off the log-probs are the base's: "
+    f"the base is estimated as {metrics['kl']:.2g} nats per token; with the adapters off the log-probs are the base's: "
     f"{torch.equal(off, base)}; and not with them on: {not torch.allclose(now, base)}. The merged model writes the "
     f"same responses: {same}."
 )
@@ -228,8 +236,8 @@ say(
 # %% [markdown]
 # ## The paper's set-up, as far as it is known
 #
-# Presets carry it. What the paper gives and what it leaves open are told apart, since a reproduction that fills gaps
-# silently reproduces its own choices.
+# Presets carry it. They separate the paper's settings from ours, since a reproduction that fills gaps silently
+# reproduces its own choices.
 
 # %%
 for name in presets():
@@ -246,8 +254,8 @@ pd.DataFrame(
 # ### Which command gives which cell
 #
 # The paper's accuracies (`data/paper/results.csv`, with how sure each is) and the command that makes ours. Methods
-# whose weights the paper does not give stand here as the book defines them. With `--seed 0` to `4` there is something
-# to compare.
+# whose weights the paper does not give are those that the book defines. With `--seed 0` to `4` there is something to
+# compare.
 
 # %%
 METHODS = {
@@ -270,21 +278,22 @@ pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).
 # In hours of one H100, for every number of the paper's table. No run of this size is recorded here, so this is an
 # estimate from assumptions, and they are in the cell:
 #
-# - *Sampling* is bound by the steps of decoding. A step writes one token of all responses of a batch, and takes about
-#   as long for many responses as for few. In a plain loop it takes some tens of milliseconds, whatever the size of a
-#   small model, since so many kernels have to be started. An engine made for it takes a third or less.
-# - *The update* is bound by products: $2 \times$ parameters for each token and pass, at a share of what the card can do
-#   at most. With checkpointing there are two passes forward and a backward one that counts twice; a KL term adds a pass
+# - *Sampling* is bound by the steps of decoding. A step writes one token of all responses of a batch, and takes
+#   about as long for many responses as for few. In a plain loop it takes some tens of milliseconds for any small
+#   model, since so many kernels have to be started. An engine made for it takes a third or less.
+# - *The update* is bound by products: $2 \times$ parameters for each token and pass, at a share of the card's peak
+#   rate. With checkpointing there are two passes forward and a backward one that counts twice; a KL term adds a pass
 #   of the reference.
-# - *Lengths* are not known beforehand. The dear column lets every response run to the cap.
+# - *Lengths* are not known beforehand. In the dear column every response reaches the cap.
 #
-# Sizes are those in the models' names. Prompts, loading, and what a cluster loses between its parts are not counted.
+# Sizes are those in the models' names. Prompts, loading, and the losses of a cluster between its parts are not
+# counted.
 
 # %%
-PEAK = 989e12  # dense bfloat16 products and sums a second of an H100, by its data sheet
-WAYS = {  # response length, seconds a step of decoding, share of PEAK in the update: all assumed
-    "dear: a plain loop, every response cut": (1024, 0.03, 0.2),
-    "cheap: an engine, 300 tokens a response": (300, 0.008, 0.4),
+PEAK = 989e12  # dense bfloat16 products and sums per second of an H100, by its data sheet
+WAYS = {  # response length, seconds per step of decoding, share of PEAK in the update: all assumed
+    "dear: a plain loop, every response truncated": (1024, 0.03, 0.2),
+    "cheap: an engine, 300 tokens per response": (300, 0.008, 0.4),
 }
 
 
@@ -310,7 +319,7 @@ say(
     f"All {len(priced)} numbers, one seed each: between {total.min():.0f} and {total.max():.0f} hours of one H100; "
     f"with five seeds {5 * total.min():.0f} to {5 * total.max():.0f}. PPO is counted like F-ISFT, without its critic."
 )
-by_size.rename_axis("parameters, billions; hours a run")
+by_size.rename_axis("parameters, billions; hours per run")
 
 # %%
 for shape in shapes:
@@ -323,12 +332,12 @@ for shape in shapes:
     )
 
 # %% [markdown]
-# The two columns are far apart, and most of that is sampling. `rlino bench shape-0.5b` on a card of your own gives the
-# seconds a step takes there, which replace the assumptions. (A model of 7 or 8 billion parameters does not fit one card
-# with Adam's moments; hours of several cards add up to about as much.)
+# The two columns are far apart, and most of that is sampling. `rlino bench shape-0.5b` on a card of your own gives
+# the seconds per step there, which replace the assumptions. (A model of 7 or 8 billion parameters does not fit one
+# card with Adam's moments; hours of several cards add up to about as much.)
 #
-# GSM8K is fetched with `rlino fetch gsm8k`. The next cell runs one of these commands for two steps where there is a GPU
-# and the weights are on this computer; elsewhere it says what is missing.
+# GSM8K is fetched with `rlino fetch gsm8k`. The next cell runs one of these commands for two steps where there is a
+# GPU and the weights are on this computer; elsewhere it says what is missing.
 
 # %%
 from huggingface_hub import try_to_load_from_cache
@@ -356,9 +365,9 @@ else:
 # ## Up to many GPUs
 #
 # The book's loop is for one device. A laboratory with eight already has an engine for them, and this book does not
-# write another. `rlino_lib.scale` puts the same `Objective` into TRL's trainer: the advantages are `credit`'s, over the
-# groups of all processes, and the loss is `policy_loss`. Sharding, mixed precision, vLLM for sampling come with the
-# engine.
+# write another. `rlino_lib.scale` puts the same `Objective` into TRL's trainer: the advantages are `credit`'s, over
+# the groups of all processes, and the loss is `policy_loss`. Sharding, mixed precision, and vLLM for sampling come
+# with the engine.
 #
 # ```sh
 # accelerate launch --config_file data/accelerate/one_gpu.yaml -m rlino_lib.scale \
@@ -367,26 +376,28 @@ else:
 #     --preset paper-countdown-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/b
 # ```
 #
-# What has to be right is the normaliser. A mean over tokens, taken by each process over its own and then averaged over
-# processes, is not the mean over all tokens: it weighs a process with short responses like one with long ones.
+# The normaliser is easy to get wrong. If each process takes the mean over its own tokens, and these means are
+# averaged over processes, the result is not the mean over all tokens: a process with short responses counts as much
+# as one with long ones.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-losses, tokens = [0.5, 0.1], [1000, 200]  # made up: of two processes, the mean loss a token and the tokens
+losses, tokens = [0.5, 0.1], [1000, 200]  # made up: of two processes, the mean loss per token and the tokens
 print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
       f"{sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens):.3f}")  # fmt: skip
 
 # %% [markdown]
-# The tests run two processes on a CPU and compare their gradient with that of one, for every objective the engine can
-# carry; a run that was killed goes on; and the records are those of every other run, so that the chapters read them.
+# The tests run two processes on a CPU and compare their gradient with that of one, for every objective that the
+# engine can carry. A run that was killed goes on. The records are those of every other run, so that the chapters
+# read them.
 #
 # ## Handing the result in
 #
-# `rlino claims --yours runs` finds all complete runs in a folder, however deep, sorts them by model and task, and
-# judges each claim of the ledger as it judges the book's own runs, with the same margins and the same number of seeds.
-# With fewer seeds a claim is "not testable here"; with enough of them it may still be undecided.
-# Runs on GSM8K stand where the book's word problems stand. Below: the paper's words, the book's verdict, and yours, if
-# there is a folder `runs` beside the book's.
+# `rlino claims --yours runs` finds all complete runs in a folder, however deep, and sorts them by model and task. It
+# judges each claim of the ledger as it judges the book's own runs, with the same margins and the same number of
+# seeds. With fewer seeds a claim is "not testable here"; with enough of them it may still be undecided. Runs on
+# GSM8K take the place of the book's word problems. Below: the paper's words, the book's verdict, and yours, if there
+# is a folder `runs` beside the book's.
 
 # %%
 from rlino_lib.claims.yours import judge_yours
@@ -409,10 +420,10 @@ shown
 # %% [markdown]
 # ## A base in between
 #
-# Between our 0.8 million parameters and the paper's 494 million lies a model that one GPU trains from scratch in an
-# evening: 40 million, on the traces of both demonstrators, with byte pairs learned from them and a token a digit, as
-# Qwen has them. A response takes more tokens with that, so the caps are higher. The learning rate is our choice, not
-# the best of a sweep.
+# Between our 0.8 million parameters and the paper's 494 million is a model that one GPU trains from scratch in an
+# evening: 40 million, on the traces of both demonstrators, with byte pairs learned from them and one token per
+# digit, as in Qwen. A response takes more tokens with that, so the caps are higher. The learning rate is our choice,
+# not the best of a sweep.
 
 # %%
 print("""\
@@ -474,9 +485,9 @@ _ = check_cache(my_cache)
 #
 # </details>
 #
-# **2. Rounded away.** `my_smallest(weight)`: the smallest power of two that, added to a positive weight, changes it in
-# bfloat16 (8 bits of precision: 7 stored and the leading 1; ties go to the even neighbour, so take a full step to the
-# next one).
+# **2. Rounded away.** `my_smallest(weight)`: the smallest power of two that, added to a positive weight, changes it
+# in bfloat16 (8 bits of precision: 7 stored and the leading 1; ties go to the even neighbour, so take a full step to
+# the next one).
 
 
 # %%
@@ -495,8 +506,8 @@ _ = check_spacing(my_smallest)
 #
 # </details>
 #
-# **3. One mean of many.** `my_mean(losses, tokens)`: the loss a token over all processes, from the mean of each process
-# and how many tokens it has.
+# **3. One mean of many.** `my_mean(losses, tokens)`: the loss per token over all processes, from the mean of each
+# process and its number of tokens.
 
 
 # %%
@@ -515,24 +526,23 @@ _ = check_weighted(my_mean)
 #
 # </details>
 #
-# **4. A question.** Somebody trains the 1.5B model in bfloat16 throughout at the paper's learning rate, finds that GRPO
-# and F-ISFT⁺⁻ end at the same accuracy, and calls them equivalent. What would you ask for first?
+# **4. A question.** Somebody trains the 1.5B model in bfloat16 throughout at the paper's learning rate, finds that
+# GRPO and F-ISFT⁺⁻ end at the same accuracy, and calls them equivalent. What would you ask for first?
 #
 # <details><summary>Answer</summary>
 #
-# Whether either has moved. If the weights cannot change, all methods are equivalent, to the base. So: the accuracy of
-# the base, the KL to it, and a learning rate at which the same code does learn.
+# Whether either has moved. If the weights cannot change, all methods are equivalent, to the base. So ask for the
+# accuracy of the base, the KL to it, and a learning rate at which the same code does learn.
 #
 # </details>
 #
 # ## Summary
 #
-# - Four float32 numbers a parameter, and what grows with the batch: that is the memory. LoRA is for the first, smaller
-#   micro-batches and checkpointing for the second.
+# - Memory is four float32 numbers per parameter, and what grows with the batch. LoRA reduces the first, smaller
+#   micro-batches and checkpointing the second.
 # - The log-probs of a large vocabulary need no logits, and bfloat16 is for products, not for weights.
 # - One `Objective` runs on a laptop and inside an engine for many GPUs, and leaves the same records.
-#
-# - What the paper's table costs is estimated above, in GPU-hours and with its assumptions. Most of the uncertainty
+# - The cost of the paper's table is estimated above, in GPU-hours and with its assumptions. Most of the uncertainty
 #   is how fast responses are sampled.
 #
 # Open: every cell of the table above that has no run of yours beside it.

@@ -1,7 +1,7 @@
-"""What a command finds in its `--out`, and files that a kill or a full disk leaves whole. Knows nothing of torch.
+"""The folder of a command's `--out`, and files that a kill or a full disk leaves whole. Free of torch.
 
-Every command that makes something follows one rule: lock the folder, read what is there, compare it with what is to be
-made, and only then write. What is unfinished goes on, what is complete is returned as it is, and what has other
+Every command that makes something follows one rule: lock the folder, read what is there, compare its settings with the
+new ones, and only then write. An unfinished folder goes on, a complete one is returned as it is, and one with other
 settings is refused.
 """
 
@@ -29,10 +29,10 @@ BESIDE = ("weights_sha256_16", "threads", "versions")
 
 
 class Kind(NamedTuple):
-    """What a command makes, by the word for it, and how a folder says that it holds one."""
+    """What a command makes, by the word for it, and how to tell that a folder holds one."""
 
     name: str
-    read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # the recorded settings, None for none; whether complete
+    read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # recorded settings or None; whether complete
     writes: tuple[str, ...] = ()  # files and folders that it makes after its record
 
 
@@ -40,11 +40,11 @@ class Kind(NamedTuple):
 def output_folder(
     path: str | Path, kind: Kind, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> Iterator[bool]:
-    """Hold the folder of that path while it is written; yields whether it is complete already, with these settings.
+    """Lock a folder while it is written; yields whether it is complete already, with these settings.
 
     A complete one is not touched. Settings that either side lacks count as in `defaults`. What a kill left half written
     is removed, and so is a folder that was made here and that nothing was written to. Raises RlinoError where the
-    folder holds another one of its kind, or files of somebody else's that would be written over, where another process
+    folder holds another of its kind, or files of another origin that would be overwritten, where another process
     is writing it, and where the disk is full.
     """
     path = Path(path)
@@ -87,35 +87,34 @@ def refuse_other(
     path: Path, kind: Kind, recorded: Mapping[str, Any], settings: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None, complete: bool = True, whole: bool = False,
 ) -> None:  # fmt: skip
-    """Raise RlinoError where `changes` are found between what a folder records and the settings."""
-    if found := changes(recorded, settings, defaults, whole):
+    """Raise RlinoError where what a folder records differs from the settings."""
+    if differences := changes(recorded, settings, defaults, whole):
         state = "complete" if complete else "unfinished"
-        raise RlinoError(f"{path} holds another {kind.name}, {state}, with {found}: choose another --out")
+        raise RlinoError(f"{path} holds another {kind.name}, {state}, with {differences}: choose another --out")
 
 
 def changes(
     recorded: Mapping[str, Any], settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None,
     whole: bool = False,
 ) -> str:  # fmt: skip
-    """In what recorded settings are others than those given, in words; empty where they are the same.
+    """How recorded settings differ from the given ones, in words; empty where they are the same.
 
     A setting that is `auto` agrees with whatever a machine made of it, and what numbers depend on beside the settings
     (`BESIDE`) counts only where both sides have it, unless `whole`.
     """
-    old, new = {**(defaults or {}), **recorded}, {**(defaults or {}), **json.loads(json.dumps(settings))}
-    names = [name for name in old | new if old.get(name) != new.get(name)]
-    if not whole:
-        names = [n for n in names if new.get(n) != "auto" and not (n in BESIDE and (n not in old or n not in new))]
-    return "; ".join(_change(name, old.get(name), new.get(name)) for name in names)
-
-
-def _change(name: str, old: Any, new: Any) -> str:
-    old, new = (v if isinstance(v, str) else json.dumps(v) for v in (old, new))
-    return f"{name} {old}, not {new}" if len(old) + len(new) <= 80 else f"another {name}"
+    old = {**(defaults or {}), **recorded}
+    new = {**(defaults or {}), **json.loads(json.dumps(settings))}  # tuples are lists, as in what was recorded
+    words = []
+    for name in (name for name in old | new if old.get(name) != new.get(name)):
+        one_sided = name in BESIDE and not (name in old and name in new)
+        if whole or not (new.get(name) == "auto" or one_sided):
+            before, now = (v if isinstance(v, str) else json.dumps(v) for v in (old.get(name), new.get(name)))
+            words.append(f"{name} {before}, not {now}" if len(before + now) <= 80 else f"another {name}")
+    return "; ".join(words)
 
 
 def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
-    """The precision that `auto` stood for where the work in a folder began, so that it goes on to the same numbers."""
+    """The precision that `auto` stood for when the work in a folder began, so that it goes on to the same numbers."""
     return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
 
 
@@ -124,9 +123,12 @@ def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file or folder under, which takes its place at `path` once all is written.
+    """A temporary path for a file or folder, which moves to `path` once all is written.
 
-    Nothing of it is left where that fails. Files of a folder that is there already are replaced one by one.
+    Nothing of it is left where that fails. The files of an existing folder are replaced one by one.
+
+        with replacing(path) as part:
+            part.write_text("whole, or not there")
     """
     part = path / "part.tmp" if path.is_dir() else path.with_name(path.name + ".tmp")
     _remove(part)
@@ -157,11 +159,15 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a kill leaves the old file or the new one, never half of one."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that a kill leaves the old file or the new one, never half of one."""
     with replacing(path) as part:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as `write_text` writes a text."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path, needs: str = "") -> dict[str, Any]:
@@ -169,7 +175,7 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
-        raise RlinoError(f"{path.parent} is no run folder: it has no {path.name}") from e
+        raise RlinoError(f"{path} is missing: {path.parent} is no run folder, nor a base's") from e
     except ValueError as e:  # no JSON, or no UTF-8
         raise RlinoError(f"{path} is damaged: {e}") from e
     if not isinstance(value, dict) or (needs and needs not in value):
@@ -198,7 +204,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append objects to a JSONL file, one a line. Half a surrogate pair, which UTF-8 does not have, is escaped."""
+    """Append objects to a JSONL file, one per line. Half a surrogate pair, which UTF-8 does not have, is escaped."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with path.open("ab") as f:
         f.write(text.encode("utf-8", "backslashreplace"))

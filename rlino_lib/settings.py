@@ -3,7 +3,7 @@
     steps: int = setting(200, "batches of samples", whole(1))
 
 `check` holds every field of a settings class against its declaration; the command line reads its options, their help
-and their defaults from the same place. NaN and infinity are no value of any setting, and a bool is no number.
+and their defaults from the same place. NaN and infinity are never allowed, and a bool is not a number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a value may be: in words, as a test, and how a word of the command line becomes one."""
+    """What a value may be: in words, as a test, and how to read it from the command line."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -35,7 +35,7 @@ class Allowed:
             raise RlinoError(f"{name} must be {self.words}, not {_short(value)}")
 
     def parse(self, text: str) -> Any:
-        """The value that a word of the command line says: the `type` of an option."""
+        """The value of a word on the command line: the `type` of an option."""
         try:
             value = self.read(text)
         except ValueError:
@@ -85,7 +85,7 @@ def interval(least: int, most: int = LARGEST) -> Allowed:
 
 
 def one_of(names: Collection[str]) -> Allowed:
-    """One of some words; a dictionary that grows later counts as it then is."""
+    """One of some words; names that a dictionary gains later are allowed too."""
     words = ", ".join(name or repr(name) for name in names)
     return Allowed(f"one of {words}", lambda v: isinstance(v, str) and v in names)
 
@@ -137,15 +137,15 @@ def setting(default: Any, help: str, allowed: Allowed, **more: Any) -> Any:
 
 
 def check(settings: Any, of: str = "") -> None:
-    """Raise RlinoError for the first field of a settings object that does not hold what it may; `of` goes before it."""
+    """Raise RlinoError for the first field whose value is not allowed; `of` goes before its name."""
     for f in (f for f in fields(settings) if f.init):
         f.metadata["allowed"].check(f"{of}{f.name}", getattr(settings, f.name))
 
 
-def check_names(given: Collection[str], known: Collection[str], of: str) -> None:
-    """Raise RlinoError for a setting that there is not."""
-    if wrong := [name for name in given if name not in known]:
-        raise RlinoError(f"{of} has no setting {_short(wrong[0])}: {', '.join(known)}")
+def check_names(names: Collection[str], known: Collection[str], of: str) -> None:
+    """Raise RlinoError for the first name that is none of the known settings."""
+    if unknown := [name for name in names if name not in known]:
+        raise RlinoError(f"{of} has no setting {_short(unknown[0])}: {', '.join(known)}")
 
 
 def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(where: str, value: Any) -> None:
-    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects were checked."""
+    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects come checked."""
     for v in value if isinstance(value, list) else [value]:
         if isinstance(v, list):
             _finite(where, v)
@@ -198,7 +198,7 @@ def _finite(where: str, value: Any) -> None:
 # --- what several settings classes have ------------------------------------------------------------------------------
 
 COUNT, SWITCH = whole(1), whole(0, 1)
-SEED = whole(0, 2**32 - 1)  # numpy takes no more; torch takes a million times as much, as seeds of steps need it
+SEED = whole(0, 2**32 - 1)  # numpy takes no more; the seeds of single steps are larger, and torch takes those
 THREADS = whole(0, 1024)
 BATCH = whole(1, 10**6)
 RATE = number(above=0, most=1000)

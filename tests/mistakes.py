@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 
-def listed_mistakes(module, checker, monkeypatch) -> dict:
+from checkers import check as mechanism
+
+
+def as_function(wrong: Callable | Sequence) -> Callable:
+    """A listed mistake as a reader's function: where it is listed by its values, one for each case in turn."""
+    values = None if callable(wrong) else iter(wrong)
+    return (lambda *case: next(values)) if values else wrong
+
+
+def listed_mistakes(checker, monkeypatch) -> dict[str, Callable]:
     """The mistakes that a checker lists, by the words for them."""
-    found = {}
+    listed = {}
 
-    def spy(function, cases, truth, mistakes, **kwargs):
-        found.update(mistakes)
+    def spy(function, cases, expected, mistakes, *more):
+        listed.update({words: as_function(wrong) for words, wrong in mistakes.items()})
         return True
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "check", spy)
+        patched.setattr(mechanism, "check", spy)
         checker(None)
-    return found
+    return listed
 
 
-def assert_mistakes_are_named(module, checker, capsys, monkeypatch) -> None:
-    mistakes = listed_mistakes(module, checker, monkeypatch)
+def assert_mistakes_are_named(checker, capsys, monkeypatch) -> None:
+    mistakes = listed_mistakes(checker, monkeypatch)
     assert mistakes
     for words, wrong in mistakes.items():
         assert not checker(wrong), words

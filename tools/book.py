@@ -9,14 +9,17 @@ python -m tools.book lock     pin what is installed now (make lock)
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import importlib.metadata
 import os
 import re
+import signal
 import sys
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import jupytext
@@ -33,10 +36,12 @@ from packaging.utils import canonicalize_name
 
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import write_text
 from rlino_lib.paths import REPO
 
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
-LOCK, ENVIRONMENT = "requirements.lock", "environment.yml"
+LOCK = "requirements.lock"
+ENVIRONMENT = "environment.yml"
 # torch pins its own CUDA packages exactly, and only some builds have them: a lock for every machine leaves them out.
 FOLLOW_TORCH = ("nvidia-", "cuda-", "triton")
 
@@ -44,16 +49,17 @@ FOLLOW_TORCH = ("nvidia-", "cuda-", "triton")
 # ---- chapters --------------------------------------------------------------------------------------------------------
 def chapters(book: Path, only: str | None = None) -> list[Path]:
     """The scripts `NN_name.py` in order, or the ones whose name starts with `only`. RlinoError where there is none."""
-    wanted = only.zfill(2) if only else ""
-    found = [path for path in sorted(book.glob("[0-9][0-9]_*.py")) if path.stem.startswith(wanted)]
-    if not found:
-        raise RlinoError(f"no chapter {wanted or 'NN'}_*.py in {book}")
-    return found
+    prefix = only.zfill(2) if only else ""
+    scripts = sorted(path for path in book.glob("[0-9][0-9]_*.py") if path.stem.startswith(prefix))
+    if not scripts:
+        raise RlinoError(f"no chapter {prefix or 'NN'}_*.py in {book}")
+    return scripts
 
 
 def build(script: Path) -> NotebookNode:
     """The notebook of a script; cell ids, and outputs of cells that are never executed, come from the one on disk."""
-    notebook, path = _read_script(script), script.with_suffix(".ipynb")
+    notebook = _read_script(script)
+    path = script.with_suffix(".ipynb")
     # Not made yet, or no notebook (a merge conflict): make it anew.
     existing = (_read_notebook(path) if path.exists() else None) or NotebookNode(notebook, cells=[])
     notebook = combine_inputs_with_outputs(notebook, existing, "py:percent")
@@ -94,9 +100,18 @@ def execute(notebook: NotebookNode, folder: Path, on_cell_start: Callable[..., N
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisInterpreter())
     if hasattr(manager, "transport_encryption"):  # in newer jupyter_clients; without it each kernel prints a warning
         manager.transport_encryption = "auto"
-    settings = {"timeout": CELL_TIMEOUT, "record_timing": False, "shutdown_kernel": "immediate"}
-    client = NotebookClient(notebook, km=manager, on_cell_start=on_cell_start, **settings)
+    client = NotebookClient(
+        notebook, km=manager, on_notebook_start=_end_on_signals, on_cell_start=on_cell_start, timeout=CELL_TIMEOUT,
+        record_timing=False, shutdown_kernel="immediate",
+    )  # fmt: skip
     client.execute(cwd=str(folder), env=env, cleanup_kc=True)
+
+
+def _end_on_signals(notebook: NotebookNode) -> None:
+    """Let Ctrl-C and a kill end the run itself: nbclient would kill the kernel, and then fail for want of one."""
+    with suppress(NotImplementedError):  # Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, signal.default_int_handler, number, None)
 
 
 def tidy(notebook: NotebookNode, name: str) -> str:
@@ -125,42 +140,30 @@ def run(book: Path, only: str | None = None, keep: bool = False) -> int:
     started = time.monotonic()
     scripts = chapters(book, only)
     for script in scripts:
-        notebook, start, last = build(script), time.monotonic(), {}
+        notebook = build(script)
+        start = time.monotonic()
+        last = {"cell_index": 0, "cell": NotebookNode(source="")}  # what nbclient says of the cell that it starts
         print(f"{title(notebook, script)[:58]} ".ljust(61, "…"), end=" ", flush=True)
-
-        def note(cell: NotebookNode, cell_index: int, last: dict = last) -> None:
-            last.update(index=cell_index, source=cell.source)
-
         try:
-            execute(notebook, book, note)
+            execute(notebook, book, last.update)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            print(f"{time.monotonic() - start:6.1f} s FAILED in cell {last.get('index', 0) + 1}")
-            print(f"\n{_failure(error, last)}\n")
+            print(f"{time.monotonic() - start:6.1f} s FAILED in cell {last['cell_index'] + 1}")
+            print(f"\n{_failure(error, last['cell'].source)}\n")
             print(f"Nothing was written to {script.stem}.ipynb. Try the cell there: make lab")
             return 1
         if not keep:
-            _replace(script.with_suffix(".ipynb"), tidy(notebook, script.stem))
+            write_text(script.with_suffix(".ipynb"), tidy(notebook, script.stem))
         print(f"{time.monotonic() - start:6.1f} s ok", flush=True)
     count = f"{len(scripts)} chapter{'s' if len(scripts) > 1 else ''}"
     print(f"{count} in {time.monotonic() - started:.0f} s. Next, read and change them: make lab")
     return 0
 
 
-def _failure(error: Exception, last: dict) -> str:
+def _failure(error: Exception, source: str) -> str:
     """The failing cell's source and its error. A cell that raised brings both, coloured; a dead kernel does not."""
-    hint = " (interrupted, or out of memory)" if isinstance(error, DeadKernelError) else ""
-    text = str(error) if isinstance(error, CellExecutionError) else f"{last.get('source', '')}\n\n{error}{hint}"
+    hint = " (killed, or out of memory)" if isinstance(error, DeadKernelError) else ""
+    text = str(error) if isinstance(error, CellExecutionError) else f"{source}\n\n{error}{hint}"
     return (text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text)).strip()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ---- sync: script against notebook -----------------------------------------------------------------------------------
@@ -181,7 +184,8 @@ def sync_pair(script: Path) -> list[str]:
         return [f"{path.name} is missing: make book"]
     if (notebook := _read_notebook(path)) is None:
         return [f"{path.name} is not a notebook (a merge conflict?): make book"]
-    ours, theirs = _cells(_read_script(script)), _cells(notebook)
+    ours = _cells(_read_script(script))
+    theirs = _cells(notebook)
     if ours != theirs:
         pairs = zip(ours, theirs, strict=False)
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
@@ -217,7 +221,8 @@ def read_pins(root: Path, name: str) -> tuple[dict[str, str], list[str]]:
     """The pins `name==version` in the lock or in environment.yml's pip section, and the lines that are none."""
     text = (root / name).read_text(encoding="utf-8")
     lines = text.split("- pip:\n", 1)[-1].splitlines() if name == ENVIRONMENT else text.splitlines()
-    pins, others = {}, []
+    pins = {}
+    others = []
     for line in (line.split("#")[0].strip().removeprefix("- ") for line in lines):
         match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line)
         if match:
@@ -229,13 +234,13 @@ def read_pins(root: Path, name: str) -> tuple[dict[str, str], list[str]]:
 
 def check(root: Path = REPO) -> list[str]:
     """Where requirements.lock, environment.yml and pyproject.toml disagree, one line each."""
-    lock, odd = read_pins(root, LOCK)
+    lock, unpinned = read_pins(root, LOCK)
     conda, extra = read_pins(root, ENVIRONMENT)
-    problems = [f"{LOCK}: not an exact pin: {line}" for line in odd]
+    problems = [f"{LOCK}: not an exact pin: {line}" for line in unpinned]
     if extra != ["-e .[test]"]:
         problems.append(f"{ENVIRONMENT}: pip should hold pins and `-e .[test]`, and has {extra}")
     for name in sorted(lock.keys() | conda.keys()):
-        ours, theirs = lock.get(name, "absent"), conda.get(name, "absent")
+        ours, theirs = (pins.get(name, "absent") for pins in (lock, conda))
         if ours != theirs:
             problems.append(f"{name}: {ours} in {LOCK}, {theirs} in {ENVIRONMENT}")
     for requirement in requirements(root):
@@ -245,9 +250,11 @@ def check(root: Path = REPO) -> list[str]:
     return problems
 
 
-def installed(wanted: list[Requirement]) -> dict[str, str]:
-    """Name and version of everything that `wanted` pulls in here. RlinoError where a package is not installed."""
-    pins, seen, todo = {}, set(), [(requirement, "") for requirement in wanted]
+def installed(roots: list[Requirement]) -> dict[str, str]:
+    """Name and version of everything that `roots` pull in here. RlinoError where a package is not installed."""
+    pins = {}
+    seen = set()
+    todo = [(requirement, "") for requirement in roots]
     while todo:
         requirement, extra = todo.pop()
         name = canonicalize_name(requirement.name)
@@ -270,10 +277,10 @@ def lock(root: Path = REPO) -> int:
     """Write requirements.lock and environment.yml from what is installed. Returns the number of pins."""
     pins = [f"{name}=={version}\n" for name, version in installed(requirements(root)).items()]
     note = "# Written by `make lock` from the environment in use. To move a pin: pip install it there, make lock.\n"
-    _replace(root / LOCK, note + "".join(pins))
+    write_text(root / LOCK, note + "".join(pins))
     head = "name: rlino\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n"
     body = "".join(f"      - {line}" for line in [*pins, "-e .[test]\n"])
-    _replace(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
+    write_text(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
     return len(pins)
 
 

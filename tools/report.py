@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import textwrap
@@ -23,6 +22,7 @@ from rlino_lib.claims.judge import judge_all, ledger_rows
 from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.curves import LABELS, figure_readme, label, style
+from rlino_lib.folders import read_json, write_text
 from rlino_lib.paths import BASES, DEFAULT_BASE, REPO
 from rlino_lib.records.runs import Run, list_runs, metrics_frame
 from rlino_lib.tasks import get_task
@@ -34,13 +34,6 @@ FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
 BASE = Path(DEFAULT_BASE)
 LENGTHS = ("length/correct", "length/incorrect")
 OUTCOMES = ("accuracy", "format_ok", "clipped_ratio", *LENGTHS)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as e:
-        raise RlinoError(f"{path} is missing or damaged: {e}") from e
 
 
 def markdown_table(rows: Iterable[Sequence[Any]], numbers: bool = True) -> str:
@@ -72,10 +65,11 @@ def outcomes(runs: Sequence[Run], base: Path = BASE) -> pd.DataFrame:
     if not runs:
         raise RlinoError("there are no recorded runs here: `make runs` makes them")
     if tested(runs):
-        evaluation = _read(base / "evaluation.json")
+        evaluation = _evaluation(base)
         if {run.config["weights_sha256_16"] for run in runs} != {evaluation["asked"]["weights_sha256_16"]}:
             raise RlinoError(f"the runs did not start from the weights that {base / 'evaluation.json'} is about")
-        start, ends = _summary(evaluation["found"]), [_summary(run.summary["test"]) for run in runs]
+        start = _outcome(evaluation["found"])
+        ends = [_outcome(run.summary["test"]) for run in runs]
     else:
         columns = {f"eval/{name}": name for name in OUTCOMES}
         evaluated = [run.metrics[list(columns)].rename(columns=columns).dropna(subset="accuracy") for run in runs]
@@ -86,8 +80,13 @@ def outcomes(runs: Sequence[Run], base: Path = BASE) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64"} | dict.fromkeys(OUTCOMES, float))
 
 
-def _summary(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {"accuracy": found["pass@1"]["value"]} | {name: found[name] for name in OUTCOMES[1:]}
+def _evaluation(base: Path) -> dict[str, Any]:
+    """What `rlino evaluate` recorded of a base: its settings under "asked", its results under "found"."""
+    return read_json(base / "evaluation.json", needs="found")
+
+
+def _outcome(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {"accuracy": summary["pass@1"]["value"]} | {name: summary[name] for name in OUTCOMES[1:]}
 
 
 def measured(runs: Sequence[Run], base: Path = BASE) -> str:
@@ -95,16 +94,18 @@ def measured(runs: Sequence[Run], base: Path = BASE) -> str:
     config = runs[0].config
     problems, split, samples = (config[f"eval_{k}"] for k in ("problems", "split", "samples"))
     if tested(runs):
-        test, found = runs[0].summary["test"], _read(base / "evaluation.json")["found"]
-        problems, split, samples = test["problems"], "test", f"{test['samples']} (the base: {found['samples']})"
-    how = f"{problems:,} problems of the {split} split, samples a problem: {samples}"
+        test = runs[0].summary["test"]
+        problems = test["problems"]
+        split = "test"
+        samples = f"{test['samples']} (the base: {_evaluation(base)['found']['samples']})"
+    how = f"{problems:,} problems of the {split} split, samples per problem: {samples}"
     how += f"; temperature {config['temperature']:g}; {config['steps']} optimiser steps"
     return f"Measured on {how}. Curves by step are on the first {config['eval_problems']:,} of these problems."
 
 
 def results_table(frame: pd.DataFrame) -> str:
-    """`outcomes` as a Markdown table, one row a method: mean [lowest, highest seed]."""
-    rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "cut at the cap, %")]
+    """`outcomes` as a Markdown table, one row per method: mean [lowest, highest seed]."""
+    rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")]
     for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
         own = frame[frame["method"] == method]
         cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
@@ -158,9 +159,9 @@ def write_figure(path: Path = FIGURE, runs: Sequence[Run] | None = None) -> None
 
 _BEHAVIOUR = {  # key in an evaluation: what it is called, and by how much it is multiplied
     "format_ok": ("responses with an answer in the right format, %", 100),
-    "clipped_ratio": ("responses cut at the cap, %", 100),
+    "clipped_ratio": ("responses truncated at the cap, %", 100),
     "steps_right": ("written steps whose arithmetic is right, %", 100),
-    "attempts_per_response": ("attempts a response", 1),
+    "attempts_per_response": ("attempts per response", 1),
     "mean_length": ("length of responses, tokens", 1),
     "length/correct": ("length of right responses, tokens", 1),
     "length/incorrect": ("length of wrong responses, tokens", 1),
@@ -173,23 +174,26 @@ _KINDS = {"numbers": "seen templates with new numbers", "template": "unseen temp
 def card_text(folder: str | Path = BASE) -> str:
     """The model card (README.md) of a base, from its card.json, loss.csv, evaluation.json and files."""
     folder = Path(folder)
-    card, evaluation = _read(folder / "card.json"), _read(folder / "evaluation.json")
-    asked, found = evaluation["asked"], evaluation["found"]
+    card = read_json(folder / "card.json")
+    evaluation = _evaluation(folder)
+    settings = evaluation["asked"]
+    results = evaluation["found"]
     loss = pd.read_csv(folder / "loss.csv")
     loss = loss.iloc[sorted({round(k * (len(loss) - 1) / 7) for k in range(8)})]
     changed = [f" --{k.replace('_', '-')} {v}" for k, v in card["recipe"].items() if asdict(Recipe())[k] != v]
-    shown = [(k, v) for k, v in found.items() if k.startswith("pass@")]
-    passes = [(k, *(f"{100 * v[end]:.1f}" for end in ("value", "low", "high"))) for k, v in shown]
-    told = {k: v for k, v in found.items() if (k, v) != ("attempts_per_response", 0)}  # a solution makes none
-    means = [(name, f"{by * told[k]:.1f}") for k, (name, by) in _BEHAVIOUR.items() if told.get(k) is not None]
-    means += [(f"right, {_KINDS.get(k, k)}, %", f"{100 * v:.1f}") for k, v in found.get("by_kind", {}).items()]
+    passes = [(k, *(f"{100 * v[end]:.1f}" for end in ("value", "low", "high")))
+              for k, v in results.items() if k.startswith("pass@")]  # fmt: skip
+    # A solution of a word problem makes no attempts.
+    means = [(name, f"{by * results[k]:.1f}") for k, (name, by) in _BEHAVIOUR.items()
+             if results.get(k) is not None and (k, results[k]) != ("attempts_per_response", 0)]  # fmt: skip
+    means += [(f"right, {_KINDS.get(k, k)}, %", f"{100 * v:.1f}") for k, v in results.get("by_kind", {}).items()]
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), folder / "tokenizer.json"])
     hashes = [(f"`{f.name}`", f"{f.stat().st_size:,}", f"`{sha256(f.read_bytes()).hexdigest()}`") for f in files]
-    task = get_task(asked["task"], **asked["task_settings"])
-    words = tomllib.loads((REPO / "tools" / "cards.toml").read_text(encoding="utf-8"))[asked["task"]]
+    task = get_task(settings["task"], **settings["task_settings"])
+    words = tomllib.loads((REPO / "tools" / "cards.toml").read_text(encoding="utf-8"))[settings["task"]]
     words = {name: text.format(task=task, largest=LARGEST) for name, text in words.items()}
     return (REPO / "tools" / "card.md").read_text(encoding="utf-8").format(
-        **{"card": card, "asked": asked, "found": found, "words": words},
+        **{"card": card, "asked": settings, "found": results, "words": words},
         minutes=card["seconds"] / 60,
         threads=f"{card['threads']} thread{'s' * (card['threads'] > 1)}",
         flags="".join(changed),
@@ -202,9 +206,11 @@ def card_text(folder: str | Path = BASE) -> str:
     )  # fmt: skip
 
 
-def write_card(folder: str | Path = BASE) -> None:
-    """Write the model card of a base beside its weights."""
-    (Path(folder) / "README.md").write_text(card_text(folder), encoding="utf-8")
+def write_card(folder: str | Path = BASE) -> Path:
+    """Write the model card of a base beside its weights; returns its path."""
+    path = Path(folder) / "README.md"
+    write_text(path, card_text(folder))
+    return path
 
 
 def main() -> int:
@@ -214,11 +220,9 @@ def main() -> int:
 
 def _write() -> int:
     path = REPO / "README.md"
-    cards = [Path(folder) / "README.md" for folder in BASES.values()]
-    for card in cards:
-        write_card(card.parent)
+    cards = [write_card(folder) for folder in BASES.values()]
     write_figure()
-    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
+    write_text(path, readme(path.read_text(encoding="utf-8")))
     print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, path)))
     return 0
 

@@ -7,28 +7,48 @@ function's account, so that a chapter runs from top to bottom with its exercises
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+Solution = tuple[Any, dict[str, Any]]  # for one case: the right value, and by its words what each mistake makes of it
+
 # --- one mechanism ---------------------------------------------------------------------------------------------------
 
 
+def exercise(name: str, *cases: tuple, tolerance: float = 1e-6) -> Callable:
+    """Make a checker of a function that solves one case; the checker keeps its name and docstring.
+
+    @exercise("double", (1,), (4,))
+    def check_double(x: int) -> Solution:
+        return 2 * x, {"a square, not twice the number": x * x}
+    """
+
+    def checker_of(solve: Callable[..., Solution]) -> Callable[[Callable], bool]:
+        @functools.wraps(solve)
+        def checker(function: Callable) -> bool:
+            solved = [solve(*copy.deepcopy(case)) for case in cases]
+            mistakes = {words: [wrong[words] for _, wrong in solved] for words in solved[0][1]}
+            return check(function, cases, [right for right, _ in solved], mistakes, tolerance, name)
+
+        del checker.__wrapped__, checker.__annotations__  # a reader calls it with a function, not with a case
+        return checker
+
+    return checker_of
+
+
 def check(
-    function: Callable,
-    cases: Sequence[tuple],
-    expected: Callable | Sequence,
-    mistakes: Mapping[str, Callable] | None = None,
-    tolerance: float = 1e-6,
-    name: str | None = None,
-) -> bool:
+    function: Callable, cases: Sequence[tuple], expected: Callable | Sequence,
+    mistakes: Mapping[str, Callable | Sequence] | None = None, tolerance: float = 1e-6, name: str | None = None,
+) -> bool:  # fmt: skip
     """Compare `function(*case)` with what is expected on every case, print one line, return whether all agree.
 
     `expected` is a right function, or the values in the order of the cases: numbers, lists, arrays or tensors (shapes
     must agree, and values within `tolerance`, absolute or relative), else anything that `==` compares. `mistakes` maps
-    words to a wrong function: the first whose results are the reader's is named as the likely mistake.
+    words to a wrong function, or its values: the first whose results are the reader's is named as the likely mistake.
     """
     ok, verdict = _judge(function, cases, expected, mistakes or {}, tolerance)
     print(f"{'✓' if ok else '✗'} {name or getattr(function, '__name__', 'exercise')}: {verdict}")
@@ -38,7 +58,7 @@ def check(
 def _judge(function, cases, expected, mistakes, tolerance) -> tuple[bool, str]:
     if not callable(function):
         return False, f"a function is needed, this is {_show(function)}"
-    wanted = [expected(*copy.deepcopy(case)) for case in cases] if callable(expected) else list(expected)
+    right = _values(expected, cases)
     got = []
     for case in cases:
         try:
@@ -49,18 +69,19 @@ def _judge(function, cases, expected, mistakes, tolerance) -> tuple[bool, str]:
             return False, f"for {_show(case)} raises {type(e).__name__}: {_one_line(str(e))}"
     if all(g is None for g in got):
         return False, "returned nothing yet"
-    agree = [_same(g, w, tolerance) for g, w in zip(got, wanted, strict=True)]
+    same = functools.partial(_same, tolerance=tolerance)
+    agree = list(map(same, got, right))
     if all(agree):
         return True, f"right on {len(cases)} inputs"
-    named = (
-        words
-        for words, wrong in mistakes.items()
-        if all(_same(g, wrong(*copy.deepcopy(c)), tolerance) for g, c in zip(got, cases, strict=True))
-    )
-    likely = next(named, None) or _guess(got, wanted, tolerance)
+    named = (words for words, wrong in mistakes.items() if all(map(same, got, _values(wrong, cases))))
+    likely = next(named, None) or _guess(got, right, tolerance)
     k = agree.index(False)
-    verdict = f"for {_show(cases[k])} gives {_show(got[k])}, expected {_show(wanted[k])}"
+    verdict = f"for {_show(cases[k])} gives {_show(got[k])}, expected {_show(right[k])}"
     return False, verdict + (f"; likely: {likely}" if likely else "")
+
+
+def _values(rule: Callable | Sequence, cases: Sequence[tuple]) -> list:
+    return [rule(*copy.deepcopy(case)) for case in cases] if callable(rule) else list(rule)
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -79,10 +100,10 @@ def _array(value: Any) -> np.ndarray | None:
         return None
 
 
-def _same(got: Any, wanted: Any, tolerance: float) -> bool:
-    a, w = _array(got), _array(wanted)
+def _same(got: Any, right: Any, tolerance: float) -> bool:
+    a, w = (_array(value) for value in (got, right))
     if w is None:
-        return a is None and isinstance(got, type(wanted)) and bool(got == wanted)
+        return a is None and isinstance(got, type(right)) and bool(got == right)
     if a is None or not _fits(a, w):
         return False
     return bool(np.allclose(a.ravel(), w.ravel(), rtol=tolerance, atol=tolerance, equal_nan=True))
@@ -92,9 +113,9 @@ def _fits(a: np.ndarray, w: np.ndarray) -> bool:
     return a.shape == w.shape or a.size == w.size == 1
 
 
-def _guess(got: list, wanted: list, tolerance: float) -> str | None:
+def _guess(got: list, right: list, tolerance: float) -> str | None:
     """A likely mistake from the numbers alone: the shape, a nan, one value for all, a factor or an offset."""
-    pairs = [(_array(g), _array(w)) for g, w in zip(got, wanted, strict=True)]
+    pairs = [(_array(g), _array(w)) for g, w in zip(got, right, strict=True)]
     if any(a is None or w is None for a, w in pairs):
         return None
     for a, w in pairs:
@@ -107,11 +128,13 @@ def _guess(got: list, wanted: list, tolerance: float) -> str | None:
         return f"the same value for every input, {_show(got[0])}"
     if set(w) <= {0, 1} or np.ptp(w) == 0:  # too little to tell a factor from chance
         return None
-    factor, offset, close = a @ w / (w @ w), np.mean(a - w), tolerance * np.abs(a).max()
-    if np.allclose(a, factor * w, rtol=0, atol=close):
+    factor = a @ w / (w @ w)
+    offset = np.mean(a - w)
+    close = functools.partial(np.allclose, a, rtol=0, atol=tolerance * np.abs(a).max())
+    if close(factor * w):
         known = {-1.0: "the sign is the wrong way round", 0.5: "half the expected value: a factor of 1/2?"}
         return known.get(round(factor, 3), f"{factor:.4g} times the expected value everywhere: a factor?")
-    return f"off by {offset:+.4g} everywhere: a constant?" if np.allclose(a, w + offset, rtol=0, atol=close) else None
+    return f"off by {offset:+.4g} everywhere: a constant?" if close(w + offset) else None
 
 
 def _one_line(text: str, width: int = 90) -> str:

@@ -1,7 +1,7 @@
 """Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
 
-Everything is read from records: `Run.responses` (a row each held-out response) and the base's own evaluation
-(problems.jsonl, a row each problem). A response that was cut at the cap has exactly the cap's length.
+Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
+(problems.jsonl, one row per problem). A response that was cut at the cap has exactly the cap's length.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = ("right", "wrong", "wrong, not cut")
 
 
 def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    """The responses of one kind; raises RlinoError for a kind that there is not."""
+    """The responses of one kind; raises RlinoError for an unknown kind."""
     if kind not in KINDS:
         raise RlinoError(f"unknown kind of responses {kind!r}: one of {', '.join(KINDS)}")
     if kind == "right":
@@ -53,27 +53,43 @@ def first_responses(run: Run) -> pd.DataFrame:
 # --- the base --------------------------------------------------------------------------------------------------------
 
 
-def base_problems(run: Run) -> pd.DataFrame:
-    """What a run's base does on each test problem (the index): `rate`, the share right; `attempts` a response; `wrong`
-    and `cut`, how many samples are wrong and cut; and mean lengths in tokens, `length` of the wrong, `whole` of the
-    wrong that were not cut (NaN where there are none).
+def _evaluation(folder: Path, part: str) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))[part]
+    except (OSError, ValueError, KeyError) as e:
+        raise RlinoError(f"{folder} has no evaluation: {e}") from e
 
-    From the evaluation that is shipped with the base. Cut responses count as wrong, as nearly
-    all are: they have not ended. Raises RlinoError where it is missing, or was made with another cap than the run.
+
+def base_accuracy(run: Run) -> float:
+    """What a run's base got right on the test split, in points, from the evaluation that is shipped with it.
+
+    Raises RlinoError where that is missing or damaged.
+    """
+    return 100 * _evaluation(REPO / run.config["model"], "found")["pass@1"]["value"]
+
+
+def base_problems(run: Run) -> pd.DataFrame:
+    """What a run's base does on each test problem (the index), from the evaluation that is shipped with the base.
+
+    Columns: `rate`, the share right; `attempts` per response; `right`, `wrong` and `cut`, how many samples are right,
+    wrong and cut; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong, `whole` of the
+    wrong that were not cut (NaN where there are none). Cut responses count as wrong, as nearly all are: they have not
+    ended. Raises RlinoError where the evaluation is missing, or was made with another cap than the run.
     """
     return _base_problems(REPO / run.config["model"], run.config["max_new_tokens"])
 
 
 @lru_cache(maxsize=16)
 def _base_problems(folder: Path, cap: int) -> pd.DataFrame:
+    settings = _evaluation(folder, "asked")
+    if settings["max_new_tokens"] != cap or settings["split"] != "test":
+        raise RlinoError(f"{folder} was not evaluated on the test split with a cap of {cap}")
     try:
-        asked = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["asked"]
         table = pd.read_json(folder / "problems.jsonl", lines=True).set_index("id")
     except (OSError, ValueError, KeyError) as e:
-        raise RlinoError(f"{folder} has no evaluation: {e}") from e
-    if asked["max_new_tokens"] != cap or asked["split"] != "test":
-        raise RlinoError(f"{folder} was not evaluated on the test split with a cap of {cap}")
-    wrong, cut = table["n"] - table["c"], table["clipped"]
+        raise RlinoError(f"{folder} has no record of its problems: {e}") from e
+    cut = table["clipped"]
+    wrong = table["n"] - table["c"]
     tokens = table["tokens"] - table["tokens_correct"]
     return pd.DataFrame({
         "rate": table["c"] / table["n"], "attempts": table["attempts"] / table["n"],
@@ -122,18 +138,19 @@ def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
     Raises RlinoError where no response is wrong, or all are cut, or none is on a problem that the base had wrong.
     """
     wrong = of_kind(responses, "wrong")
-    there = base.reindex(wrong["problem_id"])
-    there = there[there["wrong"] > 0]
-    if there.empty or wrong["clipped"].all():
+    before = base.reindex(wrong["problem_id"])
+    before = before[before["wrong"] > 0]
+    if before.empty or wrong["clipped"].all():
         raise RlinoError("a decomposition needs wrong responses that are not cut, to problems that the base had wrong")
-    share = float((there["cut"] / there["wrong"]).mean())
-    mean = float(there["length"].mean())
-    whole = (mean - share * cap) / (1 - share)  # cut ones have the cap's length, so the rest follows
-    now_cut, now_whole = float(wrong["clipped"].mean()), float(wrong.loc[~wrong["clipped"], "length"].mean())
+    mean = float(before["length"].mean())
+    cut_before = float((before["cut"] / before["wrong"]).mean())
+    rest_before = (mean - cut_before * cap) / (1 - cut_before)  # cut ones have the cap's length, so the rest follows
+    cut_now = float(wrong["clipped"].mean())
+    rest_now = float(wrong.loc[~wrong["clipped"], "length"].mean())
     return Parts(
         selection=mean - base_length(base, "wrong"),
-        cut=(now_cut - share) * (cap - whole),
-        longer=(1 - now_cut) * (now_whole - whole),
+        cut=(cut_now - cut_before) * (cap - rest_before),
+        longer=(1 - cut_now) * (rest_now - rest_before),
     )
 
 
@@ -148,14 +165,14 @@ def by_rate(responses: pd.DataFrame, base: pd.DataFrame, bins: int = 5) -> pd.Da
     Columns: `problems`; `base` and `now`, the mean length of wrong responses; `wrong`, how many there are now, and
     their `share` of all that are wrong.
     """
-    group = pd.qcut(base["rate"].rank(method="first"), bins, labels=False)
-    wrong = of_kind(responses, "wrong").assign(group=lambda f: f["problem_id"].map(group))
+    stratum = pd.qcut(base["rate"].rank(method="first"), bins, labels=False)
+    wrong = of_kind(responses, "wrong")
     rows = []
-    for k in range(bins):
-        part, now = base[group == k], wrong[wrong["group"] == k]
+    for k, part in base.groupby(stratum):
+        lengths = wrong.loc[wrong["problem_id"].map(stratum) == k, "length"]
         name = f"{100 * part['rate'].min():.0f}–{100 * part['rate'].max():.0f} %"
-        lengths = base_length(part, "wrong"), now["length"].mean()
-        rows.append((name, len(part), *lengths, len(now), len(now) / max(len(wrong), 1)))
+        share = len(lengths) / max(len(wrong), 1)
+        rows.append((name, len(part), base_length(part, "wrong"), lengths.mean(), len(lengths), share))
     columns = ["solved by the base", "problems", "base", "now", "wrong", "share"]
     return pd.DataFrame(rows, columns=columns).set_index("solved by the base")
 
@@ -175,15 +192,16 @@ def survival(lengths: Sequence[float], ended: Sequence[bool], confidence: float 
 
     Columns: `longer`, and its interval from `low` to `high` (scipy.stats.ecdf). Raises RlinoError where nothing ended.
     """
-    lengths, ended = np.asarray(lengths, float), np.asarray(ended, bool)
+    lengths = np.asarray(lengths, float)
+    ended = np.asarray(ended, bool)
     if not ended.any():
         raise RlinoError("no response has ended: there is nothing to estimate")
-    found = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=lengths[ended], right=lengths[~ended])).sf
+    curve = scipy.stats.ecdf(scipy.stats.CensoredData(uncensored=lengths[ended], right=lengths[~ended])).sf
     with warnings.catch_warnings():  # there is no interval where all are longer or none is, and it is NaN there
         warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
-        interval = found.confidence_interval(confidence)
-    columns = {"longer": found.probabilities, "low": interval.low.probabilities, "high": interval.high.probabilities}
-    return pd.DataFrame(columns, index=pd.Index(found.quantiles, name="length"))
+        interval = curve.confidence_interval(confidence)
+    columns = {"longer": curve.probabilities, "low": interval.low.probabilities, "high": interval.high.probabilities}
+    return pd.DataFrame(columns, index=pd.Index(curve.quantiles, name="length"))
 
 
 def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
@@ -193,20 +211,21 @@ def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
     that checks its attempts and is stopped after k. `forced`: the same if none gave up before k, by Kaplan and Meier,
     with giving up (or the cap) as censoring: right if those that stop would have hit as often as those that go on.
     """
-    hit, made = responses["first_hit"], responses["attempts"]
-    tries = hit.fillna(made)
-    k = pd.RangeIndex(budget + 1, name="attempts allowed")
-    within = [float((hit <= n).mean()) for n in k]
-    going_on = survival(tries, hit.notna())["longer"] if hit.notna().any() else pd.Series(1.0, index=[0.0])
-    forced = 1 - going_on.reindex(pd.Index([0.0]).union(going_on.index)).fillna(1.0)
-    steps = forced.index.searchsorted(np.asarray(k, float), side="right") - 1
-    return pd.DataFrame({"within": within, "forced": forced.to_numpy()[steps]}, index=k)
+    hit = responses["first_hit"]
+    allowed = pd.RangeIndex(budget + 1, name="attempts allowed")
+    within = [float((hit <= k).mean()) for k in allowed]
+    missing = pd.Series(1.0, index=[0.0])  # the share that still misses after so many attempts
+    if hit.notna().any():
+        longer = survival(hit.fillna(responses["attempts"]), hit.notna())["longer"]
+        missing = longer.combine_first(missing)
+    forced = 1 - missing.reindex(allowed.astype(float), method="ffill")
+    return pd.DataFrame({"within": within, "forced": forced.to_numpy()}, index=allowed)
 
 
 def attempt_counts(responses: pd.DataFrame) -> pd.Series:
-    """Means over responses of what a Countdown response is as a search, and tokens an attempt."""
-    made = responses["attempts"].sum()
+    """Means over responses of what a Countdown response is as a search, and tokens per attempt."""
     names = ["attempts", "repeats_order", "attempts_after_hit", "tokens_after_hit", "overlooked", "false_yes", "filler"]
-    found = responses[names].mean()
-    found["tokens_per_attempt"] = responses["tokens_attempts"].sum() / made if made else np.nan
-    return found
+    means = responses[names].mean()
+    attempts = responses["attempts"].sum()
+    means["tokens_per_attempt"] = responses["tokens_attempts"].sum() / attempts if attempts else np.nan
+    return means

@@ -29,9 +29,9 @@ MOST_SEEDS = 100_000  # where `seeds_needed` gives up
 
 
 def final_accuracy(run: Run) -> float:
-    """Accuracy on the whole test split when training had ended, in points; RlinoError for a run without that test."""
+    """Accuracy on the whole test split after training, in points; raises RlinoError for a run without that test."""
     if "test" not in (run.summary or {}):
-        raise RlinoError(f"{run.name} was not tested when it ended (test_samples): compare its evaluations instead")
+        raise RlinoError(f"{run.name} has no evaluation on the test split: train it with --test-samples N")
     return 100 * run.summary["test"]["pass@1"]["value"]
 
 
@@ -40,56 +40,62 @@ def outcomes(
     value: Callable[[Run], float] = final_accuracy,
     method: Callable[[Run], str] = lambda run: run.method,
 ) -> pd.DataFrame:
-    """One row a run: method, task, seed and value (points); `method` may tell more apart than the method's name does.
+    """One row per run: method, task, seed and value (points); `method` may tell more apart than the method's name does.
 
-    Raises RlinoError where there are no runs, and where two runs are of one method, task and seed.
+    Raises RlinoError where there are no runs, and where two runs share method, task and seed.
+    Example: `outcomes(list_runs("head-to-head"))`.
     """
     rows = [(method(run), run.config["task"], run.seed, value(run)) for run in runs]
     frame = pd.DataFrame(rows, columns=["method", "task", "seed", "value"])
     if frame.empty:
         raise RlinoError("there are no runs to compare")
-    if (twice := frame[frame.duplicated(["method", "task", "seed"])]).size:
-        raise RlinoError("two runs of one method, task and seed: {}, {}, {}".format(*twice.iloc[0][:3]))
+    repeated = frame[frame.duplicated(["method", "task", "seed"])]
+    if not repeated.empty:
+        raise RlinoError("two runs of one method, task and seed: {}, {}, {}".format(*repeated.iloc[0][:3]))
     return frame
 
 
 def curve(run: Run) -> pd.DataFrame:
     """A run's evaluations in order: step, samples, updates (of the weights), seconds, accuracy (points)."""
-    rows = run.metrics.dropna(subset="eval/accuracy")
-    seconds = rows["step"].map(run.timing.set_index("step")["seconds"])
-    found = rows[["step", "samples"]].assign(updates=rows["step"] * _updates_a_step(run), seconds=seconds)
-    return found.assign(accuracy=100 * rows["eval/accuracy"]).reset_index(drop=True)
+    rows = run.metrics.dropna(subset="eval/accuracy").reset_index(drop=True)
+    return rows[["step", "samples"]].assign(
+        updates=rows["step"] * updates_per_step(run),
+        seconds=rows["step"].map(run.timing.set_index("step")["seconds"]),
+        accuracy=100 * rows["eval/accuracy"],
+    )
 
 
-def _updates_a_step(run: Run) -> int:
+def updates_per_step(run: Run) -> int:
+    """How many updates of the weights a batch of samples serves."""
     return run.config["epochs"] * run.config["minibatches"]
 
 
 def accuracy_at(run: Run, *, samples: int | None = None, updates: int | None = None) -> float:
-    """Accuracy, in points, by the last evaluation not after so many samples, or not after so many updates.
+    """Accuracy, in points, by the last evaluation within a budget of samples, or of updates.
 
-    Raises RlinoError unless one of the two is given, where there is no evaluation by then, and where the run ended
-    before: its last evaluation would stand for a smaller budget.
+    Raises RlinoError unless exactly one budget is given, where there is no evaluation within it, and where the run
+    ended before: its last evaluation would stand for a smaller budget. Example: `accuracy_at(run, samples=10_000)`.
     """
     if (samples is None) == (updates is None):
         raise RlinoError("give either a number of samples or a number of updates")
     axis, budget = ("samples", samples) if updates is None else ("updates", updates)
-    last, found = run.metrics.iloc[-1], curve(run)
-    end = last["samples"] if axis == "samples" else last["step"] * _updates_a_step(run)
-    found = found[found[axis] <= budget]
-    if end < budget or found.empty:
+    last = run.metrics.iloc[-1]
+    end = last["samples"] if axis == "samples" else last["step"] * updates_per_step(run)
+    evaluations = curve(run)
+    accuracy = evaluations.loc[evaluations[axis] <= budget, "accuracy"]
+    if end < budget or accuracy.empty:
         raise RlinoError(f"{run.name} has no evaluation for {budget} {axis}: it ended after {end:.0f}")
-    return float(found["accuracy"].iloc[-1])
+    return float(accuracy.iloc[-1])
 
 
 def first_reaching(run: Run, accuracy: float) -> dict[str, float] | None:
-    """Step, samples, updates and seconds at the first evaluation of so many points or more; None where there is none.
+    """The row of `curve` at the first evaluation of `accuracy` points or more, as a dict; None where there is none.
 
     Seconds are wall clock from the start of the run, evaluations included.
     """
-    found = curve(run)
-    found = found[found["accuracy"] >= accuracy]
-    return None if found.empty else found.iloc[0].to_dict()
+    evaluations = curve(run)
+    reached = evaluations[evaluations["accuracy"] >= accuracy]
+    return None if reached.empty else reached.iloc[0].to_dict()
 
 
 # --- two methods -----------------------------------------------------------------------------------------------------
@@ -98,23 +104,28 @@ def first_reaching(run: Run, accuracy: float) -> dict[str, float] | None:
 def differences(frame: pd.DataFrame, method: str, reference: str) -> pd.Series:
     """method − reference in points, by seed, from the rows of one task in a frame of `outcomes`.
 
-    Raises RlinoError for a method that is not there, rows of several tasks, and a seed that only one of the two has.
+    Raises RlinoError for an unknown method, rows of several tasks, and a seed that only one of the two methods has.
+    Example: `differences(outcomes(runs), "dr_grpo", "grpo").mean()`.
     """
     if frame["task"].nunique() > 1:
         raise RlinoError(f"one task at a time, not {', '.join(frame['task'].unique())}")
     for name in (method, reference):
         if name not in set(frame["method"]):
             raise RlinoError(f"no run of {name!r}: there are {', '.join(frame['method'].unique())}")
-    sides = [frame[frame["method"] == name].set_index("seed")["value"] for name in (method, reference)]
-    if odd := set(sides[0].index) ^ set(sides[1].index):
-        seeds = ", ".join(map(str, sorted(odd)))
+    values, baseline = (frame[frame["method"] == name].set_index("seed")["value"] for name in (method, reference))
+    unpaired = values.index.symmetric_difference(baseline.index)
+    if len(unpaired):
+        seeds = ", ".join(map(str, unpaired))
         raise RlinoError(f"{method} and {reference} are not paired: only one of them has seed {seeds}")
-    return (sides[0] - sides[1]).sort_index()
+    return (values - baseline).sort_index()
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean; of infinite width for one value, which says nothing of its own spread."""
-    values = _checked(values)
+    """Student's interval of the mean, (low, high); infinitely wide for one value, which says nothing of its spread.
+
+    Raises RlinoError for no values, or one that is not finite. Example: `t_interval([1.9, -0.6, 1.1, 2.4, 0.2])`.
+    """
+    values = _finite(values)
     if len(values) == 1:
         return -inf, inf
     half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
@@ -124,26 +135,27 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
 def bootstrap_interval(
     values: Sequence[float], statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """A BCa bootstrap interval by scipy; a point where all values agree (there is nothing to resample)."""
+    """A BCa bootstrap interval by scipy, (low, high); a point where all values agree (there is nothing to resample)."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2 or np.ptp(values) == 0:
         point = float(statistic(values))
         return point, point
-    found = scipy.stats.bootstrap((values,), statistic, confidence_level=level, rng=np.random.default_rng(seed))
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    result = scipy.stats.bootstrap((values,), statistic, confidence_level=level, rng=np.random.default_rng(seed))
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def t_test(values: Sequence[float], mean: float = 0.0, alternative: str = "two-sided") -> float:
-    """The p value of scipy's one-sample t-test; 1 where it has none: for one value, or where all are `mean`."""
+    """The p value of scipy's one-sample t-test; 1 where it has none: for one value, or where all equal `mean`."""
     with warnings.catch_warnings(action="ignore"):  # on too few values, and on values that all agree
-        p = float(scipy.stats.ttest_1samp(_checked(values), mean, alternative=alternative).pvalue)
+        p = float(scipy.stats.ttest_1samp(_finite(values), mean, alternative=alternative).pvalue)
     return 1.0 if isnan(p) else p
 
 
 def tost(values: Sequence[float], margin: float) -> float:
     """The p value of two one-sided t-tests, that the mean is above −margin and that it is below +margin: the larger.
 
-    p < α exactly where the t-interval of level 1 − 2α lies inside ±margin (Schuirmann 1987).
+    p < α exactly where the t-interval of level 1 − 2α lies inside ±margin (Schuirmann 1987). Raises RlinoError for a
+    margin of 0 or less. Example: `tost([0.2, -0.3, 0.1, -0.1, 0.2], margin=3.0)` is far below 0.05.
     """
     if margin <= 0:
         raise RlinoError(f"an equivalence margin is above 0, not {margin}")
@@ -154,14 +166,15 @@ def beyond(values: Sequence[float], margin: float) -> float:
     """The p value that the mean is farther from 0 than the margin: twice the smaller of two one-sided t-tests.
 
     p < α exactly where the t-interval of level 1 − α lies outside ±margin. Raises RlinoError for a margin below 0.
+    Example: `beyond([9.0, 8.5, 9.5, 9.2, 8.8], margin=3.0)` is far below 0.05.
     """
     if margin < 0:
-        raise RlinoError(f"a margin is not below 0, as {margin} is")
+        raise RlinoError(f"a margin is not below 0, unlike {margin}")
     return min(1.0, 2 * min(t_test(values, margin, "greater"), t_test(values, -margin, "less")))
 
 
 def verdict(p_tost: float, p_difference: float, alpha: float = 0.05) -> str:
-    """What the test of equivalence and that of a difference say together: one of VERDICTS."""
+    """What the tests of equivalence and of a difference say together, by their p values: one of VERDICTS."""
     if p_tost < alpha:
         return WITHIN if p_difference < alpha else EQUIVALENT
     return DIFFERENT if p_difference < alpha else UNDECIDED
@@ -189,14 +202,15 @@ class Comparison:
 
 
 def compare(values: Sequence[float], margin: float, alpha: float = 0.05) -> Comparison:
-    """All that paired differences say: the mean, t- and bootstrap intervals, both tests, and the verdict.
+    """All that paired differences [seeds] say: the mean, t- and bootstrap intervals, both tests, and the verdict.
 
     With a handful of seeds go by the t-interval: the bootstrap cannot see beyond the values that it has, and is too
     narrow then. One difference leaves every interval infinite and the verdict undecided. Raises RlinoError for none,
-    for one that is not finite, and for a margin of 0 or less.
+    for one that is not finite, and for a margin of 0 or less. Example: `compare([9, 8, 9], margin=3.0).verdict`.
     """
-    values = _checked(values)
-    p_difference, p_tost = t_test(values), tost(values, margin)
+    values = _finite(values)
+    p_difference = t_test(values)
+    p_tost = tost(values, margin)
     boot = bootstrap_interval(values, level=1 - alpha) if len(values) > 1 else (-inf, inf)
     return Comparison(
         len(values), float(values.mean()), *t_interval(values, 1 - alpha), *boot, *t_interval(values, 1 - 2 * alpha),
@@ -204,7 +218,7 @@ def compare(values: Sequence[float], margin: float, alpha: float = 0.05) -> Comp
     )  # fmt: skip
 
 
-def _checked(values: Sequence[float]) -> np.ndarray:
+def _finite(values: Sequence[float]) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if not len(values) or not np.isfinite(values).all():
         raise RlinoError(f"differences are finite numbers, at least one: not {values.tolist()}")
@@ -217,7 +231,7 @@ def _checked(values: Sequence[float]) -> np.ndarray:
 def holm(p: Sequence[float]) -> np.ndarray:
     """Holm's step-down correction: what is below α afterwards may be rejected at α over the whole family.
 
-    Raises RlinoError for a p value outside 0–1.
+    Raises RlinoError for a p value outside 0–1. Example: `holm([0.01, 0.04])` is [0.02, 0.04].
     """
     p = np.asarray(p, dtype=float)
     if not ((0 <= p) & (p <= 1)).all():
@@ -229,7 +243,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def forest(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
-    """Every other method against the reference, a row a task and method, in the order of the frame of `outcomes`.
+    """Every other method against the reference, one row per task and method, in the order of a frame of `outcomes`.
 
     Columns: task, method, reference, those of Comparison, p_difference_holm and p_tost_holm. Holm's correction goes
     over all rows, once for the tests of difference and once for those of equivalence. `verdict` follows from the
@@ -238,28 +252,30 @@ def forest(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.
     rows = []
     for task, part in frame.groupby("task", sort=False):
         for method in (m for m in part["method"].unique() if m != reference):
-            found = compare(differences(part, method, reference), margin, alpha)
-            rows.append({"task": task, "method": method, "reference": reference} | vars(found))
+            comparison = compare(differences(part, method, reference), margin, alpha)
+            rows.append({"task": task, "method": method, "reference": reference} | vars(comparison))
     if not rows:
         raise RlinoError(f"nothing to compare with {reference!r}")
-    found = pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
     for name in ("p_difference", "p_tost"):
-        found[f"{name}_holm"] = holm(found[name])
-    pairs = zip(found["p_tost_holm"], found["p_difference_holm"], strict=True)
-    return found.assign(verdict=[verdict(*pair, alpha) for pair in pairs])
+        table[f"{name}_holm"] = holm(table[name])
+    pairs = zip(table["p_tost_holm"], table["p_difference_holm"], strict=True)
+    return table.assign(verdict=[verdict(*pair, alpha) for pair in pairs])
 
 
 # --- how many seeds would settle it ----------------------------------------------------------------------------------
 
 
 def tost_power(n: int, sd: float, margin: float, difference: float = 0.0, alpha: float = 0.05) -> float:
-    """The chance that TOST over n seeds finds equivalence, where differences are normal with this mean and sd.
+    """The chance that TOST over n seeds finds equivalence, where differences are normal with this mean and sd, points.
 
     Exact (Phillips 1990, Owen's Q). The sample's sd is u·sd with u ~ χ/√ν, independent of its mean m, and the test
     passes where |m| < margin − t·u·sd/√n. So: the chance of that for each u, integrated over the density of u.
+    Raises RlinoError unless n ≥ 2, sd > 0 and 0 < alpha < 0.5. Example: `tost_power(n=10, sd=2.0, margin=3.0)`.
     """
     _check_power(n, sd, alpha)
-    se, t = sd / sqrt(n), scipy.stats.t.ppf(1 - alpha, n - 1)
+    se = sd / sqrt(n)
+    t = scipy.stats.t.ppf(1 - alpha, n - 1)
     spread = scipy.stats.chi(n - 1, scale=1 / sqrt(n - 1))  # u
 
     def passes(u: np.ndarray) -> np.ndarray:
@@ -275,10 +291,12 @@ def tost_power(n: int, sd: float, margin: float, difference: float = 0.0, alpha:
 def difference_power(n: int, sd: float, difference: float, alpha: float = 0.05) -> float:
     """The chance that the two-sided t-test over n seeds finds a difference.
 
-    By the noncentral F distribution of t², as scipy's noncentral t has no number for a tail that is as good as empty.
+    By the noncentral F distribution of t²: scipy's noncentral t returns NaN for a tail that is as good as empty.
+    Raises RlinoError as `tost_power` does. Example: `difference_power(n=10, sd=2.0, difference=3.0)`.
     """
     _check_power(n, sd, alpha)
-    t, shift = scipy.stats.t.ppf(1 - alpha / 2, n - 1), difference * sqrt(n) / sd
+    t = scipy.stats.t.ppf(1 - alpha / 2, n - 1)
+    shift = difference * sqrt(n) / sd
     return float(scipy.stats.ncf.sf(t**2, 1, n - 1, shift**2))
 
 
@@ -289,7 +307,8 @@ def seeds_needed(
 
     That is TOST where the true difference is inside ±margin, and `beyond` where it is outside; None on the margin
     itself, and where MOST_SEEDS would not do. `tests` counts those of the family that have not succeeded yet, this one
-    included: Holm's correction asks the next of them for p < alpha / tests.
+    included: Holm's correction asks the next of them for p < alpha / tests. Raises RlinoError for a power outside 0–1
+    and for fewer than one test. Example: `seeds_needed(sd=2.0, margin=3.0, difference=1.0)`.
     """
     if not 0 < power < 1 or tests < 1:
         raise RlinoError(f"power is between 0 and 1, and there is one test or more: not {power} and {tests}")

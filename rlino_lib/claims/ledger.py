@@ -1,21 +1,23 @@
-"""What a claim is, and what a verdict on it consists of. How claims are judged: `claims.py`, `claims_length.py`."""
+"""What a claim is and what a verdict on it consists of; `data/claims.toml` holds statements, thresholds and verdicts.
+
+A piece of evidence is a function of a claim and of records, in a module of this folder for each subject. The ledger
+names it by module and function: `length.longer_responses_buy_accuracy`. `judge.py` judges claims by it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
-from rlino_lib.analysis.statistics import t_interval
-from rlino_lib.paths import RUNS
+from rlino_lib.claims.verdicts import VERDICTS
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO, RUNS
 from rlino_lib.records.runs import Run, list_runs
 
+LEDGER = REPO / "data" / "claims.toml"
 KINDS = ("exact", "statistical", "descriptive")
-# Undecided: the planned test settles it neither way. Not testable here: there is no test, for want of runs or seeds.
-VERDICTS = ("holds", "holds with conditions", "does not hold here", "undecided", "not testable here")
-HOLDS, CONDITIONS, FAILS, UNDECIDED, UNTESTED = VERDICTS
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found: a verdict, the effect in words with its numbers, and the names of the runs behind it."""
+    """What the evidence comes to: a verdict, the effect in words with its numbers, and the runs behind it."""
 
     verdict: str
     effect: str
-    runs: tuple[str, ...] = ()
+    runs: Sequence[Run] = ()
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,38 @@ class Records:
 RECORDED = Records(RUNS)  # the book's own runs
 
 
-def untested(claim: Claim) -> Evidence:
-    """The verdict before as many seeds are recorded as were planned: one on fewer would be one of many looks."""
-    return Evidence(UNTESTED, f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
+class NotTestable(RlinoError):
+    """There is no test of a claim, for want of runs or seeds: the message says which."""
 
 
-def sided(values: pd.Series) -> str:
-    """Whether the 95 % interval over seeds lies above 0, below it, or around it: holds, does not hold, undecided."""
-    low, high = t_interval(values)
-    return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+def require_seeds(claim: Claim, seeds: int) -> None:
+    """Raises NotTestable before the planned seeds are recorded: a verdict on fewer would be one of many looks."""
+    if seeds < claim.threshold["seeds"]:
+        raise NotTestable(f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
 
 
-def of_all(verdicts: Sequence[str]) -> str:
-    """The verdict on "all of these": the one that they agree on, else whether it holds of some or fails of some."""
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    return CONDITIONS if HOLDS in verdicts or CONDITIONS in verdicts else FAILS if FAILS in verdicts else UNDECIDED
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+Function = Callable[[Claim, Records], Evidence]
+EVIDENCE: dict[str, Function] = {}  # by module and name
 
 
-def told(values: pd.Series, unit: str = "points") -> str:
-    """Mean and 95 % interval over seeds, in words."""
-    low, high = t_interval(values)
-    return f"{values.mean():+.1f} {unit} [{low:+.1f}, {high:+.1f}] over {len(values)} seeds"
+def evidence(function: Function) -> Function:
+    """Registers a function under the name that the ledger uses. It raises NotTestable where records do not suffice."""
+    EVIDENCE[f"{function.__module__.rpartition('.')[2]}.{function.__name__}"] = function
+    return function
+
+
+def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
+    """The claims in their order. Raises RlinoError for a file or a row that is not as it should be."""
+    try:
+        rows = tomllib.loads(Path(path).read_text(encoding="utf-8"))["claim"]
+        claims = [Claim(**row) for row in rows]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
+        raise RlinoError(f"{path} is no ledger: {e}") from e
+    for c in claims:
+        if c.kind not in KINDS or c.evidence not in EVIDENCE or c.verdict not in (None, *VERDICTS):
+            raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")
+    if len({c.id for c in claims}) < len(claims):
+        raise RlinoError(f"{path} has two claims with the same id")
+    return claims

@@ -1,30 +1,19 @@
-"""How the ledger's claims on length are judged (chapter 08). A seed is the unit; a verdict needs the planned seeds.
+"""Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
 
-Where an interval over seeds leaves both answers open, a claim is undecided.
+Each claim is judged by a 95 % t-interval over seeds: where it leaves both answers open, the claim is undecided.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import wraps
 
 import pandas as pd
 
-from rlino_lib.analysis.growth import (
-    Kind,
-    base_length,
-    base_problems,
-    final_responses,
-    first_responses,
-    growth,
-    parts_of,
-)
-from rlino_lib.claims.ledger import FAILS, HOLDS, RECORDED, Claim, Evidence, Records, of_all, sided, told, untested
+from rlino_lib.analysis.growth import base_length, base_problems, final_responses, first_responses, growth, parts_of
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, Records, evidence, require_seeds
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import Run
-
-Judge = Callable[[Claim, Records], Evidence]
 
 
 def normaliser_of(run: Run) -> str:
@@ -37,126 +26,145 @@ def length_runs(task: str, method: str, normaliser: str = "per_response", record
 
     The rows of 1/|o| come from the head-to-head grid where it made them. Runs of another cap do not count.
     """
-    found = {}
+    by_seed = {}
     for run in [*records.runs("head-to-head"), *records.runs("length")]:
         row = run.config["task"], run.method, normaliser_of(run)
         plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}
         if row == (task, method, normaliser) and plain and (run.path / "responses.csv.gz").exists():
-            found.setdefault(run.seed, run)
-    return [found[seed] for seed in sorted(found)]
+            by_seed.setdefault(run.seed, run)
+    return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def _rows(claim: Claim, records: Records, *normalisers: str) -> list[list[Run]] | None:
-    """The runs of each normaliser on the seeds that all have; None before the planned seeds are there."""
-    about = claim.about
-    found = [length_runs(about["task"], about["method"], n, records) for n in normalisers]
-    common = set.intersection(*({run.seed for run in runs} for runs in found))
-    if len(common) < claim.threshold["seeds"]:
-        return None
-    return [[run for run in runs if run.seed in common] for runs in found]
+def _planned_runs(claim: Claim, records: Records, *normalisers: str) -> list[list[Run]]:
+    """The runs of each normaliser on the seeds that all have; NotTestable before the planned seeds are there."""
+    rows = [length_runs(claim.about["task"], claim.about["method"], name, records) for name in normalisers]
+    common = set.intersection(*({run.seed for run in runs} for runs in rows))
+    require_seeds(claim, len(common))
+    return [[run for run in runs if run.seed in common] for runs in rows]
 
 
-def _names(rows: list[list[Run]]) -> tuple[str, ...]:
-    return tuple(run.name for runs in rows for run in runs)
-
-
-def _growths(runs: list[Run], kind: Kind) -> pd.Series:
+def _growths(runs: list[Run], kind: str) -> pd.Series:
     return pd.Series([growth(run, kind) for run in runs]).dropna()
 
 
-def _grew(runs: list[Run], kind: Kind, share: float) -> tuple[str, str]:
-    """Whether responses of a kind have grown by a share of the base's length or more; and the words."""
-    found, start = _growths(runs, kind), base_length(base_problems(runs[0]), kind)
-    verdict = sided(found - share * start)
-    return verdict, f"{told(found, 'tokens')}, from {start:.1f}"
+def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
+    """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
+    start = base_length(base_problems(runs[0]), claim.about["kind"])
+    growths = _growths(runs, claim.about["kind"])
+    verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
+    return Evidence(verdict, f"{mean_in_words(growths, 'tokens')}, from {start:.1f}", runs)
 
 
-def _needs(*normalisers: str) -> Callable[[Callable[..., tuple[str, str]]], Judge]:
-    """Makes evidence of a function from a claim and the runs of these normalisers to a verdict and the words for it."""
+@evidence
+def responses_grow(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: responses of `kind` grow.
 
-    def wrap(judge: Callable[..., tuple[str, str]]) -> Judge:
-        @wraps(judge)
-        def evidence(claim: Claim, records: Records) -> Evidence:
-            rows = _rows(claim, records, *normalisers)
-            return untested(claim) if rows is None else Evidence(*judge(claim, *rows), _names(rows))
-
-        return evidence
-
-    return wrap
+    Statistic: the growth of their mean length, from the base's evaluation to the test after training.
+    Threshold `share`: the claim holds where they grow by that share of the base's mean length or more.
+    """
+    (runs,) = _planned_runs(claim, records, "per_response")
+    return _growth_evidence(claim, runs)
 
 
-@_needs("per_response")
-def grows(claim: Claim, runs: list[Run]) -> tuple[str, str]:
-    """Responses of `kind` grow by the share of the threshold or more."""
-    return _grew(runs, claim.about["kind"], claim.threshold["share"])
+@evidence
+def responses_do_not_grow(claim: Claim, records: Records) -> Evidence:
+    """The contrary of `responses_grow`, with its statistic: holds where they grow by less than the `share`."""
+    grow = responses_grow(claim, records)
+    return Evidence({HOLDS: FAILS, FAILS: HOLDS}.get(grow.verdict, grow.verdict), grow.effect, grow.runs)
 
 
-def flat(claim: Claim, records: Records) -> Evidence:
-    """They do not."""
-    found = grows(claim, records)
-    return Evidence({HOLDS: FAILS, FAILS: HOLDS}.get(found.verdict, found.verdict), found.effect, found.runs)
+@evidence
+def right_responses_grow_little(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: right responses grow far less than wrong ones.
+
+    Statistic: the growths of their mean lengths. Threshold `share`: holds where right ones grow by less than that share
+    of what wrong ones grow by.
+    """
+    (runs,) = _planned_runs(claim, records, "per_response")
+    right = _growths(runs, "right")
+    wrong = _growths(runs, "wrong")
+    effect = f"right {mean_in_words(right, 'tokens')}, wrong {mean_in_words(wrong, 'tokens')}"
+    return Evidence(verdict_above_zero(claim.threshold["share"] * wrong - right), effect, runs)
 
 
-@_needs("per_response")
-def right_little(claim: Claim, runs: list[Run]) -> tuple[str, str]:
-    """Right responses grow by less than a share of what wrong ones grow by."""
-    right, wrong = (_growths(runs, kind) for kind in ("right", "wrong"))
-    effect = f"right {told(right, 'tokens')}, wrong {told(wrong, 'tokens')}"
-    return sided(claim.threshold["share"] * wrong - right), effect
+@evidence
+def normaliser_causes_growth(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: 1/|o| makes responses of `kind` grow.
 
-
-@_needs("per_response", "constant")
-def caused(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
-    """Without 1/|o| (constant) at most a share of the growth of wrong responses that were not cut is left."""
+    Statistic: the growth of their mean length, with 1/|o| and with a constant in its place, paired by seed.
+    Threshold `share`: holds where no more than that share of the growth is left without 1/|o|.
+    """
+    rows = _planned_runs(claim, records, "per_response", "constant")
     with_it, without = (_growths(runs, claim.about["kind"]) for runs in rows)
-    effect = f"with 1/|o| {told(with_it, 'tokens')}, constant {told(without, 'tokens')}"
-    return sided(claim.threshold["share"] * with_it - without), effect
+    effect = f"with 1/|o| {mean_in_words(with_it, 'tokens')}, constant {mean_in_words(without, 'tokens')}"
+    return Evidence(verdict_above_zero(claim.threshold["share"] * with_it - without), effect, sum(rows, []))
 
 
-@_needs("token_mean", "constant")
-def survives(claim: Claim, *rows: list[Run]) -> tuple[str, str]:
-    """Wrong responses also grow under the token mean and the constant normaliser."""
-    found = [_grew(runs, claim.about["kind"], claim.threshold["share"]) for runs in rows]
-    return of_all([verdict for verdict, _ in found]), f"token mean {found[0][1]}; constant {found[1][1]}"
+@evidence
+def growth_survives_other_normalisers(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: responses of `kind` also grow under the token mean and under the constant normaliser.
+
+    Statistic and threshold `share`: as for `responses_grow`, under each. Where the two verdicts differ, the claim holds
+    with the condition that the effect names.
+    """
+    rows = _planned_runs(claim, records, "token_mean", "constant")
+    results = dict(zip(("token mean", "constant"), (_growth_evidence(claim, runs) for runs in rows), strict=True))
+    verdict = verdict_on_all([result.verdict for result in results.values()])
+    effect = "; ".join(f"{name} {result.effect}" for name, result in results.items())
+    if verdict == CONDITIONS:
+        effect += "; " + ", ".join(f"{result.verdict} under {name}" for name, result in results.items())
+    return Evidence(verdict, effect, sum(rows, []))
 
 
-def _part(claim: Claim, runs: list[Run], of: str) -> tuple[str, str]:
+def _part_evidence(claim: Claim, records: Records, name: str) -> Evidence:
+    """Whether a part of the growth of wrong responses (a field of `Parts`) is the threshold `share` of it or more."""
+    (runs,) = _planned_runs(claim, records, "per_response")
     parts = [parts_of(run) for run in runs]
-    part, whole = pd.Series([getattr(p, of) for p in parts]), pd.Series([p.total for p in parts])
-    effect = f"{told(part, 'tokens')}, of {told(whole, 'tokens')}"
-    return sided(part - claim.threshold["share"] * whole), effect
+    part = pd.Series([getattr(p, name) for p in parts])
+    whole = pd.Series([p.total for p in parts])
+    effect = f"{mean_in_words(part, 'tokens')}, of {mean_in_words(whole, 'tokens')}"
+    return Evidence(verdict_above_zero(part - claim.threshold["share"] * whole), effect, runs)
 
 
-@_needs("per_response")
-def is_selection(claim: Claim, runs: list[Run]) -> tuple[str, str]:
-    """The part `selection` of the growth of wrong responses is at least a share of it."""
-    return _part(claim, runs, "selection")
+@evidence
+def growth_is_selection(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: wrong responses seem to grow because other problems are wrong than at first.
+
+    Statistic: the part `selection` of `analysis.growth.decompose`. Threshold `share`: holds from that share of the
+    growth on.
+    """
+    return _part_evidence(claim, records, "selection")
 
 
-@_needs("per_response")
-def is_cut(claim: Claim, runs: list[Run]) -> tuple[str, str]:
-    """The part `cut` of the growth of wrong responses is at least a share of it."""
-    return _part(claim, runs, "cut")
+@evidence
+def growth_is_truncation(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: wrong responses grow because more of them are truncated at the cap.
+
+    Statistic: the part `cut` of `analysis.growth.decompose`. Threshold `share`: holds from that share of the growth on.
+    """
+    return _part_evidence(claim, records, "cut")
 
 
-@_needs("per_response")
-def buys(claim: Claim, runs: list[Run]) -> tuple[str, str]:
-    """At least a share of the gain in accuracy are right responses that first hit after more attempts than the base
-    makes on average, beyond those of them that the base had already (in each run's own evaluation before training)."""
+@evidence
+def longer_responses_buy_accuracy(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: longer searches are where the gain in accuracy comes from.
+
+    Statistic: points of responses that are right and first hit after more attempts than the base makes on average,
+    beyond those that the base had already (in each run's own evaluation before training).
+    Threshold `share`: holds where these are that share of the gain in accuracy or more.
+    """
+    (runs,) = _planned_runs(claim, records, "per_response")
     base = base_problems(runs[0])
-    allowed, start = math.ceil(base["attempts"].mean()), base["rate"].mean()
+    start = base["rate"].mean()
+    attempts = math.ceil(base["attempts"].mean())
     gain = pd.Series([100 * (final_responses(run)["correct"].mean() - start) for run in runs])
-    late = pd.Series([_late_hits(final_responses(run), allowed) for run in runs])
-    before = pd.Series([_late_hits(first_responses(run), allowed) for run in runs])
-    bought = late - before
-    effect = f"{told(bought)} more hit after attempt {allowed} than the base's {before.mean():.1f}"
-    effect = f"{effect}, of a gain of {told(gain)}"
-    return sided(bought - claim.threshold["share"] * gain), effect
+    before = pd.Series([_late_hits(first_responses(run), attempts) for run in runs])
+    bought = pd.Series([_late_hits(final_responses(run), attempts) for run in runs]) - before
+    effect = f"{mean_in_words(bought)} more hit after attempt {attempts} than the base's {before.mean():.1f}"
+    effect = f"{effect}, of a gain of {mean_in_words(gain)}"
+    return Evidence(verdict_above_zero(bought - claim.threshold["share"] * gain), effect, runs)
 
 
-def _late_hits(responses: pd.DataFrame, allowed: int) -> float:
+def _late_hits(responses: pd.DataFrame, attempts: int) -> float:
     """Points of responses that are right and hit the target only after so many attempts."""
-    return 100 * float((responses["correct"] & (responses["first_hit"] > allowed)).mean())
-
-
-LENGTH_EVIDENCE = (grows, flat, right_little, caused, survives, is_selection, is_cut, buys)
+    return 100 * float((responses["correct"] & (responses["first_hit"] > attempts)).mean())

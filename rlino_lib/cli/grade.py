@@ -7,30 +7,18 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from tqdm.auto import tqdm
 
+from rlino_lib.cli.options import task_settings
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import SEED, strict_json
-from rlino_lib.tasks import TASKS, Task, get_task
-
-EXAMPLES = """examples:
-  rlino grade answers.jsonl
-  rlino grade --task countdown --rewards format --out graded.jsonl answers.jsonl
-  rlino grade --task gsm8k --task-set grader=flexible-extract answers.jsonl > graded.jsonl
-  head -n 100 answers.jsonl | rlino grade - > graded.jsonl
-
-A line is an object such as {"nums": [8, 2, 4], "target": 64, "response": "... <answer> ( 8 * 4 ) * 2 </answer>"}, with
-1 to 10 numbers; for gsm8k and word_problems {"gold": 72, "response": "... #### 72"}, or GSM8K's own "answer" instead of
-"gold". The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract. What follows a stop string
-of the task's template is not graded: a next "Question:" at the start of a line, "User:" for countdown with --task-set
-template=r1_zero. The last two graders have the harness's rule, by which "Question:" ends a response anywhere. A line
-comes back with reward, correct and reason added (or replaced), its other keys as they were. Blank lines are ignored. A
-malformed line is reported on stderr and left out; the rest is graded, and the exit code is 2."""
+from rlino_lib.folders import replacing
+from rlino_lib.settings import strict_json
+from rlino_lib.tasks import Task, get_task
 
 
 @dataclass(frozen=True)
@@ -82,56 +70,51 @@ def _grade_line(line: bytes, task: Task) -> tuple[str, bool]:
 
 # --- the command -----------------------------------------------------------------------------------------------------
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `rlino grade`, with its examples."""
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("file", metavar="FILE", help="JSONL of responses; - reads stdin")
-    parser.add_argument("--task", choices=list(TASKS), default="countdown", help="whose grader (default: %(default)s)")
-    parser.add_argument(
-        "--rewards",
-        choices=["binary", "format"],
-        default="binary",
-        help="binary: right 1, else 0; format: right 1, a wrong answer 0.1, no answer 0 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--task-set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a setting of the task, such as grader=boxed",
-    )
-    parser.add_argument("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)")
-    parser.add_argument("--seed", type=SEED.parse, default=0, help="without effect: grading draws nothing at random")
+MOST_FAULTS = 20  # malformed lines that are named; the rest is counted
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run `rlino grade`: 0, or 2 where a line was malformed. Raises RlinoError for a file it cannot read or write.
+    """grade a JSONL file of responses
 
-    The graded lines go to stdout and the summary to stderr. With `--out` stdout holds the summary as one JSON line.
+    examples:
+      rlino grade answers.jsonl
+      rlino grade --task countdown --rewards format --out graded.jsonl answers.jsonl
+      rlino grade --task gsm8k --task-set grader=flexible-extract answers.jsonl > graded.jsonl
+      head -n 100 answers.jsonl | rlino grade - > graded.jsonl
+
+    The graded lines go to stdout and the summary to stderr; with --out stdout holds the summary as one line of JSON.
+
+    A line is an object such as {"nums": [8, 2, 4], "target": 64, "response": "... <answer> ( 8 * 4 ) * 2 </answer>"},
+    with 1 to 10 numbers; for gsm8k and word_problems {"gold": 72, "response": "... #### 72"}, or GSM8K's own "answer"
+    instead of "gold". The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract. What follows
+    a stop string of the task's template is not graded: a next "Question:" at the start of a line, "User:" for countdown
+    with --task-set template=r1_zero. The last two graders have the harness's rule, by which "Question:" ends a response
+    anywhere. A line comes back with reward, correct and reason added (or replaced), its other keys as they were. Blank
+    lines are ignored. A malformed line is reported on stderr and left out; the rest is graded, and the exit code is 2.
     """
-    from rlino_lib.cli.options import task_settings
-
     settings = task_settings(args.task_set)
     in_place = args.out is not None and args.file != "-" and args.out.exists() and args.out.samefile(args.file)
-    counts = {"n": 0, "right": 0, "malformed": 0}
+    n = right = malformed = 0
     with _reading(args.file) as source, _writing(args.out) as sink:
         for line in grade_stream(_with_progress(source, args.out), args.task, args.rewards, settings):
             if line.fault:
-                counts["malformed"] += 1
-                tqdm.write(f"line {line.number}: {line.fault}", file=sys.stderr)
+                malformed += 1
+                if malformed <= MOST_FAULTS:
+                    tqdm.write(f"line {line.number}: {line.fault}", file=sys.stderr)
             else:
-                counts["n"] += 1
-                counts["right"] += line.correct
+                n += 1
+                right += line.correct
                 sink.write(line.output + "\n")
-        if in_place and counts["malformed"]:
-            raise RlinoError(f"{counts['malformed']} malformed lines would be lost: {args.out} is as it was")
-    share = counts["right"] / counts["n"] if counts["n"] else None
+        if malformed > MOST_FAULTS:
+            print(f"… and {malformed - MOST_FAULTS:,} more malformed lines", file=sys.stderr)
+        if in_place and malformed:
+            raise RlinoError(f"{malformed} malformed lines would be lost: {args.out} is as it was")
+    share = right / n if n else None
     if args.out:
-        print(json.dumps({**counts, "share": share, "out": str(args.out)}))
-    said = f"{counts['n']} graded, {counts['right']} right" + ("" if share is None else f" ({share:.1%})")
-    print(f"{said}, {counts['malformed']} malformed", file=sys.stderr)
-    return 2 if counts["malformed"] else 0
+        print(json.dumps({"n": n, "right": right, "malformed": malformed, "share": share, "out": str(args.out)}))
+    percent = f" ({share:.1%})" if n else ""
+    print(f"{n} graded, {right} right{percent}, {malformed} malformed", file=sys.stderr)
+    return 2 if malformed else 0
 
 
 def _with_progress(source: BinaryIO, out: Path | None) -> Iterator[bytes]:
@@ -147,19 +130,13 @@ def _with_progress(source: BinaryIO, out: Path | None) -> Iterator[bytes]:
             raise RlinoError(f"cannot read on: {e.strerror}") from e
 
 
-@contextmanager
-def _reading(path: str) -> Iterator[BinaryIO]:
-    if path == "-":
-        if sys.stdin is None:
-            raise RlinoError("cannot read stdin: it is closed")
-        yield sys.stdin.buffer
-        return
+def _reading(path: str) -> AbstractContextManager[BinaryIO]:
+    if path == "-" and sys.stdin is None:
+        raise RlinoError("cannot read stdin: it is closed")
     try:
-        source = open(path, "rb")
+        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
     except OSError as e:
         raise RlinoError(f"cannot read {path}: {e.strerror}") from e
-    with source:
-        yield source
 
 
 @contextmanager
@@ -170,13 +147,8 @@ def _writing(path: Path | None) -> Iterator[TextIO]:
         return
     if path.exists() and not path.is_file():
         raise RlinoError(f"cannot write {path}: not a regular file")
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(part, "w", encoding="ascii", newline="\n") as sink:
+        with replacing(path) as part, open(part, "w", encoding="ascii", newline="\n") as sink:
             yield sink
-        os.replace(part, path)
     except OSError as e:
         raise RlinoError(f"cannot write {path}: {e.strerror}") from e
-    finally:
-        with suppress(OSError):
-            part.unlink()

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import json
 import os
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rlino_lib import settings
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import (
-    COUNT,
-    DEVICE,
-    MODEL,
-    PRECISION,
-    PRECISION_HELP,
-    SEED,
-    SPLIT,
-    TEMPERATURE,
-    TOP_P,
-    Allowed,
-    as_tuples,
-    check,
-    setting,
-    strict_json,
-    text,
-    whole,
-    zero_or,
-)
+from rlino_lib.settings import Allowed, as_tuples, check, setting, strict_json
 from rlino_lib.tasks import TASKS
-from rlino_lib.training.config import TASK
+from rlino_lib.training.config import TASK, Recipe, TrainConfig
+from rlino_lib.training.presets import find_preset
 
-if TYPE_CHECKING:
-    pass
-
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -43,16 +27,16 @@ class EvaluateConfig:
     """The options of `rlino evaluate` that have a value, but for the task's own settings."""
 
     task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
-    model: str = setting("", "folder or hub id; the default is the base that ships with the task", MODEL)
-    split: str = setting("test", "train, validation or test", SPLIT)
-    problems: int = setting(1024, "the first N of the split; 0: all", whole())
-    samples: int = setting(1, "samples a problem", COUNT)
-    max_new_tokens: int = setting(112, "the cap on a response", COUNT)
-    temperature: float = setting(1.0, "of the sampling; 0: greedy", zero_or(TEMPERATURE))
-    top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", TOP_P)
-    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
-    precision: str = setting("auto", PRECISION_HELP, PRECISION)
-    seed: int = setting(0, "of the sampling", SEED)
+    model: str = setting("", "folder or hub id; the default is the base that ships with the task", settings.MODEL)
+    split: str = setting("test", "train, validation or test", settings.SPLIT)
+    problems: int = setting(1024, "the first N of the split; 0: all", settings.whole())
+    samples: int = setting(1, "samples per problem", settings.COUNT)
+    max_new_tokens: int = setting(112, "the cap on a response", settings.COUNT)
+    temperature: float = setting(1.0, "of the sampling; 0: greedy", settings.zero_or(settings.TEMPERATURE))
+    top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", settings.TOP_P)
+    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", settings.DEVICE)
+    precision: str = setting("auto", settings.PRECISION_HELP, settings.PRECISION)
+    seed: int = setting(0, "of the sampling", settings.SEED)
 
     def __post_init__(self) -> None:
         check(self)
@@ -62,14 +46,14 @@ class EvaluateConfig:
 class BenchConfig:
     """The options of `rlino bench`."""
 
-    repeats: int = setting(5, "measurements, of which the median counts", COUNT)
-    seed: int = setting(0, "of the sampling", SEED)
+    repeats: int = setting(5, "measurements, of which the median counts", settings.COUNT)
+    seed: int = setting(0, "of the sampling", settings.SEED)
 
     def __post_init__(self) -> None:
         check(self)
 
 
-_NAME = text("")
+_NAME = settings.text("")
 FOLDER = Allowed(
     "a folder, there or not yet, with a name in UTF-8",
     lambda v: _NAME.holds(v) and (Path(v).is_dir() or not os.path.lexists(v)),
@@ -77,48 +61,157 @@ FOLDER = Allowed(
 A_FOLDER = Allowed("a folder", lambda v: Path(v).is_dir())
 A_FILE = Allowed("a file in a folder that is there", lambda v: Path(v).parent.is_dir() and not Path(v).is_dir())
 
+# --- options as rows -------------------------------------------------------------------------------------------------
 
-def name_values(pairs: list[str], flag: str) -> dict[str, Any]:
-    """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are.
-
-    Raises RlinoError for a pair without `=`, and for a value that is JSON but for NaN, an infinity or a repeated key.
-    """
-    if bad := [p for p in pairs if "=" not in p]:
-        raise RlinoError(f"{flag} takes name=value, not {bad[0]!r}")
-    return {k: _value(f"{flag} {k}", v) for k, v in (p.split("=", 1) for p in pairs)}
+Option = tuple[tuple[str, ...], dict[str, Any]]  # what argparse's add_argument takes
 
 
-def _value(name: str, text: str) -> Any:
-    try:
-        return strict_json(text)
-    except json.JSONDecodeError:
-        return text
-    except ValueError as e:
-        raise RlinoError(f"{name} {e}") from e
+def option(*flags: str, allowed: Allowed | None = None, **keywords: Any) -> Option:
+    """An option, or an argument without a flag; `allowed` says what its value may be."""
+    return flags, keywords | ({"type": allowed.parse} if allowed else {})
 
 
-def task_settings(pairs: list[str], flag: str = "--task-set") -> dict[str, Any]:
-    """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs, lists as tuples."""
-    return as_tuples(name_values(pairs, flag))
-
-
-def _add_fields(parser: argparse.ArgumentParser, cls: type, skip: tuple[str, ...] = (), filled: bool = False) -> None:
+def field_options(cls: type, skip: Collection[str] = (), filled: bool = False) -> list[Option]:
     """An option for each field of a settings class, with the field's own help, default and range.
 
     Unless the defaults are to be `filled` in, an option that is not given leaves nothing behind, so that a preset can
     say what holds in its place.
     """
-    for f in dataclasses.fields(cls):
-        if f.name in skip:
-            continue
-        _option(parser, f.name, f.metadata["allowed"], f.default if filled else argparse.SUPPRESS, f.metadata["help"]
-                + (f" (default: {f.default})" if f.default != "" else ""))
+    options = []
+    for f in (f for f in dataclasses.fields(cls) if f.name not in skip):
+        words = f.metadata["help"] + (f" (default: {f.default})" if f.default != "" else "")
+        default = f.default if filled else argparse.SUPPRESS
+        flag = f"--{f.name.replace('_', '-')}"
+        options.append(option(flag, allowed=f.metadata["allowed"], default=default, help=words.replace("%", "%%")))
+    return options
 
 
-def _option(parser: argparse.ArgumentParser, name: str, allowed: Allowed, default: Any, help: str) -> None:
-    flag = f"--{name.replace('_', '-')}"
-    parser.add_argument(flag, type=allowed.parse, default=default, help=help.replace("%", "%%"))
-
-
-def _fields(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+def fields_of(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The fields of a settings class that the command line gives."""
     return {f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if hasattr(args, f.name)}
+
+
+def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
+    """Add the rows to a parser."""
+    for flags, keywords in options:
+        parser.add_argument(*flags, **keywords)
+
+
+def fill_parser(parser: argparse.ArgumentParser, run: Callable, options: Iterable[Option]) -> None:
+    """Give a command's parser its options, and the docstring of the function that runs it as its help."""
+    parser.description, _, parser.epilog = inspect.getdoc(run).partition("\n\n")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_options(parser, options)
+
+
+# --- the options of each command -------------------------------------------------------------------------------------
+
+_THREADS = option("--threads", allowed=settings.THREADS, default=0, help="CPU threads (default: torch's)")
+_RUN = (
+    option("--out", allowed=FOLDER, required=True,
+           help="folder to write; a killed command started again goes on in it"),
+    _THREADS,
+)  # fmt: skip
+_TASK_SET = option("--task-set", action="append", default=[], metavar="NAME=VALUE",
+                   help="a setting of the task, such as grader=boxed for gsm8k")  # fmt: skip
+
+GRADE = (
+    option("file", metavar="FILE", help="JSONL of responses; - reads stdin"),
+    option("--task", choices=list(TASKS), default="countdown", help="whose grader (default: %(default)s)"),
+    option("--rewards", choices=["binary", "format"], default="binary",
+           help="binary: right 1, else 0; format: right 1, a wrong answer 0.1, no answer 0 (default: %(default)s)"),
+    _TASK_SET,
+    option("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)"),
+    option("--seed", allowed=settings.SEED, default=0, help="without effect: grading draws nothing at random"),
+)  # fmt: skip
+PRETRAIN = (
+    *_RUN, *field_options(Recipe),
+    option("--device", allowed=settings.DEVICE, default="auto",
+           help="cpu, cuda or mps (default: a GPU where there is one)"),
+)  # fmt: skip
+TRAIN_SETTINGS = (
+    *field_options(TrainConfig, skip=("task_settings", "objective_settings")),
+    option("--preset", default="", metavar="NAME", help="start from these settings (`rlino presets` lists them)"),
+    option("--lora", action="store_true", help="train adapters alone, of rank 16 unless --lora-rank says otherwise"),
+    _TASK_SET,
+    option("--objective-set", action="append", default=[], metavar="NAME=VALUE",
+           help="a change to the method: normaliser=constant"),
+    option("--resume", action="store_true", help="without effect: a killed run goes on anyway"),
+    option("--save", action="store_true", help="keep the trained model, in --out/model"),
+)  # fmt: skip
+TRAIN = (*_RUN, *TRAIN_SETTINGS)
+EVALUATE = (
+    *_RUN, *field_options(EvaluateConfig, filled=True), _TASK_SET,
+    option("--shots", allowed=settings.whole(),
+           help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)"),
+    option("--responses", action="store_true", help="keep the texts too, for `rlino grade`"),
+)  # fmt: skip
+GRID = (
+    option("file"),
+    option("--jobs", allowed=settings.whole(), default=0,
+           help="runs at a time (default: what the file says, or the machine)"),
+    option("--out", allowed=FOLDER, help="folder for the runs (default: beside the file, named like it)"),
+    option("--dry-run", action="store_true", help="list the runs, their state and the time left; start none"),
+)  # fmt: skip
+FETCH = (
+    option("what", choices=("gsm8k",)),
+    option("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them"),
+    option("--out", allowed=FOLDER, help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)"),
+    option("--seed", allowed=settings.SEED, default=0, help="without effect: fetching draws nothing at random"),
+)
+BENCH = (
+    option("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b")),
+    *field_options(BenchConfig, filled=True), _THREADS,
+)  # fmt: skip
+PRESETS = (option("name", nargs="?", default=""),)
+CLAIMS = (
+    option("--runs", help="folder of recorded runs (default: data/runs)"),
+    option("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model"),
+    option("--out", allowed=A_FILE, help="a JSON file for the claims with their evidence"),
+)
+
+
+# --- what options say ------------------------------------------------------------------------------------------------
+
+
+def name_values(pairs: Iterable[str], flag: str) -> dict[str, Any]:
+    """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are.
+
+    Raises RlinoError for a pair without `=`, and for a value that is JSON but for NaN, an infinity or a repeated key.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RlinoError(f"{flag} takes name=value, not {pair!r}")
+        try:
+            values[name] = strict_json(value)
+        except json.JSONDecodeError:
+            values[name] = value
+        except ValueError as e:
+            raise RlinoError(f"{flag} {name} {e}") from e
+    return values
+
+
+def task_settings(pairs: Iterable[str], flag: str = "--task-set") -> dict[str, Any]:
+    """The settings of a task (or of what else `flag` sets) from NAME=VALUE pairs, lists as tuples."""
+    return as_tuples(name_values(pairs, flag))
+
+
+def train_config(args: argparse.Namespace) -> TrainConfig:
+    """The settings of a run: those that were given, then those of the preset, then the defaults."""
+    options = fields_of(args, TrainConfig)
+    if args.lora and options.setdefault("lora_rank", 16) == 0:
+        raise RlinoError("--lora trains adapters, and --lora-rank 0 has none")
+    preset = find_preset(args.preset).settings if args.preset else {}
+    options["task_settings"] = {**preset.get("task_settings", {}), **task_settings(args.task_set)}
+    options["objective_settings"] = task_settings(args.objective_set, "--objective-set")
+    return TrainConfig(**{**preset, **options})
+
+
+def set_threads(n: int) -> None:
+    """Compute on n CPU threads; 0 leaves torch's own number."""
+    if n:
+        import torch
+
+        torch.set_num_threads(n)

@@ -25,8 +25,10 @@ TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper'
 
 
 def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
-    """What graded rollouts look like, under the names of the metrics file; None where a mean has nothing to average."""
-    correct, lengths, clipped = rollouts.correct, rollouts.lengths.double(), rollouts.clipped
+    """What graded rollouts look like, under the names of the metrics file; None for a mean of nothing."""
+    correct = rollouts.correct  # [N]
+    truncated = rollouts.truncated  # [N]
+    lengths = rollouts.lengths.double()  # [N]
     groups = rollouts.rewards.view(-1, rollouts.group_size)  # [P, G]
 
     def mean(values, where) -> float | None:
@@ -39,12 +41,12 @@ def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
         "accuracy": correct.double().mean().item(),
         "format_ok": float(np.mean([g.format_ok for g in rollouts.grades])),
         "completions/mean_length": lengths.mean().item(),
-        "completions/clipped_ratio": clipped.double().mean().item(),
+        "completions/clipped_ratio": truncated.double().mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).double().mean().item(),
         "entropy": rollouts.entropies.double().sum().item() / tokens,
         "length/correct": mean(lengths, correct),
         "length/incorrect": mean(lengths, ~correct),
-        "length/incorrect_unclipped": mean(lengths, ~correct & ~clipped),
+        "length/incorrect_unclipped": mean(lengths, ~correct & ~truncated),
         "n_correct": int(correct.sum()),
         "n_incorrect": int((~correct).sum()),
         "logprob/correct": mean(per_row, correct),
@@ -52,26 +54,21 @@ def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
     }
 
 
-EVAL_COLUMNS = {
-    "eval/accuracy": "accuracy",
-    "eval/format_ok": "format_ok",
-    "eval/mean_length": "completions/mean_length",
-    "eval/clipped_ratio": "completions/clipped_ratio",
-    "eval/entropy": "entropy",
-    "eval/length/correct": "length/correct",
-    "eval/length/incorrect": "length/incorrect",
-    "eval/length/incorrect_unclipped": "length/incorrect_unclipped",
-}
+# Of `outcome_metrics`, what an evaluation records.
+_EVALUATED = (
+    "accuracy", "format_ok", "completions/mean_length", "completions/clipped_ratio", "entropy", "length/correct",
+    "length/incorrect", "length/incorrect_unclipped",
+)  # fmt: skip
 
 
 def eval_columns(rollouts: Rollouts) -> dict[str, float | int | None]:
     """The `eval/…` columns of one evaluation, from its graded rollouts."""
-    found = outcome_metrics(rollouts)
-    return {column: found[name] for column, name in EVAL_COLUMNS.items()}
+    metrics = outcome_metrics(rollouts)
+    return {f"eval/{name.removeprefix('completions/')}": metrics[name] for name in _EVALUATED}
 
 
 def base_columns(rollouts: Rollouts, under_base: Tensor, of_base: Rollouts, now: Tensor) -> dict[str, float | None]:
-    """What training has done to the base, measured in nats a response.
+    """What training has done to the base, in nats per response.
 
     `eval/kl_base`: Σ_t log π − log π_base over rollouts of the policy, mean over responses, which estimates
     KL(π‖π_base) without bias; `under_base` [N, T] holds their log-probs under the base. `eval/base/correct` and
@@ -100,58 +97,59 @@ def evaluate(
     responses: str | Path | None = None,
     **sampling: Any,
 ) -> pd.DataFrame:
-    """One row a problem: n samples, c right, and means over its responses (length, format, step arithmetic…).
+    """One row per problem: n samples, c right, and sums over its responses (length, format, step arithmetic…).
 
     With `out`, rows are appended to that JSONL file as they come, and problems that stand there already are not sampled
     again, so a killed evaluation goes on where it stopped. A problem's samples depend on `seed` and its place alone.
     With `responses` too the texts are appended to that JSONL file, a line each, which `rlino grade` can grade by
-    another grader. A task's stop strings end its responses. `on_rollouts` is handed the graded rollouts of each part.
-    Raises RlinoError where a file holds another evaluation.
+    another grader. A task's stop strings end its responses. `on_rollouts` is called with the graded rollouts of each
+    chunk of problems, and `sampling` goes to `sample`. Raises RlinoError where a file holds another evaluation.
+
+        evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
-    path, texts = (Path(p) if p else None for p in (out, responses))
-    done, said = rows_so_far(path, texts, problems, samples)
-    first = len(done) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
-    done = done[:first]
-    for file, rows in ((path, done), (texts, said[: first * samples])):
+    files = [Path(path) if path else None for path in (responses, out)]
+    rows, texts = rows_so_far(files[1], files[0], problems, samples)
+    first = len(rows) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
+    rows = rows[:first]
+    for file, whole in zip(files, (texts[: first * samples], rows), strict=True):
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as part:
-                append_jsonl(part, rows)
+                append_jsonl(part, whole)
+    settings = {"stop_strings": tuple(getattr(task, "stop", ())), **sampling}
     bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
     for start in range(first, len(problems), chunk):
-        part = problems[start : start + chunk]
-        prompts = [task.prompt(p) for p in part]
-        stop = tuple(getattr(task, "stop", ()))
-        rollouts = sample(
-            policy, prompts, samples, seed=seed * 1_000_003 + start, **{"stop_strings": stop, **sampling}
-        ).grade(task, part)
-        rows = [problem_row(rollouts, i, task) for i in range(len(part))]
-        done += rows
+        some = problems[start : start + chunk]
+        prompts = [task.prompt(p) for p in some]
+        rollouts = sample(policy, prompts, samples, seed=seed * 1_000_003 + start, **settings).grade(task, some)
+        new = [problem_row(rollouts, i, task) for i in range(len(some))]
+        rows += new
         if on_rollouts:
             on_rollouts(rollouts)
-        for file, rows_of_file in ((texts, _texts(rollouts)), (path, rows)):
+        for file, lines in zip(files, (_texts(rollouts), new), strict=True):
             if file:
-                append_jsonl(file, rows_of_file)
-        bar.update(len(part))
+                append_jsonl(file, lines)
+        bar.update(len(some))
     bar.close()
-    return pd.DataFrame(done)
+    return pd.DataFrame(rows)
 
 
 def rows_so_far(
     path: Path | None, texts: Path | None, problems: Sequence[Problem], samples: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What files of rows and of texts hold of an evaluation already, as far as they go together.
+    """The rows of problems and the lines of texts that an evaluation has written so far, as far as both files go.
 
     Raises RlinoError where a file holds another evaluation, or is damaged.
     """
-    done, said = (read_jsonl(file) if file and file.exists() else [] for file in (path, texts))
+    rows, lines = (read_jsonl(file) if file and file.exists() else [] for file in (path, texts))
+    ids = [p.id for p in problems]
     if texts:
-        done = done[: len(said) // samples]
-        if [r.get("id") for r in said[::samples]] != [p.id for p in problems[: math.ceil(len(said) / samples)]]:
+        rows = rows[: len(lines) // samples]
+        if [line.get("id") for line in lines[::samples]] != ids[: math.ceil(len(lines) / samples)]:
             raise RlinoError(f"{texts} holds another evaluation: choose another --out")
-    if [d["id"] for d in done] != [p.id for p in problems[: len(done)]] or any(d["n"] != samples for d in done):
+    if [row["id"] for row in rows] != ids[: len(rows)] or any(row["n"] != samples for row in rows):
         raise RlinoError(f"{path} holds another evaluation: choose another --out")
-    return done, said
+    return rows, lines
 
 
 def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
@@ -160,10 +158,10 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
         return None, False
     recorded = read_json(folder / "evaluation.json", needs="asked")
     complete = "found" in recorded
-    # Settings that were recorded later on, and are seen otherwise: how many problems, and whether texts were kept.
-    seen = {"responses": (folder / "responses.jsonl").exists()}
-    seen |= {"problems": recorded["found"]["problems"]} if complete else {}
-    return seen | recorded["asked"], complete
+    # Older records do not name these settings: whether texts were kept, and how many problems there were.
+    implied = {"responses": (folder / "responses.jsonl").exists()}
+    implied |= {"problems": recorded["found"]["problems"]} if complete else {}
+    return implied | recorded["asked"], complete
 
 
 EVALUATION = Kind("evaluation", read_evaluation, ("problems.jsonl", "responses.jsonl"))
@@ -177,42 +175,44 @@ def test_problems(task: Task) -> list[Problem]:
 def _texts(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
     """A line for each response, in the form that `rlino grade` reads."""
     for i, (text, grade) in enumerate(zip(rollouts.texts, rollouts.grades, strict=True)):
-        problem, sample = rollouts.problems[i // rollouts.group_size], i % rollouts.group_size
-        told = {"length": int(rollouts.lengths[i]), "clipped": bool(rollouts.clipped[i]), "response": text}
+        problem = rollouts.problems[i // rollouts.group_size]
+        facts = {"length": int(rollouts.lengths[i]), "clipped": bool(rollouts.truncated[i]), "response": text}
         verdict = {"reward": grade.reward, "correct": grade.correct, "reason": grade.reason}
-        yield {"id": problem.id, "sample": sample, **problem.data, **told, **verdict}
+        yield {"id": problem.id, "sample": i % rollouts.group_size, **problem.data, **facts, **verdict}
 
 
 def problem_row(rollouts: Rollouts, i: int, task: Task) -> dict[str, Any]:
     """The row of problem i in graded rollouts: n samples, c right, and sums over them."""
     rows = slice(i * rollouts.group_size, (i + 1) * rollouts.group_size)
-    grades, lengths = rollouts.grades[rows], rollouts.lengths[rows].tolist()
-    right = [n for n, g in zip(lengths, grades, strict=True) if g.correct]
+    grades = rollouts.grades[rows]
+    lengths = rollouts.lengths[rows].tolist()
+    kind = rollouts.problems[i].data.get("kind")
     return {
         "id": rollouts.problems[i].id,
         "n": len(grades),
         "c": sum(g.correct for g in grades),
         "format_ok": sum(g.format_ok for g in grades),
-        "clipped": int(rollouts.clipped[rows].sum()),
+        "clipped": int(rollouts.truncated[rows].sum()),
         "tokens": sum(lengths),
-        "tokens_correct": sum(right),
+        "tokens_correct": sum(n for n, g in zip(lengths, grades, strict=True) if g.correct),
         **_trace_counts(task, rollouts.texts[rows]),
-        **({"kind": kind} if (kind := rollouts.problems[i].data.get("kind")) else {}),
+        **({"kind": kind} if kind else {}),
     }
 
 
 def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Any]:
     """The numbers of an evaluation: pass@k with BCa intervals over problems, format, arithmetic and lengths."""
     n = int(frame["n"].iloc[0])
-    total, right = int(frame["n"].sum()), int(frame["c"].sum())
+    total = int(frame["n"].sum())
+    right = int(frame["c"].sum())
     out: dict[str, Any] = {"problems": len(frame), "samples": n}
     for k in (k for k in ks if k <= n):
         values = [pass_at_k(n, c, k) for c in frame["c"]]
         low, high = bootstrap_interval(values)
         out[f"pass@{k}"] = {"value": float(np.mean(values)), "low": low, "high": high}
     if "kind" in frame:  # a task that holds problems out in more than one way
-        by = frame.groupby("kind")[["c", "n"]].sum()
-        out["by_kind"] = (by["c"] / by["n"]).to_dict()
+        counts = frame.groupby("kind")[["c", "n"]].sum()
+        out["by_kind"] = (counts["c"] / counts["n"]).to_dict()
     out["format_ok"] = float(frame["format_ok"].sum() / total)
     out["clipped_ratio"] = float(frame["clipped"].sum() / total)
     out["mean_length"] = float(frame["tokens"].sum() / total)

@@ -2,63 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 from scipy.stats import binomtest
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy.models import Policy
+from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, Task
 
 
 def continuation_values(
+    policy: Policy, task: Task, problem: Problem, response_prefixes: Sequence[str], samples: int = 64, seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """`prefix_values` of prefixes of one response: a row for each, without the column `problem`.
+
+    Raises RlinoError too where a prefix has other tokens alone than at the start of a longer one in the list: its
+    continuations would then not be continuations of that response.
+    """
+    longer = [(text, other) for text in response_prefixes for other in response_prefixes if other.startswith(text)]
+    _check_cuts(policy, longer)
+    pairs = [(problem, prefix) for prefix in response_prefixes]
+    return prefix_values(policy, task, pairs, samples, seed, **settings).drop(columns="problem")
+
+
+def prefix_values(
     policy: Policy,
     task: Task,
-    problem: Problem,
-    response_prefixes: Sequence[str],
+    prefixes: Iterable[tuple[Problem, str]],
     samples: int = 64,
     seed: int = 0,
     *,
     max_new_tokens: int = 112,
-    temperature: float = 1.0,
     level: float = 0.95,
+    **sampling: Any,
 ) -> pd.DataFrame:
-    """One row a prefix: the share of `samples` continuations that the grader calls right, an estimate of V^π(prefix).
+    """The share of `samples` continuations of each prefix that the grader calls right, an estimate of V^π(prefix).
 
-    Columns `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, and the exact (Clopper-Pearson) interval
-    `low` to `high`. `max_new_tokens` caps the whole response, prefix included, as in training. Draws of different
-    prefixes are independent. Raises RlinoError where there is nothing to sample, where a prefix fills the cap, or where
-    a prefix has other tokens alone than at the start of a longer prefix in the list: its continuations would then not
-    be continuations of that response.
+    `prefixes` are pairs of a problem and the start of a response to it, and each has a row: `problem` (its id),
+    `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, and the exact (Clopper-Pearson) interval `low` to
+    `high`. Equal pairs are sampled once and share their draws; draws of different ones are independent.
+    `max_new_tokens` caps the whole response, prefix included, as in training; `sampling` goes to `sample`. Raises
+    RlinoError where there is nothing to sample, or where a prefix fills the cap.
     """
-    if not response_prefixes or samples < 1:
+    problems: dict[tuple[str, str], Problem] = {}  # by prompt and prefix
+    places = []  # of each pair among them
+    for problem, prefix in prefixes:
+        problems.setdefault((task.prompt(problem), prefix), problem)
+        places.append((task.prompt(problem), prefix))
+    if not problems or samples < 1:
         raise RlinoError("values need at least one prefix and one sample of each")
-    prompt = task.prompt(problem)
-    texts = [prompt + prefix for prefix in response_prefixes]
-    ids = policy.tokenizer(texts)["input_ids"]
-    _check_tokens(texts, ids)
-    used = [len(row) - len(policy.tokenizer(prompt)["input_ids"]) for row in ids]
-    room = [max_new_tokens - n for n in used]
-    if min(room) < 1:
-        raise RlinoError(f"a prefix of {max(used)} tokens leaves nothing to sample under a cap of {max_new_tokens}")
-    rollouts = sample(policy, texts, samples, max_new_tokens=max(room), temperature=temperature, seed=seed)
-    rows = []
-    for k, prefix in enumerate(response_prefixes):
-        block = slice(k * samples, (k + 1) * samples)
-        # Rows share one cap in the sampler: what a row wrote beyond its own is cut before it is graded.
-        kept = [row[m][: room[k]] for row, m in zip(rollouts.ids[block], rollouts.mask[block], strict=True)]
-        endings = policy.tokenizer.batch_decode(kept, skip_special_tokens=True)
-        c = sum(task.grade(problem, prefix + ending).correct for ending in endings)
+    prompts, texts = zip(*problems, strict=True)
+    ids = _tokens(policy, texts)
+    rollouts = sample(
+        policy, prompts, samples, prefixes=texts, seed=seed, max_new_tokens=max_new_tokens, **sampling
+    ).grade(task, list(problems.values()))
+    right = rollouts.correct.view(-1, samples).sum(1).tolist()
+    rows = {}
+    for pair, tokens, c in zip(problems, ids, right, strict=True):
         interval = binomtest(c, samples).proportion_ci(level, method="exact")
-        rows.append((prefix, used[k], samples, c, c / samples, interval.low, interval.high))
-    return pd.DataFrame(rows, columns=["prefix", "tokens", "n", "c", "value", "low", "high"])
+        numbers = len(tokens), samples, c, c / samples, interval.low, interval.high
+        rows[pair] = problems[pair].id, pair[1], *numbers
+    columns = ["problem", "prefix", "tokens", "n", "c", "value", "low", "high"]
+    return pd.DataFrame([rows[pair] for pair in places], columns=columns)
 
 
-def _check_tokens(texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
-    """Each text must be cut from the longer ones in the list at a border between tokens."""
-    for text, row in zip(texts, ids, strict=True):
-        for longer, tokens in zip(texts, ids, strict=True):
-            if longer.startswith(text) and list(tokens[: len(row)]) != list(row):
-                raise RlinoError(f"the prefix {text[-30:]!r} ends inside a token of the response that it is cut from")
+def rollout_values(
+    policy: Policy,
+    task: Task,
+    rollouts: Rollouts,
+    cuts: Callable[[Problem, str], Sequence[int]],
+    samples: int = 16,
+    seed: int = 0,
+    *,
+    max_new_tokens: int = 112,
+    **settings: Any,
+) -> pd.DataFrame:
+    """`prefix_values` of all responses of graded rollouts, cut where `cuts(problem, response)` says, in characters.
+
+    Columns `response` (its row in the rollouts) and `end` (of the prefix, in characters) stand before those of
+    `prefix_values`. What the responses to a problem share, the empty prefix above all, is sampled once. A prefix that
+    leaves no token under the cap has no continuation and is left out. Raises RlinoError for a cut inside a token.
+    `rollout_values(policy, task, rollouts, task.attempt_ends)` values all attempts of a batch of Countdown.
+    """
+    problems = [rollouts.problems[i // rollouts.group_size] for i in range(len(rollouts.texts))]
+    places = [(i, end) for i, text in enumerate(rollouts.texts) for end in cuts(problems[i], text)]
+    used = _tokens(policy, [rollouts.texts[i][:end] for i, end in places])
+    places = [place for place, tokens in zip(places, used, strict=True) if len(tokens) < max_new_tokens]
+    _check_cuts(policy, [(rollouts.texts[i][:end], rollouts.texts[i]) for i, end in places])
+    pairs = [(problems[i], rollouts.texts[i][:end]) for i, end in places]
+    values = prefix_values(policy, task, pairs, samples, seed, max_new_tokens=max_new_tokens, **settings)
+    return pd.concat([pd.DataFrame(places, columns=["response", "end"]), values], axis=1)
+
+
+def _tokens(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text alone."""
+    return policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def _check_cuts(policy: Policy, cuts: Sequence[tuple[str, str]]) -> None:
+    """Each of the texts must be cut from the longer one beside it at a border between tokens."""
+    parts, wholes = (_tokens(policy, texts) for texts in (zip(*cuts, strict=True) if cuts else ((), ())))
+    for (text, _), part, whole in zip(cuts, parts, wholes, strict=True):
+        if whole[: len(part)] != part:
+            raise RlinoError(f"the prefix {text[-30:]!r} ends inside a token of the response that it is cut from")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -33,7 +34,10 @@ Gradient = dict[str, Tensor]  # by parameter
 
 @dataclass(frozen=True, repr=False)
 class Identity:
-    """Two sides, each a tensor or several by name (a gradient by parameter), claimed equal or claimed different."""
+    """Two sides, each a tensor or several by name (a gradient by parameter), claimed equal or claimed different.
+
+    Example: `Identity("sum", torch.ones(3).sum(), torch.tensor(3.0)).holds` is True.
+    """
 
     name: str
     left: Tensor | Gradient
@@ -45,11 +49,11 @@ class Identity:
     def gaps(self) -> dict[str, float]:
         """‖left − right‖ over the norm of the larger side, part by part; 0 where both are 0."""
         left, right = ({"": side} if isinstance(side, Tensor) else side for side in (self.left, self.right))
-        found = {}
+        gaps = {}
         for part in left.keys() | right.keys():
             size = max(self.scale, left[part].norm().item(), right[part].norm().item())
-            found[part] = (left[part] - right[part]).norm().item() / (size or 1)
-        return found
+            gaps[part] = (left[part] - right[part]).norm().item() / (size or 1)
+        return gaps
 
     @property
     def gap(self) -> float:
@@ -66,7 +70,7 @@ class Identity:
 
 
 def table(identities: Iterable[Identity]) -> pd.DataFrame:
-    """One row an identity: name, what is claimed, gap, and whether the claim is true."""
+    """One row per identity: name, what is claimed, gap, and whether the claim is true."""
     rows = [(i.name, "=" if i.equal else "≠", i.gap, i.holds) for i in identities]
     return pd.DataFrame(rows, columns=["identity", "claim", "gap", "holds"])
 
@@ -98,18 +102,24 @@ def sft_side(model, rollouts: Rollouts, weights: Tensor) -> Gradient:
     rows = weights.nonzero()[:, 0].tolist()
     if not rows:
         raise RlinoError("no example has a weight: every group is all right or all wrong")
-    prompts = [ids[keep].tolist() for ids, keep in zip(rollouts.prompt_ids, rollouts.prompt_mask, strict=True)]
-    responses = [ids[keep].tolist() for ids, keep in zip(rollouts.ids, rollouts.mask, strict=True)]
-    examples = [sft.Example(tuple(prompts[i // rollouts.group_size]), tuple(responses[i]), 1, 1.0) for i in rows]
+    examples = []
+    for row in rows:
+        place = row // rollouts.group_size
+        prompt = rollouts.prompt_ids[place, rollouts.prompt_mask[place]].tolist()
+        response = rollouts.ids[row, rollouts.mask[row]].tolist()
+        examples.append(sft.Example(tuple(prompt), tuple(response), 1, 1.0))
     inputs, labels, _ = sft.collate(examples, 0)  # the weights of collate are float32
     return gradients(model, sft.sft_loss(model, inputs, labels, weights[rows]) / len(rollouts.ids))
 
 
 def grpo_is_weighted_sft(model, rollouts: Rollouts) -> list[Identity]:
-    """At one update a batch (ρ = 1), parameter by parameter. Take the model through `float64_copy` first."""
-    g, rewards, right = rollouts.group_size, rollouts.rewards.to(F64), rollouts.correct.to(F64)
-    grpo, exact, signed = advantages(rewards, g), advantages(right, g, eps=0.0), advantages(right, g, "group_balanced")
-    balanced = torch.zeros(len(rewards), dtype=F64)  # [N]
+    """At one update per batch (ρ = 1), parameter by parameter. Take the model through `float64_copy` first."""
+    g = rollouts.group_size
+    right = rollouts.correct.to(F64)  # [N]
+    grpo = advantages(rollouts.rewards.to(F64), g)  # [N]
+    exact = advantages(right, g, eps=0.0)  # [N]
+    signed = advantages(right, g, "group_balanced")  # [N]
+    balanced = torch.zeros_like(right)  # [N]
     for example in sft.build_dataset(rollouts):
         balanced[example.row] = example.sign * example.weight
     p = right.view(-1, g).mean(1).repeat_interleave(g)  # [N]
@@ -145,32 +155,31 @@ class TokenLM(Module):
 
 def sample_mdp(mdp: TokenMDP, policy: Module, prompts: int = 4, group_size: int = 4, seed: int = 0) -> Rollouts:
     """Rollouts of a token MDP, for whatever takes a language model's; `TokenLM` is the model they belong to."""
-    n, rng = prompts * group_size, torch.Generator().manual_seed(seed)
-    rows = torch.multinomial(mdp.probs(policy).detach(), n, replacement=True, generator=rng)  # [N]
+    rng = torch.Generator().manual_seed(seed)
+    probs = mdp.probs(policy).detach()  # [responses]
+    rows = torch.multinomial(probs, prompts * group_size, replacement=True, generator=rng)  # [N]
     width = int(mdp.lengths[rows].max())
     ids, mask = mdp.tokens[rows, :width], mdp.mask[rows, :width]  # [N, T]
+    old = mdp.logprobs(policy).detach()[rows, :width]  # [N, T]
+    ended = ((ids == 0) & mask).any(1)  # [N]
+    prompt = torch.zeros(prompts, 1).long()  # [P, 1]
     texts = [mdp.text(row[m]) for row, m in zip(ids, mask, strict=True)]
     grades = [Grade(reward, reward > 0.5, True, None, "") for reward in mdp.rewards[rows].tolist()]
-    prompt, old, ended = (
-        torch.zeros(prompts, 1).long(),
-        mdp.logprobs(policy).detach()[rows, :width],
-        ((ids == 0) & mask).any(1),
-    )
     return Rollouts([""] * prompts, prompt, prompt == 0, ids, mask, old, 0 * old, ~ended, texts, group_size, [], grades)
 
 
 def curve(rule: str, group_size: int, **options: float) -> pd.DataFrame:
     """Total weight on right and on wrong responses of a group, Σ Â_i / G, for every number k right of G; from the code.
 
-    This is all there is to a rule on binary rewards. Raises RlinoError for a rule that looks past its group.
+    This is all there is to a rule on binary rewards. Columns: k, p = k/G, right, wrong. Raises RlinoError for a rule
+    that looks past its group. Example: `curve("leave_one_out", 8)`.
     """
-    g, k = group_size, torch.arange(group_size + 1)
-    rewards = (torch.arange(g) < k[:, None]).to(F64)  # [G + 1, G]
-    found = advantages(rewards.flatten(), g, rule, **options).view(g + 1, g)
-    if not torch.allclose(found, torch.stack([advantages(r, g, rule, **options) for r in rewards]), atol=1e-12):
+    groups = (torch.arange(group_size) < torch.arange(group_size + 1)[:, None]).to(F64)  # [G + 1, G], the first k right
+    at_once = right_wrong_fit(groups.flatten(), group_size, rule, **options)
+    alone = pd.concat([right_wrong_fit(group, group_size, rule, **options) for group in groups], ignore_index=True)
+    if not np.allclose(at_once, alone, rtol=1e-5, atol=1e-12):
         raise RlinoError(f"{rule} looks at the whole batch: it has no curve of its own")
-    right, wrong = (found * rewards).sum(1) / g, (found * (1 - rewards)).sum(1) / g  # [G + 1] each
-    return pd.DataFrame({"k": k, "p": k.to(F64) / g, "right": right, "wrong": wrong})
+    return at_once.assign(p=at_once["k"] / group_size)[["k", "p", "right", "wrong"]]
 
 
 _BOTH = torch.tensor([[1.0], [-1.0]], dtype=F64)  # [2, 1], right and wrong weigh the same
@@ -190,25 +199,30 @@ def curves(group_size: int = 8, rules: Sequence[str] = tuple(CURVES)) -> pd.Data
     """All curves in long form, for one figure: rule, k, p, side, weight (of the code), formula."""
     frames = []
     for rule in rules:
-        found = curve(rule, group_size, **({"eps": 0.0} if rule == "zscore" else {}))
-        formulas = CURVES[rule](torch.tensor(found["p"]), group_size)  # [2, G + 1]
-        for side, formula in zip(("right", "wrong"), formulas, strict=True):
-            frames.append(found[["k", "p"]].assign(rule=rule, side=side, weight=found[side], formula=formula.numpy()))
+        weights = curve(rule, group_size, **({"eps": 0.0} if rule == "zscore" else {}))
+        formulas = CURVES[rule](torch.tensor(weights["p"]), group_size)  # [2, G + 1]
+        for side, formula in zip(("right", "wrong"), formulas.numpy(), strict=True):
+            frames.append(weights[["k", "p"]].assign(rule=rule, side=side, weight=weights[side], formula=formula))
     return pd.concat(frames, ignore_index=True)
 
 
 def curve_identities(group_size: int = 8) -> list[Identity]:
     """Every curve against its formula, and the advantages behind GRPO's."""
     both = curves(group_size).groupby("rule", sort=False)[["weight", "formula"]]
-    found = [Identity(f"curve of {n}", *(torch.tensor(f[c].to_numpy()) for c in f)) for n, f in both]
-    g, k = group_size, torch.arange(1, group_size, dtype=F64)  # [G − 1], mixed groups
-    p, std = k / g, (k * (g - k) / (g * (g - 1))).sqrt()  # the sample std
+    of_rules = [Identity(f"curve of {rule}", *torch.tensor(sides.to_numpy()).unbind(1)) for rule, sides in both]
+    g = group_size
+    k = torch.arange(1, g, dtype=F64)  # [G − 1], mixed groups
+    p = k / g
+    std = (k * (g - k) / (g * (g - 1))).sqrt()  # the sample std
     groups = (torch.arange(g) < k[:, None]).to(F64).flatten()  # [(G − 1)·G], right ones first
     ends = {eps: advantages(groups, g, eps=eps).view(-1, g)[:, [0, -1]] for eps in (0.0, 1e-4)}  # Â⁺ and Â⁻, [G − 1, 2]
     population = ((g - 1) / g) ** 0.5 * torch.stack([((1 - p) / p).sqrt(), -(p / (1 - p)).sqrt()], 1)
     with_eps = torch.stack([1 - p, -p], 1) / (std + 1e-4)[:, None]
-    found += [Identity("Â⁺ = √((1−p)/p), Â⁻ = −√(p/(1−p)), both times √((G−1)/G)", ends[0.0], population)]
-    return found + [Identity("TRL: Â⁺ = (1−p)/(std + 1e-4), Â⁻ = −p/(std + 1e-4)", ends[1e-4], with_eps)]
+    return [
+        *of_rules,
+        Identity("Â⁺ = √((1−p)/p), Â⁻ = −√(p/(1−p)), both times √((G−1)/G)", ends[0.0], population),
+        Identity("TRL: Â⁺ = (1−p)/(std + 1e-4), Â⁻ = −p/(std + 1e-4)", ends[1e-4], with_eps),
+    ]
 
 
 def right_wrong_fit(rewards: Tensor, group_size: int, rule: str = "zscore", **options: float) -> pd.DataFrame:
@@ -217,13 +231,14 @@ def right_wrong_fit(rewards: Tensor, group_size: int, rule: str = "zscore", **op
     rewards [N]. Columns: k right; right, wrong, size: Σ Â_i / G of each side, and Σ |Â_i| / G; residual: the share of
     Σ Â_i² that two numbers leave: 0 on binary rewards, 1 where an all-wrong group still pushes.
     """
-    found = advantages(rewards.to(F64), group_size, rule, **options).view(-1, group_size)  # [P, G]
+    weights = advantages(rewards.to(F64), group_size, rule, **options).view(-1, group_size)  # [P, G]
     right = (rewards > 0.5).view(-1, group_size).to(F64)  # [P, G]
-    total, fit = found.square().sum(1), torch.zeros_like(found)
+    fit = torch.zeros_like(weights)  # [P, G]
     for side in (right, 1 - right):
-        fit += side * (found * side).sum(1, keepdim=True) / side.sum(1, keepdim=True).clamp_min(1)
-    residual = torch.where(total > 0, (found - fit).square().sum(1) / total, 0)  # [P]
-    sums = {"right": (found * right).mean(1), "wrong": (found * (1 - right)).mean(1), "size": found.abs().mean(1)}
+        fit += side * (weights * side).sum(1, keepdim=True) / side.sum(1, keepdim=True).clamp_min(1)
+    total = weights.square().sum(1)  # [P]
+    residual = torch.where(total > 0, (weights - fit).square().sum(1) / total, 0)  # [P]
+    sums = {"right": (weights * right).mean(1), "wrong": (weights * (1 - right)).mean(1), "size": weights.abs().mean(1)}
     return pd.DataFrame({"k": right.sum(1).long(), **sums, "residual": residual})
 
 
@@ -232,7 +247,8 @@ def what_survives(group_size: int = 4, rules: Sequence[str] = tuple(CURVES)) -> 
 
     residual: the worst of `right_wrong_fit` over mixed groups; all_wrong_push: the share of all-wrong groups that push.
     """
-    schemes, rows = {"binary": (0.0, 1.0), "ternary": (0.0, 0.1, 1.0), "dense": (0.0, 0.25, 0.5, 0.75, 1.0)}, []
+    schemes = {"binary": (0.0, 1.0), "ternary": (0.0, 0.1, 1.0), "dense": (0.0, 0.25, 0.5, 0.75, 1.0)}
+    rows = []
     for (scheme, levels), rule in itertools.product(schemes.items(), rules):
         groups = torch.tensor(list(itertools.product(levels, repeat=group_size)), dtype=F64)  # [all groups, G]
         fit = right_wrong_fit(groups.flatten(), group_size, rule)
@@ -242,33 +258,39 @@ def what_survives(group_size: int = 4, rules: Sequence[str] = tuple(CURVES)) -> 
 
 
 def drift_constant(rule: str, group_size: int, p: float, **options: float) -> float:
-    """c in E[ĝ] = c·∇p: binary reward, chance p of a right response, token sums, one update a batch.
+    """c in E[ĝ] = c·∇p: binary reward, chance p of a right response, token sums, one update per batch.
 
     From the rule's curve: a right response has E[∇log π] = ∇p/p, a wrong one −∇p/(1−p).
+    Example: `drift_constant("leave_one_out", 8, p=0.3)` is 1.
     """
-    found = curve(rule, group_size, **options)
-    k = torch.tensor(found["k"].to_numpy(), dtype=F64)
+    weights = curve(rule, group_size, **options)
+    k = torch.tensor(weights["k"].to_numpy(), dtype=F64)
     chance = torch.distributions.Binomial(group_size, torch.tensor(p, dtype=F64)).log_prob(k).exp()  # [G + 1]
-    return float(chance.numpy() @ (found["right"] / p - found["wrong"] / (1 - p)))
+    return float(chance.numpy() @ (weights["right"] / p - weights["wrong"] / (1 - p)))
 
 
 def expected_update(mdp: TokenMDP, policy: Module, rule: str, group_size: int, **options: float) -> Tensor:
-    """E[1/G Σ_i Â_i ∇log π(o_i)] over ALL groups of responses (RlinoError past a million), flat [parameters]."""
-    n, g = mdp.n_responses, group_size
+    """E[1/G Σ_i Â_i ∇log π(o_i)] over ALL groups of responses, flat [parameters]; RlinoError past a million groups."""
+    g = group_size
+    n = mdp.n_responses
     if n**g > LIMIT:
         raise RlinoError(f"{n} responses make {n**g:,} groups of {g}, more than {LIMIT:,}: take fewer")
     groups = torch.cartesian_prod(*[torch.arange(n)] * g).view(-1, g)  # [N^G, G]
-    found = advantages(mdp.rewards[groups].flatten(), g, rule, **options).view(-1, g)  # [N^G, G]
+    advantage = advantages(mdp.rewards[groups].flatten(), g, rule, **options).view(-1, g)  # [N^G, G]
     chance = mdp.probs(policy).detach()[groups].prod(1, keepdim=True) / g  # [N^G, 1]
-    weights = torch.zeros(n, dtype=F64).index_add_(0, groups.flatten(), (chance * found).flatten())  # [N]
+    weights = torch.zeros(n, dtype=F64).index_add_(0, groups.flatten(), (chance * advantage).flatten())  # [N]
     return flat_gradient(weights @ mdp.logprobs(policy).sum(1), policy)
 
 
 def drift_identities(mdp: TokenMDP, policy: Module, group_size: int = 3) -> list[Identity]:
     """E[ĝ] over all groups against c·∇p, for every rule with a curve. The rewards of the MDP must be binary."""
-    p, gradient = mdp.J(policy).item(), mdp.gradient(policy)
-    sides = {r: (expected_update(mdp, policy, r, group_size), drift_constant(r, group_size, p)) for r in CURVES}
-    return [Identity(f"{rule}: E[ĝ] = c ∇p", update, c * gradient) for rule, (update, c) in sides.items()]
+    p = mdp.J(policy).item()
+    gradient = mdp.gradient(policy)
+    identities = []
+    for rule in CURVES:
+        update = expected_update(mdp, policy, rule, group_size)
+        identities.append(Identity(f"{rule}: E[ĝ] = c ∇p", update, drift_constant(rule, group_size, p) * gradient))
+    return identities
 
 
 def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
@@ -279,7 +301,8 @@ def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
     """
     logp, logr = mdp.token_logprobs(policy), mdp.token_logprobs(ref).detach()  # [S, V]
     gaps = mdp.logprobs(ref).detach() - mdp.logprobs(policy)  # [N, H], log ref − log π
-    seq, seq_ref = mdp.logprobs(policy).sum(1), mdp.logprobs(ref).detach().sum(1)  # [N]
+    seq = mdp.logprobs(policy).sum(1)  # [N]
+    seq_ref = mdp.logprobs(ref).detach().sum(1)  # [N]
     visits = mdp.values(policy).visits[:, None]  # [S, 1]
     forward, backward, here = "KL(π‖ref)", "KL(ref‖π)", " at each state"
     kl = {
@@ -290,18 +313,21 @@ def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
     }
     estimators = {"k1": lambda gap: -gap, "k2": lambda gap: gap.square() / 2, "k3": lambda gap: torch.expm1(gap) - gap}
     slope = {name: flat_gradient(x, policy) for name, x in kl.items()}
-    slope["0"], found = 0 * slope[forward], []
+    slope["0"] = 0 * slope[forward]
+    size = slope[forward].norm().item()
+    identities = []
     for (k, f), level in itertools.product(estimators.items(), ("token sums", "sequences")):
         whole = level == "sequences"
         estimate = seq.detach().exp() @ (f(gaps.sum(1)) if whole else f(gaps).sum(1))  # []
-        value, grad = estimate.detach(), flat_gradient(estimate, policy)
-        found.append(Identity(f"{level}: E[{k}], {forward}", value, kl[forward + here].detach(), k != "k2"))
+        value = Identity(f"{level}: E[{k}], {forward}", estimate.detach(), kl[forward + here].detach(), k != "k2")
+        identities.append(value)
+        grad = flat_gradient(estimate, policy)
         claims = {"k1": {"0": True}, "k2": {forward: whole, forward + here: not whole}}
         claims["k3"] = {backward: whole, backward + here: not whole, forward: False}
         for name, equal in claims[k].items():
-            text, size = f"{level}: E[∇{k}], ∇{name}".replace("∇0", "0"), slope[forward].norm().item()
-            found.append(Identity(text, grad, slope[name], equal, size))
-    return found
+            text = f"{level}: E[∇{k}], ∇{name}".replace("∇0", "0")
+            identities.append(Identity(text, grad, slope[name], equal, size))
+    return identities
 
 
 def nft_loss(logprobs: Tensor, old: Tensor, mask: Tensor, right: Tensor, group_size: int, omega: Callable) -> Tensor:
@@ -322,19 +348,22 @@ def nft_loss(logprobs: Tensor, old: Tensor, mask: Tensor, right: Tensor, group_s
 
 def nft_identities(mask: Tensor, right: Tensor, group_size: int) -> list[Identity]:
     """NFT's weight of every token on-policy, for three ω, against GRPO's (population std) and Dr. GRPO's."""
-    g, rewards = group_size, right.to(F64)
-    zscore, mean = advantages(rewards, g, eps=0.0) * (g / (g - 1)) ** 0.5, advantages(rewards, g, "mean")  # [N], [N]
+    g = group_size
+    rewards = right.to(F64)  # [N]
+    zscore = advantages(rewards, g, eps=0.0) * (g / (g - 1)) ** 0.5  # [N]
+    mean = advantages(rewards, g, "mean")  # [N]
     cases = {
         "√((1−r)/r), GRPO": (lambda r: ((1 - r) / r).sqrt(), zscore),
         "1 − r, Dr. GRPO": (lambda r: 1 - r, mean),
         "(1−r)/r, GRPO": (lambda r: (1 - r) / r, zscore),
     }
-    logprobs, found = torch.full(mask.shape, -1.0, dtype=F64, requires_grad=True), []  # [N, T]
+    logprobs = torch.full(mask.shape, -1.0, dtype=F64, requires_grad=True)  # [N, T]
+    identities = []
     for name, (omega, advantage) in cases.items():
         (grad,) = torch.autograd.grad(nft_loss(logprobs, logprobs.detach(), mask, right, g, omega), logprobs)
         weights = token_weights(OBJECTIVES["grpo_no_kl"], advantage, mask)  # [N, T]
-        found.append(Identity(f"NFT with ω = {name}", -grad, weights, equal=not name.startswith("(")))
-    return found
+        identities.append(Identity(f"NFT with ω = {name}", -grad, weights, equal=not name.startswith("(")))
+    return identities
 
 
 def amplification(ref: Tensor, right: Tensor, beta: float = 1.0, eps: float = 1e-4, steps: int = 20) -> Identity:
@@ -344,10 +373,14 @@ def amplification(ref: Tensor, right: Tensor, beta: float = 1.0, eps: float = 1e
     """
     reward = right.to(F64)  # [N]
     p_ref = p = ref @ reward
-    policy, left, exact = ref, [], []
+    policy = ref
+    recurrence = []
+    exact = []
     for _ in range(steps):
         p = 1 / (1 + (1 - p_ref) / p_ref * torch.exp(-1 / (beta * (p * (1 - p) + eps).sqrt())))
         gap = reward - policy @ reward  # [N]
         policy = (ref.log() + gap / (policy @ gap.square() + eps).sqrt() / beta).softmax(0)  # [N]
-        left, exact = [*left, p], [*exact, policy @ reward]
-    return Identity("success amplification: recurrence = optimum over responses", torch.stack(left), torch.stack(exact))
+        recurrence.append(p)
+        exact.append(policy @ reward)
+    name = "success amplification: recurrence = optimum over responses"
+    return Identity(name, torch.stack(recurrence), torch.stack(exact))

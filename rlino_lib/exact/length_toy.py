@@ -27,7 +27,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.exact.identities import Identity, drift_constant
 from rlino_lib.exact.token_mdp import F64, TokenMDP, flat_gradient
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.credit import credit
 from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
@@ -37,15 +37,15 @@ NORMALISERS = {"per_response": "1/|o|", "token_mean": "token mean", "constant": 
 PARAMETERS = ("verdict", "stop, right", "stop, wrong")
 LIMIT = 50_000  # batches that are enumerated
 _OFF = -1000.0  # the logit of a token that cannot be written: exp gives exactly 0
-_BATCH_RULES = ("batch", "batch_zscore", "group_batch_zscore")  # look past their group
 _FLAT = ("constant", "token_sum")  # normalisers that know nothing of lengths
 
 
 def variant(method: str, normaliser: str) -> Objective:
-    """A method of the library under another normaliser. Raises RlinoError for names that there are not."""
-    if method not in OBJECTIVES:
-        raise RlinoError(f"unknown method {method!r}: one of {', '.join(METHODS)}")
-    return replace(OBJECTIVES[method], normaliser=normaliser)
+    """A method of the library under another normaliser. Raises RlinoError for unknown names.
+
+    Example: `variant("dr_grpo", "per_response")`.
+    """
+    return varied(method, {"normaliser": normaliser})
 
 
 # --- the toy ---------------------------------------------------------------------------------------------------------
@@ -65,12 +65,9 @@ class StopPolicy(torch.nn.Module):
 
     def __init__(self, mdp: TokenMDP, chances: tuple[float, float, float], hit: float) -> None:
         super().__init__()
-        found = [False]  # whether there is a + in the text
-        for parent, token in zip(mdp.parent[1:].tolist(), mdp.last[1:].tolist(), strict=True):
-            found.append(found[parent] or token == 1)
-        self.register_buffer("found", torch.tensor(found))  # [S]
+        self.register_buffer("right", (mdp.prefix == 1).any(1))  # [S], whether there is a + in the text
         self.logits = torch.nn.Parameter(torch.tensor(chances, dtype=F64).logit())
-        self.hit = (math.log(hit) if hit else _OFF, math.log1p(-hit))
+        self.hit = (math.log(hit) if hit else _OFF, math.log1p(-hit))  # log chances of a hit and of none
 
     def forward(self) -> Tensor:
         """Log-probs of STOP, + and − in every state, [S, 3]."""
@@ -79,7 +76,7 @@ class StopPolicy(torch.nn.Module):
         first = torch.stack([off, yes[0], no[0]])  # [3]
         right = torch.stack([yes[1], off, no[1]])
         wrong = torch.stack([yes[2], no[2] + self.hit[0], no[2] + self.hit[1]])
-        later = torch.where(self.found[1:, None], right, wrong)  # [S − 1, 3]
+        later = torch.where(self.right[1:, None], right, wrong)  # [S − 1, 3]
         return torch.cat([first[None], later])  # [S, 3]
 
 
@@ -93,6 +90,7 @@ class LengthToy:
     is one, so that going on is another attempt. coupling κ: how far the two stop logits share their parameters: for
     z = Aθ a step on θ moves z by AAᵀ∇, here [[1, κ], [κ, 1]]∇: 0 apart, 1 a policy that can't tell right from wrong.
     Raises RlinoError for chances that are not strictly between 0 and 1, and for other sizes.
+    Example: `drift(LengthToy(p=0.3), variant("grpo_no_kl", "per_response")).table`.
     """
 
     p: float = 0.5
@@ -134,12 +132,15 @@ class LengthToy:
 
     def means(self) -> dict[str, Tensor]:
         """Share and mean length, each with gradient, of the responses that are right, wrong, wrong and not cut; all."""
-        mdp, probs = self.mdp, self.mdp.probs(self.policy)  # [N]
+        mdp = self.mdp
+        probs = mdp.probs(self.policy)  # [N]
         ended = ((mdp.tokens == 0) & mdp.mask).any(1)  # [N]
-        sides = {"right": mdp.right, "wrong": ~mdp.right, "wrong, not cut": ~mdp.right & ended, "all": mdp.right | True}
-        share = {name: probs @ side.to(F64) for name, side in sides.items()}
-        length = {name: (probs * side) @ mdp.lengths.to(F64) / share[name] for name, side in sides.items()}
-        return {name: torch.stack([share[name], length[name]]) for name in sides}
+        sides = {"right": mdp.right, "wrong": ~mdp.right, "wrong, not cut": ~mdp.right & ended, "all": mdp.lengths > 0}
+        means = {}
+        for name, side in sides.items():
+            share = probs @ side.to(F64)
+            means[name] = torch.stack([share, (probs * side) @ mdp.lengths.to(F64) / share])
+        return means
 
 
 # --- expected updates: by enumeration of all batches -----------------------------------------------------------------
@@ -158,7 +159,7 @@ def _batches(
     group = torch.combinations(torch.arange(c), size, with_replacement=True)  # [groups that differ, G]
     counts = (group[:, :, None] == torch.arange(c)).sum(1)  # [groups that differ, C]
     factorial = torch.tensor([math.factorial(k) for k in range(size + 1)], dtype=F64)
-    ways = math.factorial(size) / factorial[counts].prod(1)
+    ways = math.factorial(size) / factorial[counts].prod(1)  # [groups that differ]
     which = torch.cartesian_prod(*[torch.arange(len(group))] * groups).view(-1, groups)  # [M, groups]
     members = group[which].flatten(1)  # [M, N]
     rewards, lengths = torch.tensor(cells, dtype=F64).unbind(1)  # [C] each
@@ -171,19 +172,23 @@ def _weights(rewards: Tensor, lengths: Tensor, objective: Objective, group_size:
     A loss over several batches of as many rows and tokens is the mean of their losses, so such batches are weighed in
     one call. The policy is its own reference: KL is 0, and all tokens of a response weigh the same.
     """
-    (m, n), mask = rewards.shape, torch.arange(cap) < lengths[:, :, None]  # mask [M, N, cap]
-    at_once = 1 if objective.reward_to_go or objective.advantage in _BATCH_RULES else m
-    earned, keep = torch.zeros(m, n, dtype=F64), torch.zeros(m, n, dtype=torch.bool)  # [M, N] each
+    m, n = rewards.shape
+    mask = torch.arange(cap) < lengths[:, :, None]  # [M, N, cap]
+    at_once = 1 if objective.reward_to_go or "batch" in objective.advantage else m
+    advantage = torch.zeros_like(rewards)  # [M, N]
+    keep = torch.zeros_like(rewards, dtype=torch.bool)  # [M, N]
     for batch in torch.arange(m).split(at_once):
-        flat, zeros = mask[batch].flatten(0, 1), torch.zeros(len(batch) * n, cap, dtype=F64)  # [B·N, cap] each
-        found, kept = credit(objective, rewards[batch].flatten(), group_size, flat, zeros, zeros, cap)
-        found = found[:, 0] if found.ndim == 2 else found  # [B·N]
-        earned[batch], keep[batch] = found.view(-1, n), kept.view(-1, n)
+        flat = mask[batch].flatten(0, 1)  # [B·N, cap]
+        zeros = torch.zeros(flat.shape, dtype=F64)
+        earned, kept = credit(objective, rewards[batch].flatten(), group_size, flat, zeros, zeros, cap)
+        advantage[batch] = (earned[:, 0] if earned.ndim == 2 else earned).view(-1, n)
+        keep[batch] = kept.view(-1, n)
     sizes = torch.stack([keep.sum(1), (lengths * keep).sum(1).long()], 1)  # [M, 2], rows and tokens
-    kind, weights = sizes.unique(dim=0, return_inverse=True)[1], torch.zeros(m, n, dtype=F64)  # [M], [M, N]
+    kind = sizes.unique(dim=0, return_inverse=True)[1]  # [M]
+    weights = torch.zeros_like(rewards)  # [M, N]
     for k in kind[keep.any(1)].unique():
         rows = keep & (kind == k)[:, None]  # [M, N]
-        weights[rows] = token_weights(objective, earned[rows], mask[rows], cap)[:, 0] * (kind == k).sum()
+        weights[rows] = token_weights(objective, advantage[rows], mask[rows], cap)[:, 0] * (kind == k).sum()
     return weights
 
 
@@ -192,7 +197,8 @@ def expected_weights(toy: LengthToy, objective: Objective, group_size: int = 4, 
 
     A sum over all batches of `groups` groups. Raises RlinoError where there are more than LIMIT of them.
     """
-    mdp, probs = toy.mdp, toy.mdp.probs(toy.policy).detach()  # [responses]
+    mdp = toy.mdp
+    probs = mdp.probs(toy.policy).detach()  # [responses]
     possible = probs > 0
     kinds, kind = torch.stack([mdp.rewards, mdp.lengths.to(F64)], 1)[possible].unique(dim=0, return_inverse=True)
     chance = torch.zeros(len(kinds), dtype=F64).index_add_(0, kind, probs[possible])  # [C]
@@ -200,9 +206,9 @@ def expected_weights(toy: LengthToy, objective: Objective, group_size: int = 4, 
     members, ways, weights = _batches(cells, objective, group_size, groups, toy.horizon)
     share = (ways * chance[members].prod(1))[:, None] * weights  # [M, N]
     total = torch.zeros(len(kinds), dtype=F64).index_add_(0, members.flatten(), share.flatten())  # [C]
-    found = torch.zeros(mdp.n_responses, dtype=F64)
-    found[possible] = (total / chance)[kind]
-    return found
+    expected = torch.zeros_like(probs)  # [responses]
+    expected[possible] = (total / chance)[kind]
+    return expected
 
 
 def expected_update(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Tensor:
@@ -212,9 +218,11 @@ def expected_update(toy: LengthToy, objective: Objective, group_size: int = 4, g
 
 def sampled_updates(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> list[Tensor]:
     """Every batch's own step: its chance [M] and the step of the logits [M, 3]. The mean is `expected_update`."""
-    mdp, logprobs = toy.mdp, toy.mdp.logprobs(toy.policy).sum(1)  # [responses]
+    mdp = toy.mdp
+    logprobs = mdp.logprobs(toy.policy).sum(1)  # [responses]
     possible = logprobs.exp() > 0
-    logprobs, eye = logprobs[possible], torch.eye(int(possible.sum()), dtype=F64)  # [R], [R, R]
+    logprobs = logprobs[possible]  # [R]
+    eye = torch.eye(len(logprobs), dtype=F64)  # [R, R]
     (scores,) = torch.autograd.grad(logprobs, [toy.policy.logits], eye, is_grads_batched=True)  # [R, 3]
     pairs = zip(mdp.rewards[possible].tolist(), mdp.lengths[possible].tolist(), strict=True)
     members, ways, weights = _batches(tuple(pairs), objective, group_size, groups, toy.horizon)
@@ -227,7 +235,7 @@ def sampled_updates(toy: LengthToy, objective: Objective, group_size: int = 4, g
 
 def _check_plain(o: Objective) -> None:
     shaped = o.filter or o.shortest or o.overlong or o.length_cost
-    if o.advantage in _BATCH_RULES or o.reward_to_go or shaped or o.ratio == "trajectory":
+    if "batch" in o.advantage or o.reward_to_go or shaped or o.ratio == "trajectory":
         raise RlinoError(f"{o.name}: its weights are not an advantage by the group's verdicts times a normaliser")
 
 
@@ -239,21 +247,24 @@ def predicted_weights(toy: LengthToy, objective: Objective, group_size: int = 4,
     and 1/(N·L) in place of the last factor for the other normalisers. Raises RlinoError for what has no such form.
     """
     _check_plain(objective)
-    rule, g, n = objective.advantage, group_size, group_size * groups
-    mdp, probs = toy.mdp, toy.mdp.probs(toy.policy).detach()  # [responses]
-    own, right = mdp.lengths.to(F64), mdp.right  # [responses]
+    g, n = group_size, group_size * groups
+    right = toy.mdp.right  # [responses]
+    lengths = toy.mdp.lengths  # [responses]
+    probs = toy.mdp.probs(toy.policy).detach()  # [responses]
     by_length = torch.zeros(2, toy.horizon + 1, dtype=F64)  # chances of (wrong, length) and (right, length)
-    by_length.index_put_((right.long(), mdp.lengths), probs, accumulate=True)
+    by_length.index_put_((right.long(), lengths), probs, accumulate=True)
     given = by_length / by_length.sum(1, keepdim=True)  # [2, H + 1]
-    chance, found = by_length[1].sum(), torch.zeros_like(own)
+    chance = by_length[1].sum()
+    weights = torch.zeros_like(probs)
     for j in range(g):
         odds = math.comb(g - 1, j) * chance**j * (1 - chance) ** (g - 1 - j)
-        parts = [given[1]] * j + [given[0]] * (g - 1 - j) + [by_length.sum(0)] * (n - g)
-        f = _share(objective.normaliser, own, parts, n, toy.horizon)  # [responses]
+        others = [given[1]] * j + [given[0]] * (g - 1 - j) + [by_length.sum(0)] * (n - g)
+        share = _share(objective.normaliser, lengths.to(F64), others, n, toy.horizon)  # [responses]
         for side in (0, 1):
-            credits = advantages((torch.arange(g) < j + side).to(F64), g, rule, **objective.options)  # [G], right first
-            found += (right == bool(side)) * odds * credits[side - 1] * f * n
-    return found
+            group = (torch.arange(g) < j + side).to(F64)  # [G], right first
+            advantage = advantages(group, g, objective.advantage, **objective.options)[side - 1]
+            weights += (right == bool(side)) * odds * advantage * share * n
+    return weights
 
 
 def _share(normaliser: str, own: Tensor, others: list[Tensor], n: int, cap: int) -> Tensor:
@@ -276,7 +287,8 @@ def predicted_update(toy: LengthToy, objective: Objective, group_size: int = 4, 
 
 def length_identities(toy: LengthToy, group_size: int = 3) -> list[Identity]:
     """Both computations for every method and normaliser; under the constant one also c ∇P/L, c as `drift_constant`."""
-    found, p = [], toy.mdp.J(toy.policy).item()
+    p = toy.mdp.J(toy.policy).item()
+    identities = []
     for method, (normaliser, text) in itertools.product(METHODS, NORMALISERS.items()):
         o = variant(method, normaliser)
         update = expected_update(toy, o, group_size)  # [3]
@@ -284,8 +296,9 @@ def length_identities(toy: LengthToy, group_size: int = 3) -> list[Identity]:
         if normaliser == "constant":
             c = drift_constant(o.advantage, group_size, p, **o.options)
             sides["c ∇P / L"] = toy.step(c / toy.horizon * toy.mdp.gradient(toy.policy))
-        found += [Identity(f"{method}, {text}: all batches = {name}", update, side) for name, side in sides.items()]
-    return found
+        for name, side in sides.items():
+            identities.append(Identity(f"{method}, {text}: all batches = {name}", update, side))
+    return identities
 
 
 # --- drifts and signs ------------------------------------------------------------------------------------------------
@@ -311,7 +324,8 @@ def drift(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int
 def drift_of(toy: LengthToy, update: Tensor) -> Drift:
     """The drift under a given step of the logits [3]."""
     gain = (flat_gradient(toy.mdp.J(toy.policy), toy.policy) @ update).item()
-    heads, rows = ["share", "length", "drift", *PARAMETERS, "per_point"], {}
+    heads = ["share", "length", "drift", *PARAMETERS, "per_point"]
+    rows = {}
     for name, (share, length) in toy.means().items():
         parts = (flat_gradient(length, toy.policy) * update).tolist()
         rows[name] = [share.item(), length.item(), sum(parts), *parts, sum(parts) / (100 * gain or math.nan)]
@@ -350,5 +364,6 @@ def cap_selection(toy: LengthToy) -> float:
     the stop. Wrong responses are cut ones, the longest, at odds p s/(1−p) to the others. The logarithm of these odds
     gains the first less (H−1) q times the second, c p [(1−p)(1−s) − s (H−1)² q²]: selection against fewer cuts.
     """
-    q, n, s = toy.stop_right, toy.horizon - 1, (1 - toy.stop_right) ** (toy.horizon - 1)
-    return (1 - toy.p) * (1 - s) - s * (n * q) ** 2
+    steps = toy.horizon - 1
+    s = (1 - toy.stop_right) ** steps
+    return (1 - toy.p) * (1 - s) - s * (steps * toy.stop_right) ** 2

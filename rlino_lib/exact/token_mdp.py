@@ -16,36 +16,38 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+from torch.nn.functional import one_hot
 
 from rlino_lib.errors import RlinoError
 
 LIMIT = 1_000_000  # responses
 F64 = torch.float64
 
-Reward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | torch.Tensor | Sequence[float]
+Reward = Callable[[Tensor, Tensor], Tensor] | Tensor | Sequence[float]
 
 
 class Values(NamedTuple):
     """Exact values under a policy: V [S], Q [S, V], A = Q − V [S, V], and the chance of passing each state [S]."""
 
-    V: torch.Tensor
-    Q: torch.Tensor
-    A: torch.Tensor
-    visits: torch.Tensor
+    V: Tensor
+    Q: Tensor
+    A: Tensor
+    visits: Tensor
 
 
-@dataclass(frozen=True)
-class Optimum:
-    """The best value of a policy that sees the state, and of one that fixes its tokens beforehand (an arm)."""
+class Optimum(NamedTuple):
+    """The best expected reward of a policy that sees the state, and of tokens that are fixed beforehand (an arm)."""
 
     closed_loop: float
     open_loop: float
-    arm: str  # the best fixed tokens, up to EOS
-    greedy: str  # what the policy of dynamic programming writes where nothing interferes
+    arm: str = ""  # of a token MDP: the best fixed tokens, up to EOS
+    greedy: str = ""  # of a token MDP: what the policy of dynamic programming writes where nothing interferes
 
     @property
     def gap(self) -> float:
-        """What is lost by choosing a whole response at once."""
+        """What is lost by choosing all tokens at once."""
         return self.closed_loop - self.open_loop
 
 
@@ -56,9 +58,13 @@ class TokenMDP:
     or a function of (tokens [N, H], mask [N, H]) that returns one. slip: the chance that the environment writes a
     token of its own, drawn uniformly, in place of the policy's: above 0 transitions are not deterministic any more.
 
-    tokens [N, H] int64 (0 where masked), mask [N, H] bool, lengths [N], states [N, H] the state before each token,
-    rewards [N]; successors [S, V] the next state, or S + n where response n ends. States and responses go from short
-    to long. Raises RlinoError where there are more than a million responses, or the rewards do not fit them.
+    Of responses: tokens [N, H] int64 (0 where masked), mask [N, H] bool, lengths [N], rewards [N], and states [N, H],
+    the state before each token. Of states: prefix [S, H], the tokens written so far (0 after them), path [S, H], the
+    states passed, itself the last, depth [S], parent [S], last [S] its last token, and successors [S, V], the next
+    state, or S + n where response n ends. States and responses go from short to long.
+
+    Raises RlinoError where there are more than a million responses, or the rewards do not fit them.
+    Example: `TokenMDP(3, 4, lambda tokens, mask: tokens.sum(1) == 3)`.
     """
 
     def __init__(self, vocab: int, horizon: int, reward: Reward, slip: float = 0.0, names: Sequence[str] = ()) -> None:
@@ -70,46 +76,47 @@ class TokenMDP:
         if n > LIMIT:
             raise RlinoError(f"{vocab} tokens and horizon {horizon} make more than {LIMIT:,} responses: take fewer")
         self.vocab, self.horizon, self.slip = vocab, horizon, slip
-        self.names = tuple(names) or (("·", *ascii_lowercase[:go_on]) if go_on <= 26 else tuple(map(str, range(vocab))))
+        letters = ("·", *ascii_lowercase[:go_on]) if go_on <= 26 else tuple(map(str, range(vocab)))
+        self.names = tuple(names) or letters
         if len(self.names) != vocab:
             raise RlinoError(f"{len(self.names)} names for {vocab} tokens")
         self.levels = [slice(sum(sizes[:t]), sum(sizes[: t + 1])) for t in range(horizon)]  # the states of each length
         self.n_states, self.n_responses = sum(sizes), n
-        self._enumerate(go_on)
-        self.lengths = self.mask.sum(1)  # [N]
+        self._enumerate_states(go_on)
+        self._enumerate_responses()
         self.rewards = torch.as_tensor(reward(self.tokens, self.mask) if callable(reward) else reward).to(F64)  # [N]
         if self.rewards.shape != (n,) or not self.rewards.isfinite().all():
             raise RlinoError(f"rewards of shape {tuple(self.rewards.shape)}: need {n:,} finite numbers")
 
-    def _enumerate(self, go_on: int) -> None:
-        s, n, v, h = self.n_states, self.n_responses, self.vocab, self.horizon
+    def _enumerate_states(self, go_on: int) -> None:
+        s, v, h = self.n_states, self.vocab, self.horizon
+        self.depth, self.parent, self.last = (torch.zeros(s, dtype=torch.long) for _ in range(3))  # [S] each
+        self.prefix, self.path = (torch.zeros(s, h, dtype=torch.long) for _ in range(2))  # [S, H] each
         self.successors = torch.empty(s, v, dtype=torch.long)  # [S, V]
-        depth, parent, last = (torch.zeros(s, dtype=torch.long) for _ in range(3))  # [S] each
         for t, level in enumerate(self.levels):
             place = torch.arange(level.stop - level.start)  # [S_t]
-            depth[level] = t
             if t:
-                parent[level], last[level] = self.levels[t - 1].start + place // go_on, place % go_on + 1
+                parent = self.levels[t - 1].start + place // go_on  # [S_t]
+                self.parent[level], self.last[level] = parent, place % go_on + 1
+                self.prefix[level], self.path[level] = self.prefix[parent], self.path[parent]
+                self.prefix[level, t - 1] = self.last[level]
+            self.depth[level] = t
+            self.path[level, t] = level.start + place
             if t < h - 1:  # EOS ends response number `state`; another token leads one level down
                 self.successors[level, 0] = s + level.start + place
                 self.successors[level, 1:] = level.stop + place[:, None] * go_on + torch.arange(go_on)
             else:
                 self.successors[level] = s + level.start + place[:, None] * v + torch.arange(v)
-        ends = (self.successors >= s).nonzero()  # [N, 2], state and token that end a response
-        ends = ends[self.successors[ends[:, 0], ends[:, 1]].argsort()]
-        state, token = ends.unbind(1)  # [N], [N]
-        place = depth[state]  # [N], walks back from the last token to the first
-        self.mask = torch.arange(h) <= place[:, None]  # [N, H]
-        self.tokens, self.states = (torch.zeros(n, h, dtype=torch.long) for _ in range(2))  # [N, H] each
-        rows = torch.arange(n)
-        for _ in range(h):
-            on = place >= 0
-            self.tokens[rows[on], place[on]], self.states[rows[on], place[on]] = token[on], state[on]
-            state, token, place = parent[state], last[state], place - 1
-        self.depth, self.parent, self.last = depth, parent, last
+
+    def _enumerate_responses(self) -> None:
+        state, token = (self.successors >= self.n_states).nonzero().unbind(1)  # [N] each, where a response ends
+        self.lengths = self.depth[state] + 1  # [N]
+        self.mask = torch.arange(self.horizon) < self.lengths[:, None]  # [N, H]
+        self.states = self.path[state]  # [N, H]
+        self.tokens = self.prefix[state].scatter(1, self.depth[state, None], token[:, None])  # [N, H]
 
     @property
-    def right(self) -> torch.Tensor:
+    def right(self) -> Tensor:
         """Responses whose reward is above 0.5, [N] bool."""
         return self.rewards > 0.5
 
@@ -119,34 +126,35 @@ class TokenMDP:
 
     # --- distributions and values ------------------------------------------------------------------------------------
 
-    def _mix(self, values: torch.Tensor) -> torch.Tensor:
+    def _mix(self, values: Tensor) -> Tensor:
         """Over tokens at dim 1: what the policy's token gets, allowing for slips (of probabilities as of values)."""
         return values if not self.slip else (1 - self.slip) * values + self.slip * values.mean(1, keepdim=True)
 
-    def token_logprobs(self, policy: torch.nn.Module) -> torch.Tensor:
+    def token_logprobs(self, policy: Module) -> Tensor:
         """log p(token | state) for every state, [S, V], with gradient; of the token that is written, slips included."""
         logp = policy().to(F64).log_softmax(-1)
         return self._mix(logp.exp()).log() if self.slip else logp
 
-    def logprobs(self, policy: torch.nn.Module) -> torch.Tensor:
+    def logprobs(self, policy: Module) -> Tensor:
         """Log-probs of the tokens of every response, [N, H], with gradient, 0 where masked."""
         return torch.where(self.mask, self.token_logprobs(policy)[self.states, self.tokens], 0)
 
-    def probs(self, policy: torch.nn.Module) -> torch.Tensor:
+    def probs(self, policy: Module) -> Tensor:
         """The probability of every response, [N], with gradient."""
         return self.logprobs(policy).sum(1).exp()
 
-    def J(self, policy: torch.nn.Module) -> torch.Tensor:
+    def J(self, policy: Module) -> Tensor:
         """The expected reward, a scalar with gradient."""
         return self.probs(policy) @ self.rewards
 
     @torch.no_grad()
-    def values(self, policy: torch.nn.Module) -> Values:
+    def values(self, policy: Module) -> Values:
         """V, Q, A by the Bellman equation from the longest states to the shortest, and visits from the first on."""
         pi = policy().to(F64).softmax(-1)  # [S, V]
         written = self._mix(pi)  # [S, V]
         after = torch.cat([torch.zeros(self.n_states, dtype=F64), self.rewards])  # [S + N]
-        q, visits = torch.zeros_like(pi), torch.zeros(self.n_states, dtype=F64)
+        q = torch.zeros_like(pi)  # [S, V]
+        visits = torch.zeros(self.n_states, dtype=F64)  # [S]
         for level in reversed(self.levels):
             q[level] = self._mix(after[self.successors[level]])
             after[level] = (pi[level] * q[level]).sum(1)
@@ -156,40 +164,39 @@ class TokenMDP:
         v = after[: self.n_states]  # [S]
         return Values(v, q, q - v[:, None], visits)
 
-    def lengths_given(self, policy: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """Expected length of `all` responses, of `right` and of `wrong` ones: scalars with gradient (NaN of none)."""
-        p, length = self.probs(policy), self.lengths.to(F64)
-        sides = {"all": torch.ones(len(p), dtype=F64), "right": self.right.to(F64), "wrong": (~self.right).to(F64)}
-        return {name: (p * side * length).sum() / (p * side).sum() for name, side in sides.items()}
-
     # --- gradients ---------------------------------------------------------------------------------------------------
 
-    def gradient(self, policy: torch.nn.Module) -> torch.Tensor:
+    def gradient(self, policy: Module) -> Tensor:
         """∇J by the policy-gradient theorem, Σ_s d(s) Σ_a π(a|s) Q(s,a) ∇log π(a|s), flat [parameters]."""
-        found, logp = self.values(policy), policy().to(F64).log_softmax(-1)  # [S, V]
-        weights = found.visits[:, None] * logp.detach().exp() * found.Q  # [S, V]
+        exact = self.values(policy)
+        logp = policy().to(F64).log_softmax(-1)  # [S, V]
+        weights = exact.visits[:, None] * logp.detach().exp() * exact.Q  # [S, V]
         return flat_gradient((weights * logp).sum(), policy)
 
-    def autograd_gradient(self, policy: torch.nn.Module) -> torch.Tensor:
+    def autograd_gradient(self, policy: Module) -> Tensor:
         """∇J by differentiating the sum over responses, flat [parameters]: the twin of `gradient`."""
         return flat_gradient(self.J(policy), policy)
 
-    def credit(self, policy: torch.nn.Module, kind: str = "exact") -> torch.Tensor:
+    def credit(self, policy: Module, kind: str = "exact") -> Tensor:
         """Weights of every token of every response, [N, H], 0 where masked. Kinds, with r the reward of the response:
 
         `return` r on every token; `uniform` r − J on every token; `split` (r − J)/|o|, which is GRPO's and the paper's
         assumption 2; `exact` A(s_t, a_t). Raises RlinoError for other kinds, and where slips hide the actions.
         """
         self._needs_actions()
-        found = self.values(policy)
-        advantage = self.rewards - found.V[0]  # [N]
-        kinds = {"return": self.rewards[:, None], "uniform": advantage[:, None]}
-        kinds |= {"split": kinds["uniform"] / self.lengths[:, None], "exact": found.A[self.states, self.tokens]}
+        exact = self.values(policy)
+        advantage = (self.rewards - exact.V[0])[:, None]  # [N, 1]
+        kinds = {
+            "return": self.rewards[:, None],
+            "uniform": advantage,
+            "split": advantage / self.lengths[:, None],
+            "exact": exact.A[self.states, self.tokens],
+        }
         if kind not in kinds:
             raise RlinoError(f"unknown credit {kind!r}: one of {', '.join(kinds)}")
         return kinds[kind] * self.mask  # [N, H]
 
-    def expected_update(self, policy: torch.nn.Module, weights: torch.Tensor) -> torch.Tensor:
+    def expected_update(self, policy: Module, weights: Tensor) -> Tensor:
         """E[Σ_t w_t ∇log π(o_t | o_<t)] over responses drawn from the policy, flat [parameters].
 
         weights [N, H] or [N], held fixed, as an optimiser holds them. Raises RlinoError where slips hide the actions.
@@ -197,16 +204,16 @@ class TokenMDP:
         self._needs_actions()
         logprobs = self.logprobs(policy)  # [N, H]
         p = logprobs.detach().sum(1, keepdim=True).exp()  # [N, 1]
-        return flat_gradient((p * _columns(weights).detach() * logprobs).sum(), policy)
+        return flat_gradient((p * weights.detach().view(len(p), -1) * logprobs).sum(), policy)
 
-    def update_variance(self, policy: torch.nn.Module, weights: torch.Tensor) -> float:
+    def update_variance(self, policy: Module, weights: Tensor) -> float:
         """The variance of one sampled update Σ_t w_t ∇log π(o_t), summed over parameters; arguments as above."""
         mean = self.expected_update(policy, weights)
         logp = self.token_logprobs(policy)  # [S, V]
         rows = torch.eye(logp.numel(), dtype=F64).view(-1, *logp.shape)  # [S·V, S, V]
         parts = torch.autograd.grad(logp, list(policy.parameters()), rows, is_grads_batched=True)
         scores = torch.cat([part.flatten(1) for part in parts], 1)  # [S·V, parameters]
-        weights = _columns(weights) * self.mask  # [N, H]
+        weights = weights.view(self.n_responses, -1) * self.mask  # [N, H]
         samples = (weights[:, :, None] * scores[self.states * self.vocab + self.tokens]).sum(1)  # [N, parameters]
         return (self.probs(policy).detach() @ samples.square().sum(1) - mean.square().sum()).item()
 
@@ -214,7 +221,7 @@ class TokenMDP:
         if self.slip:
             raise RlinoError("with slips a response does not say which tokens the policy chose: take slip = 0")
 
-    def arm_values(self) -> torch.Tensor:
+    def arm_values(self) -> Tensor:
         """The expected reward of every string of H tokens fixed beforehand, [V, …, V]; what follows an EOS is idle.
 
         Without slips an arm is a response, and its value the response's reward. Raises RlinoError past the limit.
@@ -240,7 +247,8 @@ class TokenMDP:
         best = torch.zeros(self.n_states, dtype=torch.long)  # [S]
         for level in reversed(self.levels):
             after[level], best[level] = self._mix(after[self.successors[level]]).max(1)
-        state, greedy = 0, []
+        state = 0
+        greedy = []
         while state < self.n_states:
             greedy.append(int(best[state]))
             state = int(self.successors[state, greedy[-1]])
@@ -254,24 +262,23 @@ class TokenMDP:
         self._needs_actions()
         return Bandit(self.rewards, lambda policy: self.logprobs(policy).sum(1))
 
-    def text(self, tokens: Sequence[int] | torch.Tensor) -> str:
+    def text(self, tokens: Sequence[int] | Tensor) -> str:
         """Tokens by their names, as one string."""
         return "".join(self.names[int(t)] for t in tokens)
 
-    def responses(self, policy: torch.nn.Module) -> pd.DataFrame:
-        """One row a response: text, length, reward and probability."""
+    def responses(self, policy: Module) -> pd.DataFrame:
+        """One row per response: text, length, reward and probability."""
         texts = [self.text(row[m]) for row, m in zip(self.tokens, self.mask, strict=True)]
         columns = {"length": self.lengths, "reward": self.rewards, "probability": self.probs(policy).detach()}
         return pd.DataFrame({"response": texts} | {name: column.numpy() for name, column in columns.items()})
 
-    def tree(self, policy: torch.nn.Module) -> pd.DataFrame:
-        """One row a state: the string, the chance of passing it, V, and π, Q and A of every token."""
-        found, pi = self.values(policy), policy().detach().softmax(-1)
-        strings = [""]
-        for parent, token in zip(self.parent[1:].tolist(), self.last[1:].tolist(), strict=True):
-            strings.append(strings[parent] + self.names[token])
-        table = pd.DataFrame({"state": strings, "visits": found.visits.numpy(), "V": found.V.numpy()})
-        for name, values in (("π", pi), ("Q", found.Q), ("A", found.A)):
+    def tree(self, policy: Module) -> pd.DataFrame:
+        """One row per state: the string, the chance of passing it, V, and π, Q and A of every token."""
+        exact = self.values(policy)
+        pi = policy().detach().softmax(-1)
+        strings = [self.text(row[row > 0]) for row in self.prefix]
+        table = pd.DataFrame({"state": strings, "visits": exact.visits.numpy(), "V": exact.V.numpy()})
+        for name, values in (("π", pi), ("Q", exact.Q), ("A", exact.A)):
             table[[f"{name}({token})" for token in self.names]] = values.numpy()
         return table
 
@@ -280,14 +287,14 @@ class TokenMDP:
 class Bandit:
     """Whole responses as arms of a bandit: their rewards [N], and their log-probs [N] under a policy. No states."""
 
-    rewards: torch.Tensor
-    logprobs: Callable[[torch.nn.Module], torch.Tensor]
+    rewards: Tensor
+    logprobs: Callable[[Module], Tensor]
 
-    def J(self, policy: torch.nn.Module) -> torch.Tensor:
+    def J(self, policy: Module) -> Tensor:
         """The expected reward, a scalar with gradient."""
         return self.logprobs(policy).exp() @ self.rewards
 
-    def gradient(self, policy: torch.nn.Module) -> torch.Tensor:
+    def gradient(self, policy: Module) -> Tensor:
         """∇J = Σ_arms p r ∇log p, flat [parameters]: the score of a whole response, times its reward."""
         logp = self.logprobs(policy)  # [N]
         return flat_gradient((logp.detach().exp() * self.rewards * logp).sum(), policy)
@@ -296,7 +303,7 @@ class Bandit:
 # --- an environment that writes -------------------------------------------------------------------------------------
 
 
-def tool_game(seed: int, slip: float = 0.0, hidden: int = 1, tokens: int = 3, turns: int = 3) -> torch.Tensor:
+def tool_game(seed: int, slip: float = 0.0, hidden: int = 1, tokens: int = 3, turns: int = 3) -> Tensor:
     """A random game with a tool: what every course of it pays, its reward times its chance under the tool.
 
     The policy writes one of V = `tokens`, the tool answers with another that depends on all that stands there, and so
@@ -311,55 +318,41 @@ def tool_game(seed: int, slip: float = 0.0, hidden: int = 1, tokens: int = 3, tu
         chance = torch.ones((), dtype=F64)
         for turn in range(turns):
             answers = torch.randint(tokens, [tokens] * (2 * turn + 1), generator=rng)  # [V, …]
-            written = (1 - slip) * torch.nn.functional.one_hot(answers, tokens) + slip / tokens  # [V, …, V]
+            written = (1 - slip) * one_hot(answers, tokens) + slip / tokens  # [V, …, V]
             chance = chance[..., None, None] * written  # [V, …, V]
         paid += chance * rewards / hidden
     return paid
 
 
-class ToolGameOptimum(NamedTuple):
-    """The best expected reward of a policy that sees the tool's answers, and of tokens that are fixed beforehand."""
-
-    closed_loop: float
-    open_loop: float
-
-    @property
-    def gap(self) -> float:
-        """What is lost by choosing all tokens at once."""
-        return self.closed_loop - self.open_loop
-
-
-def best_of_tool_game(paid: torch.Tensor) -> ToolGameOptimum:
+def best_of_tool_game(paid: Tensor) -> Optimum:
     """Both optima of a `tool_game`: from the last answer back to the first token, and over all arms."""
     arms = paid.sum(tuple(range(1, paid.ndim, 2)))  # [V, …, V], an axis a turn
     while paid.ndim:
         paid = paid.sum(-1).amax(-1)  # over the tool's answers, then the best token
-    return ToolGameOptimum(paid.item(), arms.max().item())
+    return Optimum(paid.item(), arms.max().item())
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
 
 
-class TabularPolicy(torch.nn.Module):
-    """One logit vector a state, uniform at first, or normal with `scale` from a seed.
+class TabularPolicy(Module):
+    """One logit vector per state, uniform at first, or normal with `scale` from a seed.
 
     With classes [S] int64, states of one class share their logits: a policy that can't tell them apart.
     """
 
-    def __init__(self, mdp: TokenMDP, scale: float = 0.0, seed: int = 0, classes: torch.Tensor | None = None) -> None:
+    def __init__(self, mdp: TokenMDP, scale: float = 0.0, seed: int = 0, classes: Tensor | None = None) -> None:
         super().__init__()
         classes = torch.arange(mdp.n_states) if classes is None else classes
         self.register_buffer("classes", classes)
         rng = torch.Generator().manual_seed(seed)
-        self.logits = torch.nn.Parameter(
-            scale * torch.randn(int(classes.max()) + 1, mdp.vocab, generator=rng, dtype=F64)
-        )
+        self.logits = Parameter(scale * torch.randn(int(classes.max()) + 1, mdp.vocab, generator=rng, dtype=F64))
 
-    def forward(self) -> torch.Tensor:
+    def forward(self) -> Tensor:
         return self.logits[self.classes]  # [S, V]
 
 
-class SharedPolicy(torch.nn.Module):
+class SharedPolicy(Module):
     """A small network that all states share, as a language model's do.
 
     An embedding for each token at each place and one for the length are summed; a tanh layer and a head follow.
@@ -367,27 +360,20 @@ class SharedPolicy(torch.nn.Module):
 
     def __init__(self, mdp: TokenMDP, width: int = 8, seed: int = 0, scale: float = 1.0) -> None:
         super().__init__()
-        features = torch.zeros(mdp.n_states, mdp.horizon, mdp.vocab, dtype=F64)  # [S, H, V]
-        for t, level in enumerate(mdp.levels[1:]):
-            features[level, :t] = features[mdp.parent[level], :t]
-            features[level, t] = torch.nn.functional.one_hot(mdp.last[level], mdp.vocab).to(F64)
-        lengths = torch.nn.functional.one_hot(mdp.depth, mdp.horizon).to(F64)  # [S, H]
-        self.register_buffer("features", torch.cat([features.flatten(1), lengths], 1))  # [S, H·V + H]
+        tokens = one_hot(mdp.prefix, mdp.vocab) * (mdp.prefix > 0)[..., None]  # [S, H, V]
+        features = torch.cat([tokens.flatten(1), one_hot(mdp.depth, mdp.horizon)], 1)  # [S, H·V + H]
+        self.register_buffer("features", features.to(F64))
         rng = torch.Generator().manual_seed(seed)
         shapes = {"embed": (self.features.shape[1], width), "hidden": (width, width), "head": (width, mdp.vocab)}
         for name, shape in shapes.items():
             start = torch.randn(*shape, generator=rng, dtype=F64) * scale / (1 if name == "embed" else shape[0] ** 0.5)
-            setattr(self, name, torch.nn.Parameter(start))
+            setattr(self, name, Parameter(start))
 
-    def forward(self) -> torch.Tensor:
+    def forward(self) -> Tensor:
         return torch.tanh(self.features @ self.embed @ self.hidden) @ self.head  # [S, V]
 
 
-def _columns(weights: torch.Tensor) -> torch.Tensor:
-    return weights if weights.ndim == 2 else weights[:, None]  # [N, H] or [N, 1]
-
-
-def flat_gradient(scalar: torch.Tensor, policy: torch.nn.Module) -> torch.Tensor:
+def flat_gradient(scalar: Tensor, policy: Module) -> Tensor:
     """The gradient of a scalar by all parameters of a policy, in one row [parameters]."""
     parts = torch.autograd.grad(scalar, list(policy.parameters()), retain_graph=True, materialize_grads=True)
     return torch.cat([part.flatten() for part in parts])

@@ -1,139 +1,170 @@
-"""One decoding step of a small Qwen2 or Llama model on the CPU, in as few operations as it takes (chapter 04).
+"""A model while it decodes (chapter 04): logits after the prompts, then after each further token, over a cache.
 
-At a width of 128 the products with the weights take under half of a step's time. Attention takes most of the rest,
-since every token reads all keys and values so far, and the many small operations around the products take what is left.
-So the weights are laid out once for each batch of rollouts: query, key and value in one matrix, gate and up in another,
-the norms' scales and the attention's 1/√D folded into them, and the two halves of a rotary pair side by side, which
-makes the rotation one complex product. The key-value heads of a token stand side by side too, so that a row's scores
-are one product. The result is that of the model's own forward pass up to float32 rounding; any model, device or setting
-that this does not fit is decoded by the model itself.
+What makes it fast: one prefill that all samples of a prompt share, a preallocated cache that is written in place,
+attention that never repeats the key-value heads, and for small models a fused step (`fused.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import nn
-from torch.nn.functional import silu
-from transformers import PreTrainedModel
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
-from rlino_lib.policy.device import is_small
+from rlino_lib.policy.fused import FusedDecoder
 
 
-class FlatLayer:
-    """Keys and values of one layer with the heads of a token side by side, each [B, S+T, Hkv·D]."""
+class Decoder:
+    """The next-token logits of a batch of rows, each of which goes on from one of the prompts."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        """keys and values [B, Hkv, S+T, D], of which the first `length` places are filled."""
-        self.keys = keys.transpose(1, 2).flatten(2)  # [B, S+T, Hkv·D]
-        self.values = values.transpose(1, 2).flatten(2)  # [B, S+T, Hkv·D]
-        self.length = length
+    def __init__(
+        self, model: PreTrainedModel, fused: FusedDecoder | None, ids: torch.Tensor, mask: torch.Tensor, room: int
+    ) -> None:
+        """Prompts ids [P, S] int64, left padded, with mask [P, S] bool; `room` is for how many tokens after them."""
+        self.model, self.fused = model, fused
+        self.ids = ids.to(model.device)  # [P, S]
+        self.room = room
+        self.padded = not bool(mask.all())
+        self.mask = mask.to(model.device)  # [P, S], and once prefilled [B, S+room]
+        self.length = ids.shape[1]  # tokens that the cache holds of each row
+        self.layers = [GroupLayer(self.length) for _ in range(model.config.get_text_config().num_hidden_layers)]
+        self.cache = Cache(layers=self.layers)
 
-    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Write the keys and values of one more token, each [B, Hkv, D]."""
-        self.keys[:, self.length] = keys.flatten(1)
-        self.values[:, self.length] = values.flatten(1)
+    def prefill(self, prompts: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after the prompts, for rows that go on from `prompts` [B] int64, each in [0, P)."""
+        positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
+        logits = self.model(
+            input_ids=self.ids,
+            attention_mask=self.mask if self.padded else None,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]  # [P, V]
+        for layer in self.layers:
+            layer.select(prompts, self.length + self.room)
+        if self.fused:
+            self.layers = self.fused.adopt(self.layers)
+            self.cache = None
+        if self.padded:
+            self.mask = pad(self.mask, (0, self.room), value=True).index_select(0, prompts)  # [B, S+room]
+        self.position = positions[:, -1].index_select(0, prompts)  # [B], of the last token
+        return logits.index_select(0, prompts)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after one more token for each row, tokens [B] int64."""
+        self.position = self.position + 1
         self.length += 1
+        # Without padding all rows stand at the same place.
+        position = self.position if self.padded else self.position[:1]  # [B] or [1]
+        attention = self.mask[:, : self.length] if self.padded else None  # [B, L]
+        if self.fused:
+            return self.fused.step(tokens, position, self.layers, attention)
+        return self.model(
+            input_ids=tokens[:, None],
+            attention_mask=attention,
+            position_ids=position[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits[:, -1]
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep some rows of the batch."""
-        self.keys = self.keys.index_select(0, rows)
-        self.values = self.values.index_select(0, rows)
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with some rows of the batch, [B'] int64, and forget the others."""
+        for layer in self.layers:
+            layer.select(rows)
+        self.position = self.position[rows]
+        if self.padded:
+            self.mask = self.mask[rows]
 
 
-class FusedDecoder:
-    """The decoder of one model for sequences of up to `length` tokens; a snapshot of its weights when it was made."""
+# --- the cache -------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def fits(model: PreTrainedModel) -> bool:
-        """Whether this is a plain Qwen2 or Llama in float32: no adapter, hook, sliding window or scaled rotation."""
-        if type(model).__name__ not in ("Qwen2ForCausalLM", "LlamaForCausalLM") or not is_small(model):
-            return False
-        if model.device.type != "cpu":
-            return False
-        config, modules = model.config, list(model.modules())
-        full = all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or [])
-        if not full or config.hidden_act != "silu" or config.rope_parameters.get("rope_type", "default") != "default":
-            return False
-        if any(p.dtype != torch.float32 for p in model.parameters()):
-            return False
-        if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
-            return False
-        return not any(type(m) is not nn.Linear for m in modules if hasattr(m, "in_features")) and not any(
-            linear.bias is not None
-            for layer in model.model.layers
-            for linear in (layer.self_attn.o_proj, *layer.mlp.children())
-            if isinstance(linear, nn.Linear)
+
+class GroupLayer(CacheLayerMixin):
+    """Keys and values of one layer in buffers of full length; an update writes in place and returns a view."""
+
+    is_sliding = False  # masks are made over the whole length, also for models with a sliding window
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        n, heads, _, dim = key_states.shape
+        self.keys = key_states.new_empty(n, heads, self.capacity, dim)  # [N, Hkv, S+T, D]
+        self.values = value_states.new_empty(n, heads, self.capacity, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[2]
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def select(self, rows: torch.Tensor, capacity: int | None = None) -> None:
+        """Keep (or repeat) rows of the batch; with `capacity`, move to buffers of another length."""
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_empty(len(rows), old.shape[1], capacity or self.capacity, old.shape[3])
+            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
+            setattr(self, name, new)
+        self.capacity = capacity or self.capacity
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def get_max_length(self) -> int:
+        return self.capacity
+
+    get_max_cache_shape = get_max_length  # its name in older releases
+
+
+def _grouped_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+    """Attention for one new token of each row: two batched products over key-value heads, with no copy of the cache."""
+    n, heads, q_len, dim = query.shape
+    if q_len > 1 or heads % key.shape[1]:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
+    if key.device.type != "cpu":  # a GPU's fused kernel knows grouped heads itself
+        out = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
+        return out.transpose(1, 2), None
+    scaling = dim**-0.5 if scaling is None else scaling
+    q = (query * scaling).view(n, key.shape[1], -1, dim)  # [N, Hkv, H/Hkv, D]
+    scores = torch.matmul(q, key.transpose(2, 3))  # [N, Hkv, H/Hkv, L]
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    out = torch.matmul(scores.softmax(-1), value)  # [N, Hkv, H/Hkv, D]
+    return out.view(n, 1, heads, -1), None
 
-    def __init__(self, model: PreTrainedModel, length: int) -> None:
-        config = model.config
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
-        self.eps = config.rms_norm_eps
-        self.pairs = torch.arange(self.dim).view(2, -1).t().reshape(-1)  # [D]: 0, D/2, 1, D/2+1, …
-        self.layers = [self._fuse(layer) for layer in model.model.layers]
-        self.embedding = model.model.embed_tokens.weight  # [V, d]
-        self.head = (model.lm_head.weight * model.model.norm.weight).t().contiguous()  # [d, V]
-        angles = torch.arange(length)[:, None] * model.model.rotary_emb.inv_freq.float()  # [L, D/2]
-        self.rotation = torch.polar(torch.ones_like(angles), angles)  # [L, D/2] complex
 
-    def _fuse(self, layer: nn.Module) -> tuple[torch.Tensor, ...]:
-        attention, mlp, scale = layer.self_attn, layer.mlp, self.dim**-0.5
+AttentionInterface.register("rlino_grouped", _grouped_attention)
+AttentionMaskInterface.register("rlino_grouped", sdpa_mask)
 
-        def paired(x: torch.Tensor) -> torch.Tensor:
-            return x.view(-1, self.dim, *x.shape[1:])[:, self.pairs].reshape(x.shape)
 
-        q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
-        bias = [torch.zeros(m.out_features) if m.bias is None else m.bias for m in (q, k, v)]
-        qkv = torch.cat([paired(q.weight) * scale, paired(k.weight), v.weight]) * layer.input_layernorm.weight
-        gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
-        out, down = attention.o_proj.weight, mlp.down_proj.weight
-        return (
-            torch.cat([paired(bias[0]) * scale, paired(bias[1]), bias[2]]),  # [(H + 2·Hkv)·D]
-            *(w.t().contiguous() for w in (qkv, out, gate_up, down)),  # each [in, out]
-        )
-
-    def adopt(self, layers: Sequence) -> list[FlatLayer]:
-        """Cache layers that the model's own prefill has filled, in this decoder's layout and order of pairs."""
-        for layer in layers:
-            layer.keys[:, :, : layer.length] = layer.keys[:, :, : layer.length, self.pairs]
-        return [FlatLayer(layer.keys, layer.values, layer.length) for layer in layers]
-
-    def _norm(self, x: torch.Tensor) -> torch.Tensor:
-        return x * x.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
-
-    def _attend(self, queries: torch.Tensor, layer: FlatLayer, attention: torch.Tensor | None) -> torch.Tensor:
-        """Attention of one new token a row; queries [B, H, D], attention [B, L] or None; returns [B, H·D].
-
-        Each query stands beside zeros where the other key-value heads are. A row then is one product with its keys and
-        one with its values, not one for each key-value head: products of this size cost what they read.
-        """
-        n, kv = len(queries), self.kv_heads
-        spread = queries.new_zeros(n, kv, self.heads // kv, kv, self.dim)  # [B, Hkv, H/Hkv, Hkv, D]
-        own = spread.diagonal(dim1=1, dim2=3)  # [B, H/Hkv, D, Hkv]
-        own.copy_(queries.unflatten(1, (kv, -1)).permute(0, 2, 3, 1))
-        keys, values = layer.keys[:, : layer.length], layer.values[:, : layer.length]  # [B, L, Hkv·D]
-        scores = torch.bmm(keys, spread.view(n, self.heads, -1).transpose(1, 2)).transpose(1, 2)  # [B, H, L]
-        if attention is not None:
-            scores.masked_fill_(~attention[:, None], torch.finfo(scores.dtype).min)
-        mixed = torch.bmm(scores.softmax(-1), values).view(spread.shape)  # [B, Hkv, H/Hkv, Hkv, D]
-        return mixed.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(n, -1)  # [B, H·D]
-
-    def step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, layers: Sequence[FlatLayer], attention: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Logits [B, V] after one more token a row; tokens [B], positions [B] or [1], attention [B, L] or None."""
-        turning = self.heads + self.kv_heads  # queries and keys; values are not rotated
-        rotation = self.rotation[positions][:, None]  # [B or 1, 1, D/2]
-        x = self.embedding[tokens]  # [B, d]
-        for (bias, qkv, out, gate_up, down), layer in zip(self.layers, layers, strict=True):
-            states = torch.addmm(bias, self._norm(x), qkv).unflatten(1, (-1, self.dim))  # [B, H + 2·Hkv, D]
-            pairs = torch.view_as_complex(states[:, :turning].unflatten(2, (-1, 2)))  # [B, H + Hkv, D/2]
-            turned = torch.view_as_real(pairs * rotation).flatten(2)  # [B, H + Hkv, D]
-            layer.append(turned[:, self.heads :], states[:, turning:])
-            x = torch.addmm(x, self._attend(turned[:, : self.heads], layer, attention), out)  # [B, d]
-            gate, up = torch.mm(self._norm(x), gate_up).chunk(2, 1)  # each [B, m]
-            x = torch.addmm(x, silu(gate).mul_(up), down)  # [B, d]
-        return torch.mm(self._norm(x), self.head)  # [B, V]
+@contextmanager
+def fast_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Decode with grouped attention where the model lets its attention be chosen; leave it as it was afterwards."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    if before in ("eager", "sdpa") and not getattr(config, "attn_logit_softcapping", None):
+        config._attn_implementation = "rlino_grouped"
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        model.train(was_training)

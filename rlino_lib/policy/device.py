@@ -15,13 +15,13 @@ SMALL = 50_000_000  # parameters; above, the products with the weights set the p
 
 
 def pick_device(name: str = "auto") -> str:
-    """The device of that name, or for `auto` the first of cuda, mps and cpu; raises RlinoError where it is not here."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    best = next(kind for kind, yes in here.items() if yes)
+    """The device of that name, or for `auto` the first of cuda, mps and cpu; raises RlinoError where it is missing."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    best = next(kind for kind, usable in available.items() if usable)
     if name == "auto":
         return best
     kind, _, place = name.partition(":")
-    if not here.get(kind) or (place and (not place.isdigit() or kind == "cuda" and int(place) >= _gpus())):
+    if not available.get(kind) or (place and (not place.isdigit() or kind == "cuda" and int(place) >= _gpus())):
         raise RlinoError(f"there is no device {name!r} here: --device {best}, or auto")
     return name
 
@@ -59,11 +59,11 @@ def machine() -> str:
 
 
 def pick_precision(precision: str, device: torch.device | str, gains: bool) -> str:
-    """`fp32` or `bf16`: the precision that was asked for, or for `auto` the faster one on this device.
+    """`fp32` or `bf16`: the given precision, or for `auto` the faster one on this device.
 
     `gains` says whether the work is faster in bfloat16 where there are instructions for it: pretraining is, and
     whatever a large model does; sampling and updating a small one is not, since half of its time is not products.
-    Where another precision was asked for than the faster one, an RlinoWarning says so, once a process.
+    An RlinoWarning says so, once per process, where the given precision is the slower one.
     """
     best = "bf16" if gains and has_bf16(device) else "fp32"
     if precision not in ("auto", best):
@@ -98,7 +98,7 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: a GPU's, which has an exception of its own, or the CPU's or an Apple GPU's."""
-    said = str(error)
+    message = str(error)
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+        isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
     )

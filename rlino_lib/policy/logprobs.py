@@ -55,7 +55,8 @@ class _TokenLogprobs(torch.autograd.Function):
             chosen = torch.where(inside, tile.gather(1, at), chosen)
             most = tile.amax(1, keepdim=True)  # [N, 1]
             tile.sub_(most).exp_()
-            before, total = total, torch.logaddexp(total, tile.sum(1, keepdim=True).log_().add_(most))
+            before = total
+            total = torch.logaddexp(before, tile.sum(1, keepdim=True).log_().add_(most))
             if at_once:
                 mean.mul_((before - total).exp()).addcmul_(_product(tile, weight[place], dtype), (most - total).exp())
         ctx.settings = scale, chunk, dtype, hidden.dtype, at_once
@@ -102,10 +103,11 @@ def token_logprobs(
         raise RlinoError("log-probs need a temperature and a chunk of at least 0")
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(weight):
         raise RlinoError(f"a token id is outside the vocabulary of {len(weight)}")
-    rows, dtype = hidden.reshape(-1, weight.shape[1]), torch.promote_types(hidden.dtype, torch.float32)
+    rows = hidden.reshape(-1, weight.shape[1])  # [N, H]
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
     chunk = chunk or max(256, TILE // max(len(rows), 1))
-    found = _TokenLogprobs.apply(rows, weight, ids.reshape(-1), 1.0 / (temperature or 1.0), chunk, dtype)  # [N]
-    return found.view(ids.shape)
+    logprobs = _TokenLogprobs.apply(rows, weight, ids.reshape(-1), 1.0 / (temperature or 1.0), chunk, dtype)  # [N]
+    return logprobs.view(ids.shape)
 
 
 # --- the model's side ------------------------------------------------------------------------------------------------
@@ -127,10 +129,10 @@ def last_hidden(model: nn.Module, head: nn.Module, **inputs) -> torch.Tensor:
 
 def _hands_on(model: nn.Module, head: nn.Module) -> bool:
     """Whether the model returns what its head gives it as it is: no scale, cap or mask on the logits."""
-    given = []
+    inputs = []
 
     def keep(hidden: torch.Tensor) -> torch.Tensor:
-        given.extend((hidden, hidden._version))
+        inputs.extend((hidden, hidden._version))
         return hidden
 
     head.forward = keep
@@ -138,11 +140,11 @@ def _hands_on(model: nn.Module, head: nn.Module) -> bool:
         with torch.inference_mode(False), torch.no_grad():
             token = torch.zeros(1, 1, dtype=torch.long, device=head.weight.device)
             returned = model(input_ids=token, use_cache=False).logits
-    except (RuntimeError, IndexError, ValueError):  # it reckons with V numbers a token
+    except (RuntimeError, IndexError, ValueError):  # it expects V numbers for each token
         return False
     finally:
         del head.forward
-    return bool(given) and returned is given[0] and returned._version == given[1]  # nor was it changed in place
+    return bool(inputs) and returned is inputs[0] and returned._version == inputs[1]  # nor was it changed in place
 
 
 def large_head(model: nn.Module) -> nn.Linear | None:
@@ -161,8 +163,8 @@ def large_head(model: nn.Module) -> nn.Linear | None:
         bare = bare and "forward" not in vars(head) and not (head._forward_hooks or head._forward_pre_hooks)
         _FIT[head] = bare and _hands_on(model, head)
         if not _FIT[head]:
-            what = f"{model.config.model_type} changes its logits, or has no plain head"
-            warnings.warn(f"{what}: its log-probs take the memory of all logits", RlinoWarning, stacklevel=2)
+            reason = f"{model.config.model_type} changes its logits, or has no plain head"
+            warnings.warn(f"{reason}: its log-probs take the memory of all logits", RlinoWarning, stacklevel=2)
     return head if _FIT[head] else None
 
 
@@ -171,19 +173,23 @@ def response_logprobs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
 
-    Over a large vocabulary they are taken without all logits at once, where the model allows it.
+    All tokens of a response are read, and the mask is true on those that the policy wrote. Over a large vocabulary they
+    are taken without all logits at once, where the model allows it.
     """
-    ids, mask = rollouts.sequences()
-    width, s = int(rollouts.mask[rows].sum(1).max()), rollouts.prompt_ids.shape[1]
-    ids, mask = ids[rows, : s + width].to(model.device), mask[rows, : s + width].to(model.device)  # [B, S+T']
-    padded = not bool(mask[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
-    positions = (mask.long().cumsum(1) - 1).clamp_min(0) if padded else None
-    asked = dict(input_ids=ids, attention_mask=mask if padded else None, position_ids=positions, use_cache=False)
-    asked["logits_to_keep"] = width + 1  # each token's logits stand one place before it
+    ids, attention = rollouts.sequences()
+    width = int(rollouts.written[rows].sum(1).max())
+    s = rollouts.prompt_ids.shape[1]
+    ids = ids[rows, : s + width].to(model.device)  # [B, S+T']
+    attention = attention[rows, : s + width].to(model.device)  # [B, S+T']
+    mask = rollouts.mask[rows, :width].to(model.device)  # [B, T']
+    padded = not bool(attention[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
+    positions = (attention.long().cumsum(1) - 1).clamp_min(0) if padded else None
+    inputs = dict(input_ids=ids, attention_mask=attention if padded else None, position_ids=positions, use_cache=False)
+    inputs["logits_to_keep"] = width + 1  # each token's logits stand one place before it
     if (head := large_head(model)) is not None:
-        hidden = last_hidden(model, head, **asked)[:, :-1]  # [B, T', H]
-        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask[:, s:]  # [B, T'], [B, T']
-    logits = model(**asked).logits[:, :-1]  # [B, T', V]
+        hidden = last_hidden(model, head, **inputs)[:, :-1]  # [B, T', H]
+        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask  # [B, T'], [B, T']
+    logits = model(**inputs).logits[:, :-1]  # [B, T', V]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
     logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
-    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask[:, s:]  # [B, T'], [B, T']
+    return logprobs.gather(2, ids[:, s:, None])[:, :, 0], mask  # [B, T'], [B, T']

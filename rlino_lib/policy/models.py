@@ -55,8 +55,9 @@ def load_policy(
 ) -> Policy:
     """Load a policy from a local folder or a hub id; of a folder of LoRA adapters, with its base, the two merged.
 
-    float32 by default on purpose: bfloat16 parameters do not move under Adam at a learning rate of 1e-6.
-    Raises RlinoError where there is no such model, or it cannot be read or is not whole.
+    float32 by default on purpose: bfloat16 parameters do not move under Adam at a learning rate of 1e-6. Raises
+    RlinoError where there is no such model, or where it cannot be read or is incomplete. `load_policy()` is the base of
+    Countdown.
     """
     options = hub_options(name)
     try:
@@ -72,9 +73,10 @@ def load_policy(
         elif options:
             reason = "it is no folder, the hub cannot be reached, and nothing of it was downloaded before"
         raise RlinoError(f"cannot load a model from {name}: {reason}") from e
-    words, rows = len(tokenizer), model.get_input_embeddings().weight.shape[0]
-    if not tokenizer("1").input_ids or words > rows:
-        raise RlinoError(f"cannot load a model from {name}: its tokenizer ({words} tokens) is not the model's ({rows})")
+    size = len(tokenizer)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if not tokenizer("1").input_ids or size > rows:
+        raise RlinoError(f"cannot load a model from {name}: its tokenizer ({size} tokens) is not the model's ({rows})")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
@@ -90,25 +92,27 @@ def _read_model(name: str, dtype: torch.dtype, options: dict[str, Any]) -> PreTr
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(base.model, name).merge_and_unload()
-    model, found = AutoModelForCausalLM.from_pretrained(
+    model, loading = AutoModelForCausalLM.from_pretrained(
         name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
     # transformers would go on with random numbers in their place
-    if bad := sorted({*found["missing_keys"], *(k[0] for k in found["mismatched_keys"])}):
-        raise RlinoError(f"cannot load a model from {name}: {len(bad)} of its weights, {bad[0]} first, are not in it")
+    if absent := sorted({*loading["missing_keys"], *(k[0] for k in loading["mismatched_keys"])}):
+        raise RlinoError(
+            f"cannot load a model from {name}: {len(absent)} of its weights, {absent[0]} first, are not in it"
+        )
     return model
 
 
 def hub_options(name: str | Path) -> dict[str, Any]:
-    """What to give to `from_pretrained`: only what is on the disk, where the hub is needed and does not answer.
+    """Arguments of `from_pretrained`: local files alone where the hub is needed and does not answer.
 
-    transformers would ask it for a minute.
+    transformers would try it for a minute.
     """
     if Path(name).exists():
         return {}
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # whatever keeps the hub from answering, a setting that forbids to ask among it
+    except Exception:  # whatever keeps the hub from answering, such as a setting that forbids it
         return {"local_files_only": True}
     return {}
 
@@ -137,14 +141,14 @@ def save_policy(policy: Policy, folder: str | Path) -> None:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write what a run goes on from after a kill, in place of what it would have gone on from before."""
+    """Write what a run goes on from after a kill, in place of the checkpoint before."""
     with replacing(path) as part, part.open("wb") as f:  # of a path torch would not say that the disk is full
         torch.save(state, f)
 
 
 @contextmanager
 def checkpoint_state(path: Path) -> Iterator[dict[str, Any]]:
-    """What `save_checkpoint` wrote, to be put back in place; raises RlinoError where it is damaged or does not fit."""
+    """What `save_checkpoint` wrote; raises RlinoError where it is damaged, or does not fit inside the block."""
     try:
         yield torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e:  # of a zip file, a pickle, a tensor, or of the state that it does not fit
@@ -198,8 +202,8 @@ def reference_context(model: PreTrainedModel) -> AbstractContextManager:
 
 def eos_ids(policy: Policy) -> list[int]:
     """Every token id that ends a response: the tokenizer's, and the generation config's, which may list many."""
-    found = policy.model.generation_config.eos_token_id
-    ids = [found] if isinstance(found, int) else list(found or [])
+    configured = policy.model.generation_config.eos_token_id  # one id, a list of them, or None
+    ids = configured if isinstance(configured, list) else [configured]
     return sorted({*ids, policy.tokenizer.eos_token_id} - {None})
 
 

@@ -15,25 +15,31 @@ from rlino_lib.tasks import Grade, Problem, Task
 class Rollouts:
     """Groups of sampled responses: the one structure that passes between sampling, weighting, recording and looking.
 
-    N = P·G rows; the rows of a group stand together. T is the longest response, S the longest prompt.
+    N = P·G rows; the rows of a group stand together. T is the longest response, S the longest prompt. Losses, lengths,
+    entropies and log-prob means are over `mask`: the tokens that the policy wrote. Prefixes and what an environment
+    wrote belong to the response too, as context of the tokens after them and as part of the text that is graded.
     """
 
     prompts: list[str]  # P
     prompt_ids: torch.Tensor  # [P, S] int64, left padded
     prompt_mask: torch.Tensor  # [P, S] bool
     ids: torch.Tensor  # [N, T] int64, pad after the end
-    mask: torch.Tensor  # [N, T] bool, True on response tokens, EOS included
+    mask: torch.Tensor  # [N, T] bool, True on the response tokens that the policy wrote, EOS included
     logprobs: torch.Tensor  # [N, T] float32, nats, under the sampling temperature; 0 where masked
     entropies: torch.Tensor  # [N, T] float32, nats, of the full next-token distribution; 0 where masked
-    clipped: torch.Tensor  # [N] bool, neither EOS nor a stop string within the cap
-    texts: list[str]  # N, decoded without special tokens
-    group_size: int
+    truncated: torch.Tensor  # [N] bool, neither EOS nor a stop string within the cap
+    texts: list[str]  # N, whole responses decoded without special tokens
+    group_size: int  # G
     problems: list[Problem] = field(default_factory=list)  # P
     grades: list[Grade] = field(default_factory=list)  # N
+    written: torch.Tensor = None  # [N, T] bool, True on all response tokens, whoever wrote them; by default the mask
+
+    def __post_init__(self) -> None:
+        self.written = self.mask if self.written is None else self.written
 
     @property
     def lengths(self) -> torch.Tensor:
-        """Response tokens of each row, EOS included, [N] int64."""
+        """The policy's tokens in each row, EOS included, [N] int64."""
         return self.mask.sum(1)
 
     @property
@@ -55,8 +61,8 @@ class Rollouts:
         return self
 
     def sequences(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prompt and response in one row: ids and attention mask, both [N, S+T]."""
+        """Prompt and response in one row: ids [N, S+T] int64, and the attention mask [N, S+T] bool."""
         rows = torch.arange(len(self.ids)) // self.group_size
         ids = torch.cat([self.prompt_ids[rows], self.ids], 1)  # [N, S+T]
-        mask = torch.cat([self.prompt_mask[rows], self.mask], 1)  # [N, S+T]
+        mask = torch.cat([self.prompt_mask[rows], self.written], 1)  # [N, S+T]
         return ids, mask

@@ -1,29 +1,33 @@
-"""Stop strings: a response ends with the token that completes one (chapter 02)."""
+"""Where a response ends: with EOS, or with the token that completes a stop string (chapter 02)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], torch.Tensor]] = WeakKeyDictionary()
+from rlino_lib.policy.models import Policy, eos_ids
+
+_COMPLETING: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], torch.Tensor]] = WeakKeyDictionary()
 
 
 class StopStrings:
     """Finds the rows whose newest token completes a stop string; texts are decoded for few rows.
 
-    A token can complete one only if it contains it, or starts with an end of it. Those tokens are found once for a
+    A token can complete one only if it contains it, or starts with an end of it. Those tokens are listed once per
     tokenizer, and only the rows that have just sampled one are decoded, as far back as a stop string reaches.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], device: torch.device) -> None:
-        self.tokenizer, self.strings = tokenizer, tuple(s for s in strings if s)
-        known = _KNOWN.setdefault(tokenizer, {})
-        if self.strings not in known:
-            known[self.strings] = self._completing()
-        self.completing = known[self.strings].to(device)  # [tokens] bool
+        self.tokenizer = tokenizer
+        self.strings = tuple(s for s in strings if s)
+        by_strings = _COMPLETING.setdefault(tokenizer, {})
+        if self.strings not in by_strings:
+            by_strings[self.strings] = self._completing()
+        self.completing = by_strings[self.strings].to(device)  # [tokens] bool
         self.reach = 1 + max((len(s.encode()) for s in self.strings), default=0)  # a token is a byte at least
 
     def __bool__(self) -> bool:
@@ -38,22 +42,36 @@ class StopStrings:
         anything = any(s[-1].isspace() for s in self.strings)
         parts = any(not s.isascii() for s in self.strings)
         texts = self._decode([[i] for i in range(len(self.tokenizer))]) if self.strings else []
-        found = [
+        completing = [
             anything or not t or t.startswith(ends) or any(s in t for s in self.strings) or (parts and "\ufffd" in t)
             for t in texts
         ]
-        return torch.tensor(found, dtype=torch.bool)
+        return torch.tensor(completing, dtype=torch.bool)
 
     def reached(self, ids: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-        """Which rows end with their newest token: ids [B, ≤ reach] int64, the last of each, alive [B] bool; [B] bool.
+        """Which rows end with their newest token, [B] bool; ids [B, ≤ reach] int64, the last tokens of each, alive [B].
 
-        Rows that are not alive are not looked at.
+        −1 in ids stands for no token. Rows that are not alive are not read.
         """
         newest = ids[:, -1]  # [B]
         inside = newest < len(self.completing)  # a model may have more entries than its tokenizer
         near = alive & inside & self.completing[newest.where(inside, 0)]  # [B]
-        found = torch.zeros_like(alive)
+        ends = torch.zeros_like(alive)
         if near.any():
-            texts = self._decode(ids[near].tolist())
-            found[near] = torch.tensor([any(s in t for s in self.strings) for t in texts], device=ids.device)
-        return found
+            texts = self._decode([[i for i in row if i >= 0] for row in ids[near].tolist()])
+            ends[near] = torch.tensor([any(s in t for s in self.strings) for t in texts], device=ids.device)
+        return ends
+
+
+class Ends(NamedTuple):
+    """What ends a response."""
+
+    ids: torch.Tensor  # [E] int64, tokens that do
+    strings: StopStrings
+
+    @classmethod
+    def of(cls, policy: Policy, stop_strings: Sequence[str], ignored: bool = False) -> Ends:
+        """EOS and some strings, or nothing at all where they are `ignored`."""
+        device = policy.model.device
+        ids = torch.tensor([] if ignored else eos_ids(policy), dtype=torch.long, device=device)
+        return cls(ids, StopStrings(policy.tokenizer, () if ignored else stop_strings, device))

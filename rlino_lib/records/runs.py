@@ -1,8 +1,8 @@
-"""Run folders: what a run writes, and how chapters read it back as DataFrames. Knows nothing of torch.
+"""Run folders: what a run writes, and how chapters read it back as DataFrames.
 
 A folder holds config.json, metrics.csv (reproducible to the last digit), timing.csv (which is not), sampled whole
-groups in rollouts.jsonl(.gz), a row for each held-out response in responses.csv(.gz), and summary.json, written last:
-a folder without it is not complete and says so.
+groups in rollouts.jsonl(.gz), a row for each held-out response in responses.csv(.gz), and summary.json, which is
+written last: a folder without it is not complete.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a step; `eval/…` columns are filled on evaluation steps, of which step 0 is the base."""
+        """One row per step; `eval/…` columns are filled on evaluation steps, of which step 0 is the base."""
         return _read_csv(self.path / "metrics.csv")
 
     @cached_property
@@ -72,12 +72,12 @@ class Run:
 
     @cached_property
     def probes(self) -> pd.DataFrame:
-        """One row a probed update (`probe_every` of the run's settings), by step and update from 1."""
+        """One row per probed update (`probe_every` of the run's settings), by step and update from 1."""
         return _read_csv(self.path / "probes.csv")
 
     @cached_property
     def responses(self) -> pd.DataFrame:
-        """One row a held-out response: those of the evaluations, and (`final`) of the test after training.
+        """One row per held-out response: those of the evaluations, and (`final`) of the test after training.
 
         Raises RlinoError where the run kept none.
         """
@@ -88,13 +88,11 @@ class Run:
 
     @cached_property
     def rollouts(self) -> pd.DataFrame:
-        """Sampled whole groups, one response a row (empty where none were kept)."""
-        for name in ("rollouts.jsonl.gz", "rollouts.jsonl"):
-            path = self.path / name
-            if path.exists():
-                with pd.option_context("mode.string_storage", "python"):  # Arrow's has no half surrogate pairs
-                    return pd.DataFrame(read_jsonl(path))
-        return pd.DataFrame()
+        """Sampled whole groups, one row per response (empty where none were kept)."""
+        paths = [self.path / name for name in ("rollouts.jsonl.gz", "rollouts.jsonl")]
+        rows = next((read_jsonl(path) for path in paths if path.exists()), [])
+        with pd.option_context("mode.string_storage", "python"):  # Arrow's has no half surrogate pairs
+            return pd.DataFrame(rows)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -105,13 +103,16 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def load_run(name: str | Path) -> Run:
-    """A run by its path, or by its name below data/runs; raises RlinoError where there is none."""
+    """A run by its path, or by its name below data/runs: `load_run("countdown/grpo-s0").metrics`.
+
+    Raises RlinoError where there is none.
+    """
     path = Path(name)
     return Run(path if (path / "config.json").exists() else RUNS / name)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
-    """What a folder records of a run, and whether the run is complete."""
+    """The configuration that a folder records of a run, None where there is none; and whether the run is complete."""
     if not (folder / "config.json").exists():
         return None, False
     read_json(folder / "config.json", needs="method")
@@ -121,26 +122,31 @@ def read_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
 
 TABLES = ("metrics.csv", "timing.csv", "probes.csv", "responses.csv")
 PACKED = ("rollouts.jsonl", "responses.csv")  # large files, gzipped once a run is complete
-_MADE = (*TABLES, *PACKED, *(f"{name}.gz" for name in PACKED), "summary.json", "checkpoint.pt", "model", "adapter")
-RUN = Kind("run", read_run, _MADE)
+_FILES = (*TABLES, *PACKED, *(f"{name}.gz" for name in PACKED), "summary.json", "checkpoint.pt", "model", "adapter")
+RUN = Kind("run", read_run, _FILES)
 
 
 def complete_run(folder: Path, save: bool) -> Run:
-    """A run that is complete; raises RlinoError where it has not the model that `save` asks for."""
+    """A run that is complete; raises RlinoError where it lacks the model that `save` asks for."""
     if save and not (folder / "model").exists():
         raise RlinoError(f"{folder} holds a complete run without its model: choose another --out")
     return Run(folder)
 
 
 def list_runs(group: str | None = None, root: str | Path = RUNS, complete: bool = True) -> list[Run]:
-    """All runs of a group (of every group where None) in the order of their names; by default the complete ones."""
-    found = sorted(Path(root).glob(f"{group or '*'}/*/config.json"))
-    runs = [Run(path.parent) for path in found]
+    """All runs of a group (of every group where None) in the order of their names; by default the complete ones.
+
+    `list_runs("countdown")` is those that the README shows.
+    """
+    runs = [Run(path.parent) for path in sorted(Path(root).glob(f"{group or '*'}/*/config.json"))]
     return [run for run in runs if run.complete or not complete]
 
 
 def metrics_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """The metrics of many runs in one frame, with `run`, `method` and `seed` columns in front."""
+    """The metrics of many runs in one frame, with `run`, `method` and `seed` columns in front.
+
+    Raises RlinoError where there are no runs.
+    """
     frames = [run.metrics.assign(run=run.name, method=run.method, seed=run.seed) for run in runs]
     if not frames:
         raise RlinoError("there are no recorded runs here: `make runs` makes them")
@@ -152,16 +158,12 @@ def metrics_frame(runs: Iterable[Run]) -> pd.DataFrame:
 class RunWriter:
     """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
 
+    def __init__(self, path: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+        """Begin to write a folder, or go on; the caller holds it (`output_folder`).
 
-    def __init__(
-        self, path: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-    ) -> None:
-        """Begin to write a folder, which the caller holds (`output_folder`), or go on.
-
-        `defaults` says what a setting counts as that a record does not name.
-
-        Raises RlinoError where it holds a run of another configuration, or of one that started from other weights, with
-        other threads or other versions: its numbers would not be those of a run that was never stopped.
+        A setting that a record does not name counts as in `defaults`. Raises RlinoError where the folder holds a run of
+        another configuration, or of one that started from other weights, with other threads or other versions: its
+        numbers would not be those of a run that was never stopped.
         """
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -183,9 +185,9 @@ class RunWriter:
         for path in (self.path / name for name in TABLES):
             if path.exists():
                 rows = list(csv.reader(whole_lines(path)))
-                good = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
+                kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
                 with replacing(path) as part:
-                    _append_csv(part, [*rows[:1], *good])
+                    _append_csv(part, [*rows[:1], *kept])
         path = self.path / "rollouts.jsonl"
         if path.exists():
             kept = [row for row in read_jsonl(path) if row["step"] <= step]

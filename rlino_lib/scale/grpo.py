@@ -59,7 +59,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
         args = (rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens)
-        adv, keep = credit(o, *args, rollouts.clipped)  # [N] or [N, T], [N]
+        adv, keep = credit(o, *args, rollouts.truncated)  # [N] or [N, T], [N]
         if self.recorder.keeps_groups(step):
             self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)

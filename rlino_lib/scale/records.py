@@ -90,7 +90,7 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> R
         mask=mask,
         logprobs=padded([r.logprobs for r in rows]),  # [N, T]
         entropies=padded([r.entropies for r in rows]),  # [N, T]
-        clipped=torch.tensor([r.truncated for r in rows]),  # [N]
+        truncated=torch.tensor([r.truncated for r in rows]),  # [N]
         texts=[r.text for r in rows],
         group_size=group_size,
         problems=[pool.problems[r.problem] for r in first],

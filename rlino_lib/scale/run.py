@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from rlino_lib.cli import main as cli
-from rlino_lib.cli.options import FOLDER, name_values
+from rlino_lib.cli.main import run_result
+from rlino_lib.cli.options import FOLDER, TRAIN_SETTINGS, add_options, name_values, set_threads, train_config
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder, read_json, replacing
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--trl", action="append", default=[], metavar="NAME=VALUE", help="a setting of TRL, as use_vllm=true"
     )
-    cli._train_arguments(p)
+    add_options(p, TRAIN_SETTINGS)
     return p
 
 
@@ -293,12 +293,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None, main_process: bool) -> int:
     args = parser().parse_args(argv)
-    cli._threads(args.threads)
+    set_threads(args.threads)
     trl_settings = name_values(args.trl, "--trl")
     run = train(
-        cli.train_config(args), args.out, engine=args.engine, save=args.save, trl_settings=trl_settings,
+        train_config(args), args.out, engine=args.engine, save=args.save, trl_settings=trl_settings,
         progress=sys.stderr.isatty() and main_process,
     )  # fmt: skip
     if main_process and os.environ.get("RANK", "0") == "0":
-        print(json.dumps(cli.run_result(run), default=float))
+        print(json.dumps(run_result(run), default=float))
     return 0

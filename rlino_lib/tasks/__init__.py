@@ -18,7 +18,7 @@ def get_task(name: str, /, **settings: Any) -> Task:
     """A task by name; raises RlinoError for a name or a setting that does not exist, or for a value out of range."""
     if name not in TASKS:
         raise RlinoError(f"unknown task {name!r}: one of {', '.join(TASKS)}")
-    known = [f.name for f in fields(TASKS[name]) if f.init]
+    known = [f.name for f in fields(TASKS[name])]
     for key in settings:
         if key not in known:
             raise RlinoError(f"task {name} has no setting {key[:60]!r}: one of {', '.join(known)}")

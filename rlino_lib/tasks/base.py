@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.settings import check
+from rlino_lib.tasks.arithmetic import trace_counts
 
 
 @dataclass(frozen=True)
@@ -12,7 +17,7 @@ class Problem:
     """One question with a checkable answer.
 
     `id` names it for good (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
-    is what a reader is shown beside the model's answer.
+    stands beside the model's answer where a reader looks at it.
     """
 
     id: str
@@ -63,6 +68,19 @@ class Task(Protocol):
         ...
 
 
+class Environment(Protocol):
+    """What writes into a response while it is being sampled: a calculator, a tool, a game (`sample(environment=…)`).
+
+    `after` are the strings at whose end it is asked. The same text must get the same answer, in bounded time.
+    """
+
+    after: tuple[str, ...]
+
+    def answer(self, text: str) -> str:
+        """What it writes after the response's text so far, its prefix included; nothing where it has nothing to say."""
+        ...
+
+
 # --- prompts and where a response to them ends -----------------------------------------------------------------------
 
 
@@ -92,7 +110,54 @@ def up_to_stop(response: str, stop: Sequence[str]) -> str:
     return response[: max(min(places) - 1, 0)] if places else response
 
 
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+SPLITS = ("train", "validation", "test")
+
+
+def hash_of(key: str) -> int:
+    """A number from 0 to 2⁶⁴ − 1 that depends on the key alone, whatever the machine and the seed."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+def split_of_key(key: str) -> str:
+    """The split that a problem belongs to, by the hash of its key: 10 % test, 5 % validation, the rest train."""
+    bucket = hash_of(key) % 100
+    return "test" if bucket < 10 else "validation" if bucket < 15 else "train"
+
+
+def how_many(n: int | None, size: int, split: str, task: str) -> int:
+    """`n`, or all `size` problems of a split where it is None.
+
+    Raises RlinoError for an unknown split, or where it has fewer than `n` problems.
+    """
+    if split not in SPLITS:
+        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    n_problems = size if n is None else n
+    if not 0 <= n_problems <= size:
+        raise RlinoError(f"{task} has {size} {split} problems, {n} were asked for")
+    return n_problems
+
+
+# --- what the tasks of this book share -------------------------------------------------------------------------------
+
 # name -> (an answer that is right, an answer that is wrong, no answer at all)
 REWARDS = {"binary": (1.0, 0.0, 0.0), "format": (1.0, 0.1, 0.0)}
 
-SPLITS = ("train", "validation", "test")
+
+class SettingsTask:
+    """The base of a task that is a frozen dataclass of settings: `template`, a name of `templates`, is one of them."""
+
+    name: ClassVar[str]
+    templates: ClassVar[Mapping[str, Template]]
+    template: str
+
+    trace_counts = staticmethod(trace_counts)
+
+    def __post_init__(self) -> None:
+        check(self, f"{self.name}: ")
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings before the first of which a response ends."""
+        return self.templates[self.template].stop

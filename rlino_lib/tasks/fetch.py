@@ -41,20 +41,21 @@ SETS = {
 
 
 def data_folder(name: str) -> Path:
-    """Where a data set lives unless told otherwise: `$RLINO_DATA/name`, or `~/.cache/rlino/name`."""
+    """Where a data set lives by default: `$RLINO_DATA/name`, or `~/.cache/rlino/name`."""
     home = os.environ.get("RLINO_DATA")
     return (Path(home).expanduser() if home else Path.home() / ".cache" / "rlino") / name
 
 
-def read_file(name: str, file: str, folder: Path) -> bytes:
+def read_file(name: str, file: str, folder: Path, advice: str = "") -> bytes:
     """The bytes of one file of a data set; raises RlinoError where it is missing, unreadable or not the original."""
     path = folder / file
+    advice = advice or f"`rlino fetch {name}` gets the original"
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise RlinoError(f"cannot read {path} ({e.strerror}): `rlino fetch {name}` gets it") from e
+        raise RlinoError(f"cannot read {path} ({e.strerror}): {advice}") from e
     if hashlib.sha256(data).hexdigest() != SETS[name][file].sha256:
-        raise RlinoError(f"{path} is not the original (its SHA-256 differs): `rlino fetch {name}` gets that")
+        raise RlinoError(f"{path} is not the original (its SHA-256 differs): {advice}")
     return data
 
 
@@ -64,68 +65,72 @@ def fetch(
     """Put a data set's files into `out` (default: `data_folder`), from their home or from the folder `source`.
 
     A file appears under its name only when it is whole and its checksum right; one that is there already is left as it
-    is. What a cut connection leaves is gone on with at the next call. Raises RlinoError where a file cannot be had, and
-    OSError where it cannot be written.
+    is. What a cut connection leaves is resumed at the next call; a new folder that nothing came into is removed. Raises
+    RlinoError where a file cannot be had, and OSError where it cannot be written.
     """
     if name not in SETS:
         raise RlinoError(f"unknown data set {name!r}: one of {', '.join(SETS)}")
     folder = Path(out).expanduser() if out else data_folder(name)
     if folder.resolve().is_relative_to(REPO):
         raise RlinoError(f"{folder} is inside {REPO}, which holds no data sets: choose another folder")
-    given = {file: read_file(name, file, Path(source).expanduser()) for file in SETS[name]} if source else {}
+    advice = f"--from takes a folder that holds the original {' and '.join(SETS[name])}"
+    copies = {file: read_file(name, file, Path(source).expanduser(), advice) for file in SETS[name]} if source else {}
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    done = {}
-    for file, remote in SETS[name].items():
-        try:
-            read_file(name, file, folder)
-            done[file] = "there already"
-            continue
-        except RlinoError:  # missing, or not the original
-            part = folder / f"{file}.tmp"
-        if source:
-            part.write_bytes(given[file])
-        else:
-            _download(remote, part, name, progress)
-        os.replace(part, folder / file)
-        done[file] = "copied" if source else "fetched"
-    return {"data_set": name, "folder": str(folder), **done}
+    try:
+        outcomes = {file: _put(name, file, folder, copies.get(file), progress) for file in SETS[name]}
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+    return {"data_set": name, "folder": str(folder), **outcomes}
+
+
+def _put(name: str, file: str, folder: Path, copy: bytes | None, progress: bool) -> str:
+    """Write one file, downloaded where there is no `copy` of it, and say in words what was done."""
+    try:
+        read_file(name, file, folder)
+        return "there already"
+    except RlinoError:  # missing, or not the original
+        part = folder / f"{file}.tmp"
+    if copy is None:
+        _download(SETS[name][file], part, name, progress)
+    else:
+        part.write_bytes(copy)
+    os.replace(part, folder / file)
+    return "fetched" if copy is None else "copied"
 
 
 def _download(remote: Remote, part: Path, name: str, progress: bool) -> None:
     """Bring `part` up to the whole file; what there is of it is kept where the connection fails."""
     instead = f"fetch it where there is a network, and use `rlino fetch {name} --from DIR`"
-    have = part.stat().st_size if part.exists() else 0
-    if have < remote.size:
+    size = part.stat().st_size if part.exists() else 0
+    if size < remote.size:
         try:
-            _transfer(remote, part, have, progress)
+            _transfer(remote, part, size, progress)
         except HTTPError as e:
             raise RlinoError(f"{remote.url} answers {e.code} {e.reason}: {instead}") from e
         except (OSError, HTTPException) as e:  # no network, no such host, a time-out, a line that breaks
             raise RlinoError(f"cannot fetch {remote.url} ({getattr(e, 'reason', e)}): {instead}") from e
-    have = part.stat().st_size
-    if have < remote.size:
-        raise RlinoError(
-            f"the connection ended after {have:,} of {remote.size:,} bytes; the same command goes on from there"
-        )
+    size = part.stat().st_size
+    if size < remote.size:
+        raise RlinoError(f"the connection ended at {size:,} of {remote.size:,} bytes; the same command resumes it")
     if hashlib.sha256(part.read_bytes()).hexdigest() != remote.sha256:
         part.unlink()
         raise RlinoError(f"what came from {remote.url} is not the original (its SHA-256 differs), and is removed")
 
 
-def _transfer(remote: Remote, part: Path, have: int, progress: bool) -> None:
-    headers = {"User-Agent": "rlino"} | ({"Range": f"bytes={have}-"} if have else {})
+def _transfer(remote: Remote, part: Path, size: int, progress: bool) -> None:
+    """Append to the `size` bytes of `part` what the server has after them; no more than one block too many."""
+    headers = {"User-Agent": "rlino"} | ({"Range": f"bytes={size}-"} if size else {})
     with urlopen(Request(remote.url, headers=headers), timeout=30) as response:
-        goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if response.status == 206 and not goes_on:
+        is_partial = response.status == 206
+        if is_partial and not response.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
             part.unlink(missing_ok=True)
-            raise OSError("another part of it came than was asked for; the same command starts afresh")
-        have = have if goes_on else 0  # a server that knows no ranges sends all of it again
-        bar = tqdm(total=remote.size, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=not progress)
-        with bar, open(part, "ab" if goes_on else "wb") as f:
-            while have <= remote.size and (block := response.read(1 << 16)):
+            raise OSError("the server sent another part than the one requested; the same command starts afresh")
+        size = size if is_partial else 0  # a server that knows no ranges sends all of it again
+        bar = tqdm(total=remote.size, initial=size, desc=part.stem, unit="B", unit_scale=True, disable=not progress)
+        with bar, open(part, "ab" if is_partial else "wb") as f:
+            while size <= remote.size and (block := response.read(1 << 16)):
                 f.write(block)
-                have += len(block)
+                size += len(block)
                 bar.update(len(block))
-
-
-

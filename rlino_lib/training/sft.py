@@ -29,7 +29,8 @@ IGNORE = -100
 class Example:
     """One supervised example: learn the response (sign +1) or unlearn it (sign −1), with a weight ≥ 0.
 
-    `row` says which of the sampled responses it was.
+    `row` says which of the sampled responses it was. `context` are the places in the response of tokens that somebody
+    else wrote, which are read and not learned.
     """
 
     prompt_ids: tuple[int, ...]
@@ -37,6 +38,7 @@ class Example:
     sign: int
     weight: float
     row: int = 0
+    context: tuple[int, ...] = ()
 
 
 def build_dataset(rollouts: Rollouts, variant: str = "posneg", weights: str = "group_balanced") -> list[Example]:
@@ -66,7 +68,9 @@ def build_dataset(rollouts: Rollouts, variant: str = "posneg", weights: str = "g
 def _example(rollouts: Rollouts, i: int, sign: int, weight: float) -> Example:
     g = i // rollouts.group_size
     prompt = rollouts.prompt_ids[g][rollouts.prompt_mask[g]].tolist()
-    return Example(tuple(prompt), tuple(rollouts.ids[i][rollouts.mask[i]].tolist()), sign, weight, i)
+    response = rollouts.ids[i][rollouts.written[i]].tolist()
+    context = (rollouts.written[i] & ~rollouts.mask[i]).nonzero()[:, 0].tolist()
+    return Example(tuple(prompt), tuple(response), sign, weight, i, tuple(context))
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,6 +81,7 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, tor
     for row, e in enumerate(examples):
         start = len(e.prompt_ids)
         labels[row, start : start + len(e.response_ids)] = inputs[row, start : start + len(e.response_ids)]
+        labels[row, [start + place for place in e.context]] = IGNORE
     return inputs, labels, torch.tensor([e.sign * e.weight for e in examples])
 
 

@@ -25,7 +25,7 @@ def trace_rows(
         g = i // rollouts.group_size
         problem = rollouts.problems[g]
         grade = rollouts.grades[i]
-        mask = rollouts.mask[i]  # [T]
+        written = rollouts.written[i]  # [T]
         yield {
             "step": step,
             "group": g,
@@ -35,18 +35,18 @@ def trace_rows(
             "gold": problem.gold,
             "prompt": rollouts.prompts[g],
             "response": rollouts.texts[i],
-            "tokens": [tokenizer.decode([t]) for t in rollouts.ids[i][mask].tolist()],
-            "logprobs": _short(rollouts.logprobs[i][mask]),
-            "entropies": _short(rollouts.entropies[i][mask]),
-            "weights": _short(credit["weights"][i][mask]),
+            "tokens": [tokenizer.decode([t]) for t in rollouts.ids[i][written].tolist()],
+            "logprobs": _short(rollouts.logprobs[i][written]),
+            "entropies": _short(rollouts.entropies[i][written]),
+            "weights": _short(credit["weights"][i][written]),
             "reward": grade.reward,
             "advantage": _short(credit["advantage"][i : i + 1])[0],
             "correct": grade.correct,
             "format_ok": grade.format_ok,
             "answer": grade.answer,
             "reason": grade.reason,
-            "length": int(mask.sum()),
-            "clipped": bool(rollouts.clipped[i]),
+            "length": int(rollouts.lengths[i]),
+            "clipped": bool(rollouts.truncated[i]),
         }
 
 
@@ -79,8 +79,8 @@ def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Ite
     `final` marks the test after training, as against an evaluation during it.
     """
     counts = getattr(task, "counts", lambda problem, text: {})
-    facts = zip(rollouts.texts, rollouts.grades, rollouts.clipped.tolist(), rollouts.lengths.tolist(), strict=True)
-    for i, (text, grade, clipped, length) in enumerate(facts):
+    facts = zip(rollouts.texts, rollouts.grades, rollouts.truncated.tolist(), rollouts.lengths.tolist(), strict=True)
+    for i, (text, grade, truncated, length) in enumerate(facts):
         problem = rollouts.problems[i // rollouts.group_size]
         yield {
             "step": step,
@@ -88,7 +88,7 @@ def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Ite
             "problem_id": problem.id,
             "sample": i % rollouts.group_size,
             "correct": int(grade.correct),
-            "clipped": int(clipped),
+            "clipped": int(truncated),
             "length": length,
             **counts(problem, text),
         }

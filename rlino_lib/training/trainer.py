@@ -176,8 +176,8 @@ class Trainer:
         if c.precision != "fp32":  # sampling rounds otherwise than training, and a ratio would not start from 1
             old = self._logprobs(rollouts)  # [N, T]
         ref = self._logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
-        clipped = rollouts.clipped  # [N]
-        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, clipped)
+        truncated = rollouts.truncated  # [N]
+        adv, kept = credit(o, rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, truncated)
         order, sums = kept.nonzero()[:, 0].tolist(), Sums()
         for _ in range(c.epochs):
             if c.minibatches > 1:

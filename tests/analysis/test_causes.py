@@ -26,12 +26,23 @@ from rlino_lib.analysis.growth import (
     success_within,
     survival,
 )
-from rlino_lib.claims.ledger import CONDITIONS, FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, Records
-from rlino_lib.claims.length import buys, caused, flat, grows, is_cut, is_selection, length_runs, right_little, survives
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import Claim, Records
+from rlino_lib.claims.length import length_runs
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, UNDECIDED, UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import Run, list_runs
 
 CAP = 100
+# Evidence by the names of the ledger
+GROWS = "length.responses_grow"
+FLAT = "length.responses_do_not_grow"
+RIGHT_LITTLE = "length.right_responses_grow_little"
+CAUSED = "length.normaliser_causes_growth"
+SURVIVES = "length.growth_survives_other_normalisers"
+SELECTION = "length.growth_is_selection"
+TRUNCATION = "length.growth_is_truncation"
+BUYS = "length.longer_responses_buy_accuracy"
 
 
 def frame(rows, names=("problem_id", "correct", "clipped", "length")) -> pd.DataFrame:
@@ -202,11 +213,11 @@ def root(tmp_path):
 
 def claim(evidence, share=0.1, seeds=3, **about) -> Claim:
     about = {"task": "toy", "method": "grpo", "kind": "wrong"} | about
-    return Claim("c", "", "", "statistical", evidence.__name__, {"share": share, "seeds": seeds}, None, about)
+    return Claim("c", "", "", "statistical", evidence, {"share": share, "seeds": seeds}, None, about)
 
 
 def judged(evidence, root, **kwargs) -> str:
-    return evidence(claim(evidence, **kwargs), Records(root)).verdict
+    return judge(claim(evidence, **kwargs), Records(root)).verdict
 
 
 def test_growth_is_from_the_base_to_the_test(root):
@@ -225,12 +236,12 @@ def test_claims_of_growth(root):
         make_run(root, "length", "grpo", seed, wrong, right=22 + seed / 10)
         make_run(root, "length", "f_isft_pos", seed, wrong=39 + seed)
         make_run(root, "length", "dr_grpo", seed, wrong=(20, 44, 90)[seed])
-    assert judged(grows, root) == HOLDS and judged(flat, root) == FAILS
-    assert judged(grows, root, method="f_isft_pos") == FAILS and judged(flat, root, method="f_isft_pos") == HOLDS
-    assert judged(grows, root, seeds=4) == UNTESTED and judged(grows, root, method="rloo") == UNTESTED
-    assert judged(right_little, root, share=0.5) == HOLDS and judged(right_little, root, share=0.05) == FAILS
+    assert judged(GROWS, root) == HOLDS and judged(FLAT, root) == FAILS
+    assert judged(GROWS, root, method="f_isft_pos") == FAILS and judged(FLAT, root, method="f_isft_pos") == HOLDS
+    assert judged(GROWS, root, seeds=4) == UNTESTED and judged(GROWS, root, method="rloo") == UNTESTED
+    assert judged(RIGHT_LITTLE, root, share=0.5) == HOLDS and judged(RIGHT_LITTLE, root, share=0.05) == FAILS
     assert length_runs("toy", "dr_grpo", "constant", Records(root))[0].seed == 0
-    assert judged(grows, root, method="dr_grpo") == UNTESTED  # its own normaliser is another one
+    assert judged(GROWS, root, method="dr_grpo") == UNTESTED  # its own normaliser is another one
 
 
 def test_claims_on_the_cause(root):
@@ -239,33 +250,33 @@ def test_claims_on_the_cause(root):
         make_run(root, "length", "grpo", seed, wrong=43 + seed, normaliser="constant")
         make_run(root, "length", "grpo", seed, wrong=55 + seed, normaliser="token_mean")
     kind = {"kind": "wrong, not cut"}
-    assert judged(caused, root, share=0.5, **kind) == HOLDS and judged(caused, root, share=0.05, **kind) == FAILS
-    assert judged(survives, root) == CONDITIONS  # a growth of 3 to 5 tokens from 40 leaves both answers open
-    assert judged(survives, root, share=0.02) == HOLDS and judged(survives, root, share=0.6) == FAILS
+    assert judged(CAUSED, root, share=0.5, **kind) == HOLDS and judged(CAUSED, root, share=0.05, **kind) == FAILS
+    assert judged(SURVIVES, root) == CONDITIONS  # a growth of 3 to 5 tokens from 40 leaves both answers open
+    assert judged(SURVIVES, root, share=0.02) == HOLDS and judged(SURVIVES, root, share=0.6) == FAILS
 
 
 def test_claims_on_the_parts(root):
     for seed in range(3):
         make_run(root, "length", "grpo", seed, wrong=50 + seed / 10, problems=("q",))
         make_run(root, "length", "rloo", seed, wrong=40, cut=30 + seed, problems=("p", "q"))
-    assert judged(is_selection, root, share=0.5) == HOLDS and judged(is_cut, root, share=0.5) == FAILS
-    assert judged(is_selection, root, share=0.5, method="rloo") == FAILS
-    assert judged(is_cut, root, share=0.5, method="rloo") == HOLDS
+    assert judged(SELECTION, root, share=0.5) == HOLDS and judged(TRUNCATION, root, share=0.5) == FAILS
+    assert judged(SELECTION, root, share=0.5, method="rloo") == FAILS
+    assert judged(TRUNCATION, root, share=0.5, method="rloo") == HOLDS
 
 
 def test_the_claim_that_length_buys_accuracy(root):
     for seed in range(3):
         make_run(root, "length", "grpo", seed, wrong=50, late=10 + seed)  # a gain of 20 points, 10 to 12 of them late
-    assert judged(buys, root, share=0.25) == HOLDS and judged(buys, root, share=0.9) == FAILS
-    assert judged(buys, root, share=0.55) == UNDECIDED
+    assert judged(BUYS, root, share=0.25) == HOLDS and judged(BUYS, root, share=0.9) == FAILS
+    assert judged(BUYS, root, share=0.55) == UNDECIDED
 
 
 def test_what_the_base_hits_late_itself_was_not_bought(root):
     """Of 10 to 12 points of late hits the base had 5 already: of the gain of 20, 5 to 7 were bought."""
     for seed in range(3):
         make_run(root, "length", "grpo", seed, wrong=50, late=10 + seed, before=5)
-    assert judged(buys, root, share=0.15) == HOLDS and judged(buys, root, share=0.45) == FAILS
-    found = buys(claim(buys, share=0.2), Records(root))
+    assert judged(BUYS, root, share=0.15) == HOLDS and judged(BUYS, root, share=0.45) == FAILS
+    found = judge(claim(BUYS, share=0.2), Records(root))
     assert found.effect.startswith("+6.0 points") and "than the base's 5.0" in found.effect
     (run, *_) = list_runs("length", root)
     assert len(first_responses(run)) == 100

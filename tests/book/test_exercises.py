@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkers import base, grpo, isft, tasks
 from checkers import check as exercises
 from checkers.check import check
+from tests.mistakes import as_function
 
-CHECKERS = {name: f for name, f in vars(exercises).items() if name.startswith("check_")}
+CHECKERS = {
+    name: f for module in (tasks, base, grpo, isft) for name, f in vars(module).items() if name.startswith("check_")
+}
 
 
 def said(capsys, checker, *args, **kwargs) -> tuple[bool, str]:
@@ -243,6 +248,7 @@ def arguments_of(checker, monkeypatch) -> dict:
     found: dict = {}
     with monkeypatch.context() as patch:
         patch.setattr(exercises, "check", catch)
+        patch.setattr(sys.modules[checker.__module__], "check", catch, raising=False)
         checker(lambda *_: None)
     return found
 
@@ -253,7 +259,7 @@ def test_every_mistake_is_wrong_and_no_two_are_alike(capsys, monkeypatch, checke
     args = arguments_of(CHECKERS[checker], monkeypatch)
     assert len(args["mistakes"]) >= 2 and args["name"]
     for words, wrong in args["mistakes"].items():
-        ok, line = said(capsys, check, wrong, **args)
+        ok, line = said(capsys, check, as_function(wrong), **args)
         assert not ok and line.endswith(f"; likely: {words}")
 
 
@@ -298,7 +304,7 @@ def test_whatever_comes_back_is_one_line(capsys, checker, value):
 @pytest.mark.parametrize("value", [None, 3, ..., "f", [1, 2]])
 def test_what_is_no_function(capsys, value):
     assert said(capsys, check, value, [(1,)], [1])[1].startswith("✗ exercise: a function is needed, this is ")
-    assert not said(capsys, exercises.check_pass_at_k, value)[0]
+    assert not said(capsys, base.check_pass_at_k, value)[0]
 
 
 def test_the_name_comes_from_the_function(capsys):

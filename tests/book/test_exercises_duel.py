@@ -134,7 +134,7 @@ WRONG = [
     ("check_plan", lambda sd, m: plan_by_search(sd, m) + 1, "one too many"),
     ("check_plan", lambda sd, m: plan_by_search(sd, m) - 1, "one too few"),
     ("check_plan", lambda sd, m: least(lambda n: tost_power(n, sd, m), 0.5), "even chance"),
-    ("check_plan", lambda sd, m: least(lambda n: tost_power(n, sd, m), 0.9), "more than was asked"),
+    ("check_plan", lambda sd, m: least(lambda n: tost_power(n, sd, m), 0.9), "more than was asked for"),
     ("check_plan", lambda sd, m: least(lambda n: tost_power(n, sd, m, alpha=0.025)), "all of α"),
     ("check_plan", lambda sd, m: math.ceil((sd / m * (1.6448536 + 1.2815516)) ** 2), "normal formula"),
     ("check_plan", lambda sd, m: least(lambda n: difference_power(n, sd, m)), "find"),

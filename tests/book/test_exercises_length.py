@@ -66,7 +66,7 @@ def test_the_shown_factors_drift_as_the_toy_says():
 
 @pytest.mark.parametrize("name", sorted(CHECKERS))
 def test_mistakes_are_named(name, capsys, monkeypatch):
-    assert_mistakes_are_named(exercises_length, CHECKERS[name], capsys, monkeypatch)
+    assert_mistakes_are_named(CHECKERS[name], capsys, monkeypatch)
 
 
 def test_nothing_and_nonsense_are_one_line(capsys):

@@ -40,7 +40,7 @@ def test_right_answers_pass(capsys):
 
 @pytest.mark.parametrize("name", sorted(CHECKERS))
 def test_mistakes_are_named(name, capsys, monkeypatch):
-    assert_mistakes_are_named(exercises_scale, CHECKERS[name], capsys, monkeypatch)
+    assert_mistakes_are_named(CHECKERS[name], capsys, monkeypatch)
 
 
 def test_nothing_and_nonsense_are_one_line(capsys):

@@ -9,10 +9,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlino_lib.claims import judge as claims
-from rlino_lib.claims.ledger import CONDITIONS, FAILS, HOLDS, UNDECIDED, VERDICTS, of_all, sided
+from rlino_lib.analysis.statistics import seeds_needed
+from rlino_lib.claims import bandit, head_to_head
+from rlino_lib.claims.judge import judge, judge_all, ledger_rows
+from rlino_lib.claims.ledger import LEDGER, Claim, Records, read_ledger
+from rlino_lib.claims.verdicts import (
+    CONDITIONS,
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    VERDICTS,
+    verdict_above_zero,
+    verdict_on_all,
+)
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO
+
+# Evidence by the names of the ledger
+EQUIVALENT = "head_to_head.equivalent"
+BELOW = "head_to_head.below"
+COLLAPSES = "head_to_head.below_the_base_at_every_rate"
+LIKELIHOOD = "head_to_head.right_answers_likelier_wrong_ones_less"
+CLIP_RANGE = "gradient.ratio_stays_in_the_clip_range"
+NAME_ONLY = "gradient.grpo_stays_balanced_f_isft"
 
 
 def write_run(root, method, updates, seed, clipped, cosine, accuracy):
@@ -41,14 +61,14 @@ def recorded(root, clipped=0.0, cosine=1.0, gap=0.0):
 
 
 def judged(name, root, **threshold):
-    claim = claims.Claim(name, "…", "…", "exact", name, threshold)
-    return claims.EVIDENCE[name](claim, claims.Records(root))
+    claim = Claim(name, "…", "…", "exact", name, threshold)
+    return judge(claim, Records(root))
 
 
 def test_the_shipped_ledger_is_judged_as_it_says(capsys):
     assert cli.main(["claims"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["claims"] == len(claims.read_ledger()) == len(err.splitlines())
+    assert json.loads(out)["claims"] == len(read_ledger()) == len(err.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +76,7 @@ def test_the_shipped_ledger_is_judged_as_it_says(capsys):
     [({}, "holds"), ({"clipped": 0.06}, "holds with conditions"), ({"clipped": 0.04}, "holds")],
 )
 def test_clipping_is_judged_by_updates_a_batch(happens, verdict, tmp_path):
-    found = judged("clip_range", recorded(tmp_path, **happens), clipped=0.05)
+    found = judged(CLIP_RANGE, recorded(tmp_path, **happens), clipped=0.05)
     assert found.verdict == verdict and len(found.runs) == 6
     assert ("not at 4 updates" in found.effect) == (verdict != "holds")
 
@@ -73,12 +93,12 @@ def test_clipping_is_judged_by_updates_a_batch(happens, verdict, tmp_path):
     ],
 )
 def test_any_of_three_bounds_ends_the_equality(happens, verdict, says, tmp_path):
-    found = judged("name_only", recorded(tmp_path, **happens), cosine=0.9, clipped=0.05, points=3.0)
+    found = judged(NAME_ONLY, recorded(tmp_path, **happens), cosine=0.9, clipped=0.05, points=3.0)
     assert (found.verdict, says in found.effect) == (verdict, True)
 
 
 def test_without_runs_a_claim_on_records_is_not_testable(tmp_path):
-    for name, threshold in (("clip_range", {"clipped": 1}), ("name_only", {"cosine": 0, "clipped": 1, "points": 1})):
+    for name, threshold in ((CLIP_RANGE, {"clipped": 1}), (NAME_ONLY, {"cosine": 0, "clipped": 1, "points": 1})):
         assert judged(name, tmp_path, **threshold).verdict == "not testable here"
 
 
@@ -99,7 +119,7 @@ def duel(root, method, accuracies, right=(-30.0, -20.0), wrong=(-40.0, -60.0), g
 def family(evidence, methods=("a",), seeds=5):
     threshold = {"points": 3.0, "alpha": 0.05, "seeds": seeds}
     about = [{"task": "countdown", "method": m, "reference": "grpo"} for m in methods]
-    return [claims.Claim(m["method"], "…", "…", "statistical", evidence, threshold, about=m) for m in about]
+    return [Claim(m["method"], "…", "…", "statistical", evidence, threshold, about=m) for m in about]
 
 
 GRPO = (0.50, 0.51, 0.52, 0.53, 0.54)
@@ -108,46 +128,43 @@ GRPO = (0.50, 0.51, 0.52, 0.53, 0.54)
 @pytest.mark.parametrize(
     ("gaps", "evidence", "verdict"),
     [
-        ((0.001, -0.001, 0.002, 0.0, -0.002), "equivalent", "holds"),
-        ((0.101, 0.099, 0.102, 0.1, 0.098), "equivalent", "does not hold here"),
-        ((0.06, -0.06, 0.05, 0.0, -0.05), "equivalent", "undecided"),
-        ((0.05, 0.01, 0.06, 0.02, 0.05), "equivalent", "undecided"),  # different from 0, and not from the margin
-        ((-0.101, -0.099, -0.102, -0.1, -0.098), "below", "holds"),
-        ((0.101, 0.099, 0.102, 0.1, 0.098), "below", "does not hold here"),
-        ((0.06, -0.06, 0.05, 0.0, -0.05), "below", "undecided"),
-        ((-0.48, -0.49, -0.50, -0.51, -0.52), "collapses", "holds"),
-        ((-0.3, -0.3, -0.3, -0.3, -0.3), "collapses", "does not hold here"),
-        ((-0.5, -0.2, -0.45, -0.3, -0.4), "collapses", "undecided"),
+        ((0.001, -0.001, 0.002, 0.0, -0.002), EQUIVALENT, "holds"),
+        ((0.101, 0.099, 0.102, 0.1, 0.098), EQUIVALENT, "does not hold here"),
+        ((0.06, -0.06, 0.05, 0.0, -0.05), EQUIVALENT, "undecided"),
+        ((0.05, 0.01, 0.06, 0.02, 0.05), EQUIVALENT, "undecided"),  # different from 0, and not from the margin
+        ((-0.101, -0.099, -0.102, -0.1, -0.098), BELOW, "holds"),
+        ((0.101, 0.099, 0.102, 0.1, 0.098), BELOW, "does not hold here"),
+        ((0.06, -0.06, 0.05, 0.0, -0.05), BELOW, "undecided"),
+        ((-0.48, -0.49, -0.50, -0.51, -0.52), COLLAPSES, "holds"),
+        ((-0.3, -0.3, -0.3, -0.3, -0.3), COLLAPSES, "does not hold here"),
+        ((-0.5, -0.2, -0.45, -0.3, -0.4), COLLAPSES, "undecided"),
     ],
 )
 def test_head_to_head_is_judged_over_seeds(gaps, evidence, verdict, tmp_path):
     duel(tmp_path, "grpo", GRPO)
     duel(tmp_path, "a", [x + gap for x, gap in zip(GRPO, gaps, strict=True)])
     (claim,) = family(evidence)
-    found = claims.EVIDENCE[evidence](claim, claims.Records(tmp_path, [claim]))
-    assert found.verdict == verdict and len(found.runs) == (5 if evidence == "collapses" else 10)
-    assert ("seeds would settle it" in found.effect) == ((evidence, verdict) == ("equivalent", "undecided"))
+    found = judge(claim, Records(tmp_path, [claim]))
+    assert found.verdict == verdict and len(found.runs) == (5 if evidence == COLLAPSES else 10)
+    assert ("seeds would settle it" in found.effect) == ((evidence, verdict) == (EQUIVALENT, "undecided"))
 
 
 def test_nothing_is_judged_before_the_planned_seeds_are_recorded(tmp_path):
     duel(tmp_path, "grpo", GRPO)
     duel(tmp_path, "a", GRPO[:4])
-    for evidence in ("equivalent", "below", "collapses"):
+    for evidence in (EQUIVALENT, BELOW, COLLAPSES):
         (claim,) = family(evidence)
-        found = claims.EVIDENCE[evidence](claim, claims.Records(tmp_path, [claim]))
+        found = judge(claim, Records(tmp_path, [claim]))
         assert "planned 5 seeds" in found.effect and found.verdict == "not testable here"
-    (claim,) = family("equivalent", seeds=4)
-    assert len(claims.EVIDENCE["equivalent"](claim, claims.Records(tmp_path, [claim])).runs) == 8
+    (claim,) = family(EQUIVALENT, seeds=4)
+    assert len(judge(claim, Records(tmp_path, [claim])).runs) == 8
 
 
 def test_a_family_is_corrected_as_announced(tmp_path):
     duel(tmp_path, "grpo", GRPO)
     duel(tmp_path, "a", [x + gap for x, gap in zip(GRPO, (0.02, -0.01, 0.02, 0.01, 0.02), strict=True)])
-    alone, pair = family("equivalent"), family("equivalent", ("a", "missing"))
-    p = [
-        float(claims.EVIDENCE["equivalent"](f[0], claims.Records(tmp_path, f)).effect.split("p = ")[1].split(",")[0])
-        for f in (alone, pair)
-    ]
+    alone, pair = family(EQUIVALENT), family(EQUIVALENT, ("a", "missing"))
+    p = [float(judge(f[0], Records(tmp_path, f)).effect.split("p = ")[1].split(",")[0]) for f in (alone, pair)]
     assert p[1] == pytest.approx(2 * p[0], rel=0.05)
 
 
@@ -163,24 +180,24 @@ def test_a_family_is_corrected_as_announced(tmp_path):
 )
 def test_likelihoods_are_judged_from_first_to_last(right, wrong, verdict, tmp_path):
     duel(tmp_path, "a", GRPO, right=right, wrong=wrong)
-    (claim,) = family("likelihood")
-    found = claims.EVIDENCE["likelihood"](claim, claims.Records(tmp_path, [claim]))
+    (claim,) = family(LIKELIHOOD)
+    found = judge(claim, Records(tmp_path, [claim]))
     assert found.verdict == verdict and f"right {right[1] - right[0]:+.1f}" in found.effect
 
 
 def verdict_of(evidence, tmp_path, ledger):
-    return claims.EVIDENCE[evidence](ledger[0], claims.Records(tmp_path, ledger))
+    return judge(ledger[0], Records(tmp_path, ledger))
 
 
 def test_a_collapse_is_judged_at_every_rate(tmp_path):
     """Below the base at one rate and above it at the other: the claim has a condition, and the effect says which."""
     duel(tmp_path, "grpo", GRPO, lr=2e-4)
     duel(tmp_path, "a", [0.30, 0.31, 0.32, 0.33, 0.34])
-    assert verdict_of("collapses", tmp_path, family("collapses")).verdict == FAILS
+    assert verdict_of(COLLAPSES, tmp_path, family(COLLAPSES)).verdict == FAILS
     duel(tmp_path, "a", [0.1], group="countdown", lr=1e-3)  # one run at a rate is no condition
-    assert verdict_of("collapses", tmp_path, family("collapses")).verdict == FAILS
+    assert verdict_of(COLLAPSES, tmp_path, family(COLLAPSES)).verdict == FAILS
     duel(tmp_path, "a", [0.125, 0.208, 0.052], group="countdown", lr=2e-4)
-    found = verdict_of("collapses", tmp_path, family("collapses"))
+    found = verdict_of(COLLAPSES, tmp_path, family(COLLAPSES))
     assert found.verdict == CONDITIONS and len(found.runs) == 8
     assert "rate of 0.0001 +16.2" in found.effect and "rate of 0.0002, GRPO's own, -3.0" in found.effect
     assert found.effect.endswith("undecided")
@@ -192,18 +209,18 @@ def test_a_family_says_how_many_seeds_its_own_level_takes(tmp_path):
     wide = (0.06, -0.06, 0.05, 0.0, -0.05)
     for name, gaps in (("a", wide), ("b", wide), ("c", (0.001, -0.001, 0.002, 0.0, -0.002))):
         duel(tmp_path, name, [x + gap for x, gap in zip(GRPO, gaps, strict=True)])
-    ledger = family("equivalent", ("a", "b", "c"))
+    ledger = family(EQUIVALENT, ("a", "b", "c"))
     gaps = 100 * np.array(wide)
-    seeds = claims.seeds_needed(gaps.std(ddof=1), 3.0, gaps.mean(), tests=2)
-    assert f"about {seeds} seeds" in verdict_of("equivalent", tmp_path, ledger).effect
-    assert seeds > claims.seeds_needed(gaps.std(ddof=1), 3.0, gaps.mean())
+    seeds = seeds_needed(gaps.std(ddof=1), 3.0, gaps.mean(), tests=2)
+    assert f"about {seeds} seeds" in verdict_of(EQUIVALENT, tmp_path, ledger).effect
+    assert seeds > seeds_needed(gaps.std(ddof=1), 3.0, gaps.mean())
 
 
-def rates_of(judge, true, *, sd=2.0, seeds=10, size=1, times=400):
+def rates_of(verdicts_on, true, *, sd=2.0, seeds=10, size=1, times=400):
     """How often a family of so many claims has each verdict at least once, where all true differences are `true`."""
     rng, counts = np.random.default_rng(int(100 * abs(true)) + size), dict.fromkeys(VERDICTS, 0)
     for _ in range(times):
-        for verdict in judge(rng.normal(true, sd, (size, seeds))):
+        for verdict in verdicts_on(rng.normal(true, sd, (size, seeds))):
             counts[verdict] += 1
     return {verdict: n / times for verdict, n in counts.items()}
 
@@ -212,15 +229,15 @@ def family_judge(evidence, monkeypatch, size):
     """From simulated differences [claims, seeds] to the set of verdicts on them."""
     ledger = family(evidence, [f"m{k}" for k in range(size)])
 
-    def judge(draws):
+    def verdicts_on(draws):
         gaps = {claim.id: pd.Series(row) for claim, row in zip(ledger, draws, strict=True)}
         with monkeypatch.context() as patched:
-            patched.setattr(claims, "_differences", lambda claim, records: (gaps[claim.id], []))
-            patched.setattr(claims, "seeds_needed", lambda *args, **kwargs: None)
-            records = claims.Records(None, ledger)
-            return {claims.EVIDENCE[evidence](claim, records).verdict for claim in ledger}
+            patched.setattr(head_to_head, "paired_gaps", lambda claim, records: (gaps[claim.id], []))
+            patched.setattr(head_to_head.stats, "seeds_needed", lambda *args, **kwargs: None)
+            records = Records(None, ledger)
+            return {judge(claim, records).verdict for claim in ledger}
 
-    return judge
+    return verdicts_on
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -228,7 +245,7 @@ def test_a_family_of_claims_errs_as_often_as_alpha_says(size, monkeypatch):
     """On the edge of a hypothesis a family errs in 5 % of the cases or fewer, to four standard errors; and it decides
     where there is something to find."""
     most = 0.05 + 4 * np.sqrt(0.05 * 0.95 / 400)
-    equivalent, below = (family_judge(name, monkeypatch, size) for name in ("equivalent", "below"))
+    equivalent, below = (family_judge(name, monkeypatch, size) for name in (EQUIVALENT, BELOW))
     on_margin, none = rates_of(equivalent, 3.0, size=size), rates_of(below, 0.0, size=size)
     assert on_margin[HOLDS] < most and on_margin[FAILS] < most
     assert none[HOLDS] < most and none[FAILS] < most and none[UNDECIDED] > 0.85
@@ -239,19 +256,19 @@ def test_a_family_of_claims_errs_as_often_as_alpha_says(size, monkeypatch):
 
 
 def test_a_collapse_is_found_and_denied_by_evidence_alone(monkeypatch):
-    (claim,) = family("collapses")
-    monkeypatch.setattr(claims, "base_accuracy", lambda run: 0.0)
-    monkeypatch.setattr(claims, "final_accuracy", lambda run: run.gain)
+    (claim,) = family(COLLAPSES)
+    monkeypatch.setattr(head_to_head, "base_accuracy", lambda run: 0.0)
+    monkeypatch.setattr(head_to_head.stats, "final_accuracy", lambda run: run.gain)
 
-    def judge(draws):
+    def verdicts_on(draws):
         config = {"task": "countdown", "lr": 1e-4}
         runs = [SimpleNamespace(path=k, name="", method="a", config=config, gain=x) for k, x in enumerate(draws[0])]
-        return {claims.EVIDENCE["collapses"](claim, claims.Records(None, [claim], runs)).verdict}
+        return {judge(claim, Records(None, [claim], runs)).verdict}
 
-    none = rates_of(judge, 0.0, seeds=5, times=1000)
+    none = rates_of(verdicts_on, 0.0, seeds=5, times=1000)
     assert none[HOLDS] + none[FAILS] == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 1000))
     assert none[UNDECIDED] > 0.9
-    assert rates_of(judge, -6.0, seeds=5)[HOLDS] > 0.9 and rates_of(judge, 6.0, seeds=5)[FAILS] > 0.9
+    assert rates_of(verdicts_on, -6.0, seeds=5)[HOLDS] > 0.9 and rates_of(verdicts_on, 6.0, seeds=5)[FAILS] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -265,18 +282,18 @@ def test_a_collapse_is_found_and_denied_by_evidence_alone(monkeypatch):
     ],
 )
 def test_the_verdict_on_all_of_several(verdicts, together):
-    assert of_all(verdicts) == together
+    assert verdict_on_all(verdicts) == together
 
 
 def test_an_interval_around_0_is_undecided():
     sides = ([2, 2.5, 3], HOLDS), ([-2, -2.5, -3], FAILS), ([-1, 2, 1], UNDECIDED), ([5], UNDECIDED)
-    assert [sided(pd.Series(values)) for values, _ in sides] == [verdict for _, verdict in sides]
+    assert [verdict_above_zero(pd.Series(values)) for values, _ in sides] == [verdict for _, verdict in sides]
 
 
 def test_not_testable_is_what_has_no_test(tmp_path):
     """The stored ledger says "not testable here" of nothing that was tested, and thresholds are as they were set."""
-    rows = tomllib.loads(claims.LEDGER.read_text(encoding="utf-8"))["claim"]
-    judged = {row.id: row for row in claims.judge_all().itertuples()}
+    rows = tomllib.loads(LEDGER.read_text(encoding="utf-8"))["claim"]
+    judged = {row.id: row for row in judge_all().itertuples()}
     assert not [row["id"] for row in rows if row["verdict"] == "not testable here" and judged[row["id"]].runs]
     assert {row["id"] for row in rows if row["verdict"] == "undecided"} == {
         "kl-countdown", "posneg-countdown", "neg-word",
@@ -285,20 +302,20 @@ def test_not_testable_is_what_has_no_test(tmp_path):
 
 
 def test_what_is_under_revision_says_why(capsys):
-    frame = claims.judge_all()
+    frame = judge_all()
     under = frame[frame["revision"] != ""]
     assert set(under["id"]) == {"caused-countdown", "caused-word", "selection-word", "cut-countdown"}
-    shown = {row[0]: row[-1] for row in claims.ledger_rows(frame)}
+    shown = {row[0]: row[-1] for row in ledger_rows(frame)}
     for row in under.itertuples():
         assert shown[row.statement].endswith(f"*Under revision:* {row.revision}")
     assert sum("Under revision" in words for words in shown.values()) == len(under)
 
 
 def test_what_the_paper_reports_of_positives_alone_is_what_its_table_has():
-    table = pd.read_csv(claims.REPO / "data" / "paper" / "results.csv")
+    table = pd.read_csv(REPO / "data" / "paper" / "results.csv")
     wide = table.pivot_table(index=["task", "model"], columns="method", values="accuracy_percent")
     gap = wide["F-ISFT+"] - wide["GRPO"]
-    words = {c.id: c.paper for c in claims.read_ledger()}
+    words = {c.id: c.paper for c in read_ledger()}
     assert f"{-gap['countdown', 'Qwen2.5-1.5B']:.1f} points below" in words["pos-countdown"]
     assert f"{gap['countdown', 'Qwen2.5-0.5B']:.1f} points above" in words["pos-countdown"]
     assert f"{-gap['gsm8k'].max():.1f} to {-gap['gsm8k'].min():.1f} points below" in words["pos-word"]
@@ -306,21 +323,21 @@ def test_what_the_paper_reports_of_positives_alone_is_what_its_table_has():
 
 def test_the_reduction_needs_transitions_that_are_deterministic(tmp_path):
     tool, noise = {"gap": 1e-10, "games": 20}, {"loss": 0.01, "games": 20}
-    assert judged("deterministic_tool", tmp_path, **tool).verdict == HOLDS
-    assert judged("noisy_environment", tmp_path, **noise).verdict == HOLDS
-    assert judged("noisy_environment", tmp_path, **noise | {"loss": 0.06}).verdict == FAILS
+    assert judged("bandit.deterministic_tool_costs_nothing", tmp_path, **tool).verdict == HOLDS
+    assert judged("bandit.noise_makes_arms_worse", tmp_path, **noise).verdict == HOLDS
+    assert judged("bandit.noise_makes_arms_worse", tmp_path, **noise | {"loss": 0.06}).verdict == FAILS
 
 
 def test_a_tool_that_errs_would_be_found(tmp_path, monkeypatch):
-    honest = claims.tool_game
-    monkeypatch.setattr(claims, "tool_game", lambda seed: honest(seed, slip=1e-6))
-    assert judged("deterministic_tool", tmp_path, gap=1e-10, games=20).verdict == FAILS
+    honest = bandit.tool_game
+    monkeypatch.setattr(bandit, "tool_game", lambda seed: honest(seed, slip=1e-6))
+    assert judged("bandit.deterministic_tool_costs_nothing", tmp_path, gap=1e-10, games=20).verdict == FAILS
 
 
 def test_an_exact_claim_fails_below_its_gap(tmp_path):
-    assert judged("weighted_sft", tmp_path, gap=1e-10).verdict == "holds"
-    assert judged("uniform_credit", tmp_path, gap=1e-10).verdict == "does not hold here"
-    assert judged("uniform_credit", tmp_path, gap=10.0).verdict == "holds"
+    assert judged("gradient.grpo_is_sft_weighted_by_advantage", tmp_path, gap=1e-10).verdict == "holds"
+    assert judged("bandit.splitting_keeps_the_gradient", tmp_path, gap=1e-10).verdict == "does not hold here"
+    assert judged("bandit.splitting_keeps_the_gradient", tmp_path, gap=10.0).verdict == "holds"
 
 
 ROW = """[[claim]]
@@ -328,7 +345,7 @@ id = "a"
 statement = "s"
 paper = "p"
 kind = "exact"
-evidence = "bandit"
+evidence = "bandit.same_problem"
 threshold = { gap = 1e-10 }
 """
 
@@ -337,7 +354,7 @@ def test_a_verdict_that_differs_is_an_error(tmp_path, monkeypatch, capsys):
     ledger = tmp_path / "claims.toml"
     for verdict, code in (('verdict = "holds"', 0), ('verdict = "does not hold here"', 2), ("", 2)):
         ledger.write_text(ROW + verdict)
-        monkeypatch.setattr(claims.judge_all, "__defaults__", (ledger, *claims.judge_all.__defaults__[1:]))
+        monkeypatch.setattr(judge_all, "__defaults__", (ledger, *judge_all.__defaults__[1:]))
         assert cli.main(["claims", "--out", str(tmp_path / "found.json")]) == code
         assert (code == 0) or "a (stored: " in capsys.readouterr().err
     assert json.loads((tmp_path / "found.json").read_text())[0]["found"] == "holds"
@@ -345,10 +362,17 @@ def test_a_verdict_that_differs_is_an_error(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "broken",
-    ["no toml [", "x = 1", ROW + ROW, ROW.replace("bandit", "no such"), ROW + 'verdict = "perhaps"', ROW + "x = 1"],
+    [
+        "no toml [",
+        "x = 1",
+        ROW + ROW,
+        *(ROW.replace("bandit.same_problem", name) for name in ("no such", "bandit.toy", "head_to_head.same_problem")),
+        ROW + 'verdict = "perhaps"',
+        ROW + "x = 1",
+    ],
 )
 def test_a_broken_ledger_is_named(broken, tmp_path):
     path = tmp_path / "claims.toml"
     path.write_text(broken)
     with pytest.raises(RlinoError, match="claim|ledger"):
-        claims.read_ledger(path)
+        read_ledger(path)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_given_cells import BOOK, CHAPTERS, code_cells, run
 
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import policy_loss
+from tests.book.test_given_cells import BOOK, CHAPTERS, code_cells, run
 
 
 def after(number: str, words: str) -> dict:

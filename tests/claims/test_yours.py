@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rlino_lib.claims.yours import find_runs, judge_yours
+from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 
 
@@ -73,3 +74,13 @@ def test_too_few_seeds_are_no_verdict_and_say_what_there_is(tmp_path):
     assert "so far +0.1 points (seeds: 1)" in found.loc["kl-countdown", "effect"]
     assert "so far 50.0 % right (seeds: 1)" in found.loc["likelihood-countdown", "effect"]
     assert found.loc["grow-grpo-countdown", "verdict"] == "not testable here"
+
+
+def test_runs_without_a_test_evaluation_name_the_option_that_they_need(tmp_path, capsys):
+    grids(tmp_path, seeds=3)
+    for path in tmp_path.rglob("summary.json"):
+        path.write_text('{"complete": true}')
+    assert cli.main(["claims", "--yours", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    (row,) = [line for line in err.splitlines() if line.startswith("kl-countdown")]
+    assert "not testable here" in row and "--test-samples" in row and json.loads(out)["not testable here"]

@@ -7,16 +7,15 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rlino_lib
 from rlino_lib.cli import grade as grading
+from rlino_lib.cli.options import GRADE, fill_parser
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.countdown.grade import grade
+from rlino_lib.tasks.countdown.grade import grade_countdown
 
 RIGHT = {"nums": [8, 2, 4], "target": 64, "response": "<answer> ( 8 * 4 ) * 2 </answer>"}
 WRONG = {"response": "so <answer> 8 + 4 </answer>", "target": 64, "nums": [8, 2, 4], "id": 7}
@@ -30,7 +29,7 @@ def jsonl(*records: object) -> bytes:
 
 def run(*argv: str) -> int:
     parser = argparse.ArgumentParser()
-    grading.add_arguments(parser)
+    fill_parser(parser, grading.main, GRADE)
     return grading.main(parser.parse_args(argv))
 
 
@@ -170,7 +169,7 @@ def test_no_bytes_raise(lines):
 def test_the_file_and_the_function_agree(nums, target, text, tagged):
     response = f"<answer>{text}</answer>" if tagged else text
     (got,) = outputs(jsonl({"nums": nums, "target": target, "response": response}))
-    expected = grade(nums, target, response)
+    expected = grade_countdown(nums, target, response)
     assert (got["reward"], got["correct"], got["reason"]) == (expected.reward, expected.correct, expected.reason)
     assert got["response"] == response
 
@@ -212,6 +211,18 @@ def test_malformed_lines_give_exit_code_2_and_no_output(answers, capsys):
         "line 2: not JSON: Expecting value at character 1",
         "line 4: nums is not a list of 1 to 10 integers",
         "2 graded, 1 right (50.0%), 2 malformed",
+    ]
+
+
+def test_after_the_first_malformed_lines_the_rest_is_counted(answers, capsys):
+    answers.write_bytes(jsonl(RIGHT, *[b"\xff\x00"] * 3000, WRONG))
+    assert run(str(answers)) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err.splitlines()[19:] == [
+        "line 21: not UTF-8 at byte 1",
+        "… and 2,980 more malformed lines",
+        "2 graded, 1 right (50.0%), 3000 malformed",
     ]
 
 
@@ -276,7 +287,7 @@ def test_files_that_cannot_be_read_or_written_are_one_line(answers, tmp_path):
         ([answers, "--out", "/dev/null"], "cannot write /dev/null: not a regular file"),
         ([answers, "--out", tmp_path / "no" / "out"], "cannot write .*: No such file"),
         ([answers, "--out", answers / "out"], "cannot write .*: Not a directory"),
-        ([answers, "--out", tmp_path / ("x" * 250)], "cannot write .*: File name too long"),
+        ([answers, "--out", tmp_path / ("x" * 252)], "cannot write .*: File name too long"),
     ]
     for argv, why in cases:
         with pytest.raises(RlinoError, match=why) as e:
@@ -300,16 +311,10 @@ def test_help_has_examples(capsys):
 
 # --- as a program ----------------------------------------------------------------------------------------------------
 
-needs_cli = pytest.mark.skipif(
-    not (Path(rlino_lib.__file__).parent / "cli.py").exists(), reason="the command line does not exist yet"
-)
-
-
 def program(*argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "rlino_lib.cli", "grade", *argv], input=stdin, capture_output=True)
 
 
-@needs_cli
 def test_the_program(answers):
     got = program("--task", "countdown", str(answers))
     assert got.returncode == 0
@@ -319,14 +324,12 @@ def test_the_program(answers):
     assert (again.returncode, again.stdout) == (2, got.stdout)
 
 
-@needs_cli
 def test_the_program_on_a_missing_file(tmp_path):
     got = program(str(tmp_path / "none.jsonl"))
     assert (got.returncode, got.stdout, got.stderr.count(b"\n")) == (2, b"", 1)
     assert b"No such file" in got.stderr
 
 
-@needs_cli
 def test_the_program_whose_reader_leaves(answers):
     answers.write_bytes(jsonl(RIGHT) * 2000)
     command = [sys.executable, "-m", "rlino_lib.cli", "grade", str(answers)]

@@ -50,7 +50,7 @@ def test_outcome_metrics_of_rollouts_by_hand():
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]).bool()
     rollouts = Rollouts(
         prompts=["a", "b"], prompt_ids=torch.zeros(2, 1), prompt_mask=torch.ones(2, 1).bool(), ids=torch.zeros(4, 4),
-        mask=mask, logprobs=-1.0 * mask, entropies=0.5 * mask, clipped=torch.tensor([False, False, False, True]),
+        mask=mask, logprobs=-1.0 * mask, entropies=0.5 * mask, truncated=torch.tensor([False, False, False, True]),
         texts=[""] * 4, group_size=2,
         grades=[Grade(1, True, True, "", ""), Grade(0, False, True, "", "")] + [Grade(0, False, False, None, "")] * 2,
     )  # fmt: skip

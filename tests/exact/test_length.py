@@ -84,11 +84,12 @@ def test_the_changes_change_the_verdict():
 @pytest.mark.parametrize("change", CHANGES)
 def test_means_are_those_of_the_mdp(change):
     toy = LengthToy(**CHANGES[change])
-    found, lengths = toy.means(), toy.mdp.lengths_given(toy.policy)
-    for side in ("right", "wrong", "all"):
-        assert found[side][1].item() == pytest.approx(lengths[side].item(), abs=1e-12)
-    assert found["right"][0].item() == pytest.approx(toy.mdp.J(toy.policy).item(), abs=1e-12)
+    found = toy.means()
     table = toy.mdp.responses(toy.policy)
+    for side, rows in (("right", table[table["reward"] == 1]), ("wrong", table[table["reward"] == 0]), ("all", table)):
+        by_hand = (rows["length"] * rows["probability"]).sum() / rows["probability"].sum()
+        assert found[side][1].item() == pytest.approx(by_hand, abs=1e-12)
+    assert found["right"][0].item() == pytest.approx(toy.mdp.J(toy.policy).item(), abs=1e-12)
     table = table[(table["reward"] == 0) & table["response"].str.endswith("·")]
     by_hand = (table["length"] * table["probability"]).sum() / table["probability"].sum()
     assert found["wrong, not cut"][1].item() == pytest.approx(by_hand, abs=1e-12)

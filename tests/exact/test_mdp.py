@@ -180,20 +180,6 @@ def test_the_variance_of_an_update_by_brute_force():
     assert mdp.update_variance(policy, weights) == pytest.approx(by_hand, rel=1e-10)
 
 
-def test_lengths_given_the_verdict():
-    mdp = TokenMDP(3, 4, adds_to_three)
-    policy = SharedPolicy(mdp)
-    found = {name: x.item() for name, x in mdp.lengths_given(policy).items()}
-    table = mdp.responses(policy)
-    for name, rows in (("all", table), ("right", table[table.reward == 1]), ("wrong", table[table.reward == 0])):
-        assert found[name] == pytest.approx((rows.length * rows.probability).sum() / rows.probability.sum(), abs=1e-12)
-    p = mdp.J(policy).item()
-    assert found["all"] == pytest.approx(p * found["right"] + (1 - p) * found["wrong"], abs=1e-12)
-    assert flat_gradient(mdp.lengths_given(policy)["wrong"], policy).norm() > 0
-    none = TokenMDP(3, 2, [0.0] * 7)
-    assert math.isnan(none.lengths_given(TabularPolicy(none))["right"].item())
-
-
 def test_tables():
     mdp = TokenMDP(3, 2, adds_to_three)
     assert mdp.responses(TabularPolicy(mdp)).response.tolist() == ["·", "a·", "aa", "ab", "b·", "ba", "bb"]

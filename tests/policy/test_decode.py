@@ -5,8 +5,8 @@ import torch
 from test_rollout import EVEN, UNEVEN, random_model
 
 from rlino_lib.policy import sampling as rollout
-from rlino_lib.policy.decode import FusedDecoder
 from rlino_lib.policy.device import is_small
+from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Countdown
@@ -71,7 +71,7 @@ def test_several_threads_sample_what_one_does(monkeypatch):
     prompts = [task.prompt(p) for p in task.problems("test", 12)]
     one = sample(policy, prompts, 4, seed=3)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(rollout, "ROWS_A_WORKER", 8)
+    monkeypatch.setattr(rollout, "ROWS_PER_WORKER", 8)
     try:
         torch.set_num_threads(3)
         three = sample(policy, prompts, 4, seed=3)

@@ -61,8 +61,8 @@ def test_a_saved_model_comes_back_and_rolls_out(make, tmp_path):
     policy.model.get_output_embeddings().weight.data[[0, 2]] *= 3  # so that some responses end, by either id
     rollouts = sample(policy, PROMPTS, 16, max_new_tokens=24, temperature=0.9, seed=1)
     ends = torch.isin(rollouts.ids, torch.tensor([0, 2])) & rollouts.mask
-    assert torch.equal(ends.any(1), ~rollouts.clipped) and (ends.sum(1) <= 1).all()
-    assert rollouts.clipped.any()
+    assert torch.equal(ends.any(1), ~rollouts.truncated) and (ends.sum(1) <= 1).all()
+    assert rollouts.truncated.any()
     with torch.no_grad():
         full, mask = response_logprobs(policy.model, rollouts, torch.arange(32), 0.9)
     assert torch.equal(mask, rollouts.mask) and (full - rollouts.logprobs)[mask].abs().max() < 2e-5

@@ -99,14 +99,14 @@ def test_a_row_does_not_depend_on_its_neighbours():
     assert sample(policy, UNEVEN, 4, max_new_tokens=20, seed=10).texts != alone[0]
 
 
-def test_finished_rows_end_and_clipped_rows_say_so():
+def test_finished_rows_end_and_truncated_rows_say_so():
     policy = random_model(seed=4)
     rollouts = sample(policy, EVEN, 64, max_new_tokens=40, seed=1)
     ends = (rollouts.ids == 1) & rollouts.mask
-    assert torch.equal(ends.any(1), ~rollouts.clipped)
+    assert torch.equal(ends.any(1), ~rollouts.truncated)
     assert (ends.sum(1) <= 1).all()
-    assert (rollouts.lengths[rollouts.clipped] == 40).all()
-    ended = ~rollouts.clipped
+    assert (rollouts.lengths[rollouts.truncated] == 40).all()
+    ended = ~rollouts.truncated
     assert ended.any()  # or this test says nothing
     assert (rollouts.ids.gather(1, rollouts.lengths[:, None] - 1)[ended] == 1).all()
 

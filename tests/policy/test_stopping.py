@@ -37,7 +37,7 @@ def test_rows_end_where_their_text_first_holds_a_stop_string(temperature):
     for i, end in enumerate(ends):
         n = end or int(free.lengths[i])
         assert found.ids[i][found.mask[i]].tolist() == free.ids[i][:n].tolist()
-        assert found.clipped[i] == (free.clipped[i] and not end)
+        assert found.truncated[i] == (free.truncated[i] and not end)
         assert torch.allclose(found.logprobs[i, :n], free.logprobs[i, :n], atol=1e-5)
         assert (found.logprobs[i, n:] == 0).all() and not end or any(s in found.texts[i] for s in stops)
 

@@ -232,7 +232,9 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path, monkeypatch, capsys, ma
     taken = []
     assert cli.main(words) == 0 and taken == [2]
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (made["train"][1] / "metrics.csv").read_bytes()
-    monkeypatch.setitem(cli._COMMANDS, "bench", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    bench = cli.COMMANDS["bench"]._replace(run=lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    bench.run.__doc__ = "stops"
+    monkeypatch.setitem(cli.COMMANDS, "bench", bench)
     assert cli.main(["bench", "step"]) == 130 and capsys.readouterr().err == "rlino: interrupted\n"
 
 
@@ -326,7 +328,7 @@ def test_an_evaluation_of_any_texts_that_is_cut_anywhere_goes_on_to_the_same_fil
         return Rollouts(
             prompts=prompts, prompt_ids=torch.zeros(size, 1), prompt_mask=torch.ones(size, 1).bool(),
             ids=torch.zeros(size, 1), mask=torch.ones(size, 1).bool(), logprobs=torch.zeros(size, 1),
-            entropies=torch.zeros(size, 1), clipped=torch.zeros(size).bool(),
+            entropies=torch.zeros(size, 1), truncated=torch.zeros(size).bool(),
             texts=[texts[int(p[1:])] for p in prompts], group_size=1,
         )  # fmt: skip
 

@@ -31,7 +31,7 @@ from types import SimpleNamespace  # noqa: E402
 
 from trl import GRPOTrainer, SFTTrainer  # noqa: E402
 
-from rlino_lib.cli import main as cli
+from rlino_lib.cli.options import train_config  # noqa: E402
 from rlino_lib.scale import run as scale  # noqa: E402
 from rlino_lib.scale.records import MARK, Pool, Recorded, Row, rollouts_of  # noqa: E402
 from rlino_lib.scale.sft import IsftTrainer  # noqa: E402
@@ -262,7 +262,7 @@ def test_rows_become_rollouts_in_the_order_of_their_places():
     found = rollouts_of([rows[2], rows[0], rows[3], rows[1]], 2, problems, 0)
     assert found.texts == ["text 0", "text 1", "text 2", "text 3"] and found.prompts == ["p0", "p1"]
     assert found.prompt_ids.tolist() == [[0, 1], [1, 2]] and found.prompt_mask.tolist() == [[False, True], [True, True]]
-    assert found.lengths.tolist() == lengths and found.clipped.tolist() == [True, False, False, False]
+    assert found.lengths.tolist() == lengths and found.truncated.tolist() == [True, False, False, False]
     assert found.logprobs.sum(1).tolist() == [-1.0, -1.5, -0.5, -1.0] and found.ids[2].tolist() == [9, 0, 0]
 
 
@@ -310,10 +310,10 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
 
 def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys):
     words = ["--method", "rloo", "--task", "word_problems", "--task-set", "kinds=3", "--lora-rank", "8", "--out", "x"]
-    config = cli.train_config(scale.parser().parse_args(words))
+    config = train_config(scale.parser().parse_args(words))
     assert (config.method, config.task, config.lora_rank) == ("rloo", "word_problems", 8)
     assert config.task_settings == {"kinds": 3}
-    config = cli.train_config(scale.parser().parse_args(["--preset", "paper-gsm8k-0.5b", "--out", "x"]))
+    config = train_config(scale.parser().parse_args(["--preset", "paper-gsm8k-0.5b", "--out", "x"]))
     assert config == TrainConfig(**find_preset("paper-gsm8k-0.5b").settings)
     for world in (1, 8, 16):  # a preset runs as it is with each of the configurations for accelerate
         assert scale.cut(config, world)

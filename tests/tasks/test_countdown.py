@@ -29,7 +29,13 @@ from rlino_lib.tasks.countdown.game import (
     split_of,
     steps_from,
 )
-from rlino_lib.tasks.countdown.grade import MAX_ANSWER, check_answer, extract_answer, grade, problem_from_record
+from rlino_lib.tasks.countdown.grade import (
+    MAX_ANSWER,
+    check_answer,
+    extract_answer,
+    grade_countdown,
+    problem_from_record,
+)
 from rlino_lib.tasks.countdown.task import generate
 
 # --- independent means of checking -----------------------------------------------------------------------------------
@@ -330,7 +336,7 @@ GIVEN, TARGET = [19, 3, 7], 64  # 19 * 3 + 7
     ],
 )
 def test_reasons(answer, reason):
-    got = grade(GIVEN, TARGET, f"thinking </think> <answer> {answer} </answer>")
+    got = grade_countdown(GIVEN, TARGET, f"thinking </think> <answer> {answer} </answer>")
     assert (got.reason, got.correct) == (reason, reason == "equals 64")
     assert got.format_ok and got.reward == (1.0 if got.correct else 0.0) and got.answer == answer.strip()[:MAX_ANSWER]
 
@@ -352,7 +358,7 @@ def test_reasons(answer, reason):
     ],
 )
 def test_reasons_on_other_numbers(nums, target, answer, reason):
-    got = grade(nums, target, f"<answer>{answer}</answer>")
+    got = grade_countdown(nums, target, f"<answer>{answer}</answer>")
     assert (got.reason, got.correct) == (reason, reason == f"equals {target}")
 
 
@@ -384,7 +390,7 @@ RIGHT = "19 * 3 + 7"
     ],
 )
 def test_which_answer_counts(response, answer):
-    got = grade(GIVEN, TARGET, response)
+    got = grade_countdown(GIVEN, TARGET, response)
     assert got.answer == answer and got.correct == (answer == RIGHT) and got.format_ok == (answer is not None)
     if answer is None:
         assert got.reason == "no <answer> … </answer>"
@@ -441,7 +447,7 @@ tag_soup = st.lists(st.sampled_from(TAGS), max_size=25).map("".join)
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(any_text, tag_soup, any_text.map(lambda t: f"<answer>{t}</answer>")))
 def test_no_text_raises(text):
-    got = grade([1, 2, 3], 6, text)
+    got = grade_countdown([1, 2, 3], 6, text)
     assert got.reward in (0.0, 1.0) and (got.answer is None) == (not got.format_ok) and got.reason
     trace_steps(text)
     assert count_attempts(text) >= 0
@@ -520,7 +526,7 @@ def test_a_megabyte_of_anything_is_bounded_work(kind):
     """The one timed test, a guard against hangs: work that grows with the square of the input takes minutes here."""
     text = FLOODS[kind]
     start = time.perf_counter()
-    got = grade(GIVEN, TARGET, text)
+    got = grade_countdown(GIVEN, TARGET, text)
     took = [time.perf_counter() - start]
     assert not got.correct and len(got.reason) < 200 and len(got.answer or "") <= MAX_ANSWER
     start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import load_run
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
-from rlino_lib.tasks.countdown.game import make_problem, pieces
-from rlino_lib.tasks.countdown.grade import grade
+from rlino_lib.tasks.base import Problem
+from rlino_lib.tasks.countdown.game import expression, make_problem, pieces
+from rlino_lib.tasks.countdown.grade import grade_countdown, shape
 from rlino_lib.tasks.countdown.mdp import attempt_text, attempts
 from rlino_lib.tasks.countdown.trace import (
     MAX_READ,
@@ -21,9 +23,7 @@ from rlino_lib.tasks.countdown.trace import (
     read_trace,
     search_frame,
     search_row,
-    shape,
     success_by_attempt,
-    truncate,
 )
 
 NUMS, TARGET = [8, 2, 4], 64
@@ -142,15 +142,38 @@ def test_the_answer_is_compared_up_to_order():
 # --- truncation ------------------------------------------------------------------------------------------------------
 
 
+class Cut(NamedTuple):
+    """A response cut after some attempts, and what a solver makes of it that answers with its first hit."""
+
+    text: str
+    attempts: int
+    answer: str | None  # the expression of the first hit; None where there is none
+    right: bool
+
+
+def cut_after(problem: Problem, response: str, k: int) -> Cut:
+    """The response up to the end of its k-th attempt (all of it where it makes fewer), graded as a budget of k.
+
+    The rule: the solver checks each attempt itself and answers with the steps of the first one that hits, which is to
+    say that only numbers that were left were taken, all arithmetic is right, and the target alone remains. It is right
+    if there is a hit among the first k attempts, and wrong otherwise. Verdicts and the response's own answer do not
+    count: an overlooked hit is one, a false yes is none, and an answer that no attempt reached is wrong.
+    """
+    search = read_search(problem, response)
+    made = search.attempts[:k]
+    text = response if k > len(search.attempts) else response[: made[-1].end if made else 0]
+    hit = next((attempt for attempt in made if attempt.hit), None)
+    answer = expression([w.step for w in hit.steps[: hit.hit]]) if hit else None
+    return Cut(text, len(made), answer, hit is not None)
+
+
 def test_truncation_is_a_budget():
     response = f"{MISS} no\n{HIT} no\n{MISS} no{' </think> <answer> ( 8 - 2 ) * 4 </answer>'}"
-    assert truncate(PROBLEM, response, 0) == ("", 0, None, False)
-    assert truncate(PROBLEM, response, 1) == (f"{MISS} no\n", 1, None, False)
-    assert truncate(PROBLEM, response, 2) == (f"{MISS} no\n{HIT} no\n", 2, "( 8 * 4 ) * 2", True)
-    assert truncate(PROBLEM, response, 9) == (response, 3, "( 8 * 4 ) * 2", True)
-    assert not truncate(PROBLEM, f"{MISS} yes{END}", 9).right  # the answer came from nowhere
-    with pytest.raises(RlinoError, match="at least 0 attempts"):
-        truncate(PROBLEM, response, -1)
+    assert cut_after(PROBLEM, response, 0) == ("", 0, None, False)
+    assert cut_after(PROBLEM, response, 1) == (f"{MISS} no\n", 1, None, False)
+    assert cut_after(PROBLEM, response, 2) == (f"{MISS} no\n{HIT} no\n", 2, "( 8 * 4 ) * 2", True)
+    assert cut_after(PROBLEM, response, 9) == (response, 3, "( 8 * 4 ) * 2", True)
+    assert not cut_after(PROBLEM, f"{MISS} yes{END}", 9).right  # the answer came from nowhere
 
 
 def test_success_by_attempt():
@@ -215,7 +238,7 @@ def test_counts_add_up(text):
 @given(any_response)
 def test_truncation_is_monotone_and_its_answers_are_right(text):
     counts = row(text)
-    cuts = [truncate(PROBLEM, text, k) for k in range(counts["attempts"] + 2)]
+    cuts = [cut_after(PROBLEM, text, k) for k in range(counts["attempts"] + 2)]
     for k, (cut, more) in enumerate(zip(cuts, cuts[1:], strict=False)):
         assert more.text.startswith(cut.text) and more.right >= cut.right and more.attempts >= cut.attempts
         assert cut.right == (pd.notna(counts["first_hit"]) and counts["first_hit"] <= k)
@@ -223,7 +246,7 @@ def test_truncation_is_monotone_and_its_answers_are_right(text):
     assert cuts[-1].text == text
     for cut in cuts:
         assert (cut.answer is not None) == cut.right
-        assert not cut.right or grade(NUMS, TARGET, f"<answer> {cut.answer} </answer>").correct
+        assert not cut.right or grade_countdown(NUMS, TARGET, f"<answer> {cut.answer} </answer>").correct
 
 
 @settings(max_examples=100, deadline=None)

@@ -177,7 +177,10 @@ def test_offline_is_one_line_and_exit_2(server, tmp_path, monkeypatch, capsys):
         found = capsys.readouterr()
         assert found.out == "" and found.err.count("\n") == 1
         assert found.err.startswith(f"rlino: cannot fetch {url}") and "--from DIR" in found.err
-    assert held(tmp_path / "o") == {}
+    assert not (tmp_path / "o").exists()  # nothing came, so nothing is left behind
+    (tmp_path / "o").mkdir()
+    assert cli.main(["fetch", "gsm8k", "--out", str(tmp_path / "o")]) == 2
+    assert held(tmp_path / "o") == {}  # a folder that was there stays
 
 
 def test_from_a_folder(server, tmp_path, capsys):
@@ -196,6 +199,17 @@ def test_from_a_folder(server, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["train.jsonl"] == "copied"
     assert held(out) == held(source) == FILES and server.asked == []
     assert fetch.fetch("gsm8k", source, source)["test.jsonl"] == "there already"
+
+
+def test_from_a_folder_that_does_not_exist(server, tmp_path, monkeypatch, capsys):
+    """The advice is not the command that has just been given, and no empty folder stays behind."""
+    monkeypatch.setenv("RLINO_DATA", str(tmp_path / "data"))
+    for out in ([], ["--out", str(tmp_path / "out")]):
+        assert cli.main(["fetch", "gsm8k", "--from", str(tmp_path / "none"), *out]) == 2
+        err = capsys.readouterr().err
+        assert "cannot read" in err and "--from takes a folder that holds the original train.jsonl" in err
+        assert "rlino fetch gsm8k" not in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [] and server.asked == []
 
 
 def test_where_the_files_go(server, tmp_path, monkeypatch, root):

@@ -32,10 +32,9 @@ from rlino_lib.tasks.gsm8k.grade import (
     extract_flexible_extract,
     extract_strict,
     extract_strict_match,
-    grade,
+    grade_number,
     latex_number,
     number,
-    strict,
 )
 from rlino_lib.tasks.gsm8k.task import TEMPLATES, VALIDATION
 
@@ -110,7 +109,7 @@ def test_numbers_are_exact(value):
     written = f"{value:,f}"
     for text in (written, written.replace(",", " "), written.replace("-", "\u2212"), f"{written}0%", f" ${written}."):
         assert number(text) == Fraction(value)
-    assert strict(str(value), f"#### {value:,f}").correct
+    assert grade_number(str(value), f"#### {value:,f}").correct
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,7 @@ NONE = "no #### with a number"
     ],
 )
 def test_strict(response, reason, correct):
-    got = strict(72, response)
+    got = grade_number(72, response)
     assert (got.reason, got.correct) == (reason, correct)
     assert got.format_ok == reason.startswith("answers") and got.reward == float(correct)
 
@@ -327,7 +326,7 @@ def test_the_last_box(response, answer):
     ],
 )
 def test_graders_disagree(response, right_under):
-    assert {name for name in GRADERS if grade("1,800", response, grader=name).correct} == right_under
+    assert {name for name in GRADERS if grade_number("1,800", response, grader=name).correct} == right_under
 
 
 # --- graders against their definition --------------------------------------------------------------------------------
@@ -392,7 +391,7 @@ verl_soup = st.lists(st.sampled_from(["#### ", "7", "72", ".", ",", "-", "a", "\
 def test_the_harness_to_the_letter(response, gold):
     for name, (pattern, place) in HARNESS.items():
         gold_text = gold.rpartition("#### ")[2]
-        assert grade(gold_text, response, grader=name).correct == harness(response, gold, pattern, place)
+        assert grade_number(gold_text, response, grader=name).correct == harness(response, gold, pattern, place)
     found = re.findall(HARNESS["flexible-extract"][0], response)
     assert extract_flexible_extract(response) == (found[-1][0] or found[-1][1] if found else None)
     first = re.search(HARNESS["strict-match"][0], response)
@@ -414,9 +413,9 @@ def test_what_verl_finds_is_found(response, padding):
 def test_any_string_has_a_grade(text):
     for name in GRADERS:
         for response in (text, f"\\boxed{{{text}}}", f"#### {text}"):
-            got = grade("72", response, grader=name)
+            got = grade_number("72", response, grader=name)
             assert got.reward == float(got.correct) and got.reason and (got.format_ok or not got.correct)
-    assert (extract_strict(text) is None) <= (not strict(1, text).format_ok)
+    assert (extract_strict(text) is None) <= (not grade_number(1, text).format_ok)
 
 
 MB = 1_000_000
@@ -616,7 +615,7 @@ def test_the_chat_prompt_is_what_the_chat_template_makes(folder):
 def test_a_response_ends_at_a_stop_string():
     problem = Problem("x", {"answer": "72"})
     runs_on = "so\n#### 72\n\nQuestion: and if not?\nAnswer: #### 5"
-    assert Gsm8k().grade(problem, runs_on).correct and not strict(72, runs_on).correct
+    assert Gsm8k().grade(problem, runs_on).correct and not grade_number(72, runs_on).correct
     assert not Gsm8k().grade(problem, "Question: #### 72").format_ok
     assert Gsm8k().grade(problem, "#### 72</s>#### 5 Question: #### 6").correct  # the first of them
     assert Gsm8k(template="qwen_chat").grade(problem, "\\boxed{72}<|im_end|>\n\\boxed{1}").correct
@@ -710,10 +709,10 @@ def test_every_gold_solution_is_right():
     every = [p for part in every.values() for p in part]
     assert len({p.data["question"] for p in every}) == 8792
     for name in ("strict", "flexible", "strict-match", "flexible-extract"):
-        assert all(grade(p.data["answer"], p.gold, grader=name).correct for p in every)
+        assert all(grade_number(p.data["answer"], p.gold, grader=name).correct for p in every)
     for name, (pattern, place) in HARNESS.items():  # and wrong golds are told from them
         for p, other in zip(every[:500], every[1:501], strict=True):
-            got = grade(other.data["answer"], p.gold, grader=name).correct
+            got = grade_number(other.data["answer"], p.gold, grader=name).correct
             assert got == harness(p.gold, other.gold, pattern, place)
     boxed = Gsm8k(template="boxed", shots=8, folder=str(REAL))
     for form in ("%s", "$%s$", "\\$%s", "%s\\text{ km/h}", "x = %s", "\\text{%s}", "%s.00", "%s\\%%", "\\frac{%s}{1}"):

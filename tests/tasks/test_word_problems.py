@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import WordProblems, get_task
-from rlino_lib.tasks.countdown.task import generate
+from rlino_lib.tasks.base import split_of_key
 from rlino_lib.tasks.word_problems.task import (
     KEEP,
     LARGEST,
@@ -23,9 +23,9 @@ from rlino_lib.tasks.word_problems.task import (
     _numbers,
     apply,
     draw,
+    generate,
     problem_from_record,
     solve,
-    split_of,
     templates,
     vocabulary,
     write,
@@ -86,13 +86,13 @@ def test_no_problem_is_in_two_splits():
     assert not train & test and not train & validation and not validation & test
     unseen = {split: {t.name for ts in templates()[split].values() for t in ts} for split in SIZES}
     assert not unseen["test"] & unseen["train"] and not unseen["test"] & unseen["validation"]
-    assert all(split_of(key.removeprefix("word_problems/")) == "train" for key in train)
+    assert all(split_of_key(key.removeprefix("word_problems/")) == "train" for key in train)
 
 
 def test_the_same_numbers_are_in_one_split_whatever_the_names():
     for problem in TEST[:200:2]:
         key = f"{problem.data['template']}/{'-'.join(map(str, problem.data['numbers']))}"
-        assert problem.id == f"word_problems/{key}" and split_of(key) == "test"
+        assert problem.id == f"word_problems/{key}" and split_of_key(key) == "test"
 
 
 def test_every_number_of_the_question_is_accounted_for():
@@ -152,7 +152,7 @@ def test_distractors_can_be_left_out_or_always_there():
 @given(st.randoms(use_true_random=False), st.sampled_from(["train", "validation", "test"]))
 def test_a_drawn_problem_belongs_to_its_split(rng, split):
     problem = draw(rng, split)
-    assert split_of(problem.id.removeprefix("word_problems/")) == split
+    assert split_of_key(problem.id.removeprefix("word_problems/")) == split
     assert problem.data["answer"] == solve(problem.data["steps"])[-1]
 
 

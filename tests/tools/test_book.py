@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -131,6 +132,19 @@ def test_run_stops_at_the_first_failure(toy, capsys):
     assert "FAILED in cell 2" in out and "raise ValueError('boom')" in out and "ValueError: boom" in out
     assert "make lab" in out and "\x1b" not in out
     assert notebook.read_text() == "as it was" and not (toy.parent / "ran").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_killed_run_ends_with_one_line(toy):
+    toy.write_text("# %%\nimport os, pathlib, time\npathlib.Path('started').touch()\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "tools.book", "run", "--book", str(toy.parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (toy.parent / "started").exists():
+            time.sleep(0.1)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err.split()) == (130, ["interrupted"]) and "Traceback" not in out
+    assert not toy.with_suffix(".ipynb").exists()
 
 
 def test_run_reports_a_dead_kernel(toy, capsys):

@@ -73,14 +73,14 @@ def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
     assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 | 2.0 |"
     assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] | 2.0 [2.0, 2.0] |"
     assert table[4].startswith("| F-ISFT⁻ | 1 | 30.0 |") and len(table) == 5
-    assert "64 problems of the test split, samples a problem: 1" in report.measured(runs, base)
+    assert "64 problems of the test split, samples per problem: 1" in report.measured(runs, base)
 
 
 def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
     runs = [make_run(tmp_path, "grpo", s, test=found(0.25 + 0.1 * s)) for s in (0, 1)]
     frame = report.outcomes(runs, base)
     assert frame["accuracy"].round(6).tolist() == [0.2, 0.25, 0.35] and frame["length/correct"].tolist() == [30.0] * 3
-    assert "1,024 problems of the test split, samples a problem: 4 (the base: 64)" in report.measured(runs, base)
+    assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in report.measured(runs, base)
     (base / "evaluation.json").write_text(json.dumps({"asked": {"weights_sha256_16": "other"}, "found": {}}))
     with pytest.raises(RlinoError, match="did not start from the weights"):
         report.outcomes(runs, base)

@@ -12,10 +12,11 @@ from transformers import AutoTokenizer
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import BASES, DATA, DEFAULT_BASE, base_of
-from rlino_lib.policy.decode import FusedDecoder
+from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.models import count_parameters, load_policy, weights_hash
 from rlino_lib.tasks import WordProblems
-from rlino_lib.tasks.word_problems.task import Line, draw, solve, split_of, templates
+from rlino_lib.tasks.base import split_of_key
+from rlino_lib.tasks.word_problems.task import Line, draw, solve, templates
 from rlino_lib.training.config import Recipe, TrainConfig
 from rlino_lib.training.pretraining.demonstrators import SOURCES, Solver, WordProblemSource, _without
 from rlino_lib.training.pretraining.pretrain import batches, build_tokenizer, pretrain
@@ -150,7 +151,7 @@ def test_pretraining_never_sees_a_held_out_problem():
     for _ in range(2000):
         problem = draw(rng)
         assert problem.data["template"] in seen
-        assert split_of(problem.id.removeprefix("word_problems/")) == "train"
+        assert split_of_key(problem.id.removeprefix("word_problems/")) == "train"
 
 
 def test_pretraining_on_word_problems_is_reproducible(tmp_path):

@@ -16,6 +16,7 @@ from filelock import FileLock
 from rlino_lib.analysis.statistics import curve
 from rlino_lib.claims.length import length_runs
 from rlino_lib.cli import main as cli
+from rlino_lib.cli.options import train_config
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import RUNS
 from rlino_lib.records.runs import Run, RunWriter, list_runs
@@ -186,7 +187,7 @@ def test_the_shipped_grids_can_be_said_as_commands_and_are_those_of_the_records(
     for file in files:
         for name, settings in read_grid(file):
             arguments = parser.parse_args(command_line(settings, file.parent / name))
-            config = vars(cli.train_config(arguments))
+            config = vars(train_config(arguments))
             assert {k: config[k] for k in settings} == settings and arguments.threads == 1
         if file.stem.endswith("-more"):  # into the folder of the file without it
             continue
@@ -298,6 +299,7 @@ out = Path(sys.argv[-1])
 with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
 from rlino_lib.cli import main as cli
+from rlino_lib.cli.options import train_config
 from rlino_lib.records import runs as records
 from rlino_lib.training.config import RUN_DEFAULTS, run_settings
 from rlino_lib.errors import RlinoError
@@ -311,7 +313,7 @@ if options["--method"] == "slow":
     time.sleep(1)
 if options["--method"] == "killed":
     os.kill(os.getpid(), 9)
-config = run_settings(cli.train_config(cli.build_parser().parse_args(sys.argv[1:])))
+config = run_settings(train_config(cli.build_parser().parse_args(sys.argv[1:])))
 try:
     with output_folder(out, records.RUN, config, RUN_DEFAULTS):
         writer = records.RunWriter(out, config)

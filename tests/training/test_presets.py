@@ -5,13 +5,14 @@ import json
 import pytest
 
 from rlino_lib.cli import main as cli
+from rlino_lib.cli.options import train_config
 from rlino_lib.errors import RlinoError
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.presets import find_preset, presets
 
 
 def parsed(*words):
-    return cli.train_config(cli.build_parser().parse_args(["train", "--out", "x", *words]))
+    return train_config(cli.build_parser().parse_args(["train", "--out", "x", *words]))
 
 
 def test_every_preset_is_a_run_and_says_of_each_value_whose_it_is():

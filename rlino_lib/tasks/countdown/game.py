@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 
 from rlino_lib.tasks.arithmetic import Step
-from rlino_lib.tasks.base import Problem
+from rlino_lib.tasks.base import Problem, split_of_key
 
 # --- solving ---------------------------------------------------------------------------------------------------------
 
@@ -31,52 +31,48 @@ def reachable(nums: tuple[int, ...]) -> frozenset[int]:
     """All values that use every number of the sorted tuple once, with positive integer intermediates."""
     if len(nums) == 1:
         return frozenset(nums)
-    found: set[int] = set()
-    for _, rest in _one_step(nums):
-        found |= reachable(rest)
-    return frozenset(found)
+    return frozenset().union(*(reachable(rest) for _, rest in one_step(nums)))
 
 
-def _one_step(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
+def one_step(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
     """Every way to replace two of the numbers by one result; equal pairs are tried once."""
-    seen = set()
-    for i in range(len(nums)):
-        for j in range(i + 1, len(nums)):
-            pair = (min(nums[i], nums[j]), max(nums[i], nums[j]))
-            if pair in seen:
-                continue
-            seen.add(pair)
-            rest = [n for k, n in enumerate(nums) if k not in (i, j)]
-            for step in steps_from(*pair):
+    tried = set()
+    for i, j in combinations(range(len(nums)), 2):
+        pair = frozenset((nums[i], nums[j]))
+        if pair not in tried:
+            tried.add(pair)
+            rest = [*nums[:i], *nums[i + 1 : j], *nums[j + 1 :]]
+            for step in steps_from(nums[i], nums[j]):
                 yield step, tuple(sorted([*rest, step[3]]))
 
 
 def solutions(nums: Iterable[int], target: int) -> list[tuple[Step, ...]]:
-    """Every sequence of steps that ends at the target with all numbers used (integer intermediates)."""
+    """Every sequence of steps that ends at the target with all numbers used (integer intermediates).
+
+    >>> solutions([8, 2], 4)
+    [((8, '/', 2, 4),)]
+    """
     nums = tuple(sorted(nums))
     if len(nums) == 1:
         return [()] if nums[0] == target else []
     return [
-        (step, *tail) for step, rest in _one_step(nums) if target in reachable(rest) for tail in solutions(rest, target)
+        (step, *tail) for step, rest in one_step(nums) if target in reachable(rest) for tail in solutions(rest, target)
     ]
 
 
 def expression(steps: Sequence[Step]) -> str:
-    """Steps as one spaced infix expression, `( 19 * 3 ) + 7`; each result stands in where it is next used."""
-    made: list[tuple[int, str]] = []
+    """Steps as one spaced infix expression; each result stands in where it is next used.
+
+    >>> expression([(19, "*", 3, 57), (57, "+", 7, 64)])
+    '( 19 * 3 ) + 7'
+    """
+    by_result: dict[int, list[str]] = defaultdict(list)  # what has that value, the latest last
     text = ""
     for a, op, b, result in steps:
-        left, right = _take(made, a), _take(made, b)
+        left, right = (by_result[n].pop() if by_result[n] else str(n) for n in (a, b))
         text = f"{left} {op} {right}"
-        made.append((result, f"( {text} )"))
+        by_result[result].append(f"( {text} )")
     return text
-
-
-def _take(made: list[tuple[int, str]], value: int) -> str:
-    for k in range(len(made) - 1, -1, -1):
-        if made[k][0] == value:
-            return made.pop(k)[1]
-    return str(value)
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -93,38 +89,36 @@ def split_of(nums: Iterable[int], target: int) -> str:
     A data set may repeat a problem with its numbers in another order; a split by key cannot leak that way, whatever the
     seed, size or ranges of the sets that are compared.
     """
-    digest = hashlib.blake2b(problem_key(nums, target).encode(), digest_size=8).digest()
-    bucket = int.from_bytes(digest, "big") % 100
-    return "test" if bucket < 10 else "validation" if bucket < 15 else "train"
+    return split_of_key(problem_key(nums, target))
 
 
 def make_problem(nums: Sequence[int], target: int) -> Problem:
     """A `Problem` with its numbers in the order given; gold is one solution, or says that there is none."""
-    found = solutions(nums, target) if len(nums) <= 4 else []
-    gold = f"{expression(found[0]) or target} = {target}" if found else str(target)
+    solved = solutions(nums, target) if len(nums) <= 4 else []
+    gold = f"{expression(solved[0]) or target} = {target}" if solved else str(target)
     return Problem(id=f"countdown/{problem_key(nums, target)}", data={"nums": list(nums), "target": target}, gold=gold)
 
 
 @lru_cache(maxsize=16)
-def _keys(split: str, n_numbers: int, numbers: tuple[int, int], targets: tuple[int, int]) -> tuple:
-    lo, hi = numbers
+def keys_of_split(
+    split: str, n_numbers: int, numbers: tuple[int, int], targets: tuple[int, int]
+) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Every solvable problem of a split as its sorted numbers and its target."""
     return tuple(
         (nums, target)
-        for nums in _multisets(lo, hi, n_numbers)
+        for nums in _multisets(*numbers, n_numbers)
         for target in sorted(reachable(nums))
         if targets[0] <= target <= targets[1] and split_of(nums, target) == split
     )
 
 
-def _multisets(lo: int, hi: int, k: int) -> Iterator[tuple[int, ...]]:
+def _multisets(lo: int, hi: int, k: int) -> Sequence[tuple[int, ...]]:
     """All multisets; past 4,000 of them a fixed sample, since four numbers up to 100 would take hours to solve."""
-    found = list(combinations_with_replacement(range(lo, hi + 1), k)) if (hi - lo) ** k <= 2_000_000 else None
-    if found is not None and len(found) <= 4000:
-        return iter(found)
     rng = random.Random(f"multisets-{lo}-{hi}-{k}")
-    if found is not None:
-        return iter(sorted(rng.sample(found, 4000)))
-    return iter(sorted({tuple(sorted(rng.randint(lo, hi) for _ in range(k))) for _ in range(4000)}))
+    if (hi - lo) ** k > 2_000_000:
+        return sorted({tuple(sorted(rng.randint(lo, hi) for _ in range(k))) for _ in range(4000)})
+    every = list(combinations_with_replacement(range(lo, hi + 1), k))
+    return every if len(every) <= 4000 else sorted(rng.sample(every, 4000))
 
 
 _PIECE = re.compile(r" \d{1,2}|\d| ?[^\s\d]+\n?|\s+")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from rlino_lib.tasks.countdown.game import problem_key
 
 MAX_ANSWER = 500  # characters; six numbers with every bracket they could need fit many times over
 _TOKEN = re.compile(r"[0-9]+|[+\-*/()]|\s+|.", re.ASCII | re.DOTALL)
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_PRECEDENCE = {"(": 0, ")": 1, "+": 2, "-": 2, "*": 3, "/": 3}  # what binds at least as strongly is done first
 
 
 class BadExpression(ValueError):
@@ -46,11 +46,18 @@ def tokenize(text: str) -> list[str]:
     return tokens
 
 
-def to_postfix(tokens: Sequence[str]) -> list[str]:
-    """Shunting-yard: no recursion, so brackets cannot overflow a stack. Only binary operators exist."""
-    out, stack = [], []
+def to_postfix(answer: str) -> list[str]:
+    """The tokens of an answer with each operator after its operands; raises BadExpression where it is no expression.
+
+    Shunting-yard: no recursion, so brackets cannot overflow a stack. Only binary operators exist.
+
+    >>> to_postfix("( 8 - 2 ) * 4")
+    ['8', '2', '-', '4', '*']
+    """
+    out: list[str] = []
+    stack: list[str] = []  # operators and brackets whose right side is not complete
     want_number = True
-    for t in tokens:
+    for t in tokenize(answer):
         if t.isdigit() or t == "(":
             if not want_number:
                 raise BadExpression(f"has no operator before {t}")
@@ -58,17 +65,16 @@ def to_postfix(tokens: Sequence[str]) -> list[str]:
             want_number = t == "("
         elif want_number:
             raise BadExpression(f"has no number before {t}")
-        elif t == ")":
-            while stack and stack[-1] != "(":
-                out.append(stack.pop())
-            if not stack:
-                raise BadExpression("closes a bracket that it did not open")
-            stack.pop()
         else:
-            while stack and stack[-1] != "(" and _PRECEDENCE[stack[-1]] >= _PRECEDENCE[t]:
+            while stack and _PRECEDENCE[stack[-1]] >= _PRECEDENCE[t]:
                 out.append(stack.pop())
-            stack.append(t)
-            want_number = True
+            if t == ")" and not stack:
+                raise BadExpression("closes a bracket that it did not open")
+            if t == ")":
+                stack.pop()
+            else:
+                stack.append(t)
+            want_number = t != ")"
     if want_number:
         raise BadExpression("ends without a number")
     if "(" in stack:
@@ -78,37 +84,59 @@ def to_postfix(tokens: Sequence[str]) -> list[str]:
 
 def evaluate_postfix(postfix: Sequence[str]) -> Fraction:
     """The exact value; raises BadExpression on a division by zero. Call it once the numbers are known to be few."""
-    stack: list[Fraction] = []
-    for t in postfix:
-        if t.isdigit():
-            stack.append(Fraction(int(t)))
-            continue
-        b, a = stack.pop(), stack.pop()
-        if t == "/" and b == 0:
-            raise BadExpression("divides by zero")
-        stack.append(a + b if t == "+" else a - b if t == "-" else a * b if t == "*" else a / b)
+    return _reduce(postfix, Fraction, _apply)
+
+
+def _apply(a: Fraction, op: str, b: Fraction) -> Fraction:
+    if op == "/" and b == 0:
+        raise BadExpression("divides by zero")
+    return a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
+
+
+def shape(text: str) -> str | None:
+    """An expression in prefix form, the same for all orders of what is added or multiplied; None where it is none."""
+
+    def prefix(a: str, op: str, b: str) -> str:
+        a, b = sorted((a, b)) if op in "+*" else (a, b)
+        return f"({op} {a} {b})"
+
+    try:
+        return _reduce(to_postfix(text), str, prefix)
+    except BadExpression:
+        return None
+
+
+def _reduce(postfix: Sequence[str], number: Callable[[str], Any], join: Callable[[Any, str, Any], Any]) -> Any:
+    """What a postfix expression comes to when `number` reads its numbers and `join(a, op, b)` its operations."""
+    stack: list[Any] = []
+    for token in postfix:
+        if token.isdigit():
+            stack.append(number(token))
+        else:
+            b, a = stack.pop(), stack.pop()
+            stack.append(join(a, token, b))
     return stack[0]
 
 
 def usage_fault(used: Sequence[str], given: Sequence[int]) -> str | None:
     """Why the numbers used are not exactly the numbers given, in words; None where they are."""
-    have = Counter(str(n) for n in given)
-    count = Counter(used)
-    for n, k in count.items():
-        if n not in have:
+    available = Counter(map(str, given))
+    uses = Counter(used)
+    for n, k in uses.items():
+        if n not in available:
             return f"uses {n[:20]}, which was not given"
-        if k > have[n]:
-            return f"uses {n} {'twice' if k == 2 else f'{k} times'}" + (f", given {have[n]}" if have[n] > 1 else "")
-    missing = [n for n, k in have.items() if count[n] < k]
-    return f"does not use {missing[0]}" + (" often enough" if count[missing[0]] else "") if missing else None
+        if k > available[n]:
+            times = "twice" if k == 2 else f"{k} times"
+            return f"uses {n} {times}" + (f", given {available[n]}" if available[n] > 1 else "")
+    missing = next(iter(available - uses), None)
+    return missing and f"does not use {missing}" + (" often enough" if uses[missing] else "")
 
 
 def check_answer(answer: str, nums: Sequence[int], target: int) -> tuple[bool, str]:
     """Whether an answer is right, and why, in words."""
     try:
-        tokens = tokenize(answer)
-        postfix = to_postfix(tokens)
-        fault = usage_fault([t for t in tokens if t.isdigit()], nums)
+        postfix = to_postfix(answer)
+        fault = usage_fault([t for t in postfix if t.isdigit()], nums)
         if fault:
             return False, fault
         value = evaluate_postfix(postfix)
@@ -138,8 +166,12 @@ def problem_from_record(record: Mapping[str, Any]) -> Problem:
     return Problem(id=f"countdown/{problem_key(nums, target)}", data={"nums": nums, "target": target})
 
 
-def grade(nums: Sequence[int], target: int, response: str, rewards: str = "binary") -> Grade:
-    """Grade one response (chapter 02). Bounded work on any string; never raises on the response's account."""
+def grade_countdown(nums: Sequence[int], target: int, response: str, rewards: str = "binary") -> Grade:
+    """Grade one response (chapter 02). Bounded work on any string; never raises on the response's account.
+
+    >>> grade_countdown([8, 2, 4], 64, "so <answer> 8 * ( 4 + 4 ) </answer>").reason
+    'uses 4 twice'
+    """
     right, wrong, none = REWARDS[rewards]
     answer = extract_answer(response)
     if answer is None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.arithmetic import Step
-from rlino_lib.tasks.countdown.game import _one_step, pieces, reachable
+from rlino_lib.tasks.countdown.game import one_step, pieces, reachable
 
 State = tuple[int, ...]  # the numbers left, sorted
 
@@ -23,7 +23,7 @@ State = tuple[int, ...]  # the numbers left, sorted
 
 def actions(state: State) -> Iterator[tuple[Step, State]]:
     """The operations a state allows and the state that each leads to; none where one number is left."""
-    return _one_step(state)
+    return one_step(state)
 
 
 def best_value(state: State, target: int) -> int:
@@ -79,19 +79,15 @@ def attempt_text(steps: Sequence[Step], verdict: str = " no\n") -> str:
 
 def ways(start: State) -> Counter[State]:
     """The states reachable from `start`, each with the number of operation sequences that lead to it."""
-    found: Counter[State] = Counter({start: 1})
-    layer = Counter(found)
-    while layer := _next_layer(layer):
-        found += layer
-    return found
-
-
-def _next_layer(layer: Counter[State]) -> Counter[State]:
-    after: Counter[State] = Counter()
-    for state, n in layer.items():
-        for _, rest in actions(state):
-            after[rest] += n
-    return after
+    total = layer = Counter({start: 1})
+    while layer:
+        after: Counter[State] = Counter()
+        for state, n in layer.items():
+            for _, rest in actions(state):
+                after[rest] += n
+        total = total + after
+        layer = after
+    return total
 
 
 def count_states(
@@ -115,8 +111,3 @@ def count_states(
     # Attempt j + 1 hangs below each of the complete^j ways in which the attempts before it can have gone.
     below = sum(complete**j for j in range(n_attempts))
     return StateCounts(1 + len(strings) * below, 1 + len(histories) * below, len(ways(start)))
-
-
-# --- reading a trace -------------------------------------------------------------------------------------------------
-
-

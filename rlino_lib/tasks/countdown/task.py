@@ -7,16 +7,14 @@ conventions are TinyZero's: the last `<answer>…</answer>` counts.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import check, interval, one_of, setting, whole
-from rlino_lib.tasks.arithmetic import trace_counts
-from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, Template, up_to_stop
-from rlino_lib.tasks.countdown.game import _keys, make_problem
-from rlino_lib.tasks.countdown.grade import grade, problem_from_record
+from rlino_lib.settings import interval, one_of, setting, whole
+from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem, SettingsTask, Template, how_many, up_to_stop
+from rlino_lib.tasks.countdown.game import keys_of_split, make_problem
+from rlino_lib.tasks.countdown.grade import grade_countdown, problem_from_record
 
 # Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
 # their responses themselves. Not "</answer>": a model that repeats its instructions while it thinks writes that too,
@@ -36,7 +34,7 @@ TEMPLATES = {
 
 
 @dataclass(frozen=True)
-class Countdown:
+class Countdown(SettingsTask):
     """The `Task`: settings in, problems, prompts and grades out. Raises RlinoError for a setting out of range."""
 
     n_numbers: int = setting(3, "numbers of a problem", whole(2, 4))
@@ -45,28 +43,29 @@ class Countdown:
     template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
     rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
     seed: int = setting(0, "of the order of problems", whole())
-    name: str = field(default="countdown", init=False)
 
-    trace_counts = staticmethod(trace_counts)
-
-    def __post_init__(self) -> None:
-        check(self, f"{self.name}: ")
-
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """The strings before the first of which a response ends."""
-        return TEMPLATES[self.template].stop
+    name = "countdown"
+    templates = TEMPLATES
+    problem_from_record = staticmethod(problem_from_record)
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        ranges = {"n_numbers": self.n_numbers, "numbers": self.numbers, "targets": self.targets}
-        made = generate(split, n, **ranges, seed=self.seed)
-        if not made and n is None:
-            given = ", ".join(f"{name}={value}" for name, value in ranges.items())
-            raise RlinoError(f"countdown has no {split} problem with {given}")
-        return made
+        problems = self._shuffled(split, n)
+        if not problems and n is None:
+            ranges = ", ".join(f"{name}={getattr(self, name)}" for name in ("n_numbers", "numbers", "targets"))
+            raise RlinoError(f"countdown has no {split} problem with {ranges}")
+        return problems
 
-    def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
-        return problem_from_record(record)
+    def _shuffled(self, split: str, n: int | None) -> list[Problem]:
+        keys = list(keys_of_split(split, self.n_numbers, tuple(self.numbers), tuple(self.targets)))  # JSON has lists
+        n = how_many(n, len(keys), split, "countdown with these ranges")
+        rng = random.Random(f"{split}-{self.seed}")
+        rng.shuffle(keys)
+        problems = []
+        for key, target in keys[:n]:
+            nums = list(key)
+            rng.shuffle(nums)
+            problems.append(make_problem(nums, target))
+        return problems
 
     def prompt(self, problem: Problem) -> str:
         nums = [str(n) for n in problem.data["nums"]]
@@ -75,7 +74,8 @@ class Countdown:
         )
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        return grade(problem.data["nums"], problem.data["target"], up_to_stop(response, self.stop), self.rewards)
+        response = up_to_stop(response, self.stop)
+        return grade_countdown(problem.data["nums"], problem.data["target"], response, self.rewards)
 
     def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
         """What a response is as a search (chapter 08)."""
@@ -83,33 +83,21 @@ class Countdown:
 
         return search_counts(problem, up_to_stop(response, self.stop))
 
+    def attempt_ends(self, problem: Problem, response: str) -> list[int]:
+        """Where a response may be cut, in characters: 0, and the end of each attempt that has a verdict.
 
-def generate(
-    split: str,
-    n: int | None = None,
-    *,
-    n_numbers: int = 3,
-    numbers: tuple[int, int] = (1, 20),
-    targets: tuple[int, int] = (10, 99),
-    seed: int = 0,
-) -> list[Problem]:
+        A line break that follows belongs to the verdict, as in the base's tokens.
+        """
+        from rlino_lib.tasks.countdown.trace import read_search
+
+        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
+        return [0, *(a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)]
+
+
+def generate(split: str, n: int | None = None, **settings: Any) -> list[Problem]:
     """The first `n` solvable problems of a split in a seeded order (all of them where `n` is None).
 
-    Raises RlinoError for an unknown split, a setting out of range, or where fewer than `n` problems exist.
+    The settings are those of `Countdown`. Raises RlinoError for an unknown split, a setting out of range, or where
+    fewer than `n` problems exist.
     """
-    if split not in SPLITS:
-        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    Countdown(n_numbers=n_numbers, numbers=numbers, targets=targets, seed=seed)  # raises for what is out of range
-    order = list(_keys(split, n_numbers, tuple(numbers), tuple(targets)))  # tuples: a config read from JSON has lists
-    if n is not None and n < 0:
-        raise RlinoError(f"{n} problems were asked for")
-    if n is not None and n > len(order):
-        raise RlinoError(f"countdown has {len(order)} {split} problems with these ranges, {n} were asked for")
-    rng = random.Random(f"{split}-{seed}")
-    rng.shuffle(order)
-    out = []
-    for nums, target in order[:n]:
-        shown = list(nums)
-        rng.shuffle(shown)
-        out.append(make_problem(shown, target))
-    return out
+    return Countdown(**settings)._shuffled(split, n)

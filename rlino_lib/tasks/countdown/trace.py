@@ -1,35 +1,30 @@
-"""A Countdown response as a search (chapter 08): its attempts, hits and repeats, and what stands between them.
+"""A Countdown response read as steps and verdicts, in three views (chapters 01 and 08).
 
-An attempt is one step `a op b = c` or more, closed by a verdict, ` no` or ` yes`; each starts from all the numbers. A
-text that writes no verdicts is one attempt. Nothing here needs a model or torch, and any string will do: only its first
-MAX_READ characters are read, so that the work is bounded whatever a model writes.
+`read_search`: its attempts, hits and repeats, and what stands between them. `read_trace`: the states that it visits.
+`credit_table`: what each piece of it was worth. An attempt is one step `a op b = c` or more, closed by a verdict, ` no`
+or ` yes`; each starts from all the numbers. A text that writes no verdicts is one attempt. Nothing here needs a model
+or torch, and any string will do: of a search only the first MAX_READ characters are read, so that the work is bounded
+whatever a model writes.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks.arithmetic import _STEP, Step, trace_steps
+from rlino_lib.tasks.arithmetic import Event, Step, events
 from rlino_lib.tasks.base import Problem
 from rlino_lib.tasks.countdown.game import expression, pieces
-from rlino_lib.tasks.countdown.grade import (
-    MAX_NUMBERS,
-    BadExpression,
-    extract_answer,
-    grade,
-    problem_from_record,
-    to_postfix,
-    tokenize,
-)
+from rlino_lib.tasks.countdown.grade import MAX_NUMBERS, extract_answer, grade_countdown, problem_from_record, shape
 from rlino_lib.tasks.countdown.mdp import State, best_value, searcher_value
 
 MAX_READ = 20_000  # characters of a response; the shipped base writes about 4 characters a token
@@ -51,9 +46,29 @@ class Written:
     @property
     def fault(self) -> str:
         """What is wrong with the step, in words; empty where nothing is."""
-        a, op, b, c = self.step
-        said = [] if self.true else [f"{a} {op} {b} is not {c}"]
-        return "; ".join(said + ([f"{self.missing} is not left"] if self.missing is not None else []))
+        wrong = "" if self.true else "{} {} {} is not {}".format(*self.step)
+        missing = "" if self.missing is None else f"{self.missing} is not left"
+        return "; ".join(filter(None, (wrong, missing)))
+
+
+def _write(event: Event, left: State | None) -> Written:
+    """The step that follows on `left`."""
+    missing = None
+    if left is not None:
+        a, _, b, result = event.step
+        rest = Counter(left)
+        rest.subtract((a, b))
+        missing = next((n for n in (a, b) if rest[n] < 0), None)
+        left = tuple(sorted([*rest.elements(), result])) if missing is None else None
+    return Written(event.step, event.end, event.right, missing, left)
+
+
+def start_of(problem: Problem) -> State:
+    """The state that every attempt starts from: all numbers of a Countdown problem, sorted."""
+    return tuple(sorted(problem.data["nums"]))
+
+
+# --- as a search -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ class Search:
 
     @property
     def first_hit(self) -> int | None:
-        """The first attempt that hits the target, counted from 1; found by reckoning, whatever its verdict says."""
+        """The first attempt that hits the target, counted from 1; by its arithmetic, whatever its verdict says."""
         return next((k for k, a in enumerate(self.attempts, 1) if a.hit is not None), None)
 
     def repeats(self, same: Same = "order") -> list[int | None]:
@@ -105,10 +120,11 @@ class Search:
         without a verdict may have been cut off, and is no repeat.
         """
         first: dict[tuple, int] = {}
-        return [
-            None if first.setdefault(a.key(same), k) == k or not a.verdict else first[a.key(same)]
-            for k, a in enumerate(self.attempts, 1)
-        ]
+        repeated: list[int | None] = []
+        for k, attempt in enumerate(self.attempts, 1):
+            earlier = first.setdefault(attempt.key(same), k)
+            repeated.append(earlier if earlier < k and attempt.verdict else None)
+        return repeated
 
     def tokens(self, start: int, end: int) -> int:
         """How many tokens start from character `start` on and before `end`."""
@@ -117,10 +133,10 @@ class Search:
     @property
     def answer_attempt(self) -> int | None:
         """The last attempt whose expression is the answer, up to the order of what is added or multiplied."""
-        wanted = shape(extract_answer(self.response) or "")
-        for k in range(len(self.attempts), 0, -1) if wanted else ():
+        answer = shape(extract_answer(self.response) or "")
+        for k in range(len(self.attempts), 0, -1) if answer else ():
             steps = [w.step for w in self.attempts[k - 1].steps]
-            if len(steps) < MAX_NUMBERS and shape(expression(steps)) == wanted:
+            if len(steps) < MAX_NUMBERS and shape(expression(steps)) == answer:
                 return k
         return None
 
@@ -136,80 +152,50 @@ def read_search(problem: Problem, response: str) -> Search:
     The thought ends at `</think>`, or with the response. Steps are those of `trace_steps` in it; verdicts are those of
     `count_attempts` in it, less those that follow no step, which are filler.
     """
-    nums, target = tuple(sorted(problem.data["nums"])), problem.data["target"]
+    start, target = start_of(problem), problem.data["target"]
     text = response[:MAX_READ]
     thought, closed, _ = text.partition("</think>")
     thought = thought.removesuffix(" ") if closed else thought  # the space belongs to the token that closes it
-    checked, attempts, gaps = iter(trace_steps(thought)), [], []
-    steps: list[Written] = []
-    start = at = 0
-    for m in _EVENT.finditer(thought):
-        gaps.append(thought[at : m.start()])
-        at = m.end()
-        if m["step"]:
-            steps.append(_write(*next(checked), steps[-1].left if steps else nums, at))
+    attempts: list[Attempt] = []
+    steps: list[Written] = []  # of the attempt under way
+    gaps: list[str] = []
+    begun = end = 0  # where the attempt under way begins, and where the last event ends
+    for event in events(thought):
+        gaps.append(thought[end : event.start])
+        end = event.end
+        if event.step:
+            steps.append(_write(event, steps[-1].left if steps else start))
         elif steps:
-            attempts.append(_attempt(steps, "yes" if m["yes"] else "no", start, at, target))
-            start, steps = at, []
+            attempts.append(_attempt(steps, event.verdict.strip(), begun, end, target))
+            steps = []
+            begun = end
         else:
-            gaps.append(m[0])
+            gaps.append(event.verdict)
     if steps:
-        attempts.append(_attempt(steps, "", start, len(thought), target))
-    gaps.append("" if not closed and _BEGUN.fullmatch(thought, at) else thought[at:])
+        attempts.append(_attempt(steps, "", begun, len(thought), target))
+    gaps.append("" if not closed and _BEGUN.fullmatch(thought, end) else thought[end:])
     filler = tuple(stripped for gap in gaps if (stripped := gap.strip(_SEPARATORS)))
-    starts = tuple(accumulate(map(len, pieces(text)), initial=0))[:-1]
-    return Search(nums, target, response, tuple(attempts), filler, len(thought), starts)
-
-
-def _write(step: Step, true: bool, left: State | None, end: int) -> Written:
-    """The step that follows on `left`."""
-    if left is None:
-        return Written(step, end, true, None, None)
-    rest = list(left)
-    for n in (step[0], step[2]):
-        if n not in rest:
-            return Written(step, end, true, n, None)
-        rest.remove(n)
-    return Written(step, end, true, None, tuple(sorted([*rest, step[3]])))
+    token_starts = tuple(accumulate(map(len, pieces(text)), initial=0))[:-1]
+    return Search(start, target, response, tuple(attempts), filler, len(thought), token_starts)
 
 
 def _attempt(steps: list[Written], verdict: str, start: int, end: int, target: int) -> Attempt:
-    hit = None
-    for k, w in enumerate(steps, 1):
-        if w.fault:
-            break
-        if w.left == (target,):
-            hit = k
+    alone = next((k for k, w in enumerate(steps, 1) if w.left == (target,)), None)
+    hit = alone if alone and all(w.true for w in steps[:alone]) else None
     return Attempt(tuple(steps), verdict, start, end, hit)
-
-
-def shape(text: str) -> str | None:
-    """An expression in prefix form, the same for all orders of what is added or multiplied; None where it is none."""
-    try:
-        postfix = to_postfix(tokenize(text))
-    except BadExpression:
-        return None
-    stack: list[str] = []
-    for t in postfix:
-        if t.isdigit():
-            stack.append(t)
-            continue
-        b, a = stack.pop(), stack.pop()
-        a, b = sorted((a, b)) if t in "+*" else (a, b)
-        stack.append(f"({t} {a} {b})")
-    return stack[0]
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
 def search_row(search: Search) -> dict[str, Any]:
-    """What `search_frame` says of one response."""
-    s, hit = search, search.first_hit
+    """The counts of one response: a row of `search_frame`."""
+    s = search
+    hit = s.first_hit
+    answered = s.answer_attempt
     steps = [w for a in s.attempts for w in a.steps]
     within = [s.tokens(a.start, a.end) for a in s.attempts]
     after = s.attempts[hit - 1].end if hit else s.thought
-    answered = s.answer_attempt
     return {
         "attempts": len(s.attempts),
         "closed": sum(bool(a.verdict) for a in s.attempts),
@@ -250,7 +236,7 @@ _KEPT = ("run", "method", "seed", "step", "group", "sample", "problem_id", "corr
 
 
 def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """One row a response of a frame of rollouts (columns `data` and `response`), with its index, counted as a search.
+    """One row per response of a frame of rollouts (columns `data` and `response`), with its index, counted as a search.
 
     `attempts` (`closed` of them by a verdict); `first_hit`, the first attempt that hits the target, <NA> where none
     does; `hits`, of which `overlooked` are called no, and `false_yes`, a yes without a hit; `repeats_…` as in
@@ -274,9 +260,7 @@ def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
 def countdown_problem(data: object) -> Problem:
     """The problem that a rollout's `data` describes; raises RlinoError where that is no Countdown problem."""
     try:
-        if not isinstance(data, Mapping):
-            raise ValueError("no numbers and target")
-        return problem_from_record(data)
+        return problem_from_record(data if isinstance(data, Mapping) else {})
     except ValueError as e:
         raise RlinoError(f"a search is read from Countdown rollouts: {e}") from e
 
@@ -285,57 +269,24 @@ def success_by_attempt(frame: pd.DataFrame, attempts: int | None = None) -> pd.D
     """Success attempt by attempt, from a `search_frame`: one row for each number of attempts k, from 1.
 
     `reached` counts the responses that make a k-th attempt with no hit before it, `hits` those that hit with it, `rate`
-    is the share hits/reached; `within` is the share of all responses that `truncate` calls right at k.
+    is the share hits/reached; `within` is the share of all responses that hit within
+    k attempts, whatever their verdicts and their own answers say.
     Raises RlinoError for an empty frame.
     """
     if frame.empty:
         raise RlinoError("no responses to count attempts of")
     last = int(frame["attempts"].max()) if attempts is None else attempts
-    first = frame["first_hit"].fillna(frame["attempts"].max() + 1).astype(int)
     budget = pd.RangeIndex(1, last + 1, name="attempt")
+    first = frame["first_hit"].to_numpy(float, na_value=math.inf)
     reached = [int(((frame["attempts"] >= k) & (first >= k)).sum()) for k in budget]
-    hits = [int(((first == k) & frame["first_hit"].notna()).sum()) for k in budget]
+    hits = [int((first == k).sum()) for k in budget]
     table = pd.DataFrame({"reached": reached, "hits": hits}, index=budget)
     return table.assign(rate=table["hits"] / table["reached"], within=table["hits"].cumsum() / len(frame))
 
 
-# --- a budget of attempts --------------------------------------------------------------------------------------------
-
-
-class Cut(NamedTuple):
-    """A response cut after some attempts, and what a solver makes of it that answers with its first hit."""
-
-    text: str
-    attempts: int
-    answer: str | None  # the expression of the first hit; None where there is none
-    right: bool
-
-
-def truncate(problem: Problem, response: str, k: int) -> Cut:
-    """The response up to the end of its k-th attempt (all of it where it makes fewer), graded as a budget of k.
-
-    The rule: the solver checks each attempt itself and answers with the steps of the first one that hits, which is to
-    say that only numbers that were left were taken, all arithmetic is right, and the target alone remains. It is right
-    if there is a hit among the first k attempts, and wrong otherwise. Verdicts and the response's own answer do not
-    count: an overlooked hit is one, a false yes is none, and an answer that no attempt reached is wrong.
-    Raises RlinoError for a negative k.
-    """
-    if k < 0:
-        raise RlinoError(f"a budget is at least 0 attempts, not {k}")
-    found = read_search(problem, response)
-    made = found.attempts[:k]
-    text = response if k > len(found.attempts) else response[: made[-1].end] if made else ""
-    answers = (expression([w.step for w in a.steps[: a.hit]]) for a in made if a.hit is not None)
-    answer = next(answers, None)
-    return Cut(text, len(made), answer, answer is not None)
-
-
-# --- reading traces --------------------------------------------------------------------------------------------------
-
-
 # --- as a path through the task's states -----------------------------------------------------------------------------
 
-_EVENT = re.compile(rf"(?P<step>{_STEP.pattern})|(?P<no> no\b(?P<again>\n?))|(?P<yes> yes\b)")
+_WHAT = {" no\n": "no", " no": "gives up", " yes": "yes", "": "step"}  # by the verdict of an event
 
 
 @dataclass(frozen=True)
@@ -350,21 +301,6 @@ class Visit:
     correct: bool | None = None  # the grader's verdict; None before the end
 
 
-def _apply(state: State | None, step: Step) -> tuple[State | None, str]:
-    """The state after a written step, or None and the rule that it breaks."""
-    if state is None:
-        return None, ""  # already broken, and said so
-    a, op, b, c = step
-    left = Counter(state)
-    left.subtract([a, b])
-    if min(left.values()) < 0:
-        missing = next(n for n in (a, b) if left[n] < 0)
-        return None, f"{missing} is not there to be used"
-    if not {"+": a + b == c, "-": a - b == c, "*": a * b == c, "/": b != 0 and a == b * c}[op]:
-        return None, f"{a} {op} {b} is not {c}"
-    return tuple(sorted([*left.elements(), c])), ""
-
-
 def read_trace(problem: Problem, response: str) -> list[Visit]:
     """A trace as the states that it visits, from all numbers to the grader's verdict.
 
@@ -372,22 +308,21 @@ def read_trace(problem: Problem, response: str) -> list[Visit]:
     ` yes` is the claim of a hit, and the answer ends the trace with its grade, whatever the state was. Text that is
     none of these belongs to the visit after it. Any string will do.
     """
-    start = tuple(sorted(problem.data["nums"]))
-    verdict = grade(problem.data["nums"], problem.data["target"], response)
-    visits, state = [Visit("start", 0, "", start, "")], start
-    thought = response.partition("</think>")[0]
-    for m in _EVENT.finditer(thought):
-        fault, what = "", "yes"
-        if m["step"]:
-            a, op, b, c = m.group(2, 3, 4, 5)
-            (state, fault), what = _apply(state, (int(a), op, int(b), int(c))), "step"
-        elif m["no"]:
-            what = "no" if m["again"] else "gives up"
-            state = start if m["again"] else state
-        visits.append(Visit(what, m.end(), response[visits[-1].end : m.end()], state, fault))
-    what = "answer" if verdict.format_ok else "cut"
-    visits.append(Visit(what, len(response), response[visits[-1].end :], state, verdict.reason, verdict.correct))
-    return visits
+    state = start_of(problem)
+    visits = [Visit("start", 0, "", state, "")]
+    for event in events(response.partition("</think>")[0]):
+        what, fault = _WHAT[event.verdict], ""
+        if event.step and state is not None:  # what follows a broken rule breaks none
+            step = _write(event, state)
+            fault = step.fault if step.missing is None else f"{step.missing} is not there to be used"
+            state = None if fault else step.left
+        elif what == "no":
+            state = start_of(problem)
+        visits.append(Visit(what, event.end, response[visits[-1].end : event.end], state, fault))
+    grade = grade_countdown(problem.data["nums"], problem.data["target"], response)
+    what = "answer" if grade.format_ok else "cut"
+    rest = response[visits[-1].end :]
+    return [*visits, Visit(what, len(response), rest, state, grade.reason, grade.correct)]
 
 
 def credit_table(
@@ -397,27 +332,28 @@ def credit_table(
     again: float = 0.0,
     split: Callable[[str], Sequence[object]] = pieces,
 ) -> pd.DataFrame:
-    """One row a visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
+    """One row per visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
 
     `best` is 1 where the attempt under way can still succeed, `uniform` is `searcher_value` with `again`; both are the
     grade at the end, so each column of credits sums to the reward minus its value at the start. `tokens` counts what
     was written by `split`, and `uniform split` is the share advantage · tokens / |o| of the response's advantage.
     Raises RlinoError for more than five numbers, whose states are too many to solve.
     """
-    start, target = tuple(sorted(problem.data["nums"])), problem.data["target"]
+    start, target = start_of(problem), problem.data["target"]
     if len(start) > 5:
         raise RlinoError(f"exact values are for at most five numbers, not {len(start)}")
+
+    def values(visit: Visit) -> tuple[int, float]:
+        if visit.correct is not None:
+            return int(visit.correct), float(visit.correct)
+        best = 0 if visit.state is None else best_value(visit.state, target)
+        closed = visit.what in ("yes", "gives up")  # no further attempt will follow
+        return best, searcher_value(visit.state, start, target, 0.0 if closed else again)
+
     visits = read_trace(problem, response)
-    rows = []
-    for v in visits:
-        best = best_value(v.state, target) if v.state is not None else 0
-        closed = v.what in ("yes", "gives up")  # no further attempt will follow
-        uniform = searcher_value(v.state, start, target, 0.0 if closed else again)
-        if v.correct is not None:
-            best, uniform = int(v.correct), float(v.correct)
-        rows.append((v.what, v.text, v.state, v.fault, v.end, len(split(v.text)), best, uniform))
-    names = ["what", "text", "state", "fault", "end", "tokens", "best", "uniform"]
-    frame = pd.DataFrame(rows, columns=names)
+    frame = pd.DataFrame(visits)[["what", "text", "state", "fault", "end"]]
+    frame["tokens"] = [len(split(visit.text)) for visit in visits]
+    frame["best"], frame["uniform"] = zip(*map(values, visits), strict=True)
     frame["credit (best)"] = frame["best"].diff().fillna(0).astype(int)
     frame["credit (uniform)"] = frame["uniform"].diff().fillna(0.0)
     frame["uniform split"] = advantage * frame["tokens"] / max(1, frame["tokens"].sum())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade
+from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem
 
 TAIL = 300  # characters; verl's grader looks no further back, and so the work is bounded on any response
 BOXES = 20  # boxes that are tried from the end; one that does not close within `TAIL` characters is passed over
@@ -48,6 +48,9 @@ def number(text: str) -> Fraction | None:
     that `50%` is 50. A comma anywhere else makes no number: `1,5` and `1.000,50` are none. A minus may be Unicode's.
     `1/2` is a half, `1 1/2` and `1½` are three halves, `5 million` and `5M` 5,000,000. Exponents, other words and
     digits of other scripts are no numbers.
+
+    >>> number("$1,234.50"), number("1,5")
+    (Fraction(2469, 2), None)
     """
     if len(text) > TAIL:
         return None
@@ -55,12 +58,12 @@ def number(text: str) -> Fraction | None:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         return None
-    minus, late_minus, whole, part, of, plain, over, scales = match.groups()
+    minus, late_minus, whole, numerator, of, plain, over, scales = match.groups()
     denominator = int(of or over or 1)
-    if (minus and late_minus) or not denominator or (whole and int(part) >= denominator):
+    if (minus and late_minus) or not denominator or (whole and int(numerator) >= denominator):
         return None
     digits = re.sub("[, ]", "", whole or plain).rstrip(".")
-    value = Fraction(digits) + Fraction(int(part), denominator) if whole else Fraction(digits) / denominator
+    value = Fraction(digits) + Fraction(int(numerator), denominator) if whole else Fraction(digits) / denominator
     for word in re.findall(r"[A-Za-z]+", scales):
         value *= _SHORT_SCALES.get(word) or SCALES[word.lower().removesuffix("s")]
     return -value if minus or late_minus else value
@@ -136,14 +139,13 @@ def extract_strict(response: str) -> str | None:
 
     Words after it are not read, but for `million` and the like: `#### 72 clips` is 72.
     """
-    found = _STRICT.findall(response[-TAIL:])
-    return found[-1] if found else None
+    return next(reversed(_STRICT.findall(response[-TAIL:])), None)
 
 
 def extract_flexible(response: str) -> str | None:
     """The last number in the tail, as it is written. As in verl, `10-3` ends in -3."""
-    found = [text for text in _ANY.findall(response[-TAIL:]) if re.search(f"[0-9{_VULGAR}]", text)]
-    return found[-1] if found else None
+    numbers = reversed(_ANY.findall(response[-TAIL:]))
+    return next((text for text in numbers if re.search(f"[0-9{_VULGAR}]", text)), None)
 
 
 def extract_boxed(response: str) -> str | None:
@@ -163,8 +165,8 @@ def extract_boxed(response: str) -> str | None:
 
 def extract_strict_match(response: str) -> str | None:
     """What follows the first `#### ` that a number follows, anywhere."""
-    found = _STRICT_MATCH.search(response)
-    return found[1] if found else None
+    match = _STRICT_MATCH.search(response)
+    return match[1] if match else None
 
 
 def extract_flexible_extract(response: str) -> str | None:
@@ -173,8 +175,8 @@ def extract_flexible_extract(response: str) -> str | None:
     Matches are whole runs of `[$0-9.,]`, so the last of them is the first of the text read backwards, and what stands
     before it need not be looked at.
     """
-    found = _BACKWARDS.search(response[::-1])
-    return found[0][::-1] if found else None
+    match = _BACKWARDS.search(response[::-1])
+    return match[0][::-1] if match else None
 
 
 # --- grading ---------------------------------------------------------------------------------------------------------
@@ -204,30 +206,29 @@ GRADERS = {
 }
 
 
-def grade(gold: int | str, response: str, rewards: str = "binary", grader: str = "strict") -> Grade:
+def grade_number(gold: int | str, response: str, rewards: str = "binary", grader: str = "strict") -> Grade:
     """Grade one response by a grader of `GRADERS`. Bounded work on any string; never raises on its account.
 
     `gold` is a number that `number` can read. The two filters of lm-evaluation-harness compare its text.
+
+    >>> grade_number(72, "48 + 24 = 72\\n#### 72 clips").correct
+    True
     """
     right, wrong, none = REWARDS[rewards]
     extract, read, what, _ = GRADERS[grader]
     answer = extract(response)
-    value = read(answer) if answer is not None else None
+    if answer is None:
+        return Grade(none, False, False, None, f"no {what}")
+    value = read(answer)
     if value is None:
-        reason = f"no {what}" if answer is None else f"{answer[:20]!r} is not a number"
-        return Grade(none, False, False, answer and answer[:TAIL], reason)
+        return Grade(none, False, False, answer[:TAIL], f"{answer[:20]!r} is not a number")
     correct = value == read(str(gold))
-    said = f"answers {str(value)[:40]}" + ("" if correct else f", not {str(gold)[:40]}")
-    return Grade(right if correct else wrong, correct, True, answer[:TAIL], said)
+    reason = f"answers {str(value)[:40]}" + ("" if correct else f", not {str(gold)[:40]}")
+    return Grade(right if correct else wrong, correct, True, answer[:TAIL], reason)
 
 
-def strict(gold: int | str, response: str, rewards: str = "binary") -> Grade:
-    """Grade one response by the number after its last `####`."""
-    return grade(gold, response, rewards)
-
-
-def gold_from_record(record: Mapping[str, Any]) -> str:
-    """The gold of one line of `rlino grade`: its `gold`, a number, or GSM8K's own `answer`, a solution with `####`.
+def problem_from_record(record: Mapping[str, Any], task: str = "gsm8k") -> Problem:
+    """The problem of one line of `rlino grade`: its `gold`, a number, or GSM8K's own `answer`, a solution with `####`.
 
     Raises ValueError, in words, for anything else.
     """
@@ -237,7 +238,7 @@ def gold_from_record(record: Mapping[str, Any]) -> str:
     if type(record[key]) not in (int, float, str):  # type(): True is an int to isinstance
         raise ValueError(f"{key} is not a number or a string")
     text = str(record[key])
-    text = extract_strict(text) or text.strip()
-    if number(text) is None:
+    gold = extract_strict(text) or text.strip()
+    if number(gold) is None:
         raise ValueError(f"{key} holds no number")
-    return text
+    return Problem(f"{task}/gold-{gold}", {"answer": gold}, gold)

@@ -1,4 +1,4 @@
-"""GSM8K (Cobbe et al. 2021): its problems, prompts and stop strings (chapter 02). The graders are in `gsm8k_grade`.
+"""GSM8K (Cobbe et al. 2021): its problems, prompts and stop strings (chapter 02). The graders are in `gsm8k/grade.py`.
 
 The data are not part of the book: `rlino fetch gsm8k` gets them. Of the 7,473 problems of train 512 are validation, as
 many as an evaluation during training takes, which leaves 6,961; the 1,319 of test are untouched.
@@ -6,22 +6,15 @@ many as an evaluation during training takes, which leaves 6,961; the 1,319 of te
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from rlino_lib.errors import RlinoError
-from rlino_lib.settings import check, one_of, setting, text, whole
+from rlino_lib.settings import one_of, setting, text, whole
 from rlino_lib.tasks import base, fetch
-from rlino_lib.tasks.arithmetic import trace_counts
-from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, up_to_stop
-from rlino_lib.tasks.gsm8k.grade import GRADERS, extract_strict, gold_from_record, grade, number, strict
-
-__all__ = ["Gsm8k", "TEMPLATES", "extract_strict", "number", "problems", "strict"]
+from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem, SettingsTask, hash_of, how_many, up_to_stop
+from rlino_lib.tasks.gsm8k.grade import GRADERS, extract_strict, grade_number, problem_from_record
 
 VALIDATION = 512  # at this size the standard error of an accuracy is at most 2.2 points
 MAX_SHOTS = 8
@@ -68,51 +61,28 @@ TEMPLATES = {
 @lru_cache(maxsize=8)
 def _file(folder: Path, file: str) -> tuple[Problem, ...]:
     """All problems of one file, in its order."""
-    found = []
+    problems = []
     for place, line in enumerate(fetch.read_file("gsm8k", file, folder).removesuffix(b"\n").split(b"\n")):
         row = json.loads(line)
         data = {"question": row["question"], "answer": extract_strict(row["answer"])}
-        found.append(Problem(f"gsm8k/{file.removesuffix('.jsonl')}/{place}", data, row["answer"]))
-    return tuple(found)
-
-
-def _shots(folder: Path, n: int, asked: str) -> list[Problem]:
-    """The first `n` problems of train other than the one that is `asked`, so that no prompt holds its own solution."""
-    return [p for p in _file(folder, "train.jsonl")[: n + 1] if p.id != asked][:n]
-
-
-def _digest(problem: Problem) -> bytes:
-    return hashlib.blake2b(problem.data["question"].encode(), digest_size=8).digest()
+        problems.append(Problem(f"gsm8k/{file.removesuffix('.jsonl')}/{place}", data, row["answer"]))
+    return tuple(problems)
 
 
 @lru_cache(maxsize=8)
 def _carved(folder: Path) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
     """Train and validation: the latter are those with the smallest hashes, and none that can be a worked example."""
     every = _file(folder, "train.jsonl")
-    held_out = tuple(sorted(every[MAX_SHOTS + 1 :], key=_digest)[:VALIDATION])
-    ids = {p.id for p in held_out}
-    return tuple(p for p in every if p.id not in ids), held_out
-
-
-def problems(split: str, n: int | None = None, folder: Path | None = None) -> list[Problem]:
-    """The first `n` problems of a split (all of them where `n` is None), from `fetch.data_folder` or another folder.
-
-    Raises RlinoError for an unknown split, where there are fewer than `n`, or where the data are missing or altered.
-    """
-    if split not in SPLITS:
-        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    folder = folder or fetch.data_folder("gsm8k")
-    found = _file(folder, "test.jsonl") if split == "test" else _carved(folder)[split == "validation"]
-    if not 0 <= (len(found) if n is None else n) <= len(found):
-        raise RlinoError(f"gsm8k has {len(found)} {split} problems, {n} were asked for")
-    return list(found[:n])
+    held_out = sorted(every[MAX_SHOTS + 1 :], key=lambda problem: hash_of(problem.data["question"]))[:VALIDATION]
+    ids = {problem.id for problem in held_out}
+    return tuple(problem for problem in every if problem.id not in ids), tuple(held_out)
 
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Gsm8k:
+class Gsm8k(SettingsTask):
     """The `Task`: settings in, problems, prompts and grades out.
 
     `shots` worked examples stand in each prompt: the first problems of train, always the same, never one of test. The
@@ -125,40 +95,45 @@ class Gsm8k:
     grader: str = setting("", "empty: the template's", one_of(("", *GRADERS)))
     rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
     folder: str = setting("", "where the files are", text("a path"))
-    name: str = field(default="gsm8k", init=False)
 
-    trace_counts = staticmethod(trace_counts)
-
-    def __post_init__(self) -> None:
-        check(self, f"{self.name}: ")
+    name = "gsm8k"
+    templates = TEMPLATES
+    problem_from_record = staticmethod(problem_from_record)
 
     @property
     def stop(self) -> tuple[str, ...]:
         """The strings before the first of which a response ends: the template's, and the harness's for its graders."""
-        return TEMPLATES[self.template].stop + GRADERS[self._grader].stop
+        return super().stop + GRADERS[self._grader].stop
 
     @property
     def _grader(self) -> str:
         return self.grader or TEMPLATES[self.template].grader
 
+    @property
     def _folder(self) -> Path:
         return Path(self.folder).expanduser() if self.folder else fetch.data_folder("gsm8k")
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        return problems(split, n, self._folder())
+        """The first `n` problems of a split, all of them where `n` is None.
 
-    def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
-        gold = gold_from_record(record)
-        return Problem(f"gsm8k/gold-{gold}", {"answer": gold}, gold)
+        Raises RlinoError for an unknown split, where there are fewer, or where the data are missing or altered.
+        """
+        pool = _file(self._folder, "test.jsonl") if split == "test" else _carved(self._folder)[split == "validation"]
+        return list(pool[: how_many(n, len(pool), split, "gsm8k")])
 
     def prompt(self, problem: Problem) -> str:
         template = TEMPLATES[self.template]
         before, after = template.text.split("{solution}")
         parts = [template.head]
-        for shot in _shots(self._folder(), self.shots, problem.id) if self.shots else []:
+        for shot in self._shots(problem) if self.shots else ():
             solution = shot.gold.rpartition("#### ")[0] + template.final.replace("{gold}", shot.data["answer"])
             parts.append(before.replace("{question}", shot.data["question"]) + solution + after)
         return "".join(parts) + before.replace("{question}", problem.data["question"]).rstrip(" ")
 
+    def _shots(self, problem: Problem) -> list[Problem]:
+        """The first problems of train other than this one, so that no prompt holds its own solution."""
+        first = _file(self._folder, "train.jsonl")[: self.shots + 1]
+        return [shot for shot in first if shot.id != problem.id][: self.shots]
+
     def grade(self, problem: Problem, response: str) -> Grade:
-        return grade(problem.data["answer"], up_to_stop(response, self.stop), self.rewards, self._grader)
+        return grade_number(problem.data["answer"], up_to_stop(response, self.stop), self.rewards, self._grader)

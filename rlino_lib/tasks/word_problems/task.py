@@ -1,39 +1,37 @@
 """Word problems of two to four steps, put together from sentences: a small stand-in for GSM8K (chapter 02).
 
-Solutions are written as GSM8K's are, a line a step with its equation and `#### N` at the end, and are graded by its
-strict grader. Some templates never occur in train, and the numbers of those that do are split as well.
+Solutions are written as GSM8K's are, one line per step with its equation, and `#### N` at the end, and its strict
+grader grades them. Some templates never occur in train, and the numbers of those that do are split as well.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
 from typing import Any, NamedTuple
 
-from rlino_lib.errors import RlinoError
-from rlino_lib.settings import check, number, one_of, setting, whole
-from rlino_lib.tasks.arithmetic import trace_counts
-from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, up_to_stop
-from rlino_lib.tasks.base import Template as Prompt
-from rlino_lib.tasks.gsm8k import task as gsm8k
+from rlino_lib.settings import number, one_of, setting, whole
+from rlino_lib.tasks import base
+from rlino_lib.tasks.arithmetic import calculate
+from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, hash_of, how_many, split_of_key, up_to_stop
+from rlino_lib.tasks.gsm8k.grade import grade_number, problem_from_record
 from rlino_lib.tasks.word_problems.templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
 # Prompts are data. `compact` is what the shipped base reads, which ends its responses itself, so that sampling need not
 # look for a stop string; the others are for hub models.
 _STOP = ("\nQuestion:", *END_MARKS)
 TEMPLATES = {
-    "compact": Prompt("Question: {question}\nSolution:"),
-    "zero_shot": Prompt(
+    "compact": base.Template("Question: {question}\nSolution:"),
+    "zero_shot": base.Template(
         "Solve the problem step by step, one short line a step. End with a line of #### and the final number alone, "
         "for example: #### 42\n\nQuestion: {question}\nSolution:",
         _STOP,
     ),
-    "few_shot": Prompt(
+    "few_shot": base.Template(
         "Question: Ida has 3 trays with 15 plums in each. She eats 7 plums. How many plums does Ida have now?\n"
         "Solution: Ida has 3 * 15 = 45 plums.\nShe has 45 - 7 = 38 plums left.\n#### 38\n\n"
         "Question: Max saves 9 dollars a week for 4 weeks. It is 17 degrees outside. Max wants a coat for 50 dollars. "
@@ -44,7 +42,7 @@ TEMPLATES = {
     ),
 }
 LARGEST = 200  # of all numbers, and none is below 2: that would need a singular
-KEEP = 60  # templates a family
+KEEP = 60  # templates per family
 SIZES = {"train": 8192, "validation": 1024, "test": 1024}
 
 
@@ -60,19 +58,15 @@ class Line(NamedTuple):
 
 def apply(left: int, op: str, right: int) -> int | None:
     """The result of one step; None where it is not an integer from 2 to `LARGEST`."""
-    if op == "/":
-        result = left // right if right and left % right == 0 else 0
-    else:
-        result = {"+": left + right, "-": left - right, "*": left * right}[op]
-    return result if 2 <= result <= LARGEST else None
+    result = calculate(left, op, right)
+    return result if result is not None and 2 <= result <= LARGEST else None
 
 
 def solve(steps: Sequence[Line], slip: tuple[int, int] = (0, 0)) -> list[int] | None:
-    """The result of each step; None where one is out of range. `slip`: a step, and by how much its result is off."""
+    """The result of each step; None where one is out of range. `slip` is a step, and by how much its result is off."""
     results: list[int] = []
     for k, step in enumerate(steps):
-        x, y = (results[int(v[1:])] if isinstance(v, str) else v for v in (step.left, step.right))
-        result = apply(x, step.op, y)
+        result = apply(_value(step.left, results), step.op, _value(step.right, results))
         if result is not None and k == slip[0]:
             result = apply(result, "+", slip[1])
         if result is None:
@@ -82,35 +76,35 @@ def solve(steps: Sequence[Line], slip: tuple[int, int] = (0, 0)) -> list[int] | 
 
 
 def write(steps: Sequence[Line], results: Sequence[int]) -> str:
-    """A worked solution, ` Anna has 3 * 4 = 12 apples.\\n…\\n#### 12`, from its steps and what each is said to give."""
-
-    def value(operand: int | str) -> int:
-        return results[int(operand[1:])] if isinstance(operand, str) else operand
-
+    """A worked solution, ` Anna has 3 * 4 = 12 apples.\\n…\\n#### 12`, from its steps and their results."""
     lines = [
-        f"{s.before}{value(s.left)} {s.op} {value(s.right)} = {result}{s.after}"
+        f"{s.before}{_value(s.left, results)} {s.op} {_value(s.right, results)} = {result}{s.after}"
         for s, result in zip(steps, results, strict=True)
     ]
     return " " + "\n".join([*lines, f"#### {results[-1]}"])
 
 
+def _value(operand: int | str, results: Sequence[int]) -> int:
+    return results[int(operand[1:])] if isinstance(operand, str) else operand
+
+
 # --- templates -------------------------------------------------------------------------------------------------------
 
-_LINE = re.compile(r"(.*)\[(\w)=(\w+)([-+*/])(\w+)\](.*)")
+PARTS = ("open", "event", "second", "third", "ask")  # of a family, in the order of a story
 
 
 class Template(NamedTuple):
-    """A path through a family, with the lines of its pieces taken apart."""
+    """A path through a family."""
 
     name: str
     pieces: tuple[Piece, ...]
-    lines: tuple[tuple[tuple[str, ...], ...], ...]  # of each piece: before, variable, left, op, right, after
 
 
 def _paths(family: Mapping[str, Mapping[str, Piece]]) -> Iterator[tuple[tuple[str, Piece], ...]]:
     """Every choice of pieces, in order; of `event` none, one, or two different ones."""
+    groups = [family[part].items() for part in PARTS if part in family and part != "event"]
     for n_events in range(3 if "event" in family else 1):
-        for first, *rest in product(*(group.items() for part, group in family.items() if part != "event")):
+        for first, *rest in product(*groups):
             for events in permutations(family.get("event", {}).items(), n_events):
                 yield (first, *events, *rest)
 
@@ -121,20 +115,23 @@ def templates() -> dict[str, dict[str, list[Template]]]:
 
     Of each twelve two go to test and one to validation. What those need, train has, in other combinations.
     """
-    found: dict[str, dict[str, list[Template]]] = {split: {name: [] for name in FAMILIES} for split in SPLITS}
+    by_split: dict[str, dict[str, list[Template]]] = {split: {name: [] for name in FAMILIES} for split in SPLITS}
     for family, parts in FAMILIES.items():
-        made = [_template(family, path) for path in _paths(parts)]
-        made = sorted((t for t in made if 2 <= sum(map(len, t.lines)) <= 4), key=lambda t: _digest(t.name))
-        for place, template in enumerate(made[:KEEP]):
-            found[{0: "test", 6: "test", 3: "validation"}.get(place % 12, "train")][family].append(template)
-    return found
+        named = (tuple(zip(*path, strict=True)) for path in _paths(parts))
+        every = [Template("-".join([family, *names]), pieces) for names, pieces in named]
+        fitting = [t for t in every if 2 <= sum(len(piece.lines) for piece in t.pieces) <= 4]
+        fitting.sort(key=lambda template: hash_of(template.name))
+        for place, template in enumerate(fitting[:KEEP]):
+            by_split[{0: "test", 6: "test", 3: "validation"}.get(place % 12, "train")][family].append(template)
+    return by_split
 
 
 def vocabulary() -> list[str]:
     """Every piece that the compact prompt and a solution are made of, each to be one token of the shipped base."""
     pieces = [piece for family in FAMILIES.values() for part in family.values() for piece in part.values()]
-    text = " ".join([*DISTRACTORS, *(t for piece in pieces for t in (piece.text, *piece.lines))])
-    words = re.findall(r"[A-Za-z]+", re.sub(r"\{.*?\}|\[.*?\]", " ", text))
+    lines = [before + after for piece in pieces for before, *_, after in piece.lines]
+    text = " ".join([*DISTRACTORS, *(piece.text for piece in pieces), *lines])
+    words = re.findall(r"[A-Za-z]+", re.sub(r"\{.*?\}", " ", text))
     words += [w for group in FILLERS.values() for w in group] + list(PEOPLE)
     words += [w for pronouns in PEOPLE.values() for p in pronouns for w in (p, p.capitalize())]
     words = sorted(set(words))
@@ -143,37 +140,24 @@ def vocabulary() -> list[str]:
     return [*signs, *(f" {w}" for w in words), *first, *(f" {n}" for n in range(LARGEST + 1))]
 
 
-def _template(family: str, path: Sequence[tuple[str, Piece]]) -> Template:
-    lines = tuple(tuple(_LINE.fullmatch(line).groups() for line in piece.lines) for _, piece in path)
-    return Template("-".join([family, *(name for name, _ in path)]), tuple(piece for _, piece in path), lines)
-
-
-def _digest(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
-
-
-def split_of(key: str) -> str:
-    """The split of a seen template's numbers, by a hash of `template/numbers`: 10 % to test, 5 % to validation."""
-    bucket = _digest(key) % 100
-    return "test" if bucket < 10 else "validation" if bucket < 15 else "train"
-
-
 def _numbers(template: Template, rng: random.Random) -> tuple[list[dict[str, int]], list[Line]] | None:
     """Numbers for each piece, and the steps; None where a result on the way is not an integer in range."""
-    drawn, steps, values, operands = [], [], {}, {}
-    for piece, lines in zip(template.pieces, template.lines, strict=True):
-        own = {slot: rng.randint(lo, hi) for slot, (lo, hi) in piece.ranges.items()}
-        drawn.append(own)
-        values |= own
-        operands |= own
-        for before, variable, left, op, right, after in lines:
-            x, y = (values[v] if v in values else int(v) for v in (left, right))
-            result = apply(x, op, y)
+    numbers: list[dict[str, int]] = []
+    steps: list[Line] = []
+    results: list[int] = []
+    operands: dict[str, int | str] = {}  # what a line of the solution has for a name
+    for piece in template.pieces:
+        numbers.append({slot: rng.randint(least, most) for slot, (least, most) in piece.ranges.items()})
+        operands |= numbers[-1]
+        for before, variable, left, op, right, after in piece.lines:
+            x, y = (operands[name] if name in operands else int(name) for name in (left, right))
+            result = apply(_value(x, results), op, _value(y, results))
             if result is None:
                 return None
-            steps.append(Line(before, operands.get(left, x), op, operands.get(right, y), after))
-            values[variable], operands[variable] = result, f"s{len(steps) - 1}"
-    return drawn, steps
+            operands[variable] = f"s{len(results)}"
+            results.append(result)
+            steps.append(Line(before, x, op, y, after))
+    return numbers, steps
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -186,26 +170,29 @@ def draw(rng: random.Random, split: str = "train", kind: str = "numbers", distra
     while True:
         template = rng.choice(pool[rng.choice(list(pool))])
         for _ in range(20):  # then another template: one with few numbers may have none in this split
-            found = _numbers(template, rng)
-            if found is None:
-                continue
-            drawn, steps = found
-            key = f"{template.name}/{'-'.join(str(n) for own in drawn for n in own.values())}"
-            if kind == "template" or split_of(key) == split:
-                return _problem(rng, key, template, drawn, steps, kind, distractors)
+            story = _numbers(template, rng)
+            if story and (kind == "template" or split_of_key(_key(template, story[0])) == split):
+                return _problem(rng, template, *story, kind, distractors)
 
 
-def _problem(rng, key, template, drawn, steps, kind, distractors) -> Problem:
+def _key(template: Template, numbers: Sequence[Mapping[str, int]]) -> str:
+    return f"{template.name}/{'-'.join(str(n) for own in numbers for n in own.values())}"
+
+
+def _problem(
+    rng: random.Random, template: Template, numbers: list[dict[str, int]], steps: list[Line], kind: str, share: float
+) -> Problem:
+    """A story with these numbers in words; `share` of all stories have a distractor."""
     fill = _fill(rng)
-    sentences = [piece.text.format_map(fill | own) for piece, own in zip(template.pieces, drawn, strict=True)]
-    extra = rng.randint(2, 60) if rng.random() < distractors else None
+    sentences = [piece.text.format_map(fill | own) for piece, own in zip(template.pieces, numbers, strict=True)]
+    extra = rng.randint(2, 60) if rng.random() < share else None
     if extra is not None:
         sentences.insert(rng.randrange(1, len(sentences)), rng.choice(DISTRACTORS).format_map(fill | {"n": extra}))
     steps = [s._replace(before=s.before.format_map(fill), after=s.after.format_map(fill)) for s in steps]
     results = solve(steps)
     data = {"question": " ".join(sentences), "answer": results[-1], "kind": kind, "template": template.name}
-    data |= {"numbers": [n for own in drawn for n in own.values()], "distractor": extra, "steps": steps}
-    return Problem(f"word_problems/{key}", data, write(steps, results).strip())
+    data |= {"numbers": [n for own in numbers for n in own.values()], "distractor": extra, "steps": steps}
+    return Problem(f"word_problems/{_key(template, numbers)}", data, write(steps, results).strip())
 
 
 def _fill(rng: random.Random) -> dict[str, str]:
@@ -224,32 +211,23 @@ def generate(split: str, n: int | None = None, *, distractors: float = 0.3, seed
     Of a held-out split every second problem has an unseen template, so that any prefix holds half of each kind.
     Raises RlinoError for an unknown split, or where it does not hold `n` problems.
     """
-    if split not in SPLITS:
-        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
-    n = SIZES[split] if n is None else n
-    if not 0 <= n <= SIZES[split]:
-        raise RlinoError(f"word_problems has {SIZES[split]} {split} problems, {n} were asked for")
+    n = how_many(n, SIZES.get(split, 0), split, "word_problems")
     return list(_split(split, n, distractors, seed))
 
 
 @lru_cache(maxsize=8)
 def _split(split: str, n: int, distractors: float, seed: int) -> tuple[Problem, ...]:
-    rng, found = random.Random(f"word-problems-{split}-{seed}"), {}
-    while len(found) < n:
-        kind = "template" if split != "train" and len(found) % 2 else "numbers"
+    rng = random.Random(f"word-problems-{split}-{seed}")
+    problems: dict[str, Problem] = {}
+    while len(problems) < n:
+        kind = "template" if split != "train" and len(problems) % 2 else "numbers"
         problem = draw(rng, split, kind, distractors)
-        found.setdefault(problem.id, problem)
-    return tuple(found.values())
-
-
-def problem_from_record(record: Mapping[str, Any]) -> Problem:
-    """The problem of one line of `rlino grade`, as GSM8K's are asked; ValueError, in words, where it asks none."""
-    text = gsm8k.gold_from_record(record)
-    return Problem(id=f"word_problems/gold-{text}", data={"answer": text}, gold=text)
+        problems.setdefault(problem.id, problem)
+    return tuple(problems.values())
 
 
 @dataclass(frozen=True)
-class WordProblems:
+class WordProblems(base.SettingsTask):
     """The `Task`: settings in, problems, prompts and grades out. `distractors` is the share of problems with one.
 
     Raises RlinoError for a setting out of range.
@@ -259,27 +237,19 @@ class WordProblems:
     template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
     rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
     seed: int = setting(0, "of the order of problems", whole())
-    name: str = field(default="word_problems", init=False)
 
-    trace_counts = staticmethod(trace_counts)
-
-    def __post_init__(self) -> None:
-        check(self, f"{self.name}: ")
-
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """The strings before the first of which a response ends."""
-        return TEMPLATES[self.template].stop
+    name = "word_problems"
+    templates = TEMPLATES
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         return generate(split, n, distractors=self.distractors, seed=self.seed)
 
     def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
-        return problem_from_record(record)
+        return problem_from_record(record, self.name)
 
     def prompt(self, problem: Problem) -> str:
         return TEMPLATES[self.template].text.format(question=problem.data["question"])
 
     def grade(self, problem: Problem, response: str) -> Grade:
         # Whatever the template, since all three begin with "Question:", and responses to grade may come from elsewhere.
-        return gsm8k.strict(problem.data["answer"], up_to_stop(response, _STOP), self.rewards)
+        return grade_number(problem.data["answer"], up_to_stop(response, _STOP), self.rewards)

@@ -1,0 +1,156 @@
+"""Evidence on methods against each other and against the base (chapter 07). A seed is the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+
+from rlino_lib.analysis import statistics as stats
+from rlino_lib.analysis.growth import base_accuracy
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.verdicts import (
+    CONDITIONS,
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    mean_in_words,
+    verdict_above_zero,
+    verdict_on_all,
+)
+from rlino_lib.records.runs import Run
+
+
+def duels(task: str, records: Records = RECORDED) -> list[Run]:
+    """The recorded runs of all methods on a task, each at its own best learning rate."""
+    return [run for run in records.runs("head-to-head") if run.config["task"] == task]
+
+
+# --- families of tests on paired differences -------------------------------------------------------------------------
+
+
+def paired_gaps(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]]:
+    """Method − reference in points by seed, and the runs behind; NotTestable before the planned seeds are there."""
+    pair = [claim.about["method"], claim.about["reference"]]
+    runs = [run for run in duels(claim.about["task"], records) if run.method in pair]
+    common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
+    require_seeds(claim, len(common))
+    runs = [run for run in runs if run.seed in common]
+    return stats.differences(stats.outcomes(runs), *pair), runs
+
+
+def family_test(
+    claim: Claim, records: Records, p_values: Callable[[Claim, pd.Series], tuple[float, float]]
+) -> tuple[np.ndarray, list[int], str]:
+    """A claim's two tests, for it and for the contrary, after Holm's correction over all claims of its evidence.
+
+    `p_values` gives both from a claim's gaps; where they are not testable yet they count as 1. Returns the corrected
+    p values [2]; how many of the family's tests do not pass [2], the claim's own included; and the verdict.
+    """
+    family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
+    raw = np.ones((len(family), 2))
+    for row, other in zip(raw, family, strict=True):
+        with suppress(NotTestable):
+            gaps, _ = paired_gaps(other, records)
+            row[:] = p_values(other, gaps)
+    corrected = np.apply_along_axis(stats.holm, 0, raw)  # [claims, 2]
+    own = corrected[[other.id for other in family].index(claim.id)]  # [2]
+    passes = own < claim.threshold["alpha"]  # only a test that passes settles a claim, either way
+    verdict = HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
+    return own, (corrected >= claim.threshold["alpha"]).sum(0).tolist(), verdict
+
+
+@evidence
+def equivalent(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: the method ends equally accurate as the reference.
+
+    Statistic: their difference in test accuracy, paired by seed. Thresholds `points`, the margin, and `alpha`: the
+    claim holds where TOST rejects a difference beyond the margin, and fails where two one-sided tests of `alpha`/2 find
+    it beyond, each after Holm's correction.
+    """
+    gaps, runs = paired_gaps(claim, records)
+    margin = claim.threshold["points"]
+
+    def p_values(other: Claim, gaps: pd.Series) -> tuple[float, float]:
+        return stats.tost(gaps, other.threshold["points"]), stats.beyond(gaps, other.threshold["points"])
+
+    (within, beyond), still_open, verdict = family_test(claim, records, p_values)
+    effect = f"{mean_in_words(gaps)}; within ±{margin:g}: p = {within:.2g}, beyond: p = {beyond:.2g} after Holm"
+    if verdict == UNDECIDED:
+        tests = still_open[0] if abs(gaps.mean()) < margin else still_open[1]
+        alpha = claim.threshold["alpha"]
+        more = stats.seeds_needed(gaps.std(), margin, gaps.mean(), alpha=alpha, tests=tests)
+        effect = f"{effect}; about {more or 'too many'} seeds would settle it"
+    return Evidence(verdict, effect, runs)
+
+
+@evidence
+def below(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: the method ends below the reference.
+
+    Statistic: their difference in test accuracy, paired by seed. Threshold `alpha`: the claim holds where a one-sided
+    t-test finds it below 0, and fails where one finds it above, each after Holm's correction.
+    """
+    gaps, runs = paired_gaps(claim, records)
+
+    def p_values(_: Claim, gaps: pd.Series) -> tuple[float, float]:
+        return stats.t_test(gaps, alternative="less"), stats.t_test(gaps, alternative="greater")
+
+    (p_below, p_above), _, verdict = family_test(claim, records, p_values)
+    effect = f"{mean_in_words(gaps)}; below: p = {p_below:.2g}, above: p = {p_above:.2g} after Holm"
+    return Evidence(verdict, effect, runs)
+
+
+# --- against the base ------------------------------------------------------------------------------------------------
+
+
+def _by_rate(claim: Claim, records: Records) -> dict[float, list[Run]]:
+    """The runs of a claim's method by learning rate: those head to head, each method at its own, and those in which
+    all methods have GRPO's (chapters 04 and 05). One run at a rate says nothing of seeds, and is left out."""
+    pool = {run.path: run for group in ("head-to-head", "countdown") for run in records.runs(group)}
+    by_rate: dict[float, list[Run]] = {}
+    for run in pool.values():
+        if (run.config["task"], run.method) == (claim.about["task"], claim.about["method"]):
+            by_rate.setdefault(run.config["lr"], []).append(run)
+    return {rate: runs for rate, runs in sorted(by_rate.items()) if len(runs) > 1}
+
+
+@evidence
+def below_the_base_at_every_rate(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: the method ends below its base at every learning rate that was run.
+
+    Statistic: the gain in test accuracy from base to end, at each learning rate. Threshold: 0; the claim holds where
+    the 95 % t-interval over seeds lies below it, fails where above. Where rates disagree it holds with conditions.
+    """
+    by_rate = _by_rate(claim, records)
+    require_seeds(claim, max(map(len, by_rate.values()), default=0))
+    rates_of_grpo = {run.config["lr"] for run in duels(claim.about["task"], records) if run.method == "grpo"}
+    verdicts = []
+    words = []
+    for rate, runs in by_rate.items():
+        gains = pd.Series([stats.final_accuracy(run) - base_accuracy(run) for run in runs])
+        verdicts.append(verdict_above_zero(-gains))
+        whose = ", GRPO's own," if rate in rates_of_grpo else ""
+        words.append(f"at a learning rate of {rate:g}{whose} {mean_in_words(gains)} from the base: {verdicts[-1]}")
+    verdict = verdicts[0] if len(set(verdicts)) == 1 else CONDITIONS
+    return Evidence(verdict, "; ".join(words), sum(by_rate.values(), []))
+
+
+@evidence
+def right_answers_likelier_wrong_ones_less(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: the base's own right answers become likelier in training, and its wrong ones less likely.
+
+    Statistic: the change of the log-likelihood of each kind from the first evaluation to the last, nats per response.
+    Threshold: 0; each half holds or fails where the 95 % t-interval over seeds lies on one side of it.
+    """
+    runs = [run for run in duels(claim.about["task"], records) if run.method == claim.about["method"]]
+    require_seeds(claim, len(runs))
+    changes = {}
+    for side in ("correct", "incorrect"):
+        recorded = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
+        changes[side] = pd.Series([column.iloc[-1] - column.iloc[0] for column in recorded])
+    right, wrong = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(c.mean(), *stats.t_interval(c)) for c in changes.values())
+    verdict = verdict_on_all([verdict_above_zero(changes["correct"]), verdict_above_zero(-changes["incorrect"])])
+    return Evidence(verdict, f"nats a response, over {len(runs)} seeds: right {right}, wrong {wrong}", runs)

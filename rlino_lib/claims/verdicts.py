@@ -1,0 +1,35 @@
+"""The words for a verdict, and how intervals over seeds and verdicts on parts come to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rlino_lib.analysis.statistics import t_interval
+
+# Undecided: the planned test settles it neither way. Not testable here: there is no test, for want of runs or seeds.
+VERDICTS = ("holds", "holds with conditions", "does not hold here", "undecided", "not testable here")
+HOLDS, CONDITIONS, FAILS, UNDECIDED, UNTESTED = VERDICTS
+
+
+def verdict_above_zero(values: pd.Series) -> str:
+    """Whether the 95 % interval over seeds lies above 0, below it, or around it: holds, does not hold, undecided.
+
+    Example: `verdict_above_zero(pd.Series([2.0, 2.5, 3.0]))` is "holds".
+    """
+    low, high = t_interval(values)
+    return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+
+
+def verdict_on_all(verdicts: Sequence[str]) -> str:
+    """The verdict on "all of these": the one that they agree on, else whether it holds of some or fails of some."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return CONDITIONS if HOLDS in verdicts or CONDITIONS in verdicts else FAILS if FAILS in verdicts else UNDECIDED
+
+
+def mean_in_words(values: pd.Series, unit: str = "points") -> str:
+    """Mean and 95 % interval over seeds: "+2.5 points [+1.3, +3.7] over 3 seeds"."""
+    low, high = t_interval(values)
+    return f"{values.mean():+.1f} {unit} [{low:+.1f}, {high:+.1f}] over {len(values)} seeds"

@@ -1,0 +1,135 @@
+"""What the rows of a batch have written so far, who wrote it, and which of them go on (chapters 04 and 10)."""
+
+from __future__ import annotations
+
+import torch
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from rlino_lib.policy.stopping import Ends, StopStrings
+from rlino_lib.tasks.base import Environment
+
+
+class Draft:
+    """Responses under way: B of N rows are still in the batch. Each row's text begins with its prefix, often empty.
+
+    Time comes first in the buffers, so that a step writes one row of them. It counts from the start of the longest
+    prefix, of W tokens, and all prefixes end together; what stands before a shorter one is −1. What a row writes after
+    its end, until it leaves the batch, is not part of its text.
+    """
+
+    def __init__(
+        self, prefixes: torch.Tensor, limits: torch.Tensor, pad: int, ends: Ends, replies: Replies | None = None
+    ) -> None:
+        """prefixes [N, W] int64, −1 left of the shorter ones; limits [N]: the tokens that may follow a row's prefix."""
+        device = ends.ids.device
+        (n, self.window), steps = prefixes.shape, int(limits.max())
+        whole = self.window + steps
+        self.pad, self.ends, self.replies = pad, ends, replies
+        self.ids = torch.full((whole, n), pad, device=device)  # [W+T, N]
+        self.logprobs = torch.zeros(whole, n, device=device)  # [W+T, N]
+        self.entropies = torch.zeros(whole, n, device=device)  # [W+T, N]
+        self.written = torch.zeros(whole, n, dtype=torch.bool, device=device)  # [W+T, N], part of the row's text
+        self.foreign = torch.zeros(whole, n, dtype=torch.bool, device=device)  # [W+T, N], not the policy's
+        self.truncated = torch.zeros(n, dtype=torch.bool, device=device)  # [N]
+        self.rows = torch.arange(n, device=device)  # [B], which of the N rows each row of the batch is
+        self.alive = torch.ones(n, dtype=torch.bool, device=device)  # [B], those that have not ended
+        self.newest = self.rows  # [B], the newest token of each; none so far
+        self.time = self.window
+        self.limits = (self.window + limits).to(device) if int(limits.min()) < steps else None  # [N], in time
+        if self.window:
+            self.ids[: self.window] = prefixes.t()
+            self.written[: self.window] = prefixes.t() >= 0
+            self.foreign[: self.window] = True
+            if replies:
+                self._ask(self.written[self.window - 1])
+
+    def add(self, tokens: torch.Tensor, logprobs: torch.Tensor, entropies: torch.Tensor) -> None:
+        """Write the next token of each row, each [B], or what an environment has to say there; see which rows end."""
+        time, rows, alive = self.time, self.rows, self.alive
+        if self.replies:
+            tokens, self.foreign[time, rows] = self.replies.put_in(rows, tokens)
+        self.ids[time, rows] = tokens
+        self.logprobs[time, rows] = logprobs
+        self.entropies[time, rows] = entropies
+        self.written[time, rows] = alive
+        self.newest = tokens
+        self.time += 1
+        if len(self.ends.ids):
+            alive = alive & (tokens[:, None] != self.ends.ids).all(1)
+        if self.ends.strings:
+            alive = alive & ~self.ends.strings.reached(self._tail(self.ends.strings), alive)
+        if self.limits is not None:
+            full = alive & (self.limits[rows] <= self.time)
+            self.truncated[rows] |= full
+            alive = alive & ~full
+        self.alive = alive
+        if self.replies:
+            own = alive & ~self.foreign[time, rows]
+            self._ask(self.replies.triggers.reached(self._tail(self.replies.triggers), own))
+
+    def _tail(self, strings: StopStrings) -> torch.Tensor:
+        return self.ids[max(0, self.time - strings.reach) : self.time, self.rows].t()  # [B, ≤ reach]
+
+    def _ask(self, where: torch.Tensor) -> None:
+        """Let the environment read the rows of the batch that are named, [B] bool."""
+        for row in self.rows[where].tolist():
+            end = len(self.ids) if self.limits is None else int(self.limits[row])
+            text = self.ids[: self.time, row][self.written[: self.time, row]]
+            self.replies.ask(row, text, room=end - self.time - 1)
+
+    def is_over(self) -> bool:
+        """Whether every row has ended or reached the cap."""
+        self.left = int(self.alive.sum())
+        return not self.left or self.time == len(self.ids)
+
+    def leave(self) -> torch.Tensor | None:
+        """Take the rows that have ended out of the batch: [B'], the places of those that go on.
+
+        None while they are few: leaving costs a copy of the cache, so several leave together.
+        """
+        if self.left > 0.85 * len(self.alive):
+            return None
+        keep = self.alive.nonzero()[:, 0]
+        self.rows, self.newest, self.alive = self.rows[keep], self.newest[keep], self.alive[keep]
+        return keep
+
+    def columns(self) -> tuple[torch.Tensor, ...]:
+        """ids, mask, written, log-probs and entropies of `Rollouts`, each [N, T], and truncated [N], on the CPU."""
+        self.truncated[self.rows] |= self.alive
+        written = self.written[: self.time]  # [W+T, N]
+        mask = written & ~self.foreign[: self.time]  # [W+T, N]
+        filled = [
+            values[: self.time].masked_fill(~where, fill)
+            for values, where, fill in (
+                (self.ids, written, self.pad), (self.logprobs, mask, 0.0), (self.entropies, mask, 0.0)
+            )
+        ]  # fmt: skip
+        columns = [filled[0], mask, written, *filled[1:]]
+        if self.window:  # rows begin where their prefixes do, and what stands before them goes to their end
+            first = written.int().argmax(0)  # [N]
+            longest = torch.arange(int(written.sum(0).max()), device=first.device)  # [T]
+            place = (first + longest[:, None]) % self.time  # [T, N]
+            columns = [column.gather(0, place) for column in columns]
+        return *(column.t().cpu() for column in columns), self.truncated.cpu()
+
+
+class Replies:
+    """What an environment has answered, a token at a time in place of what the policy drew, until all is written."""
+
+    def __init__(self, environment: Environment, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        self.environment, self.tokenizer = environment, tokenizer
+        self.triggers = StopStrings(tokenizer, environment.after, device)
+        self.waiting: dict[int, list[int]] = {}  # row -> tokens that are still to be written
+
+    def ask(self, row: int, ids: torch.Tensor, room: int) -> None:
+        """Show the environment what a row has written, ids [t]; at most `room` tokens of its answer are kept."""
+        answer = self.environment.answer(self.tokenizer.decode(ids, skip_special_tokens=True))
+        if answer:
+            self.waiting[row] = self.tokenizer(answer, add_special_tokens=False)["input_ids"][:room]
+
+    def put_in(self, rows: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tokens [B] with answers in place of some, and which those are, [B] bool; rows [B] int64."""
+        replaced = [bool(self.waiting.get(row)) for row in rows.tolist()]
+        ids = [self.waiting[row].pop(0) for row, here in zip(rows.tolist(), replaced, strict=True) if here]
+        where = torch.tensor(replaced, device=tokens.device)  # [B]
+        return tokens.masked_scatter(where, torch.tensor(ids, dtype=tokens.dtype, device=tokens.device)), where

@@ -1,0 +1,109 @@
+"""Values of prefixes in bulk: many of many problems in one call, equal ones once."""
+
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation import values
+from rlino_lib.evaluation.values import continuation_values, prefix_values, rollout_values
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown.environment import Calculator
+
+TASK = Countdown()
+PROBLEMS = TASK.problems("test", 10)[6:9]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy()
+
+
+@pytest.fixture(scope="module")
+def rollouts(policy):
+    return sample(policy, [TASK.prompt(p) for p in PROBLEMS], 4, seed=0).grade(TASK, PROBLEMS)
+
+
+def counted(monkeypatch):
+    """The calls of `sample` that values make, and their rows."""
+    calls = []
+
+    def spy(policy, prompts, *args, **settings):
+        calls.append(list(zip(prompts, settings["prefixes"], strict=True)))
+        return sample(policy, prompts, *args, **settings)
+
+    monkeypatch.setattr(values, "sample", spy)
+    return calls
+
+
+def test_many_problems_are_one_call_and_equal_prefixes_are_sampled_once(policy, monkeypatch):
+    calls = counted(monkeypatch)
+    pairs = [(PROBLEMS[k], prefix) for k in (0, 1, 0, 2, 1) for prefix in ("", " </think>")]
+    table = prefix_values(policy, TASK, pairs, samples=8, seed=3)
+    assert len(calls) == 1 and calls[0] == list(dict.fromkeys((TASK.prompt(p), prefix) for p, prefix in pairs))
+    assert table["problem"].tolist() == [p.id for p, _ in pairs] and table["prefix"].tolist() == [x for _, x in pairs]
+    for _, rows in table.groupby(["problem", "prefix"]):
+        assert len(rows.drop_duplicates()) == 1
+    for row in table.itertuples():
+        interval = binomtest(row.c, 8).proportion_ci(0.95, method="exact")
+        assert (row.value, row.low, row.high) == (row.c / 8, interval.low, interval.high) and row.n == 8
+    assert table["tokens"].tolist() == [0, 1] * 5
+
+
+def test_one_problem_alone_has_the_values_of_its_rows_in_bulk(policy):
+    """The first rows of a call have the same random numbers however many follow."""
+    prefixes = ["", " </think>"]
+    alone = continuation_values(policy, TASK, PROBLEMS[0], prefixes, samples=8, seed=3)
+    pairs = [(p, prefix) for p in PROBLEMS for prefix in prefixes]
+    bulk = prefix_values(policy, TASK, pairs, samples=8, seed=3)
+    pd.testing.assert_frame_equal(alone, bulk.drop(columns="problem").head(2))
+
+
+def test_all_attempts_of_a_batch_at_once(policy, rollouts, monkeypatch):
+    calls = counted(monkeypatch)
+    table = rollout_values(policy, TASK, rollouts, TASK.attempt_ends, samples=4, seed=1)
+    assert len(calls) == 1 and len(calls[0]) == len(set(calls[0])) < len(table)
+    starts = table[table["end"] == 0]
+    assert starts["response"].tolist() == list(range(12)) and (starts.groupby("problem")["c"].nunique() == 1).all()
+    for row in table.itertuples():
+        assert row.prefix == rollouts.texts[row.response][: row.end] and row.problem == PROBLEMS[row.response // 4].id
+        assert row.end == 0 or row.prefix.rstrip().endswith(("no", "yes"))
+    attempts = [len(TASK.attempt_ends(PROBLEMS[i // 4], text)) for i, text in enumerate(rollouts.texts)]
+    assert table.groupby("response").size().tolist() == attempts and sum(attempts) > 24
+    # An attempt that hit has a value near 1, as the base then copies it out.
+    hits = table[table["prefix"].str.endswith(" yes")]
+    assert len(hits) and hits["value"].mean() > 0.8 > table["value"].mean()
+
+
+def test_prefixes_that_fill_the_cap_have_no_continuation(policy, rollouts):
+    table = rollout_values(policy, TASK, rollouts, TASK.attempt_ends, samples=1, max_new_tokens=30)
+    assert table["tokens"].max() < 30 and set(table["response"]) == set(range(12))
+    with pytest.raises(RlinoError, match="leaves nothing to sample"):
+        prefix_values(policy, TASK, [(PROBLEMS[0], rollouts.texts[0])], samples=1, max_new_tokens=5)
+
+
+def test_an_environment_goes_on_where_the_prefix_ends(policy):
+    """The value of ` 3 * 7 =` under a calculator is that of the text with the result."""
+    a, b = PROBLEMS[0].data["nums"][:2]
+    open_step = f" {a} + {b} ="
+    pairs = [(PROBLEMS[0], open_step), (PROBLEMS[0], "")]
+    table = prefix_values(policy, TASK, pairs, samples=4, environment=Calculator())
+    assert table["n"].tolist() == [4, 4]
+    settings = dict(prefixes=[open_step], environment=Calculator(), seed=1)
+    texts = sample(policy, [TASK.prompt(PROBLEMS[0])], 4, **settings).texts
+    assert all(text.startswith(f"{open_step} {a + b}") for text in texts)
+
+
+def test_a_prefix_is_held_against_the_response_that_it_is_cut_from(policy, rollouts):
+    pairs = [(PROBLEMS[0], " 1"), (PROBLEMS[0], " 12 + 2")]  # of two responses
+    assert len(prefix_values(policy, TASK, pairs, samples=1)) == 2
+    with pytest.raises(RlinoError, match="inside a token"):
+        continuation_values(policy, TASK, PROBLEMS[0], [prefix for _, prefix in pairs], samples=1)
+    with pytest.raises(RlinoError, match="inside a token"):
+        rollout_values(policy, TASK, rollouts, lambda problem, text: [2], samples=1)
+    with pytest.raises(RlinoError, match="at least one prefix"):
+        prefix_values(policy, TASK, [])
+    with pytest.raises(RlinoError, match="at least one prefix"):
+        rollout_values(policy, TASK, rollouts, lambda problem, text: [])
