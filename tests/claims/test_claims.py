@@ -14,15 +14,7 @@ from rlino_lib.analysis.statistics import seeds_needed
 from rlino_lib.claims import bandit, head_to_head
 from rlino_lib.claims.judge import judge, judge_all, ledger_rows
 from rlino_lib.claims.ledger import LEDGER, Claim, Records, read_ledger
-from rlino_lib.claims.verdicts import (
-    CONDITIONS,
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    VERDICTS,
-    verdict_above_zero,
-    verdict_on_all,
-)
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, UNDECIDED, VERDICTS, verdict_above_zero, verdict_on_all
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.identities import Identity
