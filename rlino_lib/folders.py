@@ -22,7 +22,7 @@ from rlino_lib.errors import RlinoError
 
 LOCK = "run.lock"
 # What numbers depend on beside the settings: it has to agree where a run goes on, but not where it is complete.
-BESIDE = ("weights_sha256_16", "threads", "versions")
+BESIDE = ("weights_sha256_16", "threads", "versions", "update")
 
 
 # --- one rule for folders --------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ which rows sit beside it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.errors import RlinoError
 from rlino_lib.policy.decode import Decoder, fast_attention
-from rlino_lib.policy.device import autocast, is_out_of_memory, is_small, policy_precision
+from rlino_lib.policy.device import autocast, is_out_of_memory, is_small, policy_precision, within_memory
 from rlino_lib.policy.draft import Draft, Replies
 from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.models import Policy
@@ -267,18 +266,21 @@ def _in_chunks(
 
 
 def _within_memory(policy: Policy, decode, rows: range, group_size: int) -> list[tuple[torch.Tensor, ...]]:
-    """`decode(rows)`, in halves where memory runs out: whole groups as long as they fit."""
-    room = _ROOM.get(policy.model, len(rows))
-    if len(rows) <= room:
-        try:
-            return [decode(rows)]
-        except RuntimeError as e:
-            if not is_out_of_memory(e):
-                raise
-            if len(rows) == 1:
-                raise RlinoError("no memory for one response: lower --max-new-tokens, or take a smaller model") from e
-        half = len(rows) // 2
-        room = _ROOM[policy.model] = half - half % group_size or half
-        warnings.warn(f"out of memory: from here on {room} responses are decoded at a time", RlinoWarning, stacklevel=2)
-    parts = (rows[k : k + room] for k in range(0, len(rows), room))
-    return [found for part in parts for found in _within_memory(policy, decode, part, group_size)]
+    """`decode(rows)` in as many parts as memory takes: whole groups as long as they fit."""
+    room = min(_ROOM.get(policy.model, len(rows)), len(rows))
+
+    def halve(n: int) -> int:
+        return n // 2 - n // 2 % group_size or n // 2
+
+    try:
+        parts, fitting = within_memory(
+            lambda n: [decode(rows[k : k + n]) for k in range(0, len(rows), n)],
+            room, "{} responses are decoded at a time", halve=halve,
+        )  # fmt: skip
+    except RuntimeError as e:
+        if not is_out_of_memory(e):
+            raise
+        raise RlinoError("no memory for one response: lower --max-new-tokens, or take a smaller model") from e
+    if fitting < room:
+        _ROOM[policy.model] = fitting
+    return parts

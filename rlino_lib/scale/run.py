@@ -185,7 +185,7 @@ def train(
         trainer = build(config, args, policy, pool)
 
         def begin() -> None:
-            trainer.recorder.writer = RunWriter(out, record, RUN_DEFAULTS)
+            trainer.recorder.writer = RunWriter(out, record, RUN_DEFAULTS | {"update": record["update"]})
 
         _everywhere(state, begin)
         options = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"

@@ -56,7 +56,8 @@ def train(
         options = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
         with memory.out_of_memory_advice(options):
             trainer = Trainer(config, policy)
-            _drive(trainer, RunWriter(out, trainer.record, RUN_DEFAULTS), progress, on_step, save)
+            writer = RunWriter(out, trainer.record, RUN_DEFAULTS | {"update": trainer.record["update"]})
+            _drive(trainer, writer, progress, on_step, save)
     return load_run(out)
 
 

@@ -48,9 +48,11 @@ def rewarded(rollouts: Rollouts, reward: str) -> Rollouts:
 
 
 def describe(config: TrainConfig, policy: Policy) -> dict[str, Any]:
-    """What config.json holds: the settings, with the model by its path in the repository, the weights and versions."""
+    """What config.json holds: the settings, the model by its path in the repository, the kind of update, the weights
+    and versions."""
     return config.recorded() | {
         "model": run_settings(config)["model"],
+        "update": varied(config.method, config.objective_settings).kind,
         "weights_sha256_16": weights_hash(policy.model),
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
