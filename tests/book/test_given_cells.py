@@ -123,15 +123,15 @@ def needed(cells: list[str], place: int) -> list[int]:
     """The cells, in order, that have to run before the one at `place` so that every name it uses has its value."""
     binds = [{name for name, _ in bound(ast.parse(cell))} for cell in cells]
     want = [place]
-    cells = {place}
+    places = {place}
     while want:
         at = want.pop()
         for name in used(cells[at]):
             before = [k for k in range(at) if name in binds[k]]
-            if before and before[-1] not in cells:
-                cells.add(before[-1])
+            if before and before[-1] not in places:
+                places.add(before[-1])
                 want.append(before[-1])
-    return sorted(cells)
+    return sorted(places)
 
 
 def run(cells: list[str], place: int, own: str | None = None) -> dict:
