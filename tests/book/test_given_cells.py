@@ -137,11 +137,11 @@ def needed(cells: list[str], place: int) -> list[int]:
 def run(cells: list[str], place: int, own: str | None = None) -> dict:
     """The names after a cell, or after `own` code in its place, and the cells that it needs."""
     matplotlib.use("Agg")
+    cells = cells if own is None else [*cells[:place], own, *cells[place + 1 :]]
     names: dict = {"__name__": "chapter"}
     with contextlib.redirect_stdout(io.StringIO()):
         for k in needed(cells, place):
-            source = own if k == place and own is not None else cells[k]
-            exec(compile(source, f"cell {k}", "exec"), names)
+            exec(compile(cells[k], f"cell {k}", "exec"), names)
     return names
 
 
