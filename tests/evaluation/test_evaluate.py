@@ -2,17 +2,25 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation.evaluate import evaluate, outcome_metrics, summarise
+from rlino_lib.evaluation.evaluate import (
+    base_columns,
+    eval_columns,
+    evaluate,
+    outcome_metrics,
+    problem_row,
+    summarise,
+)
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.tasks import Countdown, Grade, WordProblems
+from rlino_lib.tasks import Countdown, Grade, Problem, WordProblems
 from rlino_lib.tasks.fetch import data_folder
 from tests.lookalikes import lookalike
 
@@ -28,22 +36,66 @@ def test_the_bootstrap_covers_the_mean_about_as_often_as_it_says():
     assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
 
 
-def test_outcome_metrics_of_rollouts_by_hand():
+@pytest.fixture
+def rollouts():
+    """Two groups of two: tokens 2, 4, 3, 4; the first is right, the last truncated; one answer is badly formed."""
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]).bool()
-    rollouts = Rollouts(
+    return Rollouts(
         prompts=["a", "b"], prompt_ids=torch.zeros(2, 1), prompt_mask=torch.ones(2, 1).bool(), ids=torch.zeros(4, 4),
         mask=mask, logprobs=-1.0 * mask, entropies=0.5 * mask, truncated=torch.tensor([False, False, False, True]),
-        texts=[""] * 4, group_size=2,
+        texts=["1 + 1 = 2 yes", "1 + 1 = 3 no", " no 2 * 2 = 4 no", ""], group_size=2,
+        problems=[Problem("p", {"kind": "easy"}), Problem("q", {"kind": "hard"})],
         grades=[Grade(1, True, True, "", ""), Grade(0, False, True, "", "")] + [Grade(0, False, False, None, "")] * 2,
     )  # fmt: skip
-    found = outcome_metrics(rollouts)
-    assert found["accuracy"] == 0.25 and found["format_ok"] == 0.5
-    assert found["completions/mean_length"] == 3.25 and found["completions/clipped_ratio"] == 0.25
-    assert found["frac_reward_zero_std"] == 0.5 and found["entropy"] == 0.5
-    assert found["length/correct"] == 2 and found["length/incorrect"] == pytest.approx(11 / 3)
-    assert found["length/incorrect_unclipped"] == 3.5
-    assert (found["n_correct"], found["n_incorrect"]) == (1, 3)
-    assert found["logprob/correct"] == -2 and found["logprob/incorrect"] == pytest.approx(-11 / 3)
+
+
+def test_outcome_metrics_of_rollouts_by_hand(rollouts):
+    metrics = outcome_metrics(rollouts)
+    assert metrics["accuracy"] == 0.25 and metrics["format_ok"] == 0.5 and metrics["reward"] == 0.25
+    assert metrics["completions/mean_length"] == 3.25 and metrics["completions/clipped_ratio"] == 0.25
+    assert metrics["frac_reward_zero_std"] == 0.5 and metrics["entropy"] == 0.5
+    assert metrics["length/correct"] == 2 and metrics["length/incorrect"] == pytest.approx(11 / 3)
+    assert metrics["length/incorrect_unclipped"] == 3.5
+    assert (metrics["n_correct"], metrics["n_incorrect"]) == (1, 3)
+    assert metrics["logprob/correct"] == -2 and metrics["logprob/incorrect"] == pytest.approx(-11 / 3)
+    for column, value in eval_columns(rollouts).items():
+        name = column.removeprefix("eval/")
+        assert value == metrics[name if name in metrics else f"completions/{name}"], column
+
+
+def test_rows_of_problems_and_their_summary_by_hand(rollouts):
+    rows = [problem_row(rollouts, i, Countdown()) for i in range(2)]
+    assert rows[0] == {
+        "id": "p", "n": 2, "c": 1, "format_ok": 2, "clipped": 0, "tokens": 6, "tokens_correct": 2,
+        "steps": 2, "steps_right": 1, "attempts": 2, "kind": "easy",
+    }  # fmt: skip
+    assert rows[1] == {
+        "id": "q", "n": 2, "c": 0, "format_ok": 0, "clipped": 1, "tokens": 7, "tokens_correct": 0,
+        "steps": 1, "steps_right": 1, "attempts": 2, "kind": "hard",
+    }  # fmt: skip
+    summary = summarise(pd.DataFrame(rows), ks=(1, 2, 4))
+    assert list(summary)[:4] == ["problems", "samples", "pass@1", "pass@2"]
+    assert (summary["problems"], summary["samples"]) == (2, 2)
+    assert summary["pass@1"]["value"] == 0.25 and summary["pass@2"]["value"] == 0.5  # one of two, and none
+    assert summary["by_kind"] == {"easy": 0.5, "hard": 0.0}
+    assert summary["format_ok"] == 0.5 and summary["clipped_ratio"] == 0.25 and summary["mean_length"] == 13 / 4
+    assert summary["length/correct"] == 2 and summary["length/incorrect"] == pytest.approx(11 / 3)
+    assert summary["steps_right"] == pytest.approx(2 / 3) and summary["attempts_per_response"] == 1
+    none_right = summarise(pd.DataFrame(rows[1:]))
+    assert none_right["length/correct"] is None and none_right["length/incorrect"] == 3.5
+    all_right = summarise(pd.DataFrame([rows[0] | {"c": 2, "tokens_correct": 6}]))
+    assert all_right["length/incorrect"] is None and all_right["length/correct"] == 3
+    assert "steps_right" not in summarise(pd.DataFrame([rows[0] | {"steps": 0}]))
+
+
+def test_base_columns_by_hand(rollouts):
+    """Each token of the policy's is 1 nat less likely under the base; the base's right response gains half a nat."""
+    now = torch.full((4, 4), -0.5)  # [M, T], masked entries among them
+    columns = base_columns(rollouts, rollouts.logprobs - 1.0, rollouts, now)
+    assert columns["eval/kl_base"] == 13 / 4  # the mean of 2, 4, 3 and 4 tokens
+    assert columns["eval/base/correct"] == -1 and columns["eval/base/incorrect"] == pytest.approx(-11 / 6)
+    rollouts.grades = [Grade(0, False, True, "", "")] * 4
+    assert base_columns(rollouts, rollouts.logprobs, rollouts, now)["eval/base/correct"] is None
 
 
 def test_a_killed_evaluation_goes_on(tmp_path):
