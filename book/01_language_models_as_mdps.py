@@ -45,25 +45,10 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from checkers.mdp import (
-    check_arm_logprob,
-    check_back_up,
-    check_count_responses,
-    check_random_play,
-    check_seeing,
-    check_step_advantages,
-)
-from rlino_lib.evaluation.values import continuation_values
-from rlino_lib.exact.token_mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
+from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
 from rlino_lib.figures.style import new_figure, style
-from rlino_lib.policy.models import load_policy
-from rlino_lib.policy.sampling import sample
-from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown.game import make_problem
-from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
-from rlino_lib.tasks.countdown.trace import credit_table, read_trace
-from rlino_lib.widgets import mdp_explorer, static_mdp, tokens_html
-from rlino_lib.widgets.mdp import explore
+from rlino_lib.tasks.countdown.trace import credit_table
+from rlino_lib.widgets import tokens_html
 
 style()
 
@@ -109,6 +94,8 @@ for text in policy:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.exact.token_mdp import TabularPolicy
+
 mdp = TokenMDP(3, 2, lambda tokens, mask: (tokens.sort(1).values == torch.tensor([1, 2])).all(1))
 tabular = TabularPolicy(mdp)
 tabular.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
@@ -324,6 +311,8 @@ by_rate.round(0)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.exact.token_mdp import best_of_tool_game, tool_game
+
 worlds = {"a deterministic tool": {}, "a tool that slips": {"slip": 0.2}, "one of two tools, unseen": {"hidden": 2}}
 losses = {name: pd.Series([best_of_tool_game(tool_game(k, **w)).gap for k in range(200)]) for name, w in worlds.items()}
 assert (losses["a deterministic tool"] == 0).all()  # to the last bit
@@ -350,6 +339,8 @@ pd.DataFrame(
 # that sees the state can react to what happened; an arm cannot.
 
 # %%
+from rlino_lib.widgets.mdp import explore
+
 toy = explore().mdp
 rows = []
 for slip in torch.linspace(0, 1, 21).tolist():
@@ -384,6 +375,8 @@ print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idx
 # for every text that leads there. Then try slips, and step through a response with the token slider.
 
 # %%
+from rlino_lib.widgets import mdp_explorer, static_mdp
+
 mdp_explorer()
 
 # %% [markdown]
@@ -402,6 +395,9 @@ static_mdp()
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks.countdown.game import make_problem
+from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
+
 problem = make_problem([8, 2, 4], 64)
 start, target = (2, 4, 8), 64
 merged = ways(start)
@@ -477,6 +473,11 @@ figure
 # reaches no valid state from there on.
 
 # %%
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown.trace import read_trace
+
 G = 16
 task, base = Countdown(), load_policy()
 problems = task.problems("validation", 16)
@@ -525,6 +526,9 @@ for i in chosen:
 
 
 # %%
+from rlino_lib.evaluation.values import continuation_values
+
+
 def with_values(i: int, samples: int, seed: int) -> pd.DataFrame:
     """The credit table of a response, with Monte-Carlo values of all its prefixes; the grade at its end."""
     table = credit_table(problems[i // G], rollouts.texts[i], again=again)
@@ -715,6 +719,16 @@ print(
 
 
 # %%
+from checkers.mdp import (
+    check_arm_logprob,
+    check_back_up,
+    check_count_responses,
+    check_random_play,
+    check_seeing,
+    check_step_advantages,
+)
+
+
 def count_responses(V, H): ...
 
 

@@ -33,44 +33,22 @@
 # 4. measures how far the choice of grader moves a reported accuracy, on responses sampled here.
 
 # %%
-import ast
-import html
-import json
-import math
-import operator
-import random
 import re
-import subprocess
-import sys
-import tempfile
-from collections import Counter
-from itertools import combinations_with_replacement
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from IPython.display import display
 
-from checkers.tasks import check_grader, check_leak, check_reward
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.errors import RlinoError
-from rlino_lib.figures.style import label, new_figure, style
+from rlino_lib.figures.style import new_figure, style
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import LABELS
-from rlino_lib.paths import base_of
-from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
-from rlino_lib.records.runs import list_runs
-from rlino_lib.tasks import Problem, get_task
-from rlino_lib.tasks.arithmetic import trace_steps
-from rlino_lib.tasks.base import REWARDS, SPLITS
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.base import REWARDS
 from rlino_lib.tasks.countdown import game
-from rlino_lib.tasks.countdown.grade import BadExpression, evaluate_postfix, extract_answer, grade_countdown, to_postfix
-from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
+from rlino_lib.tasks.countdown.grade import grade_countdown
 from rlino_lib.tasks.gsm8k.grade import grade_number
-from rlino_lib.widgets.tokens import Html
 
 style()
 
@@ -81,6 +59,9 @@ style()
 
 
 # %%
+from rlino_lib.widgets.tokens import Html
+
+
 def table(frame: pd.DataFrame) -> Html:
     """A data frame as a table of escaped text, flush left."""
     with pd.option_context("display.max_colwidth", None):
@@ -163,6 +144,11 @@ for steps in game.solutions([8, 2, 4], 64):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import math
+from collections import Counter
+from itertools import combinations_with_replacement
+
+
 def orders(numbers: tuple[int, ...]) -> int:
     """In how many orders a multiset can be written."""
     return math.factorial(len(numbers)) // math.prod(map(math.factorial, Counter(numbers).values()))
@@ -190,6 +176,9 @@ table(pd.DataFrame([count(2, 20), count(3, 10), count(3, 20), count(4, 8)]))
 
 
 # %%
+import random
+
+
 def careless_rows(n: int, high: int, rng: random.Random) -> list[tuple[tuple[int, ...], int]]:
     """`n` different rows: three numbers as they fall, and a target they reach."""
     rows = {}
@@ -236,6 +225,8 @@ figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks.base import SPLITS
+
 for nums in ([8, 2, 4], [2, 4, 8], [4, 8, 2]):
     print(nums, "→ 64 ", game.problem_key(nums, 64), " in", game.split_of(nums, 64))
 sizes = {split: len(task.problems(split)) for split in SPLITS}
@@ -250,6 +241,9 @@ print({split: f"{n} ({n / sum(sizes.values()):.1%})" for split, n in sizes.items
 # turns the text into a tree, and six lines walk it. Many training scripts do this.
 
 # %%
+import ast
+import operator
+
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: operator.pow,
@@ -439,6 +433,8 @@ for scheme in REWARDS:
 # same responses, cut off earlier and earlier, show the effect. Sample them first: this is the chapter's live run.
 
 # %%
+from rlino_lib.policy.models import load_policy
+
 policy = load_policy()
 problems = task.problems("validation", 256)
 rollouts = sample(policy, [task.prompt(p) for p in problems], group_size=8, seed=0).grade(task, problems)
@@ -487,10 +483,16 @@ figure
 # response of our base model looks like this:
 
 # %%
+import html
+
 Html(f"<pre>{html.escape(task.prompt(problems[0]) + rollouts.texts[0])}</pre>")
 
 
 # %%
+from rlino_lib.tasks.arithmetic import trace_steps
+from rlino_lib.tasks.countdown.grade import BadExpression, evaluate_postfix, extract_answer, to_postfix
+
+
 def last_answer(p, text: str) -> bool:
     """The book's: the last closed answer, each number once, exact value."""
     return task.grade(p, text).correct
@@ -628,6 +630,12 @@ print(f"Accuracy could rise by {100 * headroom:.1f} points by noticing alone.")
 
 
 # %%
+from rlino_lib.figures.style import label
+from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.records.runs import list_runs
+from rlino_lib.tasks import Problem
+
+
 def by_every_grader(traces: pd.DataFrame) -> dict[str, float]:
     """Accuracy under each grader, the largest gap to the strict one, and an interval of the strict one."""
     accepts = pd.DataFrame(
@@ -740,6 +748,8 @@ print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import json
+
 numbered = Problem("an example", {"answer": "72"})
 endings = ["#### 72\nQuestion: What is 2 + 3?\nAnswer: 5\n#### 5", "Back to the Question: 48 + 24 = 72.\n#### 72"]
 for grader in ("strict", "strict-match"):
@@ -814,6 +824,9 @@ table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.rea
 # would write them: the arithmetic stays, the last line changes.
 
 # %%
+from rlino_lib.paths import base_of
+from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
+
 solver, asked = load_policy(base_of("word_problems")), words.problems("validation", 512)
 wrote = sample(solver, [words.prompt(p) for p in asked], 2, max_new_tokens=64, seed=0).texts
 pairs = [(str(asked[i // 2].data["answer"]), text) for i, text in enumerate(wrote)]
@@ -877,6 +890,10 @@ pd.DataFrame(gains).T.map("{:.1%}".format)
 # And the real GSM8K? Its own solutions, graded by all five. (It is not part of the repository: `rlino fetch gsm8k`.)
 
 # %%
+from IPython.display import display
+
+from rlino_lib.errors import RlinoError
+
 try:
     real = get_task("gsm8k")
     solutions = [p for split in ("train", "validation", "test") for p in real.problems(split)]
@@ -901,6 +918,11 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 lines = [
     json.dumps({"nums": [8, 2, 4], "target": 64, "response": "<answer> ( 8 * 4 ) * 2 </answer>"}),
     json.dumps({"nums": [8, 2, 4], "target": 64, "response": "<answer> 8 * 8 </answer>", "from": "elsewhere"}),
@@ -931,6 +953,9 @@ print("exit code:", done.returncode)
 
 
 # %%
+from checkers.tasks import check_grader, check_leak, check_reward
+
+
 def uses_numbers(answer: str, nums: list[int]) -> bool:
     """Your code here."""
 

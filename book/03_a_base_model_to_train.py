@@ -31,43 +31,19 @@
 # large one by one argument.
 
 # %%
-import dataclasses
-import html
-import itertools
-import json
-import math
-import random
-import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
-import seaborn as sns
 import torch
-from IPython.display import display
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
-from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.evaluation.evaluate import evaluate, summarise
-from rlino_lib.figures.curves import pass_at_k_curve
-from rlino_lib.figures.style import new_figure, style
-from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
-from rlino_lib.policy.models import load_policy
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.figures.style import style
+from rlino_lib.paths import DEFAULT_BASE
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import get_task
-from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.tasks.countdown.game import make_problem
-from rlino_lib.training.config import Recipe
-from rlino_lib.training.pretraining.demonstrators import Demonstrator
-from rlino_lib.training.pretraining.pretrain import pretrain
-from rlino_lib.training.traces import trace_rows
-from rlino_lib.widgets import static_inspector, tokens_html
-from rlino_lib.widgets.tokens import Html
 
 style()
 BASE = Path(DEFAULT_BASE)
@@ -82,6 +58,10 @@ problem = make_problem([8, 2, 4], 64)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import random
+
+from rlino_lib.training.pretraining.demonstrators import Demonstrator
+
 demonstrator, rng = Demonstrator(), random.Random(2)
 for _ in range(3):
     print(task.prompt(problem) + demonstrator.response(problem, rng), end="\n\n")
@@ -91,6 +71,8 @@ for _ in range(3):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import dataclasses
+
 MEANS = {
     "luck": "chance that an attempt follows a solution instead of chance",
     "gives_up": "chance of stopping with a wrong answer after a failed attempt",
@@ -108,6 +90,9 @@ for name, value in dataclasses.asdict(demonstrator).items():
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks.arithmetic import count_attempts
+
+
 def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
     """Share right and attempts per response, over the validation problems."""
     rng, right, attempts = random.Random(0), [], []
@@ -149,6 +134,10 @@ print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 # each sign and word, and the 256 bytes for everything else. A person can read a trace token by token.
 
 # %%
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlino_lib.widgets import tokens_html
+
 tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
 text = task.prompt(problem) + " 8 - 2 = 6, 6 * 4 = 24 no\n 8 * 4 = 32, 32 * 2 = 64 yes </think>"
 text += " <answer> ( 8 * 4 ) * 2 </answer>"
@@ -173,6 +162,8 @@ print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) =
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from collections import Counter
+
 model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
 kinds = {"embed": "embedding", "self_attn": "attention", "mlp": "feed-forward", "norm": "norms"}
 sizes = Counter()
@@ -189,6 +180,9 @@ print(f"{'total':13}{sizes.total():9,}  (the output layer shares the embedding's
 
 
 # %%
+import json
+
+
 def read_json(path: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -208,6 +202,13 @@ else:
 # reach 0: the demonstrator chooses numbers and operations at random, and what is random cannot be predicted.
 
 # %%
+import math
+
+import seaborn as sns
+from IPython.display import display
+
+from rlino_lib.figures.style import new_figure
+
 curve_file = BASE / "loss.csv"
 if not curve_file.exists():
     print("This copy has no loss.csv beside the base: `rlino pretrain` writes one.")
@@ -296,6 +297,8 @@ for seed in range(3):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.policy.models import load_policy
+
 policy = load_policy()
 prompts = [task.prompt(p) for p in task.problems("validation", 8)]
 greedy = sample(policy, prompts, group_size=1, temperature=0)
@@ -330,6 +333,12 @@ print("log-probabilities agree:", torch.allclose(logp, drawn.logprobs, atol=1e-3
 # this time, and what not?
 
 # %%
+import tempfile
+import time
+
+from rlino_lib.training.config import Recipe
+from rlino_lib.training.pretraining.pretrain import pretrain
+
 tiny = Recipe(steps=200, batch_size=32, lr=4e-3, warmup=20, four_numbers=0.0, hidden_size=64, layers=2)
 with tempfile.TemporaryDirectory() as folder:
     started = time.time()
@@ -341,6 +350,8 @@ print(f"{time.time() - started:.0f} seconds in {made['recipe']['precision']}")
 print(tiny_curve.set_index("step")["loss"].round(2).to_dict())
 
 # %%
+from rlino_lib.evaluation.evaluate import summarise
+
 few = task.problems("validation", 64)
 for name, who in (("tiny", tiny_policy), ("shipped", policy)):
     print(f"{name}:{sample(who, [task.prompt(problem)], 1, seed=3).texts[0]}\n")
@@ -371,6 +382,10 @@ pd.DataFrame(
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import itertools
+
+from rlino_lib.analysis.pass_at_k import pass_at_k
+
 n, c, k = 5, 2, 3
 samples = [True] * c + [False] * (n - c)
 subsets = list(itertools.combinations(samples, k))
@@ -389,6 +404,8 @@ print(f"the library: {pass_at_k(n, c, k):.3f}")
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import scipy.stats
+
 p, n = 0.05, 16
 chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)  # [n+1], of c right samples
 bias = pd.DataFrame({"k": [1, 2, 4, 8, 16]})
@@ -419,6 +436,9 @@ print(source)
 
 
 # %%
+from rlino_lib.figures.curves import pass_at_k_curve
+
+
 def curve_of(frame: pd.DataFrame, method: str) -> pd.DataFrame:
     """pass@k at powers of two, with an interval over problems."""
     rows = []
@@ -520,6 +540,8 @@ print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.paths import DATA
+
 figure4 = pd.read_csv(DATA / "paper" / "figure4.csv")
 start = figure4.iloc[0]
 right = start["n_correct"] / (start["n_correct"] + start["n_incorrect"])
@@ -633,6 +655,8 @@ for name in stopping.index[:2]:
 # by whether the result has its own token.
 
 # %%
+from rlino_lib.tasks.arithmetic import trace_steps
+
 steps = pd.DataFrame(
     [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in trace_steps(t)]
 )
@@ -689,6 +713,9 @@ pd.DataFrame(rows).T.round(3)
 # distribution: dark is where the model was undecided when it sampled the token. Open a group: where is the colour?
 
 # %%
+from rlino_lib.training.traces import trace_rows
+from rlino_lib.widgets import static_inspector
+
 nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
 traces = pd.DataFrame(trace_rows(rollouts, nothing, step=0, groups=len(problems), tokenizer=policy.tokenizer))
 traces = traces.drop(columns=["advantage", "weights"])  # no method has looked at these yet
@@ -707,6 +734,8 @@ static_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
 # teacher, a solver who knows the way and makes mistakes on it. Its evaluation ships with it.
 
 # %%
+from rlino_lib.paths import base_of
+
 other = Path(base_of("word_problems"))
 measured = {
     name: read_json(folder / "evaluation.json") for name, folder in (("Countdown", BASE), ("word problems", other))
@@ -784,7 +813,11 @@ print(qwen_task.prompt(problem))
 # anything; elsewhere it prints the command.
 
 # %%
+import html
+
 from huggingface_hub import try_to_load_from_cache
+
+from rlino_lib.widgets.tokens import Html
 
 QWEN = "Qwen/Qwen2.5-0.5B"
 files = [try_to_load_from_cache(QWEN, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
@@ -802,6 +835,9 @@ Html(f"<pre>{html.escape(answers)}</pre><p>The whole evaluation:</p><pre>{html.e
 
 
 # %%
+from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
+
+
 def estimate(n: int, c: int, k: int) -> float:
     """Your code here."""
 

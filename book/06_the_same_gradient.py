@@ -32,59 +32,19 @@
 
 # %%
 import math
-import shlex
 
 import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
 
-from checkers.gradient import (
-    check_amplification,
-    check_drift_constant,
-    check_format_push,
-    check_group_pull,
-    check_kl_weight,
-    check_stale_weight,
-)
-from rlino_lib.claims.gradient import stale_runs, where_it_ends
-from rlino_lib.claims.ledger import read_ledger
-from rlino_lib.exact.identities import (
-    Identity,
-    TokenLM,
-    amplification,
-    curve_identities,
-    curves,
-    drift_constant,
-    drift_identities,
-    expected_update,
-    float64_copy,
-    gradients,
-    grpo_is_weighted_sft,
-    kl_identities,
-    nft_identities,
-    right_wrong_fit,
-    sample_mdp,
-    table,
-    what_survives,
-)
-from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
-from rlino_lib.figures.recorded import outcomes, say
-from rlino_lib.figures.style import Look, look, new_figure, style
+from rlino_lib.exact.identities import Identity, grpo_is_weighted_sft
+from rlino_lib.figures.recorded import say
+from rlino_lib.figures.style import look, new_figure, style
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
+from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss
-from rlino_lib.policy.logprobs import response_logprobs
-from rlino_lib.policy.models import load_policy
-from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.trainer import Trainer
-from rlino_lib.widgets.gradient import (
-    gradient_microscope,
-    score_rows,
-    static_microscope,
-    static_weights,
-    weights_explorer,
-)
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -153,6 +113,16 @@ for name, objective in {"GRPO": grpo_side, "weighted cross-entropy": cross_entro
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.exact.identities import (
+    TokenLM,
+    curve_identities,
+    curves,
+    drift_constant,
+    drift_identities,
+    sample_mdp,
+    table,
+)
+
 ledger: dict[str, list[Identity]] = {}
 
 
@@ -176,6 +146,8 @@ claim("by hand", [Identity(n, sides[k], by_hand) for n, k in named.items()]).dro
 # four of them per response; a response is right if it contains exactly two *a*.
 
 # %%
+from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
+
 mdp = TokenMDP(3, 4, lambda tokens, mask: ((tokens == 1) & mask).sum(1) == 2)
 policy, ref = SharedPolicy(mdp, seed=2), SharedPolicy(mdp, seed=1)
 toy = sample_mdp(mdp, policy, prompts=8, group_size=4, seed=2)
@@ -211,6 +183,8 @@ claim("GRPO is weighted SFT", grpo_is_weighted_sft(TokenLM(mdp, policy), toy))
 claim("curves", curve_identities(group_size=8))
 
 # %%
+from rlino_lib.figures.style import Look
+
 RULES = {
     "zscore": "GRPO",
     "mean": "Dr. GRPO",
@@ -319,6 +293,15 @@ figure
 # longer $\nabla p$:
 
 # %%
+from rlino_lib.exact.identities import (
+    amplification,
+    expected_update,
+    kl_identities,
+    nft_identities,
+    right_wrong_fit,
+    what_survives,
+)
+
 near = mdp.gradient(policy)
 update = expected_update(mdp, policy, "zscore", 2)
 per_token = (mdp.rewards - mdp.J(policy).detach()) / mdp.lengths  # [N], the 1/|o_i| of GRPO
@@ -441,6 +424,10 @@ figure
 # whatever the type of the model, and `float64_copy` replaces them.
 
 # %%
+from rlino_lib.exact.identities import float64_copy, gradients
+from rlino_lib.policy.models import load_policy
+from rlino_lib.training.config import TrainConfig
+
 base = load_policy()
 config = TrainConfig(method="grpo_no_kl", prompts=6, steps=1, eval_every=0)
 rollouts = Trainer(config, base).sample(step=1)
@@ -457,6 +444,9 @@ claim("the shipped base", on_model)
 
 
 # %%
+from rlino_lib.policy.logprobs import response_logprobs
+
+
 def batch_gradient(name: str) -> dict[str, torch.Tensor]:
     """The gradient of a method on the batch, by parameter."""
     logprobs, mask = response_logprobs(base.model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T] each
@@ -497,6 +487,14 @@ figure
 # batch. B is scaled by one number for the batch.
 
 # %%
+from rlino_lib.widgets.gradient import (
+    gradient_microscope,
+    score_rows,
+    static_microscope,
+    static_weights,
+    weights_explorer,
+)
+
 scores = score_rows(base, rollouts, config.max_new_tokens)
 gradient_microscope(scores)
 
@@ -588,6 +586,11 @@ pd.DataFrame(trainer.probes).set_index("update")[list(MEASURES)].rename(columns=
 # The third criterion is the weaker one of two: it shows a difference, not one of 3 points. Chapter 07 has the stricter.
 
 # %%
+import shlex
+
+from rlino_lib.claims.gradient import stale_runs
+from rlino_lib.figures.recorded import outcomes
+
 NAMES = {
     "grpo_no_kl": "GRPO, clip",
     "grpo_no_clip": "GRPO, no clip",
@@ -728,6 +731,9 @@ best.unstack().reindex(methods).map("{:.1f}".format).replace("nan", "–")
 # The same as a claim of the ledger, `name-only`, with its thresholds from there.
 
 # %%
+from rlino_lib.claims.gradient import where_it_ends
+from rlino_lib.claims.ledger import read_ledger
+
 criterion = next(c for c in read_ledger() if c.id == "name-only")
 table_of_ends = where_it_ends(runs, criterion.threshold)
 fires = table_of_ends[["cosine ends", "clipped ends", "accuracy ends"]]
@@ -783,6 +789,8 @@ for updates, row in table_of_ends[table_of_ends["accuracy open"]].iterrows():
 # they do so on purpose:
 
 # %%
+from rlino_lib.methods.catalogue import DIFFERENCES
+
 pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("what")
 
 # %% [markdown]
@@ -821,6 +829,16 @@ summary
 
 
 # %%
+from checkers.gradient import (
+    check_amplification,
+    check_drift_constant,
+    check_format_push,
+    check_group_pull,
+    check_kl_weight,
+    check_stale_weight,
+)
+
+
 def my_pull(k, G): ...
 
 

@@ -35,14 +35,11 @@ import scipy.stats
 from IPython.display import display
 
 from rlino_lib.analysis.growth import base_accuracy
-from rlino_lib.analysis.statistics import curve, final_accuracy, outcomes, t_interval
-from rlino_lib.analysis.tables import paired_differences, span, spread
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import read_ledger
+from rlino_lib.analysis.statistics import curve, final_accuracy
+from rlino_lib.analysis.tables import span
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.seeds import forest_plot, measure_panels
+from rlino_lib.figures.seeds import forest_plot
 from rlino_lib.figures.style import in_order, label, style
-from rlino_lib.paths import RUNS
 from rlino_lib.records.runs import list_runs
 
 style()
@@ -57,6 +54,8 @@ TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.claims.ledger import read_ledger
+
 ledger = read_ledger()
 duel_claims = [c for c in ledger if c.evidence.startswith("head_to_head.")]
 tests = [c for c in duel_claims if c.evidence == "head_to_head.equivalent"]
@@ -215,6 +214,8 @@ pd.DataFrame(rows).set_index("step").map(lambda x: f"{x:.0%}" if isinstance(x, f
 # %%
 import shlex
 
+from rlino_lib.paths import RUNS
+
 runs = [run for run in list_runs("head-to-head") if run.config["task"] in TASKS]
 sweep = [run for run in list_runs("head-to-head-lr") if run.config["task"] in TASKS]
 batches = list_runs("sgd-to-batch")
@@ -360,6 +361,8 @@ for task in present:
 # So seeds of one method differ by more than most methods do, and no mean ends below the base.
 
 # %%
+from rlino_lib.figures.seeds import measure_panels
+
 MEASURES = {
     "eval/entropy": "entropy, nats per token",
     "eval/kl_base": "KL to the base, nats per response",
@@ -428,6 +431,7 @@ for task, frame in frames.items():
 # On the whole test split, after the last step: the mean over seeds, and the lowest and highest of them.
 
 # %%
+from rlino_lib.analysis.tables import spread
 from rlino_lib.figures.recorded import outcomes as whole_outcomes
 from rlino_lib.paths import REPO
 
@@ -466,6 +470,7 @@ for task in present:
 # ## The differences, and the margin
 
 # %%
+from rlino_lib.analysis.statistics import outcomes, t_interval
 from rlino_lib.figures.seeds import paired_rows
 
 table = outcomes(runs) if runs else pd.DataFrame(columns=["method", "task", "seed", "value"])
@@ -521,6 +526,7 @@ for task in comparable:
 # contrary. Where neither is below α, it is undecided.
 
 # %%
+from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import Records
 
 records = Records(RUNS, ledger)
@@ -569,6 +575,7 @@ pairing.set_index("comparison with GRPO").round(2)
 
 # %%
 from rlino_lib.analysis.statistics import accuracy_at
+from rlino_lib.analysis.tables import paired_differences
 
 SHARES = {"a quarter": 0.25, "a half": 0.5, "all": 1.0}
 

@@ -29,23 +29,15 @@ import math
 import pandas as pd
 import torch
 from IPython.display import display
-from transformers import Qwen2ForCausalLM
 
-from checkers.scale import check_cache, check_spacing, check_weighted
-from rlino_lib.analysis.statistics import final_accuracy
-from rlino_lib.claims.judge import judge_all
 from rlino_lib.cli.bench import SHAPES, shape_config
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.style import label, new_figure, style
-from rlino_lib.paths import DATA, REPO
-from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
-from rlino_lib.policy.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
-from rlino_lib.policy.sampling import sample
-from rlino_lib.records.runs import list_runs
+from rlino_lib.figures.style import style
+from rlino_lib.paths import DATA
+from rlino_lib.policy.models import count_parameters, load_policy
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.memory import GIB, estimate
+from rlino_lib.training.memory import GIB
 from rlino_lib.training.presets import presets
-from rlino_lib.training.trainer import Trainer
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -60,6 +52,8 @@ pd.set_option("display.max_colwidth", None)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from transformers import Qwen2ForCausalLM
+
 rows = {}
 for name in SHAPES:
     with torch.device("meta"):
@@ -89,6 +83,8 @@ pd.DataFrame(rows).T
 # "needs about 14 GiB, 24 free", with advice where it does not fit.
 
 # %%
+from rlino_lib.training.memory import estimate
+
 PARTS = ("weights", "optimizer", "gradients", "reference", "activations", "cache")
 rows = []
 for name in SHAPES:
@@ -105,6 +101,8 @@ costs = pd.DataFrame(rows).set_index("")
 costs.round(1)
 
 # %%
+from rlino_lib.figures.style import new_figure
+
 figure, axes = new_figure(1, 1, (8.8, 4.2))
 axis, left = axes[0, 0], pd.Series(0.0, index=costs.index)
 for part, grey, hatch in zip(
@@ -153,6 +151,8 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
+
 torch.manual_seed(0)
 hidden = torch.randn(24, 16, dtype=torch.float64, requires_grad=True)  # [N, H]
 head = torch.randn(5_000, 16, dtype=torch.float64, requires_grad=True)  # [V, H]
@@ -211,6 +211,10 @@ print(f"neighbours of 0.02 in bfloat16 are {spacing:.1e} apart: a step of 1e-6 i
 # base:
 
 # %%
+from rlino_lib.policy.models import Policy, add_lora, merged, reference_context
+from rlino_lib.policy.sampling import sample
+from rlino_lib.training.trainer import Trainer
+
 adapted = Policy(add_lora(load_policy().model, rank=4), ours.tokenizer)
 trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
 config = TrainConfig(method="grpo", prompts=8, group_size=8, lora_rank=4, lr=2e-3, eval_every=0)
@@ -400,8 +404,10 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 # is a folder `runs` beside the book's.
 
 # %%
+from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.yours import judge_yours
 from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO
 
 ledger = judge_all().set_index("id")
 try:
@@ -426,6 +432,10 @@ shown
 # not the best of a sweep.
 
 # %%
+from rlino_lib.analysis.statistics import final_accuracy
+from rlino_lib.figures.style import label
+from rlino_lib.records.runs import list_runs
+
 print("""\
 rlino pretrain --task joint --merges 500 --hidden-size 512 --layers 10 --lr 5e-4 \\
     --batch-size 256 --steps 6000 --restart 6000 --out runs/mid
@@ -470,6 +480,9 @@ print("recorded runs with adapters or on a GPU:", sum(
 
 
 # %%
+from checkers.scale import check_cache, check_spacing, check_weighted
+
+
 def my_cache(layers, kv_heads, head_dim, responses, tokens): ...
 
 
