@@ -175,8 +175,10 @@ import math
 gaps = []
 print(" k   right    wrong")
 for k in range(1, G):
-    p, shrink = k / G, math.sqrt((G - 1) / G)
-    right, wrong = shrink * math.sqrt((1 - p) / p), -shrink * math.sqrt(p / (1 - p))
+    p = k / G
+    shrink = math.sqrt((G - 1) / G)
+    right = shrink * math.sqrt((1 - p) / p)
+    wrong = -shrink * math.sqrt(p / (1 - p))
     rewards = torch.tensor([1.0] * k + [0.0] * (G - k), dtype=torch.float64)  # [G]
     computed = advantages(rewards, G, eps=0.0)  # [G]
     gaps.append((computed - (right * rewards + wrong * (1 - rewards))).abs().max().item())
@@ -348,7 +350,7 @@ wrong_at_start = ends["length/incorrect"].iloc[0]
 growth = {}  # method: growth of each seed, as a share of the base's length
 for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
     growth[method] = (ends.loc[ends["method"] == method, "length/incorrect"] / wrong_at_start - 1).tolist()
-cut = ends.groupby("method")["clipped_ratio"].mean()
+truncated = ends.groupby("method")["clipped_ratio"].mean()
 grows = {method: min(values) > 0.1 for method, values in growth.items()}
 agree = [grows["grpo"], grows["f_isft_posneg"], not grows["f_isft_pos"]]
 claim(
@@ -356,8 +358,8 @@ claim(
     "04, 05",
     f"from {wrong_at_start:.1f} tokens, mean over seeds: "
     + ", ".join(f"{LABELS[m]} {100 * statistics.mean(v):+.0f} %" for m, v in growth.items())
-    + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * cut['base']:.0f} %, "
-    + ", ".join(f"{LABELS[m]} {100 * cut[m]:.0f} %" for m in growth),
+    + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * truncated['base']:.0f} %, "
+    + ", ".join(f"{LABELS[m]} {100 * truncated[m]:.0f} %" for m in growth),
     "holds" if all(agree) else "holds in part" if any(agree[:2]) else "not seen here",
 )
 

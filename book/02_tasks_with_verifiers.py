@@ -114,13 +114,13 @@ def reach(numbers: tuple[int, ...]) -> set[int]:
     """Every value that uses all of the numbers: the formula above, word for word."""
     if len(numbers) == 1:
         return set(numbers)
-    found = set()
+    values = set()
     for i in range(len(numbers)):
         for j in range(i + 1, len(numbers)):
             rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
             for *_, c in game.steps_from(numbers[i], numbers[j]):
-                found |= reach((*rest, c))
-    return found
+                values |= reach((*rest, c))
+    return values
 
 
 print(sorted(reach((2, 4, 8))))
@@ -198,15 +198,15 @@ def leaked(train: list, test: list) -> float:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-found = []
+records = []
 for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000, 2000, 4000))):
     for n in sizes:
         rows = careless_rows(n, high, random.Random(0))
         cut = n * 9 // 10
         by_key = {split: [row for row in rows if game.split_of(*row) == split] for split in ("train", "test")}
-        found.append({"numbers up to": high, "rows": n, "split by row": leaked(rows[:cut], rows[cut:])})
-        found[-1]["split by problem"] = leaked(by_key["train"], by_key["test"])
-leaks = pd.DataFrame(found)
+        records.append({"numbers up to": high, "rows": n, "split by row": leaked(rows[:cut], rows[cut:])})
+        records[-1]["split by problem"] = leaked(by_key["train"], by_key["test"])
+leaks = pd.DataFrame(records)
 leaks.round(3)
 
 # %%
@@ -309,9 +309,10 @@ def shorten(text: str, width: int = 60) -> str:
 
 rows = []
 for what, nums, target, response, truth in CASES:
-    said, wanted = verdict(first_draft, nums, target, response), "right" if truth else "wrong"
-    rows.append({"case": what, "numbers": nums, "target": target, "response": shorten(response), "should be": wanted})
-    rows[-1] |= {"first draft": said, "": "" if said == wanted else "✗"}
+    expected = "right" if truth else "wrong"
+    draft_verdict = verdict(first_draft, nums, target, response)
+    rows.append({"case": what, "numbers": nums, "target": target, "response": shorten(response), "should be": expected})
+    rows[-1] |= {"first draft": draft_verdict, "": "" if draft_verdict == expected else "✗"}
 drafted = pd.DataFrame(rows)
 print(f"the first draft is wrong on {(drafted[''] == '✗').sum()} of {len(drafted)}")
 table(drafted)
@@ -367,8 +368,9 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 rows = []
 for what, nums, target, response, truth in CASES:
     grade = grade_countdown(nums, target, response)
-    said = "right" if grade.correct else "wrong"
-    rows.append({"case": what, "first draft": verdict(first_draft, nums, target, response), "the library": said})
+    draft_verdict = verdict(first_draft, nums, target, response)
+    library_verdict = "right" if grade.correct else "wrong"
+    rows.append({"case": what, "first draft": draft_verdict, "the library": library_verdict})
     rows[-1] |= {"reason": grade.reason, "": "" if grade.correct == truth else "✗"}
 graded = pd.DataFrame(rows)
 print(f"the library is wrong on {(graded[''] == '✗').sum()} of {len(graded)}")
@@ -575,7 +577,8 @@ figure
 # difference looks like an effect of the method.
 
 # %%
-most, least = compared.loc[compared["accuracy"].idxmax()], compared.loc[compared["accuracy"].idxmin()]
+most = compared.loc[compared["accuracy"].idxmax()]
+least = compared.loc[compared["accuracy"].idxmin()]
 spread = most["accuracy"] - least["accuracy"]
 print(f"From {least['accuracy']:.1%} ({least['grader']}) to {most['accuracy']:.1%} ({most['grader']}):")
 print(f"{100 * spread:.1f} points on identical responses, {spread / strict.mean():.0%} of the accuracy itself.")
@@ -688,26 +691,26 @@ if rows:
 # %%
 def verl_strict(text: str) -> str | None:
     """The last `#### number` in the last 300 characters."""
-    found = re.findall(r"#### (-?[0-9.,]+)", text[-300:])
-    return found[-1].replace(",", "").replace("$", "") if found else None
+    matches = re.findall(r"#### (-?[0-9.,]+)", text[-300:])
+    return matches[-1].replace(",", "").replace("$", "") if matches else None
 
 
 def verl_flexible(text: str) -> str | None:
     """The last number."""
-    found = [n for n in re.findall(r"-?[0-9.,]+", text) if n not in ("", ".")]
-    return found[-1] if found else None
+    numbers = [n for n in re.findall(r"-?[0-9.,]+", text) if n not in ("", ".")]
+    return numbers[-1] if numbers else None
 
 
 def harness_strict(text: str) -> str | None:
     """The first `#### number`, up to the next question."""
-    found = re.search(r"#### (-?[0-9.,]+)", text.split("Question:")[0])
-    return re.sub(r"[,$]|\.$", "", found[1]) if found else None
+    match = re.search(r"#### (-?[0-9.,]+)", text.split("Question:")[0])
+    return re.sub(r"[,$]|\.$", "", match[1]) if match else None
 
 
 def harness_flexible(text: str) -> str | None:
     """The last thing that looks like a number, up to the next question."""
-    found = [a or b for a, b in re.findall(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", text.split("Question:")[0])]
-    return re.sub(r"[,$]|\.$", "", found[-1]) if found else None
+    numbers = [a or b for a, b in re.findall(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", text.split("Question:")[0])]
+    return re.sub(r"[,$]|\.$", "", numbers[-1]) if numbers else None
 
 
 # %%
@@ -770,9 +773,9 @@ for grader in ("strict", "strict-match"):
 # %%
 # NBVAL_CHECK_OUTPUT
 words = get_task("word_problems")
-shown = words.problems("test", 4)
-told = [{"question": p.data["question"], "worked solution": p.gold.replace("\n", " ⏎ ")} for p in shown]
-table(pd.DataFrame(told, index=[p.data["kind"] for p in shown]))
+examples = words.problems("test", 4)
+solved = [{"question": p.data["question"], "worked solution": p.gold.replace("\n", " ⏎ ")} for p in examples]
+table(pd.DataFrame(solved, index=[p.data["kind"] for p in examples]))
 
 # %% [markdown]
 # What would a split have to keep apart here? A model could know a template by heart and fail with new numbers, or
@@ -782,7 +785,8 @@ table(pd.DataFrame(told, index=[p.data["kind"] for p in shown]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-train, held_out = words.problems("train"), words.problems("test")
+train = words.problems("train")
+held_out = words.problems("test")
 known = {p.data["template"] for p in train}
 rows = []
 for kind in ("numbers", "template"):
@@ -801,7 +805,7 @@ pd.DataFrame(rows).set_index("new").round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-problem = shown[0]
+problem = examples[0]
 right = problem.data["answer"]
 tried = [
     problem.gold,
@@ -827,9 +831,10 @@ table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.rea
 from rlino_lib.paths import base_of
 from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
 
-solver, asked = load_policy(base_of("word_problems")), words.problems("validation", 512)
-wrote = sample(solver, [words.prompt(p) for p in asked], 2, max_new_tokens=64, seed=0).texts
-pairs = [(str(asked[i // 2].data["answer"]), text) for i, text in enumerate(wrote)]
+solver = load_policy(base_of("word_problems"))
+validation = words.problems("validation", 512)
+texts = sample(solver, [words.prompt(p) for p in validation], 2, max_new_tokens=64, seed=0).texts
+pairs = [(str(validation[i // 2].data["answer"]), text) for i, text in enumerate(texts)]
 ENDINGS = {
     "as the model wrote it": "#### {0}",
     "a sentence": "The answer is {0}.",
@@ -844,8 +849,8 @@ for name, ending in ENDINGS.items():
         right = 0
         for gold, text in pairs:
             work, mark, answer = text.rpartition("#### ")
-            said = text if name == "as the model wrote it" or not mark else work + ending.format(answer.strip())
-            right += grade_number(gold, said, grader=grader).correct
+            response = text if name == "as the model wrote it" or not mark else work + ending.format(answer.strip())
+            right += grade_number(gold, response, grader=grader).correct
         shares.setdefault(name, {})[grader] = right / len(pairs)
 pd.DataFrame(shares).T.rename_axis("the last line").map("{:.1%}".format)
 
@@ -900,13 +905,13 @@ try:
 except RlinoError as e:
     print(e)
 else:
-    told = {
+    verdicts = {
         grader: pd.Series([grade_number(p.data["answer"], p.gold, grader=grader).correct for p in solutions])
         for grader in NUMBER_GRADERS
     }
     print(f"{len(solutions):,} solutions of GSM8K, graded as responses:")
-    display(pd.DataFrame({"right": {name: f"{found.mean():.2%}" for name, found in told.items()}}))
-    differ = told["strict"] != told["flexible"]
+    display(pd.DataFrame({"right": {name: f"{right.mean():.2%}" for name, right in verdicts.items()}}))
+    differ = verdicts["strict"] != verdicts["flexible"]
     apart = [p.gold.splitlines()[-1] for p, other in zip(solutions, differ, strict=True) if other]
     print(f"strict and flexible differ on {len(apart)} of them", *apart[:3], sep="; ")
 
@@ -1020,7 +1025,9 @@ ok = check_reward(reward)
 # Then ask which rule of the library stops it.
 
 # %%
-my_nums, my_target, my_response = [5, 5, 2], 12, "<answer> 5 + 5 + 2 </answer>"  # change these
+my_nums = [5, 5, 2]  # change these three
+my_target = 12
+my_response = "<answer> 5 + 5 + 2 </answer>"
 
 pays = verdict(first_draft, my_nums, my_target, my_response) == "right"
 grade = grade_countdown(my_nums, my_target, my_response)

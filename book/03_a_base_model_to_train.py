@@ -62,7 +62,8 @@ import random
 
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
 
-demonstrator, rng = Demonstrator(), random.Random(2)
+demonstrator = Demonstrator()
+rng = random.Random(2)
 for _ in range(3):
     print(task.prompt(problem) + demonstrator.response(problem, rng), end="\n\n")
 
@@ -95,7 +96,8 @@ from rlino_lib.tasks.arithmetic import count_attempts
 
 def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
     """Share right and attempts per response, over the validation problems."""
-    rng, right, attempts = random.Random(0), [], []
+    rng = random.Random(0)
+    right, attempts = [], []
     for p in task.problems("validation") * repeats:
         text = who.response(p, rng)
         right.append(task.grade(p, text).correct)
@@ -315,14 +317,14 @@ print("greedy texts equal:", greedy.texts == by_hand)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-drawn = sample(policy, prompts, group_size=4, seed=1)
-ids, mask = drawn.sequences()  # [N, S+T]
+rollouts = sample(policy, prompts, group_size=4, seed=1)
+ids, mask = rollouts.sequences()  # [N, S+T]
 positions = (mask.long().cumsum(1) - 1).clamp_min(0)  # prompts are padded on the left
 with torch.no_grad():
     logits = policy.model(ids, attention_mask=mask, position_ids=positions).logits  # [N, S+T, V]
-start = drawn.prompt_ids.shape[1]
-logp = logits[:, start - 1 : -1].log_softmax(-1).gather(2, drawn.ids[:, :, None])[:, :, 0] * drawn.mask  # [N, T]
-print("log-probabilities agree:", torch.allclose(logp, drawn.logprobs, atol=1e-3))
+start = rollouts.prompt_ids.shape[1]
+logp = logits[:, start - 1 : -1].log_softmax(-1).gather(2, rollouts.ids[:, :, None])[:, :, 0]  # [N, T]
+print("log-probabilities agree:", torch.allclose(logp * rollouts.mask, rollouts.logprobs, atol=1e-3))
 
 # %% [markdown]
 # ## 4 Pretraining, live
@@ -362,8 +364,8 @@ compared = {
 columns = {"format_ok": "answers", "steps_right": "steps right", "attempts_per_response": "attempts"}
 pd.DataFrame(
     {
-        name: {"right": found["pass@1"]["value"], **{c: found.get(k) for k, c in columns.items()}}
-        for name, found in compared.items()
+        name: {"right": summary["pass@1"]["value"], **{c: summary.get(k) for k, c in columns.items()}}
+        for name, summary in compared.items()
     }
 ).T.astype(float).round(3)
 
@@ -406,7 +408,8 @@ print(f"the library: {pass_at_k(n, c, k):.3f}")
 # NBVAL_CHECK_OUTPUT
 import scipy.stats
 
-p, n = 0.05, 16
+p = 0.05
+n = 16
 chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)  # [n+1], of c right samples
 bias = pd.DataFrame({"k": [1, 2, 4, 8, 16]})
 bias["true"] = [1 - (1 - p) ** k for k in bias["k"]]
@@ -512,7 +515,8 @@ figure
 # size of the book's runs:
 
 # %%
-G, PROMPTS = 8, 64
+G = 8
+PROMPTS = 64
 share = mixed_share(evaluated, G)
 all_right = float(np.mean([1 - pass_at_k(n, n - c, G) for n, c in zip(evaluated["n"], evaluated["c"], strict=True)]))
 print(f"Of groups of {G}, {share:.1%} are mixed, {all_right:.1%} all right, {1 - share - all_right:.1%} all wrong.")
@@ -527,10 +531,10 @@ print(f"On {never:.1%} of the problems no sample was right: from these nothing i
 problems = task.problems("validation", 128)
 rollouts = sample(policy, [task.prompt(p) for p in problems], group_size=G, seed=2).grade(task, problems)
 seen = rollouts.correct.view(-1, G).float().mean(1)  # [P]
-found = ((seen > 0) & (seen < 1)).float()
-low, high = bootstrap_interval(found.numpy())
-print(f"{len(rollouts.texts):,} responses in {len(found)} groups")
-print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.1%}")
+mixed_groups = ((seen > 0) & (seen < 1)).float()  # [P]
+low, high = bootstrap_interval(mixed_groups.numpy())
+print(f"{len(rollouts.texts):,} responses in {len(mixed_groups)} groups")
+print(f"mixed: {mixed_groups.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.1%}")
 
 # %% [markdown]
 # ### Length
@@ -561,8 +565,8 @@ responses = pd.DataFrame(
     }
 )
 figure, axes = new_figure(size=(6.5, 3.4))
-shown = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
-sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **shown)
+histogram = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
+sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **histogram)
 axes[0, 0].set(xlabel="length of the response (tokens)", ylabel="share of the right, of the wrong")
 figure
 
@@ -610,11 +614,12 @@ print(f"the demonstrator without its luck, all attempts: {tried.loc['no luck', '
 # %%
 def stops(frame: pd.DataFrame, weight: pd.Series | None = None) -> dict[str, float]:
     """Of the responses whose first k attempts failed, the (weighted) share that tries no more."""
-    found, weight = {}, pd.Series(1.0, index=frame.index) if weight is None else weight
+    shares = {}
+    weight = pd.Series(1.0, index=frame.index) if weight is None else weight
     for k in (1, 2, 3):
         failed = (frame["attempts"] > k) | ((frame["attempts"] == k) & ~frame["hit"])
-        found[f"after {k} failed"] = weight[failed & (frame["attempts"] == k)].sum() / weight[failed].sum()
-    return found
+        shares[f"after {k} failed"] = weight[failed & (frame["attempts"] == k)].sum() / weight[failed].sum()
+    return shares
 
 
 rng = random.Random(0)
@@ -700,10 +705,11 @@ harder = evaluate(policy, four, four.problems("validation", 32), samples=16, see
 easier = evaluate(policy, task, task.problems("validation", 32), samples=16, seed=3)
 rows = {}
 for name, frame in (("three numbers", easier), ("four numbers", harder)):
-    found = summarise(frame, ks=(1, 16))
-    rows[name] = {"pass@1": found["pass@1"]["value"], "low": found["pass@1"]["low"], "high": found["pass@1"]["high"]}
-    rows[name] |= {"pass@16": found["pass@16"]["value"], "mixed, G=8": mixed_share(frame, G)}
-    rows[name] |= {"mean length": found["mean_length"], "cut": found["clipped_ratio"]}
+    summary = summarise(frame, ks=(1, 16))
+    single = summary["pass@1"]
+    rows[name] = {"pass@1": single["value"], "low": single["low"], "high": single["high"]}
+    rows[name] |= {"pass@16": summary["pass@16"]["value"], "mixed, G=8": mixed_share(frame, G)}
+    rows[name] |= {"mean length": summary["mean_length"], "truncated": summary["clipped_ratio"]}
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
@@ -741,11 +747,11 @@ measured = {
     name: read_json(folder / "evaluation.json") for name, folder in (("Countdown", BASE), ("word problems", other))
 }
 rows = {}
-for name, told in measured.items():
-    found = told["found"]
-    rows[name] = {f"pass@{k}": f"{found[f'pass@{k}']['value']:.1%}" for k in (1, 4, 16, 64)}
-    rows[name] |= {f"pass@1, new {kind}": f"{share:.1%}" for kind, share in found.get("by_kind", {}).items()}
-    rows[name] |= {"steps calculated right": f"{found['steps_right']:.1%}", "tokens": f"{found['mean_length']:.1f}"}
+for name, evaluation in measured.items():
+    summary = evaluation["found"]
+    rows[name] = {f"pass@{k}": f"{summary[f'pass@{k}']['value']:.1%}" for k in (1, 4, 16, 64)}
+    rows[name] |= {f"pass@1, new {kind}": f"{share:.1%}" for kind, share in summary.get("by_kind", {}).items()}
+    rows[name] |= {"steps calculated right": f"{summary['steps_right']:.1%}", "tokens": f"{summary['mean_length']:.1f}"}
 pd.DataFrame(rows).fillna("–")
 
 # %% [markdown]
@@ -755,12 +761,14 @@ pd.DataFrame(rows).fillna("–")
 # %%
 greedy = {}
 for name, folder, cap in (("countdown", BASE, 112), ("word_problems", other, 64)):
-    game, its_base = get_task(name), load_policy(folder)
-    asked = game.problems("validation", 128)
-    prompts = [game.prompt(p) for p in asked]
+    game = get_task(name)
+    its_base = load_policy(folder)
+    validation = game.problems("validation", 128)
+    prompts = [game.prompt(p) for p in validation]
     for temperature in (0.0, 1.0):
-        found = sample(its_base, prompts, 1, max_new_tokens=cap, temperature=temperature, seed=0).grade(game, asked)
-        greedy.setdefault(name, {})["greedy" if not temperature else "sampled"] = found.correct.double().mean().item()
+        graded = sample(its_base, prompts, 1, max_new_tokens=cap, temperature=temperature, seed=0)
+        right = graded.grade(game, validation).correct.double().mean().item()
+        greedy.setdefault(name, {})["greedy" if not temperature else "sampled"] = right
 pd.DataFrame(greedy).T.map("{:.1%}".format)
 
 # %% [markdown]
@@ -776,19 +784,21 @@ pd.DataFrame(greedy).T.map("{:.1%}".format)
 
 # %%
 JOINT = DATA / "base" / "joint"
-own_cards, joint_card = [read_json(f / "card.json") for f in (BASE, other)], read_json(JOINT / "card.json")
+own_cards = [read_json(f / "card.json") for f in (BASE, other)]
+joint_card = read_json(JOINT / "card.json")
 cards = {"its own base": own_cards, "joint": [joint_card] * 2}
 rows = {}
 for k, (name, task_name) in enumerate((("Countdown", "countdown"), ("word problems", "word_problems"))):
-    own, both = measured[name]["found"], read_json(JOINT / f"{task_name}.json")["found"]
-    for which, found in (("its own base", own), ("joint", both)):
+    own = measured[name]["found"]
+    joint = read_json(JOINT / f"{task_name}.json")["found"]
+    for which, summary in (("its own base", own), ("joint", joint)):
         card = cards[which][k]
         seen = card["recipe"]["steps"] * card["recipe"]["batch_size"] / (2 if which == "joint" else 1)
         rows[name, which] = {
             "rows of the task in pretraining": f"{seen:,.0f}", "parameters": f"{card['parameters']:,}",
-            "pass@1": "{value:.1%} [{low:.1%}, {high:.1%}]".format(**found["pass@1"]),
-            "pass@16": f"{found['pass@16']['value']:.1%}",
-            "in the format": f"{found['format_ok']:.1%}", "steps calculated right": f"{found['steps_right']:.1%}",
+            "pass@1": "{value:.1%} [{low:.1%}, {high:.1%}]".format(**summary["pass@1"]),
+            "pass@16": f"{summary['pass@16']['value']:.1%}",
+            "in the format": f"{summary['format_ok']:.1%}", "steps calculated right": f"{summary['steps_right']:.1%}",
         }  # fmt: skip
 pd.DataFrame(rows).T
 

@@ -229,9 +229,9 @@ print(f"loss: {loss_by_hand:.4f}")
 # %%
 # NBVAL_CHECK_OUTPUT
 grpo_no_kl = OBJECTIVES["grpo_no_kl"]
-found = policy_loss(grpo_no_kl, Batch(new, adv, mask, old))
-print(f"loss: {found.loss:.4f}  equal: {torch.allclose(found.loss, loss_by_hand, atol=1e-7)}")
-print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int(bites.sum())} of {int(mask.sum())}")
+result = policy_loss(grpo_no_kl, Batch(new, adv, mask, old))
+print(f"loss: {result.loss:.4f}  equal: {torch.allclose(result.loss, loss_by_hand, atol=1e-7)}")
+print(f"share of tokens clipped: {result.metrics['clip_ratio']:.4f}, that is {int(bites.sum())} of {int(mask.sum())}")
 
 # %% [markdown]
 # ## Why the logged loss is 0
@@ -555,8 +555,8 @@ from rlino_lib.training.grid_file import command_line
 
 runs = [run for run in list_runs("countdown") if run.method in ("grpo", "grpo_no_kl")]
 defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
-shown = {k: v for k, v in runs[0].config.items() if k in defaults and k not in ("model", "task_settings")}
-chosen = {k: v for k, v in shown.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}
+settings = {k: v for k, v in runs[0].config.items() if k in defaults and k not in ("model", "task_settings")}
+chosen = {k: v for k, v in settings.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}
 print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / runs[0].name)]))
 print("make runs")
 
@@ -581,8 +581,8 @@ for axis, column in zip(axes.flat, ["reward", "entropy", "kl", "completions/clip
     axis.set(ylabel="", title=axis_label(column))
     axis.get_legend().remove()
 handles, keys = axes[0, 0].get_legend_handles_labels()
-said = f"mean of {window} steps; band: lowest to highest seed"
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=2, title=said)
+legend_title = f"mean of {window} steps; band: lowest to highest seed"
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=2, title=legend_title)
 figure
 
 # %% [markdown]
@@ -642,7 +642,8 @@ import scipy.stats
 
 def t_interval(values: pd.Series) -> str:
     """Mean and 95 % t-interval over seeds, in words."""
-    n, mean = len(values), values.mean()
+    n = len(values)
+    mean = values.mean()
     if n < 2:
         return f"{mean:+.1f} points (one seed, so no interval)"
     half = scipy.stats.t.ppf(0.975, n - 1) * values.std() / math.sqrt(n)
@@ -672,8 +673,10 @@ for run in sweep:
     row = {"method": label(run.method), "lr": run.config["lr"], "seed": run.seed}
     rows.append(row | {"before": evaluated.iloc[0], "after": evaluated.iloc[-1]})
 if sweep:
-    asked, tried = sweep[0].config, pd.DataFrame(rows)
-    print(f"Share right on {asked['eval_problems']:,} {asked['eval_split']} problems after {asked['steps']} steps")
+    settings = sweep[0].config
+    tried = pd.DataFrame(rows)
+    where = f"{settings['eval_problems']:,} {settings['eval_split']} problems"
+    print(f"Share right on {where} after {settings['steps']} steps")
     print(f"(seeds: {tried['seed'].nunique()}; before training {tried['before'].mean():.3f}):")
     table = tried.pivot_table(index="lr", columns="method", values="after")
     display(table.map(lambda share: f"{share:.3f}" if share == share else "–"))

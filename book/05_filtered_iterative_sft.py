@@ -317,7 +317,8 @@ table.round(4)
 # %%
 def mean_weights(rule: str, pi: np.ndarray, size: int = 8) -> np.ndarray:
     """The mean weight of a sample of each kind, [..., 3], in groups of `size` samples of pi, [..., 3]."""
-    right, p = np.array([1.0, 0.0, 0.0]), pi[..., :1].clip(1e-9, 1 - 1e-9)
+    right = np.array([1.0, 0.0, 0.0])
+    p = pi[..., :1].clip(1e-9, 1 - 1e-9)
     if rule == "balanced":
         mixed = 1 - p**size - (1 - p) ** size
         return mixed / size * (right / p - (1 - right) / (1 - p))
@@ -341,7 +342,8 @@ from rlino_lib.figures.curves import line_panels
 
 method_of = {"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}
 method_of |= {"positives": "f_isft_pos", "negatives": "f_isft_neg"}
-share, little = np.linspace(0.005, 0.975, 195), 0.02
+share = np.linspace(0.005, 0.975, 195)
+little = 0.02
 policies = np.stack([share, 1 - little - share, np.full_like(share, little)], -1)  # [195, 3]
 lines = {
     title: [(label(m), look(m), share, push(rule, policies, n.numpy())[:, 2] / little) for rule, m in method_of.items()]
@@ -378,7 +380,9 @@ def iterate(
     """The policies [steps + 1, ..., 3] from a share right `start`; the samples serve `updates` updates each."""
     start, ease = np.broadcast_arrays(start, ease)
     base = np.log(np.stack([start, 1 - little - start, np.full_like(start, little)], -1))
-    skill, habit, path = np.zeros_like(start), np.zeros_like(start), []
+    skill = np.zeros_like(start)
+    habit = np.zeros_like(start)
+    path = []
     for step in range(steps + 1):
         logits = base + np.stack([ease * skill, np.zeros_like(skill), habit], -1)
         pi = np.exp(logits - logits.max(-1, keepdims=True))
@@ -387,12 +391,14 @@ def iterate(
         if step % updates == 0:
             data = pi * mean_weights(rule, pi) / length  # what the samples of this policy weigh, kind by kind
         gradient = data - data.sum(-1, keepdims=True) * pi
-        skill, habit = skill + ease * gradient[..., 0], habit + gradient[..., 2]
+        skill = skill + ease * gradient[..., 0]
+        habit = habit + gradient[..., 2]
     return np.stack(path)
 
 
 # %%
-begin, ease = 0.03, 0.25
+begin = 0.03
+ease = 0.25
 paths = {rule: iterate(rule, np.array(begin), np.array(ease), lengths.numpy()) for rule in rules}
 at = np.arange(1, len(paths["unit"]) + 1)
 lines = {
@@ -465,7 +471,10 @@ from rlino_lib.training.trainer import Trainer
 
 trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
 batch = trainer.sample(step=1)
-n, size, model, pad = len(batch.ids), batch.group_size, trainer.model, tokenizer.pad_token_id
+model = trainer.model
+pad = tokenizer.pad_token_id
+n = len(batch.ids)
+size = batch.group_size
 mixed = batch.correct.view(-1, size).double().mean(1)  # [P], share right of each group
 print(f"{n} responses to {len(batch.prompts)} prompts, {int(batch.correct.sum())} right;", end=" ")
 print(f"{int(((mixed > 0) & (mixed < 1)).sum())} groups are mixed")
@@ -884,7 +893,9 @@ trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-
 # %%
 def sentence(method: str) -> str:
     """One method against GRPO, in words, from the records."""
-    mean, (low, high), count = gap.loc[method].mean(), spans[method], int(gap.loc[method].notna().sum())
+    mean = gap.loc[method].mean()
+    count = int(gap.loc[method].notna().sum())
+    low, high = spans[method]
     side = "above" if mean >= 0 else "below"
     if count < 2:
         return f"{label(method)} ended {abs(mean):.1f} points {side} GRPO (one seed, so no interval)."

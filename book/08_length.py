@@ -927,7 +927,8 @@ for n in ("per_response", "constant"):
 # after the first three had been read. Read the intervals as a description, not as a test.
 
 # %%
-rows, left = {}, []
+rows = {}
+left = []
 for cap, part in by_cap.groupby("cap") if len(by_cap) else ():
     sides = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
     one, other = common(*sides)
@@ -967,7 +968,8 @@ from rlino_lib.figures.length import parts_bars
 
 parts = {}  # of each row of the ablation: the parts of its runs
 for task_name in present:
-    bars, worst = {}, 0.0
+    bars = {}
+    worst = 0.0
     for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
         for n in NORMALISERS:
             if runs := ablation[task_name, method, n]:
@@ -1123,7 +1125,8 @@ figure_four(panels)
 # %%
 for name, frame in panels.items():
     by = frame.groupby("step")[["length_correct", "length_incorrect", "share_correct"]].mean()
-    first, last, low = by.iloc[0], by.iloc[-1], by["length_incorrect"].min()
+    first, last = by.iloc[0], by.iloc[-1]
+    low = by["length_incorrect"].min()
     dip = "dips first" if low < 0.95 * first["length_incorrect"] else "does not dip first"
     say(
         f"{name}: right, %, from {first['share_correct']:.0f} to {last['share_correct']:.0f}; right responses × "
