@@ -510,7 +510,7 @@ def attempts_in(i: int) -> int:
 
 
 def pick(group: int) -> list[int]:
-    """The first right and the first wrong response of a group that are long enough and not cut; fewer if none is."""
+    """The first right and the first wrong response of a group that are long enough and not truncated, or fewer."""
     rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.truncated[i]]
     first = {bool(rollouts.correct[i]): i for i in reversed(rows)}
     return [first[c] for c in (True, False) if c in first]

@@ -447,7 +447,7 @@ print(f"with an answer: {np.mean([g.format_ok for g in rollouts.grades]):.1%}")
 
 # %%
 def with_gradient(cap: int, scheme: str) -> float:
-    """The share of groups with an advantage other than 0, had the responses been cut after `cap` tokens."""
+    """The share of groups with an advantage other than 0, had the responses been truncated after `cap` tokens."""
     cut = [row[mask][:cap] for row, mask in zip(rollouts.ids, rollouts.mask, strict=True)]
     texts = policy.tokenizer.batch_decode(cut, skip_special_tokens=True)
     data = [problems[i // 8].data for i in range(len(texts))]

@@ -572,7 +572,10 @@ figure
 
 # %%
 by_verdict = responses.groupby("verdict").agg(
-    responses=("length", "size"), mean_length=("length", "mean"), median=("length", "median"), cut=("clipped", "mean")
+    responses=("length", "size"),
+    mean_length=("length", "mean"),
+    median=("length", "median"),
+    truncated=("clipped", "mean"),
 )
 by_verdict.round(2)
 

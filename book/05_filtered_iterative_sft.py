@@ -721,22 +721,22 @@ for method in ("grpo", "f_isft_pos", "f_isft_neg"):
 # %%
 early = frame["step"].between(1, window)
 late = frame["step"] > settings["steps"] - window
-cut = pd.DataFrame(
+by_window = pd.DataFrame(
     {
         when: frame[rows].groupby("method")["completions/clipped_ratio"].mean()
         for when, rows in ((f"first {window} steps", early), (f"last {window} steps", late))
     }
 )
 here = np.array([base_right, 1 - little - base_right, little])  # the toy's policy at the base's share right
-cut["the toy"] = ""
+by_window["the toy"] = ""
 for rule, method in method_of.items():
-    if method in cut.index:
-        cut.loc[method, "the toy"] = "up" if push(rule, here, lengths.numpy())[2] > 0 else "down"
-cut = cut.loc[[m for m in LABELS if m in cut.index]]
-cut.rename(index=label).round(3)
+    if method in by_window.index:
+        by_window.loc[method, "the toy"] = "up" if push(rule, here, lengths.numpy())[2] > 0 else "down"
+by_window = by_window.loc[[m for m in LABELS if m in by_window.index]]
+by_window.rename(index=label).round(3)
 
 # %%
-toy = cut[cut["the toy"] != ""]
+toy = by_window[by_window["the toy"] != ""]
 last = f"last {window} steps"
 grew = toy[last] > toy.iloc[:, 0]
 wrong_way = toy.index[grew != (toy["the toy"] == "up")]
@@ -925,10 +925,10 @@ def state(gains: pd.Series) -> str:
 
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
-    often = cut.loc[method, f"last {window} steps"]
+    often = by_window.loc[method, f"last {window} steps"]
     say(
         f"{label(method)} {state(gains)}: {mean_in_words(gains)} from the base; {often:.0%} of its last samples were "
-        "cut."
+        "truncated."
     )
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))

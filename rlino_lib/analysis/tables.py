@@ -66,7 +66,7 @@ def means_of(run: Run) -> dict[str, float]:
     """What a run's test after training comes to: shares in percent, mean lengths in tokens, attempts per response."""
     responses = final_responses(run)
     lengths = {kind: of_kind(responses, kind)["length"].mean() for kind in KINDS}
-    shares = {"right, %": final_accuracy(run), "cut, %": 100 * responses["clipped"].mean()}
+    shares = {"right, %": final_accuracy(run), "truncated, %": 100 * responses["clipped"].mean()}
     return {**shares, "length": responses["length"].mean(), **lengths, "attempts": responses["attempts"].mean()}
 
 

@@ -178,7 +178,7 @@ def length_curves(
     columns: int = 3,
     kinds: Sequence[str] = tuple(LENGTHS),
 ) -> Figure:
-    """Mean response length by step, a panel for each method: right, wrong, and wrong but not cut at the cap.
+    """Mean response length by step, a panel for each method: right, wrong, and wrong but not truncated.
 
     `source` is "eval" (held-out problems, the default where they are recorded) or "train" (the training samples).
     Lines are means over seeds, bands run from the lowest to the highest seed. Raises RlinoError as `learning_curves`.

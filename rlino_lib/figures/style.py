@@ -30,8 +30,8 @@ AXES = {
     "eval/format_ok": "share in the right format, held out",
     "completions/mean_length": "mean length (tokens)",
     "eval/mean_length": "mean length, held out (tokens)",
-    "completions/clipped_ratio": "share cut at the cap",
-    "eval/clipped_ratio": "share cut at the cap, held out",
+    "completions/clipped_ratio": "share truncated",
+    "eval/clipped_ratio": "share truncated, held out",
     "frac_reward_zero_std": "share of groups with equal rewards",
     "entropy": "entropy (nats per token)",
     "kl": "KL to the base (nats per token)",
@@ -66,7 +66,7 @@ LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")
 LENGTHS = {
     "correct": ("right", Look(PALETTE[0], (), "o")),
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
-    "incorrect_unclipped": ("wrong, not cut at the cap", Look(PALETTE[1], (1.5, 1.2), "s")),
+    "incorrect_unclipped": ("wrong, not truncated", Look(PALETTE[1], (1.5, 1.2), "s")),
 }
 BANDS = {"range": "lowest to highest seed", "ci": "95 % interval of the mean"}
 

@@ -131,5 +131,5 @@ FILTERS = {
     "mixed": Term(lambda right, truncated: _some(right) & _some(~right), "groups that are not all right or all wrong"),
     "some_right": Term(lambda right, truncated: _some(right), "groups that are not all wrong"),
     "right": Term(lambda right, truncated: right, "right responses"),
-    "whole": Term(lambda right, truncated: ~truncated, "responses that were not cut at the cap"),
+    "whole": Term(lambda right, truncated: ~truncated, "responses that were not truncated"),
 }

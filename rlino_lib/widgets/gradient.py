@@ -164,7 +164,8 @@ class Scores:
     """Sampled groups with the scalar products of their scores: gram [N, N] float64, ∇log π(o_i) · ∇log π(o_j).
 
     A method that gives every token of a response one weight has the gradient Σ_i w_i ∇log π(o_i), so `gram` is all it
-    takes to compare the gradients of any two. tokens: N lists of text; cap: the length L that responses are cut at.
+    takes to compare the gradients of any two. tokens: N lists of text; cap: the length L at which responses are
+    truncated.
     """
 
     rollouts: Rollouts
@@ -191,7 +192,7 @@ class Scores:
 
 
 def score_rows(policy: Policy, rollouts: Rollouts, cap: int) -> Scores:
-    """One backward pass for each sampled response; `cap` is the length that they were cut at.
+    """One backward pass for each sampled response; `cap` is the length at which they are truncated.
 
     Raises RlinoError for responses that were not graded.
     """

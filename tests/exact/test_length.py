@@ -92,7 +92,7 @@ def test_means_are_those_of_the_mdp(change):
     assert found["right"][0].item() == pytest.approx(toy.mdp.J(toy.policy).item(), abs=1e-12)
     table = table[(table["reward"] == 0) & table["response"].str.endswith("·")]
     by_hand = (table["length"] * table["probability"]).sum() / table["probability"].sum()
-    assert found["wrong, not cut"][1].item() == pytest.approx(by_hand, abs=1e-12)
+    assert found["wrong, not truncated"][1].item() == pytest.approx(by_hand, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_no_drift_for_weights_that_know_verdicts_alone(p, right, wrong, coupling
         size = expected_weights(toy, o, 2, groups).abs().max().item()
         assert found.update[0] > 0 and size > 0
         assert found.update[1:].abs().max() < 1e-13 * size
-        assert found.table["drift"][["right", "wrong", "wrong, not cut"]].abs().max() < 1e-12 * size
+        assert found.table["drift"][["right", "wrong", "wrong, not truncated"]].abs().max() < 1e-12 * size
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_constant_weights_climb_the_closed_form_of_success(change):
 def test_wrong_responses_seem_to_grow_by_selection_under_a_cap(p, right, wrong, horizon):
     toy = LengthToy(p, right, wrong, horizon, cut_is_wrong=True)
     table = drift_of(toy, predicted_update(toy, variant("dr_grpo", "constant"), 2)).table
-    assert abs(table.loc["wrong, not cut", "drift"]) < 1e-13 and abs(table.loc["wrong", "stop, wrong"]) < 1e-13
+    assert abs(table.loc["wrong, not truncated", "drift"]) < 1e-13 and abs(table.loc["wrong", "stop, wrong"]) < 1e-13
     predicted = cap_selection(toy)
     if abs(predicted) > 1e-6 and abs(table.loc["wrong", "drift"]) > 1e-12:
         assert sign(predicted, 1) == sign(table.loc["wrong", "drift"], 1)
@@ -381,7 +381,7 @@ def test_finite_steps_change_only_what_they_should():
     update = expected_update(toy, variant("grpo_no_kl", "constant"))
     after, before = toy.moved(update / update.norm()).means(), toy.means()
     assert after["right"][0] - before["right"][0] > 0.1
-    for side in ("right", "wrong", "wrong, not cut"):
+    for side in ("right", "wrong", "wrong, not truncated"):
         assert after[side][1].item() == pytest.approx(before[side][1].item(), abs=1e-13)
 
 
