@@ -29,7 +29,7 @@ BESIDE = ("weights_sha256_16", "threads", "versions", "update")
 
 
 class Kind(NamedTuple):
-    """What a command makes, by the word for it, and how to tell that a folder holds one."""
+    """What a command makes: its name, and how to recognise a folder that holds one."""
 
     name: str
     read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # recorded settings or None; whether complete
@@ -114,7 +114,7 @@ def changes(
 
 
 def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
-    """The precision that `auto` stood for when the work in a folder began, so that it goes on to the same numbers."""
+    """The precision that `auto` meant when the work in a folder began, so that resuming gives the same numbers."""
     return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
 
 
@@ -184,7 +184,7 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a text file, or of a gzipped one, without the end that a kill has cut. Only "\\n" ends a line.
+    """The lines of a text file, gzipped or not, without a last one that a kill left incomplete. Only "\\n" ends a line.
 
     Raises RlinoError where the file is damaged otherwise.
     """

@@ -132,7 +132,7 @@ FLAG = Allowed("true or false", lambda v: isinstance(v, bool))
 
 
 def setting(default: Any, help: str, allowed: Allowed, **more: Any) -> Any:
-    """A field of a settings class: its default (or what makes one, such as `dict`), its help, and what it may be."""
+    """A field of a settings class: its default (or a function that makes it), its help, and what it may be."""
     how = "default_factory" if callable(default) else "default"
     return field(**{how: default}, metadata={"help": help, "allowed": allowed}, **more)
 
@@ -188,7 +188,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(where: str, value: Any) -> None:
-    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects come checked."""
+    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects are checked."""
     for v in value if isinstance(value, list) else [value]:
         if isinstance(v, list):
             _finite(where, v)

@@ -61,7 +61,7 @@ def _evaluation(folder: Path, part: str) -> dict[str, Any]:
 
 
 def base_accuracy(run: Run) -> float:
-    """What a run's base got right on the test split, in points, from the evaluation that is shipped with it.
+    """Accuracy of a run's base on the test split, in points, from the evaluation that is shipped with it.
 
     Raises RlinoError where that is missing or damaged.
     """
@@ -208,9 +208,10 @@ def survival(lengths: Sequence[float], ended: Sequence[bool], confidence: float 
 def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Countdown's success against the number of attempts k that are allowed, for k from 0 to `budget`.
 
-    `within`: the share of responses that hit the target with one of their first k attempts, which is what a solver has
-    that checks its attempts and is stopped after k. `forced`: the same if none gave up before k, by Kaplan and Meier,
-    with giving up (or the cap) as censoring: right if those that stop would have hit as often as those that go on.
+    `within`: the share of responses that hit the target with one of their first k attempts, the success of a solver
+    that checks its attempts and is stopped after k. `forced`: the same if no response gave up before k, by Kaplan and
+    Meier, with giving up (or the cap) as censoring: right if those that stop would have hit as often as those that go
+    on.
     """
     hit = responses["first_hit"]
     allowed = pd.RangeIndex(budget + 1, name="attempts allowed")
@@ -224,7 +225,7 @@ def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
 
 
 def attempt_counts(responses: pd.DataFrame) -> pd.Series:
-    """Means over responses of what a Countdown response is as a search, and tokens per attempt."""
+    """Means over Countdown responses of their counts as searches, and tokens per attempt."""
     names = ["attempts", "repeats_order", "attempts_after_hit", "tokens_after_hit", "overlooked", "false_yes", "filler"]
     means = responses[names].mean()
     attempts = responses["attempts"].sum()

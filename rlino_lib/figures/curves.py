@@ -249,7 +249,7 @@ def weights_bars(
 
 
 def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
-    """Bars up and down from a line through the tokens of the response; many tokens become one outline a sign."""
+    """Bars up and down from a line through the tokens of the response; many tokens become one outline per sign."""
     for sign, colour, hatch in ((values > 0, PALETTE[0], ""), (values < 0, PALETTE[1], "////")):
         bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         if len(values) > 40:

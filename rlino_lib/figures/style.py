@@ -44,7 +44,7 @@ AXES = {
 
 
 class Look(NamedTuple):
-    """How one line is form everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
+    """How one line is drawn everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
 
     colour: Any
     dash: tuple[float, ...] = ()

@@ -174,7 +174,7 @@ class RunWriter:
             write_json(self.path / "config.json", config)
 
     def resume(self, step: int) -> None:
-        """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
+        """Discard what was written after `step`, the step of the checkpoint that training goes on from."""
         for plain in (self.path / name for name in PACKED):
             packed = plain.with_name(f"{plain.name}.gz")
             if packed.exists():  # the kill came while the run was being finished
@@ -215,7 +215,7 @@ class RunWriter:
             _append_csv(path, [*head, *(row.values() for row in rows)])
 
     def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append sampled responses, one JSON object a line."""
+        """Append sampled responses, one JSON object per line."""
         append_jsonl(self.path / "rollouts.jsonl", rows)
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
     accelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale --method grpo --out runs/big
 
-takes the options of `rlino train` and leaves the same run folder. A step is the same N = prompts · group_size responses
-over however many processes there are, to the same problems in the same order, with the same loss and so the same
+takes the options of `rlino train` and leaves the same run folder. A step has the same N = prompts · group_size
+responses whatever the number of processes, to the same problems in the same order, with the same loss and so the same
 gradient; the texts differ, since each process draws its own. Advantages are `advantages.credit` of the responses of all
 processes, the loss is `objectives.policy_loss`, and every normaliser counts the whole update: all processes and all
 micro-batches of it. TRL's own choices (loss_type, scale_rewards, epsilon…) have no effect.
@@ -64,7 +64,7 @@ PASSED_ON = (
 
 
 def cut(config: TrainConfig, world: int) -> tuple[int, int]:
-    """How the N responses of a step are cut: rows of a micro-batch (at most `micro_batch`), micro-batches of an update.
+    """How a step's N responses are split: rows per micro-batch (at most `micro_batch`), micro-batches per update.
 
     Raises RlinoError where they do not divide evenly over `world` processes and the updates of a pass.
     """

@@ -1,4 +1,4 @@
-"""A run: steps, evaluations, records, guard rails, and a killed one that goes on (chapters 04 and 05)."""
+"""A run: steps, evaluations, records, guard rails, and resuming after a kill (chapters 04 and 05)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Recorder:
     def step(
         self, metrics: dict[str, Any], rollouts: Rollouts, credit: Mapping[str, torch.Tensor], tokenizer
     ) -> str | None:
-        """Record a step, evaluated where it is time, and return what a guard rail warns of.
+        """Record a step, evaluated where it is time, and return a guard rail's warning, or None.
 
         `credit` is as `trace_rows` takes it. Raises RlinoError where a guard rail stops the run.
         """

@@ -132,7 +132,7 @@ class Trainer:
     # --- updating
 
     def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
-        """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
+        """One batch of samples and its updates; returns metrics, the rollouts, and the weight of each row."""
         step = self.step_done + 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(step)
@@ -260,7 +260,7 @@ class Trainer:
 
 
 class Sums:
-    """Adds up what micro-batches report into one number an update, then averages over the updates of a step."""
+    """Adds up what micro-batches report into one number per update, then averages over the updates of a step."""
 
     def __init__(self) -> None:
         self.total: dict[str, float] = {}

@@ -244,9 +244,8 @@ def microscope_html(
 ) -> Html:
     """Two methods on one group: every response's weight under each, their difference, and how the gradients compare.
 
-    B is scaled by one factor for the whole batch, so that both gradients are equally long there: that much a learning
-    rate makes up for. Weights are shown in thousandths.
-    Raises RlinoError for an unknown method, group or sample.
+    B is scaled by one factor for the whole batch, so that both gradients are equally long there: a learning rate can
+    make up for that factor. Weights are shown in thousandths. Raises RlinoError for an unknown method, group or sample.
     """
     group = first_mixed(scores) if group is None else group
     rows = _rows(scores, group)

@@ -281,7 +281,7 @@ def inspector_html(
     show: str = "all",
     sort: str = "sample",
 ) -> Html:
-    """One whole group side by side, as HTML that needs no kernel: the inspector shows this very text.
+    """One whole group side by side, as HTML that needs no kernel: the inspector shows the same page.
 
     `source` is a run or a DataFrame of rollouts. The step is the first one and the group the first that has both right
     and wrong responses, unless they are given. `colour` is weights, logprobs, entropies or none; `show` is all, right,

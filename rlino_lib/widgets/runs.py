@@ -214,8 +214,8 @@ def runs_html(
     """Two runs on the same problem at the same step: curves, both groups, and one response of each side by side.
 
     `problem` counts the problems that both have at the step; the last such step, and the problem on which the two
-    differ most, unless they are given. `colour` as in the inspector, on one scale for both. Two sources that have
-    nothing in common give a message. Raises RlinoError for an unknown step, problem, sample or colour.
+    differ most, unless they are given. `colour` as in the inspector, on one scale for both. Two sources without a
+    common problem give a message. Raises RlinoError for an unknown step, problem, sample or colour.
     """
     look = COLOURS[chosen(colour, COLOURS, "colour")]
     traces, steps, text = _together(a, b)

@@ -71,7 +71,7 @@ class Demonstrator:
 
 @lru_cache(maxsize=100_000)
 def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ...]:
-    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is dear."""
+    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is limited."""
     ways = [steps for steps in solutions(nums, target) if max(step[3] for step in steps) <= 999]
     return tuple(ways[:: max(1, len(ways) // 16)])
 
@@ -176,7 +176,7 @@ class Both:
 
 
 class JointSource:
-    """Rows of either task, by the toss of a coin: would one base do for both? (Chapter 03 has the measurements.)"""
+    """Rows of either task, each with probability ½: is one base enough for both? (Chapter 03 has the measurements.)"""
 
     demonstrator = Both()
     words = list(dict.fromkeys([*CountdownSource.words, *WordProblemSource.words]))
