@@ -36,18 +36,18 @@ def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
 
 def final_responses(run: Run) -> pd.DataFrame:
     """The responses of the test after training; raises RlinoError where the run kept none."""
-    rows = run.responses
-    if not rows["final"].any():
-        raise RlinoError(f"{run.name} kept no responses of a test")
-    return rows[rows["final"]]
+    return _kept(run, run.responses["final"], "a test")
 
 
 def first_responses(run: Run) -> pd.DataFrame:
     """The base's responses in the run's own evaluation before training; raises RlinoError where the run kept none."""
-    rows = run.responses[(run.responses["step"] == 0) & ~run.responses["final"]]
-    if rows.empty:
-        raise RlinoError(f"{run.name} kept no responses of its base")
-    return rows
+    return _kept(run, (run.responses["step"] == 0) & ~run.responses["final"], "its base")
+
+
+def _kept(run: Run, chosen: pd.Series, whose: str) -> pd.DataFrame:
+    if not chosen.any():
+        raise RlinoError(f"{run.name} kept no responses of {whose}")
+    return run.responses[chosen]
 
 
 # --- the base --------------------------------------------------------------------------------------------------------

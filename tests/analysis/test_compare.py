@@ -54,7 +54,7 @@ def test_outcomes_are_test_accuracies_in_points(tmp_path):
     assert early["value"].tolist() == [30] * 4 and early["method"][0] == "grpo!"
     with pytest.raises(RlinoError, match="two runs of one method, task and seed: grpo, countdown, 0"):
         c.outcomes([runs[0], runs[0]])
-    with pytest.raises(RlinoError, match="not tested"):
+    with pytest.raises(RlinoError, match="no evaluation on the test split"):
         c.outcomes([write_run(tmp_path / "untested", test=None)])
     with pytest.raises(RlinoError, match="no runs"):
         c.outcomes([])

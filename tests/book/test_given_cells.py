@@ -123,21 +123,21 @@ def needed(cells: list[str], place: int) -> list[int]:
     """The cells, in order, that have to run before the one at `place` so that every name it uses has its value."""
     binds = [{name for name, _ in bound(ast.parse(cell))} for cell in cells]
     want = [place]
-    chosen = {place}
+    places = {place}
     while want:
         at = want.pop()
         for name in used(cells[at]):
             before = [k for k in range(at) if name in binds[k]]
-            if before and before[-1] not in chosen:
-                chosen.add(before[-1])
+            if before and before[-1] not in places:
+                places.add(before[-1])
                 want.append(before[-1])
-    return sorted(chosen)
+    return sorted(places)
 
 
 def run(cells: list[str], place: int, own: str | None = None) -> dict:
     """The names after a cell, or after `own` code in its place, and the cells that it needs."""
     matplotlib.use("Agg")
-    cells = [own if k == place and own is not None else cell for k, cell in enumerate(cells)]
+    cells = cells if own is None else [*cells[:place], own, *cells[place + 1 :]]
     names: dict = {"__name__": "chapter"}
     with contextlib.redirect_stdout(io.StringIO()):
         for k in needed(cells, place):

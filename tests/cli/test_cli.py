@@ -207,8 +207,8 @@ def test_no_settings_class_is_left_out():
     """Whatever has a declared field is held to all of them, and `check` runs where it is made."""
     names = ("training.config", "cli.options", "policy.sampling", "methods.objective", "training.grid_file")
     modules = [importlib.import_module(f"rlino_lib.{name}") for name in names]
-    classes = {c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__}
-    for cls in filter(dataclasses.is_dataclass, classes):
+    own = [c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__]
+    for cls in filter(dataclasses.is_dataclass, own):
         declared = [f.name for f in dataclasses.fields(cls) if f.metadata]
         assert (cls in SETTINGS_CLASSES) == bool(declared) == hasattr(cls, "__post_init__"), cls
     for cls in SETTINGS_CLASSES:
@@ -225,7 +225,7 @@ def test_what_a_function_takes_by_default_is_the_default_of_its_settings():
 
 
 def test_every_option_of_an_advantage_rule_has_a_range():
-    rules = {n for rule in ADVANTAGES.values() for n in list(inspect.signature(rule).parameters)[1:]}
+    rules = {n for rule in ADVANTAGES.values() for n in list(inspect.signature(rule.of).parameters)[1:]}
     assert rules == set(OPTIONS)
 
 

@@ -92,7 +92,7 @@ def test_rollouts_of_an_mdp_are_responses_of_it():
     rollouts = sample_mdp(mdp, TabularPolicy(mdp), prompts=5, group_size=8)
     assert len(rollouts.texts) == 40 and rollouts.prompt_ids.shape == (5, 1)
     truncated = [len(text) == 3 and not text.endswith("·") for text in rollouts.texts]
-    assert rollouts.clipped.tolist() == truncated and 0 < sum(truncated) < 40
+    assert rollouts.truncated.tolist() == truncated and 0 < sum(truncated) < 40
     for text, reward in zip(rollouts.texts, rollouts.rewards.tolist(), strict=True):
         assert reward == (sum("·ab".index(token) for token in text) == 3)
 

@@ -79,13 +79,13 @@ def brute_force(values: tuple[Fraction, ...], integers: bool) -> set[Fraction]:
     """All values of all expressions that use every number; only positive integer intermediates where `integers`."""
     if len(values) == 1:
         return set(values)
-    values = set()
+    results = set()
     for a, b, *rest in permutations(values):
         for op in "+-*/":
             value = apply(a, op, b)
             if value is not None and not (integers and (value <= 0 or value.denominator > 1)):
-                values |= brute_force((value, *rest), integers)
-    return values
+                results |= brute_force((value, *rest), integers)
+    return results
 
 
 def replay(nums: list[int], steps: tuple) -> int:
