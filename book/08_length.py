@@ -204,7 +204,7 @@ from rlino_lib.exact.length_toy import signs
 
 changes = {
     "plain": plain,
-    "a truncated response is wrong": replace(plain, cut_is_wrong=True),
+    "a truncated response is wrong": replace(plain, truncated_is_wrong=True),
     "going on may hit (0.15)": replace(plain, hit=0.15),
     "few right (p = 0.15)": replace(plain, p=0.15),
     "wrong ones longer": replace(plain, stop_right=0.4, stop_wrong=0.15),

@@ -1,8 +1,8 @@
-"""The folder of a command's `--out`, and files that a kill or a full disk leaves whole. Free of torch.
+"""The folder of a command's `--out`, and files that are complete even after a kill or on a full disk. Free of torch.
 
 Every command that makes something follows one rule: lock the folder, read what is there, compare its settings with the
-new ones, and only then write. An unfinished folder goes on, a complete one is returned as it is, and one with other
-settings is refused.
+new ones, and only then write. Work in an unfinished folder resumes, a complete one is returned as it is, and one with
+other settings is refused.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
-        raise RlinoError(f"{path} is missing: {path.parent} is no run folder, nor a base's") from e
+        raise RlinoError(f"{path} is missing: {path.parent} is neither a run folder nor a base's") from e
     except ValueError as e:  # no JSON, or no UTF-8
         raise RlinoError(f"{path} is damaged: {e}") from e
     if not isinstance(value, dict) or (needs and needs not in value):

@@ -1,4 +1,4 @@
-"""What a value may be: type, range and help of a setting, declared once, beside its field. Free of torch.
+"""Type, range and help of each setting, declared once, beside its field. Free of torch.
 
     steps: int = setting(200, "batches of samples", whole(1))
 
@@ -23,7 +23,7 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a value may be: in words, as a test, and how to read it from the command line."""
+    """The values allowed: in words, as a test, and how to read one from the command line."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -35,7 +35,7 @@ class Allowed:
             raise RlinoError(f"{name} must be {self.words}, not {_short(value)}")
 
     def parse(self, text: str) -> Any:
-        """The value of a word on the command line: the `type` of an option."""
+        """Parse a word from the command line: the `type` of an option."""
         try:
             value = self.read(text)
         except ValueError:

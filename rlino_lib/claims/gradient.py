@@ -89,8 +89,8 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
 
     Columns: cosine and clipped as in `last_update`, for GRPO's runs; points, low, high and seeds as in `accuracy_gap`;
     and "cosine ends", "clipped ends", "accuracy ends": whether each is beyond its threshold.
-    "accuracy open": it is not, but neither does the interval lie within the threshold, so that nothing is settled.
-    A mean leaves out what no run of it could measure: a policy without any mixed group has no gradient to compare.
+    "accuracy open": it is not, but the interval does not lie within the threshold either, so the question is open. A
+    mean leaves out what no run of it could measure: a policy without any mixed group has no gradient to compare.
     """
     table = last_update([run for run in runs if run.method == "grpo_no_kl"])
     table = table.join(accuracy_gap(runs, "grpo_no_kl", "f_isft_posneg"))

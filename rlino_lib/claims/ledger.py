@@ -88,7 +88,7 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
         rows = tomllib.loads(Path(path).read_text(encoding="utf-8"))["claim"]
         claims = [Claim(**row) for row in rows]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
-        raise RlinoError(f"{path} is no ledger: {e}") from e
+        raise RlinoError(f"{path} is not a ledger: {e}") from e
     for c in claims:
         if c.kind not in KINDS or c.evidence not in EVIDENCE or c.verdict not in (None, *VERDICTS):
             raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")

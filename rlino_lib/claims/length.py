@@ -1,6 +1,6 @@
 """Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
 
-Each claim is judged by a 95 % t-interval over seeds: where it leaves both answers open, the claim is undecided.
+Each claim is judged by a 95 % t-interval over seeds: where it does not exclude either answer, the claim is undecided.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _reader_is_gone() -> bool:
 
 
 def _give_up_stdout() -> None:
-    """Where stdout takes no more, what is still to be written goes nowhere: the interpreter tries again at its end."""
+    """Discard what is still to be written to a closed stdout: the interpreter would try again at its end."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -52,10 +52,10 @@ def variant(method: str, normaliser: str) -> Objective:
 
 
 @lru_cache(maxsize=32)
-def _mdp(horizon: int, cut_is_wrong: bool) -> TokenMDP:
+def _mdp(horizon: int, truncated_is_wrong: bool) -> TokenMDP:
     def reward(tokens: Tensor, mask: Tensor) -> Tensor:
         ended = ((tokens == 0) & mask).any(1)  # [N]
-        return (tokens == 1).any(1) & (ended | (not cut_is_wrong))  # [N]
+        return (tokens == 1).any(1) & (ended | (not truncated_is_wrong))  # [N]
 
     return TokenMDP(3, horizon, reward, names=("·", "+", "−"))
 
@@ -86,7 +86,7 @@ class LengthToy:
 
     p: the chance of a + at first. stop_right, stop_wrong: the chance of STOP at each later place of a text with and
     without a +. horizon: tokens at most; a response that does not stop is truncated there.
-    cut_is_wrong: a truncated response is wrong whatever its verdict. hit: the chance that a later token of a text
+    truncated_is_wrong: a truncated response is wrong whatever its verdict. hit: the chance that a later token of a text
     without a + is one, so that going on is another attempt. coupling κ: how far the two stop logits share their
     parameters: for z = Aθ a step on θ moves z by AAᵀ∇, here [[1, κ], [κ, 1]]∇: 0 apart, 1 a policy that can't tell
     right from wrong.
@@ -98,7 +98,7 @@ class LengthToy:
     stop_right: float = 0.25
     stop_wrong: float = 0.25
     horizon: int = 8
-    cut_is_wrong: bool = False
+    truncated_is_wrong: bool = False
     hit: float = 0.0
     coupling: float = 0.0
 
@@ -115,7 +115,7 @@ class LengthToy:
     @cached_property
     def mdp(self) -> TokenMDP:
         """All responses, with their verdicts as rewards."""
-        return _mdp(self.horizon, self.cut_is_wrong)
+        return _mdp(self.horizon, self.truncated_is_wrong)
 
     @cached_property
     def policy(self) -> StopPolicy:
@@ -350,7 +350,7 @@ def signs(toy: LengthToy, objective: Objective) -> tuple[int, int]:
     _check_plain(objective)
     up, down = advantages(torch.tensor([1.0, 0.0], dtype=F64), 2, objective.advantage, **objective.options).tolist()
     falls = terms.NORMALISERS[objective.normaliser].knows_length
-    return int(toy.cut_is_wrong or (falls and up > 0)), -int(toy.hit > 0 or (falls and down < 0))
+    return int(toy.truncated_is_wrong or (falls and up > 0)), -int(toy.hit > 0 or (falls and down < 0))
 
 
 def tipping_share(coupling: float) -> float:

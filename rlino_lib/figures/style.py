@@ -107,7 +107,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def look(method: str) -> Look:
-    """A method's colour, dash and marker; a name that is new gets one that depends on nothing but the name."""
+    """A method's colour, dash and marker; a new name gets one that depends only on the name."""
     k = sum(map(ord, method))
     return LOOKS.get(method) or Look(PALETTE[k % 10], _DASHES[k % len(_DASHES)], _MARKERS[k // 7 % len(_MARKERS)])
 
@@ -144,7 +144,7 @@ def panels(count: int, columns: int, size: tuple[float, float], **settings: Any)
 def shared_legend(
     figure: Figure, title: str | None = None, columns: int = 4, loc: str = "outside lower center"
 ) -> None:
-    """One legend for all axes of a figure; what has one name stands in it once."""
+    """One legend for all axes of a figure, with each name once."""
     pairs = [pair for axis in figure.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     named = {name: handle for handle, name in reversed(pairs)}
     names = list(dict.fromkeys(name for _, name in pairs))

@@ -16,7 +16,7 @@ from rlino_lib.methods.rewards import overlong_penalty
 
 @dataclass(frozen=True)
 class Graded:
-    """What credit is taken from: N rewarded responses whose groups of `group_size` rows stand together."""
+    """The input of credit: N rewarded responses whose groups of `group_size` rows stand together."""
 
     rewards: Tensor  # [N]
     group_size: int

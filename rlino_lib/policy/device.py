@@ -93,8 +93,8 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
     """Inside it matrix products are in bfloat16 where precision is `bf16`; the weights stay as they are.
 
     bfloat16 has 8 bits of precision, so a weight of 0.02 lies 1.2e-4 from its neighbours, and a step of Adam at a
-    learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Not to
-    be held across an optimizer's step: the copies of the weights that it keeps would go stale.
+    learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Do not
+    hold it across an optimizer's step: the copies of the weights that it keeps would go stale.
     """
     return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
 

@@ -16,7 +16,7 @@ from rlino_lib.tasks.arithmetic import trace_counts
 class Problem:
     """One question with a checkable answer.
 
-    `id` names it for good (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
+    `id` identifies it (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
     stands beside the model's answer where a reader looks at it.
     """
 

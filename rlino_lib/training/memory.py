@@ -160,7 +160,7 @@ def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_token
 
 
 def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool, str]:
-    """Whether a run's updates fit into the memory that is free now, and a line with both numbers, or advice.
+    """Whether a run's updates fit into the free memory, and a line with both numbers, or advice.
 
     Sampling always fits: it decodes fewer responses at a time where it has to. Where the model cannot be read or
     counted the line is empty, and loading the model raises the reason. Raises RlinoError for an unknown device.

@@ -107,7 +107,7 @@ def _bars_svg(table: pd.DataFrame) -> str:
 def weights_html(
     method: str = "grpo_no_kl", group_size: int = 8, k: int = 2, right_length: int = 12, wrong_length: int = 24
 ) -> Html:
-    """What a method makes of a group in which k are right: curves over p, the weight of a token, and the sums.
+    """A method on a group in which k are right: curves over p, the weight of a token, and the sums.
 
     The bars are as wide as a response is long. Raises RlinoError as `group_weights` does.
     """

@@ -23,7 +23,7 @@ from rlino_lib.widgets.tokens import Html, number
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("none", {}),
-    "cap": ("a truncated response is wrong", {"cut_is_wrong": True}),
+    "cap": ("a truncated response is wrong", {"truncated_is_wrong": True}),
     "hits": ("later tokens hit with 0.15", {"hit": 0.15}),
     "mixed": ("wrong ones are longer", {"stop_right": 0.4, "stop_wrong": 0.15}),
 }

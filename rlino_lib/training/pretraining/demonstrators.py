@@ -1,4 +1,4 @@
-"""Who the shipped base models learn from: a mediocre searcher and a careless solver (chapter 03).
+"""The demonstrators of the shipped base models: a mediocre searcher and a careless solver (chapter 03).
 
 A source is what pretraining needs of a task: the words of its vocabulary, a demonstrator, and rows of prompt and trace.
 """
@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Demonstrator:
-    """A searcher with something left to learn: it tries at random, gives up early, and overlooks hits."""
+    """A searcher that leaves something to learn: it tries at random, gives up early, and overlooks hits."""
 
     luck: float = 0.06  # chance that an attempt follows a solution instead of chance
     gives_up: float = 0.25  # chance of stopping with a wrong answer after an attempt that is called `no`
