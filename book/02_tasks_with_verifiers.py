@@ -1025,9 +1025,7 @@ ok = check_reward(reward)
 # Then ask which rule of the library stops it.
 
 # %%
-my_nums = [5, 5, 2]  # change these three
-my_target = 12
-my_response = "<answer> 5 + 5 + 2 </answer>"
+my_nums, my_target, my_response = [5, 5, 2], 12, "<answer> 5 + 5 + 2 </answer>"  # change these
 
 pays = verdict(first_draft, my_nums, my_target, my_response) == "right"
 grade = grade_countdown(my_nums, my_target, my_response)
