@@ -84,29 +84,18 @@
 # with `<think>`, and the model goes on from there.
 
 # %%
-import math
-import re
-import statistics
-
 import pandas as pd
-import scipy.stats
 import torch
 from IPython.display import Markdown, display
 
 from rlino_lib.figures import recorded
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import GRPO_NO_KL, LABELS
-from rlino_lib.methods.loss import Batch, policy_loss, token_weights
-from rlino_lib.policy.logprobs import response_logprobs
-from rlino_lib.policy.models import load_policy
-from rlino_lib.policy.sampling import sample
-from rlino_lib.records.runs import list_runs
-from rlino_lib.tasks import get_task
-from rlino_lib.training.traces import trace_rows
-from rlino_lib.widgets import static_inspector
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks import get_task
+
 task = get_task("countdown")
 problem = task.problems("validation", 1)[0]
 print("prompt:  ", task.prompt(problem))
@@ -119,6 +108,9 @@ print("solution:", problem.gold)
 # ones.
 
 # %%
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+
 G = 8
 base = load_policy()
 problems = task.problems("validation", 100)
@@ -133,12 +125,17 @@ print(f"group {problems.index(problem) + 1}: {rollouts.correct.sum()} of {G} rig
 # from the mean of its group, in standard deviations. The *weight* spreads it evenly over the tokens of the response.
 
 # %%
+from rlino_lib.methods.loss import Batch, policy_loss, token_weights
+from rlino_lib.training.traces import trace_rows
+
 adv = advantages(rollouts.rewards, G)  # [G]
 weights = token_weights(GRPO_NO_KL, adv, rollouts.mask)  # [G, T]
 credit = {"advantage": adv, "weights": weights}
 group = pd.DataFrame(trace_rows(rollouts, credit, step=0, groups=1, tokenizer=base.tokenizer))
 
 # %%
+from rlino_lib.widgets import static_inspector
+
 static_inspector(group)
 
 # %% [markdown]
@@ -173,11 +170,15 @@ in_numbers.sort_values(["reward", "tokens"], ascending=[False, True])
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import math
+
 gaps = []
 print(" k   right    wrong")
 for k in range(1, G):
-    p, shrink = k / G, math.sqrt((G - 1) / G)
-    right, wrong = shrink * math.sqrt((1 - p) / p), -shrink * math.sqrt(p / (1 - p))
+    p = k / G
+    shrink = math.sqrt((G - 1) / G)
+    right = shrink * math.sqrt((1 - p) / p)
+    wrong = -shrink * math.sqrt(p / (1 - p))
     rewards = torch.tensor([1.0] * k + [0.0] * (G - k), dtype=torch.float64)  # [G]
     computed = advantages(rewards, G, eps=0.0)  # [G]
     gaps.append((computed - (right * rewards + wrong * (1 - rewards))).abs().max().item())
@@ -192,6 +193,8 @@ print("closed form within 1e-12:", max(gaps) < 1e-12)
 # mean advantage, and that is 0 in every group. Its *gradient* is not:
 
 # %%
+from rlino_lib.policy.logprobs import response_logprobs
+
 base.model.zero_grad()
 logprobs, mask = response_logprobs(base.model, rollouts, torch.arange(G))  # [G, T]
 loss = policy_loss(GRPO_NO_KL, Batch(logprobs, adv, mask, rollouts.logprobs)).loss
@@ -210,6 +213,8 @@ print(f"|loss| = {abs(loss.item()):.1e}, gradient norm = {norm:.3f}")
 # held-out problems.
 
 # %%
+from rlino_lib.records.runs import list_runs
+
 runs = list_runs("countdown")
 recorded.recorded_figure(runs)
 
@@ -249,6 +254,8 @@ display(Markdown(recorded.claims_table()))
 # that the text states, and none is typed in. The first two come from the tour above.
 
 # %%
+import re
+
 claims = [("claim", "chapter", "evidence", "verdict")]
 
 
@@ -283,6 +290,9 @@ claim(
 
 
 # %%
+import scipy.stats
+
+
 def final(method: str) -> pd.Series:
     """Final share right of each seed, in percent."""
     return 100 * ends.loc[ends["method"] == method, "accuracy"]
@@ -334,11 +344,13 @@ claim(
 # it out are those of chapter 08.
 
 # %%
+import statistics
+
 wrong_at_start = ends["length/incorrect"].iloc[0]
 growth = {}  # method: growth of each seed, as a share of the base's length
 for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
     growth[method] = (ends.loc[ends["method"] == method, "length/incorrect"] / wrong_at_start - 1).tolist()
-cut = ends.groupby("method")["clipped_ratio"].mean()
+truncated = ends.groupby("method")["clipped_ratio"].mean()
 grows = {method: min(values) > 0.1 for method, values in growth.items()}
 agree = [grows["grpo"], grows["f_isft_posneg"], not grows["f_isft_pos"]]
 claim(
@@ -346,8 +358,8 @@ claim(
     "04, 05",
     f"from {wrong_at_start:.1f} tokens, mean over seeds: "
     + ", ".join(f"{LABELS[m]} {100 * statistics.mean(v):+.0f} %" for m, v in growth.items())
-    + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * cut['base']:.0f} %, "
-    + ", ".join(f"{LABELS[m]} {100 * cut[m]:.0f} %" for m in growth),
+    + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * truncated['base']:.0f} %, "
+    + ", ".join(f"{LABELS[m]} {100 * truncated[m]:.0f} %" for m in growth),
     "holds" if all(agree) else "holds in part" if any(agree[:2]) else "not seen here",
 )
 

@@ -45,25 +45,10 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from checkers.mdp import (
-    check_arm_logprob,
-    check_back_up,
-    check_count_responses,
-    check_random_play,
-    check_seeing,
-    check_step_advantages,
-)
-from rlino_lib.evaluation.values import continuation_values
-from rlino_lib.exact.token_mdp import SharedPolicy, TabularPolicy, TokenMDP, best_of_tool_game, tool_game
+from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
 from rlino_lib.figures.style import new_figure, style
-from rlino_lib.policy.models import load_policy
-from rlino_lib.policy.sampling import sample
-from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown.game import make_problem
-from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
-from rlino_lib.tasks.countdown.trace import credit_table, read_trace
-from rlino_lib.widgets import mdp_explorer, static_mdp, tokens_html
-from rlino_lib.widgets.mdp import explore
+from rlino_lib.tasks.countdown.trace import credit_table
+from rlino_lib.widgets import tokens_html
 
 style()
 
@@ -109,11 +94,13 @@ for text in policy:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.exact.token_mdp import TabularPolicy
+
 mdp = TokenMDP(3, 2, lambda tokens, mask: (tokens.sort(1).values == torch.tensor([1, 2])).all(1))
 tabular = TabularPolicy(mdp)
 tabular.logits.data = torch.tensor([list(row.values()) for row in policy.values()]).double().log()  # [S, V]
-found = mdp.values(tabular)
-assert max(abs(found.V[k].item() - V(text)) for k, text in enumerate(policy)) < 1e-7  # the table was typed in float32
+values = mdp.values(tabular)
+assert max(abs(values.V[k].item() - V(text)) for k, text in enumerate(policy)) < 1e-7  # the table was typed in float32
 print(mdp)
 mdp.tree(tabular).round(2)
 
@@ -125,12 +112,13 @@ mdp.tree(tabular).round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-exact, split = mdp.credit(tabular, "exact"), mdp.credit(tabular, "split")  # [N, H], [N, H]
-assert torch.allclose(exact.sum(1), mdp.rewards - found.V[0]) and torch.allclose(split.sum(1), exact.sum(1))
-shown = mdp.responses(tabular)
+exact = mdp.credit(tabular, "exact")  # [N, H]
+split = mdp.credit(tabular, "split")  # [N, H]
+assert torch.allclose(exact.sum(1), mdp.rewards - values.V[0]) and torch.allclose(split.sum(1), exact.sum(1))
+responses = mdp.responses(tabular)
 for name, weights in (("exact", exact), ("spread", split)):
-    shown[[f"{name} {t + 1}" for t in range(2)]] = weights.where(mdp.mask, math.nan).numpy()
-shown.round(3)
+    responses[[f"{name} {t + 1}" for t in range(2)]] = weights.where(mdp.mask, math.nan).numpy()
+responses.round(3)
 
 # %% [markdown]
 # *What to look at.* Which token earns the reward, and which loses it? In `ba` the first token takes the smaller
@@ -211,8 +199,8 @@ for kind, words in kinds.items():
 columns = ["credit", "distance from ∇J, relative", "angle to ∇J, degrees", "noise of one sample / size of the update"]
 costs = pd.DataFrame(rows, columns=columns).set_index("credit")
 assert (costs.iloc[:3, 0] < 1e-12).all() and costs.iloc[3, 0] > 1e-2
-for column, shown in zip(columns[1:], ("{:.0e}", "{:.2f}", "{:.1f}"), strict=True):
-    costs[column] = costs[column].map(shown.format)
+for column, template in zip(columns[1:], ("{:.0e}", "{:.2f}", "{:.1f}"), strict=True):
+    costs[column] = costs[column].map(template.format)
 costs
 
 # %% [markdown]
@@ -231,7 +219,8 @@ def learn(
     kind: str, seed: int, *, steps: int = 160, batch: int = 4, lr: float = 0.1, until: float = 1.0
 ) -> list[float]:
     """J before each step of plain gradient ascent on sampled responses, and after the last; up to J = `until`."""
-    learner, rng = SharedPolicy(mdp, seed=1), torch.Generator().manual_seed(seed)
+    learner = SharedPolicy(mdp, seed=1)
+    rng = torch.Generator().manual_seed(seed)
     curve = []
     for _ in range(steps + 1):
         logprobs = mdp.logprobs(learner)  # [N, H]
@@ -239,10 +228,10 @@ def learn(
         curve.append((probs @ mdp.rewards).item())
         if curve[-1] >= until:
             break
-        drawn = torch.multinomial(probs, batch, replacement=True, generator=rng)  # [batch]
-        weights = mdp.credit(learner, kind)[drawn]  # [batch, H]
+        rows = torch.multinomial(probs, batch, replacement=True, generator=rng)  # [batch]
+        weights = mdp.credit(learner, kind)[rows]  # [batch, H]
         learner.zero_grad()
-        (-(weights * logprobs[drawn]).sum() / batch).backward()
+        (-(weights * logprobs[rows]).sum() / batch).backward()
         with torch.no_grad():
             for parameter in learner.parameters():
                 parameter -= lr * parameter.grad
@@ -285,7 +274,8 @@ waits.round(1)
 # right:
 
 # %%
-RATES, MOST = (0.2, 0.3, 0.5), 200
+RATES = (0.2, 0.3, 0.5)
+MOST = 200
 waits = pd.DataFrame(
     [
         (kinds[kind], rate, min(len(learn(kind, seed, steps=MOST, batch=1, lr=rate, until=0.5)) - 1, MOST))
@@ -324,6 +314,8 @@ by_rate.round(0)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.exact.token_mdp import best_of_tool_game, tool_game
+
 worlds = {"a deterministic tool": {}, "a tool that slips": {"slip": 0.2}, "one of two tools, unseen": {"hidden": 2}}
 losses = {name: pd.Series([best_of_tool_game(tool_game(k, **w)).gap for k in range(200)]) for name, w in worlds.items()}
 assert (losses["a deterministic tool"] == 0).all()  # to the last bit
@@ -350,6 +342,8 @@ pd.DataFrame(
 # that sees the state can react to what happened; an arm cannot.
 
 # %%
+from rlino_lib.widgets.mdp import explore
+
 toy = explore().mdp
 rows = []
 for slip in torch.linspace(0, 1, 21).tolist():
@@ -384,6 +378,8 @@ print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idx
 # for every text that leads there. Then try slips, and step through a response with the token slider.
 
 # %%
+from rlino_lib.widgets import mdp_explorer, static_mdp
+
 mdp_explorer()
 
 # %% [markdown]
@@ -402,8 +398,12 @@ static_mdp()
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks.countdown.game import make_problem
+from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
+
 problem = make_problem([8, 2, 4], 64)
-start, target = (2, 4, 8), 64
+start = (2, 4, 8)
+target = 64
 merged = ways(start)
 print(f"{len(merged)} states for {sum(merged.values())} chains of operations (the empty one included)")
 shared_by_most = max(merged, key=merged.get)
@@ -477,8 +477,14 @@ figure
 # reaches no valid state from there on.
 
 # %%
+from rlino_lib.policy.models import load_policy
+from rlino_lib.policy.sampling import sample
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown.trace import read_trace
+
 G = 16
-task, base = Countdown(), load_policy()
+task = Countdown()
+base = load_policy()
 problems = task.problems("validation", 16)
 rollouts = sample(base, [task.prompt(p) for p in problems], G, seed=0).grade(task, problems)
 visits = [v for i, text in enumerate(rollouts.texts) for v in read_trace(problems[i // G], text)]
@@ -504,7 +510,7 @@ def attempts_in(i: int) -> int:
 
 
 def pick(group: int) -> list[int]:
-    """The first right and the first wrong response of a group that are long enough and not cut; fewer if none is."""
+    """The first right and the first wrong response of a group that are long enough and not truncated, or fewer."""
     rows = [i for i in range(G * group, G * group + G) if 2 <= attempts_in(i) <= 4 and not rollouts.truncated[i]]
     first = {bool(rollouts.correct[i]): i for i in reversed(rows)}
     return [first[c] for c in (True, False) if c in first]
@@ -525,12 +531,15 @@ for i in chosen:
 
 
 # %%
+from rlino_lib.evaluation.values import continuation_values
+
+
 def with_values(i: int, samples: int, seed: int) -> pd.DataFrame:
     """The credit table of a response, with Monte-Carlo values of all its prefixes; the grade at its end."""
     table = credit_table(problems[i // G], rollouts.texts[i], again=again)
     prefixes = [rollouts.texts[i][:end] for end in table["end"][:-1]]
-    found = continuation_values(base, task, problems[i // G], prefixes, samples=samples, seed=seed)
-    table[["sampled", "low", "high"]] = found[["value", "low", "high"]].reindex(table.index)
+    estimates = continuation_values(base, task, problems[i // G], prefixes, samples=samples, seed=seed)
+    table[["sampled", "low", "high"]] = estimates[["value", "low", "high"]].reindex(table.index)
     table.loc[table.index[-1], ["sampled", "low", "high"]] = float(rollouts.correct[i])
     table["credit (sampled)"] = table["sampled"].diff()
     # Newcombe's interval for a difference of two independent shares, from the interval of each.
@@ -546,7 +555,8 @@ tables = [with_values(i, samples=128, seed=7 + i) for i in chosen]
 # %%
 figure, axes = new_figure(2, 2, (10, 6.6), sharex="col", sharey="row")
 for column, table in enumerate(tables):
-    x, above, below = range(len(table)), axes[0, column], axes[1, column]
+    x = range(len(table))
+    above, below = axes[:, column]
     errors = [(table["sampled"] - table["low"]).clip(lower=0), (table["high"] - table["sampled"]).clip(lower=0)]
     above.plot(x, table["best"], color="0.75", marker="s", drawstyle="steps-post", label="can this attempt succeed?")
     above.plot(x, table["uniform"], color="0.35", linestyle="--", label="uniform player, exact")
@@ -715,6 +725,16 @@ print(
 
 
 # %%
+from checkers.mdp import (
+    check_arm_logprob,
+    check_back_up,
+    check_count_responses,
+    check_random_play,
+    check_seeing,
+    check_step_advantages,
+)
+
+
 def count_responses(V, H): ...
 
 

@@ -33,44 +33,22 @@
 # 4. measures how far the choice of grader moves a reported accuracy, on responses sampled here.
 
 # %%
-import ast
-import html
-import json
-import math
-import operator
-import random
 import re
-import subprocess
-import sys
-import tempfile
-from collections import Counter
-from itertools import combinations_with_replacement
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from IPython.display import display
 
-from checkers.tasks import check_grader, check_leak, check_reward
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.errors import RlinoError
-from rlino_lib.figures.style import label, new_figure, style
+from rlino_lib.figures.style import new_figure, style
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import LABELS
-from rlino_lib.paths import base_of
-from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
-from rlino_lib.records.runs import list_runs
-from rlino_lib.tasks import Problem, get_task
-from rlino_lib.tasks.arithmetic import trace_steps
-from rlino_lib.tasks.base import REWARDS, SPLITS
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.base import REWARDS
 from rlino_lib.tasks.countdown import game
-from rlino_lib.tasks.countdown.grade import BadExpression, evaluate_postfix, extract_answer, grade_countdown, to_postfix
-from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
+from rlino_lib.tasks.countdown.grade import grade_countdown
 from rlino_lib.tasks.gsm8k.grade import grade_number
-from rlino_lib.widgets.tokens import Html
 
 style()
 
@@ -81,6 +59,9 @@ style()
 
 
 # %%
+from rlino_lib.widgets.tokens import Html
+
+
 def table(frame: pd.DataFrame) -> Html:
     """A data frame as a table of escaped text, flush left."""
     with pd.option_context("display.max_colwidth", None):
@@ -133,13 +114,13 @@ def reach(numbers: tuple[int, ...]) -> set[int]:
     """Every value that uses all of the numbers: the formula above, word for word."""
     if len(numbers) == 1:
         return set(numbers)
-    found = set()
+    values = set()
     for i in range(len(numbers)):
         for j in range(i + 1, len(numbers)):
             rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
             for *_, c in game.steps_from(numbers[i], numbers[j]):
-                found |= reach((*rest, c))
-    return found
+                values |= reach((*rest, c))
+    return values
 
 
 print(sorted(reach((2, 4, 8))))
@@ -163,6 +144,11 @@ for steps in game.solutions([8, 2, 4], 64):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import math
+from collections import Counter
+from itertools import combinations_with_replacement
+
+
 def orders(numbers: tuple[int, ...]) -> int:
     """In how many orders a multiset can be written."""
     return math.factorial(len(numbers)) // math.prod(map(math.factorial, Counter(numbers).values()))
@@ -190,6 +176,9 @@ table(pd.DataFrame([count(2, 20), count(3, 10), count(3, 20), count(4, 8)]))
 
 
 # %%
+import random
+
+
 def careless_rows(n: int, high: int, rng: random.Random) -> list[tuple[tuple[int, ...], int]]:
     """`n` different rows: three numbers as they fall, and a target they reach."""
     rows = {}
@@ -209,15 +198,15 @@ def leaked(train: list, test: list) -> float:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-found = []
+records = []
 for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000, 2000, 4000))):
     for n in sizes:
         rows = careless_rows(n, high, random.Random(0))
         cut = n * 9 // 10
         by_key = {split: [row for row in rows if game.split_of(*row) == split] for split in ("train", "test")}
-        found.append({"numbers up to": high, "rows": n, "split by row": leaked(rows[:cut], rows[cut:])})
-        found[-1]["split by problem"] = leaked(by_key["train"], by_key["test"])
-leaks = pd.DataFrame(found)
+        records.append({"numbers up to": high, "rows": n, "split by row": leaked(rows[:cut], rows[cut:])})
+        records[-1]["split by problem"] = leaked(by_key["train"], by_key["test"])
+leaks = pd.DataFrame(records)
 leaks.round(3)
 
 # %%
@@ -236,6 +225,8 @@ figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks.base import SPLITS
+
 for nums in ([8, 2, 4], [2, 4, 8], [4, 8, 2]):
     print(nums, "→ 64 ", game.problem_key(nums, 64), " in", game.split_of(nums, 64))
 sizes = {split: len(task.problems(split)) for split in SPLITS}
@@ -250,6 +241,9 @@ print({split: f"{n} ({n / sum(sizes.values()):.1%})" for split, n in sizes.items
 # turns the text into a tree, and six lines walk it. Many training scripts do this.
 
 # %%
+import ast
+import operator
+
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: operator.pow,
@@ -315,9 +309,10 @@ def shorten(text: str, width: int = 60) -> str:
 
 rows = []
 for what, nums, target, response, truth in CASES:
-    said, wanted = verdict(first_draft, nums, target, response), "right" if truth else "wrong"
-    rows.append({"case": what, "numbers": nums, "target": target, "response": shorten(response), "should be": wanted})
-    rows[-1] |= {"first draft": said, "": "" if said == wanted else "✗"}
+    expected = "right" if truth else "wrong"
+    draft_verdict = verdict(first_draft, nums, target, response)
+    rows.append({"case": what, "numbers": nums, "target": target, "response": shorten(response), "should be": expected})
+    rows[-1] |= {"first draft": draft_verdict, "": "" if draft_verdict == expected else "✗"}
 drafted = pd.DataFrame(rows)
 print(f"the first draft is wrong on {(drafted[''] == '✗').sum()} of {len(drafted)}")
 table(drafted)
@@ -373,8 +368,9 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 rows = []
 for what, nums, target, response, truth in CASES:
     grade = grade_countdown(nums, target, response)
-    said = "right" if grade.correct else "wrong"
-    rows.append({"case": what, "first draft": verdict(first_draft, nums, target, response), "the library": said})
+    draft_verdict = verdict(first_draft, nums, target, response)
+    library_verdict = "right" if grade.correct else "wrong"
+    rows.append({"case": what, "first draft": draft_verdict, "the library": library_verdict})
     rows[-1] |= {"reason": grade.reason, "": "" if grade.correct == truth else "✗"}
 graded = pd.DataFrame(rows)
 print(f"the library is wrong on {(graded[''] == '✗').sum()} of {len(graded)}")
@@ -439,6 +435,8 @@ for scheme in REWARDS:
 # same responses, cut off earlier and earlier, show the effect. Sample them first: this is the chapter's live run.
 
 # %%
+from rlino_lib.policy.models import load_policy
+
 policy = load_policy()
 problems = task.problems("validation", 256)
 rollouts = sample(policy, [task.prompt(p) for p in problems], group_size=8, seed=0).grade(task, problems)
@@ -449,7 +447,7 @@ print(f"with an answer: {np.mean([g.format_ok for g in rollouts.grades]):.1%}")
 
 # %%
 def with_gradient(cap: int, scheme: str) -> float:
-    """The share of groups with an advantage other than 0, had the responses been cut after `cap` tokens."""
+    """The share of groups with an advantage other than 0, had the responses been truncated after `cap` tokens."""
     cut = [row[mask][:cap] for row, mask in zip(rollouts.ids, rollouts.mask, strict=True)]
     texts = policy.tokenizer.batch_decode(cut, skip_special_tokens=True)
     data = [problems[i // 8].data for i in range(len(texts))]
@@ -487,10 +485,16 @@ figure
 # response of our base model looks like this:
 
 # %%
+import html
+
 Html(f"<pre>{html.escape(task.prompt(problems[0]) + rollouts.texts[0])}</pre>")
 
 
 # %%
+from rlino_lib.tasks.arithmetic import trace_steps
+from rlino_lib.tasks.countdown.grade import BadExpression, evaluate_postfix, extract_answer, to_postfix
+
+
 def last_answer(p, text: str) -> bool:
     """The book's: the last closed answer, each number once, exact value."""
     return task.grade(p, text).correct
@@ -573,7 +577,8 @@ figure
 # difference looks like an effect of the method.
 
 # %%
-most, least = compared.loc[compared["accuracy"].idxmax()], compared.loc[compared["accuracy"].idxmin()]
+most = compared.loc[compared["accuracy"].idxmax()]
+least = compared.loc[compared["accuracy"].idxmin()]
 spread = most["accuracy"] - least["accuracy"]
 print(f"From {least['accuracy']:.1%} ({least['grader']}) to {most['accuracy']:.1%} ({most['grader']}):")
 print(f"{100 * spread:.1f} points on identical responses, {spread / strict.mean():.0%} of the accuracy itself.")
@@ -628,6 +633,12 @@ print(f"Accuracy could rise by {100 * headroom:.1f} points by noticing alone.")
 
 
 # %%
+from rlino_lib.figures.style import label
+from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.records.runs import list_runs
+from rlino_lib.tasks import Problem
+
+
 def by_every_grader(traces: pd.DataFrame) -> dict[str, float]:
     """Accuracy under each grader, the largest gap to the strict one, and an interval of the strict one."""
     accepts = pd.DataFrame(
@@ -680,26 +691,26 @@ if rows:
 # %%
 def verl_strict(text: str) -> str | None:
     """The last `#### number` in the last 300 characters."""
-    found = re.findall(r"#### (-?[0-9.,]+)", text[-300:])
-    return found[-1].replace(",", "").replace("$", "") if found else None
+    matches = re.findall(r"#### (-?[0-9.,]+)", text[-300:])
+    return matches[-1].replace(",", "").replace("$", "") if matches else None
 
 
 def verl_flexible(text: str) -> str | None:
     """The last number."""
-    found = [n for n in re.findall(r"-?[0-9.,]+", text) if n not in ("", ".")]
-    return found[-1] if found else None
+    numbers = [n for n in re.findall(r"-?[0-9.,]+", text) if n not in ("", ".")]
+    return numbers[-1] if numbers else None
 
 
 def harness_strict(text: str) -> str | None:
     """The first `#### number`, up to the next question."""
-    found = re.search(r"#### (-?[0-9.,]+)", text.split("Question:")[0])
-    return re.sub(r"[,$]|\.$", "", found[1]) if found else None
+    match = re.search(r"#### (-?[0-9.,]+)", text.split("Question:")[0])
+    return re.sub(r"[,$]|\.$", "", match[1]) if match else None
 
 
 def harness_flexible(text: str) -> str | None:
     """The last thing that looks like a number, up to the next question."""
-    found = [a or b for a, b in re.findall(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", text.split("Question:")[0])]
-    return re.sub(r"[,$]|\.$", "", found[-1]) if found else None
+    numbers = [a or b for a, b in re.findall(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", text.split("Question:")[0])]
+    return re.sub(r"[,$]|\.$", "", numbers[-1]) if numbers else None
 
 
 # %%
@@ -740,6 +751,8 @@ print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import json
+
 numbered = Problem("an example", {"answer": "72"})
 endings = ["#### 72\nQuestion: What is 2 + 3?\nAnswer: 5\n#### 5", "Back to the Question: 48 + 24 = 72.\n#### 72"]
 for grader in ("strict", "strict-match"):
@@ -760,9 +773,9 @@ for grader in ("strict", "strict-match"):
 # %%
 # NBVAL_CHECK_OUTPUT
 words = get_task("word_problems")
-shown = words.problems("test", 4)
-told = [{"question": p.data["question"], "worked solution": p.gold.replace("\n", " ⏎ ")} for p in shown]
-table(pd.DataFrame(told, index=[p.data["kind"] for p in shown]))
+examples = words.problems("test", 4)
+solved = [{"question": p.data["question"], "worked solution": p.gold.replace("\n", " ⏎ ")} for p in examples]
+table(pd.DataFrame(solved, index=[p.data["kind"] for p in examples]))
 
 # %% [markdown]
 # What would a split have to keep apart here? A model could know a template by heart and fail with new numbers, or
@@ -772,7 +785,8 @@ table(pd.DataFrame(told, index=[p.data["kind"] for p in shown]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-train, held_out = words.problems("train"), words.problems("test")
+train = words.problems("train")
+held_out = words.problems("test")
 known = {p.data["template"] for p in train}
 rows = []
 for kind in ("numbers", "template"):
@@ -791,7 +805,7 @@ pd.DataFrame(rows).set_index("new").round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-problem = shown[0]
+problem = examples[0]
 right = problem.data["answer"]
 tried = [
     problem.gold,
@@ -814,9 +828,13 @@ table(pd.DataFrame([{"response, its end": t, "reward": g.reward, "reason": g.rea
 # would write them: the arithmetic stays, the last line changes.
 
 # %%
-solver, asked = load_policy(base_of("word_problems")), words.problems("validation", 512)
-wrote = sample(solver, [words.prompt(p) for p in asked], 2, max_new_tokens=64, seed=0).texts
-pairs = [(str(asked[i // 2].data["answer"]), text) for i, text in enumerate(wrote)]
+from rlino_lib.paths import base_of
+from rlino_lib.tasks.gsm8k.grade import GRADERS as NUMBER_GRADERS
+
+solver = load_policy(base_of("word_problems"))
+validation = words.problems("validation", 512)
+texts = sample(solver, [words.prompt(p) for p in validation], 2, max_new_tokens=64, seed=0).texts
+pairs = [(str(validation[i // 2].data["answer"]), text) for i, text in enumerate(texts)]
 ENDINGS = {
     "as the model wrote it": "#### {0}",
     "a sentence": "The answer is {0}.",
@@ -831,8 +849,8 @@ for name, ending in ENDINGS.items():
         right = 0
         for gold, text in pairs:
             work, mark, answer = text.rpartition("#### ")
-            said = text if name == "as the model wrote it" or not mark else work + ending.format(answer.strip())
-            right += grade_number(gold, said, grader=grader).correct
+            response = text if name == "as the model wrote it" or not mark else work + ending.format(answer.strip())
+            right += grade_number(gold, response, grader=grader).correct
         shares.setdefault(name, {})[grader] = right / len(pairs)
 pd.DataFrame(shares).T.rename_axis("the last line").map("{:.1%}".format)
 
@@ -877,19 +895,23 @@ pd.DataFrame(gains).T.map("{:.1%}".format)
 # And the real GSM8K? Its own solutions, graded by all five. (It is not part of the repository: `rlino fetch gsm8k`.)
 
 # %%
+from IPython.display import display
+
+from rlino_lib.errors import RlinoError
+
 try:
     real = get_task("gsm8k")
     solutions = [p for split in ("train", "validation", "test") for p in real.problems(split)]
 except RlinoError as e:
     print(e)
 else:
-    told = {
+    verdicts = {
         grader: pd.Series([grade_number(p.data["answer"], p.gold, grader=grader).correct for p in solutions])
         for grader in NUMBER_GRADERS
     }
     print(f"{len(solutions):,} solutions of GSM8K, graded as responses:")
-    display(pd.DataFrame({"right": {name: f"{found.mean():.2%}" for name, found in told.items()}}))
-    differ = told["strict"] != told["flexible"]
+    display(pd.DataFrame({"right": {name: f"{right.mean():.2%}" for name, right in verdicts.items()}}))
+    differ = verdicts["strict"] != verdicts["flexible"]
     apart = [p.gold.splitlines()[-1] for p, other in zip(solutions, differ, strict=True) if other]
     print(f"strict and flexible differ on {len(apart)} of them", *apart[:3], sep="; ")
 
@@ -901,6 +923,11 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 lines = [
     json.dumps({"nums": [8, 2, 4], "target": 64, "response": "<answer> ( 8 * 4 ) * 2 </answer>"}),
     json.dumps({"nums": [8, 2, 4], "target": 64, "response": "<answer> 8 * 8 </answer>", "from": "elsewhere"}),
@@ -931,6 +958,9 @@ print("exit code:", done.returncode)
 
 
 # %%
+from checkers.tasks import check_grader, check_leak, check_reward
+
+
 def uses_numbers(answer: str, nums: list[int]) -> bool:
     """Your code here."""
 

@@ -31,43 +31,19 @@
 # large one by one argument.
 
 # %%
-import dataclasses
-import html
-import itertools
-import json
-import math
-import random
-import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
-import seaborn as sns
 import torch
-from IPython.display import display
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
-from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.evaluation.evaluate import evaluate, summarise
-from rlino_lib.figures.curves import pass_at_k_curve
-from rlino_lib.figures.style import new_figure, style
-from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
-from rlino_lib.policy.models import load_policy
+from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.figures.style import style
+from rlino_lib.paths import DEFAULT_BASE
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import get_task
-from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.tasks.countdown.game import make_problem
-from rlino_lib.training.config import Recipe
-from rlino_lib.training.pretraining.demonstrators import Demonstrator
-from rlino_lib.training.pretraining.pretrain import pretrain
-from rlino_lib.training.traces import trace_rows
-from rlino_lib.widgets import static_inspector, tokens_html
-from rlino_lib.widgets.tokens import Html
 
 style()
 BASE = Path(DEFAULT_BASE)
@@ -82,7 +58,12 @@ problem = make_problem([8, 2, 4], 64)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-demonstrator, rng = Demonstrator(), random.Random(2)
+import random
+
+from rlino_lib.training.pretraining.demonstrators import Demonstrator
+
+demonstrator = Demonstrator()
+rng = random.Random(2)
 for _ in range(3):
     print(task.prompt(problem) + demonstrator.response(problem, rng), end="\n\n")
 
@@ -91,6 +72,8 @@ for _ in range(3):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import dataclasses
+
 MEANS = {
     "luck": "chance that an attempt follows a solution instead of chance",
     "gives_up": "chance of stopping with a wrong answer after a failed attempt",
@@ -108,9 +91,13 @@ for name, value in dataclasses.asdict(demonstrator).items():
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.tasks.arithmetic import count_attempts
+
+
 def try_out(who: Demonstrator, repeats: int = 4) -> dict[str, float]:
     """Share right and attempts per response, over the validation problems."""
-    rng, right, attempts = random.Random(0), [], []
+    rng = random.Random(0)
+    right, attempts = [], []
     for p in task.problems("validation") * repeats:
         text = who.response(p, rng)
         right.append(task.grade(p, text).correct)
@@ -149,6 +136,10 @@ print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 # each sign and word, and the 256 bytes for everything else. A person can read a trace token by token.
 
 # %%
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlino_lib.widgets import tokens_html
+
 tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
 text = task.prompt(problem) + " 8 - 2 = 6, 6 * 4 = 24 no\n 8 * 4 = 32, 32 * 2 = 64 yes </think>"
 text += " <answer> ( 8 * 4 ) * 2 </answer>"
@@ -173,6 +164,8 @@ print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) =
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from collections import Counter
+
 model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
 kinds = {"embed": "embedding", "self_attn": "attention", "mlp": "feed-forward", "norm": "norms"}
 sizes = Counter()
@@ -189,6 +182,9 @@ print(f"{'total':13}{sizes.total():9,}  (the output layer shares the embedding's
 
 
 # %%
+import json
+
+
 def read_json(path: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -208,6 +204,13 @@ else:
 # reach 0: the demonstrator chooses numbers and operations at random, and what is random cannot be predicted.
 
 # %%
+import math
+
+import seaborn as sns
+from IPython.display import display
+
+from rlino_lib.figures.style import new_figure
+
 curve_file = BASE / "loss.csv"
 if not curve_file.exists():
     print("This copy has no loss.csv beside the base: `rlino pretrain` writes one.")
@@ -296,6 +299,8 @@ for seed in range(3):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.policy.models import load_policy
+
 policy = load_policy()
 prompts = [task.prompt(p) for p in task.problems("validation", 8)]
 greedy = sample(policy, prompts, group_size=1, temperature=0)
@@ -312,14 +317,14 @@ print("greedy texts equal:", greedy.texts == by_hand)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-drawn = sample(policy, prompts, group_size=4, seed=1)
-ids, mask = drawn.sequences()  # [N, S+T]
+rollouts = sample(policy, prompts, group_size=4, seed=1)
+ids, mask = rollouts.sequences()  # [N, S+T]
 positions = (mask.long().cumsum(1) - 1).clamp_min(0)  # prompts are padded on the left
 with torch.no_grad():
     logits = policy.model(ids, attention_mask=mask, position_ids=positions).logits  # [N, S+T, V]
-start = drawn.prompt_ids.shape[1]
-logp = logits[:, start - 1 : -1].log_softmax(-1).gather(2, drawn.ids[:, :, None])[:, :, 0] * drawn.mask  # [N, T]
-print("log-probabilities agree:", torch.allclose(logp, drawn.logprobs, atol=1e-3))
+start = rollouts.prompt_ids.shape[1]
+logp = logits[:, start - 1 : -1].log_softmax(-1).gather(2, rollouts.ids[:, :, None])[:, :, 0]  # [N, T]
+print("log-probabilities agree:", torch.allclose(logp * rollouts.mask, rollouts.logprobs, atol=1e-3))
 
 # %% [markdown]
 # ## 4 Pretraining, live
@@ -330,6 +335,12 @@ print("log-probabilities agree:", torch.allclose(logp, drawn.logprobs, atol=1e-3
 # this time, and what not?
 
 # %%
+import tempfile
+import time
+
+from rlino_lib.training.config import Recipe
+from rlino_lib.training.pretraining.pretrain import pretrain
+
 tiny = Recipe(steps=200, batch_size=32, lr=4e-3, warmup=20, four_numbers=0.0, hidden_size=64, layers=2)
 with tempfile.TemporaryDirectory() as folder:
     started = time.time()
@@ -341,6 +352,8 @@ print(f"{time.time() - started:.0f} seconds in {made['recipe']['precision']}")
 print(tiny_curve.set_index("step")["loss"].round(2).to_dict())
 
 # %%
+from rlino_lib.evaluation.evaluate import summarise
+
 few = task.problems("validation", 64)
 for name, who in (("tiny", tiny_policy), ("shipped", policy)):
     print(f"{name}:{sample(who, [task.prompt(problem)], 1, seed=3).texts[0]}\n")
@@ -351,8 +364,8 @@ compared = {
 columns = {"format_ok": "answers", "steps_right": "steps right", "attempts_per_response": "attempts"}
 pd.DataFrame(
     {
-        name: {"right": found["pass@1"]["value"], **{c: found.get(k) for k, c in columns.items()}}
-        for name, found in compared.items()
+        name: {"right": summary["pass@1"]["value"], **{c: summary.get(k) for k, c in columns.items()}}
+        for name, summary in compared.items()
     }
 ).T.astype(float).round(3)
 
@@ -371,6 +384,10 @@ pd.DataFrame(
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import itertools
+
+from rlino_lib.analysis.pass_at_k import pass_at_k
+
 n, c, k = 5, 2, 3
 samples = [True] * c + [False] * (n - c)
 subsets = list(itertools.combinations(samples, k))
@@ -389,7 +406,10 @@ print(f"the library: {pass_at_k(n, c, k):.3f}")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-p, n = 0.05, 16
+import scipy.stats
+
+p = 0.05
+n = 16
 chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)  # [n+1], of c right samples
 bias = pd.DataFrame({"k": [1, 2, 4, 8, 16]})
 bias["true"] = [1 - (1 - p) ** k for k in bias["k"]]
@@ -419,6 +439,9 @@ print(source)
 
 
 # %%
+from rlino_lib.figures.curves import pass_at_k_curve
+
+
 def curve_of(frame: pd.DataFrame, method: str) -> pd.DataFrame:
     """pass@k at powers of two, with an interval over problems."""
     rows = []
@@ -492,7 +515,8 @@ figure
 # size of the book's runs:
 
 # %%
-G, PROMPTS = 8, 64
+G = 8
+PROMPTS = 64
 share = mixed_share(evaluated, G)
 all_right = float(np.mean([1 - pass_at_k(n, n - c, G) for n, c in zip(evaluated["n"], evaluated["c"], strict=True)]))
 print(f"Of groups of {G}, {share:.1%} are mixed, {all_right:.1%} all right, {1 - share - all_right:.1%} all wrong.")
@@ -507,10 +531,10 @@ print(f"On {never:.1%} of the problems no sample was right: from these nothing i
 problems = task.problems("validation", 128)
 rollouts = sample(policy, [task.prompt(p) for p in problems], group_size=G, seed=2).grade(task, problems)
 seen = rollouts.correct.view(-1, G).float().mean(1)  # [P]
-found = ((seen > 0) & (seen < 1)).float()
-low, high = bootstrap_interval(found.numpy())
-print(f"{len(rollouts.texts):,} responses in {len(found)} groups")
-print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.1%}")
+mixed_groups = ((seen > 0) & (seen < 1)).float()  # [P]
+low, high = bootstrap_interval(mixed_groups.numpy())
+print(f"{len(rollouts.texts):,} responses in {len(mixed_groups)} groups")
+print(f"mixed: {mixed_groups.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.1%}")
 
 # %% [markdown]
 # ### Length
@@ -520,6 +544,8 @@ print(f"mixed: {found.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.paths import DATA
+
 figure4 = pd.read_csv(DATA / "paper" / "figure4.csv")
 start = figure4.iloc[0]
 right = start["n_correct"] / (start["n_correct"] + start["n_incorrect"])
@@ -539,14 +565,17 @@ responses = pd.DataFrame(
     }
 )
 figure, axes = new_figure(size=(6.5, 3.4))
-shown = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
-sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **shown)
+histogram = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
+sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **histogram)
 axes[0, 0].set(xlabel="length of the response (tokens)", ylabel="share of the right, of the wrong")
 figure
 
 # %%
 by_verdict = responses.groupby("verdict").agg(
-    responses=("length", "size"), mean_length=("length", "mean"), median=("length", "median"), cut=("clipped", "mean")
+    responses=("length", "size"),
+    mean_length=("length", "mean"),
+    median=("length", "median"),
+    truncated=("clipped", "mean"),
 )
 by_verdict.round(2)
 
@@ -588,11 +617,12 @@ print(f"the demonstrator without its luck, all attempts: {tried.loc['no luck', '
 # %%
 def stops(frame: pd.DataFrame, weight: pd.Series | None = None) -> dict[str, float]:
     """Of the responses whose first k attempts failed, the (weighted) share that tries no more."""
-    found, weight = {}, pd.Series(1.0, index=frame.index) if weight is None else weight
+    shares = {}
+    weight = pd.Series(1.0, index=frame.index) if weight is None else weight
     for k in (1, 2, 3):
         failed = (frame["attempts"] > k) | ((frame["attempts"] == k) & ~frame["hit"])
-        found[f"after {k} failed"] = weight[failed & (frame["attempts"] == k)].sum() / weight[failed].sum()
-    return found
+        shares[f"after {k} failed"] = weight[failed & (frame["attempts"] == k)].sum() / weight[failed].sum()
+    return shares
 
 
 rng = random.Random(0)
@@ -633,6 +663,8 @@ for name in stopping.index[:2]:
 # by whether the result has its own token.
 
 # %%
+from rlino_lib.tasks.arithmetic import trace_steps
+
 steps = pd.DataFrame(
     [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in trace_steps(t)]
 )
@@ -676,10 +708,11 @@ harder = evaluate(policy, four, four.problems("validation", 32), samples=16, see
 easier = evaluate(policy, task, task.problems("validation", 32), samples=16, seed=3)
 rows = {}
 for name, frame in (("three numbers", easier), ("four numbers", harder)):
-    found = summarise(frame, ks=(1, 16))
-    rows[name] = {"pass@1": found["pass@1"]["value"], "low": found["pass@1"]["low"], "high": found["pass@1"]["high"]}
-    rows[name] |= {"pass@16": found["pass@16"]["value"], "mixed, G=8": mixed_share(frame, G)}
-    rows[name] |= {"mean length": found["mean_length"], "cut": found["clipped_ratio"]}
+    summary = summarise(frame, ks=(1, 16))
+    single = summary["pass@1"]
+    rows[name] = {"pass@1": single["value"], "low": single["low"], "high": single["high"]}
+    rows[name] |= {"pass@16": summary["pass@16"]["value"], "mixed, G=8": mixed_share(frame, G)}
+    rows[name] |= {"mean length": summary["mean_length"], "truncated": summary["clipped_ratio"]}
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
@@ -689,6 +722,9 @@ pd.DataFrame(rows).T.round(3)
 # distribution: dark is where the model was undecided when it sampled the token. Open a group: where is the colour?
 
 # %%
+from rlino_lib.training.traces import trace_rows
+from rlino_lib.widgets import static_inspector
+
 nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
 traces = pd.DataFrame(trace_rows(rollouts, nothing, step=0, groups=len(problems), tokenizer=policy.tokenizer))
 traces = traces.drop(columns=["advantage", "weights"])  # no method has looked at these yet
@@ -707,16 +743,18 @@ static_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
 # teacher, a solver who knows the way and makes mistakes on it. Its evaluation ships with it.
 
 # %%
+from rlino_lib.paths import base_of
+
 other = Path(base_of("word_problems"))
 measured = {
     name: read_json(folder / "evaluation.json") for name, folder in (("Countdown", BASE), ("word problems", other))
 }
 rows = {}
-for name, told in measured.items():
-    found = told["found"]
-    rows[name] = {f"pass@{k}": f"{found[f'pass@{k}']['value']:.1%}" for k in (1, 4, 16, 64)}
-    rows[name] |= {f"pass@1, new {kind}": f"{share:.1%}" for kind, share in found.get("by_kind", {}).items()}
-    rows[name] |= {"steps calculated right": f"{found['steps_right']:.1%}", "tokens": f"{found['mean_length']:.1f}"}
+for name, evaluation in measured.items():
+    summary = evaluation["found"]
+    rows[name] = {f"pass@{k}": f"{summary[f'pass@{k}']['value']:.1%}" for k in (1, 4, 16, 64)}
+    rows[name] |= {f"pass@1, new {kind}": f"{share:.1%}" for kind, share in summary.get("by_kind", {}).items()}
+    rows[name] |= {"steps calculated right": f"{summary['steps_right']:.1%}", "tokens": f"{summary['mean_length']:.1f}"}
 pd.DataFrame(rows).fillna("–")
 
 # %% [markdown]
@@ -726,12 +764,14 @@ pd.DataFrame(rows).fillna("–")
 # %%
 greedy = {}
 for name, folder, cap in (("countdown", BASE, 112), ("word_problems", other, 64)):
-    game, its_base = get_task(name), load_policy(folder)
-    asked = game.problems("validation", 128)
-    prompts = [game.prompt(p) for p in asked]
+    game = get_task(name)
+    its_base = load_policy(folder)
+    validation = game.problems("validation", 128)
+    prompts = [game.prompt(p) for p in validation]
     for temperature in (0.0, 1.0):
-        found = sample(its_base, prompts, 1, max_new_tokens=cap, temperature=temperature, seed=0).grade(game, asked)
-        greedy.setdefault(name, {})["greedy" if not temperature else "sampled"] = found.correct.double().mean().item()
+        graded = sample(its_base, prompts, 1, max_new_tokens=cap, temperature=temperature, seed=0)
+        right = graded.grade(game, validation).correct.double().mean().item()
+        greedy.setdefault(name, {})["greedy" if not temperature else "sampled"] = right
 pd.DataFrame(greedy).T.map("{:.1%}".format)
 
 # %% [markdown]
@@ -747,19 +787,21 @@ pd.DataFrame(greedy).T.map("{:.1%}".format)
 
 # %%
 JOINT = DATA / "base" / "joint"
-own_cards, joint_card = [read_json(f / "card.json") for f in (BASE, other)], read_json(JOINT / "card.json")
+own_cards = [read_json(f / "card.json") for f in (BASE, other)]
+joint_card = read_json(JOINT / "card.json")
 cards = {"its own base": own_cards, "joint": [joint_card] * 2}
 rows = {}
 for k, (name, task_name) in enumerate((("Countdown", "countdown"), ("word problems", "word_problems"))):
-    own, both = measured[name]["found"], read_json(JOINT / f"{task_name}.json")["found"]
-    for which, found in (("its own base", own), ("joint", both)):
+    own = measured[name]["found"]
+    joint = read_json(JOINT / f"{task_name}.json")["found"]
+    for which, summary in (("its own base", own), ("joint", joint)):
         card = cards[which][k]
         seen = card["recipe"]["steps"] * card["recipe"]["batch_size"] / (2 if which == "joint" else 1)
         rows[name, which] = {
             "rows of the task in pretraining": f"{seen:,.0f}", "parameters": f"{card['parameters']:,}",
-            "pass@1": "{value:.1%} [{low:.1%}, {high:.1%}]".format(**found["pass@1"]),
-            "pass@16": f"{found['pass@16']['value']:.1%}",
-            "in the format": f"{found['format_ok']:.1%}", "steps calculated right": f"{found['steps_right']:.1%}",
+            "pass@1": "{value:.1%} [{low:.1%}, {high:.1%}]".format(**summary["pass@1"]),
+            "pass@16": f"{summary['pass@16']['value']:.1%}",
+            "in the format": f"{summary['format_ok']:.1%}", "steps calculated right": f"{summary['steps_right']:.1%}",
         }  # fmt: skip
 pd.DataFrame(rows).T
 
@@ -784,7 +826,11 @@ print(qwen_task.prompt(problem))
 # anything; elsewhere it prints the command.
 
 # %%
+import html
+
 from huggingface_hub import try_to_load_from_cache
+
+from rlino_lib.widgets.tokens import Html
 
 QWEN = "Qwen/Qwen2.5-0.5B"
 files = [try_to_load_from_cache(QWEN, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
@@ -802,6 +848,9 @@ Html(f"<pre>{html.escape(answers)}</pre><p>The whole evaluation:</p><pre>{html.e
 
 
 # %%
+from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
+
+
 def estimate(n: int, c: int, k: int) -> float:
     """Your code here."""
 

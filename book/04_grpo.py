@@ -38,42 +38,22 @@
 # small model.
 
 # %%
-import copy
 import dataclasses
 import math
-import shlex
-import tempfile
 from pathlib import Path
 
 import pandas as pd
-import scipy.stats
-import seaborn as sns
 import torch
-from IPython.display import display
-from torch.nn.utils import parameters_to_vector
-from transformers import AutoTokenizer
 
-from checkers.grpo import check_advantages, check_clip, check_grpo_loss, check_kl_k3, check_weights
-from rlino_lib.analysis.statistics import bootstrap_interval
-from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import evaluate
-from rlino_lib.figures.curves import learning_curves, length_curves, weights_bars
-from rlino_lib.figures.recorded import measured, outcomes
-from rlino_lib.figures.style import axis_label, label, new_figure, style
+from rlino_lib.figures.style import label, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
-from rlino_lib.paths import DEFAULT_BASE, RUNS
-from rlino_lib.policy.logprobs import response_logprobs
-from rlino_lib.policy.models import Policy, load_policy
-from rlino_lib.records.runs import list_runs, metrics_frame
-from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown.game import make_problem
+from rlino_lib.policy.models import load_policy
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.grid_file import command_line
 from rlino_lib.training.run import train
-from rlino_lib.training.trainer import Trainer
-from rlino_lib.widgets import LivePlot, static_inspector, tokens_html, trace_inspector
+from rlino_lib.widgets import tokens_html
 
 style()
 
@@ -85,6 +65,9 @@ style()
 # wrong sum. The third tries three times and gives up without an answer. The fourth is right at its third attempt.
 
 # %%
+from rlino_lib.tasks import Countdown
+from rlino_lib.tasks.countdown.game import make_problem
+
 task = Countdown()
 problem = make_problem([8, 2, 4], 64)
 names = ["right, short", "wrong, bad sum", "wrong, gives up", "right, long"]
@@ -160,6 +143,8 @@ forms = pd.DataFrame(rows, columns=["p", "right", "wrong", "sum over the right /
 forms.round(3)
 
 # %%
+import seaborn as sns
+
 figure, axes = new_figure(1, 2, (8.4, 3.2))
 long = forms.melt("p", ["right", "wrong"], var_name="response", value_name="advantage")
 sns.lineplot(long, x="p", y="advantage", hue="response", style="response", markers=True, ax=axes[0, 0])
@@ -244,9 +229,9 @@ print(f"loss: {loss_by_hand:.4f}")
 # %%
 # NBVAL_CHECK_OUTPUT
 grpo_no_kl = OBJECTIVES["grpo_no_kl"]
-found = policy_loss(grpo_no_kl, Batch(new, adv, mask, old))
-print(f"loss: {found.loss:.4f}  equal: {torch.allclose(found.loss, loss_by_hand, atol=1e-7)}")
-print(f"share of tokens clipped: {found.metrics['clip_ratio']:.4f}, that is {int(bites.sum())} of {int(mask.sum())}")
+result = policy_loss(grpo_no_kl, Batch(new, adv, mask, old))
+print(f"loss: {result.loss:.4f}  equal: {torch.allclose(result.loss, loss_by_hand, atol=1e-7)}")
+print(f"share of tokens clipped: {result.metrics['clip_ratio']:.4f}, that is {int(bites.sum())} of {int(mask.sum())}")
 
 # %% [markdown]
 # ## Why the logged loss is 0
@@ -299,6 +284,10 @@ print(f"weighted cross-entropy: {cross_entropy:.4f}   same gradient: {torch.equa
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from transformers import AutoTokenizer
+
+from rlino_lib.paths import DEFAULT_BASE
+
 tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
 ids = [tokenizer(text).input_ids + [tokenizer.eos_token_id] for text in responses]
 tokens = [[tokenizer.decode([t]) for t in row] for row in ids]
@@ -309,6 +298,8 @@ table = pd.DataFrame({"tokens": lengths, "advantage": adv, "w of a token": w[:, 
 table.round({"advantage": 3, "w of a token": 5, "sum of w": 4})
 
 # %%
+from rlino_lib.figures.curves import weights_bars
+
 weights_bars(w, mask, names=names)
 
 # %% [markdown]
@@ -431,6 +422,11 @@ for name, objective in variants.items():
 # responses each. `Trainer` holds the model, the task and the optimiser; `sample` makes and grades one batch.
 
 # %%
+import copy
+
+from rlino_lib.policy.models import Policy
+from rlino_lib.training.trainer import Trainer
+
 policy = load_policy()
 config = TrainConfig(method="grpo_no_kl", prompts=16, steps=1, eval_every=0)
 trainer = Trainer(config, Policy(copy.deepcopy(policy.model), policy.tokenizer))  # a copy: this one will be trained
@@ -465,6 +461,8 @@ print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixe
 # since those of sampling carry no gradient.
 
 # %%
+from rlino_lib.policy.logprobs import response_logprobs
+
 logprobs, mask = response_logprobs(policy.model, rollouts, torch.arange(len(adv)))  # [N, T], [N, T]
 loss = policy_loss(grpo_no_kl, Batch(logprobs, adv, mask, rollouts.logprobs)).loss
 loss.backward()
@@ -481,6 +479,8 @@ print(f"loss {loss.item():+.1e}, gradient norm {norm:.3f}, largest gap between n
 # the same batch from the same seed, leaves out rows whose advantage is 0, and sorts the rest into micro-batches.
 
 # %%
+from torch.nn.utils import parameters_to_vector
+
 optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
 start = parameters_to_vector(policy.model.parameters()).detach().clone()  # [number of parameters]
 optimizer.step()
@@ -508,6 +508,10 @@ validation = task.problems("validation", 256)
 before = evaluate(policy, task, validation, samples=2)
 
 # %%
+import tempfile
+
+from rlino_lib.widgets import LivePlot
+
 plot = LivePlot(
     live_config.steps, ("reward", ("length/correct", "length/incorrect"), "entropy"), title="GRPO without KL"
 )
@@ -524,6 +528,8 @@ plot.figure()
 # decides. The right responses of a step are few, so the line of their length jumps.
 
 # %%
+from rlino_lib.analysis.statistics import bootstrap_interval
+
 after = evaluate(policy, task, validation, samples=2)
 change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
@@ -542,14 +548,21 @@ print(f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {verdict}.")
 # as they went. The first command makes one of these runs, the second all that this book records.
 
 # %%
+import shlex
+
+from rlino_lib.records.runs import list_runs, metrics_frame
+from rlino_lib.training.grid_file import command_line
+
 runs = [run for run in list_runs("countdown") if run.method in ("grpo", "grpo_no_kl")]
 defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
-shown = {k: v for k, v in runs[0].config.items() if k in defaults and k not in ("model", "task_settings")}
-chosen = {k: v for k, v in shown.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}
+settings = {k: v for k, v in runs[0].config.items() if k in defaults and k not in ("model", "task_settings")}
+chosen = {k: v for k, v in settings.items() if v != defaults[k] or k in ("method", "seed", "lr", "steps")}
 print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / runs[0].name)]))
 print("make runs")
 
 # %%
+from rlino_lib.figures.curves import learning_curves, length_curves
+
 frame = metrics_frame(runs)
 split = runs[0].config["eval_split"]
 learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['eval_problems']:,} problems")
@@ -559,6 +572,8 @@ learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['
 # not.
 
 # %%
+from rlino_lib.figures.style import axis_label
+
 window = max(1, runs[0].config["steps"] // 20)
 figure, axes = new_figure(2, 2, (9.2, 6.2), sharex=True)
 for axis, column in zip(axes.flat, ["reward", "entropy", "kl", "completions/clipped_ratio"], strict=True):
@@ -566,8 +581,8 @@ for axis, column in zip(axes.flat, ["reward", "entropy", "kl", "completions/clip
     axis.set(ylabel="", title=axis_label(column))
     axis.get_legend().remove()
 handles, keys = axes[0, 0].get_legend_handles_labels()
-said = f"mean of {window} steps; band: lowest to highest seed"
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=2, title=said)
+legend_title = f"mean of {window} steps; band: lowest to highest seed"
+figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=2, title=legend_title)
 figure
 
 # %% [markdown]
@@ -608,6 +623,8 @@ at_end.rename(index=label, columns=axis_label).round(2)
 # ### Where the runs ended
 
 # %%
+from rlino_lib.figures.recorded import measured, outcomes
+
 print(measured(runs))
 ends = outcomes(runs)
 base = ends.loc[ends["method"] == "base", "accuracy"].item()
@@ -620,9 +637,13 @@ by_seed.assign(mean=by_seed.mean(axis=1)).round(1)
 
 
 # %%
+import scipy.stats
+
+
 def t_interval(values: pd.Series) -> str:
     """Mean and 95 % t-interval over seeds, in words."""
-    n, mean = len(values), values.mean()
+    n = len(values)
+    mean = values.mean()
     if n < 2:
         return f"{mean:+.1f} points (one seed, so no interval)"
     half = scipy.stats.t.ppf(0.975, n - 1) * values.std() / math.sqrt(n)
@@ -643,6 +664,8 @@ print(f"GRPO over GRPO without KL: {t_interval((by_seed.loc['GRPO'] - by_seed.lo
 # the validation split, before any run was evaluated on the test split.
 
 # %%
+from IPython.display import display
+
 sweep = list_runs("countdown-lr")
 rows = []
 for run in sweep:
@@ -650,8 +673,10 @@ for run in sweep:
     row = {"method": label(run.method), "lr": run.config["lr"], "seed": run.seed}
     rows.append(row | {"before": evaluated.iloc[0], "after": evaluated.iloc[-1]})
 if sweep:
-    asked, tried = sweep[0].config, pd.DataFrame(rows)
-    print(f"Share right on {asked['eval_problems']:,} {asked['eval_split']} problems after {asked['steps']} steps")
+    settings = sweep[0].config
+    tried = pd.DataFrame(rows)
+    where = f"{settings['eval_problems']:,} {settings['eval_split']} problems"
+    print(f"Share right on {where} after {settings['steps']} steps")
     print(f"(seeds: {tried['seed'].nunique()}; before training {tried['before'].mean():.3f}):")
     table = tried.pivot_table(index="lr", columns="method", values="after")
     display(table.map(lambda share: f"{share:.3f}" if share == share else "–"))
@@ -668,6 +693,8 @@ else:
 # It is, for every response and at every step: credit is uniform.
 
 # %%
+from rlino_lib.widgets import static_inspector, trace_inspector
+
 trace_inspector(runs)
 
 # %% [markdown]
@@ -687,6 +714,8 @@ static_inspector(runs[0], steps=[first_step, last_step])
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.errors import RlinoError
+
 misfit = TrainConfig(
     method="grpo_no_kl", task_settings={"template": "r1_zero"}, prompts=2, group_size=2, max_new_tokens=64, eval_every=0
 )
@@ -708,6 +737,8 @@ with tempfile.TemporaryDirectory() as folder:
 # summaries of the paper (`data/paper/README.md` says how sure each number is):
 
 # %%
+from rlino_lib.paths import RUNS
+
 paper = pd.read_csv(RUNS.parent / "paper" / "results.csv")
 paper = paper[paper["method"].isin(["GRPO", "GRPO-wo-KL"])]
 paper = paper.pivot(index=["task", "model"], columns="method", values="accuracy_percent").dropna()
@@ -741,6 +772,9 @@ print(f"gradient norm {plain['grad_norm'].min():.2g} to {plain['grad_norm'].max(
 
 
 # %%
+from checkers.grpo import check_advantages, check_clip, check_grpo_loss, check_kl_k3, check_weights
+
+
 def my_advantages(rewards, group_size): ...
 
 

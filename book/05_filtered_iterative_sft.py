@@ -317,7 +317,8 @@ table.round(4)
 # %%
 def mean_weights(rule: str, pi: np.ndarray, size: int = 8) -> np.ndarray:
     """The mean weight of a sample of each kind, [..., 3], in groups of `size` samples of pi, [..., 3]."""
-    right, p = np.array([1.0, 0.0, 0.0]), pi[..., :1].clip(1e-9, 1 - 1e-9)
+    right = np.array([1.0, 0.0, 0.0])
+    p = pi[..., :1].clip(1e-9, 1 - 1e-9)
     if rule == "balanced":
         mixed = 1 - p**size - (1 - p) ** size
         return mixed / size * (right / p - (1 - right) / (1 - p))
@@ -341,7 +342,8 @@ from rlino_lib.figures.curves import line_panels
 
 method_of = {"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}
 method_of |= {"positives": "f_isft_pos", "negatives": "f_isft_neg"}
-share, little = np.linspace(0.005, 0.975, 195), 0.02
+share = np.linspace(0.005, 0.975, 195)
+little = 0.02
 policies = np.stack([share, 1 - little - share, np.full_like(share, little)], -1)  # [195, 3]
 lines = {
     title: [(label(m), look(m), share, push(rule, policies, n.numpy())[:, 2] / little) for rule, m in method_of.items()]
@@ -378,7 +380,9 @@ def iterate(
     """The policies [steps + 1, ..., 3] from a share right `start`; the samples serve `updates` updates each."""
     start, ease = np.broadcast_arrays(start, ease)
     base = np.log(np.stack([start, 1 - little - start, np.full_like(start, little)], -1))
-    skill, habit, path = np.zeros_like(start), np.zeros_like(start), []
+    skill = np.zeros_like(start)
+    habit = np.zeros_like(start)
+    path = []
     for step in range(steps + 1):
         logits = base + np.stack([ease * skill, np.zeros_like(skill), habit], -1)
         pi = np.exp(logits - logits.max(-1, keepdims=True))
@@ -387,12 +391,14 @@ def iterate(
         if step % updates == 0:
             data = pi * mean_weights(rule, pi) / length  # what the samples of this policy weigh, kind by kind
         gradient = data - data.sum(-1, keepdims=True) * pi
-        skill, habit = skill + ease * gradient[..., 0], habit + gradient[..., 2]
+        skill = skill + ease * gradient[..., 0]
+        habit = habit + gradient[..., 2]
     return np.stack(path)
 
 
 # %%
-begin, ease = 0.03, 0.25
+begin = 0.03
+ease = 0.25
 paths = {rule: iterate(rule, np.array(begin), np.array(ease), lengths.numpy()) for rule in rules}
 at = np.arange(1, len(paths["unit"]) + 1)
 lines = {
@@ -465,7 +471,10 @@ from rlino_lib.training.trainer import Trainer
 
 trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
 batch = trainer.sample(step=1)
-n, size, model, pad = len(batch.ids), batch.group_size, trainer.model, tokenizer.pad_token_id
+model = trainer.model
+pad = tokenizer.pad_token_id
+n = len(batch.ids)
+size = batch.group_size
 mixed = batch.correct.view(-1, size).double().mean(1)  # [P], share right of each group
 print(f"{n} responses to {len(batch.prompts)} prompts, {int(batch.correct.sum())} right;", end=" ")
 print(f"{int(((mixed > 0) & (mixed < 1)).sum())} groups are mixed")
@@ -712,22 +721,22 @@ for method in ("grpo", "f_isft_pos", "f_isft_neg"):
 # %%
 early = frame["step"].between(1, window)
 late = frame["step"] > settings["steps"] - window
-cut = pd.DataFrame(
+by_window = pd.DataFrame(
     {
         when: frame[rows].groupby("method")["completions/clipped_ratio"].mean()
         for when, rows in ((f"first {window} steps", early), (f"last {window} steps", late))
     }
 )
 here = np.array([base_right, 1 - little - base_right, little])  # the toy's policy at the base's share right
-cut["the toy"] = ""
+by_window["the toy"] = ""
 for rule, method in method_of.items():
-    if method in cut.index:
-        cut.loc[method, "the toy"] = "up" if push(rule, here, lengths.numpy())[2] > 0 else "down"
-cut = cut.loc[[m for m in LABELS if m in cut.index]]
-cut.rename(index=label).round(3)
+    if method in by_window.index:
+        by_window.loc[method, "the toy"] = "up" if push(rule, here, lengths.numpy())[2] > 0 else "down"
+by_window = by_window.loc[[m for m in LABELS if m in by_window.index]]
+by_window.rename(index=label).round(3)
 
 # %%
-toy = cut[cut["the toy"] != ""]
+toy = by_window[by_window["the toy"] != ""]
 last = f"last {window} steps"
 grew = toy[last] > toy.iloc[:, 0]
 wrong_way = toy.index[grew != (toy["the toy"] == "up")]
@@ -884,7 +893,9 @@ trace_inspector([run for run in runs if run.seed == worst["seed"]], step=steps[-
 # %%
 def sentence(method: str) -> str:
     """One method against GRPO, in words, from the records."""
-    mean, (low, high), count = gap.loc[method].mean(), spans[method], int(gap.loc[method].notna().sum())
+    mean = gap.loc[method].mean()
+    count = int(gap.loc[method].notna().sum())
+    low, high = spans[method]
     side = "above" if mean >= 0 else "below"
     if count < 2:
         return f"{label(method)} ended {abs(mean):.1f} points {side} GRPO (one seed, so no interval)."
@@ -914,10 +925,10 @@ def state(gains: pd.Series) -> str:
 
 for method in right.index:
     gains = right.loc[method].dropna() - 100 * base["accuracy"]
-    often = cut.loc[method, f"last {window} steps"]
+    often = by_window.loc[method, f"last {window} steps"]
     say(
         f"{label(method)} {state(gains)}: {mean_in_words(gains)} from the base; {often:.0%} of its last samples were "
-        "cut."
+        "truncated."
     )
 rates = sorted({run.config["lr"] for run in runs})
 print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))

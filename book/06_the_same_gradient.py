@@ -32,59 +32,19 @@
 
 # %%
 import math
-import shlex
 
 import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
 
-from checkers.gradient import (
-    check_amplification,
-    check_drift_constant,
-    check_format_push,
-    check_group_pull,
-    check_kl_weight,
-    check_stale_weight,
-)
-from rlino_lib.claims.gradient import stale_runs, where_it_ends
-from rlino_lib.claims.ledger import read_ledger
-from rlino_lib.exact.identities import (
-    Identity,
-    TokenLM,
-    amplification,
-    curve_identities,
-    curves,
-    drift_constant,
-    drift_identities,
-    expected_update,
-    float64_copy,
-    gradients,
-    grpo_is_weighted_sft,
-    kl_identities,
-    nft_identities,
-    right_wrong_fit,
-    sample_mdp,
-    table,
-    what_survives,
-)
-from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
-from rlino_lib.figures.recorded import outcomes, say
-from rlino_lib.figures.style import Look, look, new_figure, style
+from rlino_lib.exact.identities import Identity, grpo_is_weighted_sft
+from rlino_lib.figures.recorded import say
+from rlino_lib.figures.style import look, new_figure, style
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
+from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss
-from rlino_lib.policy.logprobs import response_logprobs
-from rlino_lib.policy.models import load_policy
-from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.trainer import Trainer
-from rlino_lib.widgets.gradient import (
-    gradient_microscope,
-    score_rows,
-    static_microscope,
-    static_weights,
-    weights_explorer,
-)
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -153,6 +113,16 @@ for name, objective in {"GRPO": grpo_side, "weighted cross-entropy": cross_entro
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.exact.identities import (
+    TokenLM,
+    curve_identities,
+    curves,
+    drift_constant,
+    drift_identities,
+    sample_mdp,
+    table,
+)
+
 ledger: dict[str, list[Identity]] = {}
 
 
@@ -176,6 +146,8 @@ claim("by hand", [Identity(n, sides[k], by_hand) for n, k in named.items()]).dro
 # four of them per response; a response is right if it contains exactly two *a*.
 
 # %%
+from rlino_lib.exact.token_mdp import SharedPolicy, TokenMDP
+
 mdp = TokenMDP(3, 4, lambda tokens, mask: ((tokens == 1) & mask).sum(1) == 2)
 policy, ref = SharedPolicy(mdp, seed=2), SharedPolicy(mdp, seed=1)
 toy = sample_mdp(mdp, policy, prompts=8, group_size=4, seed=2)
@@ -211,6 +183,8 @@ claim("GRPO is weighted SFT", grpo_is_weighted_sft(TokenLM(mdp, policy), toy))
 claim("curves", curve_identities(group_size=8))
 
 # %%
+from rlino_lib.figures.style import Look
+
 RULES = {
     "zscore": "GRPO",
     "mean": "Dr. GRPO",
@@ -220,12 +194,13 @@ RULES = {
     "negative": "F-ISFT⁻",
     "signed": "F-ISFT⁺⁻ unit",
 }
-drawn = curves(group_size=16)
-half = drawn[drawn["p"] == 0.5].groupby("rule")["weight"].agg(lambda w: w.abs().max())  # a learning rate for each rule
-drawn["pull"] = drawn["weight"] / drawn["rule"].map(half)
-share = drawn["p"].where(drawn["side"] == "right", 1 - drawn["p"])
-drawn["one"] = drawn["pull"] / share.where(share > 0)
-drawn["method"] = drawn["rule"].map(RULES)
+weights = curves(group_size=16)
+half = weights[weights["p"] == 0.5].groupby("rule")["weight"]
+half = half.agg(lambda w: w.abs().max())  # a learning rate for each rule
+weights["pull"] = weights["weight"] / weights["rule"].map(half)
+share = weights["p"].where(weights["side"] == "right", 1 - weights["p"])
+weights["one"] = weights["pull"] / share.where(share > 0)
+weights["method"] = weights["rule"].map(RULES)
 books = {"zscore": "grpo", "group_balanced": "f_isft_posneg", "positive": "f_isft_pos", "negative": "f_isft_neg"}
 books["signed"] = "f_isft_posneg_unit"
 looks = {RULES[rule]: look(method) for rule, method in books.items()}
@@ -237,7 +212,7 @@ lines |= {"markers": {m: k.marker for m, k in looks.items()}}
 figure, axes = new_figure(1, 3, (10.6, 4.6))
 for axis, side, column in zip(axes[0], ("right", "wrong", ""), ("one", "one", "pull"), strict=True):
     for part in (side,) if side else ("right", "wrong"):
-        sns.lineplot(drawn[drawn["side"] == part], y=column, **lines, ax=axis)
+        sns.lineplot(weights[weights["side"] == part], y=column, **lines, ax=axis)
         handles, names = axis.get_legend_handles_labels()
         axis.get_legend().remove()
     axis.axhline(0, color="0.4", linewidth=1)
@@ -290,12 +265,13 @@ constants = {
     for rule in formulas
     for exact in [{"eps": 0.0} if rule == "zscore" else {}]
 }
-found = [Identity(f"{rule}: c by its formula", constants[rule], formula) for rule, formula in formulas.items()]
+identities = [Identity(f"{rule}: c by its formula", constants[rule], formula) for rule, formula in formulas.items()]
 pair = torch.tensor([drift_constant("zscore", 2, x, eps=0.0) * 2**0.5 for x in p.tolist()], dtype=F64)
-found.append(Identity("G = 2, population std: c = 1 for every p", pair, p**0))
+identities.append(Identity("G = 2, population std: c = 1 for every p", pair, p**0))
 limit = (p - p**2).rsqrt()  # [49]
-found.append(Identity("G = 8, population std: c = 1/√(p(1−p))", formulas["zscore"] * (8 / 7) ** 0.5, limit, False))
-claim("constants", found)
+population = formulas["zscore"] * (8 / 7) ** 0.5
+identities.append(Identity("G = 8, population std: c = 1/√(p(1−p))", population, limit, False))
+claim("constants", identities)
 
 # %%
 figure, axes = new_figure(1, 1, (6.8, 3.8))
@@ -319,6 +295,15 @@ figure
 # longer $\nabla p$:
 
 # %%
+from rlino_lib.exact.identities import (
+    amplification,
+    expected_update,
+    kl_identities,
+    nft_identities,
+    right_wrong_fit,
+    what_survives,
+)
+
 near = mdp.gradient(policy)
 update = expected_update(mdp, policy, "zscore", 2)
 per_token = (mdp.rewards - mdp.J(policy).detach()) / mdp.lengths  # [N], the 1/|o_i| of GRPO
@@ -377,8 +362,9 @@ wide.reindex(columns=["binary", "ternary", "dense"], level=1).round(3) + 0.0
 # NBVAL_CHECK_OUTPUT
 for bonus in (0.1, 0.4):
     group = torch.tensor([bonus, 0, 0, 0], dtype=F64)  # [G]
-    shown = {r: [round(a, 3) for a in advantages(group, 4, r).tolist()] for r in ("zscore", "mean", "group_balanced")}
-    print(f"format reward {bonus}:", ", ".join(f"{RULES[r]} {a}" for r, a in shown.items()))
+    rules = ("zscore", "mean", "group_balanced")
+    by_rule = {r: [round(a, 3) for a in advantages(group, 4, r).tolist()] for r in rules}
+    print(f"format reward {bonus}:", ", ".join(f"{RULES[r]} {a}" for r, a in by_rule.items()))
 fit = right_wrong_fit(torch.tensor([0.1, 0, 0, 0]), 4)
 print(f"share of the weights that 'right and wrong' leaves unexplained: {fit['residual'].item():.0%}")
 
@@ -412,14 +398,15 @@ claim("NFT", nft_identities(toy.mask, toy.correct, toy.group_size))
 # e^{\hat A/\beta}$.
 
 # %%
-probabilities, right = mdp.probs(policy).detach(), mdp.right  # [N], [N]
-found = {beta: amplification(probabilities, right, beta) for beta in (1.0, 2.0, 4.0, 8.0)}
-claim("success amplification", list(found.values()))
+probabilities = mdp.probs(policy).detach()  # [N]
+right = mdp.right  # [N]
+pairs = {beta: amplification(probabilities, right, beta) for beta in (1.0, 2.0, 4.0, 8.0)}
+claim("success amplification", list(pairs.values()))
 
 # %%
 figure, axes = new_figure(1, 1, (6.4, 3.6))
 start = float(probabilities @ right.to(F64))
-for (beta, pair), dash, mark in zip(found.items(), ["", (6, 2), (1.5, 1.5), (8, 2, 1.5, 2)], "os^D", strict=True):
+for (beta, pair), dash, mark in zip(pairs.items(), ["", (6, 2), (1.5, 1.5), (8, 2, 1.5, 2)], "os^D", strict=True):
     steps = range(len(pair.left) + 1)
     axes[0, 0].plot(steps, [start, *pair.left], color="0.25", dashes=dash or (None, None), label=f"β = {beta:g}")
     axes[0, 0].plot(steps, [start, *pair.right], mark, color="#de8f05", markersize=5, markeredgecolor="0.2")
@@ -441,6 +428,10 @@ figure
 # whatever the type of the model, and `float64_copy` replaces them.
 
 # %%
+from rlino_lib.exact.identities import float64_copy, gradients
+from rlino_lib.policy.models import load_policy
+from rlino_lib.training.config import TrainConfig
+
 base = load_policy()
 config = TrainConfig(method="grpo_no_kl", prompts=6, steps=1, eval_every=0)
 rollouts = Trainer(config, base).sample(step=1)
@@ -457,6 +448,9 @@ claim("the shipped base", on_model)
 
 
 # %%
+from rlino_lib.policy.logprobs import response_logprobs
+
+
 def batch_gradient(name: str) -> dict[str, torch.Tensor]:
     """The gradient of a method on the batch, by parameter."""
     logprobs, mask = response_logprobs(base.model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T] each
@@ -497,6 +491,14 @@ figure
 # batch. B is scaled by one number for the batch.
 
 # %%
+from rlino_lib.widgets.gradient import (
+    gradient_microscope,
+    score_rows,
+    static_microscope,
+    static_weights,
+    weights_explorer,
+)
+
 scores = score_rows(base, rollouts, config.max_new_tokens)
 gradient_microscope(scores)
 
@@ -588,6 +590,11 @@ pd.DataFrame(trainer.probes).set_index("update")[list(MEASURES)].rename(columns=
 # The third criterion is the weaker one of two: it shows a difference, not one of 3 points. Chapter 07 has the stricter.
 
 # %%
+import shlex
+
+from rlino_lib.claims.gradient import stale_runs
+from rlino_lib.figures.recorded import outcomes
+
 NAMES = {
     "grpo_no_kl": "GRPO, clip",
     "grpo_no_clip": "GRPO, no clip",
@@ -601,12 +608,14 @@ for run, accuracy in zip(runs, ends, strict=True):
     where = {"method": NAMES[run.method], "updates": run.config["epochs"] * run.config["minibatches"], "seed": run.seed}
     rows.append(where | {"accuracy": accuracy})
     probes.append(run.probes.assign(**where).dropna(subset=["clip_ratio"]))
-ended, probes = pd.DataFrame(rows), pd.concat(probes, ignore_index=True)
+ended = pd.DataFrame(rows)
+probes = pd.concat(probes, ignore_index=True)
 same = set(runs[0].config) - {"method", "epochs", "minibatches", "seed"}
 assert all(run.config[name] == runs[0].config[name] for run in runs for name in same)  # only the dial differs
 last = probes[probes["update"] == probes["updates"]].groupby(["method", "updates", "seed"])[list(MEASURES)].mean()
 print(shlex.join(["rlino", "grid", "data/runs/staleness.json"]))
-first, tested = runs[0].config, runs[0].summary["test"]
+first = runs[0].config
+tested = runs[0].summary["test"]
 samples = first["steps"] * first["prompts"] * first["group_size"]
 print(f"{len(runs)} complete runs, each with {samples:,} samples", end=" ")
 print(f"({first['steps']} batches of {first['prompts']} × {first['group_size']}), learning rate {first['lr']:g};")
@@ -644,8 +653,8 @@ axes[0, 2].set(yscale="log", ylim=(1e-4, None))  # at one update per batch the r
 axes[0, 1].axhline(0.05, color="0.4", linewidth=1, dashes=(4, 2))
 axes[1, 1].axhline(0.9, color="0.4", linewidth=1, dashes=(4, 2))
 handles, names = axes[0, 0].get_legend_handles_labels()
-said = "at the last probed update of a batch; band: lowest to highest seed; dashed: criterion"
-figure.legend(handles, names, loc="outside lower center", ncol=4, title=said)
+legend_title = "at the last probed update of a batch; band: lowest to highest seed; dashed: criterion"
+figure.legend(handles, names, loc="outside lower center", ncol=4, title=legend_title)
 figure
 
 # %% [markdown]
@@ -728,6 +737,9 @@ best.unstack().reindex(methods).map("{:.1f}".format).replace("nan", "–")
 # The same as a claim of the ledger, `name-only`, with its thresholds from there.
 
 # %%
+from rlino_lib.claims.gradient import where_it_ends
+from rlino_lib.claims.ledger import read_ledger
+
 criterion = next(c for c in read_ledger() if c.id == "name-only")
 table_of_ends = where_it_ends(runs, criterion.threshold)
 fires = table_of_ends[["cosine ends", "clipped ends", "accuracy ends"]]
@@ -738,8 +750,8 @@ for name, column in fires.items():
     print(f"beyond it at {where} updates per batch" if where else "within it in all of these runs")
 if fires.any(axis=None):
     end = fires.any(axis=1).idxmax()
-    said = " and ".join(name.removesuffix(" ends") for name in fires.columns[fires.loc[end]])
-    print(f"By the criterion the equality ends at {end} updates per batch ({said}).")
+    criteria = " and ".join(name.removesuffix(" ends") for name in fires.columns[fires.loc[end]])
+    print(f"By the criterion the equality ends at {end} updates per batch ({criteria}).")
 else:
     print("By the criterion the equality does not end within these runs.")
 numbers = table_of_ends[["cosine", "clipped", "points", "low", "high", "seeds"]].astype(float)
@@ -753,11 +765,12 @@ numbers.join(fires.replace({True: "yes", False: "–"}))
 # lies within the threshold. Elsewhere it is undecided, and the differences of the single seeds are below.
 
 # %%
-told = []
+sentences = []
 for method in methods:
     top = best[method].idxmax()
-    told.append(f"{method} was best with {top} update{'s' if top > 1 else ''} a batch ({best[method][top]:.1f} %)")
-say("; ".join(told) + ".")
+    updates = f"{top} update{'s' if top > 1 else ''} per batch"
+    sentences.append(f"{method} was best with {updates} ({best[method][top]:.1f} %)")
+say("; ".join(sentences) + ".")
 update_end = [int(fires[c].idxmax()) for c in fires.columns[:2] if fires[c].any()]
 outcome_end = int(fires["accuracy ends"].idxmax()) if fires["accuracy ends"].any() else None
 if update_end:
@@ -783,6 +796,8 @@ for updates, row in table_of_ends[table_of_ends["accuracy open"]].iterrows():
 # they do so on purpose:
 
 # %%
+from rlino_lib.methods.catalogue import DIFFERENCES
+
 pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("what")
 
 # %% [markdown]
@@ -821,6 +836,16 @@ summary
 
 
 # %%
+from checkers.gradient import (
+    check_amplification,
+    check_drift_constant,
+    check_format_push,
+    check_group_pull,
+    check_kl_weight,
+    check_stale_weight,
+)
+
+
 def my_pull(k, G): ...
 
 

@@ -35,14 +35,11 @@ import scipy.stats
 from IPython.display import display
 
 from rlino_lib.analysis.growth import base_accuracy
-from rlino_lib.analysis.statistics import curve, final_accuracy, outcomes, t_interval
-from rlino_lib.analysis.tables import paired_differences, span, spread
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import read_ledger
+from rlino_lib.analysis.statistics import curve, final_accuracy
+from rlino_lib.analysis.tables import span
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.seeds import forest_plot, measure_panels
+from rlino_lib.figures.seeds import forest_plot
 from rlino_lib.figures.style import in_order, label, style
-from rlino_lib.paths import RUNS
 from rlino_lib.records.runs import list_runs
 
 style()
@@ -57,13 +54,18 @@ TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.claims.ledger import read_ledger
+
 ledger = read_ledger()
 duel_claims = [c for c in ledger if c.evidence.startswith("head_to_head.")]
 tests = [c for c in duel_claims if c.evidence == "head_to_head.equivalent"]
-margin, alpha = tests[0].threshold["points"], tests[0].threshold["alpha"]
+margin = tests[0].threshold["points"]
+alpha = tests[0].threshold["alpha"]
 assert all((c.threshold["points"], c.threshold["alpha"]) == (margin, alpha) for c in tests)  # one margin for all
 gaps = [1.9, -0.6, 1.1, 2.4, 0.2]
-n, mean, sd = len(gaps), statistics.mean(gaps), statistics.stdev(gaps)
+n = len(gaps)
+mean = statistics.mean(gaps)
+sd = statistics.stdev(gaps)
 error = sd / math.sqrt(n)
 print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f}; margin ±{margin:g}, α = {alpha:g}")
 
@@ -85,7 +87,8 @@ print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f
 from rlino_lib.analysis.statistics import tost
 
 student = scipy.stats.t(n - 1)
-above, below = student.sf((mean + margin) / error), student.cdf((mean - margin) / error)
+above = student.sf((mean + margin) / error)
+below = student.cdf((mean - margin) / error)
 print(f"above −{margin:g}: p = {above:.4f}; below +{margin:g}: p = {below:.4f}; TOST: p = {max(above, below):.4f}")
 print(f"the library: p = {tost(gaps, margin):.4f}")
 assert math.isclose(max(above, below), tost(gaps, margin))
@@ -215,6 +218,8 @@ pd.DataFrame(rows).set_index("step").map(lambda x: f"{x:.0%}" if isinstance(x, f
 # %%
 import shlex
 
+from rlino_lib.paths import RUNS
+
 runs = [run for run in list_runs("head-to-head") if run.config["task"] in TASKS]
 sweep = [run for run in list_runs("head-to-head-lr") if run.config["task"] in TASKS]
 batches = list_runs("sgd-to-batch")
@@ -243,7 +248,8 @@ counts.groupby(["method", ""])["seed"].count().unstack(fill_value=0).reindex(ord
 # %%
 for task in present:
     configs = [run.config for run in of_task[task]]
-    first, tested = configs[0], of_task[task][0].summary["test"]
+    first = configs[0]
+    tested = of_task[task][0].summary["test"]
     free = {"method", "seed", "lr"}
     differ = sorted(k for k in first if k not in free and any(c.get(k) != first[k] for c in configs))
     say(
@@ -349,7 +355,8 @@ for task in present:
 for task in present:
     end_of = pd.DataFrame([(r.method, final_accuracy(r)) for r in of_task[task]], columns=["method", "end"])
     by_method = end_of.groupby("method")["end"]
-    width, level_of = by_method.max() - by_method.min(), by_method.mean()
+    width = by_method.max() - by_method.min()
+    level_of = by_method.mean()
     say(
         f"{TASKS[task]}: runs of one method end up to {width.max():.1f} points apart ({label(width.idxmax())}). The "
         f"means lie between {level_of.min():.1f} % ({label(level_of.idxmin())}) and {level_of.max():.1f} % "
@@ -360,6 +367,8 @@ for task in present:
 # So seeds of one method differ by more than most methods do, and no mean ends below the base.
 
 # %%
+from rlino_lib.figures.seeds import measure_panels
+
 MEASURES = {
     "eval/entropy": "entropy, nats per token",
     "eval/kl_base": "KL to the base, nats per response",
@@ -428,6 +437,7 @@ for task, frame in frames.items():
 # On the whole test split, after the last step: the mean over seeds, and the lowest and highest of them.
 
 # %%
+from rlino_lib.analysis.tables import spread
 from rlino_lib.figures.recorded import outcomes as whole_outcomes
 from rlino_lib.paths import REPO
 
@@ -466,6 +476,7 @@ for task in present:
 # ## The differences, and the margin
 
 # %%
+from rlino_lib.analysis.statistics import outcomes, t_interval
 from rlino_lib.figures.seeds import paired_rows
 
 table = outcomes(runs) if runs else pd.DataFrame(columns=["method", "task", "seed", "value"])
@@ -521,6 +532,7 @@ for task in comparable:
 # contrary. Where neither is below α, it is undecided.
 
 # %%
+from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import Records
 
 records = Records(RUNS, ledger)
@@ -569,6 +581,7 @@ pairing.set_index("comparison with GRPO").round(2)
 
 # %%
 from rlino_lib.analysis.statistics import accuracy_at
+from rlino_lib.analysis.tables import paired_differences
 
 SHARES = {"a quarter": 0.25, "a half": 0.5, "all": 1.0}
 
@@ -684,7 +697,8 @@ from rlino_lib.figures.curves import line_panels
 from rlino_lib.figures.style import Look
 
 middles = power.groupby("task")["sd"].median() if len(power) else pd.Series({"made up, until there are records": 1.5})
-widest, middle = middles.idxmax(), float(middles.max())  # the task on which it is hardest
+widest = middles.idxmax()  # the task on which it is hardest
+middle = float(middles.max())
 seeds = range(2, 21)
 dashes = (("", "o"), ((6, 2), "s"), ((1.5, 1.5), "^"))
 lines = {"TOST finds equivalence": [], "a difference beyond the margin is found": []}
@@ -920,10 +934,10 @@ def by_step(run) -> pd.DataFrame:
     rows = run.rollouts.copy()
     rows["log p per token"] = [statistics.mean(values) for values in rows["logprobs"]]
     rows["entropy"] = [statistics.mean(values) for values in rows["entropies"]]
-    found = rows.groupby("step").agg(
+    means = rows.groupby("step").agg(
         right=("correct", "mean"), truncated=("clipped", "mean"), length=("length", "mean"), entropy=("entropy", "mean")
     )
-    return found.assign(**{"log p per token": rows.groupby("step")["log p per token"].mean()})
+    return means.assign(**{"log p per token": rows.groupby("step")["log p per token"].mean()})
 
 
 for run, partner in cases:
@@ -1227,12 +1241,14 @@ _ = check_pairing(my_errors)
 # probability α at most? Guess first.
 
 # %%
-LOOKS, TRIALS = 20, 2000
+LOOKS = 20
+TRIALS = 2000
 draws = scipy.stats.norm(margin, 1.5).rvs((LOOKS, TRIALS), random_state=0)  # made-up differences, mean = the margin
 by_seed = pd.DataFrame(draws, index=range(1, LOOKS + 1)).expanding(3)
 reach = by_seed.sem().mul(scipy.stats.t.ppf(1 - alpha, by_seed.count().sub(1)))  # half of the interval, after each seed
 passed = (by_seed.mean() - reach > -margin) & (by_seed.mean() + reach < margin)  # [seeds, trials]
-stopped, once = passed.any(), passed.loc[LOOKS]
+stopped = passed.any()
+once = passed.loc[LOOKS]
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -204,7 +204,7 @@ from rlino_lib.exact.length_toy import signs
 
 changes = {
     "plain": plain,
-    "a cut response is wrong": replace(plain, cut_is_wrong=True),
+    "a truncated response is wrong": replace(plain, truncated_is_wrong=True),
     "going on may hit (0.15)": replace(plain, hit=0.15),
     "few right (p = 0.15)": replace(plain, p=0.15),
     "wrong ones longer": replace(plain, stop_right=0.4, stop_wrong=0.15),
@@ -219,10 +219,10 @@ for name, changed in changes.items():
         derived = signs(changed, objective)
         push = [0 if abs(u) < 1e-12 else int(math.copysign(1, u)) for u in result.update[1:].tolist()]
         agree &= push == list(derived)
-        lengths = result.table["drift"][["right", "wrong", "wrong, not cut"]]
+        lengths = result.table["drift"][["right", "wrong", "wrong, not truncated"]]
         rows.append((name, text, *(words[s] for s in derived), *lengths))
 print("derived and found agree on every sign:", agree)
-heads = ["change", "normaliser", "stop, right", "stop, wrong", "right", "wrong", "wrong, not cut"]
+heads = ["change", "normaliser", "stop, right", "stop, wrong", "right", "wrong", "wrong, not truncated"]
 clean(pd.DataFrame(rows, columns=heads).set_index(["change", "normaliser"]))
 
 # %% [markdown]
@@ -237,8 +237,8 @@ clean(pd.DataFrame(rows, columns=heads).set_index(["change", "normaliser"]))
 # show why:
 
 # %%
-capped = changes["a cut response is wrong"]
-parts = drift(capped, variant("dr_grpo", "constant")).table.loc[["right", "wrong", "wrong, not cut"]]
+capped = changes["a truncated response is wrong"]
+parts = drift(capped, variant("dr_grpo", "constant")).table.loc[["right", "wrong", "wrong, not truncated"]]
 clean(parts[["share", "length", "drift", "verdict", "stop, right", "stop, wrong"]], 5)
 
 # %% [markdown]
@@ -257,8 +257,8 @@ rows = []
 for p in (0.1, 0.3, 0.5, 0.7, 0.9):
     one = replace(capped, p=p)
     lengths = drift(one, variant("dr_grpo", "constant")).table["drift"]
-    rows.append((p, cap_selection(one), lengths["wrong"], lengths["wrong, not cut"]))
-selected = pd.DataFrame(rows, columns=["p", "derived", "wrong", "wrong, not cut"]).set_index("p")
+    rows.append((p, cap_selection(one), lengths["wrong"], lengths["wrong, not truncated"]))
+selected = pd.DataFrame(rows, columns=["p", "derived", "wrong", "wrong, not truncated"]).set_index("p")
 print("same sign at every p:", ((selected["derived"] > 0) == (selected["wrong"] > 0)).all())
 clean(selected)
 
@@ -861,8 +861,8 @@ for task_name in present:
 # *Under revision.* There is another selection, within a problem. The teacher of the word problems sometimes leaves out
 # a step, and so does the base. Such a response is short and wrong. If training removes these first, the wrong responses
 # that remain are the long ones, and their mean rises although none has become longer. The table cannot show it, and the
-# decomposition below counts it as "longer, though not cut". On the word problems do not read that bar as responses that
-# grew.
+# decomposition below counts it as "longer, though not truncated". On the word problems do not read that bar as
+# responses that grew.
 #
 # ## Cause three: the cap
 #
@@ -911,12 +911,12 @@ if len(by_cap):
 
 # %%
 for n in ("per_response", "constant"):
-    of_caps = by_cap[by_cap["normaliser"] == NORMALISERS[n]].groupby("cap")[["cut, %", "wrong"]].mean()
+    of_caps = by_cap[by_cap["normaliser"] == NORMALISERS[n]].groupby("cap")[["truncated, %", "wrong"]].mean()
     low_cap, high_cap = of_caps.iloc[0], of_caps.iloc[-1]
     say(
         f"{NORMALISERS[n]}: from cap {low_cap.name} to {high_cap.name} the share of truncated responses falls from "
-        f"{low_cap['cut, %']:.0f} % to {high_cap['cut, %']:.0f} %, and the mean length of wrong responses rises from "
-        f"{low_cap['wrong']:.0f} to {high_cap['wrong']:.0f} tokens."
+        f"{low_cap['truncated, %']:.0f} % to {high_cap['truncated, %']:.0f} %, and the mean length of wrong responses "
+        f"rises from {low_cap['wrong']:.0f} to {high_cap['wrong']:.0f} tokens."
     )
 
 # %% [markdown]
@@ -927,17 +927,18 @@ for n in ("per_response", "constant"):
 # after the first three had been read. Read the intervals as a description, not as a test.
 
 # %%
-rows, left = {}, []
+rows = {}
+left = []
 for cap, part in by_cap.groupby("cap") if len(by_cap) else ():
     sides = (part[part["normaliser"] == NORMALISERS[n]].set_index("seed") for n in ("per_response", "constant"))
     one, other = common(*sides)
     if len(one):
         gains = [side["wrong"] - side["wrong at the start"] for side in (one, other)]
         left.append(f"{100 * gains[1].mean() / gains[0].mean():.0f} % at cap {cap}")
-        less = [in_brackets(one[c] - other[c]) for c in ("wrong", "wrong, not cut", "right, %")]
+        less = [in_brackets(one[c] - other[c]) for c in ("wrong", "wrong, not truncated", "right, %")]
         rows[cap] = [len(one), *map(in_brackets, gains), *less]
 heads = ["seeds", "growth with 1/|o|", "with a constant",
-         "1/|o| less constant: wrong", "wrong, not cut", "right, points"]  # fmt: skip
+         "1/|o| less constant: wrong", "wrong, not truncated", "right, points"]  # fmt: skip
 display(pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap"))
 say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 
@@ -954,8 +955,9 @@ say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 # mean for what is written now. Then
 #
 # $$
-# \underbrace{\vphantom{(}M - M_0}_{\text{selection}} \;+\; \underbrace{(s - S)(C - W)}_{\text{more are cut}} \;+\;
-# \underbrace{(1 - s)(w - W)}_{\text{longer, though not cut}} \;=\; \text{growth},
+# \underbrace{\vphantom{(}M - M_0}_{\text{selection}} \;+\;
+# \underbrace{(s - S)(C - W)}_{\text{more are truncated}} \;+\;
+# \underbrace{(1 - s)(w - W)}_{\text{longer, though not truncated}} \;=\; \text{growth},
 # $$
 #
 # since $M = SC + (1-S)W$ and the mean now is $sC + (1-s)w$. The normaliser is not a fourth part. Its share is the
@@ -967,7 +969,8 @@ from rlino_lib.figures.length import parts_bars
 
 parts = {}  # of each row of the ablation: the parts of its runs
 for task_name in present:
-    bars, worst = {}, 0.0
+    bars = {}
+    worst = 0.0
     for method in ("grpo", "f_isft_posneg", "f_isft_pos"):
         for n in NORMALISERS:
             if runs := ablation[task_name, method, n]:
@@ -979,8 +982,8 @@ for task_name in present:
 
 # %% [markdown]
 # *What to look at.* In each group of three bars, the first is what the paper's figure shows. Whatever the third bar
-# still has is there without $1/|o|$. "Longer, though not cut" is what neither other part explains, and on the word
-# problems it includes selection within problems. The same for GRPO in numbers, seed by seed:
+# still has is there without $1/|o|$. "Longer, though not truncated" is what neither other part explains, and on the
+# word problems it includes selection within problems. The same for GRPO in numbers, seed by seed:
 
 # %%
 from rlino_lib.analysis.statistics import final_accuracy
@@ -993,8 +996,8 @@ for task_name in present:
         for run, own in zip(ablation[task_name, "grpo", n], parts[task_name, "grpo", n], strict=True):
             ends_of[run.seed] = {
                 "wrong ones: selection": own.selection,
-                "wrong ones: more are cut": own.cut,
-                "wrong ones: longer, though not cut": own.longer,
+                "wrong ones: more are truncated": own.truncated,
+                "wrong ones: longer, though not truncated": own.longer,
                 "wrong ones: growth": own.total,
                 "right ones: growth": growth(run, "right"),
                 "right, %": final_accuracy(run),
@@ -1068,7 +1071,7 @@ else:
 remedies = {"1/|o|, nothing else": [r for r in list_runs("head-to-head") if r.method == "grpo_no_kl"
                                      and r.config["task"] == "countdown" and r.seed in (5, 6, 7)]}  # fmt: skip
 names = {"dr_grpo": "Dr. GRPO", "overlong": "soft penalty near the cap", "length_cost": "cost of length",
-         "whole": "without what was cut", "shortest": "the four shortest"}  # fmt: skip
+         "whole": "without truncated responses", "shortest": "the four shortest"}  # fmt: skip
 for run in list_runs("length-remedies"):
     remedies.setdefault(names[run.path.name.rsplit("-", 1)[0]], []).append(run)
 rows = {}
@@ -1077,7 +1080,7 @@ for name, runs in remedies.items():
         rows[name] = kept
 if rows:
     table = pd.DataFrame({name: pd.DataFrame(means).mean() for name, means in rows.items()}).T
-    table = table[["right, %", "length", "right", "wrong", "cut, %", "attempts"]]
+    table = table[["right, %", "length", "right", "wrong", "truncated, %", "attempts"]]
     table = table.rename(columns={"right": "right ones", "wrong": "wrong ones"})
     table.insert(0, "seeds", [len(means) for means in rows.values()])
     display(table.round(1).astype({"seeds": int}))
@@ -1123,7 +1126,8 @@ figure_four(panels)
 # %%
 for name, frame in panels.items():
     by = frame.groupby("step")[["length_correct", "length_incorrect", "share_correct"]].mean()
-    first, last, low = by.iloc[0], by.iloc[-1], by["length_incorrect"].min()
+    first, last = by.iloc[0], by.iloc[-1]
+    low = by["length_incorrect"].min()
     dip = "dips first" if low < 0.95 * first["length_incorrect"] else "does not dip first"
     say(
         f"{name}: right, %, from {first['share_correct']:.0f} to {last['share_correct']:.0f}; right responses × "
@@ -1208,7 +1212,7 @@ _ = check_survival(my_survival)
 #
 # </details>
 #
-# **3. A decomposition that adds up.** `my_parts(start, between, now, cap)`: the parts selection, cut and longer.
+# **3. A decomposition that adds up.** `my_parts(start, between, now, cap)`: the parts selection, truncated and longer.
 # `start` is the base's mean length of wrong responses. `between` and `now` are pairs: the share that is truncated,
 # and the mean length of the rest.
 
@@ -1277,7 +1281,7 @@ _ = check_regrade(my_regrade)
 # %%
 for task_name, (one, other) in sums.items():
     grew, without = (side["wrong ones: growth"] for side in (one, other))
-    names = ("selection", "more are cut", "longer, though not cut")
+    names = ("selection", "more are truncated", "longer, though not truncated")
     shares = "; ".join(f"{name} {in_brackets(one['wrong ones: ' + name])}" for name in names)
     say(
         f"{TASKS[task_name]}: under GRPO wrong responses grow by {in_brackets(grew)} tokens with 1/|o| and by "

@@ -29,23 +29,15 @@ import math
 import pandas as pd
 import torch
 from IPython.display import display
-from transformers import Qwen2ForCausalLM
 
-from checkers.scale import check_cache, check_spacing, check_weighted
-from rlino_lib.analysis.statistics import final_accuracy
-from rlino_lib.claims.judge import judge_all
 from rlino_lib.cli.bench import SHAPES, shape_config
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.style import label, new_figure, style
-from rlino_lib.paths import DATA, REPO
-from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
-from rlino_lib.policy.models import Policy, add_lora, count_parameters, load_policy, merged, reference_context
-from rlino_lib.policy.sampling import sample
-from rlino_lib.records.runs import list_runs
+from rlino_lib.figures.style import style
+from rlino_lib.paths import DATA
+from rlino_lib.policy.models import count_parameters, load_policy
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.memory import GIB, estimate
+from rlino_lib.training.memory import GIB
 from rlino_lib.training.presets import presets
-from rlino_lib.training.trainer import Trainer
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -60,6 +52,8 @@ pd.set_option("display.max_colwidth", None)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from transformers import Qwen2ForCausalLM
+
 rows = {}
 for name in SHAPES:
     with torch.device("meta"):
@@ -89,24 +83,30 @@ pd.DataFrame(rows).T
 # "needs about 14 GiB, 24 free", with advice where it does not fit.
 
 # %%
+from rlino_lib.training.memory import estimate
+
 PARTS = ("weights", "optimizer", "gradients", "reference", "activations", "cache")
 rows = []
 for name in SHAPES:
     for lora in (0, 16):
         for checkpointing in (0, 1):
-            asked = TrainConfig(
+            config = TrainConfig(
                 method="grpo", prompts=64, group_size=5, max_new_tokens=1024, micro_batch=4, precision="bf16",
                 gradient_checkpointing=checkpointing, lora_rank=lora, eval_every=0,
             )  # fmt: skip
-            found = estimate(shape_config(name), asked)
+            budget = estimate(shape_config(name), config)
             kind = f"{name}, {'LoRA' if lora else 'full'}{', checkpointing' if checkpointing else ''}"
-            rows.append({"": kind, **{p: getattr(found, p) / GIB for p in PARTS}, "at most at once": found.total / GIB})
+            parts = {part: getattr(budget, part) / GIB for part in PARTS}
+            rows.append({"": kind, **parts, "at most at once": budget.total / GIB})
 costs = pd.DataFrame(rows).set_index("")
 costs.round(1)
 
 # %%
+from rlino_lib.figures.style import new_figure
+
 figure, axes = new_figure(1, 1, (8.8, 4.2))
-axis, left = axes[0, 0], pd.Series(0.0, index=costs.index)
+axis = axes[0, 0]
+left = pd.Series(0.0, index=costs.index)
 for part, grey, hatch in zip(
     PARTS, ("0.2", "0.4", "0.55", "0.7", "0.82", "0.92"), ("", "//", "", "xx", "", ".."), strict=True
 ):
@@ -153,13 +153,15 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
+
 torch.manual_seed(0)
 hidden = torch.randn(24, 16, dtype=torch.float64, requires_grad=True)  # [N, H]
 head = torch.randn(5_000, 16, dtype=torch.float64, requires_grad=True)  # [V, H]
 ids = torch.randint(len(head), (24,))  # [N]
 whole = (hidden @ head.t()).log_softmax(-1).gather(1, ids[:, None])[:, 0]  # [N]
 slices = token_logprobs(hidden, head, ids, chunk=300)  # [N]
-grads = [torch.autograd.grad(found.sum(), (hidden, head), retain_graph=True) for found in (whole, slices)]
+grads = [torch.autograd.grad(logp.sum(), (hidden, head), retain_graph=True) for logp in (whole, slices)]
 gap = max((a - b).abs().max().item() for a, b in zip(*grads, strict=True))
 print(f"values agree within {1e-12:.0e}: {torch.allclose(whole, slices, atol=1e-12, rtol=0)}")
 print(f"gradients agree within {1e-12:.0e}: {gap < 1e-12}")
@@ -211,6 +213,10 @@ print(f"neighbours of 0.02 in bfloat16 are {spacing:.1e} apart: a step of 1e-6 i
 # base:
 
 # %%
+from rlino_lib.policy.models import Policy, add_lora, merged, reference_context
+from rlino_lib.policy.sampling import sample
+from rlino_lib.training.trainer import Trainer
+
 adapted = Policy(add_lora(load_policy().model, rank=4), ours.tokenizer)
 trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
 config = TrainConfig(method="grpo", prompts=8, group_size=8, lora_rank=4, lr=2e-3, eval_every=0)
@@ -266,7 +272,8 @@ paper = pd.read_csv(DATA / "paper" / "results.csv")
 cells = []
 for row in paper.itertuples():
     size = row.model.removeprefix("Qwen2.5-").lower()
-    preset, method = f"paper-{row.task}-{size}", METHODS.get(row.method)
+    preset = f"paper-{row.task}-{size}"
+    method = METHODS.get(row.method)
     command = f"rlino train --preset {preset} --method {method} --seed 0 --save --out runs/{preset}-{method}-s0"
     if preset in presets() and method:
         cells.append((row.task, row.model, row.method, f"{row.accuracy_percent:.1f}", command))
@@ -382,7 +389,8 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-losses, tokens = [0.5, 0.1], [1000, 200]  # made up: of two processes, the mean loss per token and the tokens
+losses = [0.5, 0.1]  # made up: the mean loss per token of each of two processes
+tokens = [1000, 200]  # and how many tokens each has
 print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
       f"{sum(n * loss for n, loss in zip(tokens, losses, strict=True)) / sum(tokens):.3f}")  # fmt: skip
 
@@ -400,8 +408,10 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 # is a folder `runs` beside the book's.
 
 # %%
+from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.yours import judge_yours
 from rlino_lib.errors import RlinoError
+from rlino_lib.paths import REPO
 
 ledger = judge_all().set_index("id")
 try:
@@ -413,9 +423,9 @@ about = ledger[ledger["about"].astype(bool)]
 columns = {"in the paper": about["paper"], "the book": about["found"]}
 for (model, task), own in yours.groupby(["model", "task"]):
     columns[f"yours: {model}, {task}"] = own.set_index("id")["verdict"].reindex(about.index, fill_value="–")
-shown = pd.DataFrame(columns)
-shown.index = about["statement"]
-shown
+verdicts = pd.DataFrame(columns)
+verdicts.index = about["statement"]
+verdicts
 
 # %% [markdown]
 # ## A base in between
@@ -426,6 +436,10 @@ shown
 # not the best of a sweep.
 
 # %%
+from rlino_lib.analysis.statistics import final_accuracy
+from rlino_lib.figures.style import label
+from rlino_lib.records.runs import list_runs
+
 print("""\
 rlino pretrain --task joint --merges 500 --hidden-size 512 --layers 10 --lr 5e-4 \\
     --batch-size 256 --steps 6000 --restart 6000 --out runs/mid
@@ -438,8 +452,8 @@ rlino bench shape-1.5b > data/bench/shape-1.5b-gpu.json
 mid = list_runs("mid")
 if mid:
     rows = [(r.config["task"], label(r.method), r.seed, final_accuracy(r)) for r in mid]
-    found = pd.DataFrame(rows, columns=["task", "method", "seed", "right, %"])
-    display(found.groupby(["task", "method"])["right, %"].agg(["count", "mean", "min", "max"]).round(1))
+    results = pd.DataFrame(rows, columns=["task", "method", "seed", "right, %"])
+    display(results.groupby(["task", "method"])["right, %"].agg(["count", "mean", "min", "max"]).round(1))
 else:
     print("None of these runs is recorded yet.")
 
@@ -470,6 +484,9 @@ print("recorded runs with adapters or on a GPU:", sum(
 
 
 # %%
+from checkers.scale import check_cache, check_spacing, check_weighted
+
+
 def my_cache(layers, kv_heads, head_dim, responses, tokens): ...
 
 

@@ -2,7 +2,7 @@
 
 
 class RlinoError(Exception):
-    """Something that the user can mend: a bad option, a bad file, a run that trains nothing."""
+    """An error that the user can fix: a bad option, a bad file, a run that trains nothing."""
 
 
 class RlinoWarning(UserWarning):

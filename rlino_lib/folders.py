@@ -1,8 +1,8 @@
-"""The folder of a command's `--out`, and files that a kill or a full disk leaves whole. Free of torch.
+"""The folder of a command's `--out`, and files that are complete even after a kill or on a full disk. Free of torch.
 
 Every command that makes something follows one rule: lock the folder, read what is there, compare its settings with the
-new ones, and only then write. An unfinished folder goes on, a complete one is returned as it is, and one with other
-settings is refused.
+new ones, and only then write. Work in an unfinished folder resumes, a complete one is returned as it is, and one with
+other settings is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BESIDE = ("weights_sha256_16", "threads", "versions", "update")
 
 
 class Kind(NamedTuple):
-    """What a command makes, by the word for it, and how to tell that a folder holds one."""
+    """What a command makes: its name, and how to recognise a folder that holds one."""
 
     name: str
     read: Callable[[Path], tuple[dict[str, Any] | None, bool]]  # recorded settings or None; whether complete
@@ -114,7 +114,7 @@ def changes(
 
 
 def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
-    """The precision that `auto` stood for when the work in a folder began, so that it goes on to the same numbers."""
+    """The precision that `auto` meant when the work in a folder began, so that resuming gives the same numbers."""
     return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
 
 
@@ -175,7 +175,7 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
-        raise RlinoError(f"{path} is missing: {path.parent} is no run folder, nor a base's") from e
+        raise RlinoError(f"{path} is missing: {path.parent} is neither a run folder nor a base's") from e
     except ValueError as e:  # no JSON, or no UTF-8
         raise RlinoError(f"{path} is damaged: {e}") from e
     if not isinstance(value, dict) or (needs and needs not in value):
@@ -184,7 +184,7 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a text file, or of a gzipped one, without the end that a kill has cut. Only "\\n" ends a line.
+    """The lines of a text file, gzipped or not, without a last one that a kill left incomplete. Only "\\n" ends a line.
 
     Raises RlinoError where the file is damaged otherwise.
     """

@@ -1,4 +1,4 @@
-"""What a value may be: type, range and help of a setting, declared once, beside its field. Free of torch.
+"""Type, range and help of each setting, declared once, beside its field. Free of torch.
 
     steps: int = setting(200, "batches of samples", whole(1))
 
@@ -23,7 +23,7 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a value may be: in words, as a test, and how to read it from the command line."""
+    """The values allowed: in words, as a test, and how to read one from the command line."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -35,7 +35,7 @@ class Allowed:
             raise RlinoError(f"{name} must be {self.words}, not {_short(value)}")
 
     def parse(self, text: str) -> Any:
-        """The value of a word on the command line: the `type` of an option."""
+        """Parse a word from the command line: the `type` of an option."""
         try:
             value = self.read(text)
         except ValueError:
@@ -132,7 +132,7 @@ FLAG = Allowed("true or false", lambda v: isinstance(v, bool))
 
 
 def setting(default: Any, help: str, allowed: Allowed, **more: Any) -> Any:
-    """A field of a settings class: its default (or what makes one, such as `dict`), its help, and what it may be."""
+    """A field of a settings class: its default (or a function that makes it), its help, and what it may be."""
     how = "default_factory" if callable(default) else "default"
     return field(**{how: default}, metadata={"help": help, "allowed": allowed}, **more)
 
@@ -188,7 +188,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(where: str, value: Any) -> None:
-    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects come checked."""
+    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects are checked."""
     for v in value if isinstance(value, list) else [value]:
         if isinstance(v, list):
             _finite(where, v)

@@ -319,6 +319,3 @@ def _run_command(argv: list[str] | None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-

@@ -65,24 +65,24 @@ _GROWTH = (40.0, (0.1, 38.0), (0.4, 55.0), 112.0), (30.0, (0.0, 35.0), (0.0, 35.
 
 @exercise("parts", *_GROWTH, (50.0, (0.2, 45.0), (0.1, 30.0), 100.0))
 def check_parts(start: float, between: tuple[float, float], now: tuple[float, float], cap: float) -> Solution:
-    """`parts(start, between, now, cap)`: selection, cut and longer, which add up to the growth.
+    """`parts(start, between, now, cap)`: selection, truncated and longer, which add up to the growth.
 
     `start` is the base's mean length; `between` and `now` are pairs: the truncated share, and the mean of the rest.
     """
     share, rest = between
     share_now, rest_now = now
     selection = share * cap + (1 - share) * rest - start
-    cut = (share_now - share) * (cap - rest)
+    truncated = (share_now - share) * (cap - rest)
     longer = (1 - share_now) * (rest_now - rest)
-    return (selection, cut, longer), {
+    return (selection, truncated, longer), {
         "the sum does not close: weigh `longer` with the share that is not truncated now": (
-            selection, cut, (1 - share) * (rest_now - rest)
+            selection, truncated, (1 - share) * (rest_now - rest)
         ),
         "a truncated response has grown by the cap less the length that it would have had": (
             selection, (share_now - share) * cap, longer
         ),
-        "selection compares means over all wrong responses, truncated ones too": (rest - start, cut, longer),
-        "selection is what the base would write now less what it wrote": (-selection, cut, longer),
+        "selection compares means over all wrong responses, truncated ones too": (rest - start, truncated, longer),
+        "selection is what the base would write now less what it wrote": (-selection, truncated, longer),
     }  # fmt: skip
 
 

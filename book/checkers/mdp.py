@@ -19,8 +19,8 @@ def check_count_responses(v: int, h: int) -> Solution:
     return ended + cut, {
         "V^H counts strings that go on after EOS": v**h,
         "only responses that fill the horizon: many end before it": (v - 1) ** (h - 1) * v,
-        "responses cut at H, without EOS, are missing": ended,
-        "only responses cut at H are counted": cut,
+        "responses truncated at H, without EOS, are missing": ended,
+        "only responses truncated at H are counted": cut,
         "EOS is counted as a token that can be followed": sum(v**t for t in range(h + 1)),
         "the empty response: EOS alone is counted already": 1 + ended + cut,
     }

@@ -1,7 +1,7 @@
 """Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
 
 Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
-(problems.jsonl, one row per problem). A response that was cut at the cap has exactly the cap's length.
+(problems.jsonl, one row per problem). A truncated response has exactly the cap's length.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO
 from rlino_lib.records.runs import Run
 
-Kind = Literal["right", "wrong", "wrong, not cut"]
-KINDS: tuple[Kind, ...] = ("right", "wrong", "wrong, not cut")
+Kind = Literal["right", "wrong", "wrong, not truncated"]
+KINDS: tuple[Kind, ...] = ("right", "wrong", "wrong, not truncated")
 
 
 def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def _evaluation(folder: Path, part: str) -> dict[str, Any]:
 
 
 def base_accuracy(run: Run) -> float:
-    """What a run's base got right on the test split, in points, from the evaluation that is shipped with it.
+    """Accuracy of a run's base on the test split, in points, from the evaluation that is shipped with it.
 
     Raises RlinoError where that is missing or damaged.
     """
@@ -71,10 +71,11 @@ def base_accuracy(run: Run) -> float:
 def base_problems(run: Run) -> pd.DataFrame:
     """What a run's base does on each test problem (the index), from the evaluation that is shipped with the base.
 
-    Columns: `rate`, the share right; `attempts` per response; `right`, `wrong` and `cut`, how many samples are right,
-    wrong and cut; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong, `whole` of the
-    wrong that were not cut (NaN where there are none). Cut responses count as wrong, as nearly all are: they have not
-    ended. Raises RlinoError where the evaluation is missing, or was made with another cap than the run.
+    Columns: `rate`, the share right; `attempts` per response; `right`, `wrong` and `truncated`, how many samples are
+    right, wrong and truncated; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong,
+    `whole` of the wrong that were not truncated (NaN where there are none). Truncated responses count as wrong, as
+    nearly all are: they have not ended. Raises RlinoError where the evaluation is missing, or was made with another
+    cap than the run.
     """
     return _base_problems(REPO / run.config["model"], run.config["max_new_tokens"])
 
@@ -88,14 +89,14 @@ def _base_problems(folder: Path, cap: int) -> pd.DataFrame:
         table = pd.read_json(folder / "problems.jsonl", lines=True).set_index("id")
     except (OSError, ValueError, KeyError) as e:
         raise RlinoError(f"{folder} has no record of its problems: {e}") from e
-    cut = table["clipped"]
+    truncated = table["clipped"]
     wrong = table["n"] - table["c"]
     tokens = table["tokens"] - table["tokens_correct"]
     return pd.DataFrame({
         "rate": table["c"] / table["n"], "attempts": table["attempts"] / table["n"],
-        "right": table["c"], "wrong": wrong, "cut": cut,
+        "right": table["c"], "wrong": wrong, "truncated": truncated,
         "tokens_right": table["tokens_correct"], "length": (tokens / wrong).where(wrong > 0),
-        "whole": ((tokens - cap * cut) / (wrong - cut)).where(wrong > cut),
+        "whole": ((tokens - cap * truncated) / (wrong - truncated)).where(wrong > truncated),
     })  # fmt: skip
 
 
@@ -103,8 +104,8 @@ def base_length(base: pd.DataFrame, kind: Kind) -> float:
     """The base's mean length of one kind of responses, tokens."""
     if kind == "right":
         return float(base["tokens_right"].sum() / base["right"].sum())
-    counts = base["wrong"] - (base["cut"] if kind == "wrong, not cut" else 0)
-    lengths = base["whole" if kind == "wrong, not cut" else "length"]
+    counts = base["wrong"] - (base["truncated"] if kind == "wrong, not truncated" else 0)
+    lengths = base["whole" if kind == "wrong, not truncated" else "length"]
     return float((lengths.fillna(0) * counts).sum() / counts.sum())
 
 
@@ -120,8 +121,8 @@ class Parts(NamedTuple):
     """The growth of the mean length of wrong responses, in tokens, as three parts that add up to it exactly."""
 
     selection: float  # other problems are wrong now than were at first
-    cut: float  # more responses are cut on them
-    longer: float  # those that are not cut are longer on them
+    truncated: float  # more responses are truncated on them
+    longer: float  # those that are not truncated are longer on them
 
     @property
     def total(self) -> float:
@@ -132,25 +133,25 @@ def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
     """From the base to `responses`: what each part adds to the mean length of the wrong ones.
 
     In between stands what the base would have written on the problems that are wrong now, each counted as often as it
-    is wrong now: with mean length M, a share S cut, and mean length W of the rest. Selection is M less the base's mean.
-    With s cut now and w the mean of the rest, cut is (s − S)(cap − W), and longer (1 − s)(w − W).
+    is wrong now: with mean length M, a share S truncated, and mean length W of the rest. Let s and w be that share and
+    that mean now. Then `selection` is M less the base's mean, `truncated` (s − S)(cap − W), `longer` (1 − s)(w − W).
     Problems that the base always solved have no wrong length of it, and M goes without them.
-    Raises RlinoError where no response is wrong, or all are cut, or none is on a problem that the base had wrong.
+    Raises RlinoError where no response is wrong, or all are truncated, or none is on a problem that the base had wrong.
     """
     wrong = of_kind(responses, "wrong")
     before = base.reindex(wrong["problem_id"])
     before = before[before["wrong"] > 0]
     if before.empty or wrong["clipped"].all():
-        raise RlinoError("a decomposition needs wrong responses that are not cut, to problems that the base had wrong")
+        raise RlinoError("a decomposition needs wrong, not truncated responses to problems that the base had wrong")
     mean = float(before["length"].mean())
-    cut_before = float((before["cut"] / before["wrong"]).mean())
-    rest_before = (mean - cut_before * cap) / (1 - cut_before)  # cut ones have the cap's length, so the rest follows
-    cut_now = float(wrong["clipped"].mean())
+    share_before = float((before["truncated"] / before["wrong"]).mean())
+    rest_before = (mean - share_before * cap) / (1 - share_before)  # truncated ones have the cap's length
+    share_now = float(wrong["clipped"].mean())
     rest_now = float(wrong.loc[~wrong["clipped"], "length"].mean())
     return Parts(
         selection=mean - base_length(base, "wrong"),
-        cut=(cut_now - cut_before) * (cap - rest_before),
-        longer=(1 - cut_now) * (rest_now - rest_before),
+        truncated=(share_now - share_before) * (cap - rest_before),
+        longer=(1 - share_now) * (rest_now - rest_before),
     )
 
 
@@ -207,9 +208,10 @@ def survival(lengths: Sequence[float], ended: Sequence[bool], confidence: float 
 def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Countdown's success against the number of attempts k that are allowed, for k from 0 to `budget`.
 
-    `within`: the share of responses that hit the target with one of their first k attempts, which is what a solver has
-    that checks its attempts and is stopped after k. `forced`: the same if none gave up before k, by Kaplan and Meier,
-    with giving up (or the cap) as censoring: right if those that stop would have hit as often as those that go on.
+    `within`: the share of responses that hit the target with one of their first k attempts, the success of a solver
+    that checks its attempts and is stopped after k. `forced`: the same if no response gave up before k, by Kaplan and
+    Meier, with giving up (or the cap) as censoring: right if those that stop would have hit as often as those that go
+    on.
     """
     hit = responses["first_hit"]
     allowed = pd.RangeIndex(budget + 1, name="attempts allowed")
@@ -223,7 +225,7 @@ def success_within(responses: pd.DataFrame, budget: int) -> pd.DataFrame:
 
 
 def attempt_counts(responses: pd.DataFrame) -> pd.Series:
-    """Means over responses of what a Countdown response is as a search, and tokens per attempt."""
+    """Means over Countdown responses of their counts as searches, and tokens per attempt."""
     names = ["attempts", "repeats_order", "attempts_after_hit", "tokens_after_hit", "overlooked", "false_yes", "filler"]
     means = responses[names].mean()
     attempts = responses["attempts"].sum()

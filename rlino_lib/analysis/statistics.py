@@ -66,7 +66,7 @@ def curve(run: Run) -> pd.DataFrame:
 
 
 def updates_per_step(run: Run) -> int:
-    """How many updates of the weights a batch of samples serves."""
+    """Optimiser updates per batch of samples."""
     return run.config["epochs"] * run.config["minibatches"]
 
 
@@ -174,7 +174,7 @@ def beyond(values: Sequence[float], margin: float) -> float:
 
 
 def verdict(p_tost: float, p_difference: float, alpha: float = 0.05) -> str:
-    """What the tests of equivalence and of a difference say together, by their p values: one of VERDICTS."""
+    """The joint verdict of the tests of equivalence and of a difference, from their p values: one of VERDICTS."""
     if p_tost < alpha:
         return WITHIN if p_difference < alpha else EQUIVALENT
     return DIFFERENT if p_difference < alpha else UNDECIDED
@@ -202,7 +202,7 @@ class Comparison:
 
 
 def compare(values: Sequence[float], margin: float, alpha: float = 0.05) -> Comparison:
-    """All that paired differences [seeds] say: the mean, t- and bootstrap intervals, both tests, and the verdict.
+    """The analysis of paired differences [seeds]: the mean, t- and bootstrap intervals, both tests, and the verdict.
 
     With a handful of seeds go by the t-interval: the bootstrap cannot see beyond the values that it has, and is too
     narrow then. One difference leaves every interval infinite and the verdict undecided. Raises RlinoError for none,
@@ -291,8 +291,8 @@ def tost_power(n: int, sd: float, margin: float, difference: float = 0.0, alpha:
 def difference_power(n: int, sd: float, difference: float, alpha: float = 0.05) -> float:
     """The chance that the two-sided t-test over n seeds finds a difference.
 
-    By the noncentral F distribution of t²: scipy's noncentral t returns NaN for a tail that is as good as empty.
-    Raises RlinoError as `tost_power` does. Example: `difference_power(n=10, sd=2.0, difference=3.0)`.
+    By the noncentral F distribution of t²: scipy's noncentral t returns NaN where a tail is almost empty. Raises
+    RlinoError as `tost_power` does. Example: `difference_power(n=10, sd=2.0, difference=3.0)`.
     """
     _check_power(n, sd, alpha)
     t = scipy.stats.t.ppf(1 - alpha / 2, n - 1)
@@ -306,9 +306,9 @@ def seeds_needed(
     """The least number of seeds at which the test that should succeed does so with this power.
 
     That is TOST where the true difference is inside ±margin, and `beyond` where it is outside; None on the margin
-    itself, and where MOST_SEEDS would not do. `tests` counts those of the family that have not succeeded yet, this one
-    included: Holm's correction asks the next of them for p < alpha / tests. Raises RlinoError for a power outside 0–1
-    and for fewer than one test. Example: `seeds_needed(sd=2.0, margin=3.0, difference=1.0)`.
+    itself, and where MOST_SEEDS are not enough. `tests` counts those of the family that have not succeeded yet, this
+    one included: under Holm's correction the next of them needs p < alpha / tests. Raises RlinoError for a power
+    outside 0–1 and for fewer than one test. Example: `seeds_needed(sd=2.0, margin=3.0, difference=1.0)`.
     """
     if not 0 < power < 1 or tests < 1:
         raise RlinoError(f"power is between 0 and 1, and there is one test or more: not {power} and {tests}")

@@ -33,7 +33,7 @@ def in_brackets(values: Sequence[float], sign: str = "+") -> str:
 
 
 def span(low: float, high: float) -> str:
-    """An interval in words, `+0.4 to +2.0`; a dash for one that a single difference leaves without ends."""
+    """An interval in words, `+0.4 to +2.0`; a dash where a single difference leaves it infinite."""
     return f"{low:+.1f} to {high:+.1f}" if math.isfinite(low) else "–"
 
 
@@ -58,15 +58,15 @@ def paired_differences(frame: pd.DataFrame, task: str, method: str, reference: s
 
 
 def pooled(runs: Sequence[Run]) -> pd.DataFrame:
-    """The responses of the tests after training, of all these runs."""
+    """The responses of all runs in their tests after training."""
     return pd.concat([final_responses(run) for run in runs])
 
 
 def means_of(run: Run) -> dict[str, float]:
-    """What a run's test after training comes to: shares in percent, mean lengths in tokens, attempts per response."""
+    """Summary of a run's test after training: shares in percent, mean lengths in tokens, attempts per response."""
     responses = final_responses(run)
     lengths = {kind: of_kind(responses, kind)["length"].mean() for kind in KINDS}
-    shares = {"right, %": final_accuracy(run), "cut, %": 100 * responses["clipped"].mean()}
+    shares = {"right, %": final_accuracy(run), "truncated, %": 100 * responses["clipped"].mean()}
     return {**shares, "length": responses["length"].mean(), **lengths, "attempts": responses["attempts"].mean()}
 
 

@@ -53,7 +53,7 @@ def same_problem(claim: Claim, records: Records) -> Evidence:
 
 
 def arm_losses(games: float, **world: float) -> list[float]:
-    """By how much the best arm falls short of the best policy, in each of so many random games with a tool."""
+    """How far the best arm falls short of the best policy in each of `games` random games with a tool."""
     return [best_of_tool_game(tool_game(seed, **world)).gap for seed in range(int(games))]
 
 
@@ -91,7 +91,7 @@ def noise_makes_arms_worse(claim: Claim, records: Records) -> Evidence:
 
 @evidence
 def splitting_keeps_the_gradient(claim: Claim, records: Records) -> Evidence:
-    """Hypothesis: to split the reward evenly over the tokens, 1/|o|, leaves the expected gradient as it is.
+    """Hypothesis: splitting the reward evenly over the tokens, 1/|o|, leaves the expected gradient unchanged.
 
     Statistic: the relative gap between the two gradients at one length. Threshold `gap`: the claim holds up to it.
     """

@@ -54,7 +54,7 @@ def grpo_is_balanced_f_isft(claim: Claim, records: Records) -> Evidence:
 
 
 def stale_runs(records: Records = RECORDED) -> list[Run]:
-    """The recorded runs in which a batch of samples serves several updates."""
+    """The recorded runs with several updates per batch of samples."""
     return [run for run in records.runs("staleness") if (run.path / "probes.csv").exists()]
 
 
@@ -89,8 +89,8 @@ def where_it_ends(runs: Sequence[Run], threshold: Mapping[str, float]) -> pd.Dat
 
     Columns: cosine and clipped as in `last_update`, for GRPO's runs; points, low, high and seeds as in `accuracy_gap`;
     and "cosine ends", "clipped ends", "accuracy ends": whether each is beyond its threshold.
-    "accuracy open": it is not, but neither does the interval lie within the threshold, so that nothing is settled.
-    A mean leaves out what no run of it could measure: a policy without any mixed group has no gradient to compare.
+    "accuracy open": it is not, but the interval does not lie within the threshold either, so the question is open. A
+    mean leaves out what no run of it could measure: a policy without any mixed group has no gradient to compare.
     """
     table = last_update([run for run in runs if run.method == "grpo_no_kl"])
     table = table.join(accuracy_gap(runs, "grpo_no_kl", "f_isft_posneg"))
@@ -112,14 +112,14 @@ def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence
     """The verdict on a claim that holds or not at each number of updates per batch (the index of `passed`, sorted)."""
     failed = passed.index[~passed]
     if failed.empty:
-        return Evidence(HOLDS, f"up to {passed.index[-1]} updates a batch; {effect}", runs)
+        return Evidence(HOLDS, f"up to {passed.index[-1]} updates per batch; {effect}", runs)
     verdict = FAILS if failed[0] == passed.index[0] else CONDITIONS
-    return Evidence(verdict, f"not at {_listed(failed)} updates a batch; {effect}", runs)
+    return Evidence(verdict, f"not at {_listed(failed)} updates per batch; {effect}", runs)
 
 
 @evidence
 def ratio_stays_in_the_clip_range(claim: Claim, records: Records) -> Evidence:
-    """Hypothesis: the importance ratio stays inside the clip range, however many updates a batch of samples serves.
+    """Hypothesis: the importance ratio stays inside the clip range, at any number of updates per batch.
 
     Statistic: the share of tokens clipped at a batch's last update, the mean over GRPO's runs without KL.
     Threshold `clipped`: the claim holds at each number of updates per batch at which the share is not above it.
@@ -129,12 +129,12 @@ def ratio_stays_in_the_clip_range(claim: Claim, records: Records) -> Evidence:
         raise NotTestable("no recorded runs")
     clipped = last_update(runs)["clipped"]
     shares = ", ".join(f"{updates}: {100 * share:.1f} %" for updates, share in clipped.items())
-    return _by_updates(clipped <= claim.threshold["clipped"], f"clipped by updates a batch {shares}", runs)
+    return _by_updates(clipped <= claim.threshold["clipped"], f"clipped by updates per batch {shares}", runs)
 
 
 @evidence
 def grpo_stays_balanced_f_isft(claim: Claim, records: Records) -> Evidence:
-    """Hypothesis: GRPO still does what balanced F-ISFT⁺⁻ does where a batch of samples serves several updates.
+    """Hypothesis: GRPO still does what balanced F-ISFT⁺⁻ does at several updates per batch of samples.
 
     Statistics: the cosine of their gradients and the share clipped at a batch's last update; the difference in
     accuracy, paired by seed. Thresholds `cosine`, `clipped` and `points`: the claim fails where the cosine is below,

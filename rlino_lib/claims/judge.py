@@ -13,7 +13,7 @@ from rlino_lib.paths import RUNS
 
 
 def judge(claim: Claim, records: Records) -> Evidence:
-    """What a claim's evidence comes to on these records; "not testable here" where they do not suffice."""
+    """The evidence for a claim on these records; "not testable here" where they do not suffice."""
     try:
         return EVIDENCE[claim.evidence](claim, records)
     except NotTestable as e:

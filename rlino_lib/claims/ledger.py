@@ -37,7 +37,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the evidence comes to: a verdict, the effect in words with its numbers, and the runs behind it."""
+    """The result of a piece of evidence: a verdict, the effect in words with its numbers, and the runs behind it."""
 
     verdict: str
     effect: str
@@ -83,12 +83,12 @@ def evidence(function: Function) -> Function:
 
 
 def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
-    """The claims in their order. Raises RlinoError for a file or a row that is not as it should be."""
+    """The claims in their order. Raises RlinoError for a malformed file or row."""
     try:
         rows = tomllib.loads(Path(path).read_text(encoding="utf-8"))["claim"]
         claims = [Claim(**row) for row in rows]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
-        raise RlinoError(f"{path} is no ledger: {e}") from e
+        raise RlinoError(f"{path} is not a ledger: {e}") from e
     for c in claims:
         if c.kind not in KINDS or c.evidence not in EVIDENCE or c.verdict not in (None, *VERDICTS):
             raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")

@@ -1,6 +1,6 @@
 """Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
 
-Each claim is judged by a 95 % t-interval over seeds: where it leaves both answers open, the claim is undecided.
+Each claim is judged by a 95 % t-interval over seeds: where it does not exclude either answer, the claim is undecided.
 """
 
 from __future__ import annotations
@@ -140,9 +140,10 @@ def growth_is_selection(claim: Claim, records: Records) -> Evidence:
 def growth_is_truncation(claim: Claim, records: Records) -> Evidence:
     """Hypothesis: wrong responses grow because more of them are truncated at the cap.
 
-    Statistic: the part `cut` of `analysis.growth.decompose`. Threshold `share`: holds from that share of the growth on.
+    Statistic: the part `truncated` of `analysis.growth.decompose`. Threshold `share`: holds from that share of the
+    growth on.
     """
-    return _part_evidence(claim, records, "cut")
+    return _part_evidence(claim, records, "truncated")
 
 
 @evidence

@@ -21,7 +21,7 @@ STANDS_FOR = {"countdown": ("countdown",), "word_problems": ("word_problems", "g
 
 
 def find_runs(folder: str | Path) -> list[Run]:
-    """All complete runs in a folder, however deep; raises RlinoError where there is none."""
+    """All complete runs in a folder, at any depth; raises RlinoError where there is none."""
     folders = [path.parent for path in sorted(Path(folder).rglob("config.json"))]
     runs = [Run(path) for path in folders if (path / "metrics.csv").exists()]  # a saved model has a config.json too
     complete = [run for run in runs if run.complete]

@@ -1,6 +1,6 @@
 """`rlino bench`: our speed beside transformers' and TRL's, same model, prompts, lengths and threads, in one process.
 
-And the memory of log-probs over a large vocabulary, each way in a process of its own, since a peak cannot be lowered.
+And the memory of log-probs over a large vocabulary, each way in a separate process, since a peak cannot be reset.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def gemm_peak(n: int = 1024, repeats: int = 9) -> float:
 
 
 def _row(bench: str, **numbers: Any) -> dict[str, Any]:
-    """What a bench reports."""
+    """The JSON row that a bench reports."""
     return {"bench": bench, "threads": torch.get_num_threads(), **numbers}
 
 
@@ -142,7 +142,7 @@ def _all_logits(hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor) -
 
 
 def _alone(function: Callable[..., Any], *args: Any) -> Any:
-    """What a function returns in a process of its own, whose peak of memory is its own too."""
+    """The result of a function in a separate process, so that its peak of memory is measured alone."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 

@@ -23,7 +23,7 @@ from rlino_lib.tasks import Task, get_task
 
 @dataclass(frozen=True)
 class Line:
-    """What became of one line: `output` is its graded JSON, or None where `fault` says why it is malformed."""
+    """The result for one line: `output` is its graded JSON, or None where `fault` says why it is malformed."""
 
     number: int
     output: str | None = None
@@ -39,7 +39,7 @@ def grade_stream(
 ) -> Iterator[Line]:
     """Grade JSONL lines in order, holding one at a time; blank lines yield nothing, but count in the numbering from 1.
 
-    Never raises on a line's account. Raises RlinoError for an unknown task, reward scheme or setting.
+    Never raises because of a line. Raises RlinoError for an unknown task, reward scheme or setting.
     """
     task = get_task(task_name, **({"rewards": rewards} | dict(settings or {})))
     for number, line in enumerate(lines, start=1):

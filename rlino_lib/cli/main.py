@@ -57,7 +57,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_result(run: Run) -> dict[str, Any]:
-    """What a command that trains prints of its run."""
+    """The summary of a run that a training command prints."""
     last = run.metrics.iloc[-1]
     return {"run": str(run.path), **(run.summary or {}), "reward": last["reward"], "accuracy": last["accuracy"]}
 

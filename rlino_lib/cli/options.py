@@ -24,7 +24,7 @@ from rlino_lib.training.presets import find_preset
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """The options of `rlino evaluate` that have a value, but for the task's own settings."""
+    """The options of `rlino evaluate` that take a value, except the task's own settings."""
 
     task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
     model: str = setting("", "folder or hub id; the default is the base that ships with the task", settings.MODEL)
@@ -74,8 +74,8 @@ def option(*flags: str, allowed: Allowed | None = None, **keywords: Any) -> Opti
 def field_options(cls: type, skip: Collection[str] = (), filled: bool = False) -> list[Option]:
     """An option for each field of a settings class, with the field's own help, default and range.
 
-    Unless the defaults are to be `filled` in, an option that is not given leaves nothing behind, so that a preset can
-    say what holds in its place.
+    Unless defaults are `filled` in, an option that is not given is absent from the result, so that a preset can supply
+    its value.
     """
     options = []
     for f in (f for f in dataclasses.fields(cls) if f.name not in skip):
@@ -177,7 +177,8 @@ CLAIMS = (
 def name_values(pairs: Iterable[str], flag: str) -> dict[str, Any]:
     """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are.
 
-    Raises RlinoError for a pair without `=`, and for a value that is JSON but for NaN, an infinity or a repeated key.
+    Raises RlinoError for a pair without `=`, and for a value that would be JSON except for NaN, an infinity or a
+    repeated key.
     """
     values: dict[str, Any] = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""What every program of the library shares: options as a parser reads them, and one line for what a user can mend."""
+"""What every program of the library shares: the parser of options, and errors that a user can fix as one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_program(command: Callable[[], int], name: str = "rlino", silent: bool = False) -> int:
-    """Run a command and return its exit code; 2, after one line on stderr, for what the user can mend.
+    """Run a command and return its exit code; 2, after one line on stderr, for an error that the user can fix.
 
     That is an RlinoError, whatever the system refuses (OSError: a full disk, a file that is not there, stdout full or
     closed), a name that is not UTF-8, and too little memory. Text that stdout's encoding does not have comes out with
@@ -85,7 +85,7 @@ def _reader_is_gone() -> bool:
 
 
 def _give_up_stdout() -> None:
-    """Where stdout takes no more, what is still to be written goes nowhere: the interpreter tries again at its end."""
+    """Discard what is still to be written to a closed stdout: the interpreter would try again at its end."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -25,7 +25,7 @@ TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper'
 
 
 def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
-    """What graded rollouts look like, under the names of the metrics file; None for a mean of nothing."""
+    """Metrics of graded rollouts, under their names in the metrics file; None for a mean over no responses."""
     correct = rollouts.correct  # [N]
     truncated = rollouts.truncated  # [N]
     lengths = rollouts.lengths.double()  # [N]
@@ -68,7 +68,7 @@ def eval_columns(rollouts: Rollouts) -> dict[str, float | int | None]:
 
 
 def base_columns(rollouts: Rollouts, under_base: Tensor, of_base: Rollouts, now: Tensor) -> dict[str, float | None]:
-    """What training has done to the base, in nats per response.
+    """How far training has moved the policy from the base, in nats per response.
 
     `eval/kl_base`: Σ_t log π − log π_base over rollouts of the policy, mean over responses, which estimates
     KL(π‖π_base) without bias; `under_base` [N, T] holds their log-probs under the base. `eval/base/correct` and
@@ -99,11 +99,11 @@ def evaluate(
 ) -> pd.DataFrame:
     """One row per problem: n samples, c right, and sums over its responses (length, format, step arithmetic…).
 
-    With `out`, rows are appended to that JSONL file as they come, and problems that stand there already are not sampled
-    again, so a killed evaluation goes on where it stopped. A problem's samples depend on `seed` and its place alone.
-    With `responses` too the texts are appended to that JSONL file, a line each, which `rlino grade` can grade by
-    another grader. A task's stop strings end its responses. `on_rollouts` is called with the graded rollouts of each
-    chunk of problems, and `sampling` goes to `sample`. Raises RlinoError where a file holds another evaluation.
+    With `out`, rows are appended to that JSONL file as they are made, and problems that it already holds are not
+    sampled again, so a killed evaluation resumes where it stopped. A problem's samples depend only on `seed` and its
+    place. With `responses` the texts are also appended to that JSONL file, one per line, for `rlino grade` to grade
+    with another grader. A task's stop strings end its responses. `on_rollouts` is called with the graded rollouts of
+    each chunk of problems, and `sampling` goes to `sample`. Raises RlinoError where a file holds another evaluation.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """

@@ -1,4 +1,4 @@
-"""What a policy makes of the middle of a response: values of prefixes, by sampling how it goes on (chapters 01, 10)."""
+"""Values of prefixes of a response under a policy, estimated by sampling continuations (chapters 01 and 10)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def continuation_values(
 ) -> pd.DataFrame:  # fmt: skip
     """`prefix_values` of prefixes of one response: a row for each, without the column `problem`.
 
-    Raises RlinoError too where a prefix has other tokens alone than at the start of a longer one in the list: its
+    Raises RlinoError too where a prefix alone is tokenised otherwise than at the start of a longer one in the list: its
     continuations would then not be continuations of that response.
     """
     longer = [(text, other) for text in response_prefixes for other in response_prefixes if other.startswith(text)]

@@ -172,7 +172,7 @@ def sample_mdp(mdp: TokenMDP, policy: Module, prompts: int = 4, group_size: int 
 def curve(rule: str, group_size: int, **options: float) -> pd.DataFrame:
     """Total weight on right and on wrong responses of a group, Σ Â_i / G, for every number k right of G; from the code.
 
-    This is all there is to a rule on binary rewards. Columns: k, p = k/G, right, wrong. Raises RlinoError for a rule
+    On binary rewards the curve determines the rule. Columns: k, p = k/G, right, wrong. Raises RlinoError for a rule
     that looks past its group. Example: `curve("leave_one_out", 8)`.
     """
     groups = (torch.arange(group_size) < torch.arange(group_size + 1)[:, None]).to(F64)  # [G + 1, G], the first k right

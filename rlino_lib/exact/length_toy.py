@@ -52,10 +52,10 @@ def variant(method: str, normaliser: str) -> Objective:
 
 
 @lru_cache(maxsize=32)
-def _mdp(horizon: int, cut_is_wrong: bool) -> TokenMDP:
+def _mdp(horizon: int, truncated_is_wrong: bool) -> TokenMDP:
     def reward(tokens: Tensor, mask: Tensor) -> Tensor:
         ended = ((tokens == 0) & mask).any(1)  # [N]
-        return (tokens == 1).any(1) & (ended | (not cut_is_wrong))  # [N]
+        return (tokens == 1).any(1) & (ended | (not truncated_is_wrong))  # [N]
 
     return TokenMDP(3, horizon, reward, names=("·", "+", "−"))
 
@@ -85,10 +85,11 @@ class LengthToy:
     """The toy at given chances. The defaults are the plain one; each of the last three is a change to it.
 
     p: the chance of a + at first. stop_right, stop_wrong: the chance of STOP at each later place of a text with and
-    without a +. horizon: tokens at most; a response that does not stop is cut there.
-    cut_is_wrong: a cut response is wrong whatever its verdict. hit: the chance that a later token of a text without a +
-    is one, so that going on is another attempt. coupling κ: how far the two stop logits share their parameters: for
-    z = Aθ a step on θ moves z by AAᵀ∇, here [[1, κ], [κ, 1]]∇: 0 apart, 1 a policy that can't tell right from wrong.
+    without a +. horizon: tokens at most; a response that does not stop is truncated there.
+    truncated_is_wrong: a truncated response is wrong whatever its verdict. hit: the chance that a later token of a text
+    without a + is one, so that going on is another attempt. coupling κ: how far the two stop logits share their
+    parameters: for z = Aθ a step on θ moves z by AAᵀ∇, here [[1, κ], [κ, 1]]∇: 0 apart, 1 a policy that can't tell
+    right from wrong.
     Raises RlinoError for chances that are not strictly between 0 and 1, and for other sizes.
     Example: `drift(LengthToy(p=0.3), variant("grpo_no_kl", "per_response")).table`.
     """
@@ -97,7 +98,7 @@ class LengthToy:
     stop_right: float = 0.25
     stop_wrong: float = 0.25
     horizon: int = 8
-    cut_is_wrong: bool = False
+    truncated_is_wrong: bool = False
     hit: float = 0.0
     coupling: float = 0.0
 
@@ -114,7 +115,7 @@ class LengthToy:
     @cached_property
     def mdp(self) -> TokenMDP:
         """All responses, with their verdicts as rewards."""
-        return _mdp(self.horizon, self.cut_is_wrong)
+        return _mdp(self.horizon, self.truncated_is_wrong)
 
     @cached_property
     def policy(self) -> StopPolicy:
@@ -131,11 +132,12 @@ class LengthToy:
         return replace(self, **dict(zip(("p", "stop_right", "stop_wrong"), chances, strict=True)))
 
     def means(self) -> dict[str, Tensor]:
-        """Share and mean length, each with gradient, of the responses that are right, wrong, wrong and not cut; all."""
+        """Share and mean length, each with gradient, of right, wrong, wrong and not truncated, and all responses."""
         mdp = self.mdp
         probs = mdp.probs(self.policy)  # [N]
         ended = ((mdp.tokens == 0) & mdp.mask).any(1)  # [N]
-        sides = {"right": mdp.right, "wrong": ~mdp.right, "wrong, not cut": ~mdp.right & ended, "all": mdp.lengths > 0}
+        sides = {"right": mdp.right, "wrong": ~mdp.right, "wrong, not truncated": ~mdp.right & ended}
+        sides["all"] = mdp.lengths > 0
         means = {}
         for name, side in sides.items():
             share = probs @ side.to(F64)
@@ -308,8 +310,9 @@ def length_identities(toy: LengthToy, group_size: int = 3) -> list[Identity]:
 class Drift(NamedTuple):
     """The expected step [3] per unit of learning rate, what it does to the chance of a right response, and to lengths.
 
-    table: rows right, wrong, wrong and not cut, all; columns share, length, drift = dE[length | row]/d(learning rate),
-    its parts by parameter, which add up to it, and per_point: tokens for each point of success gained.
+    table: rows right, wrong, wrong and not truncated, all; columns share, length, drift =
+    dE[length | row]/d(learning rate), its parts by parameter, which add up to it, and per_point: tokens for each point
+    of success gained.
     """
 
     update: Tensor
@@ -339,14 +342,15 @@ def signs(toy: LengthToy, objective: Objective) -> tuple[int, int]:
     A stop logit moves by Σ_s d(s) q(1−q) (W where the response stops at s − E[W] where it goes on), so:
     *Plain.* The verdict stands, and W_v is compared with W_v of later ends: 0 where W does not know the length. Where
     |W| falls with |o|: + for W⁺ > 0, − for W⁻ < 0. The token mean's E[1/(|o| + R)] falls, however mixed the others are.
-    *Cap.* A right text that goes on may be cut, so it loses W⁺ or gets W⁻: +, under every normaliser. Wrong: as plain.
+    *Cap.* A right text that goes on may be truncated, so it loses W⁺ or gets W⁻: +, under every normaliser. Wrong: as
+    plain.
     *Hits.* A wrong text that goes on may become right: −, under every normaliser. One with a + stays right: as plain.
     *Share.* p scales W⁺ and W⁻ by chances, and turns no sign. Raises RlinoError as `predicted_weights` does.
     """
     _check_plain(objective)
     up, down = advantages(torch.tensor([1.0, 0.0], dtype=F64), 2, objective.advantage, **objective.options).tolist()
     falls = terms.NORMALISERS[objective.normaliser].knows_length
-    return int(toy.cut_is_wrong or (falls and up > 0)), -int(toy.hit > 0 or (falls and down < 0))
+    return int(toy.truncated_is_wrong or (falls and up > 0)), -int(toy.hit > 0 or (falls and down < 0))
 
 
 def tipping_share(coupling: float) -> float:
@@ -361,9 +365,10 @@ def tipping_share(coupling: float) -> float:
 def cap_selection(toy: LengthToy) -> float:
     """How wrong responses seem to grow under a cap, a flat W and κ = 0, where no text with a − changes: its sign.
 
-    P = p(1−s), s = (1−q)^(H−1) the chance of a cut. A step c∇P is c p(1−p)(1−s) of the verdict and c p s (H−1) q of
-    the stop. Wrong responses are cut ones, the longest, at odds p s/(1−p) to the others. The logarithm of these odds
-    gains the first less (H−1) q times the second, c p [(1−p)(1−s) − s (H−1)² q²]: selection against fewer cuts.
+    P = p(1−s), s = (1−q)^(H−1) the chance of truncation. A step c∇P is c p(1−p)(1−s) of the verdict and c p s (H−1) q
+    of the stop. Wrong responses are truncated ones, the longest, at odds p s/(1−p) to the others. The logarithm of
+    these odds gains the first less (H−1) q times the second, c p [(1−p)(1−s) − s (H−1)² q²]: selection against less
+    truncation.
     """
     steps = toy.horizon - 1
     s = (1 - toy.stop_right) ** steps

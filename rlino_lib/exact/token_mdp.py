@@ -47,7 +47,7 @@ class Optimum(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """What is lost by choosing all tokens at once."""
+        """The loss from choosing all tokens beforehand."""
         return self.closed_loop - self.open_loop
 
 
@@ -127,7 +127,7 @@ class TokenMDP:
     # --- distributions and values ------------------------------------------------------------------------------------
 
     def _mix(self, values: Tensor) -> Tensor:
-        """Over tokens at dim 1: what the policy's token gets, allowing for slips (of probabilities as of values)."""
+        """Over tokens at dim 1: what the policy's token gets, allowing for slips (of probabilities and values)."""
         return values if not self.slip else (1 - self.slip) * values + self.slip * values.mean(1, keepdim=True)
 
     def token_logprobs(self, policy: Module) -> Tensor:

@@ -178,7 +178,7 @@ def length_curves(
     columns: int = 3,
     kinds: Sequence[str] = tuple(LENGTHS),
 ) -> Figure:
-    """Mean response length by step, a panel for each method: right, wrong, and wrong but not cut at the cap.
+    """Mean response length by step, a panel for each method: right, wrong, and wrong but not truncated.
 
     `source` is "eval" (held-out problems, the default where they are recorded) or "train" (the training samples).
     Lines are means over seeds, bands run from the lowest to the highest seed. Raises RlinoError as `learning_curves`.
@@ -249,7 +249,7 @@ def weights_bars(
 
 
 def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
-    """Bars up and down from a line through the tokens of the response; many tokens become one outline a sign."""
+    """Bars up and down from a line through the tokens of the response; many tokens become one outline per sign."""
     for sign, colour, hatch in ((values > 0, PALETTE[0], ""), (values < 0, PALETTE[1], "////")):
         bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         if len(values) > 40:

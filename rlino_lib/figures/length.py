@@ -18,8 +18,8 @@ NORMALISER_LOOKS = dict(zip(NORMALISERS, _LOOKS, strict=True))
 SIDE_LOOKS = {"right": LENGTHS["correct"][1], "wrong": LENGTHS["incorrect"][1]}
 PARTS = {
     "selection": ("other problems are wrong", "0.75", "//"),
-    "cut": ("more are cut at the cap", PALETTE[1], "xx"),
-    "longer": ("longer, though not cut", PALETTE[0], ""),
+    "truncated": ("more are truncated", PALETTE[1], "xx"),
+    "longer": ("longer, though not truncated", PALETTE[0], ""),
 }
 
 

@@ -30,8 +30,8 @@ AXES = {
     "eval/format_ok": "share in the right format, held out",
     "completions/mean_length": "mean length (tokens)",
     "eval/mean_length": "mean length, held out (tokens)",
-    "completions/clipped_ratio": "share cut at the cap",
-    "eval/clipped_ratio": "share cut at the cap, held out",
+    "completions/clipped_ratio": "share truncated",
+    "eval/clipped_ratio": "share truncated, held out",
     "frac_reward_zero_std": "share of groups with equal rewards",
     "entropy": "entropy (nats per token)",
     "kl": "KL to the base (nats per token)",
@@ -44,7 +44,7 @@ AXES = {
 
 
 class Look(NamedTuple):
-    """How one line is form everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
+    """How one line is drawn everywhere: colour, dash (points on, points off, …; empty is solid), marker."""
 
     colour: Any
     dash: tuple[float, ...] = ()
@@ -66,7 +66,7 @@ LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")
 LENGTHS = {
     "correct": ("right", Look(PALETTE[0], (), "o")),
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
-    "incorrect_unclipped": ("wrong, not cut at the cap", Look(PALETTE[1], (1.5, 1.2), "s")),
+    "incorrect_unclipped": ("wrong, not truncated", Look(PALETTE[1], (1.5, 1.2), "s")),
 }
 BANDS = {"range": "lowest to highest seed", "ci": "95 % interval of the mean"}
 
@@ -107,7 +107,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def look(method: str) -> Look:
-    """A method's colour, dash and marker; a name that is new gets one that depends on nothing but the name."""
+    """A method's colour, dash and marker; a new name gets one that depends only on the name."""
     k = sum(map(ord, method))
     return LOOKS.get(method) or Look(PALETTE[k % 10], _DASHES[k % len(_DASHES)], _MARKERS[k // 7 % len(_MARKERS)])
 
@@ -144,7 +144,7 @@ def panels(count: int, columns: int, size: tuple[float, float], **settings: Any)
 def shared_legend(
     figure: Figure, title: str | None = None, columns: int = 4, loc: str = "outside lower center"
 ) -> None:
-    """One legend for all axes of a figure; what has one name stands in it once."""
+    """One legend for all axes of a figure, with each name once."""
     pairs = [pair for axis in figure.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     named = {name: handle for handle, name in reversed(pairs)}
     names = list(dict.fromkeys(name for _, name in pairs))

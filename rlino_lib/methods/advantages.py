@@ -1,4 +1,4 @@
-"""From rewards to advantages (chapters 04, 05 and 11): one rule a method, all on rewards in groups [P, G].
+"""From rewards to advantages (chapters 04, 05 and 11): one rule per method, all on rewards in groups [P, G].
 
 A rule sees the whole batch, so it may normalise over groups or over everything. What comes before a rule (penalties on
 the reward) and after it (filters) stands here too; `credit` puts them in order.
@@ -24,9 +24,9 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     `threshold`=0.5, the F-ISFT family: `positive` 1 on right responses, `negative` −1 on wrong ones, `signed` ±1,
     `weighted` `weight`=0.1 on right and −1 on wrong ones (W-REINFORCE, 2506.01347), `group_balanced` 1/k on the k right
     and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere.
-    A group whose rewards are equal has no spread, nor has a group of one, and a batch for the rules that look at one:
-    exactly 0 by every rule that compares. Half precision is computed in float32.
-    Raises RlinoError for an unknown rule or option, rewards that do not fill whole groups, or are not finite.
+    A group of one, a group of equal rewards, and for rules over the batch a batch of equal rewards get exactly 0 by
+    every rule that compares. Half precision is computed in float32. Raises RlinoError for an unknown rule or option,
+    rewards that do not fill whole groups, or are not finite.
 
         advantages(torch.tensor([1.0, 0.0, 0.0, 1.0]), group_size=4, rule="mean")  # tensor([0.5, -0.5, -0.5, 0.5])
     """
@@ -131,5 +131,5 @@ FILTERS = {
     "mixed": Term(lambda right, truncated: _some(right) & _some(~right), "groups that are not all right or all wrong"),
     "some_right": Term(lambda right, truncated: _some(right), "groups that are not all wrong"),
     "right": Term(lambda right, truncated: right, "right responses"),
-    "whole": Term(lambda right, truncated: ~truncated, "responses that were not cut at the cap"),
+    "whole": Term(lambda right, truncated: ~truncated, "responses that were not truncated"),
 }

@@ -16,7 +16,7 @@ from rlino_lib.methods.rewards import overlong_penalty
 
 @dataclass(frozen=True)
 class Graded:
-    """What credit is taken from: N rewarded responses whose groups of `group_size` rows stand together."""
+    """The input of credit: N rewarded responses whose groups of `group_size` rows stand together."""
 
     rewards: Tensor  # [N]
     group_size: int
@@ -69,7 +69,7 @@ def _check(o: Objective, g: Graded) -> None:
     if o.shortest > g.group_size:
         raise RlinoError(f"{o.name} keeps the {o.shortest} shortest of groups of {g.group_size}")
     if o.filter == "whole" and g.truncated is None:
-        raise RlinoError(f"{o.name} leaves out what was cut at the cap: give truncated")
+        raise RlinoError(f"{o.name} leaves out truncated responses: give truncated")
 
 
 def _shaped(o: Objective, g: Graded) -> Tensor:

@@ -76,7 +76,7 @@ def _prepared(objective: Objective, batch: Batch) -> Batch:
 
 
 def _widen(logprobs: Tensor) -> Tensor:
-    """Half precision as float32 [N, T]. Its gradient is cut to the largest half, or it would come back infinite."""
+    """Half precision as float32 [N, T]. Its gradient is clamped to the largest half, or it would come back infinite."""
     if logprobs.dtype not in (torch.float16, torch.bfloat16):
         return logprobs
     wide = logprobs.float()
@@ -109,7 +109,7 @@ def _token_mean(values: Tensor, keep: Tensor) -> float:
 def micro_share(objective: Objective, mask: Tensor, total_rows: int, total_tokens: int) -> float:
     """What the loss of a micro-batch must be multiplied by so that micro-batches add up to the whole batch's loss.
 
-    `micro_token_mean` has no loss of the whole batch to add up to: it is what it is because of how the rows were cut.
+    `micro_token_mean` has no loss of the whole batch to add up to: its value depends on how the rows are split.
     """
     if NORMALISERS[objective.normaliser].counts_tokens:
         return int(mask.sum()) / max(total_tokens, 1)
@@ -122,7 +122,7 @@ def token_weights(
     """The weight w_it = ∂J/∂log π(o_it) of every token at ratio 1, [N, T], 0 where masked.
 
     Taken from `policy_loss` by differentiation, so it cannot differ from what the optimiser used. A KL term and an
-    entropy bonus in the loss are left out: they pull towards the reference and apart, and are no credit.
+    entropy bonus in the loss are left out: they pull towards the reference or spread the policy, and are not credit.
     """
     plain = replace(objective, beta=0.0, entropy_bonus=0.0)
     logprobs = torch.zeros(mask.shape, dtype=advantages.dtype, device=mask.device, requires_grad=True)  # [N, T]

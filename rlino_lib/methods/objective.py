@@ -28,7 +28,7 @@ NO_CLIP = {"clip_low": None, "clip_high": None}
 
 @dataclass(frozen=True, repr=False)
 class Objective:
-    """A method as a row of choices; prints as its formula. Vary one with `dataclasses.replace`.
+    """A method as a row of choices; it prints as its formula. Vary one with `dataclasses.replace`.
 
     Raises RlinoError for unknown choices, and for choices that do not go together.
     """
@@ -99,7 +99,7 @@ class Objective:
 
     @property
     def clip_bounds(self) -> tuple[float | None, float | None]:
-        """Between what ρ is clipped; None where it is not."""
+        """The bounds that ρ is clipped to; None where it is not clipped."""
         low, high = self.clip_low, self.clip_high
         return None if low is None else 1 - low, None if high is None else 1 + high
 

@@ -1,4 +1,4 @@
-"""What a response is rewarded for: a table of rewards, of which a run names a weighted sum (chapters 04, 08 and 11)."""
+"""Rewards of responses: a table, of which a run names a weighted sum (chapters 04, 08 and 11)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z]\w*)")
 def reward_weights(reward: str) -> dict[str, float]:
     """The weights in a sum of rewards: {"verifier": 1.0, "length_bonus": 0.5} of "verifier + 0.5*length_bonus".
 
-    Raises RlinoError for what is no such sum, and for unknown rewards.
+    Raises RlinoError for a malformed sum and for unknown rewards.
     """
     terms = [_TERM.fullmatch(part) for part in re.findall(r"[+-]?[^+-]*", reward.replace(" ", "")) if part]
     if not terms or not all(terms):

@@ -25,7 +25,7 @@ class Decoder:
     def __init__(
         self, model: PreTrainedModel, fused: FusedDecoder | None, ids: torch.Tensor, mask: torch.Tensor, room: int
     ) -> None:
-        """Prompts ids [P, S] int64, left padded, with mask [P, S] bool; `room` is for how many tokens after them."""
+        """Prompts ids [P, S] int64, left padded, with mask [P, S] bool; `room` is how many tokens may follow them."""
         self.model, self.fused = model, fused
         self.ids = ids.to(model.device)  # [P, S]
         self.room = room

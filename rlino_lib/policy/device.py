@@ -36,8 +36,8 @@ def _gpus() -> int:
 def has_bf16(device: torch.device | str) -> bool:
     """Whether the device multiplies in bfloat16 with instructions of its own, and so faster than in float32.
 
-    A CPU without them goes through the motions in software, eight times as slow. That oneDNN takes bfloat16 is not
-    enough: on x86 it does from AVX-512 on, and the instructions came later. An Apple GPU counts as one without.
+    A CPU without them emulates bfloat16 in software, eight times as slow. That oneDNN takes bfloat16 is not enough: on
+    x86 it does from AVX-512 on, and the instructions came later. An Apple GPU counts as one without.
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -93,8 +93,8 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
     """Inside it matrix products are in bfloat16 where precision is `bf16`; the weights stay as they are.
 
     bfloat16 has 8 bits of precision, so a weight of 0.02 lies 1.2e-4 from its neighbours, and a step of Adam at a
-    learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Not to
-    be held across an optimizer's step: the copies of the weights that it keeps would go stale.
+    learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Do not
+    hold it across an optimizer's step: the copies of the weights that it keeps would go stale.
     """
     return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
@@ -103,10 +103,10 @@ def within_memory(
     compute: Callable[[int], T], size: int, limit: str, undo: Callable[[], object] = lambda: None,
     halve: Callable[[int], int] = lambda size: size // 2,
 ) -> tuple[T, int]:  # fmt: skip
-    """`compute(size)`, from the start with half the size as often as memory runs out, and the size that fitted.
+    """The result of `compute(size)`, restarted with half the size whenever memory runs out, and the size that fitted.
 
     `limit` says in the warning what the size is one of: "a micro-batch has {} rows". `undo` throws away what a failed
-    attempt left behind. What was raised passes where it is no lack of memory, or the size was 1.
+    attempt left behind. Other exceptions propagate, and so does running out of memory at size 1.
 
         rows, micro_batch = within_memory(lambda n: [f(part) for part in rows.split(n)], 32, "a part has {} rows")
     """

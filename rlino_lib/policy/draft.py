@@ -1,4 +1,4 @@
-"""What the rows of a batch have written so far, who wrote it, and which of them go on (chapters 04 and 10)."""
+"""The responses of a batch during sampling: tokens so far, who wrote them, which rows go on (chapters 04, 10)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Draft:
                 self._ask(self.written[self.window - 1])
 
     def add(self, tokens: torch.Tensor, logprobs: torch.Tensor, entropies: torch.Tensor) -> None:
-        """Write the next token of each row, each [B], or what an environment has to say there; see which rows end."""
+        """Write the next token of each row, arguments [B], or an environment's in its place; see which rows end."""
         time, rows, alive = self.time, self.rows, self.alive
         if self.replies:
             tokens, self.foreign[time, rows] = self.replies.put_in(rows, tokens)
@@ -116,7 +116,7 @@ class Draft:
 
 
 class Replies:
-    """What an environment has answered, a token at a time in place of what the policy drew, until all is written."""
+    """An environment's answers, written one token at a time in place of the policy's samples."""
 
     def __init__(self, environment: Environment, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
         self.environment, self.tokenizer = environment, tokenizer

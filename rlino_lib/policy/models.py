@@ -141,7 +141,7 @@ def save_policy(policy: Policy, folder: str | Path) -> None:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write what a run goes on from after a kill, in place of the checkpoint before."""
+    """Write what a run resumes from after a kill, in place of the previous checkpoint."""
     with replacing(path) as part, part.open("wb") as f:  # of a path torch would not say that the disk is full
         torch.save(state, f)
 
@@ -189,7 +189,7 @@ def recompute_layers(model: torch.nn.Module) -> None:
 
 
 def merged(policy: Policy) -> Policy:
-    """The policy with its adapters added to the weights, for good; a policy without any is returned as it is."""
+    """The policy with its adapters merged into the weights, permanently; a policy without any is returned as it is."""
     if not hasattr(policy.model, "merge_and_unload"):
         return policy
     return Policy(policy.model.merge_and_unload(), policy.tokenizer)

@@ -53,7 +53,7 @@ class Rollouts:
         return torch.tensor([g.correct for g in self.grades])
 
     def grade(self, task: Task, problems: Sequence[Problem]) -> Rollouts:
-        """Fill in problems and grades, and return self. Raises RlinoError where the problems are not one a prompt."""
+        """Fill in problems and grades, and return self. Raises RlinoError unless there is one problem per prompt."""
         if len(problems) != len(self.prompts):
             raise RlinoError(f"{len(problems)} problems for {len(self.prompts)} prompts")
         self.problems = list(problems)

@@ -144,9 +144,9 @@ def sample(
     """Sample `group_size` responses to each prompt (temperature 0 is greedy): `sample(policy, ["2 + 2 ="], 4).texts`.
 
     A response ends with EOS, or with the token that completes one of `stop_strings`, both part of it. `max_rows` bounds
-    the rows decoded at a time; texts do not depend on it beyond float rounding. Where memory runs out it is halved, for
-    good, and a warning says so. `ignore_eos` goes on to the cap, for measuring. `precision` of the products: auto,
-    fp32 or bf16 (`device.policy_precision`).
+    the rows decoded at a time; texts do not depend on it beyond float rounding. Where memory runs out it is halved
+    permanently, with a warning. `ignore_eos` goes on to the cap, for measuring. `precision` of the products: auto, fp32
+    or bf16 (`device.policy_precision`).
 
     `prefixes`, one for each prompt (hints, restarts, prefilled answers), begin its responses, and an `environment` may
     write into them. What these write is part of the text and not of the mask; `max_new_tokens` caps the whole response,

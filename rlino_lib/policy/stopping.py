@@ -71,7 +71,7 @@ class Ends(NamedTuple):
 
     @classmethod
     def of(cls, policy: Policy, stop_strings: Sequence[str], ignored: bool = False) -> Ends:
-        """EOS and some strings, or nothing at all where they are `ignored`."""
+        """EOS and some strings, or nothing if they are `ignored`."""
         device = policy.model.device
         ids = torch.tensor([] if ignored else eos_ids(policy), dtype=torch.long, device=device)
         return cls(ids, StopStrings(policy.tokenizer, () if ignored else stop_strings, device))

@@ -159,11 +159,11 @@ class RunWriter:
     """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
-        """Begin to write a folder, or go on; the caller holds it (`output_folder`).
+        """Start writing a folder, or resume; the caller holds it (`output_folder`).
 
         A setting that a record does not name counts as in `defaults`. Raises RlinoError where the folder holds a run of
         another configuration, or of one that started from other weights, with other threads or other versions: its
-        numbers would not be those of a run that was never stopped.
+        numbers would differ from those of an uninterrupted run.
         """
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ class RunWriter:
             write_json(self.path / "config.json", config)
 
     def resume(self, step: int) -> None:
-        """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
+        """Discard what was written after `step`, the step of the checkpoint that training goes on from."""
         for plain in (self.path / name for name in PACKED):
             packed = plain.with_name(f"{plain.name}.gz")
             if packed.exists():  # the kill came while the run was being finished
@@ -215,7 +215,7 @@ class RunWriter:
             _append_csv(path, [*head, *(row.values() for row in rows)])
 
     def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append sampled responses, one JSON object a line."""
+        """Append sampled responses, one JSON object per line."""
         append_jsonl(self.path / "rollouts.jsonl", rows)
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         return [grade.reward for _, grade in self.graded]
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], list | None]:
-        """TRL samples up to EOS or the cap; what follows a stop string of the task is cut off."""
+        """TRL samples up to EOS or the cap; what follows a stop string of the task is removed."""
         ids, logprobs = super()._generate_single_turn(*args, **kwargs)
         ids, self.truncated = self.until_stop(ids)
         return ids, logprobs and [kept[: len(row)] for kept, row in zip(logprobs, ids, strict=True)]

@@ -1,4 +1,4 @@
-"""What makes a TRL trainer a recorded run: the schedule, the samples, the evaluations and the records of `rlino train`.
+"""Turns a TRL trainer into a recorded run: the schedule, the samples, the evaluations and the records of `rlino train`.
 
 Every process sees the responses of all of them, so the numbers of a step, the guard rails and the advantages are the
 same everywhere and nothing has to be sent back; the main process alone writes.
@@ -118,7 +118,7 @@ class Recorded:
 
     @property
     def step_done(self) -> int:
-        """Whole steps of training so far."""
+        """Completed steps of training."""
         return self.state.global_step // self.updates
 
     # --- what a trainer has to offer

@@ -2,8 +2,8 @@
 
     accelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale --method grpo --out runs/big
 
-takes the options of `rlino train` and leaves the same run folder. A step is the same N = prompts · group_size responses
-over however many processes there are, to the same problems in the same order, with the same loss and so the same
+takes the options of `rlino train` and leaves the same run folder. A step has the same N = prompts · group_size
+responses whatever the number of processes, to the same problems in the same order, with the same loss and so the same
 gradient; the texts differ, since each process draws its own. Advantages are `advantages.credit` of the responses of all
 processes, the loss is `objectives.policy_loss`, and every normaliser counts the whole update: all processes and all
 micro-batches of it. TRL's own choices (loss_type, scale_rewards, epsilon…) have no effect.
@@ -64,7 +64,7 @@ PASSED_ON = (
 
 
 def cut(config: TrainConfig, world: int) -> tuple[int, int]:
-    """How the N responses of a step are cut: rows of a micro-batch (at most `micro_batch`), micro-batches of an update.
+    """How a step's N responses are split: rows per micro-batch (at most `micro_batch`), micro-batches per update.
 
     Raises RlinoError where they do not divide evenly over `world` processes and the updates of a pass.
     """
@@ -80,7 +80,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 
 
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
-    """Raise RlinoError for what a run at scale cannot carry."""
+    """Raise RlinoError for settings that a run at scale does not support."""
     check_reward(config)
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     literal = config.method == "f_isft_pos" and once
@@ -210,13 +210,13 @@ def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:
 
 
 def last_checkpoint(out: Path) -> Path | None:
-    """The last whole checkpoint of a run folder."""
+    """The last complete checkpoint of a run folder."""
     marks = sorted((out / "trainer").glob(f"checkpoint-*/{MARK}"), key=lambda p: int(p.parent.name.split("-")[1]))
     return marks[-1].parent if marks else None
 
 
 def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> None:
-    """Go on from the last whole checkpoint, if there is one, to the end of the run."""
+    """Resume from the last complete checkpoint, if there is one, and train to the end of the run."""
     recorder = trainer.recorder
     checkpoint = _everywhere(state, lambda: last_checkpoint(out))
     step = -1
@@ -268,7 +268,7 @@ def _save(trainer: Recorded, out: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of `rlino train`, and a few of its own."""
+    """The options of `rlino train`, and a few more."""
     p = Parser(
         prog="accelerate launch -m rlino_lib.scale", description="Train on the GPUs that accelerate is configured for.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "

@@ -1,4 +1,4 @@
-"""What every task offers: problems, prompts, a grader. Nothing here knows of models or torch."""
+"""What every task offers: problems, prompts, a grader. Nothing here depends on models or torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlino_lib.tasks.arithmetic import trace_counts
 class Problem:
     """One question with a checkable answer.
 
-    `id` names it for good (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
+    `id` identifies it (the same problem has the same id in every run), `data` is what the grader needs, and `gold`
     stands beside the model's answer where a reader looks at it.
     """
 
@@ -56,7 +56,7 @@ class Task(Protocol):
         ...
 
     def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
-        """The problem that one line of `rlino grade` asks about; raises ValueError, in words, where it asks none."""
+        """The problem that one line of `rlino grade` asks about; raises ValueError, with the reason, if none."""
         ...
 
     def prompt(self, problem: Problem) -> str:
@@ -64,20 +64,20 @@ class Task(Protocol):
         ...
 
     def grade(self, problem: Problem, response: str) -> Grade:
-        """A verdict on any string, in bounded time, never an exception."""
+        """The grade of any string, in bounded time; never raises."""
         ...
 
 
 class Environment(Protocol):
     """What writes into a response while it is being sampled: a calculator, a tool, a game (`sample(environment=…)`).
 
-    `after` are the strings at whose end it is asked. The same text must get the same answer, in bounded time.
+    It is consulted after each of the strings in `after`. The same text must get the same answer, in bounded time.
     """
 
     after: tuple[str, ...]
 
     def answer(self, text: str) -> str:
-        """What it writes after the response's text so far, its prefix included; nothing where it has nothing to say."""
+        """What it writes after the response's text so far, its prefix included; "" where it writes nothing."""
         ...
 
 

@@ -65,8 +65,8 @@ def fetch(
     """Put a data set's files into `out` (default: `data_folder`), from their home or from the folder `source`.
 
     A file appears under its name only when it is whole and its checksum right; one that is there already is left as it
-    is. What a cut connection leaves is resumed at the next call; a new folder that nothing came into is removed. Raises
-    RlinoError where a file cannot be had, and OSError where it cannot be written.
+    is. A download that was interrupted is resumed at the next call; a new folder that stays empty is removed. Raises
+    RlinoError where a file cannot be fetched, and OSError where it cannot be written.
     """
     if name not in SETS:
         raise RlinoError(f"unknown data set {name!r}: one of {', '.join(SETS)}")

@@ -147,5 +147,7 @@ def run_settings(config: TrainConfig) -> dict[str, Any]:
     settings = asdict(config) | {"model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model}
     card = read_json(path / "card.json") if (path / "card.json").exists() else {}
     return settings | {name: card[name] for name in ("weights_sha256_16",) if name in card}
+
+
 # The values that settings younger than a recorded run had in it: precision was fp32 until it was recorded.
 RUN_DEFAULTS = {name: value for name, value in asdict(TrainConfig()).items() if name != "model"} | {"precision": "fp32"}

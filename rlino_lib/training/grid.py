@@ -34,7 +34,7 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def default_jobs(runs: Iterable[Settings]) -> int:
-    """Runs at a time where nobody chose: as many as there are physical cores for their threads, and memory.
+    """The default number of runs at a time: as many as physical cores, for their threads, and memory allow.
 
     On a GPU as many as its free memory holds too, each driven by a core of its own; but one at a time where a run names
     a model, whose size is not known here.
@@ -188,13 +188,13 @@ def _table(folder: Path, states: Mapping[str, str]) -> str:
 def run_grid(
     file: str | Path, program: Sequence[str], *, jobs: int = 0, dry_run: bool = False, out: str | Path | None = None
 ) -> dict[str, Any]:
-    """Run what is not complete, so many at a time (0: what the file sets, else `default_jobs`); a table on stderr.
+    """Run what is not complete, `jobs` at a time (0: what the file sets, else `default_jobs`); a table on stderr.
 
     A run is a process of its own: `program`, such as ("rlino",), with the run's `command_line` after it.
     Runs that another process is writing are left for later. Returns the counts, and in a dry run, which starts nothing,
     the seconds that the rest should take. Raises RlinoError for an unreadable file, and at the end where runs failed or
     complete ones have other settings than the file; KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, with every
-    process ended that was started here. A runner that is killed outright leaves its runs to end by themselves.
+    process ended that was started here. If the runner itself is killed, its runs go on to their end.
     """
     runs = dict(read_grid(file))
     folder = Path(out) if out else Path(file).with_suffix("")

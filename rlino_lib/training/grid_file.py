@@ -50,7 +50,7 @@ def read_file(file: str | Path) -> dict[str, Any]:
         check_names(grid, [f.name for f in fields(GridFile)], "it")
         return vars(GridFile(**grid))
     except (OSError, ValueError, RlinoError) as e:
-        raise RlinoError(f"{file} is no grid file: {e}") from e
+        raise RlinoError(f"{file} is not a grid file: {e}") from e
 
 
 def read_grid(file: str | Path) -> list[tuple[str, Settings]]:
@@ -64,7 +64,7 @@ def read_grid(file: str | Path) -> list[tuple[str, Settings]]:
     try:
         return _expand(grid)
     except RlinoError as e:
-        raise RlinoError(f"{file} is no grid file: {e}") from e
+        raise RlinoError(f"{file} is not a grid file: {e}") from e
 
 
 def _expand(grid: Mapping[str, Any]) -> list[tuple[str, Settings]]:
@@ -100,7 +100,7 @@ def _rule(entry: Settings) -> tuple[dict[str, Any], Settings]:
 def _check_name(name: str, runs: Iterable[str]) -> None:
     """Raise RlinoError unless a run's name makes a folder of its own, also where upper and lower case are the same."""
     if name in runs or not re.fullmatch(r"\w[\w.+-]*", name):
-        raise RlinoError(f"{name!r} is no name for a folder, or names two runs")
+        raise RlinoError(f"{name!r} is not a name for a folder, or names two runs")
     if alike := [other for other in runs if other.casefold() == name.casefold()]:
         raise RlinoError(f"{alike[0]!r} and {name!r} differ in case alone, and are one folder on many disks")
 

@@ -19,7 +19,7 @@ RULES = {
         "all groups were all right or all wrong, and a group without contrast has no gradient: "
         "choose other problems or more samples per group",
     ),
-    "every response was cut at the cap": (
+    "every response was truncated": (
         lambda m: m["completions/clipped_ratio"] == 1,
         "raise --max-new-tokens, or see whether the model ever ends a response",
     ),

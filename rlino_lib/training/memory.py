@@ -31,7 +31,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes, by what they are for. Sampling and the update are never alive together."""
+    """Bytes by purpose. Sampling and the update never use memory at the same time."""
 
     weights: int  # with what bf16 products take: a copy of them in half the bytes
     reference: int  # a frozen copy of the weights
@@ -42,12 +42,12 @@ class Estimate:
 
     @property
     def update(self) -> int:
-        """The most that is alive in an update, with what always is."""
+        """The peak of an update, permanent memory included."""
         return self.weights + self.reference + self.optimizer + self.gradients + self.activations
 
     @property
     def total(self) -> int:
-        """The most that is alive at once."""
+        """The peak of the run."""
         return self.update - self.gradients - self.activations + max(self.gradients + self.activations, self.cache)
 
 
@@ -146,7 +146,7 @@ def peak_bytes() -> int:
 def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_tokens: int = PROMPT_TOKENS) -> str:
     """The mildest change with which an update fits: a smaller micro-batch, which most methods do not depend on, first.
 
-    Then gradient checkpointing, which costs time alone, then LoRA.
+    Then gradient checkpointing, which only costs time, then LoRA.
     """
     powers = (2**k for k in range(config.micro_batch.bit_length(), -1, -1))
     sizes = [config.micro_batch, *(size for size in powers if size < config.micro_batch)]
@@ -160,7 +160,7 @@ def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_token
 
 
 def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool, str]:
-    """Whether a run's updates fit into the memory that is free now, and a line with both numbers, or advice.
+    """Whether a run's updates fit into the free memory, and a line with both numbers, or advice.
 
     Sampling always fits: it decodes fewer responses at a time where it has to. Where the model cannot be read or
     counted the line is empty, and loading the model raises the reason. Raises RlinoError for an unknown device.

@@ -1,4 +1,4 @@
-"""A run: steps, evaluations, records, guard rails, and a killed one that goes on (chapters 04 and 05)."""
+"""A run: steps, evaluations, records, guard rails, and resuming after a kill (chapters 04 and 05)."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def train(
 ) -> Run:  # fmt: skip
     """Run a configuration into a folder and return it. A complete run with these settings is returned as it is.
 
-    An unfinished one goes on from its last checkpoint, to the same numbers as a run that was never stopped. `save`
-    keeps the trained model in the folder `model` of the run, adapters merged, and those alone in `adapter`.
+    An unfinished one resumes from its last checkpoint and gives the same numbers as an uninterrupted run. `save` keeps
+    the trained model in the folder `model` of the run, adapters merged, and those alone in `adapter`.
     `on_step(step, metrics)` is called after every step. With `progress` a line on stderr states beforehand what memory
-    the run needs; where there is less, it does not start unless its guard is `warn`. Raises RlinoError then, where the
+    the run needs; with less memory it does not start unless its guard is `warn`. Raises RlinoError then, where the
     folder holds a run of other settings or is in use, a guard rail stops the run, memory runs out, the disk is full, a
     checkpoint is damaged, or `save` comes too late.
     """
@@ -107,7 +107,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
 
 
 class Recorder:
-    """What is kept of a run, whichever trainer makes it: metrics, evaluations, whole groups, guard rails, seconds.
+    """Records a run, whichever trainer makes it: metrics, evaluations, whole groups, guard rails, seconds.
 
     `evaluate` returns the `eval/…` columns of its policy, `test()` the summary of the test, and both
     leave a row per held-out response in `responses`. Among several processes the main one alone has a writer.
@@ -134,7 +134,7 @@ class Recorder:
     def step(
         self, metrics: dict[str, Any], rollouts: Rollouts, credit: Mapping[str, torch.Tensor], tokenizer
     ) -> str | None:
-        """Record a step, evaluated where it is time, and return what a guard rail warns of.
+        """Record a step, evaluated where it is time, and return a guard rail's warning, or None.
 
         `credit` is as `trace_rows` takes it. Raises RlinoError where a guard rail stops the run.
         """
@@ -172,7 +172,7 @@ class Recorder:
         return summary | {"seconds": round(self.seconds, 1)}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the trainer's own state."""
+        """The part of a checkpoint that is not the trainer's own state."""
         return {"guards": self.guards.state(), "seconds": self.seconds}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 Each iteration turns the policy's own responses into a data set of accepted and rejected examples, and trains on it by
 signed cross-entropy with −100 labels, as any SFT code does. Nothing here is shared with `methods/loss.py`: that the two
-give the same gradient is a finding (chapter 06), not a construction. (Over a large vocabulary both take the log-softmax
-of `policy/logprobs.py`, and no loss.)
+give the same gradient is a result (chapter 06), not built in. (Over a large vocabulary both take the log-softmax of
+`policy/logprobs.py`, and no loss.)
 """
 
 from __future__ import annotations

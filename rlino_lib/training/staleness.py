@@ -1,7 +1,7 @@
 """How far a batch of samples has gone stale: measured before some of its updates, for chapter 06.
 
-A probe reads and never trains. It compares, at the weights of the moment, the gradient of the clipped objective with
-that of plain weighted likelihood (the same advantages, no ratio) and with that of balanced F-ISFT⁺⁻.
+A probe reads and never trains. It compares, at the current weights, the gradient of the clipped objective with that of
+plain weighted likelihood (the same advantages, no ratio) and with that of balanced F-ISFT⁺⁻.
 """
 
 from __future__ import annotations

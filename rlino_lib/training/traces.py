@@ -1,4 +1,4 @@
-"""What a run keeps of its rollouts: whole groups token by token, and one row of counts per held-out response."""
+"""The records of rollouts in a run: whole groups token by token, and one row of counts per held-out response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step for all methods: sample, grade, weigh, update (chapters 04 and 05). What keeps the records is `run.py`."""
+"""One step for all methods: sample, grade, weigh, update (chapters 04 and 05). Records are kept by `run.py`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_reward(config: TrainConfig) -> None:
 
 
 def rewarded(rollouts: Rollouts, reward: str) -> Rollouts:
-    """Graded rollouts with what a run is rewarded for in their grades; verdicts stay the verifier's. In place."""
+    """Put the run's rewards into the grades of rollouts, in place; verdicts stay the verifier's."""
     if reward != VERIFIER:
         rewards = reward_of(reward, rollouts).tolist()
         rollouts.grades = [replace(grade, reward=r) for grade, r in zip(rollouts.grades, rewards, strict=True)]
@@ -132,7 +132,7 @@ class Trainer:
     # --- updating
 
     def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
-        """One batch of samples and its updates; returns metrics, the rollouts, and what each row was weighed by."""
+        """One batch of samples and its updates; returns metrics, the rollouts, and the weight of each row."""
         step = self.step_done + 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(step)
@@ -243,7 +243,7 @@ class Trainer:
     # --- checkpointing
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Everything that resuming a run needs."""
         adapters = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
         return {
             "step": self.step_done,
@@ -260,7 +260,7 @@ class Trainer:
 
 
 class Sums:
-    """Adds up what micro-batches report into one number an update, then averages over the updates of a step."""
+    """Adds up what micro-batches report into one number per update, then averages over the updates of a step."""
 
     def __init__(self) -> None:
         self.total: dict[str, float] = {}

@@ -1,6 +1,6 @@
 """One explorer for every page: controls by name over the HTML of a function.
 
-What needs a kernel here is only the choosing: each page has a static twin that needs none.
+Only choosing needs a kernel: each page has a static twin that needs none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WIDE = {"width": "26em", "flex": "0 0 auto"}
 
 
 class Explorer(widgets.VBox):
-    """Controls by name (`menus`) over one HTML `view`; `choice` is what they say. All work from the keyboard.
+    """Controls by name (`menus`) over one HTML `view`; `choice` holds their values. All work from the keyboard.
 
     Where a notebook is read without its kernel, the saved output is the page of the choices made when it was shown.
     """

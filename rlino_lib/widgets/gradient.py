@@ -107,7 +107,7 @@ def _bars_svg(table: pd.DataFrame) -> str:
 def weights_html(
     method: str = "grpo_no_kl", group_size: int = 8, k: int = 2, right_length: int = 12, wrong_length: int = 24
 ) -> Html:
-    """What a method makes of a group in which k are right: curves over p, the weight of a token, and the sums.
+    """A method on a group in which k are right: curves over p, the weight of a token, and the sums.
 
     The bars are as wide as a response is long. Raises RlinoError as `group_weights` does.
     """
@@ -164,7 +164,8 @@ class Scores:
     """Sampled groups with the scalar products of their scores: gram [N, N] float64, ∇log π(o_i) · ∇log π(o_j).
 
     A method that gives every token of a response one weight has the gradient Σ_i w_i ∇log π(o_i), so `gram` is all it
-    takes to compare the gradients of any two. tokens: N lists of text; cap: the length L that responses are cut at.
+    takes to compare the gradients of any two. tokens: N lists of text; cap: the length L at which responses are
+    truncated.
     """
 
     rollouts: Rollouts
@@ -191,7 +192,7 @@ class Scores:
 
 
 def score_rows(policy: Policy, rollouts: Rollouts, cap: int) -> Scores:
-    """One backward pass for each sampled response; `cap` is the length that they were cut at.
+    """One backward pass for each sampled response; `cap` is the length at which they are truncated.
 
     Raises RlinoError for responses that were not graded.
     """
@@ -243,9 +244,8 @@ def microscope_html(
 ) -> Html:
     """Two methods on one group: every response's weight under each, their difference, and how the gradients compare.
 
-    B is scaled by one factor for the whole batch, so that both gradients are equally long there: that much a learning
-    rate makes up for. Weights are shown in thousandths.
-    Raises RlinoError for an unknown method, group or sample.
+    B is scaled by one factor for the whole batch, so that both gradients are equally long there: a learning rate can
+    make up for that factor. Weights are shown in thousandths. Raises RlinoError for an unknown method, group or sample.
     """
     group = first_mixed(scores) if group is None else group
     rows = _rows(scores, group)

@@ -1,4 +1,4 @@
-"""One group of traces as HTML, with no kernel and no script: what the trace inspector shows is made here.
+"""One group of traces as HTML, with no kernel and no script: the page of the trace inspector.
 
 A source of traces is a run, a DataFrame of rollouts, or `Traces` (see traces.py).
 """
@@ -216,7 +216,7 @@ def _advantages(rows: list[Row]) -> list[float]:
 
 
 def _header(rows: list[Row]) -> str:
-    """Gold, how many are right, and what the advantage rule made of it."""
+    """Gold, how many are right, and the advantages."""
     right = [r for r in rows if is_true(r["correct"])]
     wrong = [r for r in rows if is_false(r["correct"])]
     rewards = np.array([float(r["reward"]) for r in rows if not missing(r["reward"])])
@@ -281,7 +281,7 @@ def inspector_html(
     show: str = "all",
     sort: str = "sample",
 ) -> Html:
-    """One whole group side by side, as HTML that needs no kernel: the inspector shows this very text.
+    """One whole group side by side, as HTML that needs no kernel: the inspector shows the same page.
 
     `source` is a run or a DataFrame of rollouts. The step is the first one and the group the first that has both right
     and wrong responses, unless they are given. `colour` is weights, logprobs, entropies or none; `show` is all, right,

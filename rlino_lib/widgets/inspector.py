@@ -1,6 +1,6 @@
 """The trace inspector: pick a run, a step and a problem, and read the whole group side by side.
 
-Its HTML is `inspector_html`, or for Countdown the search view, so what needs a kernel here is only the choosing.
+Its HTML is `inspector_html`, or for Countdown the search view, so only choosing needs a kernel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _menu(description: str, width: str, **settings: Any) -> widgets.Dropdown:
 
 
 class TraceInspector(Explorer):
-    """Menus over one HTML view. `view.value` is `inspector_html` of the choices; `choice` is what they are.
+    """Menus over one HTML view. `view.value` is `inspector_html` of the choices, which are in `choice`.
 
     Countdown's groups can also be seen as one tree of attempts (`search_view` steps through a single response).
     """

@@ -23,7 +23,7 @@ from rlino_lib.widgets.tokens import Html, number
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("none", {}),
-    "cap": ("a cut response is wrong", {"cut_is_wrong": True}),
+    "cap": ("a truncated response is wrong", {"truncated_is_wrong": True}),
     "hits": ("later tokens hit with 0.15", {"hit": 0.15}),
     "mixed": ("wrong ones are longer", {"stop_right": 0.4, "stop_wrong": 0.15}),
 }
@@ -65,7 +65,7 @@ def _shifts(result: Drift) -> dict[str, float]:
     return {str(name): 0.0 if abs(d) < 1e-9 else float(d) for name, d in drifts}
 
 
-_SIDES = {"right": (LINES[0][0], "●"), "wrong": (LINES[1][0], "▲"), "wrong, not cut": (LINES[1][0], "△")}
+_SIDES = {"right": (LINES[0][0], "●"), "wrong": (LINES[1][0], "▲"), "wrong, not truncated": (LINES[1][0], "△")}
 
 
 def _arrows_svg(result: Drift, cap: int) -> str:
@@ -106,8 +106,8 @@ def _sentences(toy: LengthToy, result: Drift) -> str:
     side = {n: words[(shifts[n] > 0) - (shifts[n] < 0)] for n in _SIDES}
     gain = 100 * result.gain / (result.update.norm().item() or 1.0)
     lines = [
-        f"Right responses {side['right']}; wrong ones {side['wrong']}; wrong ones that are not cut "
-        f"{side['wrong, not cut']}.",
+        f"Right responses {side['right']}; wrong ones {side['wrong']}; wrong ones that are not truncated "
+        f"{side['wrong, not truncated']}.",
         f"An arrow is the drift under a step of length 1, at which success gains {number(gain)} points.",
     ]
     if not any(shifts.values()):
@@ -151,7 +151,7 @@ VIEWS: dict[str, dict[str, Any]] = {
     "The same, token mean of the group": {"normaliser": "token_mean"},
     "The same, constant": {"normaliser": "constant"},
     "F-ISFT⁺⁻ unit at p = 0.2, one stop logit for both": {"method": "f_isft_posneg_unit", "p": 0.2, "coupling": 1.0},
-    "Constant, a cut response is wrong": {"normaliser": "constant", "change": "cap"},
+    "Constant, a truncated response is wrong": {"normaliser": "constant", "change": "cap"},
     "Constant, going on may hit": {"normaliser": "constant", "change": "hits"},
 }
 

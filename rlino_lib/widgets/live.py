@@ -1,4 +1,4 @@
-"""A plot that follows a training run in a notebook, and keeps still in a script."""
+"""A plot that follows a training run in a notebook, and stays silent in a script."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class LivePlot:
 
     @property
     def history(self) -> pd.DataFrame:
-        """What was given to `update`, indexed by step."""
+        """The metrics given to `update`, indexed by step."""
         return pd.DataFrame.from_dict(self._rows, orient="index").sort_index().rename_axis("step")
 
     def status(self) -> str:

@@ -165,7 +165,7 @@ stroke:var(--jp-layout-color0,#fff);stroke-width:3px}
 
 
 def _table(explored: Explored, response: int, step: int) -> str:
-    """The response token by token: what policy and environment made of it, and credit in three ways."""
+    """The response token by token: probabilities under policy and environment, and credit in three ways."""
     mdp, policy = explored.mdp, explored.policy
     length = int(mdp.lengths[response])
     tokens = mdp.tokens[response, :length].tolist()
@@ -188,7 +188,7 @@ def _table(explored: Explored, response: int, step: int) -> str:
 
 
 def _sentences(explored: Explored, merge: bool) -> str:
-    """What the choices mean for the bandit argument, in numbers."""
+    """The consequences of the choices for the bandit argument, in numbers."""
     mdp = explored.mdp
     best = mdp.optimum()
     right = int(mdp.right.sum())

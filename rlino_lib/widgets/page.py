@@ -1,4 +1,4 @@
-"""What all pages share: styles, sections, messages, folds, tables and drawings. No kernel, no script."""
+"""The parts that all pages share: styles, sections, messages, folds, tables and drawings. No kernel, no script."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _group_table(groups: list[list[Row]], sample: int) -> str:
         lines[side]["mean length"] = f"{np.mean([length_of(row) for row in rows]):.1f}"
     heads = [*range(1, max(map(len, groups)) + 1), "right", "mean length"]
     frame = pd.DataFrame.from_dict(lines, "index").reindex(columns=heads).fillna("").rename_axis("response")
-    note = '<p class="rlino-note">✓ right, ✗ wrong, ✂ cut at the cap; tokens.</p>'
+    note = '<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; tokens.</p>'
     return frame_table(frame, column=sample + 1) + note
 
 
@@ -151,7 +151,7 @@ def _response(row: Row, title: str, colour: Colour, limit: float, start: int) ->
         parts.append(spans)
         notes += shortened
     bar = '<mark title="from here on they differ"></mark>' if start else ""
-    facts = [verdict(row)[1] + (", cut at the cap" if is_true(row["clipped"]) else "")]
+    facts = [verdict(row)[1] + (", truncated" if is_true(row["clipped"]) else "")]
     facts.append(f"{length_of(row):,} tokens, advantage {number(row['advantage'])}")
     if (logprobs := values_of(row, "logprobs")) is not None:
         facts[-1] += f", log p {number(math.fsum(logprobs))}"
@@ -214,8 +214,8 @@ def runs_html(
     """Two runs on the same problem at the same step: curves, both groups, and one response of each side by side.
 
     `problem` counts the problems that both have at the step; the last such step, and the problem on which the two
-    differ most, unless they are given. `colour` as in the inspector, on one scale for both. Two sources that have
-    nothing in common give a message. Raises RlinoError for an unknown step, problem, sample or colour.
+    differ most, unless they are given. `colour` as in the inspector, on one scale for both. Two sources without a
+    common problem give a message. Raises RlinoError for an unknown step, problem, sample or colour.
     """
     look = COLOURS[chosen(colour, COLOURS, "colour")]
     traces, steps, text = _together(a, b)

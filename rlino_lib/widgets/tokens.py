@@ -123,7 +123,7 @@ def token_spans(
     max_coloured: int = MAX_COLOURED,
     max_characters: int = MAX_CHARACTERS,
 ) -> tuple[str, list[str]]:
-    """The tokens as HTML without the box around them, and notes on what is not shown in full (see `tokens_html`)."""
+    """The tokens as HTML without the box around them, and notes on texts that are shortened (see `tokens_html`)."""
     numbers = [math.nan] * len(tokens) if values is None else [_float(v) for v in values]
     limit = colour_limit(numbers) if limit is None else limit
     spans, notes = [], []

@@ -51,11 +51,11 @@ def frame(rows, names=("problem_id", "correct", "clipped", "length")) -> pd.Data
 
 def base_of(rows) -> pd.DataFrame:
     """The base's table from (problem, wrong, cut, mean length of the wrong that were not cut), of 10 samples each."""
-    table = pd.DataFrame(rows, columns=["id", "wrong", "cut", "whole"]).set_index("id")
+    table = pd.DataFrame(rows, columns=["id", "wrong", "truncated", "whole"]).set_index("id")
     table["right"], table["rate"], table["attempts"] = 10 - table["wrong"], 1 - table["wrong"] / 10, 2.0
     table["tokens_right"] = 20 * table["right"]
-    whole = (table["wrong"] - table["cut"]) * table["whole"].fillna(0)
-    return table.assign(length=(whole + CAP * table["cut"]) / table["wrong"].where(table["wrong"] > 0))
+    whole = (table["wrong"] - table["truncated"]) * table["whole"].fillna(0)
+    return table.assign(length=(whole + CAP * table["truncated"]) / table["wrong"].where(table["wrong"] > 0))
 
 
 BASE = base_of([("a", 2, 0, 30.0), ("b", 8, 2, 50.0), ("c", 10, 5, 60.0), ("d", 0, 0, math.nan)])
@@ -64,13 +64,13 @@ BASE = base_of([("a", 2, 0, 30.0), ("b", 8, 2, 50.0), ("c", 10, 5, 60.0), ("d", 
 def test_the_bases_lengths_are_means_over_its_responses():
     assert base_length(BASE, "right") == 20
     assert base_length(BASE, "wrong") == pytest.approx((2 * 30 + 6 * 50 + 2 * 100 + 5 * 60 + 5 * 100) / 20)
-    assert base_length(BASE, "wrong, not cut") == pytest.approx((2 * 30 + 6 * 50 + 5 * 60) / 13)
+    assert base_length(BASE, "wrong, not truncated") == pytest.approx((2 * 30 + 6 * 50 + 5 * 60) / 13)
 
 
 def test_each_part_is_zero_where_nothing_of_its_kind_happened():
     def same(problem):  # as the base answers to it, in tenths
         row = BASE.loc[problem]
-        wrong, cut = int(row["wrong"]), int(row["cut"])
+        wrong, cut = int(row["wrong"]), int(row["truncated"])
         return [(problem, False, k < cut, CAP if k < cut else row["whole"]) for k in range(wrong)]
 
     still = frame([r for p in "abc" for r in same(p)])
@@ -83,7 +83,7 @@ def test_each_part_is_zero_where_nothing_of_its_kind_happened():
     cut = still.assign(clipped=still["clipped"] | (still["problem_id"] == "a"))
     cut["length"] = cut["length"].where(~cut["clipped"], CAP)
     parts = decompose(cut, BASE, CAP)
-    assert parts.selection == pytest.approx(0) and parts.cut > 0 and parts.total == pytest.approx(2 * 70 / 20)
+    assert parts.selection == pytest.approx(0) and parts.truncated > 0 and parts.total == pytest.approx(2 * 70 / 20)
 
 
 @settings(max_examples=60, deadline=None)
@@ -249,7 +249,7 @@ def test_claims_on_the_cause(root):
         make_run(root, "head-to-head", "grpo", seed, wrong=60 + seed)
         make_run(root, "length", "grpo", seed, wrong=43 + seed, normaliser="constant")
         make_run(root, "length", "grpo", seed, wrong=55 + seed, normaliser="token_mean")
-    kind = {"kind": "wrong, not cut"}
+    kind = {"kind": "wrong, not truncated"}
     assert judged(CAUSED, root, share=0.5, **kind) == HOLDS and judged(CAUSED, root, share=0.05, **kind) == FAILS
     assert judged(SURVIVES, root) == CONDITIONS  # a growth of 3 to 5 tokens from 40 leaves both answers open
     assert judged(SURVIVES, root, share=0.02) == HOLDS and judged(SURVIVES, root, share=0.6) == FAILS

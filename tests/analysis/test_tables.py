@@ -73,8 +73,9 @@ def test_the_means_of_a_run_are_over_its_test():
     )
     run = SimpleNamespace(responses=rows, summary={"test": {"pass@1": {"value": 0.5}}}, name="r")
     means = tables.means_of(run)
-    assert means["right, %"] == 50 and means["cut, %"] == 25 and means["length"] == 25 and means["attempts"] == 2.5
-    assert (means["right"], means["wrong"], means["wrong, not cut"]) == (15, 35, 30)
+    assert (means["right, %"], means["truncated, %"]) == (50, 25)
+    assert means["length"] == 25 and means["attempts"] == 2.5
+    assert (means["right"], means["wrong"], means["wrong, not truncated"]) == (15, 35, 30)
     assert len(tables.pooled([run, run])) == 8
 
 

@@ -108,7 +108,7 @@ WRONG = [
     ("check_count_responses", lambda V, H: V**H, "go on after EOS"),
     ("check_count_responses", lambda V, H: V * (V - 1) ** (H - 1), "end before it"),
     ("check_count_responses", lambda V, H: sum((V - 1) ** (t - 1) for t in range(1, H + 1)), "are missing"),
-    ("check_count_responses", lambda V, H: (V - 1) ** H, "only responses cut"),
+    ("check_count_responses", lambda V, H: (V - 1) ** H, "only responses truncated"),
     ("check_count_responses", lambda V, H: sum(V**t for t in range(H + 1)), "can be followed"),
     ("check_count_responses", lambda V, H: 1 + count_by_listing(V, H), "counted already"),
     ("check_back_up", lambda p, a: a.max(1).values, "V\\*"),

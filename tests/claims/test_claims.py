@@ -45,7 +45,7 @@ def write_run(root, method, updates, seed, clipped, cosine, accuracy):
 
 
 def recorded(root, clipped=0.0, cosine=1.0, gap=0.0):
-    """Two seeds of both methods, at 1 and at 4 updates a batch; what is given happens at 4."""
+    """Two seeds of both methods, at 1 and at 4 updates per batch; what is given happens at 4."""
     for seed in (0, 1, 2):
         for updates in (1, 4):
             late = updates > 1

@@ -311,6 +311,7 @@ def test_help_has_examples(capsys):
 
 # --- as a program ----------------------------------------------------------------------------------------------------
 
+
 def program(*argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "rlino_lib.cli", "grade", *argv], input=stdin, capture_output=True)
 

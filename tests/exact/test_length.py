@@ -39,11 +39,11 @@ from rlino_lib.methods.loss import token_weights
 
 CHANGES = {
     "plain": {},
-    "cap": dict(cut_is_wrong=True),
+    "cap": dict(truncated_is_wrong=True),
     "hits": dict(hit=0.15),
     "share": dict(p=0.15),
     "mixed": dict(stop_right=0.4, stop_wrong=0.15),
-    "all": dict(p=0.3, stop_right=0.4, stop_wrong=0.15, hit=0.1, cut_is_wrong=True, coupling=0.3),
+    "all": dict(p=0.3, stop_right=0.4, stop_wrong=0.15, hit=0.1, truncated_is_wrong=True, coupling=0.3),
 }
 BOTH_SIDES = ("grpo_no_kl", "dr_grpo", "f_isft_posneg", "f_isft_posneg_unit")
 chance = st.floats(0.03, 0.97)
@@ -71,7 +71,7 @@ def test_the_responses_are_a_verdict_filler_and_stop():
 
 
 def test_the_changes_change_the_verdict():
-    cut = replace(LengthToy(horizon=4), cut_is_wrong=True)
+    cut = replace(LengthToy(horizon=4), truncated_is_wrong=True)
     rewards = cut.mdp.responses(cut.policy).set_index("response")["reward"]
     assert rewards["+−−·"] == 1 and rewards["+−−−"] == 0
     hits = LengthToy(horizon=4, hit=0.2, stop_wrong=0.25)
@@ -92,7 +92,7 @@ def test_means_are_those_of_the_mdp(change):
     assert found["right"][0].item() == pytest.approx(toy.mdp.J(toy.policy).item(), abs=1e-12)
     table = table[(table["reward"] == 0) & table["response"].str.endswith("·")]
     by_hand = (table["length"] * table["probability"]).sum() / table["probability"].sum()
-    assert found["wrong, not cut"][1].item() == pytest.approx(by_hand, abs=1e-12)
+    assert found["wrong, not truncated"][1].item() == pytest.approx(by_hand, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_cannot_be_enumerated_or_predicted_is_said():
 @pytest.mark.parametrize("name, groups", [("grpo_no_kl", 1), ("psr", 2), ("dapo", 2), ("reinforce_pp", 2), ("rloo", 1)])
 def test_weights_by_brute_force_over_ordered_batches(name, groups):
     """Every ordered batch by itself through credit and token_weights: no multisets, no batching of batches."""
-    toy, o, g = LengthToy(p=0.3, horizon=3, cut_is_wrong=True), OBJECTIVES[name], 2
+    toy, o, g = LengthToy(p=0.3, horizon=3, truncated_is_wrong=True), OBJECTIVES[name], 2
     mdp, p = toy.mdp, toy.mdp.probs(toy.policy).detach()
     rows = (p > 0).nonzero()[:, 0]
     total = torch.zeros(len(p), dtype=F64)
@@ -202,7 +202,7 @@ def test_no_drift_for_weights_that_know_verdicts_alone(p, right, wrong, coupling
         size = expected_weights(toy, o, 2, groups).abs().max().item()
         assert found.update[0] > 0 and size > 0
         assert found.update[1:].abs().max() < 1e-13 * size
-        assert found.table["drift"][["right", "wrong", "wrong, not cut"]].abs().max() < 1e-12 * size
+        assert found.table["drift"][["right", "wrong", "wrong, not truncated"]].abs().max() < 1e-12 * size
 
 
 @pytest.mark.parametrize(
@@ -289,9 +289,8 @@ def test_constant_weights_climb_the_closed_form_of_success(change):
     logits = toy.policy.logits.detach().clone().requires_grad_()
     p, right, wrong = logits.sigmoid()
     n, x = toy.horizon - 1, (1 - wrong) * (1 - toy.hit)
-    success = (
-        p * (1 - (1 - right) ** n) if toy.cut_is_wrong else p + (1 - p) * toy.hit * (1 - wrong) * (1 - x**n) / (1 - x)
-    )
+    late = (1 - p) * toy.hit * (1 - wrong) * (1 - x**n) / (1 - x)
+    success = p * (1 - (1 - right) ** n) if toy.truncated_is_wrong else p + late
     assert success.item() == pytest.approx(toy.mdp.J(toy.policy).item(), abs=1e-14)
     (climb,) = torch.autograd.grad(success, logits)
     update = expected_update(toy, variant("f_isft_posneg_unit", "constant"))  # c = 2, L the horizon
@@ -301,9 +300,9 @@ def test_constant_weights_climb_the_closed_form_of_success(change):
 @settings(deadline=None, max_examples=60)
 @given(chance, chance, chance, st.integers(3, 10))
 def test_wrong_responses_seem_to_grow_by_selection_under_a_cap(p, right, wrong, horizon):
-    toy = LengthToy(p, right, wrong, horizon, cut_is_wrong=True)
+    toy = LengthToy(p, right, wrong, horizon, truncated_is_wrong=True)
     table = drift_of(toy, predicted_update(toy, variant("dr_grpo", "constant"), 2)).table
-    assert abs(table.loc["wrong, not cut", "drift"]) < 1e-13 and abs(table.loc["wrong", "stop, wrong"]) < 1e-13
+    assert abs(table.loc["wrong, not truncated", "drift"]) < 1e-13 and abs(table.loc["wrong", "stop, wrong"]) < 1e-13
     predicted = cap_selection(toy)
     if abs(predicted) > 1e-6 and abs(table.loc["wrong", "drift"]) > 1e-12:
         assert sign(predicted, 1) == sign(table.loc["wrong", "drift"], 1)
@@ -311,7 +310,7 @@ def test_wrong_responses_seem_to_grow_by_selection_under_a_cap(p, right, wrong, 
 
 
 def test_selection_under_a_cap_has_both_signs():
-    hard, easy = (LengthToy(p=p, cut_is_wrong=True) for p in (0.2, 0.8))
+    hard, easy = (LengthToy(p=p, truncated_is_wrong=True) for p in (0.2, 0.8))
     assert cap_selection(hard) > 0.2 and cap_selection(easy) < -0.2
     o = variant("dr_grpo", "constant")
     assert drift(hard, o).table.loc["wrong", "drift"] > 1e-4 and drift(easy, o).table.loc["wrong", "drift"] < -1e-4
@@ -381,7 +380,7 @@ def test_finite_steps_change_only_what_they_should():
     update = expected_update(toy, variant("grpo_no_kl", "constant"))
     after, before = toy.moved(update / update.norm()).means(), toy.means()
     assert after["right"][0] - before["right"][0] > 0.1
-    for side in ("right", "wrong", "wrong, not cut"):
+    for side in ("right", "wrong", "wrong, not truncated"):
         assert after[side][1].item() == pytest.approx(before[side][1].item(), abs=1e-13)
 
 

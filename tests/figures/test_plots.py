@@ -95,7 +95,7 @@ def test_length_curves_have_a_panel_a_method(source, column):
     figure = plots.length_curves(frame, source=source)
     shown = [a for a in figure.axes if a.get_visible()]
     assert [a.get_title(loc="left") for a in shown] == [LABELS[m] for m in tuple(LABELS)[:4]]
-    assert legend_texts(figure)[:3] == ["right", "wrong", "wrong, not cut at the cap"]
+    assert legend_texts(figure)[:3] == ["right", "wrong", "wrong, not truncated"]
     wrong = frame[frame["method"] == "grpo"].dropna(subset=[column]).groupby("step")[column].mean()
     np.testing.assert_allclose(shown[0].lines[1].get_ydata(), wrong)
     assert {line.get_linestyle() for line in shown[0].lines} == {"-", "--"} or len(shown[0].lines) == 3

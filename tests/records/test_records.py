@@ -64,7 +64,7 @@ def test_lists_and_frames(tmp_path):
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path):
-    with pytest.raises(RlinoError, match="no run folder"):
+    with pytest.raises(RlinoError, match="neither a run folder"):
         load_run(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RlinoError, match="damaged"):

@@ -85,10 +85,10 @@ ONE = {"runs": [{"name": "a", "method": "grpo"}]}
         ({}, "no runs"),
         ({"axes": {"method": []}}, "no runs"),
         ({**ONE, "seeds": [0, 0]}, "names two runs"),
-        ({"runs": [{"name": "a/b", "method": "grpo"}]}, "no name for a folder"),
+        ({"runs": [{"name": "a/b", "method": "grpo"}]}, "not a name for a folder"),
         ({"runs": [{"name": "A"}, {"name": "a"}]}, "'A-s0' and 'a-s0' differ in case alone"),
         ({"runs": [{"name": "GRPO"}], "axes": {"method": ["grpo"]}}, "'GRPO-s0' and 'grpo-s0' differ in case alone"),
-        ({"axes": {"model": ["Qwen/Qwen2.5"]}}, "no name for a folder"),
+        ({"axes": {"model": ["Qwen/Qwen2.5"]}}, "not a name for a folder"),
         ({"runs": [{"method": "grpo"}]}, '"name" of a run'),
         ({"runs": [{"name": 3}]}, '"name" of a run'),
         ({"runs": [{"name": "a", "leraning_rate": 1}]}, "leraning_rate"),
@@ -141,7 +141,7 @@ ONE = {"runs": [{"name": "a", "method": "grpo"}]}
     ],
 )
 def test_a_file_that_says_nonsense_is_refused(parts, says, tmp_path):
-    with pytest.raises(RlinoError, match="is no grid file.*" + says) as e:
+    with pytest.raises(RlinoError, match="is not a grid file.*" + says) as e:
         run_grid(write_grid(tmp_path / "g.json", **parts), ("false",))
     assert "\n" not in str(e.value) and not (tmp_path / "g").exists()
 
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_grid_is_refused_in_one_line_before_anything_is_writte
     (tmp_path / "g.json").write_bytes(content)
     assert cli.main(["grid", str(tmp_path / "g.json"), "--out", str(tmp_path / "out")]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "is no grid file: " in err and says in err
+    assert out == "" and err.count("\n") == 1 and "is not a grid file: " in err and says in err
     assert [p.name for p in tmp_path.iterdir()] == ["g.json"]
 
 

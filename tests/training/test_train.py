@@ -266,7 +266,7 @@ def healthy(**changes):
     [
         ({"reward": 0.0}, "every reward was 0"),
         ({"frac_reward_zero_std": 1.0}, "no group was mixed"),
-        ({"completions/clipped_ratio": 1.0}, "cut at the cap"),
+        ({"completions/clipped_ratio": 1.0}, "every response was truncated"),
     ],
 )
 def test_guard_rails_speak_once_and_after_patience(bad, words):
@@ -291,6 +291,6 @@ def test_a_loss_that_is_no_number_stops_at_once():
 def test_a_run_that_trains_nothing_stops_with_one_line(tmp_path):
     # The prompt template of other models: the small base has never seen it and earns nothing.
     config = TrainConfig(task_settings={"template": "r1_zero"}, **(SMALL | {"steps": 30, "eval_every": 0}))
-    with pytest.raises(RlinoError, match="every reward was 0|no group was mixed|cut at the cap"):
+    with pytest.raises(RlinoError, match="every reward was 0|no group was mixed|every response was truncated"):
         train(config, tmp_path / "run")
     assert not Run(tmp_path / "run").complete

@@ -11,7 +11,7 @@ _BEGUN = re.compile(r"(?<![0-9.])(?<![0-9)] [+\-*/] )([0-9]{1,9}) ([+\-*/]) ([0-
 class Calculator:
     """An `Environment` that writes the result after `=`: `Calculator().answer("19 * 3 =") == " 57"`.
 
-    It says nothing where the result is negative, no integer, or longer than the nine digits that a step may have.
+    It writes nothing where the result is negative, no integer, or longer than the nine digits that a step may have.
     """
 
     after = (" =",)

@@ -107,7 +107,7 @@ def shape(text: str) -> str | None:
 
 
 def _reduce(postfix: Sequence[str], number: Callable[[str], Any], join: Callable[[Any, str, Any], Any]) -> Any:
-    """What a postfix expression comes to when `number` reads its numbers and `join(a, op, b)` its operations."""
+    """The value of a postfix expression when `number` reads its numbers and `join(a, op, b)` its operations."""
     stack: list[Any] = []
     for token in postfix:
         if token.isdigit():
@@ -151,7 +151,8 @@ MAX_NUMBERS, MAX_NUMBER = 10, 10**9  # what a record may hold, so that grading a
 def problem_from_record(record: Mapping[str, Any]) -> Problem:
     """The problem of one line of `rlino grade`: `nums`, 1 to 10 integers from 1 to 10⁹, and `target`, an integer.
 
-    Raises ValueError, in words, for anything else. It doesn't solve: `gold` is empty, and no solution need exist.
+    Raises ValueError, in words, for anything else. It does not search for a solution: `gold` is empty, and there may be
+    none.
     """
     for key in ("nums", "target"):
         if key not in record:
@@ -167,7 +168,7 @@ def problem_from_record(record: Mapping[str, Any]) -> Problem:
 
 
 def grade_countdown(nums: Sequence[int], target: int, response: str, rewards: str = "binary") -> Grade:
-    """Grade one response (chapter 02). Bounded work on any string; never raises on the response's account.
+    """Grade one response (chapter 02). Bounded work on any string; never raises because of the response.
 
     >>> grade_countdown([8, 2, 4], 64, "so <answer> 8 * ( 4 + 4 ) </answer>").reason
     'uses 4 twice'

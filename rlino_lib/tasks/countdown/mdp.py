@@ -1,4 +1,4 @@
-"""Countdown as a decision process of its own (chapter 01): states are the numbers left, actions are operations.
+"""Countdown as a Markov decision process (chapter 01): states are the numbers left, actions are operations.
 
 A language model's state is the text so far. The task's own state forgets how it was reached, so many texts share one
 state, and its values can be computed exactly. Nothing here needs a model or torch.
@@ -97,7 +97,7 @@ def count_states(
 
     `split` cuts a text into tokens. A string remembers every attempt before it, so the counts of attempts multiply; the
     merged state returns to where it began, so its count stays. Only legal steps count, written larger number first: a
-    model's own strings are far more. Raises RlinoError for fewer than two numbers or no attempt.
+    model can write far more strings. Raises RlinoError for fewer than two numbers or no attempt.
     """
     start = tuple(sorted(nums))
     if len(start) < 2 or n_attempts < 1:

@@ -78,13 +78,13 @@ class Countdown(SettingsTask):
         return grade_countdown(problem.data["nums"], problem.data["target"], response, self.rewards)
 
     def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
-        """What a response is as a search (chapter 08)."""
+        """The counts of a response as a search (chapter 08)."""
         from rlino_lib.tasks.countdown.trace import search_counts
 
         return search_counts(problem, up_to_stop(response, self.stop))
 
     def attempt_ends(self, problem: Problem, response: str) -> list[int]:
-        """Where a response may be cut, in characters: 0, and the end of each attempt that has a verdict.
+        """Places at which a response may be split, in characters: 0, and the end of each attempt that has a verdict.
 
         A line break that follows belongs to the verdict, as in the base's tokens.
         """

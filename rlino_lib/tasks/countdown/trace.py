@@ -1,10 +1,10 @@
 """A Countdown response read as steps and verdicts, in three views (chapters 01 and 08).
 
 `read_search`: its attempts, hits and repeats, and what stands between them. `read_trace`: the states that it visits.
-`credit_table`: what each piece of it was worth. An attempt is one step `a op b = c` or more, closed by a verdict, ` no`
-or ` yes`; each starts from all the numbers. A text that writes no verdicts is one attempt. Nothing here needs a model
-or torch, and any string will do: of a search only the first MAX_READ characters are read, so that the work is bounded
-whatever a model writes.
+`credit_table`: the credit of each piece.
+An attempt is one step `a op b = c` or more, closed by a verdict, ` no` or ` yes`; each starts from all the numbers. A
+text that writes no verdicts is one attempt. Nothing here needs a model or torch, and any string is accepted: of a
+search only the first MAX_READ characters are read, so that the work is bounded whatever a model writes.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Attempt:
     hit: int | None  # after how many of its steps the target alone was left, all of them right; None where never
 
     def key(self, same: Same = "order") -> tuple:
-        """What two attempts share that count as the same (see `Search.repeats`)."""
+        """The key that two attempts share if they count as the same (see `Search.repeats`)."""
         steps = tuple(w.step for w in self.steps)
         if same == "results":
             return tuple(sorted(c for *_, c in steps))
@@ -115,9 +115,9 @@ class Search:
     def repeats(self, same: Same = "order") -> list[int | None]:
         """For each attempt the number of the first attempt before it that is the same; None for new ones.
 
-        `exact` is the same steps in the same order; `order` forgets the order of the steps, and of numbers that are
-        added or multiplied; `results` compares the results alone. Each forgives what the one before it does. An attempt
-        without a verdict may have been cut off, and is no repeat.
+        `exact` is the same steps in the same order; `order` ignores the order of the steps, and of numbers that are
+        added or multiplied; `results` compares the results alone. Each ignores what the one before it ignores. An
+        attempt without a verdict may be incomplete, and is not a repeat.
         """
         first: dict[tuple, int] = {}
         repeated: list[int | None] = []
@@ -147,7 +147,7 @@ _SEPARATORS = " ,\t\r\n"
 
 
 def read_search(problem: Problem, response: str) -> Search:
-    """The attempts of a response to a Countdown problem; never raises on the response's account.
+    """The attempts of a response to a Countdown problem; never raises because of the response.
 
     The thought ends at `</think>`, or with the response. Steps are those of `trace_steps` in it; verdicts are those of
     `count_attempts` in it, less those that follow no step, which are filler.
@@ -242,10 +242,10 @@ def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
     `attempts` (`closed` of them by a verdict); `first_hit`, the first attempt that hits the target, <NA> where none
     does; `hits`, of which `overlooked` are called no, and `false_yes`, a yes without a hit; `repeats_…` as in
     `Search.repeats`; `steps`, of which `steps_wrong` are wrong arithmetic and `steps_missing` take a number that is not
-    left; `tokens` of the response, of its attempts and of one attempt on average; what the thought goes on with after
-    its first hit, in attempts and in tokens; `filler`, in tokens; the attempt that the answer is the expression of
-    (<NA>: none), and whether that is the last one; characters left `unread`. Columns that say which response it is are
-    kept. Raises RlinoError for a frame without the columns, or rows that are no Countdown problem.
+    left; `tokens` of the response, of its attempts and of one attempt on average; what follows the first hit in the
+    thought, in attempts and in tokens; `filler`, in tokens; the attempt that the answer is the expression of (<NA>:
+    none), and whether that is the last one; characters left `unread`. Columns that say which response it is are kept.
+    Raises RlinoError for a frame without the columns, or rows that are no Countdown problem.
     """
     missing = {"data", "response"} - set(rollouts.columns)
     if missing:
@@ -307,7 +307,7 @@ def read_trace(problem: Problem, response: str) -> list[Visit]:
 
     An attempt is a chain of steps; ` no` with a line break starts over from all numbers, ` no` without one gives up,
     ` yes` is the claim of a hit, and the answer ends the trace with its grade, whatever the state was. Text that is
-    none of these belongs to the visit after it. Any string will do.
+    none of these belongs to the visit after it. It accepts any string.
     """
     state = start_of(problem)
     visits = [Visit("start", 0, "", state, "")]

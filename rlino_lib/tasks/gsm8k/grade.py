@@ -208,7 +208,7 @@ GRADERS = {
 
 
 def grade_number(gold: int | str, response: str, rewards: str = "binary", grader: str = "strict") -> Grade:
-    """Grade one response by a grader of `GRADERS`. Bounded work on any string; never raises on its account.
+    """Grade one response by a grader of `GRADERS`. Bounded work on any string; never raises because of it.
 
     `gold` is a number that `number` can read. The two filters of lm-evaluation-harness compare its text.
 

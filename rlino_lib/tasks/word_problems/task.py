@@ -111,7 +111,7 @@ def _paths(family: Mapping[str, Mapping[str, Piece]]) -> Iterator[tuple[tuple[st
 
 @lru_cache(maxsize=1)
 def templates() -> dict[str, dict[str, list[Template]]]:
-    """The templates, of two to four steps, by split and family: up to `KEEP` a family, in the order of a hash.
+    """The templates, of two to four steps, by split and family: up to `KEEP` per family, in the order of a hash.
 
     Of each twelve two go to test and one to validation. What those need, train has, in other combinations.
     """

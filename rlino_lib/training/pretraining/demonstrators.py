@@ -1,4 +1,4 @@
-"""Who the shipped base models learn from: a mediocre searcher and a careless solver (chapter 03).
+"""The demonstrators of the shipped base models: a mediocre searcher and a careless solver (chapter 03).
 
 A source is what pretraining needs of a task: the words of its vocabulary, a demonstrator, and rows of prompt and trace.
 """
@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Demonstrator:
-    """A searcher with something left to learn: it tries at random, gives up early, and overlooks hits."""
+    """A searcher that leaves something to learn: it tries at random, gives up early, and overlooks hits."""
 
     luck: float = 0.06  # chance that an attempt follows a solution instead of chance
     gives_up: float = 0.25  # chance of stopping with a wrong answer after an attempt that is called `no`
@@ -71,7 +71,7 @@ class Demonstrator:
 
 @lru_cache(maxsize=100_000)
 def _solutions(nums: tuple[int, ...], target: int) -> tuple[tuple[Step, ...], ...]:
-    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is dear."""
+    """Up to 16 solutions, spread over all of them: four numbers can have thousands, and memory is limited."""
     ways = [steps for steps in solutions(nums, target) if max(step[3] for step in steps) <= 999]
     return tuple(ways[:: max(1, len(ways) // 16)])
 
@@ -176,7 +176,7 @@ class Both:
 
 
 class JointSource:
-    """Rows of either task, by the toss of a coin: would one base do for both? (Chapter 03 has the measurements.)"""
+    """Rows of either task, each with probability ½: is one base enough for both? (Chapter 03 has the measurements.)"""
 
     demonstrator = Both()
     words = list(dict.fromkeys([*CountdownSource.words, *WordProblemSource.words]))

@@ -39,8 +39,8 @@ def _bytes() -> Qwen2Tokenizer:
 def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
     """Qwen-2's own tokenizer class over bytes, without merges, with one added token per integer and per word of a task.
 
-    The words are taken whole wherever they stand, so a person can read a trace token by token. A larger number takes a
-    further token a digit (154 is ` 15|4` to Countdown's), any other text falls apart into bytes: nothing is unknown.
+    The words are taken whole wherever they stand, so a person can read a trace token by token. A larger number takes
+    one more token per digit (154 is ` 15|4` to Countdown's), any other text falls apart into bytes: nothing is unknown.
     AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to work with it.
     """
     tokenizer = _bytes()
@@ -118,7 +118,7 @@ def pretrain(
     """Train a base model and write it with its card; a killed run started again with the same arguments goes on.
 
     Returns the card's numbers, those of a complete base of this recipe too. Raises RlinoError where `out` holds one of
-    another recipe or is in use, a checkpoint is damaged, the disk is full, the device is not here, or the loss is no
+    another recipe or is in use, a checkpoint is damaged, the disk is full, the device is missing, or the loss is no
     longer finite.
     """
     out = Path(out)

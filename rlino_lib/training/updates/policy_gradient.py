@@ -1,4 +1,4 @@
-"""The update by the gradient of the loss: credit, then the log-probs of the moment, then `policy_loss` (chapter 04)."""
+"""The update by the gradient of the loss: credit, then the current log-probs, then `policy_loss` (chapter 04)."""
 
 from __future__ import annotations
 
