@@ -50,7 +50,7 @@ import torch
 from IPython.display import display
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
+from checkers.base_model import check_mean_logprob, check_pass_at_k, check_perplexity
 from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.evaluation.evaluate import evaluate, summarise

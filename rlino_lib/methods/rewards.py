@@ -1,4 +1,7 @@
-"""What a response is rewarded for: a table of rewards, of which a run names a weighted sum (chapters 04, 08 and 11)."""
+"""What a response is rewarded for: a table of rewards, of which a run names a weighted sum (chapters 04 and 08).
+
+How much the verifier's own reward is, the setting `rewards` of a task says: `tasks.base.REWARD_SCHEMES`.
+"""
 
 from __future__ import annotations
 
