@@ -30,7 +30,7 @@ def normaliser_of(run: Run) -> str:
 
 
 def length_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:
-    """Runs of (task, method, normaliser) with no other setting changed that kept their responses, by seed.
+    """Runs of (task, method, normaliser) that kept their responses, by seed, with no other objective setting changed.
 
     For 1/|o| head-to-head runs are preferred to length runs with the same seed. Runs with another cap than their base's
     evaluation do not count: their lengths cannot be compared with it.
