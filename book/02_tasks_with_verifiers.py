@@ -45,7 +45,7 @@ from rlino_lib.figures.style import new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import get_task
-from rlino_lib.tasks.base import REWARDS
+from rlino_lib.tasks.base import REWARD_SCHEMES
 from rlino_lib.tasks.countdown import game
 from rlino_lib.tasks.countdown.grade import grade_countdown
 from rlino_lib.tasks.gsm8k.grade import grade_number
@@ -400,7 +400,7 @@ table(pd.DataFrame(rows))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-pd.DataFrame(REWARDS, index=["a right answer", "a wrong answer", "no answer"]).T
+pd.DataFrame(REWARD_SCHEMES, index=["a right answer", "a wrong answer", "no answer"]).T
 
 # %% [markdown]
 # The 0.1 is meant as a first step: a model that knows nothing about the task earns something by writing an answer in
@@ -418,7 +418,7 @@ pd.DataFrame(REWARDS, index=["a right answer", "a wrong answer", "no answer"]).T
 # NBVAL_CHECK_OUTPUT
 group = ["<answer> 8 + 4 + 2 </answer>", "<answer> 8 * 4 - 2 </answer>"]  # wrong answers
 group += ["8 + 4 = 12, 12 + 2 = 14 no", "8 - 4 = 4, 4"]  # none
-for scheme in REWARDS:
+for scheme in REWARD_SCHEMES:
     rewards = [grade_countdown([8, 2, 4], 64, response, scheme).reward for response in group]
     by_hand = [(r - np.mean(rewards)) / (np.std(rewards, ddof=1) + 1e-4) for r in rewards]
     library = advantages(torch.tensor(rewards), group_size=4)
@@ -461,7 +461,7 @@ caps = pd.DataFrame(
     [
         {"cap": cap, "rewards": scheme, "share": with_gradient(cap, scheme)}
         for cap in (16, 24, 32, 48, 64, 112)
-        for scheme in REWARDS
+        for scheme in REWARD_SCHEMES
     ]
 )
 caps.pivot(index="rewards", columns="cap", values="share").round(3)

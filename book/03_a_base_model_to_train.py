@@ -848,7 +848,7 @@ Html(f"<pre>{html.escape(answers)}</pre><p>The whole evaluation:</p><pre>{html.e
 
 
 # %%
-from checkers.base import check_mean_logprob, check_pass_at_k, check_perplexity
+from checkers.base_model import check_mean_logprob, check_pass_at_k, check_perplexity
 
 
 def estimate(n: int, c: int, k: int) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from checkers.base import MASK
+from checkers.base_model import MASK
 from checkers.check import Solution, exercise
 from rlino_lib.methods.advantages import advantages
 

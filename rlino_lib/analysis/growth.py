@@ -68,6 +68,14 @@ def base_accuracy(run: Run) -> float:
     return 100 * _evaluation(REPO / run.config["model"], "found")["pass@1"]["value"]
 
 
+def base_cap(run: Run) -> int | None:
+    """The cap of the evaluation that is shipped with a run's base, in tokens; None where there is none."""
+    try:
+        return _evaluation(REPO / run.config["model"], "asked")["max_new_tokens"]
+    except RlinoError:
+        return None
+
+
 def base_problems(run: Run) -> pd.DataFrame:
     """What a run's base does on each test problem (the index), from the evaluation that is shipped with the base.
 

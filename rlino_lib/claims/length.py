@@ -9,8 +9,16 @@ import math
 
 import pandas as pd
 
-from rlino_lib.analysis.growth import base_length, base_problems, final_responses, first_responses, growth, parts_of
-from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, Records, evidence, require_seeds
+from rlino_lib.analysis.growth import (
+    base_cap,
+    base_length,
+    base_problems,
+    final_responses,
+    first_responses,
+    growth,
+    parts_of,
+)
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
 from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import Run
@@ -22,16 +30,18 @@ def normaliser_of(run: Run) -> str:
 
 
 def length_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:
-    """The recorded runs of a row of the ablation that kept their responses, by seed.
+    """Runs of (task, method, normaliser) that kept their responses, by seed, with no other objective setting changed.
 
-    The rows of 1/|o| come from the head-to-head grid where it made them. Runs of another cap do not count.
+    For 1/|o| head-to-head runs are preferred to length runs with the same seed. Runs with another cap than their base's
+    evaluation do not count: their lengths cannot be compared with it.
     """
     by_seed = {}
     for run in [*records.runs("head-to-head"), *records.runs("length")]:
         row = run.config["task"], run.method, normaliser_of(run)
-        plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}
+        plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}  # the method's row but for that
         if row == (task, method, normaliser) and plain and (run.path / "responses.csv.gz").exists():
-            by_seed.setdefault(run.seed, run)
+            if base_cap(run) in (None, run.config["max_new_tokens"]):
+                by_seed.setdefault(run.seed, run)
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
@@ -43,14 +53,20 @@ def _planned_runs(claim: Claim, records: Records, *normalisers: str) -> list[lis
     return [[run for run in runs if run.seed in common] for runs in rows]
 
 
-def _growths(runs: list[Run], kind: str) -> pd.Series:
-    return pd.Series([growth(run, kind) for run in runs]).dropna()
+def _growths(runs: list[Run], side: str) -> pd.Series:
+    """The growth of each run; NotTestable where one has no responses of that side, so that no seed vanishes."""
+    growths = pd.Series([growth(run, side) for run in runs])
+    if growths.isna().any():
+        missing = ", ".join(str(run.seed) for run, empty in zip(runs, growths.isna(), strict=True) if empty)
+        raise NotTestable(f"no responses that are {side}, of the base or after training: seed {missing}")
+    return growths
 
 
 def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
     """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
-    start = base_length(base_problems(runs[0]), claim.about["kind"])
-    growths = _growths(runs, claim.about["kind"])
+    side = claim.about["kind"]  # right, wrong or "wrong, not cut"; neither `Claim.kind` nor `Objective.kind`
+    start = base_length(base_problems(runs[0]), side)
+    growths = _growths(runs, side)
     verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
     return Evidence(verdict, f"{mean_in_words(growths, 'tokens')}, from {start:.1f}", runs)
 
@@ -95,7 +111,8 @@ def normaliser_causes_growth(claim: Claim, records: Records) -> Evidence:
     Threshold `share`: holds where no more than that share of the growth is left without 1/|o|.
     """
     rows = _planned_runs(claim, records, "per_response", "constant")
-    with_it, without = (_growths(runs, claim.about["kind"]) for runs in rows)
+    side = claim.about["kind"]  # as in `_growth_evidence`
+    with_it, without = (_growths(runs, side) for runs in rows)
     effect = f"with 1/|o| {mean_in_words(with_it, 'tokens')}, constant {mean_in_words(without, 'tokens')}"
     return Evidence(verdict_above_zero(claim.threshold["share"] * with_it - without), effect, sum(rows, []))
 
@@ -153,6 +170,9 @@ def longer_responses_buy_accuracy(claim: Claim, records: Records) -> Evidence:
     Statistic: points of responses that are right and first hit after more attempts than the base makes on average,
     beyond those that the base had already (in each run's own evaluation before training).
     Threshold `share`: holds where these are that share of the gain in accuracy or more.
+
+    The effect names these points; what is hit is the target, after as many attempts as the base of the first run makes
+    on average in the evaluation shipped with it, rounded up. Next to them stand the points of the runs' own bases.
     """
     (runs,) = _planned_runs(claim, records, "per_response")
     base = base_problems(runs[0])

@@ -102,8 +102,9 @@ def evaluate(
     With `out`, rows are appended to that JSONL file as they are made, and problems that it already holds are not
     sampled again, so a killed evaluation resumes where it stopped. A problem's samples depend only on `seed` and its
     place. With `responses` the texts are also appended to that JSONL file, one per line, for `rlino grade` to grade
-    with another grader. A task's stop strings end its responses. `on_rollouts` is called with the graded rollouts of
-    each chunk of problems, and `sampling` goes to `sample`. Raises RlinoError where a file holds another evaluation.
+    with another grader. A task's stop strings end its responses, and its environment writes into them. `on_rollouts` is
+    called with the graded rollouts of each chunk of problems, and `sampling` goes to `sample`. Raises RlinoError where
+    a file holds another evaluation.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
@@ -116,7 +117,8 @@ def evaluate(
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as part:
                 append_jsonl(part, whole)
-    settings = {"stop_strings": tuple(getattr(task, "stop", ())), **sampling}
+    settings = {"stop_strings": tuple(getattr(task, "stop", ())), "environment": getattr(task, "environment", None)}
+    settings |= sampling
     bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
     for start in range(first, len(problems), chunk):
         some = problems[start : start + chunk]

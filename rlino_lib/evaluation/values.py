@@ -1,4 +1,4 @@
-"""Values of prefixes of a response under a policy, estimated by sampling continuations (chapters 01 and 10)."""
+"""Values of prefixes of a response under a policy, estimated by sampling continuations (chapter 01)."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def prefix_values(
     `prefixes` are pairs of a problem and the start of a response to it, and each has a row: `problem` (its id),
     `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, and the exact (Clopper-Pearson) interval `low` to
     `high`. Equal pairs are sampled once and share their draws; draws of different ones are independent.
-    `max_new_tokens` caps the whole response, prefix included, as in training; `sampling` goes to `sample`. Raises
-    RlinoError where there is nothing to sample, or where a prefix fills the cap.
+    `max_new_tokens` caps the whole response, prefix included, as in training, and the task's environment writes into
+    it too; `sampling` goes to `sample`. Raises RlinoError where there is nothing to sample, or where a prefix fills the
+    cap.
     """
     problems: dict[tuple[str, str], Problem] = {}  # by prompt and prefix
     places = []  # of each pair among them
@@ -58,9 +59,9 @@ def prefix_values(
         raise RlinoError("values need at least one prefix and one sample of each")
     prompts, texts = zip(*problems, strict=True)
     ids = _tokens(policy, texts)
-    rollouts = sample(
-        policy, prompts, samples, prefixes=texts, seed=seed, max_new_tokens=max_new_tokens, **sampling
-    ).grade(task, list(problems.values()))
+    settings = {"environment": getattr(task, "environment", None), "max_new_tokens": max_new_tokens} | sampling
+    rollouts = sample(policy, prompts, samples, prefixes=texts, seed=seed, **settings)
+    rollouts.grade(task, list(problems.values()))
     right = rollouts.correct.view(-1, samples).sum(1).tolist()
     rows = {}
     for pair, tokens, c in zip(problems, ids, right, strict=True):

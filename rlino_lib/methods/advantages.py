@@ -1,4 +1,4 @@
-"""From rewards to advantages (chapters 04, 05 and 11): one rule per method, all on rewards in groups [P, G].
+"""From rewards to advantages (chapters 04 and 05): one rule per method, all on rewards in groups [P, G].
 
 A rule sees the whole batch, so it may normalise over groups or over everything. What comes before a rule (penalties on
 the reward) and after it (filters) stands here too; `credit` puts them in order.

@@ -1,4 +1,4 @@
-"""The table of methods, each a row of choices (chapters 04, 06 and 11), and where the library differs from TRL."""
+"""The table of methods, each a row of choices (chapters 04 and 06), and where the library differs from TRL."""
 
 from __future__ import annotations
 

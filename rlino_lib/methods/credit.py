@@ -1,4 +1,4 @@
-"""Credit: shaped rewards, then a rule, then the rows that stay (chapters 04, 05 and 11)."""
+"""Credit: shaped rewards, then a rule, then the rows that stay (chapters 04 and 05)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Graded:
     mask: Tensor  # [N, T] true on response tokens
     old_logprobs: Tensor | None = None  # [N, T] the sampler's; read by KL in the reward, as is the next
     ref_logprobs: Tensor | None = None  # [N, T] the reference's
-    max_response_length: int | None = None  # the cap; read by overlong penalty and length cost
+    max_response_length: int | None = None  # a run's max_new_tokens; read by overlong penalty and length cost
     truncated: Tensor | None = None  # [N] which rows reached the cap; read by the filter `whole`
+    correct: Tensor | None = None  # [N] bool, the verifier's verdicts; None: where the reward is above the threshold
 
     @property
     def lengths(self) -> Tensor:
@@ -33,26 +34,26 @@ class Graded:
 
 
 class Credit(NamedTuple):
-    """What each response earned, and whether it stays. Rows that are not kept have advantage 0."""
+    """The advantage of each response, and whether it stays. Rows that are not kept have advantage 0."""
 
     advantages: Tensor  # [N], or [N, T] with `reward_to_go`
     keep: Tensor  # [N] bool
 
 
 def credit(objective: Objective, graded: Graded) -> Credit:
-    """What each response earned and whether it stays: `advantages, keep = credit(OBJECTIVES["dapo"], graded)`.
+    """The advantage of each response and whether it stays: `advantages, keep = credit(OBJECTIVES["dapo"], graded)`.
 
     In this order: overlong penalty and length cost (over the cap), KL in the reward, advantage rule (among the
     `shortest` of each group where that is set, as in GFPO, 2508.09726; of two of one length the first), filter. Filters
-    judge the reward as graded, right above the rule's `threshold` (0.5). The caller must leave rows that are not kept
-    out of the loss: N and Σ|o| of the formula count kept rows. The batch is then smaller; DAPO's dynamic sampling would
+    read which responses are `correct`; where that is not given, those whose reward, before any penalty, is above the
+    rule's `threshold` (0.5). The caller must leave rows that are not kept out of the loss: N and Σ|o| of the formula
+    count kept rows. The batch is then smaller; DAPO's dynamic sampling would
     draw more prompts until it is full.
     Raises RlinoError for rewards that are not finite or do not fill groups, shapes that do not agree, a missing part.
     """
     _check(objective, graded)
     shaped = _shaped(objective, graded)  # [N] or [N, T]
-    earned = _earned(objective, graded, shaped)
-    return _filtered(objective, graded, earned)
+    return _filtered(objective, graded, _advantages(objective, graded, shaped))
 
 
 def _check(o: Objective, g: Graded) -> None:
@@ -73,7 +74,7 @@ def _check(o: Objective, g: Graded) -> None:
 
 
 def _shaped(o: Objective, g: Graded) -> Tensor:
-    """Rewards less penalties, [N]; with `reward_to_go` what each token and those after it earn, [N, T]."""
+    """Rewards less penalties, [N]; with `reward_to_go` those of each token and what follows it, [N, T]."""
     rewards = g.rewards
     if o.overlong or o.length_cost:
         cost = o.length_cost / g.max_response_length * g.lengths.double()  # [N]
@@ -88,31 +89,32 @@ def _shaped(o: Objective, g: Graded) -> Tensor:
     return rewards
 
 
-def _earned(o: Objective, g: Graded, shaped: Tensor) -> Credit:
+def _advantages(o: Objective, g: Graded, shaped: Tensor) -> Credit:
     """The objective's rule: over every token of the batch, within whole groups, or among the shortest of each."""
     keep = torch.ones_like(g.rewards, dtype=torch.bool)  # [N]
-    earned = torch.zeros_like(shaped)  # [N] or [N, T]
+    result = torch.zeros_like(shaped)  # [N] or [N, T]
     if o.reward_to_go:
         inside = g.mask.bool()  # [N, T]
-        earned[inside] = advantages(shaped[inside], 1, o.advantage, **o.options)  # every token a sample
+        result[inside] = advantages(shaped[inside], 1, o.advantage, **o.options)  # every token a sample
     elif o.shortest:
         places = g.lengths.reshape(-1, g.group_size).argsort(dim=1, stable=True)[:, : o.shortest]  # [P, K]
         starts = torch.arange(0, len(shaped), g.group_size, device=places.device)[:, None]  # [P, 1]
         rows = (starts + places).reshape(-1)  # [P·K]
-        earned[rows] = advantages(shaped[rows], o.shortest, o.advantage, **o.options)
+        result[rows] = advantages(shaped[rows], o.shortest, o.advantage, **o.options)
         keep = torch.zeros_like(keep).index_fill(0, rows, True)
     else:
-        earned = advantages(shaped, g.group_size, o.advantage, **o.options)  # [N]
-    return Credit(earned, keep)
+        result = advantages(shaped, g.group_size, o.advantage, **o.options)  # [N]
+    return Credit(result, keep)
 
 
-def _filtered(o: Objective, g: Graded, earned: Credit) -> Credit:
-    """The same without the rows that the filter leaves out."""
+def _filtered(o: Objective, g: Graded, unfiltered: Credit) -> Credit:
+    """The credit without the rows that the filter leaves out."""
     if o.filter is None:
-        return earned
-    right = g.rewards > o.options.get("threshold", 0.5)  # [N]
-    truncated = torch.zeros_like(right) if g.truncated is None else g.truncated.to(right.device)  # [N]
-    groups = (x.reshape(-1, g.group_size) for x in (right, truncated))  # [P, G] each
-    keep = earned.keep & FILTERS[o.filter].of(*groups).reshape(-1)  # [N]
-    by_row = keep if earned.advantages.ndim == 1 else keep[:, None]
-    return Credit(torch.where(by_row, earned.advantages, 0), keep)
+        return unfiltered
+    above = g.rewards > o.options.get("threshold", 0.5)  # [N]
+    correct = above if g.correct is None else g.correct.to(above)  # [N]
+    truncated = torch.zeros_like(correct) if g.truncated is None else g.truncated.to(correct.device)  # [N]
+    groups = (x.reshape(-1, g.group_size) for x in (correct, truncated))  # [P, G] each
+    keep = unfiltered.keep & FILTERS[o.filter].of(*groups).reshape(-1)  # [N]
+    by_row = keep if unfiltered.advantages.ndim == 1 else keep[:, None]
+    return Credit(torch.where(by_row, unfiltered.advantages, 0), keep)

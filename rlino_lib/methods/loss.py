@@ -24,14 +24,15 @@ class Batch:
     mask: Tensor  # [N, T] true on response tokens
     old_logprobs: Tensor | None = None  # [N, T] the sampler's; None: the current ones, as at one update per batch
     ref_logprobs: Tensor | None = None  # [N, T] the reference's; read where β > 0
-    max_response_length: int | None = None  # the cap L; read by the constant normaliser
+    max_response_length: int | None = None  # the cap L, a run's max_new_tokens; read by the constant normaliser
     entropies: Tensor | None = None  # [N, T] nats, of the full next-token distribution; read by an entropy bonus
 
 
 @dataclass
 class Loss:
-    """A scalar `.loss` to minimise and detached `.metrics`, means over tokens: `ratio`, `clip_ratio` (how many were
-    clipped), `kl` (nats, by the objective's estimator) and `entropy` (nats) where the batch has what they need."""
+    """A scalar `.loss` to minimise and detached `.metrics`, means over tokens: `ratio`, `clip_ratio` (the share of
+    tokens whose ratio lies outside the clip range; of the surrogate `clip`, on the side that loses the gradient), `kl`
+    (nats, by the objective's estimator) and `entropy` (nats) where the batch has what they need."""
 
     loss: Tensor
     metrics: dict[str, float]
@@ -76,7 +77,7 @@ def _prepared(objective: Objective, batch: Batch) -> Batch:
 
 
 def _widen(logprobs: Tensor) -> Tensor:
-    """Half precision as float32 [N, T]. Its gradient is clamped to the largest half, or it would come back infinite."""
+    """Half precision as float32 [N, T]. Gradients are clamped to the largest finite float16/bfloat16 value."""
     if logprobs.dtype not in (torch.float16, torch.bfloat16):
         return logprobs
     wide = logprobs.float()
@@ -102,8 +103,8 @@ def _check(o: Objective, batch: Batch) -> None:
         raise RlinoError(f"{o.name} divides by a constant length: give max_response_length")
 
 
-def _token_mean(values: Tensor, keep: Tensor) -> float:
-    return (values.detach() * keep).sum().item() / max(keep.sum().item(), 1)
+def _token_mean(values: Tensor, mask: Tensor) -> float:
+    return (values.detach() * mask).sum().item() / max(mask.sum().item(), 1)
 
 
 def micro_share(objective: Objective, mask: Tensor, total_rows: int, total_tokens: int) -> float:
@@ -121,8 +122,9 @@ def token_weights(
 ) -> Tensor:
     """The weight w_it = ∂J/∂log π(o_it) of every token at ratio 1, [N, T], 0 where masked.
 
-    Taken from `policy_loss` by differentiation, so it cannot differ from what the optimiser used. A KL term and an
-    entropy bonus in the loss are left out: they pull towards the reference or spread the policy, and are not credit.
+    Taken from `policy_loss` by differentiation, with the whole batch as one update; mini-batches and gradient clipping
+    rescale it. A KL term and an entropy bonus in the loss are left out: KL pulls towards the reference, the entropy
+    bonus flattens the policy; neither depends on the reward.
     """
     plain = replace(objective, beta=0.0, entropy_bonus=0.0)
     logprobs = torch.zeros(mask.shape, dtype=advantages.dtype, device=mask.device, requires_grad=True)  # [N, T]

@@ -1,10 +1,10 @@
-"""Every method as one update, ∇J = Σ w_it ∇log π(o_it | ·), with its own rule for the weights w (chapters 04, 06, 11).
+"""Every method as one update, ∇J = Σ w_it ∇log π(o_it | ·), with its own rule for the weights w (chapters 04 and 06).
 
 An `Objective` is a row of named choices: advantage × ratio × surrogate × normaliser × KL × entropy × filter, each of
 them a key of a table (`terms.py`, `advantages.py`). `credit` turns
-rewards into advantages (`advantages.py`); `policy_loss` is the only loss; what it does at ratio 1 is `token_weights`,
-computed from it, so that the weight a reader sees is the weight that was used. The losses agree with TRL's own code
-(tests/methods/test_trl_parity.py); where they differ on purpose, `DIFFERENCES` says so.
+rewards into advantages (`advantages.py`); `policy_loss` is the only loss. `token_weights`, computed from it, is the
+weight at ratio 1 with the whole batch as one update; mini-batches and gradient clipping rescale it. The losses agree
+with TRL's own code (tests/methods/test_trl_parity.py); where they differ on purpose, `DIFFERENCES` says so.
 """
 
 from __future__ import annotations
@@ -132,11 +132,11 @@ class Objective:
 def _credit_text(o: Objective) -> str:
     """What Â is, the rows that stay, and what the symbols stand for: the texts of the choices that the row has made."""
     options = f" ({', '.join(f'{k} = {v:g}' for k, v in o.options.items())})" if o.options else ""
-    earned = f"Â_i = {ADVANTAGES[o.advantage].formula}"
+    formula = f"Â_i = {ADVANTAGES[o.advantage].formula}"
     if o.reward_to_go:
-        earned = "Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"
+        formula = "Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"
     texts = (
-        (True, earned + options),
+        (True, formula + options),
         (o.reward_to_go, f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"),
         (o.kl_in_reward and not o.reward_to_go, f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"),
         (o.overlong, f"r_i less up to 1 over the last {o.overlong:g} L"),

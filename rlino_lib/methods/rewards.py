@@ -1,4 +1,7 @@
-"""Rewards of responses: a table, of which a run names a weighted sum (chapters 04, 08 and 11)."""
+"""Rewards of responses: a table, of which a run names a weighted sum (chapters 04 and 08).
+
+The size of the verifier's own reward is the setting `rewards` of a task: `tasks.base.REWARD_SCHEMES`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The terms of the loss, each a table of choices: a name, what it computes, how it prints (chapters 04, 08 and 11).
+"""The terms of the loss, each a table of choices: a name, what it computes, how it prints (chapters 04 and 08).
 
-Tensors are [N, T], 0 where masked; `keep` is the mask as numbers. A new choice is a row here and at most one function.
+Tensors are [N, T], 0 where masked; `mask` is as numbers. A new choice is a row here and at most one function.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def _exp(log_ratio: Tensor) -> Tensor:
     return log_ratio.clamp(-20, 20).exp()  # past e^20 the ratio says only "far off", and exp would overflow
 
 
-def _of_sequence(log_ratio: Tensor, keep: Tensor) -> Tensor:
-    lengths = keep.sum(1, keepdim=True).clamp_min(1)  # [N, 1]
+def _of_sequence(log_ratio: Tensor, mask: Tensor) -> Tensor:
+    lengths = mask.sum(1, keepdim=True).clamp_min(1)  # [N, 1]
     return _exp((log_ratio.sum(1, keepdim=True) / lengths).expand_as(log_ratio))
 
 
 RATIOS = {
-    "none": Ratio(lambda log_ratio, keep: None),
-    "token": Ratio(lambda log_ratio, keep: _exp(log_ratio), "ρ_it"),
+    "none": Ratio(lambda log_ratio, mask: None),
+    "token": Ratio(lambda log_ratio, mask: _exp(log_ratio), "ρ_it"),
     "sequence": Ratio(_of_sequence, "s_i", "s_i = (Π_t ρ_it)^(1/|o_i|)"),
     "trajectory": Ratio(
-        lambda log_ratio, keep: _exp(log_ratio.sum(1, keepdim=True).expand_as(log_ratio)), "ρ_i", "ρ_i = Π_t ρ_it"
+        lambda log_ratio, mask: _exp(log_ratio.sum(1, keepdim=True).expand_as(log_ratio)), "ρ_i", "ρ_i = Π_t ρ_it"
     ),
 }
 
@@ -138,17 +138,17 @@ class Normaliser(NamedTuple):
     by_micro_batch: bool = False  # whether a micro-batch is divided by its own tokens, so that its size matters
 
 
-def _rows(keep: Tensor) -> int:
-    return max(len(keep), 1)
+def _rows(mask: Tensor) -> int:
+    return max(len(mask), 1)
 
 
-def _token_mean(terms: Tensor, keep: Tensor, cap: int | None) -> Tensor:
-    return terms.sum() / keep.sum().clamp_min(1)
+def _token_mean(terms: Tensor, mask: Tensor, cap: int | None) -> Tensor:
+    return terms.sum() / mask.sum().clamp_min(1)
 
 
 NORMALISERS = {
     "per_response": Normaliser(
-        lambda terms, keep, cap: (terms.sum(1) / keep.sum(1).clamp_min(1)).sum() / _rows(keep), "1/N Σ_i 1/|o_i| Σ_t",
+        lambda terms, mask, cap: (terms.sum(1) / mask.sum(1).clamp_min(1)).sum() / _rows(mask), "1/N Σ_i 1/|o_i| Σ_t",
         "1/N Σ_i", "1/|o|",
     ),
     "micro_token_mean": Normaliser(
@@ -159,11 +159,11 @@ NORMALISERS = {
         _token_mean, "1/Σ|o| Σ_i Σ_t", "1/Σ|o| Σ_i |o_i|", "token mean", counts_tokens=True
     ),
     "constant": Normaliser(
-        lambda terms, keep, cap: terms.sum() / (_rows(keep) * cap), "1/(N·L) Σ_i Σ_t", "1/(N·L) Σ_i |o_i|", "constant",
+        lambda terms, mask, cap: terms.sum() / (_rows(mask) * cap), "1/(N·L) Σ_i Σ_t", "1/(N·L) Σ_i |o_i|", "constant",
         needs_cap=True, knows_length=False,
     ),
     "token_sum": Normaliser(
-        lambda terms, keep, cap: terms.sum() / _rows(keep), "1/N Σ_i Σ_t", "1/N Σ_i |o_i|", "token sum",
+        lambda terms, mask, cap: terms.sum() / _rows(mask), "1/N Σ_i Σ_t", "1/N Σ_i |o_i|", "token sum",
         knows_length=False,
     ),
 }  # fmt: skip

@@ -23,20 +23,20 @@ class Decoder:
     """The next-token logits of a batch of rows, each of which goes on from one of the prompts."""
 
     def __init__(
-        self, model: PreTrainedModel, fused: FusedDecoder | None, ids: torch.Tensor, mask: torch.Tensor, room: int
+        self, model: PreTrainedModel, fused: FusedDecoder | None, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int
     ) -> None:
-        """Prompts ids [P, S] int64, left padded, with mask [P, S] bool; `room` is how many tokens may follow them."""
+        """Prompts ids [P, S] int64, left padded, with mask [P, S] bool; `new_tokens` may follow them."""
         self.model, self.fused = model, fused
         self.ids = ids.to(model.device)  # [P, S]
-        self.room = room
+        self.new_tokens = new_tokens
         self.padded = not bool(mask.all())
-        self.mask = mask.to(model.device)  # [P, S], and once prefilled [B, S+room]
+        self.mask = mask.to(model.device)  # [P, S], and once prefilled [B, S+new]
         self.length = ids.shape[1]  # tokens that the cache holds of each row
         self.layers = [GroupLayer(self.length) for _ in range(model.config.get_text_config().num_hidden_layers)]
         self.cache = Cache(layers=self.layers)
 
-    def prefill(self, prompts: torch.Tensor) -> torch.Tensor:
-        """Logits [B, V] after the prompts, for rows that go on from `prompts` [B] int64, each in [0, P)."""
+    def prefill(self, prompt_rows: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after the prompts, for rows that go on from `prompt_rows` [B] int64, each in [0, P)."""
         positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
         logits = self.model(
             input_ids=self.ids,
@@ -47,14 +47,14 @@ class Decoder:
             logits_to_keep=1,
         ).logits[:, -1]  # [P, V]
         for layer in self.layers:
-            layer.select(prompts, self.length + self.room)
+            layer.select(prompt_rows, self.length + self.new_tokens)
         if self.fused:
             self.layers = self.fused.adopt(self.layers)
             self.cache = None
         if self.padded:
-            self.mask = pad(self.mask, (0, self.room), value=True).index_select(0, prompts)  # [B, S+room]
-        self.position = positions[:, -1].index_select(0, prompts)  # [B], of the last token
-        return logits.index_select(0, prompts)
+            self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, prompt_rows)  # [B, S+new]
+        self.position = positions[:, -1].index_select(0, prompt_rows)  # [B], of the last token
+        return logits.index_select(0, prompt_rows)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token for each row, tokens [B] int64."""

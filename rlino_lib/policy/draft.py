@@ -1,4 +1,4 @@
-"""The responses of a batch during sampling: tokens so far, who wrote them, which rows go on (chapters 04, 10)."""
+"""The responses of a batch during sampling: tokens so far, who wrote them, which rows go on (chapter 04)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Draft:
         for row in self.rows[where].tolist():
             end = len(self.ids) if self.limits is None else int(self.limits[row])
             text = self.ids[: self.time, row][self.written[: self.time, row]]
-            self.replies.ask(row, text, room=end - self.time - 1)
+            self.replies.ask(row, text, limit=end - self.time - 1)
 
     def is_over(self) -> bool:
         """Whether every row has ended or reached the cap."""
@@ -123,11 +123,11 @@ class Replies:
         self.triggers = StopStrings(tokenizer, environment.after, device)
         self.waiting: dict[int, list[int]] = {}  # row -> tokens that are still to be written
 
-    def ask(self, row: int, ids: torch.Tensor, room: int) -> None:
-        """Show the environment what a row has written, ids [t]; at most `room` tokens of its answer are kept."""
+    def ask(self, row: int, ids: torch.Tensor, limit: int) -> None:
+        """Show the environment what a row has written, ids [t]; at most `limit` tokens of its answer are kept."""
         answer = self.environment.answer(self.tokenizer.decode(ids, skip_special_tokens=True))
         if answer:
-            self.waiting[row] = self.tokenizer(answer, add_special_tokens=False)["input_ids"][:room]
+            self.waiting[row] = self.tokenizer(answer, add_special_tokens=False)["input_ids"][:limit]
 
     def put_in(self, rows: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The tokens [B] with answers in place of some, and which those are, [B] bool; rows [B] int64."""

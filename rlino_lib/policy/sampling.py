@@ -1,9 +1,9 @@
 """Sampling groups of responses (chapter 04): prefill each prompt once, decode all its samples together.
 
 `respond` is the whole loop. What makes it fast at small sizes: the decoder (`decode.py`), finished responses leaving
-the batch, one uniform number for each token drawn beforehand in place of a multinomial call, and a share of the rows
-for each thread in place of a share of each product. A row's randomness is its own, so that its text does not depend on
-which rows sit beside it.
+the batch, one uniform number for each token drawn beforehand in place of a multinomial call, and threads that split
+the batch by rows instead of splitting each matrix product. A row's randomness is its own, so that its text does not
+depend on which rows sit beside it.
 """
 
 from __future__ import annotations
@@ -50,16 +50,18 @@ class SampleConfig:
 
 
 ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weighs more than a second core
-_ROOM: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # rows that a model could decode at a time
+_ROWS_THAT_FIT: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # where more did not
 
 
-def respond(decoder: Decoder, draft: Draft, prompts: torch.Tensor, uniform: torch.Tensor, pick: Callable) -> None:
+def respond(
+    decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable
+) -> None:
     """Write a response for each row of the draft: pick a token by the model's logits, tell the model, and so on.
 
-    prompts [N] int64: which of the decoder's prompts each row goes on from. uniform [T, N] in [0, 1): a number for each
-    token. `pick` makes tokens, log-probs and entropies of logits and such numbers (`choose`).
+    prompt_rows [N] int64: which of the decoder's prompts each row goes on from. uniform [T, N] in [0, 1): a number for
+    each token. `pick` makes tokens, log-probs and entropies of logits and such numbers (`choose`).
     """
-    logits = decoder.prefill(prompts)  # [B, V]
+    logits = decoder.prefill(prompt_rows)  # [B, V]
     for u in uniform:
         with torch.autocast(logits.device.type, enabled=False):  # which would round entropies
             tokens, logprobs, entropies = pick(logits, u[draft.rows])  # each [B]
@@ -96,8 +98,9 @@ def choose(
     """Sample by inverting the cumulative distribution at u.
 
     logits [N, V]; u [N] uniform in [0, 1). Returns ids, log-probs and entropies, each [N]; the log-prob is the policy's
-    at this temperature, before top-p and its kin, which is what a ratio needs. Temperature 0 is greedy, and then the
-    log-prob is that of temperature 1. Raises RlinoError where logits are NaN or infinite.
+    at this temperature, untruncated: with top-p < 1 (or top-k, min-p) a ratio would be biased; training does not pass
+    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Raises RlinoError where logits are
+    NaN or infinite.
     """
     scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature  # [N, V]
     logprobs = scaled.log_softmax(-1)  # [N, V]
@@ -113,8 +116,8 @@ def choose(
         total = probs.cumsum(-1)  # [N, V]
         # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen; rounding
         # can lift u·total to the total itself, above which there is none, hence the float just below it.
-        whole = total[:, -1:]  # [N, 1]
-        below = torch.minimum(u[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))  # [N, 1]
+        mass = total[:, -1:]  # [N, 1]
+        below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
         ids = torch.searchsorted(total, below, right=True)[:, 0]  # [N]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
 
@@ -145,8 +148,8 @@ def sample(
 
     A response ends with EOS, or with the token that completes one of `stop_strings`, both part of it. `max_rows` bounds
     the rows decoded at a time; texts do not depend on it beyond float rounding. Where memory runs out it is halved
-    permanently, with a warning. `ignore_eos` goes on to the cap, for measuring. `precision` of the products: auto, fp32
-    or bf16 (`device.policy_precision`).
+    for this model until the process ends, and a warning says so. `ignore_eos` goes on to the cap, for measuring.
+    `precision` of the products: auto, fp32 or bf16 (`device.policy_precision`).
 
     `prefixes`, one for each prompt (hints, restarts, prefilled answers), begin its responses, and an `environment` may
     write into them. What these write is part of the text and not of the mask; `max_new_tokens` caps the whole response,
@@ -184,7 +187,7 @@ class _Batch:
             raise RlinoError(f"{len(prefixes)} prefixes for {len(prompts)} prompts")
         self.prompts = list(prompts)
         self.group_size = group_size
-        prompt_rows = policy.tokenizer(self.prompts)["input_ids"]
+        prompt_tokens = policy.tokenizer(self.prompts)["input_ids"]
         texts = list(prefixes) or [""] * len(prompts)
         begun = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
         self.limits = cap - torch.tensor([len(row) for row in begun])  # [P], tokens that may follow the prefix
@@ -193,8 +196,8 @@ class _Batch:
             raise RlinoError(f"a prefix of {used} tokens leaves nothing to sample under a cap of {cap}")
         self.pad = policy.tokenizer.pad_token_id
         self.prefixes = _left_padded(begun)  # [P, W]
-        self.prompt_ids = _left_padded(prompt_rows)  # [P, S']
-        self.ids = _left_padded([a + b for a, b in zip(prompt_rows, begun, strict=True)])  # [P, S], prefixes included
+        self.prompt_ids = _left_padded(prompt_tokens)  # [P, S']
+        self.ids = _left_padded([a + b for a, b in zip(prompt_tokens, begun, strict=True)])  # [P, S], prefixes included
         shape = len(prompts) * group_size, int(self.limits.max())
         self.uniform = torch.rand(shape, generator=torch.Generator().manual_seed(seed))  # [N, T]
         self.length = self.ids.shape[1] + shape[1]  # of the longest sequence
@@ -207,7 +210,7 @@ class _Batch:
             torch.cat([pad(values, (0, width - values.shape[1]), value=fill) for values in column])
             for column, fill in zip(columns, (self.pad, False, False, 0.0, 0.0), strict=True)
         )  # each [N, T]
-        rows = [row[whole] for row, whole in zip(ids, written, strict=True)]
+        responses = [row[where] for row, where in zip(ids, written, strict=True)]
         return Rollouts(
             prompts=self.prompts,
             prompt_ids=self.prompt_ids.where(self.prompt_ids >= 0, self.pad),
@@ -217,7 +220,7 @@ class _Batch:
             logprobs=logprobs,
             entropies=entropies,
             truncated=torch.cat(truncated),
-            texts=policy.tokenizer.batch_decode(rows, skip_special_tokens=True),
+            texts=policy.tokenizer.batch_decode(responses, skip_special_tokens=True),
             group_size=self.group_size,
             written=written,
         )
@@ -236,16 +239,16 @@ def _decode(
     """Some rows of the batch, as `Draft.columns` gives them."""
     device = policy.model.device
     size = batch.group_size
-    prompts = torch.arange(rows.start, rows.stop) // size  # [N']
+    prompt_rows = torch.arange(rows.start, rows.stop) // size  # [N']
     first = rows.start // size
-    ids = batch.ids[first : int(prompts[-1]) + 1]  # [P', S]
-    limits = batch.limits[prompts]  # [N']
+    ids = batch.ids[first : int(prompt_rows[-1]) + 1]  # [P', S]
+    limits = batch.limits[prompt_rows]  # [N']
     replies = Replies(environment, policy.tokenizer, device) if environment else None
     with torch.inference_mode():  # a thread's own setting
         decoder = Decoder(policy.model, fused, ids.where(ids >= 0, batch.pad), ids >= 0, int(limits.max()))
-        draft = Draft(batch.prefixes[prompts], limits, batch.pad, ends, replies)
+        draft = Draft(batch.prefixes[prompt_rows], limits, batch.pad, ends, replies)
         uniform = batch.uniform[rows.start : rows.stop].t().to(device)  # [T, N']
-        respond(decoder, draft, (prompts - first).to(device), uniform, pick)
+        respond(decoder, draft, (prompt_rows - first).to(device), uniform, pick)
         return draft.columns()
 
 
@@ -267,7 +270,7 @@ def _in_chunks(
 
 def _within_memory(policy: Policy, decode, rows: range, group_size: int) -> list[tuple[torch.Tensor, ...]]:
     """`decode(rows)` in as many parts as memory takes: whole groups as long as they fit."""
-    room = min(_ROOM.get(policy.model, len(rows)), len(rows))
+    known = min(_ROWS_THAT_FIT.get(policy.model, len(rows)), len(rows))
 
     def halve(n: int) -> int:
         return n // 2 - n // 2 % group_size or n // 2
@@ -275,12 +278,12 @@ def _within_memory(policy: Policy, decode, rows: range, group_size: int) -> list
     try:
         parts, fitting = within_memory(
             lambda n: [decode(rows[k : k + n]) for k in range(0, len(rows), n)],
-            room, "{} responses are decoded at a time", halve=halve,
+            known, "{} responses are decoded at a time", halve=halve,
         )  # fmt: skip
     except RuntimeError as e:
         if not is_out_of_memory(e):
             raise
         raise RlinoError("no memory for one response: lower --max-new-tokens, or take a smaller model") from e
-    if fitting < room:
-        _ROOM[policy.model] = fitting
+    if fitting < known:
+        _ROWS_THAT_FIT[policy.model] = fitting
     return parts

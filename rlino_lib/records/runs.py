@@ -1,4 +1,4 @@
-"""Run folders: what a run writes, and how chapters read it back as DataFrames.
+"""Run folders, and how chapters read them back as DataFrames; `writer.py` writes them.
 
 A folder holds config.json, metrics.csv (reproducible to the last digit), timing.csv (which is not), sampled whole
 groups in rollouts.jsonl(.gz), a row for each held-out response in responses.csv(.gz), and summary.json, which is
@@ -7,10 +7,8 @@ written last: a folder without it is not complete.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,7 @@ from typing import Any
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import (
-    Kind,
-    append_jsonl,
-    read_json,
-    read_jsonl,
-    refuse_other,
-    replacing,
-    whole_lines,
-    write_json,
-)
+from rlino_lib.folders import Kind, read_json, read_jsonl, whole_lines
 from rlino_lib.paths import RUNS
 
 
@@ -153,87 +142,3 @@ def metrics_frame(runs: Iterable[Run]) -> pd.DataFrame:
     frame = pd.concat(frames, ignore_index=True)
     first = ["run", "method", "seed"]
     return frame[first + [c for c in frame.columns if c not in first]]
-
-
-class RunWriter:
-    """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
-
-    def __init__(self, path: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
-        """Start writing a folder, or resume; the caller holds it (`output_folder`).
-
-        A setting that a record does not name counts as in `defaults`. Raises RlinoError where the folder holds a run of
-        another configuration, or of one that started from other weights, with other threads or other versions: its
-        numbers would differ from those of an uninterrupted run.
-        """
-        self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        recorded, complete = read_run(self.path)
-        if recorded is not None:
-            refuse_other(self.path, RUN, recorded, config, defaults or {}, complete, whole=True)
-        else:
-            write_json(self.path / "config.json", config)
-
-    def resume(self, step: int) -> None:
-        """Discard what was written after `step`, the step of the checkpoint that training goes on from."""
-        for plain in (self.path / name for name in PACKED):
-            packed = plain.with_name(f"{plain.name}.gz")
-            if packed.exists():  # the kill came while the run was being finished
-                if not plain.exists():
-                    with replacing(plain) as part:
-                        part.write_bytes(gzip.decompress(packed.read_bytes()))
-                packed.unlink()
-        for path in (self.path / name for name in TABLES):
-            if path.exists():
-                rows = list(csv.reader(whole_lines(path)))
-                kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
-                with replacing(path) as part:
-                    _append_csv(part, [*rows[:1], *kept])
-        path = self.path / "rollouts.jsonl"
-        if path.exists():
-            kept = [row for row in read_jsonl(path) if row["step"] <= step]
-            with replacing(path) as part:
-                append_jsonl(part, kept)
-
-    def metrics(self, row: Mapping[str, Any], seconds: float) -> None:
-        """Append one step: its metrics, and its time beside them."""
-        self._append("metrics.csv", {k: _short(v) for k, v in row.items()})
-        self._append("timing.csv", {"step": row["step"], "seconds": round(seconds, 2)})
-
-    def probes(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append what the probed updates of a step measured."""
-        for row in rows:
-            self._append("probes.csv", {k: _short(v) for k, v in row.items()})
-
-    def responses(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append what is kept of the held-out responses of an evaluation."""
-        self._append("responses.csv", *({k: _short(v) for k, v in row.items()} for row in rows))
-
-    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
-        path = self.path / name
-        if rows:
-            head = [] if path.exists() and path.stat().st_size else [list(rows[0])]
-            _append_csv(path, [*head, *(row.values() for row in rows)])
-
-    def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append sampled responses, one JSON object per line."""
-        append_jsonl(self.path / "rollouts.jsonl", rows)
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Pack what is large and write the summary: from here on the run is complete."""
-        for plain in (self.path / name for name in PACKED):
-            if plain.exists():
-                with replacing(plain.with_name(f"{plain.name}.gz")) as part, part.open("wb") as raw:
-                    with gzip.GzipFile(plain.name, "wb", mtime=0, fileobj=raw) as f:
-                        f.write(plain.read_bytes())
-                plain.unlink()
-        write_json(self.path / "summary.json", {"complete": True, **summary})
-
-
-def _short(value: Any) -> Any:
-    """Seven significant digits, blank for None: enough for any plot, and half the file."""
-    return "" if value is None else f"{value:.7g}" if isinstance(value, float) else value
-
-
-def _append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    with path.open("a", encoding="utf-8", newline="") as f:
-        csv.writer(f, lineterminator="\n").writerows(rows)

@@ -10,8 +10,8 @@ from trl import GRPOTrainer
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.scale.records import Pool, Recorded, Row
-from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.traces import policy_credit
+from rlino_lib.training.config import VERIFIER, TrainConfig
+from rlino_lib.training.traces import policy_weighting
 from rlino_lib.training.trainer import rewarded
 
 
@@ -59,12 +59,14 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         if o.needs_reference:
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
+        correct = None if c.reward == VERIFIER else rollouts.correct  # [N]
         graded = Graded(
-            rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens, rollouts.truncated
-        )
+            rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens, rollouts.truncated,
+            correct,
+        )  # fmt: skip
         adv, keep = credit(o, graded)  # [N] or [N, T], [N]
         if self.recorder.keeps_groups(step):
-            self.credit = policy_credit(o, adv, keep, rollouts, c.max_new_tokens)
+            self.weighting = policy_weighting(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
         adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}

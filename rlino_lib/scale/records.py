@@ -114,7 +114,7 @@ class Recorded:
         self.rollouts: Rollouts | None = None  # of the step under way, of all processes
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
         self.started = False  # whether a step was begun
-        self.credit: dict[str, torch.Tensor] = {}  # its rows' advantages and weights, where they are traced
+        self.weighting: dict[str, torch.Tensor] = {}  # its rows' advantages and weights, where they are traced
 
     @property
     def step_done(self) -> int:
@@ -250,7 +250,7 @@ class Recorded:
         sums.norms, self.sums = self.sums.norms, Sums()
         metrics = {"step": step, "samples": step * c.prompts * c.group_size, **outcome_metrics(self.rollouts)}
         metrics |= {**sums.means(), "lr": self.lr_at(step)}
-        self.recorder.step(metrics, self.rollouts, self.credit, self.processing_class)
+        self.recorder.step(metrics, self.rollouts, self.weighting, self.processing_class)
 
     def evaluate_policy(self) -> dict[str, Any]:
         """The `eval/…` columns of the policy as it is."""

@@ -31,8 +31,10 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
-from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run
+from rlino_lib.records.runs import RUN, Run, complete_run, load_run
+from rlino_lib.records.writer import RunWriter
 from rlino_lib.settings import THREADS
+from rlino_lib.tasks import get_task
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.trainer import check_reward, describe
@@ -86,6 +88,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
     unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
+    environment = getattr(get_task(config.task, **config.task_settings), "environment", None)
     refusals = (
         (engine not in ENGINES, f"unknown engine {engine!r}: one of {', '.join(ENGINES)}"),
         (
@@ -94,6 +97,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         ),
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
+        (environment, "TRL samples without the task's environment: train with `rlino train`"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
         (unknown, f"--trl does not take {', '.join(unknown)}, which the run decides or no objective reads"),
     )

@@ -29,7 +29,7 @@ from trl.trainer.utils import add_fused_lm_head
 from rlino_lib.scale.records import Pool, Recorded, Row
 from rlino_lib.training import sft
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.traces import supervised_credit
+from rlino_lib.training.traces import supervised_weighting
 
 
 class IsftTrainer(Recorded, SFTTrainer):
@@ -57,7 +57,7 @@ class IsftTrainer(Recorded, SFTTrainer):
         self.model.train()
         rollouts = self.rollouts = self.to_rollouts(rows, c.group_size)
         accepted = sft.build_dataset(rollouts, "pos", "unit")
-        self.credit = supervised_credit(accepted, rollouts)
+        self.weighting = supervised_weighting(accepted, rollouts)
         mine = accepted[self.accelerator.process_index :: self.accelerator.num_processes]
         spare = sft.Example((self.processing_class.pad_token_id,), (self.processing_class.pad_token_id,), 1, 1.0)
         return [self._collate(mine[k::num_batches], spare, device) for k in range(num_batches)], len(rows)

@@ -1,4 +1,7 @@
-"""What every task offers: problems, prompts, a grader. Nothing here depends on models or torch."""
+"""What every task offers: problems, prompts, a grader, `REWARD_SCHEMES`. Nothing here depends on models or torch.
+
+The reward that a run trains on is named in another table, `methods.rewards.REWARDS`.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,7 @@ class Task(Protocol):
     complete, and `grade` reads up to it (`up_to_stop`). And it may have `counts(problem, response) -> dict[str, int |
     None]`: what else a run should record of held-out responses, under the same names for each, for any string and in
     bounded time. `trace_counts(response) -> dict[str, int]` counts arithmetic in a trace, for an evaluation to add up.
+    `environment: Environment | None` writes into the responses of its training and its evaluations.
     """
 
     name: str
@@ -71,7 +75,8 @@ class Task(Protocol):
 class Environment(Protocol):
     """What writes into a response while it is being sampled: a calculator, a tool, a game (`sample(environment=…)`).
 
-    It is consulted after each of the strings in `after`. The same text must get the same answer, in bounded time.
+    It is consulted after each of the strings in `after`. The same text must get the same answer, in bounded time. A new
+    one stands beside its task (`tasks/countdown/environment.py`), and the task offers it as its `environment`.
     """
 
     after: tuple[str, ...]
@@ -141,8 +146,8 @@ def how_many(n: int | None, size: int, split: str, task: str) -> int:
 
 # --- what the tasks of this book share -------------------------------------------------------------------------------
 
-# name -> (an answer that is right, an answer that is wrong, no answer at all)
-REWARDS = {"binary": (1.0, 0.0, 0.0), "format": (1.0, 0.1, 0.0)}
+# What a verifier gives, a task's setting `rewards`: name -> (a right answer, a wrong one, no answer at all)
+REWARD_SCHEMES = {"binary": (1.0, 0.0, 0.0), "format": (1.0, 0.1, 0.0)}
 
 
 class SettingsTask:

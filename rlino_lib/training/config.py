@@ -85,8 +85,11 @@ class TrainConfig:
     max_new_tokens: int = setting(112, "most tokens of a response", COUNT)
     temperature: float = setting(1.0, "temperature of the sampling", TEMPERATURE)
     lr: float = setting(1e-4, "learning rate of AdamW", RATE)
-    schedule: str = setting("constant", "learning rate: constant, or linear to zero", one_of(("constant", "linear")))
-    warmup: int = setting(0, "steps from rate 0 to the full rate", whole())
+    schedule: str = setting(
+        "constant", "learning rate: constant, or linear: times (steps − step + 1)/steps, from step 1 on",
+        one_of(("constant", "linear")),
+    )  # fmt: skip
+    warmup: int = setting(0, "steps over which the rate rises linearly, the first at 1/warmup of it", whole())
     clip_norm: float = setting(1.0, "largest norm of the gradient; larger ones are scaled down to it", number(above=0))
     epochs: int = setting(1, "passes over each batch of samples", COUNT)
     minibatches: int = setting(1, "updates per pass", COUNT)

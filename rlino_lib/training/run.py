@@ -16,7 +16,8 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import begun_precision, output_folder
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import RUN, Run, RunWriter, complete_run, load_run, read_run
+from rlino_lib.records.runs import RUN, Run, complete_run, load_run, read_run
+from rlino_lib.records.writer import RunWriter
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.guard_rails import Guards
@@ -85,9 +86,9 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         recorder.before_training()
     bar = tqdm(total=config.steps, initial=trainer.step_done, desc=config.method, unit="step", disable=not progress)
     while trainer.step_done < config.steps:
-        metrics, rollouts, credit = trainer.step()
+        metrics, rollouts, weighting = trainer.step()
         writer.probes(trainer.probes)
-        message = recorder.step(metrics, rollouts, credit, trainer.policy.tokenizer)
+        message = recorder.step(metrics, rollouts, weighting, trainer.policy.tokenizer)
         if message and progress:
             bar.write(message)
         bar.update()
@@ -132,11 +133,11 @@ class Recorder:
             self._metrics({"step": 0, "samples": 0, **self._measured(self.evaluate)})
 
     def step(
-        self, metrics: dict[str, Any], rollouts: Rollouts, credit: Mapping[str, torch.Tensor], tokenizer
+        self, metrics: dict[str, Any], rollouts: Rollouts, weighting: Mapping[str, torch.Tensor], tokenizer
     ) -> str | None:
         """Record a step, evaluated where it is time, and return a guard rail's warning, or None.
 
-        `credit` is as `trace_rows` takes it. Raises RlinoError where a guard rail stops the run.
+        `weighting` is as `trace_rows` takes it. Raises RlinoError where a guard rail stops the run.
         """
         c = self.config
         step = metrics["step"]
@@ -144,7 +145,7 @@ class Recorder:
             metrics |= self._measured(self.evaluate)
         self._metrics(metrics)
         if self.keeps_groups(step):
-            self.writer.rollouts(trace_rows(rollouts, credit, step, c.trace_groups, tokenizer))
+            self.writer.rollouts(trace_rows(rollouts, weighting, step, c.trace_groups, tokenizer))
         return self.guards.check(step, metrics)
 
     def keeps_groups(self, step: int) -> bool:

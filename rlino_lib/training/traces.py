@@ -15,11 +15,11 @@ from rlino_lib.training.sft import Example
 
 
 def trace_rows(
-    rollouts: Rollouts, credit: Mapping[str, torch.Tensor], step: int, groups: int, tokenizer
+    rollouts: Rollouts, weighting: Mapping[str, torch.Tensor], step: int, groups: int, tokenizer
 ) -> Iterator[dict[str, Any]]:
     """One row per response of the first `groups` groups: text, tokens, the grader's verdict, and each token's weight.
 
-    `credit` holds `advantage` [N] and `weights` [N, T].
+    `weighting` holds `advantage` [N] and `weights` [N, T].
     """
     for i in range(min(groups, len(rollouts.prompts)) * rollouts.group_size):
         g = i // rollouts.group_size
@@ -38,9 +38,9 @@ def trace_rows(
             "tokens": [tokenizer.decode([t]) for t in rollouts.ids[i][written].tolist()],
             "logprobs": _short(rollouts.logprobs[i][written]),
             "entropies": _short(rollouts.entropies[i][written]),
-            "weights": _short(credit["weights"][i][written]),
+            "weights": _short(weighting["weights"][i][written]),
             "reward": grade.reward,
-            "advantage": _short(credit["advantage"][i : i + 1])[0],
+            "advantage": _short(weighting["advantage"][i : i + 1])[0],
             "correct": grade.correct,
             "format_ok": grade.format_ok,
             "answer": grade.answer,
@@ -50,7 +50,7 @@ def trace_rows(
         }
 
 
-def policy_credit(
+def policy_weighting(
     objective: Objective, advantages: torch.Tensor, keep: torch.Tensor, rollouts: Rollouts, cap: int
 ) -> dict[str, torch.Tensor]:
     """The weight of each row in an update by an objective, in the form that `trace_rows` takes.
@@ -64,7 +64,7 @@ def policy_credit(
     return {"advantage": advantages, "weights": weights}
 
 
-def supervised_credit(dataset: Iterable[Example], rollouts: Rollouts) -> dict[str, torch.Tensor]:
+def supervised_weighting(dataset: Iterable[Example], rollouts: Rollouts) -> dict[str, torch.Tensor]:
     """The same for an update on a data set of examples; 0 for sampled rows that are not in it."""
     signed = torch.zeros(len(rollouts.ids))  # [N]
     for e in dataset:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
@@ -89,7 +89,7 @@ class Trainer:
         self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
-        self.reference = self._load_reference(shipped=policy is None)
+        self.reference = self._load_reference(from_disk=policy is None)
         if config.lora_rank:
             settings = {"rank": config.lora_rank, "alpha": config.lora_alpha, "targets": config.targets}
             self.policy = Policy(add_lora(self.policy.model, **settings), self.policy.tokenizer)
@@ -102,12 +102,13 @@ class Trainer:
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
 
-    def _load_reference(self, shipped: bool) -> torch.nn.Module | None:
-        """A second model where one is needed; LoRA gives its reference by switching the adapters off."""
+    def _load_reference(self, from_disk: bool) -> torch.nn.Module | None:
+        """A second model where one is needed: the policy's, from disk or copied. With LoRA there is none: its reference
+        is the policy with the adapters off."""
         c = self.config
         if c.lora_rank or not (self.objective.needs_reference or c.eval_base):
             return None
-        if shipped:
+        if from_disk:
             return load_policy(c.model, device=pick_device(c.device)).model
         return copy.deepcopy(self.policy.model).eval().requires_grad_(False)
 
@@ -125,14 +126,15 @@ class Trainer:
         prompts = [self.task.prompt(p) for p in problems]
         rollouts = sample(
             policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
-            stop_strings=self.stop, precision=c.precision,
+            stop_strings=self.stop, precision=c.precision, environment=getattr(self.task, "environment", None),
         )  # fmt: skip
         return rollouts.grade(self.task, problems)
 
     # --- updating
 
     def step(self) -> tuple[dict[str, Any], Rollouts, dict[str, torch.Tensor]]:
-        """One batch of samples and its updates; returns metrics, the rollouts, and the weight of each row."""
+        """One batch of samples and its updates; returns metrics, the rollouts, and by name the advantage [N] and the
+        weights [N, T] of their rows, as `trace_rows` takes them."""
         step = self.step_done + 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(step)
@@ -140,14 +142,18 @@ class Trainer:
         self.sums, self.probes = Sums(), []
         if self.config.gradient_checkpointing:
             recompute_layers(self.model)
-        credit = UPDATES[self.objective.kind](self, rollouts, random.Random(f"minibatches-{self.config.seed}-{step}"))
+        rng = random.Random(f"minibatches-{self.config.seed}-{step}")
+        weighting = UPDATES[self.objective.kind](self, rollouts, rng)
         self.step_done = step
         samples = step * self.config.prompts * self.config.group_size
         metrics = {"step": step, "samples": samples, **outcome_metrics(rollouts), **self.sums.means()}
-        return metrics | {"lr": self.lr_at(step)}, rollouts, credit
+        return metrics | {"lr": self.lr_at(step)}, rollouts, weighting
 
     def lr_at(self, step: int) -> float:
-        """Linear warm-up, then constant or linear to zero; steps count from 1."""
+        """`lr` times step/warmup, at most 1, and if linear times (steps − step + 1)/steps; steps count from 1.
+
+        The decay multiplies the warm-up from step 1 on, so the peak is below `lr`; the last step's rate is not 0.
+        """
         c = self.config
         warm = min(1.0, step / c.warmup) if c.warmup else 1.0
         return c.lr * warm * ((c.steps - step + 1) / c.steps if c.schedule == "linear" else 1.0)
@@ -156,7 +162,7 @@ class Trainer:
         """One step of the optimizer, measured before it where it is probed.
 
         `gradients(micro_batch)` makes the backward passes; of each it returns what it measured, and its share of the
-        update. They are those of a sum over micro-batches, whatever their size.
+        update. Gradients do not depend on the micro-batch size (except for `micro_token_mean`).
         """
         self._probe(rollouts, update=len(self.sums.norms) + 1)
         for values, share in self._within_memory(gradients):
@@ -179,22 +185,22 @@ class Trainer:
         self.optimizer.zero_grad()
         return norm
 
-    def score(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
-        """`response_logprobs` at the run's temperature and precision."""
+    def row_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
+        """`response_logprobs` of some rows, at the run's temperature and precision."""
         with autocast(self.config.precision, self.model.device):
             return response_logprobs(model, rollouts, rows, self.config.temperature, **more)
 
-    def logprobs(self, rollouts: Rollouts, base: bool = False) -> torch.Tensor:
-        """Log-probs of all responses under the policy as it is, or under the base it started from: [N, T]."""
+    def all_logprobs(self, rollouts: Rollouts, reference: bool = False) -> torch.Tensor:
+        """Log-probs of all rows under the policy as it is, or under the reference, which it started from: [N, T]."""
         out = torch.zeros_like(rollouts.logprobs)  # [N, T]
-        model = self.reference or self.model if base else self.model
+        model = (self.reference or self.model) if reference else self.model
 
         def fill(micro_batch: int) -> None:
             for rows in rollouts.lengths.argsort(stable=True).split(micro_batch):
-                logprobs, _ = self.score(model, rollouts, rows)
+                logprobs, _ = self.row_logprobs(model, rollouts, rows)
                 out[rows, : logprobs.shape[1]] = logprobs.to(out)
 
-        with torch.inference_mode(), reference_context(model) if base else nullcontext():
+        with torch.inference_mode(), reference_context(model) if reference else nullcontext():
             self._within_memory(fill)
         return out.clone()
 
@@ -203,7 +209,8 @@ class Trainer:
         c, step = self.config, self.step_done + 1
         if c.probe_every and (step == 1 or step % c.probe_every == 0) and is_probed(update):
             trainable = [p for p in self.model.parameters() if p.requires_grad]
-            measured = probe(lambda rows: self.score(self.model, rollouts, rows), trainable, rollouts, c.micro_batch)
+            logprobs = partial(self.row_logprobs, self.model, rollouts)
+            measured = probe(logprobs, trainable, rollouts, c.micro_batch)
             self.probes.append({"step": step, "update": update, **measured})
 
     # --- evaluating
@@ -214,8 +221,8 @@ class Trainer:
         self.responses = list(response_rows(rollouts, self.task, self.step_done, final=False))
         if not self.config.eval_base:
             return held_out.eval_columns(rollouts)
-        under_base = self.logprobs(rollouts, base=True)  # [N, T]
-        now = self.logprobs(self.base_rollouts)  # [M, T]
+        under_base = self.all_logprobs(rollouts, reference=True)  # [N, T]
+        now = self.all_logprobs(self.base_rollouts)  # [M, T]
         of_base = held_out.base_columns(rollouts, under_base, self.base_rollouts, now)
         return held_out.eval_columns(rollouts) | of_base
 

@@ -181,11 +181,13 @@ def test_attempts_are_counted_in_the_mean():
 # --- the claims ------------------------------------------------------------------------------------------------------
 
 
-def make_run(root, group, method, seed, wrong, right=20, cut=0, normaliser=None, problems=("p",), late=0, before=0):
+def make_run(
+    root, group, method, seed, wrong, right=20, cut=0, normaliser=None, problems=("p",), late=0, before=0, cap=CAP
+):
     """A recorded run of 100 test responses: 40 right, 60 wrong of which some are cut."""
     folder = root / group / f"{method}-{normaliser}-s{seed}"
     folder.mkdir(parents=True)
-    config = {"method": method, "task": "toy", "seed": seed, "model": str(root / "base"), "max_new_tokens": CAP}
+    config = {"method": method, "task": "toy", "seed": seed, "model": str(root / "base"), "max_new_tokens": cap}
     config |= {"objective_settings": {"normaliser": normaliser}} if normaliser else {}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text('{"complete": true}')
@@ -242,6 +244,24 @@ def test_claims_of_growth(root):
     assert judged(RIGHT_LITTLE, root, share=0.5) == HOLDS and judged(RIGHT_LITTLE, root, share=0.05) == FAILS
     assert length_runs("toy", "dr_grpo", "constant", Records(root))[0].seed == 0
     assert judged(GROWS, root, method="dr_grpo") == UNTESTED  # its own normaliser is another one
+
+
+def test_runs_of_another_cap_than_their_bases_do_not_count(root):
+    make_run(root, "head-to-head", "grpo", 0, wrong=60, cap=64)
+    make_run(root, "length", "grpo", 0, wrong=58)
+    for seed in (1, 2):
+        make_run(root, "length", "grpo", seed, wrong=60, cap=CAP if seed == 1 else 64)
+    assert [run.name.split("/")[0] for run in length_runs("toy", "grpo", records=Records(root))] == ["length"] * 2
+    assert judged(GROWS, root, seeds=2) == HOLDS and judged(GROWS, root, seeds=3) == UNTESTED
+    own = Records(root, own=[*list_runs("head-to-head", root), *list_runs("length", root)])  # a reader's
+    assert [run.seed for run in length_runs("toy", "grpo", records=own)] == [0, 1]
+
+
+def test_a_seed_without_such_responses_does_not_vanish(root):
+    for seed in range(3):
+        make_run(root, "length", "grpo", seed, wrong=60, cut=60 if seed == 1 else 0)
+    found = judge(claim(GROWS, kind="wrong, not cut"), Records(root))
+    assert found.verdict == UNTESTED and "seed 1" in found.effect
 
 
 def test_claims_on_the_cause(root):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rlino_lib.analysis import statistics as c
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.runs import Run, RunWriter
+from rlino_lib.records.runs import Run
+from rlino_lib.records.writer import RunWriter
 
 # Student's sleep data (1908): hours that ten patients gained with each of two drugs; R's t.test example.
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

@@ -13,13 +13,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkers import base, grpo, isft, tasks
+from checkers import base_model, grpo, isft, tasks
 from checkers import check as exercises
 from checkers.check import check
 from tests.mistakes import as_function
 
 CHECKERS = {
-    name: f for module in (tasks, base, grpo, isft) for name, f in vars(module).items() if name.startswith("check_")
+    name: f
+    for module in (tasks, base_model, grpo, isft)
+    for name, f in vars(module).items()
+    if name.startswith("check_")
 }
 
 
@@ -304,7 +307,7 @@ def test_whatever_comes_back_is_one_line(capsys, checker, value):
 @pytest.mark.parametrize("value", [None, 3, ..., "f", [1, 2]])
 def test_what_is_no_function(capsys, value):
     assert verdict_of(capsys, check, value, [(1,)], [1])[1].startswith("✗ exercise: a function is needed, this is ")
-    assert not verdict_of(capsys, base.check_pass_at_k, value)[0]
+    assert not verdict_of(capsys, base_model.check_pass_at_k, value)[0]
 
 
 def test_the_name_comes_from_the_function(capsys):

@@ -91,6 +91,7 @@ def test_an_environment_goes_on_where_the_prefix_ends(policy):
     pairs = [(PROBLEMS[0], open_step), (PROBLEMS[0], "")]
     table = prefix_values(policy, TASK, pairs, samples=4, environment=Calculator())
     assert table["n"].tolist() == [4, 4]
+    assert prefix_values(policy, Countdown(calculator=True), pairs, samples=4).equals(table)  # the task's own
     settings = dict(prefixes=[open_step], environment=Calculator(), seed=1)
     texts = sample(policy, [TASK.prompt(PROBLEMS[0])], 4, **settings).texts
     assert all(text.startswith(f"{open_step} {a + b}") for text in texts)

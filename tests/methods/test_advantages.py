@@ -259,6 +259,15 @@ def test_filters_judge_the_reward_as_graded_and_zero_what_they_drop():
             assert (found[~keep] == 0).all()
 
 
+def test_filters_judge_the_verdicts_where_the_reward_is_another():
+    mask, *_ = responses([10] * 4)
+    rewards = torch.tensor([0.5, 0.0, 0.9, 0.9], dtype=F64)  # a run's own, of one right response
+    correct = torch.tensor([True, False, False, False])
+    _, by_reward = credit(OBJECTIVES["raft"], Graded(rewards, 2, mask))
+    _, by_verdict = credit(OBJECTIVES["raft"], Graded(rewards, 2, mask, correct=correct))
+    assert by_reward.tolist() == [False, False, True, True] and by_verdict.tolist() == correct.tolist()
+
+
 def test_kl_in_the_reward_of_a_response():
     mask, old, ref = responses([3, 5])
     rewards = torch.tensor([1.0, 0.0], dtype=F64)

@@ -120,8 +120,11 @@ def test_with_the_calculator_the_base_makes_no_mistake_in_arithmetic():
     metrics = outcome_metrics(helped)
     assert metrics["completions/mean_length"] == helped.mask.sum(1).double().mean()
     assert metrics["entropy"] == pytest.approx(helped.entropies[helped.mask].double().mean().item())
-    frame = evaluate(policy, task, problems[:2], samples=2, environment=Calculator(), max_new_tokens=96)
+    settings = dict(samples=2, max_new_tokens=96)
+    frame = evaluate(policy, task, problems[:2], environment=Calculator(), **settings)
     assert (frame["steps"] > 0).any()
+    assert frame.equals(evaluate(policy, Countdown(calculator=True), problems[:2], **settings))  # the task's own
+    assert not frame.equals(evaluate(policy, task, problems[:2], **settings))
 
 
 def test_the_gradient_is_that_of_the_policys_tokens_by_hand():

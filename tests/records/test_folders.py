@@ -21,7 +21,8 @@ from rlino_lib.folders import Kind, append_jsonl, changes, output_folder, read_j
 from rlino_lib.paths import DATA
 from rlino_lib.policy.models import load_policy, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import PACKED, RUN, Run, RunWriter, list_runs
+from rlino_lib.records.runs import PACKED, RUN, Run, list_runs
+from rlino_lib.records.writer import RunWriter
 from rlino_lib.tasks import Grade, Problem
 from rlino_lib.training.config import RUN_DEFAULTS, Recipe, TrainConfig, run_settings
 from rlino_lib.training.pretraining.pretrain import pretrain

@@ -7,7 +7,8 @@ import pytest
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder
 from rlino_lib.paths import RUNS
-from rlino_lib.records.runs import RUN, Run, RunWriter, list_runs, load_run, metrics_frame
+from rlino_lib.records.runs import RUN, Run, list_runs, load_run, metrics_frame
+from rlino_lib.records.writer import RunWriter
 
 CONFIG = {"method": "grpo", "seed": 3, "lr": 1e-4}
 

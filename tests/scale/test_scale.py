@@ -296,6 +296,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
+        ({"task_settings": {"calculator": True}}, "grpo", {}, "TRL samples without the task's environment"),
         ({"device": "cuda:1"}, "grpo", {}, "accelerate chooses the device"),
         ({}, "grpo", {"loss_type": "dapo"}, "does not take loss_type"),
         ({}, "grpo", {"use_vllm": True}, "TRL cannot start this run: vLLM is not available"),

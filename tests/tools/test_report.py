@@ -14,7 +14,8 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.figures import recorded
 from rlino_lib.figures.style import LOOKS
 from rlino_lib.paths import BASES, DEFAULT_BASE
-from rlino_lib.records.runs import RunWriter, list_runs, load_run
+from rlino_lib.records.runs import list_runs, load_run
+from rlino_lib.records.writer import RunWriter
 from rlino_lib.training.config import Recipe
 from rlino_lib.training.run import COLUMNS
 from tools import report

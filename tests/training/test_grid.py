@@ -19,7 +19,8 @@ from rlino_lib.cli import main as cli
 from rlino_lib.cli.options import train_config
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import RUNS
-from rlino_lib.records.runs import Run, RunWriter, list_runs
+from rlino_lib.records.runs import Run, list_runs
+from rlino_lib.records.writer import RunWriter
 from rlino_lib.training import grid
 from rlino_lib.training.config import TrainConfig, run_settings
 from rlino_lib.training.grid import default_jobs, run_grid, seconds_left
@@ -300,7 +301,8 @@ with open(out.parent.parent / "starts", "a") as f:
     f.write(f"{out.name} {os.getpid()}\\n")
 from rlino_lib.cli import main as cli
 from rlino_lib.cli.options import train_config
-from rlino_lib.records import runs as records
+from rlino_lib.records.runs import RUN
+from rlino_lib.records.writer import RunWriter
 from rlino_lib.training.config import RUN_DEFAULTS, run_settings
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder
@@ -315,8 +317,8 @@ if options["--method"] == "killed":
     os.kill(os.getpid(), 9)
 config = run_settings(train_config(cli.build_parser().parse_args(sys.argv[1:])))
 try:
-    with output_folder(out, records.RUN, config, RUN_DEFAULTS):
-        writer = records.RunWriter(out, config)
+    with output_folder(out, RUN, config, RUN_DEFAULTS):
+        writer = RunWriter(out, config)
         for step in range(1, config["steps"] + 1):
             time.sleep(0.1)
             writer.metrics({"step": step, "samples": step, "eval/accuracy": 0.5}, seconds=step / 10)

@@ -1,11 +1,13 @@
 """A run by its rows: what it is rewarded for, how its step is made, and an entropy bonus that reaches the weights."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.methods.credit import credit
 from rlino_lib.methods.rewards import reward_of
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
@@ -32,6 +34,34 @@ def test_a_run_is_rewarded_for_length_and_records_the_verifiers_accuracy(tmp_pat
     run = train(replace(SMALL, reward=reward), tmp_path / "run")
     assert run.config["reward"] == reward and "reward" not in plain.record
     assert run.rollouts["reward"].tolist() == pytest.approx(rewarded.rewards[:20].tolist(), rel=1e-4)
+
+
+def test_a_filter_judges_verdicts_whatever_the_reward_is(monkeypatch):
+    """Half the verifier's reward is never above the threshold of 0.5."""
+    kept = []
+    module = sys.modules["rlino_lib.training.updates.policy_gradient"]  # the package has a function of that name
+    monkeypatch.setattr(module, "credit", lambda o, g: kept.append(credit(o, g)) or kept[-1])
+    for reward in ("verifier", "0.5*verifier"):
+        _, rollouts, _ = Trainer(replace(SMALL, method="raft", reward=reward)).step()
+        assert kept[-1].keep.any() and torch.equal(kept[-1].keep, rollouts.correct)
+
+
+def test_a_task_with_an_environment_trains_on_the_policys_tokens_alone(tmp_path):
+    settings = {"calculator": True}
+    config = replace(SMALL, steps=2, task_settings=settings, eval_every=2, eval_problems=4, test_samples=1)
+    trainer = Trainer(config)
+    for rollouts, metrics in ((r, m) for m, r, _ in (trainer.step(), trainer.step())):
+        foreign = rollouts.written & ~rollouts.mask
+        texts = [trainer.policy.tokenizer.decode(ids[where]) for ids, where in zip(rollouts.ids, foreign, strict=True)]
+        assert foreign.any() and "".join(texts).replace(" ", "").isdigit()
+        assert (rollouts.logprobs[foreign] == 0).all()
+        assert metrics["completions/mean_length"] == rollouts.mask.sum(1).double().mean()
+    held_out = trainer._eval_rollouts(trainer.policy)
+    assert (held_out.written & ~held_out.mask).any()
+    run = train(config, tmp_path / "run")
+    assert run.config["task_settings"] == settings
+    first = run.rollouts.iloc[0]
+    assert first["length"] < len(first["tokens"]) and 0.0 in first["weights"]
 
 
 def test_an_unknown_reward_and_one_that_is_not_read_stop_before_anything_is_written(tmp_path):

@@ -1,4 +1,4 @@
-"""A calculator for Countdown (chapter 10): the policy writes `19 * 3 =`, and the result is written for it."""
+"""A calculator for Countdown: the policy writes `19 * 3 =`, and the result is written for it."""
 
 from __future__ import annotations
 

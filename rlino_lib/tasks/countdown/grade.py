@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from rlino_lib.tasks.base import REWARDS, Grade, Problem
+from rlino_lib.tasks.base import REWARD_SCHEMES, Grade, Problem
 from rlino_lib.tasks.countdown.game import problem_key
 
 # --- grading ---------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def grade_countdown(nums: Sequence[int], target: int, response: str, rewards: st
     >>> grade_countdown([8, 2, 4], 64, "so <answer> 8 * ( 4 + 4 ) </answer>").reason
     'uses 4 twice'
     """
-    right, wrong, none = REWARDS[rewards]
+    right, wrong, none = REWARD_SCHEMES[rewards]
     answer = extract_answer(response)
     if answer is None:
         return Grade(none, False, False, None, "no <answer> … </answer>")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import interval, one_of, setting, whole
-from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem, SettingsTask, Template, how_many, up_to_stop
+from rlino_lib.settings import FLAG, interval, one_of, setting, whole
+from rlino_lib.tasks.base import END_MARKS, REWARD_SCHEMES, Grade, Problem, SettingsTask, Template, how_many, up_to_stop
+from rlino_lib.tasks.countdown.environment import Calculator
 from rlino_lib.tasks.countdown.game import keys_of_split, make_problem
 from rlino_lib.tasks.countdown.grade import grade_countdown, problem_from_record
 
@@ -41,12 +42,18 @@ class Countdown(SettingsTask):
     numbers: tuple[int, int] = setting((1, 20), "from the smallest to the largest of them", interval(1))
     targets: tuple[int, int] = setting((10, 99), "from the smallest to the largest target", interval(1))
     template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
-    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARD_SCHEMES))
     seed: int = setting(0, "of the order of problems", whole())
+    calculator: bool = setting(False, "whether the result of a step is written for the policy", FLAG)
 
     name = "countdown"
     templates = TEMPLATES
     problem_from_record = staticmethod(problem_from_record)
+
+    @property
+    def environment(self) -> Calculator | None:
+        """What writes into a response while it is sampled."""
+        return Calculator() if self.calculator else None
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         problems = self._shuffled(split, n)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem
+from rlino_lib.tasks.base import END_MARKS, REWARD_SCHEMES, Grade, Problem
 
 TAIL = 300  # characters; verl's grader looks no further back, and so the work is bounded on any response
 BOXES = 20  # boxes that are tried from the end; one that does not close within `TAIL` characters is passed over
@@ -215,7 +215,7 @@ def grade_number(gold: int | str, response: str, rewards: str = "binary", grader
     >>> grade_number(72, "48 + 24 = 72\\n#### 72 clips").correct
     True
     """
-    right, wrong, none = REWARDS[rewards]
+    right, wrong, none = REWARD_SCHEMES[rewards]
     extract, read, what, _ = GRADERS[grader]
     answer = extract(response)
     if answer is None:

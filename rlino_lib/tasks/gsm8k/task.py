@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlino_lib.settings import one_of, setting, text, whole
 from rlino_lib.tasks import base, fetch
-from rlino_lib.tasks.base import END_MARKS, REWARDS, Grade, Problem, SettingsTask, hash_of, how_many, up_to_stop
+from rlino_lib.tasks.base import END_MARKS, REWARD_SCHEMES, Grade, Problem, SettingsTask, hash_of, how_many, up_to_stop
 from rlino_lib.tasks.gsm8k.grade import GRADERS, extract_strict, grade_number, problem_from_record
 
 VALIDATION = 512  # at this size the standard error of an accuracy is at most 2.2 points
@@ -88,7 +88,7 @@ class Gsm8k(SettingsTask):
     template: str = setting("plain", "the form of a prompt", one_of(TEMPLATES))
     shots: int = setting(0, "worked examples in a prompt", whole(0, MAX_SHOTS))
     grader: str = setting("", "empty: the template's", one_of(("", *GRADERS)))
-    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARD_SCHEMES))
     folder: str = setting("", "where the files are", text("a path"))
 
     name = "gsm8k"

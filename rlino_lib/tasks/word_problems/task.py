@@ -17,7 +17,17 @@ from typing import Any, NamedTuple
 from rlino_lib.settings import number, one_of, setting, whole
 from rlino_lib.tasks import base
 from rlino_lib.tasks.arithmetic import calculate
-from rlino_lib.tasks.base import END_MARKS, REWARDS, SPLITS, Grade, Problem, hash_of, how_many, split_of_key, up_to_stop
+from rlino_lib.tasks.base import (
+    END_MARKS,
+    REWARD_SCHEMES,
+    SPLITS,
+    Grade,
+    Problem,
+    hash_of,
+    how_many,
+    split_of_key,
+    up_to_stop,
+)
 from rlino_lib.tasks.gsm8k.grade import grade_number, problem_from_record
 from rlino_lib.tasks.word_problems.templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
@@ -235,7 +245,7 @@ class WordProblems(base.SettingsTask):
 
     distractors: float = setting(0.3, "share of problems with a sentence that does not matter", number(0, 1))
     template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
-    rewards: str = setting("binary", "what an answer earns", one_of(REWARDS))
+    rewards: str = setting("binary", "what an answer earns", one_of(REWARD_SCHEMES))
     seed: int = setting(0, "of the order of problems", whole())
 
     name = "word_problems"

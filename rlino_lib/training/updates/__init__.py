@@ -1,7 +1,7 @@
 """Kinds of update by the names that a method's row has for them: `policy_gradient` and `supervised`.
 
 Each takes the trainer, a batch of rollouts and random numbers for its mini-batches, makes the batch's updates, and
-returns the weights of its rows, as `trace_rows` takes them.
+returns the advantages [N] and token weights [N, T] of its rows, as `trace_rows` takes them.
 """
 
 from rlino_lib.training.updates.policy_gradient import policy_gradient

@@ -14,27 +14,29 @@ from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.training.traces import policy_credit
+from rlino_lib.training.config import VERIFIER
+from rlino_lib.training.traces import policy_weighting
 
 
 def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
     """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows."""
     c, o = trainer.config, trainer.objective
     # In half precision sampling rounds otherwise than training, and a ratio would not start from 1.
-    old = rollouts.logprobs if c.precision == "fp32" else trainer.logprobs(rollouts)  # [N, T]
-    ref = trainer.logprobs(rollouts, base=True) if o.needs_reference else None  # [N, T]
+    old = rollouts.logprobs if c.precision == "fp32" else trainer.all_logprobs(rollouts)  # [N, T]
+    ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
+    correct = None if c.reward == VERIFIER else rollouts.correct  # [N]
     graded = Graded(
-        rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, truncated=rollouts.truncated
+        rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, rollouts.truncated, correct
     )
-    earned = credit(o, graded)
-    order = earned.keep.nonzero()[:, 0].tolist()
+    advantages, keep = credit(o, graded)  # [N] or [N, T], [N]
+    order = keep.nonzero()[:, 0].tolist()
     for _ in range(c.epochs):
         if c.minibatches > 1:
             rng.shuffle(order)
         for k in range(c.minibatches):
             rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
-            trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, earned.advantages, rows))
-    return policy_credit(o, *earned, rollouts, c.max_new_tokens)
+            trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, rows))
+    return policy_weighting(o, advantages, keep, rollouts, c.max_new_tokens)
 
 
 def _gradients(
@@ -45,9 +47,10 @@ def _gradients(
     tokens = int(graded.mask[rows].sum())
     measured = []
     for part in _micro_batches(o, graded, advantages, rows, micro_batch):
-        new, mask, *entropies = trainer.score(trainer.model, rollouts, part, entropies=o.needs_entropies)  # [B, T']
-        earned, old, ref = (_cut(x, part, new) for x in (advantages, graded.old_logprobs, graded.ref_logprobs))
-        loss = policy_loss(o, Batch(new, earned, mask, old, ref, graded.max_response_length, *entropies))
+        # each [B, T']
+        new, mask, *entropies = trainer.row_logprobs(trainer.model, rollouts, part, entropies=o.needs_entropies)
+        credited, old, ref = (_cut(x, part, new) for x in (advantages, graded.old_logprobs, graded.ref_logprobs))
+        loss = policy_loss(o, Batch(new, credited, mask, old, ref, graded.max_response_length, *entropies))
         share = micro_share(o, mask, len(rows), tokens)
         (loss.loss * share).backward()
         measured.append(({"loss": loss.loss.item(), **loss.metrics}, share))
@@ -69,7 +72,7 @@ def _micro_batches(
     Not so where a micro-batch divides by its own tokens: there every row counts.
     """
     if not (o.beta or o.entropy_bonus or NORMALISERS[o.normaliser].by_micro_batch):
-        earned = advantages[rows] if advantages.ndim == 1 else advantages[rows].any(1)
-        rows = rows[earned != 0]
+        by_row = advantages if advantages.ndim == 1 else advantages.any(1)  # [N]
+        rows = rows[by_row[rows] != 0]
     rows = rows[graded.lengths[rows].argsort(stable=True)]
     return rows.split(micro_batch) if len(rows) else ()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training import sft
-from rlino_lib.training.traces import supervised_credit
+from rlino_lib.training.traces import supervised_weighting
 
 
 def supervised(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
@@ -24,7 +24,7 @@ def supervised(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str
         for batch in sft.minibatches(dataset, c.minibatches, rng):
             stands_for = len(rollouts.ids) * len(batch) / len(dataset)
             trainer.update(rollouts, partial(_gradients, trainer, batch, stands_for))
-    return supervised_credit(dataset, rollouts)
+    return supervised_weighting(dataset, rollouts)
 
 
 def _gradients(

@@ -1,0 +1,96 @@
+"""What a run writes into its folder while it goes, and forgets again when it goes on from a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlino_lib.folders import append_jsonl, read_jsonl, refuse_other, replacing, whole_lines, write_json
+from rlino_lib.records.runs import PACKED, RUN, TABLES, read_run
+
+
+class RunWriter:
+    """Writes a run folder. Everything up to a checkpoint's step survives a kill; the rest is written again."""
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+        """Begin to write a folder, or go on; the caller holds it (`output_folder`).
+
+        A setting that a record does not name counts as in `defaults`. Raises RlinoError where the folder holds a run of
+        another configuration, or of one that started from other weights, with other threads or other versions: its
+        numbers would not be those of a run that was never stopped.
+        """
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        recorded, complete = read_run(self.path)
+        if recorded is not None:
+            refuse_other(self.path, RUN, recorded, config, defaults or {}, complete, whole=True)
+        else:
+            write_json(self.path / "config.json", config)
+
+    def resume(self, step: int) -> None:
+        """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
+        for plain in (self.path / name for name in PACKED):
+            packed = plain.with_name(f"{plain.name}.gz")
+            if packed.exists():  # the kill came while the run was being finished
+                if not plain.exists():
+                    with replacing(plain) as part:
+                        part.write_bytes(gzip.decompress(packed.read_bytes()))
+                packed.unlink()
+        for path in (self.path / name for name in TABLES):
+            if path.exists():
+                rows = list(csv.reader(whole_lines(path)))
+                kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
+                with replacing(path) as part:
+                    _append_csv(part, [*rows[:1], *kept])
+        path = self.path / "rollouts.jsonl"
+        if path.exists():
+            kept = [row for row in read_jsonl(path) if row["step"] <= step]
+            with replacing(path) as part:
+                append_jsonl(part, kept)
+
+    def metrics(self, row: Mapping[str, Any], seconds: float) -> None:
+        """Append one step: its metrics, and its time beside them."""
+        self._append("metrics.csv", {k: _short(v) for k, v in row.items()})
+        self._append("timing.csv", {"step": row["step"], "seconds": round(seconds, 2)})
+
+    def probes(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append what the probed updates of a step measured."""
+        for row in rows:
+            self._append("probes.csv", {k: _short(v) for k, v in row.items()})
+
+    def responses(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append what is kept of the held-out responses of an evaluation."""
+        self._append("responses.csv", *({k: _short(v) for k, v in row.items()} for row in rows))
+
+    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
+        path = self.path / name
+        if rows:
+            head = [] if path.exists() and path.stat().st_size else [list(rows[0])]
+            _append_csv(path, [*head, *(row.values() for row in rows)])
+
+    def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append sampled responses, one JSON object a line."""
+        append_jsonl(self.path / "rollouts.jsonl", rows)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Pack what is large and write the summary: from here on the run is complete."""
+        for plain in (self.path / name for name in PACKED):
+            if plain.exists():
+                with replacing(plain.with_name(f"{plain.name}.gz")) as part, part.open("wb") as raw:
+                    with gzip.GzipFile(plain.name, "wb", mtime=0, fileobj=raw) as f:
+                        f.write(plain.read_bytes())
+                plain.unlink()
+        write_json(self.path / "summary.json", {"complete": True, **summary})
+
+
+def _short(value: Any) -> Any:
+    """Seven significant digits, blank for None: enough for any plot, and half the file."""
+    return "" if value is None else f"{value:.7g}" if isinstance(value, float) else value
+
+
+def _append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    with path.open("a", encoding="utf-8", newline="") as f:
+        csv.writer(f, lineterminator="\n").writerows(rows)
