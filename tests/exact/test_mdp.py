@@ -160,6 +160,15 @@ def test_uniform_credit_has_the_right_mean_and_the_split_does_not():
     assert spread["exact"] < spread["uniform"]
 
 
+def test_the_split_adds_up_to_the_advantage_of_a_response():
+    mdp = TokenMDP(3, 3, adds_to_three)
+    policy = SharedPolicy(mdp, seed=1)
+    advantage = mdp.rewards - mdp.J(policy)
+    split = mdp.credit(policy, "split")
+    assert torch.allclose(split.sum(1), advantage, atol=1e-12)
+    assert torch.allclose(split[:, 0] * mdp.lengths, advantage, atol=1e-12) and mdp.lengths.unique().numel() == 3
+
+
 def test_the_split_is_right_where_all_responses_are_equally_long():
     mdp = TokenMDP(3, 1, noise(3))
     policy = SharedPolicy(mdp)
