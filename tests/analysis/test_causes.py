@@ -260,7 +260,7 @@ def test_runs_of_another_cap_than_their_bases_do_not_count(root):
 def test_a_seed_without_such_responses_does_not_vanish(root):
     for seed in range(3):
         make_run(root, "length", "grpo", seed, wrong=60, cut=60 if seed == 1 else 0)
-    found = judge(claim(GROWS, kind="wrong, not cut"), Records(root))
+    found = judge(claim(GROWS, kind="wrong, not truncated"), Records(root))
     assert found.verdict == UNTESTED and "seed 1" in found.effect
 
 

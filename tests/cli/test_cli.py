@@ -49,7 +49,7 @@ def test_every_command_has_help_with_examples(name, capsys):
         (["train", "--task", "chess", "--out", "x"], "one of countdown"),
         (["train", "--model", "no/such-model", "--out", "x"], "cannot load a model"),
         (["evaluate", "--problems", "99999", "--out", "x"], "problems"),
-        (["grid", "no-such-file.json"], "no grid file"),
+        (["grid", "no-such-file.json"], "not a grid file"),
         (["grade", "no-such-file.jsonl"], "no-such-file"),
     ],
 )
