@@ -359,9 +359,9 @@ print(f"Unit weights push rambling up where fewer than {turn:.0%} are right;", e
 print(f"the base, with {base_right:.1%}, is {side} that.")
 
 # %% [markdown]
-# *What to look at.* The sign. Where all responses are equally long, nothing is ever pushed towards rambling. With
-# the mean over tokens, the line of unit weights is above 0 on the left, that of negatives alone almost everywhere,
-# and the other two nowhere.
+# *What to look at.* The sign. Where all responses are equally long, nothing is ever pushed towards rambling. With the
+# mean over tokens, the line of unit weights is above 0 on the left, that of negatives alone up to about two thirds
+# right, and the other two nowhere.
 #
 # ### From a push to a collapse
 #
@@ -775,7 +775,7 @@ at_end = sure[sure["step"] > settings["steps"] - window].groupby("method")["each
 surer = (at_end - at_start).sort_values()
 say(
     f"On right responses, from the first {window} steps to the last, {label(surer.index[-1])} changes the most upwards "
-    f"({surer.iloc[-1]:+.3f} nats per token) and {label(surer.index[0])} the least ({surer.iloc[0]:+.3f})."
+    f"({surer.iloc[-1]:+.3f} nats per token), and {label(surer.index[0])} is at the other end ({surer.iloc[0]:+.3f})."
 )
 
 # %% [markdown]
@@ -1053,11 +1053,11 @@ _ = check_collapse_condition(my_total)
 #   takes a mean over tokens as well, and even then it is a race between a skill and the habit of going on.
 # - **Balanced weights are GRPO's up to a factor for each group**, $\sqrt{p(1-p)}$ times a constant. *Holds*, on
 #   every mixed group of eight.
-# - **F-ISFT⁺⁻ is comparable to GRPO; F-ISFT⁺ and F-ISFT⁻ are not.** The computed sentences above say what the
-#   recorded runs show, for one small model and a few seeds.
 #
 # Open:
 #
+# - Whether F-ISFT⁺⁻ is comparable to GRPO, and F-ISFT⁺ and F-ISFT⁻ are not. The computed sentences above say what the
+#   recorded runs show; a few seeds of one small model cannot settle it (chapter 07).
 # - Whether F-ISFT⁺⁻ and GRPO are *equivalent*, within a margin that is set in advance (chapter 07).
 # - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy (chapter 08).
 # - What happens when the samples of an iteration serve many updates, and supervised learning becomes what it usually

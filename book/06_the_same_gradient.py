@@ -284,11 +284,11 @@ sns.move_legend(axes[0, 0], "center left", bbox_to_anchor=(1, 0.5), title=None)
 figure
 
 # %% [markdown]
-# *What to look at.* Which methods have a constant $c$? RLOO has $c = 1$: its sampled update is an unbiased gradient
-# of the success rate. GRPO's std enlarges the step where $p$ is near 0 or 1. In large groups it does so without
-# bound, as if the hill were $2 \arcsin \sqrt p$ in place of $p$. In a group of eight the effect is small, since a
-# rare success is seldom in the group at all. With $G = 2$ the std does nothing, as the identity says. Balanced
-# weights bend in the same way.
+# *What to look at.* Which methods have a constant $c$? RLOO, F-ISFT⁺ and F-ISFT⁻ have $c = 1$ (one line): their sampled
+# update is an unbiased gradient of the success rate. GRPO's std enlarges the step where $p$ is near 0 or 1. In large
+# groups it does so without bound, as if the hill were $2 \arcsin \sqrt p$ in place of $p$. In a group of eight the
+# effect is small, since a rare success is seldom in the group at all. With $G = 2$ the std does nothing, as the
+# identity says. Balanced weights bend in the same way.
 #
 # "The same hill" is a statement about one prompt and a sum over tokens. Over many prompts the constants are weights
 # on the prompts, so the methods do differ in which problems they learn first. With $1/|o_i|$ the direction is no

@@ -98,8 +98,8 @@ print(f"{1 - 2 * alpha:.0%} interval: {low:+.2f} to {high:+.2f}")
 print(f"inside the margin: {-margin < low and high < margin}; p < α: {tost(gaps, margin) < alpha}")
 
 # %% [markdown]
-# The last two lines always agree: TOST at level $\alpha$ succeeds exactly where the interval of level $1 - 2\alpha$
-# lies inside $\pm\delta$. So a picture of that interval *is* the test. Four more made-up comparisons:
+# The two values of the last line always agree: TOST at level $\alpha$ succeeds exactly where the interval of level
+# $1 - 2\alpha$ lies inside $\pm\delta$. So a picture of that interval *is* the test. Four more made-up comparisons:
 
 # %%
 from rlino_lib.analysis.statistics import beyond, compare
@@ -118,10 +118,11 @@ forest_plot(toy, margin, reference="the other")
 toy.set_index("method")[["mean", "p_difference", "p_tost", "verdict"]].round(3)
 
 # %% [markdown]
-# *What to look at.* The grey band is the margin, the thick line the interval of TOST, the thin line the usual
-# interval. Which of the four are equivalent? Both A and D include 0, but only A lies inside the margin. D is what
-# few seeds with large scatter look like, and it is often reported as "no difference". C excludes 0 and lies inside
-# the margin: the methods differ, by too little to matter. "Equivalent" is always relative to a margin.
+# *What to look at.* The grey band is the margin, the thick line the interval of TOST, the thin line the usual interval.
+# Which of the four are equivalent? A and C: their thick lines lie inside the band. A and D both include 0, but D's
+# thick line leaves the band. D is what few seeds with large scatter look like, and it is often reported as "no
+# difference". C excludes 0 and lies inside the margin: the methods differ, by too little to matter. "Equivalent" is
+# always relative to a margin.
 #
 # B excludes 0 as well. Does it differ by *more* than the margin? That is a third question with a third test:
 # one-sided t-tests against $+\delta$ and $-\delta$, the smaller $p$ doubled. Uncorrected, it succeeds where the
@@ -156,9 +157,10 @@ print("beyond the margin:", ", ".join(f"{name} p = {beyond(values, margin):.3f}"
 # **One look.** Nothing is judged before all planned seeds are there. (Testing after every new seed would find
 # equivalence, or a difference, far too often: exercise 6.)
 #
-# **What was known before**: the runs of chapters 04 and 05, on Countdown at one learning rate with few seeds. They
-# are not part of what is tested here, with one exception. Whether F-ISFT⁻ fails on Countdown depends on the rate,
-# and the paper used one rate for all. So that claim is also judged at GRPO's rate, in the runs of chapter 05.
+# **What was known before**: the runs of chapters 04 and 05, on Countdown at one learning rate with few seeds. They are
+# not part of what is tested here, with one exception. Whether F-ISFT⁻ fails on Countdown depends on the rate, and the
+# paper used one rate for all. So that claim is also judged at GRPO's rate, in the runs of chapter 05, which have three
+# seeds in place of the five that were planned.
 
 # %%
 plan = pd.DataFrame(
@@ -327,10 +329,9 @@ for task in dict.fromkeys(rates["task"]):
     )
 
 # %% [markdown]
-# On Countdown most methods are close to coming apart at the rate that suits them best. One run per cell cannot
-# separate neighbouring rates, but a choice by chance between two equally good rates costs little. A method that
-# collapses in a published table may have done so because of its rate: a verdict at one rate for all is also a
-# verdict on that rate.
+# On Countdown most methods lose much at only twice the rate that suits them best. One run per cell cannot separate
+# neighbouring rates, but a choice by chance between two equally good rates costs little. A method that collapses in a
+# published table may have done so because of its rate: a verdict at one rate for all is also a verdict on that rate.
 #
 # ## The learning curves
 
@@ -364,7 +365,9 @@ for task in present:
     )
 
 # %% [markdown]
-# So seeds of one method differ by more than most methods do, and no mean ends below the base.
+# On Countdown F-ISFT⁻ leaves the others by more than its band; on the word problems F-ISFT⁺ does so above and F-ISFT⁻
+# below. Among the rest the seeds of the most scattered method lie further apart than the methods. No mean ends below
+# the base.
 
 # %%
 from rlino_lib.figures.seeds import measure_panels
@@ -387,10 +390,10 @@ for task, frame in frames.items():
     display(figure)
 
 # %% [markdown]
-# *What to look at.* The two panels of likelihoods follow the same responses at every evaluation, right and wrong
-# ones that the *base* sampled; they show the change since the start, in nats per response. A method may lower both.
-# Then it has moved its probability to answers that the base would not have given. The KL says how far it has moved.
-# (An axis with powers of ten is linear near 0.)
+# *What to look at.* The two panels of likelihoods follow the same responses at every evaluation, right and wrong ones
+# that the *base* sampled; they show the change since the start, in nats per response. A method may lower both. Then it
+# has moved its probability to answers that the base gives less often. The KL says how far it has moved. (An axis with
+# powers of ten is linear near 0.)
 
 # %%
 for task, frame in frames.items():
@@ -405,7 +408,7 @@ for task, frame in frames.items():
     )
 
 # %% [markdown]
-# So on Countdown most methods move to answers that the base would not have given.
+# So on Countdown most methods move to answers that the base gives less often, some by very little.
 
 # %%
 from rlino_lib.figures.curves import length_curves
@@ -527,9 +530,10 @@ for task in comparable:
 #
 # ### The ledger
 #
-# The same runs, judged by their evidence in `claims/head_to_head.py`, against the threshold of the ledger, after Holm's
-# correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and one for the
-# contrary. Where neither is below α, it is undecided.
+# The same runs, judged by their evidence in `rlino_lib/claims/head_to_head.py`, against the threshold of the ledger,
+# after Holm's correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and
+# one for the contrary. Where neither is below α, it is undecided. "Holds with conditions" also stands where a claim
+# fails at one learning rate and is undecided at another; it does not say that it holds at any.
 
 # %%
 from rlino_lib.claims.judge import judge
@@ -640,10 +644,11 @@ for task in comparable:
     display(pd.DataFrame(cells))
 
 # %% [markdown]
-# *What to look at.* Which method is the fastest in samples, and which in seconds? On neither task does any method
-# need clearly fewer samples than GRPO for the first goal. In seconds F-ISFT⁺ is first. It trains on fewer responses,
-# and it needs no second model, which GRPO's KL term does at every step. A goal is reached at an evaluation, so the
-# resolution is the distance between two of them.
+# *What to look at.* Which method is the fastest in samples, and which in seconds? On neither task does any method need
+# clearly fewer samples than GRPO for the first goal. For the last goal on the word problems F-ISFT⁺ needs less than
+# half of GRPO's samples. In seconds F-ISFT⁺ is first. It trains on fewer responses, and it needs no second model, which
+# GRPO's KL term does at every step. A goal is reached at an evaluation, so the resolution is the distance between two
+# of them.
 #
 # ## How many seeds would settle it?
 #
@@ -725,7 +730,8 @@ for task, scatter in middles.items():
         print(f"  Margin ±{small:g}: {needed} seeds if the true difference is 0.")
 
 # %% [markdown]
-# *What to look at.* On the left, how many more seeds does a true difference of two thirds of the margin need?
+# *What to look at.* On the left, how far from a power of 0.8 is a true difference of two thirds of the margin, at the
+# right end? The seeds that it needs are off the figure.
 
 # %%
 few_seeds, many_seeds = (seeds_needed(middle, margin, k * margin, POWER, level) for k in (0.0, 2 / 3))
@@ -810,8 +816,9 @@ if batches:
         )
 
 # %% [markdown]
-# So the methods part as samples become off-policy. The ratio and the clip keep GRPO without KL above the base
-# everywhere, balanced F-ISFT⁺⁻ collapses, and F-ISFT⁺ stays level.
+# So the methods part as samples become off-policy. GRPO without KL, which has a ratio and a clip, stays above the base
+# everywhere; balanced F-ISFT⁺⁻, which has neither, collapses; F-ISFT⁺, which has neither but no negatives, stays level.
+# (Chapter 06 has the run without the clip.)
 
 # %%
 if batches:
@@ -827,9 +834,9 @@ if batches:
     )
 
 # %% [markdown]
-# The words usually mean the two ends of this axis: "RL" the left end, and "SFT" the right. The gradient of a single
-# update does not distinguish them (chapter 06). So the slogan is true of the *data*. It would be as true of F-ISFT
-# run at the left end and GRPO at the right.
+# "RL" and "SFT" usually mean the two ends of this axis: "RL" the left end, and "SFT" the right. The gradient of a
+# single update does not distinguish them (chapter 06). So the slogan is true of the *data*. It would be as true of
+# F-ISFT run at the left end and GRPO at the right.
 #
 # ## Beside the paper
 #
@@ -887,9 +894,9 @@ for task in comparable:
 #
 # ## What a collapse looks like
 #
-# A number that has fallen does not say what the model now writes. We call a run *collapsed* if it ends with less
-# than half of its base's share right. At its best learning rate a method does not come apart, if there is such a
-# rate. So the runs of chapter 05, all at one rate, are searched as well.
+# A number that has fallen does not say what the model now writes. We call a run *collapsed* if it ends with less than
+# half of its base's share right. A method at its best rate should not collapse. So the runs of chapter 05, all at one
+# rate, are searched as well.
 
 # %%
 pool = [*runs, *list_runs("countdown")]
@@ -1039,10 +1046,10 @@ if parted:
     say(f"At the last recorded step the policy closest to GRPO's is that of {label(last.idxmax())}.")
 
 # %% [markdown]
-# *What to look at.* Which lines fall more slowly? Two methods whose gradients differ only by a weight on each prompt
-# should stay together longer than others. (Dr. GRPO also runs at half of GRPO's rate here, so it moves less.) That
-# all lines fall is not by itself a difference of methods: small changes grow, since each batch is sampled from the
-# policy that the last one has made.
+# *What to look at.* Which lines fall more slowly? One might expect it of methods whose gradients differ from GRPO's
+# only by a weight on each prompt. Early on it is so for GRPO without KL and balanced F-ISFT⁺⁻; by the end it is not.
+# (Dr. GRPO also runs at half of GRPO's rate here, so it moves less.) That all lines fall is not by itself a difference
+# of methods: small changes grow, since each batch is sampled from the policy that the last one has made.
 #
 # ## What the paper says, and what was found here
 
@@ -1265,7 +1272,7 @@ once = passed.loc[LOOKS]
 # - Paired seeds share problems, order and random numbers. Recorded rollouts show how long that lasts.
 # - "Undecided" is a verdict too, and power says what would change it.
 #
-# Claims settled here, as the ledger has them:
+# Claims judged here, as the ledger has them:
 
 # %%
 pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns=["claim", "verdict"]).set_index(

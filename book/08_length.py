@@ -547,8 +547,8 @@ for task in present:
         display(figure)
 
 # %% [markdown]
-# *What to look at.* One figure per normaliser. Compare the same panel from figure to figure, and the red line, which
-# includes truncated responses, with the orange one, which does not.
+# *What to look at.* One figure per task and normaliser. Compare the same panel from figure to figure, and the red line,
+# which includes truncated responses, with the orange one, which does not.
 
 # %%
 for task_name in present:
@@ -615,9 +615,9 @@ say(
 # The effect of the normaliser is clearest under F-ISFT⁻, the method that only punishes. Under GRPO it is small, in
 # these means, beside the growth that all normalisers share.
 #
-# The toy predicts the sign of each of these differences. Below, its plain form, in which length is worth nothing, is
-# compared with the trained model, leaving truncated responses out. (The toy has no KL term. The runs of GRPO have one,
-# whose normaliser changed too.)
+# The toy predicts the sign of some of these differences: of right responses where these are trained on, and of wrong
+# ones where they are. Below, its plain form, in which length is worth nothing, is compared with the trained model,
+# leaving truncated responses out. (The toy has no KL term. The runs of GRPO have one, whose normaliser changed too.)
 
 # %%
 rows = []
@@ -943,9 +943,9 @@ display(pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("cap"))
 say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 
 # %% [markdown]
-# *What to look at.* At any cap, is most of the growth gone with a constant? No: at every cap most of it is left.
-# Does the difference grow with the room that the cap leaves? On average it does, but at the largest cap its interval
-# is too wide to tell. A small cap can hide an effect of the normaliser, because both runs hit it.
+# *What to look at.* At any cap, is most of the growth gone with a constant? No: at every cap most of it is left. Does
+# the difference grow with the room that the cap leaves? From cap 112 on its mean does, but only at cap 152 does its
+# interval exclude 0. A small cap can hide an effect of the normaliser, because both runs hit it.
 #
 # ## A decomposition that adds up
 #
@@ -1026,8 +1026,8 @@ for task_name, (one, _) in sums.items():
 
 # %% [markdown]
 # On Countdown nearly all growth of wrong responses is that more of them are truncated, and a constant leaves most of
-# it. But with a constant the model is also worse. There more success came with more attempts, and that alone would
-# make the better model's responses longer, not shorter.
+# it. But with a constant the model is also worse. On Countdown more success comes with more attempts. So part of this
+# difference may be there only because the model with $1/|o|$ is the better one.
 #
 # ### Is it the learning rate?
 #
@@ -1088,8 +1088,9 @@ else:
     print("No runs of the remedies are recorded yet.")
 
 # %% [markdown]
-# *What to look at.* Accuracy against length. A remedy that keeps accuracy has removed length that was worth nothing.
-# One that loses accuracy has removed attempts.
+# *What to look at.* Accuracy against length, and the attempts beside them. A remedy that shortens and keeps accuracy
+# would have removed length that was worth nothing. If one loses accuracy, has it lost attempts? The two that shorten
+# most have. Dr. GRPO and the four shortest have not: they lose accuracy for another reason.
 
 # %%
 if rows:
@@ -1264,7 +1265,8 @@ _ = check_regrade(my_regrade)
 #
 # That growth remains shows that there is another cause. Whether $1/|o|$ has an effect is a *difference* between two
 # runs. It can be large while both grow, or hidden where both run into the cap. The answer takes the pair, the same
-# seeds, the lengths of responses that were not truncated, and an interval.
+# seeds, an interval, and a statistic that the cap does not touch. The mean length of responses that were not truncated
+# is not one.
 #
 # </details>
 #
@@ -1272,9 +1274,9 @@ _ = check_regrade(my_regrade)
 #
 # - In expectation $1/|o|$ does what the paper says: wrong responses drift longer and right ones shorter, as far as
 #   the policy can tell the two apart. A weight that does not depend on the length of its response gives no drift.
-# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them. Lengths
-#   without truncated responses, fixed problems and success by attempt tell them apart. Only a run without the
-#   normaliser shows what the normaliser does.
+# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them. Lengths under
+#   several caps, fixed problems and success by attempt help to tell them apart; a mean without truncated responses
+#   still depends on the cap. Only a run without the normaliser shows what the normaliser does.
 #
 # As computed above:
 

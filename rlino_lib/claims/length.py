@@ -64,7 +64,7 @@ def _growths(runs: list[Run], side: str) -> pd.Series:
 
 def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
     """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
-    side = claim.about["kind"]  # right, wrong or "wrong, not cut"; neither `Claim.kind` nor `Objective.kind`
+    side = claim.about["kind"]  # right, wrong or "wrong, not truncated"; neither `Claim.kind` nor `Objective.kind`
     start = base_length(base_problems(runs[0]), side)
     growths = _growths(runs, side)
     verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
