@@ -731,3 +731,9 @@ def test_gold_solutions_as_a_file():
     source = io.BytesIO(b"".join(json.dumps({**r, "response": r["answer"]}).encode() + b"\n" for r in records))
     graded = list(grading.grade_stream(source, "gsm8k"))
     assert len(graded) == 1319 and all(line.correct for line in graded)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1 3/4", Fraction(7, 4)), ("1 4/4", None), ("1 5/4", None), ("4/4", 1)])
+def test_the_fraction_of_a_mixed_number_is_below_one(text, value):
+    """`1 4/4` is more likely two numbers than two."""
+    assert number(text) == value
