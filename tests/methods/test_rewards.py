@@ -30,6 +30,12 @@ def test_a_reward_is_a_weighted_sum_of_rows(reward, expected):
     assert reward_of(reward, RESPONSES).tolist() == pytest.approx(expected)
 
 
+def test_the_length_bonus_of_the_shortest_responses():
+    """A response without tokens counts as one token, and not as infinitely bad."""
+    shortest = SimpleNamespace(lengths=torch.tensor([0, 1, 2]))
+    assert reward_of("length_bonus", shortest).tolist() == [-1.0, -1.0, -0.5]
+
+
 @pytest.mark.parametrize(
     "reward", ["", "+", "verifier +", "0.5", "0.5 verifier", "verifier*2", "1e3*verifier", "nan*x"]
 )
