@@ -176,6 +176,8 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise RlinoError(f"{path} is missing: {path.parent} is neither a run folder nor a base's") from e
+    except OSError as e:  # a file where a folder should be, or no permission
+        raise RlinoError(f"{path} cannot be read: {e.strerror}") from e
     except ValueError as e:  # no JSON, or no UTF-8
         raise RlinoError(f"{path} is damaged: {e}") from e
     if not isinstance(value, dict) or (needs and needs not in value):

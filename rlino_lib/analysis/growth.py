@@ -6,7 +6,6 @@ Everything is read from records: `Run.responses` (one row per held-out response)
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,6 +17,7 @@ import pandas as pd
 import scipy.stats
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import read_json
 from rlino_lib.paths import REPO
 from rlino_lib.records.runs import Run
 
@@ -54,10 +54,7 @@ def _kept(run: Run, chosen: pd.Series, whose: str) -> pd.DataFrame:
 
 
 def _evaluation(folder: Path, part: str) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))[part]
-    except (OSError, ValueError, KeyError) as e:
-        raise RlinoError(f"{folder} has no evaluation: {e}") from e
+    return read_json(folder / "evaluation.json", needs=part)[part]
 
 
 def base_accuracy(run: Run) -> float:

@@ -486,3 +486,9 @@ def test_a_run_is_held_while_it_is_written(tmp_path):
             pass
 
     assert train(SMALL, tmp_path / "run", on_step=busy).complete
+
+
+def test_a_file_in_place_of_a_folder_is_one_line(tmp_path):
+    (tmp_path / "base").write_text("no folder", encoding="utf-8")
+    with pytest.raises(RlinoError, match="evaluation.json cannot be read"):
+        folders.read_json(tmp_path / "base" / "evaluation.json")
