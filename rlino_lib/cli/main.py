@@ -50,10 +50,18 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
       rlino train --method f_isft_posneg --seed 1 --out runs/f1
       rlino train --preset paper-gsm8k-0.5b --method f_isft_pos --out runs/q
       rlino train --preset paper-countdown-1.5b --lora --lr 1e-5 --micro-batch 2 --save --out runs/q-lora
+      rlino train --preset paper-gsm8k-1.5b --dry-run
     """
+    config = options.train_config(args)
+    if args.dry_run:
+        from rlino_lib.cli.rehearsal import rehearse
+
+        return rehearse(config)
+    if not args.out:
+        raise RlinoError("the following arguments are required: --out (see rlino train --help)")
     from rlino_lib.training.run import train
 
-    return run_result(train(options.train_config(args), args.out, save=args.save, progress=sys.stderr.isatty()))
+    return run_result(train(config, args.out, save=args.save, progress=sys.stderr.isatty()))
 
 
 def run_result(run: Run) -> dict[str, Any]:
