@@ -415,27 +415,21 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 # judges each claim of the ledger as it judges the book's own runs, with the same margins and the same number of
 # seeds. With fewer seeds a claim is "not testable here"; with enough of them it may still be undecided. Runs on
 # GSM8K take the place of the book's word problems. Below: the paper's words, the book's verdict, and yours, if there
-# is a folder `runs` beside the book's.
+# is a folder `runs` beside the book's. Runs of a model of the paper's table on its task fill the column "at the
+# paper's scale"; runs of any other model have a column of their own. Runs with adapters are kept apart.
 
 # %%
 from rlino_lib.claims.judge import judge_all
-from rlino_lib.claims.yours import judge_yours
+from rlino_lib.claims.yours import COLUMNS, beside_the_book, judge_yours
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO
 
-ledger = judge_all().set_index("id")
 try:
     yours = judge_yours(REPO / "runs")
 except RlinoError:
-    yours = pd.DataFrame(columns=["id", "model", "task", "verdict", "effect"])
+    yours = pd.DataFrame(columns=COLUMNS)
     print("There is no complete run in a folder `runs` here yet.")
-about = ledger[ledger["about"].astype(bool)]
-columns = {"in the paper": about["paper"], "the book": about["found"]}
-for (model, task), own in yours.groupby(["model", "task"]):
-    columns[f"yours: {model}, {task}"] = own.set_index("id")["verdict"].reindex(about.index, fill_value="–")
-verdicts = pd.DataFrame(columns)
-verdicts.index = about["statement"]
-verdicts
+beside_the_book(judge_all(), yours)
 
 # %% [markdown]
 # ## A base in between

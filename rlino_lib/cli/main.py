@@ -190,7 +190,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
       rlino claims --yours runs
     """
     from rlino_lib.claims.judge import judge_all
-    from rlino_lib.claims.yours import judge_yours
+    from rlino_lib.claims.yours import AT_SCALE, judge_yours
     from rlino_lib.folders import write_json
 
     for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
@@ -202,7 +202,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     verdict = "verdict" if args.yours else "found"  # the column of what the evidence says
     for row in judged.itertuples():
         if args.yours:
-            line = f"{row.model} on {row.task}: {row.verdict}; {row.effect}"
+            scale = f", {AT_SCALE}" if row.paper else ""
+            line = f"{row.model} on {row.task}{scale}: {row.verdict}; {row.effect}"
         else:
             line = f"{row.found:22} {row.effect}" + (f"; under revision: {row.revision}" if row.revision else "")
         print(f"{row.id:22} {line}", file=sys.stderr)
