@@ -21,10 +21,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.policy.decode import Decoder, fast_attention
+from rlino_lib.policy.decode import Decoder, fast_attention, fused_decoder, in_blocks
 from rlino_lib.policy.device import autocast, is_out_of_memory, is_small, policy_precision, within_memory
 from rlino_lib.policy.draft import Draft, Replies
 from rlino_lib.policy.fused import FusedDecoder
+from rlino_lib.policy.graph import BLOCK
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import Ends
@@ -53,9 +54,7 @@ ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weig
 _ROWS_THAT_FIT: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # where more did not
 
 
-def respond(
-    decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable
-) -> None:
+def respond(decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable) -> None:
     """Write a response for each row of the draft: pick a token by the model's logits, tell the model, and so on.
 
     prompt_rows [N] int64: which of the decoder's prompts each row goes on from. uniform [T, N] in [0, 1): a number for
@@ -65,12 +64,30 @@ def respond(
     for u in uniform:
         with torch.autocast(logits.device.type, enabled=False):  # which would round entropies
             tokens, logprobs, entropies = pick(logits, u[draft.rows])  # each [B]
-        draft.add(tokens, logprobs, entropies)
+        draft.add(tokens[None], logprobs[None], refuse_infinite(entropies)[None])
         if draft.is_over():
             break
         if (staying := draft.leave()) is not None:
             decoder.keep(staying)
         logits = decoder.step(draft.newest)  # [B, V]
+
+
+def respond_in_blocks(
+    decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable
+) -> None:
+    """The same for a GPU, which writes a block of tokens for all rows before anybody looks at one."""
+    logits, steps = decoder.capture(prompt_rows, pick)
+    with torch.autocast(logits.device.type, enabled=False):
+        block = [values[None] for values in pick(logits, uniform[0])]  # each [1, B]
+        while True:
+            draft.add(*block[:2], refuse_infinite(block[2]))
+            if draft.is_over():
+                break
+            if steps.grows and (staying := draft.leave()) is not None:
+                steps.keep(staying)
+            done = draft.time - draft.window
+            size = 1 if draft.replies else BLOCK  # an environment reads every token
+            block = steps.run(draft.newest, uniform[done : done + size, draft.rows])  # each [k, B]
 
 
 # --- choosing a token ------------------------------------------------------------------------------------------------
@@ -99,15 +116,13 @@ def choose(
 
     logits [N, V]; u [N] uniform in [0, 1). Returns ids, log-probs and entropies, each [N]; the log-prob is the policy's
     at this temperature, untruncated: with top-p < 1 (or top-k, min-p) a ratio would be biased; training does not pass
-    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Raises RlinoError where logits are
-    NaN or infinite.
+    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Where logits are NaN or infinite the
+    entropy is not finite (`refuse_infinite`).
     """
     scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature  # [N, V]
     logprobs = scaled.log_softmax(-1)  # [N, V]
     probs = logprobs.exp()  # [N, V]
     entropy = -torch.linalg.vecdot(probs, logprobs.clamp_min(-1e4))  # [N]; the clamp keeps 0 · −inf from being NaN
-    if not bool(entropy.isfinite().all()):
-        raise RlinoError("the model's logits are not finite: lower the learning rate, or check the weights")
     if not temperature:
         ids = logits.argmax(-1)  # [N]
     else:
@@ -119,7 +134,15 @@ def choose(
         mass = total[:, -1:]  # [N, 1]
         below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
         ids = torch.searchsorted(total, below, right=True)[:, 0]  # [N]
+        ids = ids.clamp_max(logits.shape[1] - 1)  # of NaN there is no entry, and a GPU does not survive a wrong index
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
+
+
+def refuse_infinite(entropies: torch.Tensor) -> torch.Tensor:
+    """The entropies as they are; raises RlinoError where one is not finite. Waits for a GPU, as `choose` must not."""
+    if not bool(entropies.isfinite().all()):
+        raise RlinoError("the model's logits are not finite: lower the learning rate, or check the weights")
+    return entropies
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
@@ -165,7 +188,7 @@ def sample(
     precision = policy_precision(precision, model)
     plain = precision == "fp32" and not torch.is_autocast_enabled(device.type)  # autocast is a thread's own setting
     with torch.inference_mode(), fast_attention(model), autocast(precision, device):
-        fused = FusedDecoder(model, batch.length) if plain and FusedDecoder.fits(model) else None
+        fused = fused_decoder(model, batch.length, plain)
         decode = partial(_decode, policy, fused, batch, ends, pick, environment)
         threads = torch.get_num_threads() if plain and device.type == "cpu" and is_small(model) else 1
         parts = list(_in_chunks(policy, decode, batch, max_rows, threads, progress))
@@ -248,7 +271,8 @@ def _decode(
         decoder = Decoder(policy.model, fused, ids.where(ids >= 0, batch.pad), ids >= 0, int(limits.max()))
         draft = Draft(batch.prefixes[prompt_rows], limits, batch.pad, ends, replies)
         uniform = batch.uniform[rows.start : rows.stop].t().to(device)  # [T, N']
-        respond(decoder, draft, (prompt_rows - first).to(device), uniform, pick)
+        write = respond_in_blocks if fused and in_blocks(device) else respond
+        write(decoder, draft, (prompt_rows - first).to(device), uniform, pick)
         return draft.columns()
 
 

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy
-from rlino_lib.policy.sampling import choose, sample
+from rlino_lib.policy.sampling import choose, refuse_infinite, sample
 from rlino_lib.tasks import Countdown
 from rlino_lib.training.pretraining.pretrain import build_tokenizer
 
@@ -184,7 +184,7 @@ def test_logits_that_are_not_finite_are_one_line(wrong, temperature):
     logits = torch.zeros(2, 5)
     logits[1, 3] = wrong
     with pytest.raises(RlinoError, match="not finite: lower the learning rate"):
-        choose(logits, torch.tensor([0.2, 0.7]), temperature)
+        refuse_infinite(choose(logits, torch.tensor([0.2, 0.7]), temperature)[2])
 
 
 def test_a_model_whose_weights_are_lost_is_one_line():
