@@ -80,7 +80,7 @@ class CapturedSteps:
         self.tokens = torch.zeros(rows, dtype=torch.long, device=device)  # [B], the newest of each row
         self.uniform = torch.zeros(BLOCK, rows, device=device)  # [BLOCK, B]
         self.block = [torch.zeros(BLOCK, rows, dtype=kind, device=device) for kind in (torch.long, *[torch.float] * 2)]
-        self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self.captures = device.type == "cuda"
         self.capacity = 0
         self._make_room()
         self.layers = [
@@ -93,6 +93,7 @@ class CapturedSteps:
         uniform [k, B] in [0, 1), with k at most BLOCK.
         """
         k = len(uniform)
+        tokens = tokens.clone()  # they may stand in the block that is written anew
         if self._make_room(k):
             for layer in self.layers:
                 layer.move(None, self.capacity)
@@ -144,7 +145,7 @@ class CapturedSteps:
 
     def _captured(self, tokens: torch.Tensor) -> Callable[[], None]:
         """The step as a graph to replay, or on a CPU the step itself."""
-        if self.pool is None:
+        if not self.captures:
             return self._step
         position = self.position.clone()
         side = torch.cuda.Stream()
@@ -156,7 +157,7 @@ class CapturedSteps:
         self.position.copy_(position)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph):
                 self._step()
         except RuntimeError as error:  # what spoils a capture is behind the error that ends it
             if is_out_of_memory(error) or (error.__context__ and is_out_of_memory(error.__context__)):
