@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
 from rlino_lib.policy.device import is_out_of_memory
 from rlino_lib.policy.fused import FusedDecoder
@@ -38,13 +38,16 @@ class StaticLayer:
     def attend(self, queries: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         """Attention of one new token for each row; queries [B, H, D]; returns [B, H·D].
 
-        `attention` [B or 1, 1, 1, L] is added to the scores. The heads of a group stand where a sequence would, so that
-        its keys and values are read once.
+        `attention` [B or 1, 1, L] float32 is added to the scores. The heads of a group stand where a sequence would, so
+        that keys and values are read once. Two products and a softmax: for one token a row, the fused kernels of
+        `scaled_dot_product_attention` that take a mask are several times slower.
         """
-        grouped = queries.unflatten(1, (self.keys.shape[1], -1))  # [B, Hkv, H/Hkv, D]
-        mask = attention.expand(len(queries), *grouped.shape[1:3], -1)  # [B, Hkv, H/Hkv, L]
-        out = scaled_dot_product_attention(grouped, self.keys, self.values, mask, scale=1.0)
-        return out.flatten(1)  # [B, H·D]
+        n, kv, places, _ = self.keys.shape
+        grouped = queries.unflatten(1, (kv, -1)).flatten(0, 1)  # [B·Hkv, H/Hkv, D]
+        scores = _product(grouped, self.keys.flatten(0, 1).transpose(1, 2))  # [B·Hkv, H/Hkv, L] float32
+        scores = scores.view(n, -1, places) + attention  # [B, H, L]
+        weights = scores.softmax(-1).to(queries.dtype).view(n * kv, -1, places)  # [B·Hkv, H/Hkv, L]
+        return torch.bmm(weights, self.values.flatten(0, 1)).view(n, -1)  # [B, H·D]
 
     def move(self, rows: torch.Tensor | None, capacity: int) -> None:
         """Keep some rows of the batch, or all, in buffers of another capacity, at least the present one."""
@@ -134,8 +137,8 @@ class CapturedSteps:
         """One token for each row. Only numbers in tensors change from step to step, never a shape or an address."""
         slots = torch.arange(self.capacity, device=self.place.device)  # [L]
         readable = self.visible[:, : self.capacity] & (slots <= self.place)  # [B or 1, L]
-        attention = torch.zeros_like(readable, dtype=self.fused.dtype).masked_fill_(~readable, -torch.inf)
-        logits = self.fused.step(self.tokens, self.position, self.layers, attention[:, None, None])  # [B, V]
+        attention = torch.zeros_like(readable, dtype=torch.float32).masked_fill_(~readable, -torch.inf)
+        logits = self.fused.step(self.tokens, self.position, self.layers, attention[:, None])  # [B, V]
         picked = self.pick(logits, self.uniform.index_select(0, self.index)[0])  # each [B]
         self.tokens.copy_(picked[0])
         for values, new in zip(self.block, picked, strict=True):
@@ -164,6 +167,13 @@ class CapturedSteps:
                 raise torch.OutOfMemoryError("out of memory while a step was captured") from error
             raise
         return graph.replay
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The products a[i] @ b[i] in float32, [N, ., .]; of half types a GPU adds them up so, and does not round them."""
+    if a.is_cuda and a.dtype != torch.float32:
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    return torch.bmm(a.float(), b.float())
 
 
 def _rounded(n: int, multiple: int) -> int:

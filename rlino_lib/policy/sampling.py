@@ -26,6 +26,7 @@ from rlino_lib.policy.device import autocast, is_out_of_memory, is_small, policy
 from rlino_lib.policy.draft import Draft, Replies
 from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.graph import BLOCK
+from rlino_lib.policy.logprobs import LARGE
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import Ends
@@ -119,23 +120,49 @@ def choose(
     them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Where logits are NaN or infinite the
     entropy is not finite (`refuse_infinite`).
     """
-    scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature  # [N, V]
-    logprobs = scaled.log_softmax(-1)  # [N, V]
+    truncating = top_k or min_p or top_p < 1
+    scaled = logits if temperature in (0, 1) else logits.float() / temperature  # [N, V]
+    if logits.shape[1] >= LARGE and temperature and not truncating:
+        return _choose_from_many(scaled, u)
+    logprobs = scaled.log_softmax(-1, dtype=torch.float32)  # [N, V]
     probs = logprobs.exp()  # [N, V]
     entropy = -torch.linalg.vecdot(probs, logprobs.clamp_min(-1e4))  # [N]; the clamp keeps 0 · −inf from being NaN
     if not temperature:
         ids = logits.argmax(-1)  # [N]
     else:
-        if top_k or min_p or top_p < 1:
-            probs = _filter(logprobs, top_p, top_k, min_p).exp()  # [N, V]
-        total = probs.cumsum(-1)  # [N, V]
-        # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen; rounding
-        # can lift u·total to the total itself, above which there is none, hence the float just below it.
-        mass = total[:, -1:]  # [N, 1]
-        below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
-        ids = torch.searchsorted(total, below, right=True)[:, 0]  # [N]
-        ids = ids.clamp_max(logits.shape[1] - 1)  # of NaN there is no entry, and a GPU does not survive a wrong index
+        ids, _ = _invert(_filter(logprobs, top_p, top_k, min_p).exp() if truncating else probs, u)  # [N]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
+
+
+def _choose_from_many(scaled: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same over a large vocabulary: half of a GPU's time for a token would be passes over it, and these are fewer.
+
+    Of parts of 128 entries one is drawn by its sum, and in it an entry by what is left of u.
+    """
+    probs = scaled.softmax(-1, dtype=torch.float32)  # [N, V]
+    parts = pad(probs, (0, -probs.shape[1] % 128)).unflatten(1, (-1, 128))  # [N, V/128, 128]
+    part, rest = _invert(parts.sum(-1), u)  # each [N]
+    rows = torch.arange(len(u), device=u.device)  # [N]
+    place, _ = _invert(parts[rows, part], rest)  # [N]
+    ids = (part * 128 + place).clamp_max(probs.shape[1] - 1)  # [N]; of NaN
+    return ids, probs[rows, ids].log(), torch.special.entr(probs).sum(-1)
+
+
+def _invert(masses: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the running sum of masses [N, C] exceeds the share u of its total, and the share of that entry below it.
+
+    u [N] in [0, 1). Both results are [N], the second one uniform in [0, 1] if u is.
+    """
+    total = masses.cumsum(-1)  # [N, C]
+    # `right` picks the first entry strictly above u·total, so an entry of mass 0 is never chosen; rounding can lift
+    # u·total to the total itself, above which there is none, hence the float just below it.
+    mass = total[:, -1:]  # [N, 1]
+    below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
+    index = torch.searchsorted(total, below, right=True)  # [N, 1]
+    index = index.clamp_max(masses.shape[1] - 1)  # of NaN there is no entry, and a GPU does not survive a wrong index
+    own = masses.gather(1, index)  # [N, 1]
+    rest = ((below - total.gather(1, index) + own) / own).clamp(0, 1)  # [N, 1]
+    return index[:, 0], rest[:, 0]
 
 
 def refuse_infinite(entropies: torch.Tensor) -> torch.Tensor:
