@@ -24,8 +24,9 @@ lab: ready  ## open the book in JupyterLab
 test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks run again
 	$(PY) -m ruff check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m gpu tests/gpu  # which sees a GPU; all else is held to the CPU's numbers
 	$(PY) -m tools.book sync
-	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
+	CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
 runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/countdown-lr.json

@@ -469,7 +469,7 @@ print(f"with a sum over tokens: {summed} collapses, all rules and starting point
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.trainer import Trainer
 
-trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0))
+trainer = Trainer(TrainConfig(method="f_isft_posneg", prompts=16, eval_every=0), load_policy())
 batch = trainer.sample(step=1)
 model = trainer.model
 pad = tokenizer.pad_token_id

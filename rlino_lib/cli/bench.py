@@ -36,11 +36,11 @@ VOCABULARY = 151_936  # of Qwen2.5
 
 def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
     """The median seconds of each function, run in turn so that a drift of the machine touches all; one warm-up each."""
-    rounds = [[_timed(f)[0] for f in functions] for _ in range(repeats + 1)]
+    rounds = [[timed(f)[0] for f in functions] for _ in range(repeats + 1)]
     return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
 
-def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     started = time.perf_counter()
     result = function()
     return time.perf_counter() - started, result
@@ -50,7 +50,7 @@ def gemm_peak(n: int = 1024, repeats: int = 9) -> float:
     """The machine's own float32 matrix-multiply rate at these threads, FLOP/s: the best of a few square products."""
     a = torch.randn(n, n)
     b = torch.randn(n, n)
-    best = min(_timed(lambda: [a @ b for _ in range(5)])[0] for _ in range(repeats))
+    best = min(timed(lambda: [a @ b for _ in range(5)])[0] for _ in range(repeats))
     return 5 * 2 * n**3 / best
 
 
@@ -59,7 +59,7 @@ def _row(bench: str, **numbers: Any) -> dict[str, Any]:
     return {"bench": bench, "threads": torch.get_num_threads(), **numbers}
 
 
-def _generate(policy: Policy, prompts: list[str], group: int, new_tokens: int, precision: str = "fp32") -> None:
+def generate(policy: Policy, prompts: list[str], group: int, new_tokens: int, precision: str = "fp32") -> None:
     """Sample with transformers' own loop; no response ends before `new_tokens`."""
     inputs = policy.tokenizer(prompts, return_tensors="pt", padding=True).to(policy.model.device)
     with torch.inference_mode(), autocast(precision, str(policy.model.device)):
@@ -75,7 +75,7 @@ def bench_rollout(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     task = Countdown()
     prompts = [task.prompt(p) for p in task.problems("test", PROMPTS)]
     ours = partial(sample, policy, prompts, GROUP, max_new_tokens=NEW_TOKENS, seed=seed, ignore_eos=True)
-    fast, slow = seconds(ours, partial(_generate, policy, prompts, GROUP, NEW_TOKENS), repeats=repeats)
+    fast, slow = seconds(ours, partial(generate, policy, prompts, GROUP, NEW_TOKENS), repeats=repeats)
     tokens = PROMPTS * GROUP * NEW_TOKENS
     peak = gemm_peak()
     return _row(
@@ -89,14 +89,14 @@ def bench_step(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     """Seconds of one whole GRPO step (sample, grade, update), ours and TRL's, 64 prompts × 8 samples, cap 112."""
     from rlino_lib.training.trainer import Trainer
 
-    config = TrainConfig(method="grpo_no_kl", prompts=PROMPTS, group_size=GROUP, seed=seed, eval_every=0)
+    config = TrainConfig(method="grpo_no_kl", prompts=PROMPTS, group_size=GROUP, seed=seed, eval_every=0, device="cpu")
     (fast,) = seconds(Trainer(config).step, repeats=repeats)
-    slow = _trl_seconds(config, repeats)
+    slow = trl_seconds(config, repeats)
     return _row("step", rlino_s=round(fast, 3), trl_s=round(slow, 3), ratio=round(slow / fast, 2))
 
 
-def _trl_seconds(config: TrainConfig, repeats: int) -> float:
-    """The median seconds of TRL's step with the same settings, after a warm-up."""
+def trl_seconds(config: TrainConfig, repeats: int) -> float:
+    """The median seconds of TRL's step with the same settings, after a warm-up, on the CPU or where TRL finds a GPU."""
     try:
         from transformers import PrinterCallback, TrainerCallback
         from trl import GRPOConfig, GRPOTrainer
@@ -122,9 +122,9 @@ def _trl_seconds(config: TrainConfig, repeats: int) -> float:
         settings = GRPOConfig(
             output_dir=folder, per_device_train_batch_size=config.prompts * config.group_size,
             num_generations=config.group_size, beta=0.0, max_completion_length=config.max_new_tokens, temperature=1.0,
-            learning_rate=config.lr, loss_type="grpo", max_steps=repeats + 1, use_cpu=True, bf16=False, report_to=[],
-            save_strategy="no", logging_strategy="no", disable_tqdm=True, seed=config.seed,
-            gradient_checkpointing=False,
+            learning_rate=config.lr, loss_type="grpo", max_steps=repeats + 1, bf16=False, report_to=[],
+            use_cpu=config.device == "cpu", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            seed=config.seed, gradient_checkpointing=False,
         )  # fmt: skip
         trl = GRPOTrainer(
             model=policy.model, reward_funcs=reward, args=settings, processing_class=policy.tokenizer,
@@ -231,8 +231,8 @@ def _shape_steps(name: str, repeats: int, threads: int, seed: int) -> dict[str, 
     trainer = Trainer(config, policy)
     prompts = [trainer.task.prompt(p) for p in trainer.problems[: config.prompts]]
     length = policy.tokenizer(prompts, return_tensors="pt", padding=True)["input_ids"].shape[1]
-    generate = partial(_generate, policy, prompts, config.group_size, config.max_new_tokens, config.precision)
-    step, sampling, slow = seconds(trainer.step, lambda: trainer.sample(1), generate, repeats=repeats)
+    theirs = partial(generate, policy, prompts, config.group_size, config.max_new_tokens, config.precision)
+    step, sampling, slow = seconds(trainer.step, lambda: trainer.sample(1), theirs, repeats=repeats)
     responses = config.prompts * config.group_size
     tokens = responses * config.max_new_tokens
     peak = torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()

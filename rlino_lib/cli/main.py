@@ -150,11 +150,13 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
       rlino bench step --repeats 5
       rlino bench memory --repeats 3
       rlino bench shape-0.5b --repeats 1
+      rlino bench gpu > data/bench/gpu-h100.json   # a minute
     """
-    from rlino_lib.cli import bench
+    from rlino_lib.cli import bench, bench_gpu
     from rlino_lib.policy.device import machine
 
-    return {"machine": machine()} | bench.BENCHES[args.what](repeats=args.repeats, seed=args.seed)
+    benches = bench.BENCHES | {"gpu": bench_gpu.bench_gpu}
+    return {"machine": machine()} | benches[args.what](repeats=args.repeats, seed=args.seed)
 
 
 def _presets(args: argparse.Namespace) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 import json
 import platform
+import sys
+import types
 
 import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from rlino_lib.cli import bench
+from rlino_lib.cli import bench, bench_gpu
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.policy.models import load_policy
 
 
 def test_seconds_takes_functions_in_turn_after_a_warm_up():
@@ -67,3 +70,58 @@ def test_the_command_says_on_what_machine_it_measured(monkeypatch, capsys):
     assert cli.main(["bench", "rollout"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["bench"] == "rollout" and row["machine"].startswith(platform.machine())
+
+
+# --- bench gpu -------------------------------------------------------------------------------------------------------
+
+TINY = bench_gpu.tiny()
+ENGINES = {"trl_base_s", "vllm_tokens_per_s"}  # which are measured where they are installed
+
+
+@pytest.fixture
+def no_engines(monkeypatch):
+    monkeypatch.setattr(bench_gpu, "MEASUREMENTS", [m for m in bench_gpu.MEASUREMENTS if not m[2]])
+
+
+@pytest.mark.slow
+def test_the_bench_of_a_gpu_measures_everything_and_says_so_as_it_goes(no_engines, monkeypatch, capsys):
+    monkeypatch.setattr(bench_gpu, "pick_device", lambda: "cpu")
+    assert cli.main(["bench", "gpu"]) == 0
+    out, err = capsys.readouterr()
+    (row,) = map(json.loads, out.splitlines())
+    assert (row["bench"], row["device"], row["torch"]) == ("gpu", "cpu", torch.__version__) and row["machine"]
+    measured = {name for name in bench_gpu.NUMBERS if row[name] is not None}
+    assert measured == set(bench_gpu.NUMBERS) - ENGINES
+    assert all(row[name] > 0 for name in measured if not name.endswith("_ms"))  # a difference of two may be anything
+    same = bench_gpu.GpuBench(TINY, "cpu", 0)
+    prompts = same.policy.tokenizer(same.prompts)["input_ids"]
+    assert row["update_tokens"] == TINY.rows * TINY.new_tokens + TINY.group * sum(map(len, prompts))
+    lines = err.splitlines()
+    said = [lines.index(next(line for line in lines if f"{name} " in line)) for name in measured]
+    assert len(set(said)) == len(bench_gpu.MEASUREMENTS)
+
+
+def test_no_measurement_is_begun_once_the_time_is_spent(capsys):
+    row = bench_gpu.bench_gpu(budget=0)
+    assert all(row[name] is None for name in bench_gpu.NUMBERS)
+    left_out = [line for line in capsys.readouterr().err.splitlines() if "left out after" in line]
+    assert left_out[0].endswith("decoding of all rows") and len(left_out) >= 7
+
+
+@pytest.mark.slow
+def test_vllm_is_asked_for_the_same_samples_where_there_is_one(monkeypatch, capsys):
+    asked = []
+
+    class LLM:
+        def __init__(self, model, **settings):
+            print("an engine that talks")
+            self.model = load_policy(model).model
+
+        def generate(self, prompts, settings, use_tqdm):
+            asked.append((len(prompts), settings))
+
+    engine = types.SimpleNamespace(LLM=LLM, SamplingParams=dict)
+    monkeypatch.setitem(sys.modules, "vllm", engine)
+    found = bench_gpu.GpuBench(TINY, "cpu", 0).vllm()
+    assert found["vllm_tokens_per_s"] > 0 and capsys.readouterr().out == ""
+    assert [n for n, _ in asked] == [1, 4] and (asked[1][1]["n"], asked[1][1]["max_tokens"]) == (2, 8)

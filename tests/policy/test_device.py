@@ -1,5 +1,7 @@
 """Memory that runs out: the same work in smaller parts, once, and everything else as it is raised."""
 
+import os
+
 import pytest
 import torch
 
@@ -49,3 +51,7 @@ def test_what_does_not_fit_at_all_and_what_is_no_lack_of_memory_is_raised():
 
     with pytest.raises(RuntimeError, match="shapes"):
         within_memory(broken, 8, "{} rows")
+
+
+def test_these_tests_and_the_processes_that_they_start_see_no_gpu():
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "" and not torch.cuda.is_available()
