@@ -53,9 +53,7 @@ ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weig
 _ROWS_THAT_FIT: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # where more did not
 
 
-def respond(
-    decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable
-) -> None:
+def respond(decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable) -> None:
     """Write a response for each row of the draft: pick a token by the model's logits, tell the model, and so on.
 
     prompt_rows [N] int64: which of the decoder's prompts each row goes on from. uniform [T, N] in [0, 1): a number for
