@@ -39,7 +39,7 @@ def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.training.pretraining.pretrain import pretrain
 
     recipe = Recipe(**options.fields_of(args, Recipe))
-    return pretrain(recipe, args.out, device=args.device, progress=sys.stderr.isatty())
+    return pretrain(recipe, args.out, device=args.device, workers=args.workers, progress=sys.stderr.isatty())
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from rlino_lib.tasks import WordProblems
 from rlino_lib.tasks.base import split_of_key
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, templates
 from rlino_lib.training.config import Recipe, TrainConfig
+from rlino_lib.training.pretraining.batches import batches
 from rlino_lib.training.pretraining.demonstrators import SOURCES, Solver, WordProblemSource, _without
-from rlino_lib.training.pretraining.pretrain import batches, build_tokenizer, pretrain
+from rlino_lib.training.pretraining.pretrain import build_tokenizer, pretrain
 
 FOLDER = DATA / "base" / "word_problems"
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
