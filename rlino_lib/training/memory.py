@@ -125,6 +125,24 @@ def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = 
     )
 
 
+def update_flops(model: PreTrainedConfig, tokens: int, length: float = 0, head_tokens: int | None = None) -> float:
+    """Floating-point operations of a forward and a backward pass of full fine-tuning, as the formulas have them.
+
+    `tokens` pass through the layers, in rows of `length` tokens (0: attention is left out), and `head_tokens` through
+    the head (None: all). Each weight of a product counts 2 forward and 4 backward for each token, and attention over a
+    whole row 12 · layers · width of the queries · length (2204.02311, appendix B). What gradient checkpointing computes
+    again is not in it, nor that a causal kernel leaves out half of the pairs.
+    """
+    c = model.get_text_config()
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(model)
+    head = c.vocab_size * c.hidden_size
+    body = sum(m.weight.numel() for m in built.modules() if isinstance(m, torch.nn.Linear)) - head
+    q, _ = _kv_widths(c)
+    products = 6 * (body * tokens + head * (tokens if head_tokens is None else head_tokens))
+    return products + 12 * c.num_hidden_layers * q * length * tokens
+
+
 def free_bytes(device: str = "auto") -> int:
     """Memory free for a run: the GPU's, or the machine's, which an Apple GPU shares."""
     if (device := pick_device(device)).startswith("cuda"):

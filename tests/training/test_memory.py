@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlino_lib.policy.device import autocast
@@ -13,7 +14,7 @@ from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, count_parameters, recompute_layers
 from rlino_lib.training import memory
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.memory import GIB, Estimate, advice, check, estimate
+from rlino_lib.training.memory import GIB, Estimate, advice, check, estimate, update_flops
 from tests.policy.test_rollout import TOKENIZER
 
 FACTOR = 1.5  # how far an estimate may be from what is measured, either way
@@ -134,6 +135,19 @@ def test_the_estimate_grows_with_what_it_should():
     assert longer.cache > one.cache and longer.activations > one.activations
     assert Estimate(1, 2, 3, 4, 5, 6).total == 1 + 2 + 3 + 9 == Estimate(1, 2, 3, 4, 5, 10).update
     assert Estimate(1, 2, 3, 4, 5, 10).total == 16
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_operations_of_an_update_are_those_that_torch_counts(tied):
+    config = middling(tie_word_embeddings=tied, attn_implementation="eager")  # whose products are all counted
+    model = Qwen2ForCausalLM(config)
+    ids = torch.randint(config.vocab_size, (3, 40))
+    for kept in (40, 10):
+        with FlopCounterMode(display=False) as counter:
+            model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits.sum().backward()
+        counted = update_flops(config, tokens=120, length=40, head_tokens=3 * kept)
+        assert counter.get_total_flops() == pytest.approx(counted, rel=1e-4)
+    assert update_flops(config, 120) == update_flops(config, 120, head_tokens=120) < update_flops(config, 120, 40)
 
 
 def test_a_micro_batch_has_no_more_rows_than_a_step():
