@@ -101,12 +101,12 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
 
 def within_memory(
     compute: Callable[[int], T], size: int, limit: str, undo: Callable[[], object] = lambda: None,
-    halve: Callable[[int], int] = lambda size: size // 2,
+    halve: Callable[[int], int] = lambda size: size // 2, least: int = 1,
 ) -> tuple[T, int]:  # fmt: skip
     """The result of `compute(size)`, restarted with half the size whenever memory runs out, and the size that fitted.
 
     `limit` says in the warning what the size is one of: "a micro-batch has {} rows". `undo` throws away what a failed
-    attempt left behind. Other exceptions propagate, and so does running out of memory at size 1.
+    attempt left behind. Other exceptions propagate, and so does running out of memory at the size `least`.
 
         rows, micro_batch = within_memory(lambda n: [f(part) for part in rows.split(n)], 32, "a part has {} rows")
     """
@@ -114,11 +114,16 @@ def within_memory(
         try:
             return compute(size), size
         except RuntimeError as e:
-            if not is_out_of_memory(e) or size == 1:
+            if not is_out_of_memory(e) or size <= least:
                 raise
         undo()
         size = halve(size)
         warnings.warn(f"out of memory: from here on {limit.format(size)}", RlinoWarning, stacklevel=3)
+
+
+def to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on another device; the CPU does not wait until a GPU has it, and sends it more work."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" and x.is_cpu else x.to(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
