@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -73,8 +73,10 @@ class Decoder:
         logits = self._read_prompts(positions)  # [P, V]
         capacity = self.length + self.new_tokens
         if self.fused:
-            adapted = [self.fused.adapted(layer, prompt_rows, self.length, capacity) for layer in self.layers]
-            self.layers = [FlatLayer(*pair, self.length) for pair in adapted]
+            adapt = partial(self.fused.adapted, rows=prompt_rows, length=self.length, capacity=capacity)
+            self.layers = [
+                FlatLayer(*adapt(layer), self.length) for layer in self.layers
+            ]  # one copy too many at a time
             self.cache = None
         else:
             for layer in self.layers:

@@ -15,6 +15,7 @@ from rlino_lib.errors import RlinoError, RlinoWarning
 
 T = TypeVar("T")
 SMALL = 50_000_000  # parameters; above, the products with the weights set the pace of everything
+TINY = 5_000_000  # parameters; below, a GPU loses more time by casts to bfloat16 than it gains
 
 
 def pick_device(name: str = "auto") -> str:
@@ -81,22 +82,39 @@ def _warn_of_cost(precision: str, best: str) -> None:
 
 def policy_precision(precision: str, model: torch.nn.Module) -> str:
     """`pick_precision` for sampling and updating a policy."""
-    return pick_precision(precision, next(model.parameters()).device, gains=not is_small(model))
+    device = next(model.parameters()).device
+    return pick_precision(precision, device, gains=gains_from_bf16(_count(model), device))
+
+
+def gains_from_bf16(parameters: int, device: torch.device | str) -> bool:
+    """Whether sampling and updating a model of that size is faster in bfloat16 where there are instructions for it."""
+    return parameters > (TINY if torch.device(device).type == "cuda" else SMALL)
+
+
+def _count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def is_small(model: torch.nn.Module) -> bool:
     """Whether the small operations around the products with the weights take as long as the products themselves."""
-    return sum(p.numel() for p in model.parameters()) <= SMALL
+    return _count(model) <= SMALL
 
 
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
-    """Inside it matrix products are in bfloat16 where precision is `bf16`; the weights stay as they are.
+def casts(precision: str, model: torch.nn.Module) -> bool:
+    """Whether a model's products are in bfloat16: where `precision` is `bf16`, but for a tiny model on a GPU."""
+    device = next(model.parameters()).device
+    return precision == "bf16" and (device.type != "cuda" or gains_from_bf16(_count(model), device))
+
+
+def autocast(precision: str, model: torch.nn.Module) -> AbstractContextManager:
+    """Inside it matrix products are in bfloat16 where the model `casts`; the weights stay as they are.
 
     bfloat16 has 8 bits of precision, so a weight of 0.02 lies 1.2e-4 from its neighbours, and a step of Adam at a
     learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Do not
     hold it across an optimizer's step: the copies of the weights that it keeps would go stale.
     """
-    return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    kind = next(model.parameters()).device.type
+    return torch.autocast(kind, torch.bfloat16) if casts(precision, model) else nullcontext()
 
 
 def within_memory(

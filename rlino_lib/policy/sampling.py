@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy.decode import Decoder, fast_attention, fused_decoder, in_blocks
-from rlino_lib.policy.device import autocast, is_out_of_memory, is_small, policy_precision, within_memory
+from rlino_lib.policy.device import autocast, casts, is_out_of_memory, is_small, policy_precision, within_memory
 from rlino_lib.policy.draft import Draft, Replies
 from rlino_lib.policy.fused import FusedDecoder
 from rlino_lib.policy.graph import BLOCK
@@ -213,8 +213,10 @@ def sample(
     ends = Ends.of(policy, stop_strings, ignore_eos)
     pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     precision = policy_precision(precision, model)
-    plain = precision == "fp32" and not torch.is_autocast_enabled(device.type)  # autocast is a thread's own setting
-    with torch.inference_mode(), fast_attention(model), autocast(precision, device):
+    plain = not casts(precision, model) and not torch.is_autocast_enabled(
+        device.type
+    )  # autocast is a thread's own setting
+    with torch.inference_mode(), fast_attention(model), autocast(precision, model):
         fused = fused_decoder(model, batch.length, plain)
         decode = partial(_decode, policy, fused, batch, ends, pick, environment)
         threads = torch.get_num_threads() if plain and device.type == "cpu" and is_small(model) else 1

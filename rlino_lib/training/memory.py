@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.policy.device import SMALL, is_out_of_memory, pick_device, pick_precision
+from rlino_lib.policy.device import gains_from_bf16, is_out_of_memory, pick_device, pick_precision
 from rlino_lib.policy.logprobs import LARGE, tile_size
 from rlino_lib.policy.models import add_lora, count_parameters, hub_options
 from rlino_lib.training.config import TrainConfig
@@ -131,7 +131,7 @@ def estimate(
     t = config
     total, trained = _counts(model, t)
     device = pick_device(t.device)
-    bf16 = pick_precision(t.precision, device, gains=total > SMALL) == "bf16"
+    bf16 = pick_precision(t.precision, device, gains=gains_from_bf16(total, device)) == "bf16"
     frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
@@ -172,28 +172,10 @@ def micro_tokens(model: PreTrainedModel, config: TrainConfig) -> int:
         return config.micro_tokens
     config = replace(config, device=device)
     total = count_parameters(model)
-    bf16 = pick_precision(config.precision, device, gains=total > SMALL) == "bf16"
+    bf16 = pick_precision(config.precision, device, gains=gains_from_bf16(total, device)) == "bf16"
     needed = estimate(model.config, config, free=0)
     later = needed.optimizer + needed.gradients + HALF * bf16 * total
     return _token_budget(model.config.get_text_config(), config, bf16, device, free_bytes(device) - later)
-
-
-def update_flops(model: PreTrainedConfig, tokens: int, length: float = 0, head_tokens: int | None = None) -> float:
-    """Floating-point operations of a forward and a backward pass of full fine-tuning, as the formulas have them.
-
-    `tokens` pass through the layers, in rows of `length` tokens (0: attention is left out), and `head_tokens` through
-    the head (None: all). Each weight of a product counts 2 forward and 4 backward for each token, and attention over a
-    whole row 12 · layers · width of the queries · length (2204.02311, appendix B). What gradient checkpointing computes
-    again is not in it, nor that a causal kernel leaves out half of the pairs.
-    """
-    c = model.get_text_config()
-    with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(model)
-    head = c.vocab_size * c.hidden_size
-    body = sum(m.weight.numel() for m in built.modules() if isinstance(m, torch.nn.Linear)) - head
-    q, _ = _kv_widths(c)
-    products = 6 * (body * tokens + head * (tokens if head_tokens is None else head_tokens))
-    return products + 12 * c.num_hidden_layers * q * length * tokens
 
 
 def update_flops(model: PreTrainedConfig, tokens: int, length: float = 0, head_tokens: int | None = None) -> float:

@@ -161,7 +161,7 @@ def accumulate_gradients(
     for part in limit.cut(lengths):
         inputs, labels, weights = collate(ordered[part], pad_id)
         inputs, weights = to_device(inputs, device), to_device(weights, device)
-        with autocast(precision, device):
+        with autocast(precision, model):
             loss = sft_loss(model, inputs, labels, weights, temperature, packed=bool(limit.tokens)) / n_sampled
         loss.backward()
         losses.append(loss.detach())

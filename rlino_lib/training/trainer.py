@@ -206,7 +206,7 @@ class Trainer:
     def row_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
         """`response_logprobs` of some rows, at the run's temperature and precision."""
         packed = self.on_gpu or self.micro_tokens > 0
-        with autocast(self.config.precision, self.model.device):
+        with autocast(self.config.precision, model):
             return response_logprobs(model, rollouts, rows, self.config.temperature, packed=packed, **more)
 
     def all_logprobs(self, rollouts: Rollouts, reference: bool = False) -> torch.Tensor:

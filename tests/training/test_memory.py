@@ -49,7 +49,7 @@ def updates(config: Qwen2Config, rows: int, prompt: int, new: int, train: TrainC
     for _ in range(2):
         if train.gradient_checkpointing:
             recompute_layers(model)
-        with autocast(train.precision, "cpu"):
+        with autocast(train.precision, model):
             logprobs = response_logprobs(model, rollouts, torch.arange(rows))[0]
         logprobs.sum().backward()
         optimizer.step()

@@ -173,7 +173,7 @@ def _pretrain(recipe: Recipe, out: Path, device: str, workers: int | None, progr
 def _loss(model: Qwen2ForCausalLM, batch: torch.Tensor, precision: str, device: str) -> torch.Tensor:
     """The mean cross-entropy of a batch's labels; padding stands to the right, so no mask is needed."""
     inputs, labels = batch.to(device, non_blocking=True)  # [B, T] each
-    with autocast(precision, device):
+    with autocast(precision, model):
         return model(input_ids=inputs, labels=labels, use_cache=False).loss
 
 
