@@ -388,9 +388,9 @@ else:
 #
 # ```sh
 # accelerate launch --config_file data/accelerate/one_gpu.yaml -m rlino_lib.scale \
-#     --preset paper-gsm8k-0.5b --out runs/a
+#     --preset paper-gsm8k-0.5b --micro-batch 4 --out runs/a
 # accelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale \
-#     --preset paper-countdown-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/b
+#     --preset paper-countdown-1.5b --micro-batch 4 --trl use_vllm=true --trl vllm_mode=colocate --out runs/b
 # ```
 #
 # The normaliser is easy to get wrong. If each process takes the mean over its own tokens, and these means are

@@ -62,7 +62,7 @@ def _row(bench: str, **numbers: Any) -> dict[str, Any]:
 def generate(policy: Policy, prompts: list[str], group: int, new_tokens: int, precision: str = "fp32") -> None:
     """Sample with transformers' own loop; no response ends before `new_tokens`."""
     inputs = policy.tokenizer(prompts, return_tensors="pt", padding=True).to(policy.model.device)
-    with torch.inference_mode(), autocast(precision, str(policy.model.device)):
+    with torch.inference_mode(), autocast(precision, policy.model):
         policy.model.generate(
             **inputs, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=group, pad_token_id=0,
             max_new_tokens=new_tokens, min_new_tokens=new_tokens,

@@ -39,7 +39,7 @@ def _pretrain(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.training.pretraining.pretrain import pretrain
 
     recipe = Recipe(**options.fields_of(args, Recipe))
-    return pretrain(recipe, args.out, device=args.device, progress=sys.stderr.isatty())
+    return pretrain(recipe, args.out, device=args.device, workers=args.workers, progress=sys.stderr.isatty())
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
       rlino train --method grpo --save --out runs/grpo-s0
       rlino train --method f_isft_posneg --seed 1 --out runs/f1
       rlino train --preset paper-gsm8k-0.5b --method f_isft_pos --out runs/q
-      rlino train --preset paper-countdown-1.5b --lora --lr 1e-5 --micro-batch 2 --save --out runs/q-lora
+      rlino train --preset paper-countdown-1.5b --lora --lr 1e-5 --save --out runs/q-lora
       rlino train --preset paper-gsm8k-1.5b --dry-run
     """
     config = options.train_config(args)

@@ -125,6 +125,8 @@ PRETRAIN = (
     *_RUN, *field_options(Recipe),
     option("--device", allowed=settings.DEVICE, default="auto",
            help="cpu, cuda or mps (default: a GPU where there is one)"),
+    option("--workers", allowed=settings.whole(),
+           help="processes that make the traces, which do not depend on it (default: 0; on a GPU up to 14)"),
 )  # fmt: skip
 TRAIN_SETTINGS = (
     *field_options(TrainConfig, skip=("task_settings", "objective_settings")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,12 +31,18 @@ class Batch:
 
 @dataclass
 class Loss:
-    """A scalar `.loss` to minimise and detached `.metrics`, means over tokens: `ratio`, `clip_ratio` (the share of
+    """A scalar `.loss` to minimise and `.metrics`, means over tokens: `ratio`, `clip_ratio` (the share of
     tokens whose ratio lies outside the clip range; of the surrogate `clip`, on the side that loses the gradient), `kl`
-    (nats, by the objective's estimator) and `entropy` (nats) where the batch has what they need."""
+    (nats, by the objective's estimator) and `entropy` (nats) where the batch has what they need.
+
+    Metrics are read when they are asked for: reading waits for a GPU, and a loop over micro-batches should not."""
 
     loss: Tensor
-    metrics: dict[str, float]
+    sums: dict[str, tuple[Tensor, Tensor]]  # over tokens, and how many, detached
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        return {name: total.item() / max(tokens.item(), 1) for name, (total, tokens) in self.sums.items()}
 
 
 def policy_loss(objective: Objective, batch: Batch) -> Loss:
@@ -56,7 +63,7 @@ def policy_loss(objective: Objective, batch: Batch) -> Loss:
         gain = gain + o.entropy_bonus * b.entropies
     loss = -NORMALISERS[o.normaliser].of(gain * b.mask, b.mask, b.max_response_length)  # []
     measured = {"clip_ratio": clipped, "ratio": ratio, "kl": kl, "entropy": b.entropies}
-    return Loss(loss, {name: _token_mean(x, b.mask) for name, x in measured.items() if x is not None})
+    return Loss(loss, {name: _token_sum(x, b.mask) for name, x in measured.items() if x is not None})
 
 
 def _prepared(objective: Objective, batch: Batch) -> Batch:
@@ -103,8 +110,8 @@ def _check(o: Objective, batch: Batch) -> None:
         raise RlinoError(f"{o.name} divides by a constant length: give max_response_length")
 
 
-def _token_mean(values: Tensor, mask: Tensor) -> float:
-    return (values.detach() * mask).sum().item() / max(mask.sum().item(), 1)
+def _token_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    return (values.detach() * mask).sum(), mask.sum()
 
 
 def micro_share(objective: Objective, mask: Tensor, total_rows: int, total_tokens: int) -> float:

@@ -1,13 +1,16 @@
 """A model while it decodes (chapter 04): logits after the prompts, then after each further token, over a cache.
 
 What makes it fast: one prefill that all samples of a prompt share, a preallocated cache that is written in place,
-attention that never repeats the key-value heads, and for small models a fused step (`fused.py`).
+attention that never repeats the key-value heads, a fused step for small models and on a GPU (`fused.py`), and there the
+steps as one graph (`graph.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -16,7 +19,36 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from rlino_lib.policy.fused import FusedDecoder
+from rlino_lib.errors import RlinoWarning
+from rlino_lib.policy.device import is_small
+from rlino_lib.policy.fused import FlatLayer, FusedDecoder, misfit
+from rlino_lib.policy.graph import CapturedSteps
+
+
+def fused_decoder(model: PreTrainedModel, length: int, plain: bool) -> FusedDecoder | None:
+    """A snapshot of the model for sequences of up to `length` tokens, or None where the model itself decodes.
+
+    That is so on a CPU where the model is large, of another kind, or its products are in half precision (`plain` is
+    False); and on a GPU where it is of another kind, which a warning says, once for each reason.
+    """
+    on_gpu = in_blocks(model.device)
+    if not on_gpu and not (plain and model.device.type == "cpu" and is_small(model)):
+        return None
+    if reason := misfit(model):
+        if on_gpu:
+            _warn_of_misfit(reason)
+        return None
+    return FusedDecoder(model, length, None if plain else torch.bfloat16)
+
+
+def in_blocks(device: torch.device) -> bool:
+    """Whether tokens are written in blocks, by a captured step."""
+    return device.type == "cuda"
+
+
+@cache
+def _warn_of_misfit(reason: str) -> None:
+    warnings.warn(f"the model itself decodes, ten times as slow as a graph would: {reason}", RlinoWarning, stacklevel=4)
 
 
 class Decoder:
@@ -38,23 +70,42 @@ class Decoder:
     def prefill(self, prompt_rows: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after the prompts, for rows that go on from `prompt_rows` [B] int64, each in [0, P)."""
         positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
-        logits = self.model(
+        logits = self._read_prompts(positions)  # [P, V]
+        capacity = self.length + self.new_tokens
+        if self.fused:
+            adapt = partial(self.fused.adapted, rows=prompt_rows, length=self.length, capacity=capacity)
+            self.layers = [
+                FlatLayer(*adapt(layer), self.length) for layer in self.layers
+            ]  # one copy too many at a time
+            self.cache = None
+        else:
+            for layer in self.layers:
+                layer.select(prompt_rows, capacity)
+        if self.padded:
+            self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, prompt_rows)  # [B, S+new]
+        self.position = positions[:, -1].index_select(0, prompt_rows)  # [B], of the last token
+        return logits.index_select(0, prompt_rows)
+
+    def capture(self, prompt_rows: torch.Tensor, pick: Callable) -> tuple[torch.Tensor, CapturedSteps]:
+        """The logits of `prefill`, and in place of `step` what writes blocks of tokens, picked as `pick` does."""
+        positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
+        logits = self._read_prompts(positions)  # [P, V]
+        # A step of a small model takes as long for few rows and places as for many; a capture takes many steps' time.
+        steps = CapturedSteps(
+            self.fused, pick, self.layers, prompt_rows, self.mask, self.new_tokens, grows=not is_small(self.model)
+        )
+        return logits.index_select(0, prompt_rows), steps
+
+    def _read_prompts(self, positions: torch.Tensor) -> torch.Tensor:
+        """Logits [P, V] after the prompts, whose keys and values the cache then holds."""
+        return self.model(
             input_ids=self.ids,
             attention_mask=self.mask if self.padded else None,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
-        ).logits[:, -1]  # [P, V]
-        for layer in self.layers:
-            layer.select(prompt_rows, self.length + self.new_tokens)
-        if self.fused:
-            self.layers = self.fused.adopt(self.layers)
-            self.cache = None
-        if self.padded:
-            self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, prompt_rows)  # [B, S+new]
-        self.position = positions[:, -1].index_select(0, prompt_rows)  # [B], of the last token
-        return logits.index_select(0, prompt_rows)
+        ).logits[:, -1]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token for each row, tokens [B] int64."""

@@ -15,6 +15,7 @@ from rlino_lib.errors import RlinoError, RlinoWarning
 
 T = TypeVar("T")
 SMALL = 50_000_000  # parameters; above, the products with the weights set the pace of everything
+TINY = 5_000_000  # parameters; below, a GPU loses more time by casts to bfloat16 than it gains
 
 
 def pick_device(name: str = "auto") -> str:
@@ -81,32 +82,49 @@ def _warn_of_cost(precision: str, best: str) -> None:
 
 def policy_precision(precision: str, model: torch.nn.Module) -> str:
     """`pick_precision` for sampling and updating a policy."""
-    return pick_precision(precision, next(model.parameters()).device, gains=not is_small(model))
+    device = next(model.parameters()).device
+    return pick_precision(precision, device, gains=gains_from_bf16(_count(model), device))
+
+
+def gains_from_bf16(parameters: int, device: torch.device | str) -> bool:
+    """Whether sampling and updating a model of that size is faster in bfloat16 where there are instructions for it."""
+    return parameters > (TINY if torch.device(device).type == "cuda" else SMALL)
+
+
+def _count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def is_small(model: torch.nn.Module) -> bool:
     """Whether the small operations around the products with the weights take as long as the products themselves."""
-    return sum(p.numel() for p in model.parameters()) <= SMALL
+    return _count(model) <= SMALL
 
 
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
-    """Inside it matrix products are in bfloat16 where precision is `bf16`; the weights stay as they are.
+def casts(precision: str, model: torch.nn.Module) -> bool:
+    """Whether a model's products are in bfloat16: where `precision` is `bf16`, but for a tiny model on a GPU."""
+    device = next(model.parameters()).device
+    return precision == "bf16" and (device.type != "cuda" or gains_from_bf16(_count(model), device))
+
+
+def autocast(precision: str, model: torch.nn.Module) -> AbstractContextManager:
+    """Inside it matrix products are in bfloat16 where the model `casts`; the weights stay as they are.
 
     bfloat16 has 8 bits of precision, so a weight of 0.02 lies 1.2e-4 from its neighbours, and a step of Adam at a
     learning rate of 1e-6 is rounded away. Hence float32 weights and moments, and only the products in bfloat16. Do not
     hold it across an optimizer's step: the copies of the weights that it keeps would go stale.
     """
-    return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    kind = next(model.parameters()).device.type
+    return torch.autocast(kind, torch.bfloat16) if casts(precision, model) else nullcontext()
 
 
 def within_memory(
     compute: Callable[[int], T], size: int, limit: str, undo: Callable[[], object] = lambda: None,
-    halve: Callable[[int], int] = lambda size: size // 2,
+    halve: Callable[[int], int] = lambda size: size // 2, least: int = 1,
 ) -> tuple[T, int]:  # fmt: skip
     """The result of `compute(size)`, restarted with half the size whenever memory runs out, and the size that fitted.
 
     `limit` says in the warning what the size is one of: "a micro-batch has {} rows". `undo` throws away what a failed
-    attempt left behind. Other exceptions propagate, and so does running out of memory at size 1.
+    attempt left behind. Other exceptions propagate, and so does running out of memory at the size `least`.
 
         rows, micro_batch = within_memory(lambda n: [f(part) for part in rows.split(n)], 32, "a part has {} rows")
     """
@@ -114,11 +132,16 @@ def within_memory(
         try:
             return compute(size), size
         except RuntimeError as e:
-            if not is_out_of_memory(e) or size == 1:
+            if not is_out_of_memory(e) or size <= least:
                 raise
         undo()
         size = halve(size)
         warnings.warn(f"out of memory: from here on {limit.format(size)}", RlinoWarning, stacklevel=3)
+
+
+def to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on another device; the CPU does not wait until a GPU has it, and sends it more work."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" and x.is_cpu else x.to(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -46,32 +46,47 @@ class Draft:
                 self._ask(self.written[self.window - 1])
 
     def add(self, tokens: torch.Tensor, logprobs: torch.Tensor, entropies: torch.Tensor) -> None:
-        """Write the next token of each row, arguments [B], or an environment's in its place; see which rows end."""
-        time, rows, alive = self.time, self.rows, self.alive
-        if self.replies:
-            tokens, self.foreign[time, rows] = self.replies.put_in(rows, tokens)
-        self.ids[time, rows] = tokens
-        self.logprobs[time, rows] = logprobs
-        self.entropies[time, rows] = entropies
-        self.written[time, rows] = alive
-        self.newest = tokens
-        self.time += 1
-        if len(self.ends.ids):
-            alive = alive & (tokens[:, None] != self.ends.ids).all(1)
-        if self.ends.strings:
-            alive = alive & ~self.ends.strings.reached(self._tail(self.ends.strings), alive)
-        if self.limits is not None:
-            full = alive & (self.limits[rows] <= self.time)
-            self.truncated[rows] |= full
-            alive = alive & ~full
-        self.alive = alive
-        self.left = int(alive.sum())
-        if self.replies:
-            own = alive & ~self.foreign[time, rows]
-            self._ask(self.replies.triggers.reached(self._tail(self.replies.triggers), own))
+        """Write the next k tokens of each row, arguments [k, B], and see which rows end with one of them.
 
-    def _tail(self, strings: StopStrings) -> torch.Tensor:
-        return self.ids[max(0, self.time - strings.reach) : self.time, self.rows].t()  # [B, ≤ reach]
+        An environment's token may stand in place of one; it reads each token of the policy, and then k is 1.
+        """
+        rows = self.rows
+        k = len(tokens)
+        span = slice(self.time, self.time + k)
+        if self.replies:
+            tokens, self.foreign[span, rows] = self.replies.put_in(rows, tokens)
+        self.ids[span, rows] = tokens
+        self.logprobs[span, rows] = logprobs
+        self.entropies[span, rows] = entropies
+        self.newest = tokens[-1]
+        self.time += k
+        ends = self._ends(tokens)  # [k, B]
+        full = torch.zeros_like(ends)  # [k, B]
+        if self.limits is not None:
+            times = torch.arange(self.time - k + 1, self.time + 1, device=rows.device)  # [k]
+            full = (self.limits[rows] <= times[:, None]) & ~ends  # [k, B]
+        stops = ends | full  # [k, B]
+        alive = self.alive & (stops.cumsum(0) - stops.long() == 0)  # [k, B], before each of the tokens
+        self.written[span, rows] = alive
+        self.truncated[rows] |= (full & alive).any(0)
+        self.alive = alive[-1] & ~stops[-1]
+        self.left = int(self.alive.sum())
+        if self.replies:
+            own = self.alive & ~self.foreign[self.time - 1, rows]  # [B]
+            self._ask(self.replies.triggers.reached(self._tail(self.replies.triggers, k), own[None])[0])
+
+    def _ends(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Where a row would end that goes on until then, for its newest tokens [k, B]: [k, B] bool."""
+        ends = torch.zeros_like(tokens, dtype=torch.bool)
+        if len(self.ends.ids):
+            ends = (tokens[..., None] == self.ends.ids).any(-1)
+        if self.ends.strings:
+            ends |= self.ends.strings.reached(self._tail(self.ends.strings, len(tokens)), self.alive & ~ends)
+        return ends
+
+    def _tail(self, strings: StopStrings, k: int) -> torch.Tensor:
+        """The newest k tokens of each row and those before that a stop string reaches, [≤ reach + k − 1, B]."""
+        return self.ids[max(0, self.time - k + 1 - strings.reach) : self.time, self.rows]
 
     def _ask(self, where: torch.Tensor) -> None:
         """Let the environment read some rows of the batch, [B] bool."""
@@ -130,8 +145,8 @@ class Replies:
             self.waiting[row] = self.tokenizer(answer, add_special_tokens=False)["input_ids"][:limit]
 
     def put_in(self, rows: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The tokens [B] with answers in place of some, and which those are, [B] bool; rows [B] int64."""
+        """The tokens [1, B] with answers in place of some, and which those are, [1, B] bool; rows [B] int64."""
         replaced = [bool(self.waiting.get(row)) for row in rows.tolist()]
         ids = [self.waiting[row].pop(0) for row, here in zip(rows.tolist(), replaced, strict=True) if here]
-        where = torch.tensor(replaced, device=tokens.device)  # [B]
+        where = torch.tensor([replaced], device=tokens.device)  # [1, B]
         return tokens.masked_scatter(where, torch.tensor(ids, dtype=tokens.dtype, device=tokens.device)), where

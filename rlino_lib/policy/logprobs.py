@@ -16,10 +16,13 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
 
 LARGE = 16_384  # entries of a vocabulary; below, all logits at once are small, and every recorded run had them so
-TILE = 2**22  # logits alive at once where `chunk` does not say
+# Logits alive at once where `chunk` does not say. A GPU is fast where products are large.
+TILE = 2**22
+GPU_TILE = 2**27
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -47,7 +50,7 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, ids, scale, chunk, dtype):
         total = hidden.new_full((len(hidden), 1), -torch.inf, dtype=dtype)  # [N, 1], log Σ exp of the slices so far
-        chosen = torch.zeros_like(total)  # [N, 1]
+        chosen = torch.full_like(total, torch.nan)  # [N, 1]; an id outside the vocabulary keeps it
         # Under LoRA the weight is frozen. The gradient then is one row per token, and is computed on the way.
         at_once = ctx.needs_input_grad[:2] == (True, False)
         mean = torch.zeros_like(hidden, dtype=dtype) if at_once else None  # [N, H], of the weight's rows so far
@@ -83,6 +86,11 @@ class _TokenLogprobs(torch.autograd.Function):
         return None if to_hidden is None else to_hidden.to(kind), to_weight, None, None, None, None
 
 
+def tile_size(device: str) -> int:
+    """Logits that are alive at once on a device."""
+    return GPU_TILE if device.startswith("cuda") else TILE
+
+
 def token_logprobs(
     hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0, chunk: int = 0
 ) -> torch.Tensor:
@@ -90,8 +98,9 @@ def token_logprobs(
 
     hidden [..., H], weight [V, H], ids [...] int64; returns [...], float32 or, of float64, float64. The same numbers as
     all logits and `log_softmax` give, up to the order of additions, in the memory of N × `chunk` logits (0: as many
-    entries as make 4 million logits, at least 256). Temperature 0 (greedy) counts as 1, as in sampling. It can be
-    differentiated once. Raises RlinoError where shapes or dtypes do not belong together or an id is out of range.
+    entries as make 4 million logits, on a GPU 134 million, and at least 256). Temperature 0 (greedy) counts as 1, as in
+    sampling. It can be differentiated once. Raises RlinoError where shapes or dtypes do not belong together or an id is
+    out of range. On a GPU such an id has the log-prob NaN: to look at the ids would be to wait for them.
     """
     kind = hidden.device.type
     if torch.is_autocast_enabled(kind) and hidden.dtype != torch.float64:  # what nn.Linear would do
@@ -101,11 +110,11 @@ def token_logprobs(
         raise RlinoError(f"hidden [..., H], weight [V, H] of one dtype and ids [...] are needed, not {shapes}")
     if temperature < 0 or chunk < 0:
         raise RlinoError("log-probs need a temperature and a chunk of at least 0")
-    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(weight):
+    if not ids.is_cuda and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(weight):
         raise RlinoError(f"a token id is outside the vocabulary of {len(weight)}")
     rows = hidden.reshape(-1, weight.shape[1])  # [N, H]
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    chunk = chunk or max(256, TILE // max(len(rows), 1))
+    chunk = chunk or max(256, tile_size(kind) // max(len(rows), 1))
     logprobs = _TokenLogprobs.apply(rows, weight, ids.reshape(-1), 1.0 / (temperature or 1.0), chunk, dtype)  # [N]
     return logprobs.view(ids.shape)
 
@@ -169,14 +178,27 @@ def large_head(model: nn.Module) -> nn.Linear | None:
 
 
 def response_logprobs(
-    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0, entropies: bool = False
-) -> tuple[torch.Tensor, ...]:
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0, entropies: bool = False,
+    packed: bool = False,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Log-probs of the responses of some rows, with gradient, and their mask: both [B, T'], T' the longest of them.
 
     All tokens of a response are read, and the mask is true on those that the policy wrote. With `entropies` a third:
     those of the full next-token distributions, nats [B, T'], with gradient. Over a large vocabulary log-probs are taken
     without all logits at once, where the model allows it; entropies need all logits.
+
+    Rows are padded on the left, as they were sampled. `packed` ones, for a GPU, are padded on the right, so that
+    attention needs no mask and takes its fast kernel, and the head reads the policy's tokens alone: where the mask is
+    false the results are 0. They agree with the others to rounding.
     """
+    take = _packed_logprobs if packed else _padded_logprobs
+    return take(model, rollouts, rows, temperature, entropies)
+
+
+def _padded_logprobs(
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float, entropies: bool
+) -> tuple[torch.Tensor, ...]:
+    """`response_logprobs` of rows padded on the left."""
     ids, attention = rollouts.sequences()
     width = int(rollouts.written[rows].sum(1).max())
     s = rollouts.prompt_ids.shape[1]
@@ -191,8 +213,48 @@ def response_logprobs(
         hidden = last_hidden(model, head, **inputs)[:, :-1]  # [B, T', H]
         return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask  # [B, T'], [B, T']
     logits = model(**inputs).logits[:, :-1]  # [B, T', V]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
-    logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [B, T', V]
-    chosen = logprobs.gather(2, ids[:, s:, None])[:, :, 0]  # [B, T']
-    spread = (-(logprobs.exp() * logprobs).sum(-1),) if entropies else ()  # [B, T']
+    chosen, *spread = _of_logits(logits, ids[:, s:], temperature, entropies)  # [B, T'] each
     return chosen, mask, *spread
+
+
+def _packed_logprobs(
+    model, rollouts: Rollouts, rows: torch.Tensor, temperature: float, entropies: bool
+) -> tuple[torch.Tensor, ...]:
+    """`response_logprobs` of rows padded on the right. Everything that is an index is found on the CPU."""
+    device = model.device
+    groups = rows // rollouts.group_size  # [B]
+    mask = rollouts.mask[rows, : int(rollouts.written[rows].sum(1).max())]  # [B, T']
+    starts = rollouts.prompt_mask[groups].sum(1)  # [B], where responses begin
+    pieces = zip(groups.tolist(), rows.tolist(), strict=True)
+    whole = [
+        torch.cat([rollouts.prompt_ids[g][rollouts.prompt_mask[g]], rollouts.ids[i][rollouts.written[i]]])
+        for g, i in pieces
+    ]
+    ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True)  # [B, L]
+    # Each token's logits stand one place before it; those before the end of the shortest prompt are not made.
+    first = int(starts.min()) - 1
+    kept = ids.shape[1] - first  # K
+    row, at = mask.nonzero(as_tuple=True)  # [M] each, the policy's tokens
+    column = starts[row] + at  # [M]
+    targets = to_device(ids[row, column], device)  # [M]
+    places = to_device(row * kept + column - 1 - first, device)  # [M], among B·K
+    results = to_device(row * mask.shape[1] + at, device)  # [M], among B·T'
+    inputs = dict(input_ids=to_device(ids, device), use_cache=False, logits_to_keep=kept)
+    if not entropies and (head := large_head(model)) is not None:
+        hidden = last_hidden(model, head, **inputs).flatten(0, 1).index_select(0, places)  # [M, H]
+        found = (token_logprobs(hidden, head.weight, targets, temperature),)  # [M]
+    else:
+        logits = model(**inputs).logits.flatten(0, 1).index_select(0, places)  # [M, V]
+        found = _of_logits(logits, targets, temperature, entropies)  # [M] each
+    chosen, *spread = (x.new_zeros(mask.numel()).index_copy(0, results, x).view(mask.shape) for x in found)
+    return chosen, to_device(mask, device), *spread  # [B, T'] each
+
+
+def _of_logits(
+    logits: torch.Tensor, ids: torch.Tensor, temperature: float, entropies: bool
+) -> tuple[torch.Tensor, ...]:
+    """Log-probs [...] of the ids [...] from logits [..., V], and where they are asked for the entropies [...]."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
+    logprobs = (logits / (temperature or 1.0)).log_softmax(-1)  # [..., V]
+    chosen = logprobs.gather(-1, ids[..., None])[..., 0]  # [...]
+    return (chosen, -(logprobs.exp() * logprobs).sum(-1)) if entropies else (chosen,)

@@ -21,10 +21,12 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.policy.decode import Decoder, fast_attention
-from rlino_lib.policy.device import autocast, is_out_of_memory, is_small, policy_precision, within_memory
+from rlino_lib.policy.decode import Decoder, fast_attention, fused_decoder, in_blocks
+from rlino_lib.policy.device import autocast, casts, is_out_of_memory, is_small, policy_precision, within_memory
 from rlino_lib.policy.draft import Draft, Replies
 from rlino_lib.policy.fused import FusedDecoder
+from rlino_lib.policy.graph import BLOCK
+from rlino_lib.policy.logprobs import LARGE
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import Ends
@@ -63,12 +65,30 @@ def respond(decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: 
     for u in uniform:
         with torch.autocast(logits.device.type, enabled=False):  # which would round entropies
             tokens, logprobs, entropies = pick(logits, u[draft.rows])  # each [B]
-        draft.add(tokens, logprobs, entropies)
+        draft.add(tokens[None], logprobs[None], refuse_infinite(entropies)[None])
         if draft.is_over():
             break
         if (staying := draft.leave()) is not None:
             decoder.keep(staying)
         logits = decoder.step(draft.newest)  # [B, V]
+
+
+def respond_in_blocks(
+    decoder: Decoder, draft: Draft, prompt_rows: torch.Tensor, uniform: torch.Tensor, pick: Callable
+) -> None:
+    """The same for a GPU, which writes a block of tokens for all rows before anybody looks at one."""
+    logits, steps = decoder.capture(prompt_rows, pick)
+    with torch.autocast(logits.device.type, enabled=False):
+        block = [values[None] for values in pick(logits, uniform[0])]  # each [1, B]
+        while True:
+            draft.add(*block[:2], refuse_infinite(block[2]))
+            if draft.is_over():
+                break
+            if steps.grows and (staying := draft.leave()) is not None:
+                steps.keep(staying)
+            done = draft.time - draft.window
+            size = 1 if draft.replies else BLOCK  # an environment reads every token
+            block = steps.run(draft.newest, uniform[done : done + size, draft.rows])  # each [k, B]
 
 
 # --- choosing a token ------------------------------------------------------------------------------------------------
@@ -97,27 +117,59 @@ def choose(
 
     logits [N, V]; u [N] uniform in [0, 1). Returns ids, log-probs and entropies, each [N]; the log-prob is the policy's
     at this temperature, untruncated: with top-p < 1 (or top-k, min-p) a ratio would be biased; training does not pass
-    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Raises RlinoError where logits are
-    NaN or infinite.
+    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Where logits are NaN or infinite the
+    entropy is not finite (`refuse_infinite`).
     """
-    scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature  # [N, V]
-    logprobs = scaled.log_softmax(-1)  # [N, V]
+    truncating = top_k or min_p or top_p < 1
+    scaled = logits if temperature in (0, 1) else logits.float() / temperature  # [N, V]
+    if logits.shape[1] >= LARGE and temperature and not truncating:
+        return _choose_from_many(scaled, u)
+    logprobs = scaled.log_softmax(-1, dtype=torch.float32)  # [N, V]
     probs = logprobs.exp()  # [N, V]
     entropy = -torch.linalg.vecdot(probs, logprobs.clamp_min(-1e4))  # [N]; the clamp keeps 0 · −inf from being NaN
-    if not bool(entropy.isfinite().all()):
-        raise RlinoError("the model's logits are not finite: lower the learning rate, or check the weights")
     if not temperature:
         ids = logits.argmax(-1)  # [N]
     else:
-        if top_k or min_p or top_p < 1:
-            probs = _filter(logprobs, top_p, top_k, min_p).exp()  # [N, V]
-        total = probs.cumsum(-1)  # [N, V]
-        # `right` picks the first entry strictly above u·total, so an entry of probability 0 is never chosen; rounding
-        # can lift u·total to the total itself, above which there is none, hence the float just below it.
-        mass = total[:, -1:]  # [N, 1]
-        below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
-        ids = torch.searchsorted(total, below, right=True)[:, 0]  # [N]
+        ids, _ = _invert(_filter(logprobs, top_p, top_k, min_p).exp() if truncating else probs, u)  # [N]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
+
+
+def _choose_from_many(scaled: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same over a large vocabulary: half of a GPU's time for a token would be passes over it, and these are fewer.
+
+    Of parts of 128 entries one is drawn by its sum, and in it an entry by what is left of u.
+    """
+    probs = scaled.softmax(-1, dtype=torch.float32)  # [N, V]
+    parts = pad(probs, (0, -probs.shape[1] % 128)).unflatten(1, (-1, 128))  # [N, V/128, 128]
+    part, rest = _invert(parts.sum(-1), u)  # each [N]
+    rows = torch.arange(len(u), device=u.device)  # [N]
+    place, _ = _invert(parts[rows, part], rest)  # [N]
+    ids = (part * 128 + place).clamp_max(probs.shape[1] - 1)  # [N]; of NaN
+    return ids, probs[rows, ids].log(), torch.special.entr(probs).sum(-1)
+
+
+def _invert(masses: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the running sum of masses [N, C] exceeds the share u of its total, and the share of that entry below it.
+
+    u [N] in [0, 1). Both results are [N], the second one uniform in [0, 1] if u is.
+    """
+    total = masses.cumsum(-1)  # [N, C]
+    # `right` picks the first entry strictly above u·total, so an entry of mass 0 is never chosen; rounding can lift
+    # u·total to the total itself, above which there is none, hence the float just below it.
+    mass = total[:, -1:]  # [N, 1]
+    below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
+    index = torch.searchsorted(total, below, right=True)  # [N, 1]
+    index = index.clamp_max(masses.shape[1] - 1)  # of NaN there is no entry, and a GPU does not survive a wrong index
+    own = masses.gather(1, index)  # [N, 1]
+    rest = ((below - total.gather(1, index) + own) / own).clamp(0, 1)  # [N, 1]
+    return index[:, 0], rest[:, 0]
+
+
+def refuse_infinite(entropies: torch.Tensor) -> torch.Tensor:
+    """The entropies as they are; raises RlinoError where one is not finite. Waits for a GPU, as `choose` must not."""
+    if not bool(entropies.isfinite().all()):
+        raise RlinoError("the model's logits are not finite: lower the learning rate, or check the weights")
+    return entropies
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
@@ -161,9 +213,11 @@ def sample(
     ends = Ends.of(policy, stop_strings, ignore_eos)
     pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     precision = policy_precision(precision, model)
-    plain = precision == "fp32" and not torch.is_autocast_enabled(device.type)  # autocast is a thread's own setting
-    with torch.inference_mode(), fast_attention(model), autocast(precision, device):
-        fused = FusedDecoder(model, batch.length) if plain and FusedDecoder.fits(model) else None
+    plain = not casts(precision, model) and not torch.is_autocast_enabled(
+        device.type
+    )  # autocast is a thread's own setting
+    with torch.inference_mode(), fast_attention(model), autocast(precision, model):
+        fused = fused_decoder(model, batch.length, plain)
         decode = partial(_decode, policy, fused, batch, ends, pick, environment)
         threads = torch.get_num_threads() if plain and device.type == "cpu" and is_small(model) else 1
         parts = list(_in_chunks(policy, decode, batch, max_rows, threads, progress))
@@ -246,7 +300,8 @@ def _decode(
         decoder = Decoder(policy.model, fused, ids.where(ids >= 0, batch.pad), ids >= 0, int(limits.max()))
         draft = Draft(batch.prefixes[prompt_rows], limits, batch.pad, ends, replies)
         uniform = batch.uniform[rows.start : rows.stop].t().to(device)  # [T, N']
-        respond(decoder, draft, (prompt_rows - first).to(device), uniform, pick)
+        write = respond_in_blocks if fused and in_blocks(device) else respond
+        write(decoder, draft, (prompt_rows - first).to(device), uniform, pick)
         return draft.columns()
 
 

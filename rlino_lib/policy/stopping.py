@@ -49,16 +49,21 @@ class StopStrings:
         return torch.tensor(completing, dtype=torch.bool)
 
     def reached(self, ids: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-        """Which rows end with their newest token, [B] bool; ids [B, ≤ reach] int64, the last tokens of each, alive [B].
+        """Where rows end with one of their newest k tokens, [k, B] bool, should they not have ended before.
 
-        −1 in ids stands for no token. Rows that are not alive are not read.
+        ids [t, B] int64: the last tokens of each row, the newest k and before them as many as a stop string reaches;
+        −1 stands for no token. alive [k, B] bool: tokens elsewhere are not read.
         """
-        newest = ids[:, -1]  # [B]
+        newest = ids[len(ids) - len(alive) :]  # [k, B]
         inside = newest < len(self.completing)  # a model may have more entries than its tokenizer
-        near = alive & inside & self.completing[newest.where(inside, 0)]  # [B]
+        near = alive & inside & self.completing[newest.where(inside, 0)]  # [k, B]
         ends = torch.zeros_like(alive)
         if near.any():
-            texts = self._decode([[i for i in row if i >= 0] for row in ids[near].tolist()])
+            places = near.nonzero()  # [n, 2]
+            last = places[:, 0] + len(ids) - len(alive)  # [n]
+            before = (last[:, None] + torch.arange(1 - self.reach, 1, device=ids.device)).clamp_min(-1)  # [n, reach]
+            windows = ids[before.clamp_min(0), places[:, 1:]].where(before >= 0, -1)  # [n, reach]
+            texts = self._decode([[i for i in row if i >= 0] for row in windows.tolist()])
             ends[near] = torch.tensor([any(s in t for s in self.strings) for t in texts], device=ids.device)
         return ends
 

@@ -99,6 +99,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
         (environment, "TRL samples without the task's environment: train with `rlino train`"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
+        (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),
         (unknown, f"--trl does not take {', '.join(unknown)}, which the run decides or no objective reads"),
     )
     for refused, message in refusals:
@@ -276,7 +277,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="accelerate launch -m rlino_lib.scale", description="Train on the GPUs that accelerate is configured for.",
         epilog="example:\naccelerate launch --config_file data/accelerate/eight_gpus_fsdp.yaml -m rlino_lib.scale "
-        "--preset paper-gsm8k-1.5b --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
+        "--preset paper-gsm8k-1.5b --micro-batch 4 --trl use_vllm=true --trl vllm_mode=colocate --out runs/q",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     p.add_argument("--out", type=FOLDER.parse, required=True, help="folder to write, which all processes see")

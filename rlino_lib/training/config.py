@@ -94,6 +94,10 @@ class TrainConfig:
     epochs: int = setting(1, "passes over each batch of samples", COUNT)
     minibatches: int = setting(1, "updates per pass", COUNT)
     micro_batch: int = setting(32, "responses per forward and backward pass; more outgrow the CPU's caches", COUNT)
+    micro_tokens: int = setting(
+        0, "tokens per forward and backward pass, padding included, in place of micro_batch; 0: on a GPU as its free "
+        "memory allows, in at most micro_batch rows where that is set; elsewhere micro_batch rows", whole(),
+    )  # fmt: skip
     lora_rank: int = setting(0, "rank of the LoRA adapters; 0: full fine-tuning", whole())
     lora_alpha: int = setting(32, "adapters are scaled by alpha/rank", COUNT)
     lora_targets: str = setting(
@@ -119,7 +123,8 @@ class TrainConfig:
 
     # Settings that are younger than the first recorded runs.
     LATER: ClassVar = (
-        "objective_settings", "reward", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing"
+        "objective_settings", "reward", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing",
+        "micro_tokens",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

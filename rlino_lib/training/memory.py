@@ -14,18 +14,21 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.policy.device import SMALL, is_out_of_memory, pick_device, pick_precision
-from rlino_lib.policy.logprobs import LARGE, TILE
+from rlino_lib.policy.device import gains_from_bf16, is_out_of_memory, pick_device, pick_precision
+from rlino_lib.policy.logprobs import LARGE, tile_size
 from rlino_lib.policy.models import add_lora, count_parameters, hub_options
 from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.micro_batches import by_tokens, most_rows
 
 FLOAT, HALF = 4, 2  # bytes; weights are float32 whatever the file holds (device.py says why)
 MAX_ROWS = 1024  # responses that `sample` decodes at a time
 PROMPT_TOKENS = 256  # where the length of the prompts is not given
+MOST_TOKENS = 2**17  # of a micro-batch that is chosen here; more make no GPU faster
+SHARE = 0.5  # of the memory left that such a micro-batch may take: estimates are not exact, and allocators leave gaps
 GIB = 2**30
 
 
@@ -39,6 +42,7 @@ class Estimate:
     gradients: int
     activations: int  # of one micro-batch, the head's logits among them
     cache: int  # of sampling: keys, values, the prompts' pass and the logits of one step
+    tokens: int = 0  # no bytes: what one micro-batch holds, padding included
 
     @property
     def update(self) -> int:
@@ -93,36 +97,85 @@ def _cache_floats(c: PreTrainedConfig, problems: int, samples: int, prompt_token
     return 2 * kv * c.num_hidden_layers * rows * (prompt_tokens + new_tokens) + max(prefill, 5 * rows * c.vocab_size)
 
 
-def estimate(model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> Estimate:
+def _token_bytes(c: PreTrainedConfig, config: TrainConfig, bf16: bool) -> int:
+    """Bytes that the layers of a pass keep, per token."""
+    layer = _layer_bytes(c, bf16)
+    whole = layer if config.gradient_checkpointing else layer * c.num_hidden_layers
+    return whole + FLOAT * c.hidden_size * (3 + (c.num_hidden_layers if config.gradient_checkpointing else 0))
+
+
+def _head_bytes(c: PreTrainedConfig, device: str, tokens: int) -> int:
+    """Bytes of the logits of so many tokens; of a large vocabulary those of one slice, however many there are."""
+    return FLOAT * (2 * tile_size(device) if c.vocab_size >= LARGE else 3 * c.vocab_size * tokens)
+
+
+def _token_budget(c: PreTrainedConfig, config: TrainConfig, bf16: bool, device: str, left: int) -> int:
+    """The tokens of a micro-batch where `left` bytes are left for it: a power of two, so that a little more or less
+    free memory does not change how rows are cut."""
+    one = _token_bytes(c, config, bf16) + _head_bytes(c, device, 2) - _head_bytes(c, device, 1)
+    constant = 2 * _head_bytes(c, device, 1) - _head_bytes(c, device, 2)
+    allowed = max(1, int((SHARE * left - constant) / one))
+    return min(MOST_TOKENS, 2 ** (allowed.bit_length() - 1))
+
+
+def estimate(
+    model: PreTrainedConfig, config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS, free: int | None = None
+) -> Estimate:
     """The memory of a run of this model with these settings, responses as long as the cap allows.
 
-    `prompt_tokens` is the length of the longest prompt. What the interpreter and its libraries take, half a gigabyte or
-    so, is not in it, nor what an allocator keeps of blocks that were freed.
+    `prompt_tokens` is the length of the longest prompt. On a GPU micro-batches are those that the free memory allows,
+    where nothing is loaded yet: `free` bytes, by default as many as are free now. What the interpreter and its
+    libraries take, half a gigabyte or so, is not in it, nor what an allocator keeps of blocks that were freed.
     """
     c = model.get_text_config()
     t = config
     total, trained = _counts(model, t)
-    bf16 = pick_precision(t.precision, pick_device(t.device), gains=total > SMALL) == "bf16"
+    device = pick_device(t.device)
+    bf16 = pick_precision(t.precision, device, gains=gains_from_bf16(total, device)) == "bf16"
     frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
     newest = embedding * (2 if c.tie_word_embeddings else 1)
-    rows = min(t.micro_batch, t.prompts * t.group_size)  # of one pass
-    head = 2 * TILE if c.vocab_size >= LARGE else 3 * c.vocab_size * rows * t.max_new_tokens
-    tokens = rows * (prompt_tokens + t.max_new_tokens)
-    layer = _layer_bytes(c, bf16)
-    whole = layer if t.gradient_checkpointing else layer * c.num_hidden_layers
-    inputs = FLOAT * c.hidden_size * (3 + (c.num_hidden_layers if t.gradient_checkpointing else 0))
     batches = [(t.prompts, t.group_size), *([(t.eval_problems, t.eval_samples)] if t.eval_every else [])]
     cache = max(_cache_floats(c, *batch, prompt_tokens, t.max_new_tokens) for batch in batches)
-    return Estimate(
+    permanent = Estimate(
         weights=(FLOAT + HALF * bf16) * total,
         reference=FLOAT * total * bool(frozen_copy),
         optimizer=FLOAT * 2 * trained,
         gradients=FLOAT * (trained + newest),
-        activations=tokens * (whole + inputs) + FLOAT * head,
+        activations=0,
         cache=FLOAT * cache,
     )
+    row = prompt_tokens + t.max_new_tokens
+    rows = t.prompts * t.group_size
+    if by_tokens(t, device):
+        left = (free_bytes(device) if free is None else free) - permanent.update
+        budget = t.micro_tokens or _token_budget(c, t, bf16, device, left)
+        tokens = min(max(budget, row), row * min(most_rows(t) or rows, rows))
+        read = tokens  # by the head; how long prompts are beside their responses is not known here
+    else:
+        tokens = row * min(t.micro_batch, rows)
+        read = t.max_new_tokens * min(t.micro_batch, rows)
+    activations = tokens * _token_bytes(c, t, bf16) + _head_bytes(c, device, read)
+    return replace(permanent, activations=activations, tokens=tokens)
+
+
+def micro_tokens(model: PreTrainedModel, config: TrainConfig) -> int:
+    """The tokens of a micro-batch of a run whose model, and reference where it has one, is loaded and nothing else.
+
+    0 where micro-batches are cut by rows.
+    """
+    device = str(model.device)
+    if not by_tokens(config, device):
+        return 0
+    if config.micro_tokens:
+        return config.micro_tokens
+    config = replace(config, device=device)
+    total = count_parameters(model)
+    bf16 = pick_precision(config.precision, device, gains=gains_from_bf16(total, device)) == "bf16"
+    needed = estimate(model.config, config, free=0)
+    later = needed.optimizer + needed.gradients + HALF * bf16 * total
+    return _token_budget(model.config.get_text_config(), config, bf16, device, free_bytes(device) - later)
 
 
 def update_flops(model: PreTrainedConfig, tokens: int, length: float = 0, head_tokens: int | None = None) -> float:
@@ -146,7 +199,8 @@ def update_flops(model: PreTrainedConfig, tokens: int, length: float = 0, head_t
 def free_bytes(device: str = "auto") -> int:
     """Memory free for a run: the GPU's, or the machine's, which an Apple GPU shares."""
     if (device := pick_device(device)).startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # which torch uses again
+        return torch.cuda.mem_get_info(device)[0] + cached
     return psutil.virtual_memory().available
 
 
@@ -164,15 +218,19 @@ def peak_bytes() -> int:
 def advice(model: PreTrainedConfig, config: TrainConfig, free: int, prompt_tokens: int = PROMPT_TOKENS) -> str:
     """The mildest change with which an update fits: a smaller micro-batch, which most methods do not depend on, first.
 
-    Then gradient checkpointing, which only costs time, then LoRA.
+    Then gradient checkpointing, which only costs time, then LoRA. A micro-batch that follows from the free memory is as
+    small as it can be.
     """
-    powers = (2**k for k in range(config.micro_batch.bit_length(), -1, -1))
-    sizes = [config.micro_batch, *(size for size in powers if size < config.micro_batch)]
+    name = "micro_tokens" if config.micro_tokens else "micro_batch"
+    given = getattr(config, name)
+    powers = (2**k for k in range(given.bit_length(), -1, -1))
+    automatic = by_tokens(config, pick_device(config.device)) and not config.micro_tokens
+    sizes = [given, *(size for size in powers if size < given and not automatic)]
     lora = {} if config.lora_rank else {"lora_rank": 16}
     for extra in ({}, {"gradient_checkpointing": 1}, lora, lora | {"gradient_checkpointing": 1}):
         for size in sizes:
-            changed = {k: v for k, v in (extra | {"micro_batch": size}).items() if getattr(config, k) != v}
-            if estimate(model, replace(config, **changed), prompt_tokens).update <= free:
+            changed = {k: v for k, v in (extra | {name: size}).items() if getattr(config, k) != v}
+            if estimate(model, replace(config, **changed), prompt_tokens, free).update <= free:
                 return "try " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
     return "no micro-batch fits, with LoRA or without: try a smaller model or a lower --max-new-tokens"
 
@@ -186,7 +244,7 @@ def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool
     free = free_bytes(config.device)
     try:
         model = AutoConfig.from_pretrained(config.model, **hub_options(config.model))
-        needed = estimate(model, config, prompt_tokens)
+        needed = estimate(model, config, prompt_tokens, free)
     except Exception:  # the hub, the disk, the parsers and unusual models below each raise their own kinds
         return True, ""
     message = f"needs about {needed.total / GIB:.1f} GiB, {free / GIB:.1f} free"

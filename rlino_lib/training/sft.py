@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.policy.device import autocast
+from rlino_lib.policy.device import autocast, to_device
 from rlino_lib.policy.logprobs import large_head, last_hidden, token_logprobs
 from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.training.micro_batches import Limit
 
 VARIANTS = ("pos", "neg", "posneg")
 WEIGHTS = ("unit", "group_balanced")
@@ -93,23 +94,32 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, tor
 
 
 def sft_loss(
-    model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor, temperature: float = 1.0
-) -> torch.Tensor:
+    model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor, temperature: float = 1.0,
+    packed: bool = False,
+) -> torch.Tensor:  # fmt: skip
     """Σ_i s_i w_i CE_i, where CE_i is the mean cross-entropy over the tokens of response i (a scalar).
 
     At a temperature other than 1 the likelihood is that of softmax(logits / temperature), which the responses were
     sampled from.
 
     Minimising it raises the likelihood of positives and lowers that of negatives. Padding stands to the right of every
-    response, where causal attention does not look, so no attention mask is needed.
+    response, where causal attention does not look, so no attention mask is needed. With `packed`, for a GPU, a head
+    over a large vocabulary reads the places that have a label alone.
     """
-    # The first label that counts stands after the shortest prompt; logits before it would be thrown away.
+    # The first label that counts stands after the shortest prompt; logits before it would be thrown away. Labels may
+    # be on the CPU still, where to look at them waits for nothing.
     start = max(int((labels != IGNORE).any(0).int().argmax()) - 1, 0)
     keep = labels.shape[1] - start
     options = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep)
     targets = labels[:, start + 1 :]  # [B, L']
     counts = targets != IGNORE  # [B, L']
-    if (head := large_head(model)) is not None:
+    read = to_device(counts.flatten().nonzero()[:, 0], inputs.device) if packed else None  # [M], among B·L'
+    targets, counts = to_device(targets, inputs.device), to_device(counts, inputs.device)
+    if (head := large_head(model)) is not None and packed:
+        hidden = last_hidden(model, head, **options)[:, :-1].flatten(0, 1).index_select(0, read)  # [M, H]
+        found = -token_logprobs(hidden, head.weight, targets.flatten().index_select(0, read), temperature)  # [M]
+        ce = found.new_zeros(counts.numel()).index_copy(0, read, found).view(counts.shape)  # [B, L']
+    elif head is not None:
         hidden = last_hidden(model, head, **options)[:, :-1]  # [B, L', H]
         ce = -token_logprobs(hidden, head.weight, targets.where(counts, 0), temperature).where(counts, 0.0)  # [B, L']
     else:
@@ -133,21 +143,29 @@ def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Itera
 
 
 def accumulate_gradients(
-    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int = 32, temperature: float = 1.0,
-    precision: str = "fp32",
+    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int | Limit = 32,
+    temperature: float = 1.0, precision: str = "fp32",
 ) -> float:  # fmt: skip
     """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
+
+    `micro_batch` is a number of rows, or a limit on the tokens of a pass.
 
     The sum is divided by `n_sampled`, the number of responses that this mini-batch stands for, accepted or not: the
     step then does not grow when few responses are accepted.
     """
+    limit = micro_batch if isinstance(micro_batch, Limit) else Limit(micro_batch)
     ordered = sorted(batch, key=lambda e: len(e.prompt_ids) + len(e.response_ids))
-    total = 0.0
+    lengths = [len(e.prompt_ids) + len(e.response_ids) for e in ordered]
+    losses = []
     device = next(model.parameters()).device
-    for k in range(0, len(ordered), micro_batch):
-        inputs, labels, weights = (t.to(device) for t in collate(ordered[k : k + micro_batch], pad_id))
-        with autocast(precision, device):
-            loss = sft_loss(model, inputs, labels, weights, temperature) / n_sampled
+    for part in limit.cut(lengths):
+        inputs, labels, weights = collate(ordered[part], pad_id)
+        inputs, weights = to_device(inputs, device), to_device(weights, device)
+        with autocast(precision, model):
+            loss = sft_loss(model, inputs, labels, weights, temperature, packed=bool(limit.tokens)) / n_sampled
         loss.backward()
+        losses.append(loss.detach())
+    total = 0.0
+    for loss in losses:  # read after the last pass, since reading waits for a GPU
         total += loss.item()
     return total

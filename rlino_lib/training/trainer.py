@@ -19,13 +19,15 @@ from rlino_lib.evaluation.evaluate import outcome_metrics
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.rewards import reward_of, reward_weights
 from rlino_lib.methods.terms import NORMALISERS
-from rlino_lib.policy.device import autocast, pick_device, policy_precision, within_memory
+from rlino_lib.policy.device import autocast, pick_device, policy_precision, to_device, within_memory
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, get_task
+from rlino_lib.training import memory
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
+from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pass_lengths
 from rlino_lib.training.staleness import is_probed, probe
 from rlino_lib.training.traces import response_rows
 from rlino_lib.training.updates import UPDATES
@@ -95,9 +97,12 @@ class Trainer:
             self.policy = Policy(add_lora(self.policy.model, **settings), self.policy.tokenizer)
         self.model = self.policy.model
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        self.on_gpu = self.model.device.type == "cuda"
+        adam = dict(lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=self.on_gpu or None)
+        self.optimizer = torch.optim.AdamW(trainable, **adam)
         self.step_done = 0
-        self.micro_batch = config.micro_batch  # halved where memory runs out
+        self.micro_batch = config.micro_batch  # halved where memory runs out, as is the next
+        self.micro_tokens = memory.micro_tokens(self.model, config)  # 0: micro-batches are cut by rows
         self.sums = Sums()  # of the updates of the last step
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
@@ -158,23 +163,36 @@ class Trainer:
         warm = min(1.0, step / c.warmup) if c.warmup else 1.0
         return c.lr * warm * ((c.steps - step + 1) / c.steps if c.schedule == "linear" else 1.0)
 
-    def update(self, rollouts: Rollouts, gradients: Callable[[int], list[tuple[dict[str, float], float]]]) -> None:
+    def update(self, rollouts: Rollouts, gradients: Callable[[Limit], list[tuple[dict[str, float], float]]]) -> None:
         """One step of the optimizer, measured before it where it is probed.
 
-        `gradients(micro_batch)` makes the backward passes; of each it returns what it measured, and its share of the
-        update. Gradients do not depend on the micro-batch size (except for `micro_token_mean`).
+        `gradients(limit)` makes the backward passes; of each it returns what it measured, and its share of the update.
+        Gradients do not depend on how rows are cut (except for `micro_token_mean`).
         """
         self._probe(rollouts, update=len(self.sums.norms) + 1)
-        for values, share in self._within_memory(gradients):
+        for values, share in self._within_memory(gradients, rollouts):
             self.sums.add(values, share)
         self.sums.update(self._optimizer_step())
 
-    def _within_memory(self, compute: Callable[[int], Any]) -> Any:
-        """`compute(micro_batch)`, and from here on with half the rows where memory runs out."""
+    def _within_memory(self, compute: Callable[[Limit], Any], rollouts: Rollouts) -> Any:
+        """`compute(limit)`, and from here on with half the rows or tokens where memory runs out."""
+        undo = self.optimizer.zero_grad
         if NORMALISERS[self.objective.normaliser].by_micro_batch:  # then the size is part of the method
-            return compute(self.micro_batch)
-        limit = "a micro-batch has {} rows"
-        result, self.micro_batch = within_memory(compute, self.micro_batch, limit, self.optimizer.zero_grad)
+            return compute(Limit(self.micro_batch))
+        if not self.micro_tokens:
+            warning = "a micro-batch has {} rows"
+            result, self.micro_batch = within_memory(lambda n: compute(Limit(n)), self.micro_batch, warning, undo)
+            return result
+        rows = most_rows(self.config)
+        lengths = pass_lengths(rollouts).tolist()
+        longest = max(lengths)  # a pass of one row is the least
+        most = Limit(rows, self.micro_tokens).most_tokens(lengths)
+        result, tokens = within_memory(
+            lambda n: compute(Limit(rows, n)), most, "a micro-batch has {} tokens", undo,
+            halve=lambda n: max(n // 2, longest), least=longest,
+        )  # fmt: skip
+        if tokens < most:
+            self.micro_tokens = tokens
         return result
 
     def _optimizer_step(self) -> float:
@@ -187,22 +205,24 @@ class Trainer:
 
     def row_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
         """`response_logprobs` of some rows, at the run's temperature and precision."""
-        with autocast(self.config.precision, self.model.device):
-            return response_logprobs(model, rollouts, rows, self.config.temperature, **more)
+        packed = self.on_gpu or self.micro_tokens > 0
+        with autocast(self.config.precision, model):
+            return response_logprobs(model, rollouts, rows, self.config.temperature, packed=packed, **more)
 
     def all_logprobs(self, rollouts: Rollouts, reference: bool = False) -> torch.Tensor:
         """Log-probs of all rows under the policy as it is, or under the reference, which it started from: [N, T]."""
-        out = torch.zeros_like(rollouts.logprobs)  # [N, T]
+        out = torch.zeros_like(rollouts.logprobs, device=self.model.device)  # [N, T]
         model = (self.reference or self.model) if reference else self.model
+        everything = torch.arange(len(out))  # [N]
 
-        def fill(micro_batch: int) -> None:
-            for rows in rollouts.lengths.argsort(stable=True).split(micro_batch):
+        def fill(limit: Limit) -> None:
+            for rows in micro_batches(rollouts, everything, limit):
                 logprobs, _ = self.row_logprobs(model, rollouts, rows)
-                out[rows, : logprobs.shape[1]] = logprobs.to(out)
+                out[to_device(rows, out.device), : logprobs.shape[1]] = logprobs.to(out)
 
         with torch.inference_mode(), reference_context(model) if reference else nullcontext():
-            self._within_memory(fill)
-        return out.clone()
+            self._within_memory(fill, rollouts)
+        return out.cpu().clone()
 
     def _probe(self, rollouts: Rollouts, update: int) -> None:
         """Measure an update before it is made, on the steps and updates that are probed."""
@@ -256,6 +276,7 @@ class Trainer:
             "step": self.step_done,
             "model": adapters if self.config.lora_rank else self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "micro_tokens": self.micro_tokens,  # free memory may be another when a run resumes, and its rounding
             "rng": torch.get_rng_state(),
         }
 
@@ -263,6 +284,7 @@ class Trainer:
         self.step_done = state["step"]
         self.model.load_state_dict(state["model"], strict=not self.config.lora_rank)
         self.optimizer.load_state_dict(state["optimizer"])
+        self.micro_tokens = self.micro_tokens and state.get("micro_tokens", 0) or self.micro_tokens
         torch.set_rng_state(state["rng"])
 
 

@@ -67,7 +67,7 @@ def test_greedy_is_generate_token_for_token(shape, prompts, device):
 def test_logprobs_are_those_of_one_full_forward_pass(kind, precision, device):
     policy = moved(random_model(kind, 3), device)
     rollouts = sample(policy, UNEVEN, 8, max_new_tokens=40, seed=5, precision=precision)
-    with torch.no_grad(), autocast(precision, device):
+    with torch.no_grad(), autocast(precision, policy.model):
         whole, mask = response_logprobs(policy.model, rollouts, torch.arange(len(rollouts.ids)))
     gaps = (whole.cpu() - rollouts.logprobs)[mask.cpu()].abs()
     if precision == "fp32":

@@ -16,9 +16,11 @@ from transformers import (
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy import logprobs
-from rlino_lib.policy.logprobs import large_head, last_hidden, token_logprobs
+from rlino_lib.policy.logprobs import large_head, last_hidden, response_logprobs, token_logprobs
 from rlino_lib.policy.models import add_lora, reference_context
-from tests.policy.test_rollout import random_model
+from rlino_lib.policy.sampling import sample
+from tests.policy.test_environment import CASES
+from tests.policy.test_rollout import UNEVEN, random_model
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 1, 0, 3]])
 
@@ -237,3 +239,69 @@ def test_a_head_is_put_back_when_the_model_fails(small_is_large):
     with pytest.raises(IndexError):
         last_hidden(model, head, input_ids=torch.full((1, 2), 10**6))
     assert "forward" not in vars(head)
+
+
+# --- rows padded on the right ----------------------------------------------------------------------------------------
+
+
+def weighted(found, mask):
+    """A scalar of what the policy wrote, each token with a weight of its own."""
+    weights = torch.linspace(-1, 2, mask.numel(), dtype=torch.float64).view(mask.shape)
+    return sum(((1 + k) * torch.where(mask, x, 0) * weights).sum() for k, x in enumerate(found))
+
+
+@pytest.mark.parametrize("entropies", [False, True], ids=["log-probs", "entropies"])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+@pytest.mark.parametrize("case", ["plain", "both"])  # the policy's tokens alone, and prefixes and an environment too
+def test_rows_padded_on_the_right_give_the_same(case, kind, lora, large, entropies, monkeypatch):
+    monkeypatch.setattr(logprobs, "LARGE", 1 if large else logprobs.LARGE)
+    policy = random_model(kind, 3, lora)
+    environment, prefixes = CASES[case] if case in CASES else (None, ())
+    rollouts = sample(policy, UNEVEN, 4, max_new_tokens=25, seed=4, prefixes=prefixes, environment=environment)
+    assert case == "plain" or (rollouts.written & ~rollouts.mask).any()
+    model = policy.model.double()
+    for rows in (torch.arange(len(rollouts.ids)), torch.tensor([9, 2, 14]), torch.tensor([5])):
+        taken = []
+        for packed in (False, True):
+            model.zero_grad()
+            chosen, mask, *spread = response_logprobs(model, rollouts, rows, 0.7, entropies, packed)
+            weighted((chosen, *spread), mask).backward()
+            grads = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            taken.append((mask, grads, [torch.where(mask, x, 0) for x in (chosen, *spread)]))
+        (mask, grads, values), (their_mask, their_grads, their_values) = taken
+        assert torch.equal(mask, their_mask) and len(values) == len(their_values) == 1 + entropies
+        assert (chosen[~mask] == 0).all()
+        assert grads.norm() > 0 and (grads - their_grads).norm() <= 1e-10 * grads.norm()
+        assert all((a - b).abs().max() <= 1e-10 for a, b in zip(values, their_values, strict=True))
+
+
+def test_rows_padded_on_the_right_bring_no_mask_and_read_no_padding(monkeypatch):
+    """Their attention may take a causal kernel, and their head reads the policy's tokens alone."""
+    monkeypatch.setattr(logprobs, "LARGE", 1)
+    policy = random_model(seed=3)
+    rollouts = sample(policy, UNEVEN, 4, max_new_tokens=25, seed=4)
+    seen, forward, take = [], policy.model.forward, logprobs.token_logprobs
+    policy.model.forward = lambda **inputs: seen.append(inputs) or forward(**inputs)
+    monkeypatch.setattr(logprobs, "token_logprobs", lambda hidden, *rest: seen.append(hidden) or take(hidden, *rest))
+    logprobs.large_head(policy.model)  # whose first answer takes a pass
+    seen.clear()
+    rows = torch.arange(len(rollouts.ids))
+    response_logprobs(policy.model, rollouts, rows, packed=True)
+    inputs, hidden = seen
+    assert "attention_mask" not in inputs and "position_ids" not in inputs
+    _, attention = rollouts.sequences()
+    assert inputs["input_ids"].shape[1] == attention.sum(1).max() and len(hidden) == rollouts.mask.sum()
+
+
+def test_an_id_outside_the_vocabulary_is_not_a_number_where_nobody_looks():
+    """A GPU's ids are not looked at before the pass."""
+    hidden, weight, ids, _ = inputs()
+    ids[1, 2] = 29
+    found = logprobs._TokenLogprobs.apply(hidden.flatten(0, 1), weight, ids.flatten(), 1.0, 4, torch.float64)
+    assert found.isnan().nonzero().tolist() == [[7]]
+
+
+def test_slices_are_larger_on_a_gpu():
+    assert logprobs.tile_size("cuda:0") > logprobs.tile_size("cpu") == logprobs.tile_size("mps") == 2**22

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 import warnings
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import torch
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.policy import device
-from rlino_lib.policy.device import pick_precision, policy_precision
+from rlino_lib.policy.device import casts, gains_from_bf16, pick_precision, policy_precision
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.records.runs import load_run
@@ -127,3 +128,19 @@ def test_what_was_begun_on_one_machine_goes_on_in_its_precision_on_another(every
 
 def test_a_trainer_has_no_auto_left(unit):
     assert Trainer(TrainConfig(**SHORT)).config.precision == policy_precision("auto", load_policy().model)
+
+
+@pytest.mark.parametrize(("kind", "parameters", "gains"), [
+    ("cpu", 800_000, False), ("cpu", 30_000_000, False), ("cpu", 500_000_000, True),
+    ("cuda", 800_000, False), ("cuda", 30_000_000, True), ("cuda", 500_000_000, True),
+])  # fmt: skip
+def test_a_gpu_casts_what_is_large_enough_to_gain(kind, parameters, gains, monkeypatch):
+    """A meta tensor stands in for the weights: nothing is computed."""
+    assert gains_from_bf16(parameters, kind) == gains
+    monkeypatch.setattr(device, "_count", lambda model: parameters)
+    model = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(model, "parameters", lambda: iter([types.SimpleNamespace(device=torch.device(kind))]))
+    assert not casts("fp32", model)
+    assert casts("bf16", model) == (
+        gains or kind == "cpu"
+    )  # on a CPU what was asked for is done, and a line says its cost

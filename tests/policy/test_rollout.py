@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy
-from rlino_lib.policy.sampling import choose, sample
+from rlino_lib.policy.sampling import choose, refuse_infinite, sample
 from rlino_lib.tasks import Countdown
 from rlino_lib.training.pretraining.pretrain import build_tokenizer
 
@@ -173,18 +173,38 @@ def test_choose_stays_inside_top_k_top_p_and_min_p(logits, u, top_p, top_k, min_
     assert (p[p > chosen]).sum() < top_p + 1e-5
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_a_large_vocabulary_is_drawn_from_in_two_stages_by_the_same_distribution(temperature):
+    entries = 20_001  # not a multiple of the parts
+    logits = torch.randn(400, entries, generator=torch.Generator().manual_seed(0)) * 4
+    logits[:, 5000:9000] = -torch.inf
+    u = torch.rand(400, generator=torch.Generator().manual_seed(1))
+    u[:2] = torch.tensor([0.0, 1 - 2**-24])
+    ids, logprobs, entropies = choose(logits, u, temperature)
+    exact = (logits.double() / temperature).log_softmax(-1)
+    total = exact.exp().cumsum(-1)
+    above = total.gather(1, ids[:, None])[:, 0]
+    assert (u < above + 1e-5).all() and (u > above - exact.exp().gather(1, ids[:, None])[:, 0] - 1e-5).all()
+    assert torch.isfinite(logprobs).all()
+    assert torch.allclose(logprobs.double(), exact.gather(1, ids[:, None])[:, 0], atol=1e-4)
+    assert torch.allclose(entropies.double(), -(exact.exp() * exact.clamp_min(-1e4)).sum(-1), atol=1e-4)
+    one_stage = choose(logits, u, temperature, top_p=1 - 1e-7)[0]  # which takes the other way
+    assert (one_stage == ids).float().mean() > 0.99
+
+
 def test_greedy_takes_the_largest():
     logits = torch.randn(5, 7)
     assert torch.equal(choose(logits, torch.rand(5), 0)[0], logits.argmax(-1))
 
 
+@pytest.mark.parametrize("entries", [5, 20_000])
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_finite_are_one_line(wrong, temperature):
-    logits = torch.zeros(2, 5)
+def test_logits_that_are_not_finite_are_one_line(wrong, temperature, entries):
+    logits = torch.zeros(2, entries)
     logits[1, 3] = wrong
     with pytest.raises(RlinoError, match="not finite: lower the learning rate"):
-        choose(logits, torch.tensor([0.2, 0.7]), temperature)
+        refuse_infinite(choose(logits, torch.tensor([0.2, 0.7]), temperature)[2])
 
 
 def test_a_model_whose_weights_are_lost_is_one_line():

@@ -51,12 +51,13 @@ def test_the_newest_token_completes_a_stop_string_exactly_when_the_text_holds_on
     ids = TOKENIZER(text).input_ids
     if data.draw(st.booleans()):  # other tokens for the same text: each byte on its own
         ids = [i for piece in text for i in TOKENIZER(piece).input_ids]
-    stops, alive = StopStrings(TOKENIZER, [stop, "never"], torch.device("cpu")), torch.ones(1, dtype=torch.bool)
+    stops = StopStrings(TOKENIZER, [stop, "never"], torch.device("cpu"))
     end = first_end(ids, [stop])
-    for n in range(1, end + 1):
-        tail = torch.tensor([ids[max(0, n - stops.reach) : n]])
-        assert stops.reached(tail, alive).item() == (n == end)
-    assert not stops.reached(tail, ~alive).item()
+    alive = torch.ones(data.draw(st.integers(1, end)), 1, dtype=torch.bool)  # [k, 1], the tokens that are new
+    for n in range(len(alive), end + 1):
+        tail = torch.tensor(ids[max(0, n - len(alive) + 1 - stops.reach) : n])[:, None]  # [t, 1]
+        assert stops.reached(tail, alive).flatten().tolist() == [False] * (len(alive) - 1) + [n == end]
+    assert not stops.reached(tail, ~alive).any()
 
 
 def test_without_stop_strings_there_is_nothing_to_look_at(monkeypatch):

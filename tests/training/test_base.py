@@ -1,7 +1,12 @@
 """The shipped base model, how it was made, and loading models in general."""
 
 import json
+import os
 import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -16,8 +21,9 @@ from rlino_lib.records.runs import load_run
 from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.training.config import Recipe, TrainConfig
+from rlino_lib.training.pretraining.batches import batches
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
-from rlino_lib.training.pretraining.pretrain import batches, build_tokenizer, learn_tokenizer, pretrain
+from rlino_lib.training.pretraining.pretrain import build_tokenizer, learn_tokenizer, pretrain
 from rlino_lib.training.run import train
 from rlino_lib.training.traces import response_rows
 
@@ -118,6 +124,53 @@ def test_pretraining_is_reproducible_and_resumes(tmp_path):
     resumed = pretrain(recipe, tmp_path / "killed", progress=False, save_every=2)
     assert resumed["weights_sha256_16"] == whole["weights_sha256_16"]
     assert load_policy(tmp_path / "whole").model.config.num_hidden_layers == 1
+
+
+@pytest.mark.parametrize("start", [0, 37])
+def test_worker_processes_make_the_same_traces_in_the_same_order(start):
+    recipe = Recipe(steps=150, batch_size=4, four_numbers=0.3, n_four=50)
+    tokenizer = build_tokenizer()
+    before = torch.get_rng_state()
+    here = list(batches(recipe, tokenizer, start))
+    assert len(here) == 160 - start and len({batch.shape for batch in here}) > 20
+    for workers in (1, 2):
+        theirs = list(batches(recipe, tokenizer, start, workers=workers))
+        assert len(theirs) == len(here) and all(map(torch.equal, theirs, here))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(map(torch.equal, here, batches(replace(recipe, seed=1), tokenizer, start)))
+
+
+def test_a_killed_base_with_workers_goes_on_at_once_to_the_same_weights(tmp_path, root):
+    """The processes that make its traces end with it, and do not keep its folder locked."""
+    program = (
+        "import sys, time\n"
+        "from rlino_lib.training.config import Recipe\n"
+        "from rlino_lib.training.pretraining import pretrain as module\n"
+        "if sys.argv[2] == 'slow':\n"
+        "    real = module.lr_at\n"
+        "    module.lr_at = lambda step, recipe: real(step, recipe) if step < 36 else time.sleep(600)\n"
+        "recipe = Recipe(steps=70, batch_size=4, four_numbers=0.0, hidden_size=32, layers=1)\n"
+        "made = module.pretrain(recipe, sys.argv[1], device='cpu', workers=2, progress=False, save_every=5)\n"
+        "print(made['weights_sha256_16'])\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "killed")]
+    env = os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen([*command, "slow"], env=env) as process:
+        deadline = time.time() + 60
+        while not _saved_step(tmp_path / "killed" / "checkpoint.pt") == 35:
+            assert process.poll() is None and time.time() < deadline
+            time.sleep(0.1)
+        process.kill()
+    resumed = subprocess.run([*command, "on"], env=env, capture_output=True, text=True, check=True).stdout.strip()
+    recipe = Recipe(steps=70, batch_size=4, four_numbers=0.0, hidden_size=32, layers=1)
+    assert pretrain(recipe, tmp_path / "whole", device="cpu", progress=False)["weights_sha256_16"] == resumed
+
+
+def _saved_step(checkpoint):
+    try:
+        return torch.load(checkpoint, weights_only=True)["step"]
+    except (OSError, RuntimeError):  # not there yet
+        return None
 
 
 def test_a_base_with_learned_byte_pairs_is_made_read_and_trained(tmp_path):

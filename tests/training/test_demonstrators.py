@@ -12,14 +12,15 @@ from transformers import AutoTokenizer
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import BASES, DATA, DEFAULT_BASE, base_of
-from rlino_lib.policy.fused import FusedDecoder
+from rlino_lib.policy.fused import misfit
 from rlino_lib.policy.models import count_parameters, load_policy, weights_hash
 from rlino_lib.tasks import WordProblems
 from rlino_lib.tasks.base import split_of_key
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, templates
 from rlino_lib.training.config import Recipe, TrainConfig
+from rlino_lib.training.pretraining.batches import batches
 from rlino_lib.training.pretraining.demonstrators import SOURCES, Solver, WordProblemSource, _without
-from rlino_lib.training.pretraining.pretrain import batches, build_tokenizer, pretrain
+from rlino_lib.training.pretraining.pretrain import build_tokenizer, pretrain
 
 FOLDER = DATA / "base" / "word_problems"
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
@@ -181,7 +182,7 @@ def test_each_task_has_its_base():
 def test_the_base_is_what_its_card_says_and_meets_its_targets():
     card, policy = json.loads((FOLDER / "card.json").read_text()), load_policy(FOLDER)
     assert weights_hash(policy.model) == card["weights_sha256_16"]
-    assert count_parameters(policy.model) == card["parameters"] < 900_000 and FusedDecoder.fits(policy.model)
+    assert count_parameters(policy.model) == card["parameters"] < 900_000 and not misfit(policy.model)
     assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 16 * 2**20
     evaluation = json.loads((FOLDER / "evaluation.json").read_text())
     settings, result = evaluation["asked"], evaluation["found"]

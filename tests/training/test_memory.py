@@ -49,7 +49,7 @@ def updates(config: Qwen2Config, rows: int, prompt: int, new: int, train: TrainC
     for _ in range(2):
         if train.gradient_checkpointing:
             recompute_layers(model)
-        with autocast(train.precision, "cpu"):
+        with autocast(train.precision, model):
             logprobs = response_logprobs(model, rollouts, torch.arange(rows))[0]
         logprobs.sum().backward()
         optimizer.step()
@@ -190,6 +190,84 @@ def test_one_line_says_what_is_needed_and_what_is_free(tmp_path, monkeypatch):
     assert not fits and "24.0 free; try --micro-batch" in message and "\n" not in message
     fits, message = check(replace(train, prompts=128, max_new_tokens=2048, micro_batch=1))
     assert fits and message.endswith("24.0 free; fewer responses will be sampled at a time")
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """The rules of a GPU with 24 GiB free, without one."""
+    monkeypatch.setattr(memory, "pick_device", lambda name="auto": "cuda")
+    monkeypatch.setattr(memory, "pick_precision", lambda precision, device, gains: precision)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 24 * GIB)
+
+
+LONG = TrainConfig(method="grpo_no_kl", prompts=64, precision="bf16", max_new_tokens=1024, eval_every=0)
+
+
+def test_a_gpu_is_given_the_tokens_that_its_memory_allows(on_a_gpu):
+    row = memory.PROMPT_TOKENS + 1024
+    for model, config in (
+        (QWEN_05B, LONG),
+        (QWEN_05B, replace(LONG, gradient_checkpointing=1)),
+        (QWEN_05B, replace(LONG, lora_rank=8)),
+        (middling(), LONG),
+    ):
+        found = estimate(model, config)
+        left = 24 * GIB - (found.update - found.activations)
+        assert row <= found.tokens <= min(memory.MOST_TOKENS, 512 * row)
+        assert found.activations <= max(
+            memory.SHARE * left, estimate(model, replace(config, micro_tokens=1)).activations
+        )
+        if row < found.tokens < memory.MOST_TOKENS:  # a power of two, and the next would be too many
+            assert found.tokens.bit_count() == 1
+            twice = estimate(model, replace(config, micro_tokens=2 * found.tokens))
+            assert twice.tokens == 2 * found.tokens and twice.activations > memory.SHARE * left
+    more = [estimate(QWEN_05B, LONG, free=n * GIB).tokens for n in (24, 48, 80)]
+    assert more[0] < more[1] <= more[2] and estimate(middling(), LONG, free=80 * GIB).tokens == memory.MOST_TOKENS
+    assert estimate(QWEN_05B, replace(LONG, micro_batch=2), free=80 * GIB).tokens == 2 * row
+    assert estimate(QWEN_05B, replace(LONG, method="bnpo", micro_batch=3), free=80 * GIB).tokens == 3 * row
+    assert estimate(QWEN_05B, replace(LONG, prompts=1, group_size=2), free=80 * GIB).tokens == 2 * row
+
+
+def test_tokens_may_be_given_on_any_device():
+    row = memory.PROMPT_TOKENS + 1024
+    config = replace(LONG, device="cpu", precision="fp32")
+    by_rows, by_tokens = (
+        estimate(QWEN_05B, replace(config, **c)) for c in ({"micro_batch": 4}, {"micro_tokens": 4 * row})
+    )
+    assert by_rows == by_tokens and by_rows.tokens == 4 * row
+    assert estimate(QWEN_05B, replace(config, micro_tokens=1)).tokens == row
+    assert estimate(QWEN_05B, replace(config, micro_tokens=10**6, prompts=1, group_size=2)).tokens == 2 * row
+
+
+def test_on_a_gpu_a_run_does_not_fit_where_one_row_does_not(on_a_gpu, monkeypatch, tmp_path):
+    QWEN_05B.save_pretrained(tmp_path / "model")
+    config = replace(LONG, model=str(tmp_path / "model"))
+    one = estimate(QWEN_05B, replace(config, micro_tokens=1)).update
+    kept = estimate(QWEN_05B, replace(config, micro_tokens=1, gradient_checkpointing=1)).update
+    assert kept < one
+    for free, advised in ((one, None), (one - 1, "try --gradient-checkpointing 1"), (kept - 1, "try --lora-rank 16")):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        fits, message = check(config)
+        assert fits == (advised is None) and (fits or message.partition("; ")[2].startswith(advised))
+        assert "micro" not in message
+    monkeypatch.setattr(memory, "free_bytes", lambda device: one)
+    fits, message = check(replace(config, micro_tokens=2**14))
+    assert not fits and "try --micro-tokens 1024" in message
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 8}, {"precision": "bf16"}], ids=["full", "lora", "bf16"])
+def test_a_loaded_model_has_the_tokens_that_were_estimated_before(changes, monkeypatch):
+    """What is loaded by then is no longer free, and what comes later still is."""
+    monkeypatch.setattr(memory, "by_tokens", lambda config, device: True)
+    config = replace(LONG, **({"device": "cpu", "precision": "fp32", "max_new_tokens": 64} | changes))
+    model = Qwen2ForCausalLM(middling())
+    model = add_lora(model, rank=8) if config.lora_rank else model
+    for free in (GIB, 4 * GIB):
+        loaded = 4 * count_parameters(model)
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free, loaded=loaded: free - loaded)
+        found = memory.micro_tokens(model, config)
+        assert 320 < found == estimate(middling(), config, free=free).tokens < memory.MOST_TOKENS
+    assert memory.micro_tokens(model, replace(config, micro_tokens=77)) == 77
 
 
 def test_a_model_that_cannot_be_read_is_left_to_its_loader(tmp_path):

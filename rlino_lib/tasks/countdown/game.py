@@ -26,7 +26,7 @@ def steps_from(a: int, b: int) -> Iterator[Step]:
         yield a, "/", b, a // b
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)  # what all problems with four numbers need
 def reachable(nums: tuple[int, ...]) -> frozenset[int]:
     """All values that use every number of the sorted tuple once, with positive integer intermediates."""
     if len(nums) == 1:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import Countdown, Problem, WordProblems
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.countdown.game import expression, solutions, steps_from
@@ -189,3 +190,10 @@ class JointSource:
 
 
 SOURCES = {"countdown": CountdownSource, "word_problems": WordProblemSource, "joint": JointSource}
+
+
+def source_of(task: str) -> type[Source]:
+    """The traces of a task; raises RlinoError for one that no base is made for."""
+    if task not in SOURCES:
+        raise RlinoError(f"no base is made for {task!r}: one of {', '.join(SOURCES)}")
+    return SOURCES[task]

@@ -6,7 +6,6 @@ import math
 import platform
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from rlino_lib.folders import Kind, begun_precision, output_folder, read_json, r
 from rlino_lib.policy import models
 from rlino_lib.policy.device import autocast, pick_device, pick_precision
 from rlino_lib.training.config import Recipe
-from rlino_lib.training.pretraining.demonstrators import SOURCES, Source
-from rlino_lib.training.sft import IGNORE, Example, collate
+from rlino_lib.training.pretraining.batches import batches, default_workers
+from rlino_lib.training.pretraining.demonstrators import source_of
+from rlino_lib.training.sft import IGNORE
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
 
@@ -44,43 +44,19 @@ def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
     AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to work with it.
     """
     tokenizer = _bytes()
-    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in _source(task).words])
+    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in source_of(task).words])
     return tokenizer
 
 
 def learn_tokenizer(recipe: Recipe, rows: int = 20_000) -> Qwen2Tokenizer:
     """The same class with byte pairs learned from rows as the recipe trains on, at most its number of merges."""
-    source, rng = _source(recipe.task)(recipe), random.Random(f"tokenizer-{recipe.seed}")
+    source, rng = source_of(recipe.task)(recipe), random.Random(f"tokenizer-{recipe.seed}")
     texts = ("".join(source.row(rng)) for _ in range(rows))
     empty = _bytes()
     return empty.train_new_from_iterator(texts, vocab_size=len(empty) + recipe.merges, show_progress=False)
 
 
-def _source(task: str) -> type[Source]:
-    if task not in SOURCES:
-        raise RlinoError(f"no base is made for {task!r}: one of {', '.join(SOURCES)}")
-    return SOURCES[task]
-
-
 # --- training --------------------------------------------------------------------------------------------------------
-
-
-def batches(recipe: Recipe, tokenizer: Qwen2Tokenizer, start: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Endless (input ids, labels), [batch_size, T]: a trace per row, loss on the response, similar lengths together."""
-    source = _source(recipe.task)(recipe)
-    encode = tokenizer.backend_tokenizer.encode_batch
-    pool = 32 * recipe.batch_size  # traces that are sampled together and sorted by length
-    for block in range(start // 32, 10**9):
-        rng = random.Random(f"pretrain-{recipe.seed}-{block}")
-        rows = [source.row(rng) for _ in range(pool)]
-        starts = [len(e.ids) for e in encode([prompt for prompt, _ in rows])]
-        ids = [[*e.ids, tokenizer.eos_token_id] for e in encode([prompt + response for prompt, response in rows])]
-        order = sorted(range(pool), key=lambda i: len(ids[i]))
-        chunks = [order[i : i + recipe.batch_size] for i in range(0, pool, recipe.batch_size)]
-        rng.shuffle(chunks)
-        for chunk in chunks[max(0, start - 32 * block) :]:
-            traces = [Example(ids[i][: starts[i]], ids[i][starts[i] :], sign=1, weight=1.0) for i in chunk]
-            yield collate(traces, tokenizer.pad_token_id)[:2]
 
 
 def lr_at(step: int, recipe: Recipe) -> float:
@@ -113,10 +89,12 @@ BASE = Kind("base", read_base, ("model.safetensors", "tokenizer.json", "loss.csv
 
 
 def pretrain(
-    recipe: Recipe, out: str | Path, *, device: str = "auto", progress: bool = True, save_every: int = 200
-) -> dict:
+    recipe: Recipe, out: str | Path, *, device: str = "auto", workers: int | None = None, progress: bool = True,
+    save_every: int = 200,
+) -> dict:  # fmt: skip
     """Train a base model and write it with its card; a killed run started again with the same arguments goes on.
 
+    `workers` processes make the traces, which do not depend on it (None: `default_workers`).
     Returns the card's numbers, those of a complete base of this recipe too. Raises RlinoError where `out` holds one of
     another recipe or is in use, a checkpoint is damaged, the disk is full, the device is missing, or the loss is no
     longer finite.
@@ -130,7 +108,7 @@ def pretrain(
             device = pick_device(device)
             precision = begun_precision(recipe.precision, read_base(out)[0])
             recipe = replace(recipe, precision=pick_precision(precision, device, gains=True))
-            _pretrain(recipe, out, device, progress, save_every)
+            _pretrain(recipe, out, device, workers, progress, save_every)
         return read_json(out / "card.json")
 
 
@@ -144,11 +122,14 @@ def _model(recipe: Recipe, tokenizer: Qwen2Tokenizer, device: str) -> Qwen2ForCa
     return Qwen2ForCausalLM._from_config(config, attn_implementation=attention).to(device).train()
 
 
-def _pretrain(recipe: Recipe, out: Path, device: str, progress: bool, save_every: int) -> None:
+def _pretrain(recipe: Recipe, out: Path, device: str, workers: int | None, progress: bool, save_every: int) -> None:
     torch.manual_seed(recipe.seed)
     tokenizer = learn_tokenizer(recipe) if recipe.merges else build_tokenizer(recipe.task)
     model = _model(recipe, tokenizer, device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    gpu = device.startswith("cuda")
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=gpu or None
+    )
     write_json(out / "card.json", {"recipe": asdict(recipe)})
     checkpoint = out / "checkpoint.pt"
     record: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0, "curve": []}  # of which a checkpoint keeps all
@@ -159,34 +140,53 @@ def _pretrain(recipe: Recipe, out: Path, device: str, progress: bool, save_every
             record = {name: state[name] for name in record}
     began = time.time() - record["seconds"]
     bar = tqdm(total=recipe.steps, initial=record["step"], desc="pretrain", disable=not progress)
-    data = batches(recipe, tokenizer, record["step"])
+    workers = default_workers(device) if workers is None else workers
+    data = batches(recipe, tokenizer, record["step"], workers=workers, pin=gpu)
     for step in range(record["step"], recipe.steps):
-        inputs, labels = next(data)
+        batch = next(data)  # [2, B, T]
         if step == recipe.restart:
             optimizer.state.clear()
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, recipe)
-        with autocast(recipe.precision, device):
-            loss = model(input_ids=inputs.to(device), labels=labels.to(device)).loss
-        if not torch.isfinite(loss):
-            raise RlinoError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        loss = _loss(model, batch, recipe.precision, device)
+        last = step + 1 == recipe.steps
+        saves = (step + 1) % save_every == 0 and not last
+        # To look at a loss a GPU has to be waited for; one that is not finite stays so.
+        if not gpu or step % 50 == 0 or saves or last:
+            _check_finite(loss, step)
+        _update(model, optimizer, loss)
         record["step"] = step + 1
-        record["tokens"] += int((labels != IGNORE).sum())
+        record["tokens"] += int((batch[1] != IGNORE).sum())
         record["seconds"] = time.time() - began
         bar.update()
-        if step % 50 == 0 or step + 1 == recipe.steps:
+        if step % 50 == 0 or last:
             record["curve"].append((step, loss.item()))
             bar.set_postfix(loss=f"{loss.item():.3f}")
-        if (step + 1) % save_every == 0 and step + 1 < recipe.steps:
+        if saves:
             weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             models.save_checkpoint(checkpoint, {"recipe": asdict(recipe), **weights, **record})
     bar.close()
     _finish(out, recipe, models.Policy(model.cpu().eval(), tokenizer), record)
     checkpoint.unlink(missing_ok=True)
+
+
+def _loss(model: Qwen2ForCausalLM, batch: torch.Tensor, precision: str, device: str) -> torch.Tensor:
+    """The mean cross-entropy of a batch's labels; padding stands to the right, so no mask is needed."""
+    inputs, labels = batch.to(device, non_blocking=True)  # [B, T] each
+    with autocast(precision, model):
+        return model(input_ids=inputs, labels=labels, use_cache=False).loss
+
+
+def _check_finite(loss: torch.Tensor, step: int) -> None:
+    if not torch.isfinite(loss):
+        raise RlinoError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
+
+
+def _update(model: Qwen2ForCausalLM, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def _finish(out: Path, recipe: Recipe, policy: models.Policy, record: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ def _finish(out: Path, recipe: Recipe, policy: models.Policy, record: dict[str, 
         part.write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve), encoding="utf-8")
     card = {
         "recipe": asdict(recipe),
-        "demonstrator": asdict(_source(recipe.task).demonstrator),
+        "demonstrator": asdict(source_of(recipe.task).demonstrator),
         "parameters": models.count_parameters(policy.model),
         "response_tokens": record["tokens"],
         "seconds": round(record["seconds"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,17 @@ from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS
+from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.config import VERIFIER
+from rlino_lib.training.micro_batches import Limit, micro_batches
 from rlino_lib.training.traces import policy_weighting
 
 
 def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
     """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows."""
     c, o = trainer.config, trainer.objective
-    # In half precision sampling rounds otherwise than training, and a ratio would not start from 1.
-    old = rollouts.logprobs if c.precision == "fp32" else trainer.all_logprobs(rollouts)  # [N, T]
+    old = _old_logprobs(trainer, rollouts)  # [N, T], or None
     ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
     correct = None if c.reward == VERIFIER else rollouts.correct  # [N]
     graded = Graded(
@@ -39,40 +41,50 @@ def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dic
     return policy_weighting(o, advantages, keep, rollouts, c.max_new_tokens)
 
 
+def _old_logprobs(trainer: Any, rollouts: Rollouts) -> Tensor | None:
+    """Log-probs [N, T] of the policy before the batch's updates; None where the loss's own are those.
+
+    In half precision sampling rounds otherwise than training, and a ratio would not start from 1: a pass finds them
+    anew, where a second update or KL in the reward reads them.
+    """
+    c, o = trainer.config, trainer.objective
+    if c.precision == "fp32":
+        return rollouts.logprobs
+    read_again = o.ratio != "none" and c.epochs * c.minibatches > 1
+    return trainer.all_logprobs(rollouts) if read_again or o.kl_in_reward else None
+
+
 def _gradients(
-    trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, rows: Tensor, micro_batch: int
+    trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, rows: Tensor, limit: Limit
 ) -> list[tuple[dict[str, float], float]]:
     """Backward passes over some rows; what each micro-batch measured, and its share of them."""
     o = trainer.objective
     tokens = int(graded.mask[rows].sum())
-    measured = []
-    for part in _micro_batches(o, graded, advantages, rows, micro_batch):
+    losses = []
+    for part in micro_batches(rollouts, _with_gradient(o, advantages, rows), limit):
         # each [B, T']
         new, mask, *entropies = trainer.row_logprobs(trainer.model, rollouts, part, entropies=o.needs_entropies)
         credited, old, ref = (_cut(x, part, new) for x in (advantages, graded.old_logprobs, graded.ref_logprobs))
         loss = policy_loss(o, Batch(new, credited, mask, old, ref, graded.max_response_length, *entropies))
-        share = micro_share(o, mask, len(rows), tokens)
+        share = micro_share(o, graded.mask[part], len(rows), tokens)
         (loss.loss * share).backward()
-        measured.append(({"loss": loss.loss.item(), **loss.metrics}, share))
-    return measured
+        losses.append((replace(loss, loss=loss.loss.detach()), share))
+    return [({"loss": loss.loss.item(), **loss.metrics}, share) for loss, share in losses]
 
 
 def _cut(x: Tensor | None, rows: Tensor, like: Tensor) -> Tensor | None:
     """Some rows of a tensor [N] or [N, T], as wide as log-probs [B, T'] at most, and where those are."""
     if x is None:
         return None
-    return (x[rows] if x.ndim == 1 else x[rows, : like.shape[1]]).to(like)
+    return to_device(x[rows] if x.ndim == 1 else x[rows, : like.shape[1]], like.device).to(like)
 
 
-def _micro_batches(
-    o: Objective, graded: Graded, advantages: Tensor, rows: Tensor, micro_batch: int
-) -> tuple[Tensor, ...]:
-    """Rows of similar length together. A row of advantage 0 is left out where nothing else gives it a gradient.
+def _with_gradient(o: Objective, advantages: Tensor, rows: Tensor) -> Tensor:
+    """The rows without those of advantage 0, where nothing else gives such a row a gradient.
 
-    Not so where a micro-batch divides by its own tokens: there every row counts.
+    Where a micro-batch divides by its own tokens every row counts.
     """
-    if not (o.beta or o.entropy_bonus or NORMALISERS[o.normaliser].by_micro_batch):
-        by_row = advantages if advantages.ndim == 1 else advantages.any(1)  # [N]
-        rows = rows[by_row[rows] != 0]
-    rows = rows[graded.lengths[rows].argsort(stable=True)]
-    return rows.split(micro_batch) if len(rows) else ()
+    if o.beta or o.entropy_bonus or NORMALISERS[o.normaliser].by_micro_batch:
+        return rows
+    by_row = advantages if advantages.ndim == 1 else advantages.any(1)  # [N]
+    return rows[by_row[rows] != 0]

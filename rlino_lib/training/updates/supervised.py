@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training import sft
+from rlino_lib.training.micro_batches import Limit
 from rlino_lib.training.traces import supervised_weighting
 
 
@@ -28,12 +29,12 @@ def supervised(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str
 
 
 def _gradients(
-    trainer: Any, batch: list[sft.Example], stands_for: float, micro_batch: int
+    trainer: Any, batch: list[sft.Example], stands_for: float, limit: Limit
 ) -> list[tuple[dict[str, float], float]]:
     """Backward passes over a mini-batch; what it measured, of which it is all."""
     c = trainer.config
     pad = trainer.policy.tokenizer.pad_token_id
     loss = sft.accumulate_gradients(
-        trainer.model, batch, stands_for, pad, micro_batch, temperature=c.temperature, precision=c.precision
+        trainer.model, batch, stands_for, pad, limit, temperature=c.temperature, precision=c.precision
     )
     return [({"loss": loss}, 1.0)]

@@ -1,0 +1,160 @@
+"""The script of the base in between: rehearsed at a tiny size from end to end, cut off in the middle and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import pandas as pd
+import pytest
+
+from rlino_lib.claims.yours import find_runs
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import DATA
+from rlino_lib.records.runs import list_runs
+from rlino_lib.training.config import Recipe
+from rlino_lib.training.grid_file import read_grid
+from tools import mid
+
+TINY = "--hidden-size 32 --layers 1 --batch-size 4 --steps 320 --restart 320 --four-numbers 0 --device cpu --workers 1"
+
+
+def grids(folder, base):
+    """Tiny grids on the base that a rehearsal makes."""
+    run = {"model": str(base), "prompts": 2, "group_size": 2, "max_new_tokens": 12, "device": "cpu", "guard": "warn"}
+    run |= {"eval_problems": 4, "steps": 2, "eval_every": 2, "trace_groups": 1}
+    sweep = {"base": run, "seeds": [0], "axes": {"lr": [1e-4, 1e-3]}, "jobs": 2}
+    grid = {"base": run | {"lr": 5e-5}, "seeds": [0], "runs": [{"name": "grpo", "method": "grpo"}], "jobs": 1}
+    folder.mkdir()
+    for name, content in (("mid-lr", sweep), ("mid", grid)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def command(root, folder, *more):
+    out = folder / "out"
+    tiny = ["--recipe", TINY, "--evaluate", "--split test --problems 8 --samples 8 --max-new-tokens 12 --device cpu"]
+    words = ["bash", str(root / "tools" / "mid.sh"), str(folder / "packed"), "--out", str(out)]
+    return [*words, "--grids", str(folder / "grids"), *tiny, *more], os.environ | {"PYTHON": sys.executable}
+
+
+def records(folder):
+    """What must not depend on a cut-off: losses, evaluation and metrics."""
+    paths = [folder / "base/mid/loss.csv", folder / "base/mid/problems.jsonl", folder / "runs/mid/grpo-s0/metrics.csv"]
+    return [path.read_text() for path in paths]
+
+
+@pytest.mark.slow
+def test_a_rehearsal_that_is_cut_off_goes_on_to_the_numbers_of_the_commands_by_hand(tmp_path, root):
+    grids(tmp_path / "grids", tmp_path / "out" / "base" / "mid")
+    words, env = command(root, tmp_path)
+    checkpoint = tmp_path / "out" / "base" / "mid" / "checkpoint.pt"
+    with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True) as cut:
+        deadline = time.time() + 60
+        while not checkpoint.exists():
+            assert cut.poll() is None and time.time() < deadline
+            time.sleep(0.02)
+        cut.send_signal(signal.SIGTERM)
+        said = cut.communicate()[1]
+    assert cut.returncode == 2 and "the same command goes on" in said and checkpoint.exists()
+    assert (tmp_path / "packed" / "base-mid.tar.gz").exists()
+
+    late = subprocess.run([*words, "--until", "0"], env=env, capture_output=True, text=True)
+    assert late.returncode == 2 and "no time left for pretrain" in late.stderr and checkpoint.exists()
+
+    whole = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    assert set(json.loads(whole.stdout)) == {"base-mid.tar.gz", "runs-mid-lr.tar.gz", "runs-mid.tar.gz"}
+    assert "pass@64" in whole.stderr and "learning rate" in whole.stderr
+    rates = {
+        run.config["lr"]: run.metrics["eval/accuracy"].iloc[-1] for run in list_runs("mid-lr", tmp_path / "out/runs")
+    }
+    (run,) = list_runs("mid", tmp_path / "out" / "runs")
+    assert len(rates) == 2 and rates[run.config["lr"]] == max(rates.values())
+    resumed = records(tmp_path / "out")
+
+    # Unpacked elsewhere, the records are all there, and nothing heavy is.
+    unpacked = tmp_path / "unpacked"
+    for path in (tmp_path / "packed").glob("*.tar.gz"):
+        with tarfile.open(path) as archive:
+            archive.extractall(unpacked, filter="data")
+    assert records(unpacked) == resumed and len(find_runs(unpacked)) == 3
+    assert (unpacked / "runs" / "mid.json").read_bytes() == (tmp_path / "out" / "runs" / "mid.json").read_bytes()
+    assert not [path for path in unpacked.rglob("*") if path.suffix in (".safetensors", ".pt")]
+
+    # The same base, never cut off.
+    by_hand = [sys.executable, "-m", "rlino_lib.cli", "pretrain", *TINY.split(), "--out", str(tmp_path / "whole")]
+    subprocess.run(by_hand, check=True, capture_output=True)
+    assert (tmp_path / "whole" / "loss.csv").read_text() == resumed[0]
+    cards = [json.loads((p / "card.json").read_text()) for p in (tmp_path / "whole", tmp_path / "out/base/mid")]
+    assert cards[0]["weights_sha256_16"] == cards[1]["weights_sha256_16"]
+
+
+def test_a_base_is_checked_against_what_chapter_03_asks(tmp_path):
+    shipped = mid.measures(DATA / "base" / "countdown")
+    assert 0.5 < shipped["mixed groups of 8"] < 1 and None not in shipped.values()
+    found = json.loads((DATA / "base" / "countdown" / "evaluation.json").read_text())
+    found["found"]["format_ok"] = 0.94
+    del found["found"]["pass@64"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    (tmp_path / "problems.jsonl").write_text((DATA / "base" / "countdown" / "problems.jsonl").read_text())
+    table = mid.check_base(tmp_path)
+    recorded = json.loads((tmp_path / "check.json").read_text())
+    assert {name: row["met"] for name, row in recorded.items()} == {
+        "format_ok": False, "steps_right": True, "pass@1": True, "pass@64": False, "mixed groups of 8": None,
+        "clipped_ratio": None, "mean_length": None,
+    }  # fmt: skip
+    assert recorded["format_ok"]["value"] == 0.94
+    assert table.loc["steps_right", "value"] == table.loc["steps_right", "shipped"] == shipped["steps_right"]
+
+
+def make_run(folder, lr=1e-4, accuracy=0.5, complete=True):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"method": "grpo", "seed": 0, "lr": lr}))
+    pd.DataFrame({"step": [0, 1], "eval/accuracy": [0.9, accuracy]}).to_csv(folder / "metrics.csv", index=False)
+    if complete:
+        (folder / "summary.json").write_text('{"complete": true}')
+
+
+def test_the_rate_is_that_of_the_most_accurate_complete_run_at_its_end(tmp_path):
+    for lr, accuracy, complete in ((1e-5, 0.3, True), (2e-5, 0.4, True), (4e-5, 0.5, False)):
+        make_run(tmp_path / "sweep" / f"lr{lr}", lr, accuracy, complete)
+    out = tmp_path / "mid.json"
+    assert mid.choose_rate(tmp_path / "sweep", DATA / "runs" / "mid.json", out) == 2e-5
+    planned, chosen = (dict(read_grid(path)) for path in (DATA / "runs" / "mid.json", out))
+    assert {name: run | {"lr": 2e-5} for name, run in planned.items()} == chosen
+    with pytest.raises(RlinoError, match="no complete run"):
+        mid.choose_rate(tmp_path / "nothing", DATA / "runs" / "mid.json", out)
+
+
+def test_packed_are_records_of_complete_runs_in_files_below_the_limit(tmp_path, monkeypatch):
+    make_run(tmp_path / "runs" / "mid" / "whole")
+    make_run(tmp_path / "runs" / "mid" / "half", complete=False)
+    (tmp_path / "runs" / "mid" / "whole" / "checkpoint.pt").write_bytes(b"0")
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    assert list(mid.pack(tmp_path, packed)) == ["runs-mid.tar.gz"]
+    with tarfile.open(packed / "runs-mid.tar.gz") as archive:
+        names = archive.getnames()
+    assert names == [f"runs/mid/whole/{name}" for name in ("config.json", "metrics.csv", "summary.json")]
+    before = (packed / "runs-mid.tar.gz").read_bytes()
+    monkeypatch.setattr(mid, "LARGEST", 100)
+    with pytest.raises(RlinoError, match="and may have 100"):
+        mid.pack(tmp_path, packed)
+    assert (packed / "runs-mid.tar.gz").read_bytes() == before and len(list(packed.iterdir())) == 1
+
+
+def test_the_plan_is_balanced_after_each_seed_and_of_the_size_that_the_chapter_names():
+    runs = dict(read_grid(DATA / "runs" / "mid.json"))
+    head_to_head = dict(read_grid(DATA / "runs" / "head-to-head.json"))
+    assert len(runs) == 15 and [name[-1] for name in runs] == [c for c in "012" for _ in range(5)]
+    same = ("prompts", "group_size", "max_new_tokens", "steps", "eval_every", "eval_problems", "test_samples", "seed")
+    for name in ("grpo-s0", "grpo_no_kl-s1", "f_isft_pos-s2", "f_isft_posneg-s0"):
+        assert all(runs[name][k] == head_to_head[f"countdown-{name}"][k] for k in same)
+    words = mid.RECIPE.split()
+    recipe = {k.removeprefix("--").replace("-", "_"): v for k, v in zip(words[::2], words[1::2], strict=True)}
+    recipe = Recipe(**{k: float(v) if k == "lr" else int(v) for k, v in recipe.items()})
+    per_layer = recipe.hidden_size**2 * (3 + 3 * 4)  # q, o, half of each for k and v; gate, up, down
+    assert 10e6 < recipe.layers * per_layer < 40e6
