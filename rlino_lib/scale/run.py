@@ -174,6 +174,8 @@ def train(
     if half or config.precision == "auto":
         config = replace(config, precision="bf16" if half else "fp32")
     args = arguments(config, out, engine, trl_settings or {}, progress)
+    if args.n_gpu > 1:  # transformers would spread each micro-batch over them, and an update would have other rows
+        raise RlinoError(f"one process sees {args.n_gpu} GPUs: start one for each, with accelerate launch")
     state = PartialState()
     if state.device.type == "cpu":  # and not cpu:1, onto which transformers 5.17 loads and torch cannot
         args._setup_devices = torch.device("cpu")

@@ -311,6 +311,13 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
     assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
 
 
+def test_one_process_does_not_spread_its_micro_batches_over_several_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "arguments", lambda *given: SimpleNamespace(n_gpu=2))
+    with pytest.raises(RlinoError, match="one process sees 2 GPUs: start one for each, with accelerate launch"):
+        scale.train(SMALL, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_has_the_options_of_train_and_exits_with_2(tmp_path, capsys):
     words = ["--method", "rloo", "--task", "word_problems", "--task-set", "kinds=3", "--lora-rank", "8", "--out", "x"]
     config = train_config(scale.parser().parse_args(words))
