@@ -432,10 +432,11 @@ verdicts
 #
 # Do the findings depend on the size of the model? Between our 0.8 million parameters and the paper's 494 million is a
 # model that one GPU trains from scratch in minutes. It has the tokenizer, the traces, the problems and the caps of the
-# shipped Countdown base, so that only its size differs: 24 million parameters, six layers of width 512. GRPO, GRPO
-# without KL, F-ISFT⁺ and F-ISFT⁺⁻ train it with three seeds each, at the settings of chapter 07, and GRPO once more
-# with a constant in place of $1/|o|$. One learning rate serves all, the best of three for GRPO. Word problems are left
-# out, to keep the time on a rented card short. One command does all of it, and goes on where it was cut off:
+# shipped Countdown base, so that only its size differs: the same three layers are six times as wide, which makes 27
+# million parameters. GRPO, GRPO without KL, F-ISFT⁺ and F-ISFT⁺⁻ train it with three seeds each, at the settings of
+# chapter 07, and GRPO once more with a constant in place of $1/|o|$. One learning rate serves all, the best of three
+# for GRPO. Word problems are left out, to keep the time on a rented card short. One command does all of it, and goes on
+# where it was cut off:
 
 # %%
 print("bash tools/mid.sh packed        # pretraining, evaluation, learning rate, runs")
