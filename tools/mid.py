@@ -29,10 +29,10 @@ from rlino_lib.folders import read_json, replacing, write_json
 from rlino_lib.paths import DATA, DEFAULT_BASE
 from rlino_lib.records.runs import Run
 
-# The shipped base, six times as wide: 27 million parameters. Three layers keep kernel launches few, which cost more than
-# the products here. A good rate of Adam falls with the width: 2e-3 at 128 would be 3.3e-4 at 768, and √2 times that at
-# twice the batch. In rehearsals of 240 batches of 32 traces the best of 5e-4, 1e-3 and 2e-3 was 2e-3 at width 256 and
-# 1e-3 at 512, from which 768 would have 7e-4.
+# The shipped base, six times as wide: 27 million parameters. With three layers there are few kernel launches, which
+# cost more than the products here. A good rate of Adam falls with the width: 2e-3 at 128 would be 3.3e-4 at 768, and √2
+# times that at twice the batch. In rehearsals of 240 batches of 32 traces the best of 5e-4, 1e-3 and 2e-3 was 2e-3 at
+# width 256 and 1e-3 at 512, from which 768 would have 7e-4.
 RECIPE = "--hidden-size 768 --layers 3 --batch-size 256 --steps 3000 --restart 3000 --warmup 100 --lr 7e-4"
 EVALUATE = "--split test --samples 64"
 PARTS = ("base/mid", "runs/mid-lr", "runs/mid")
