@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,20 +148,27 @@ class Stages:
     def run(self, commands: Mapping[str, Sequence[str]]) -> None:
         """Run commands beside each other. Raises RlinoError where one fails, and where there is no time for all."""
         jobs = {} if self.over() else {name: self._start(name, words) for name, words in commands.items()}
+        try:
+            self._wait(jobs)
+        finally:
+            codes = {name: self._ended(job) for name, job in jobs.items()}
+        for name, code in codes.items():
+            self.say(f"{name}: exit code {code}")
+        pack(self.root, self.folder)
+        if failed := [name for name, code in codes.items() if code and not self.over()]:
+            raise RlinoError(f"{', '.join(failed)} failed")
+        if any(codes.values()) or not jobs:
+            raise RlinoError(f"no time left for {', '.join(commands)}; the same command goes on where it stopped")
+
+    def _wait(self, jobs: Mapping[str, subprocess.Popen]) -> None:
+        """Until all have ended or nothing new may start."""
         packed = time.monotonic()
         while not self.over() and any(job.poll() is None for job in jobs.values()):
             time.sleep(0.1)
             if time.monotonic() > packed + 30:
-                pack(self.root, self.folder)
+                with suppress(OSError):  # a file that was just replaced
+                    pack(self.root, self.folder)
                 packed = time.monotonic()
-        codes = {name: self._ended(job) for name, job in jobs.items()}
-        for name, code in codes.items():
-            self.say(f"{name}: exit code {code}")
-        pack(self.root, self.folder)
-        if failed := [name for name, code in codes.items() if code > 0 and not self.over()]:
-            raise RlinoError(f"{', '.join(failed)} failed")
-        if any(codes.values()) or not jobs:
-            raise RlinoError(f"no time left for {', '.join(commands)}; the same command goes on where it stopped")
 
     def _start(self, name: str, words: Sequence[str]) -> subprocess.Popen:
         with (self.folder / f"{name}.json").open("w") as result:
@@ -206,7 +214,9 @@ def main(argv: list[str] | None = None) -> int:
     """The script; returns the exit code."""
     parser = Parser(prog="mid.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="for the packed records")
-    parser.add_argument("--until", type=float, default=1e9, metavar="SECONDS", help="end what is running after these")
+    parser.add_argument(
+        "--until", type=float, default=1e9, metavar="SECONDS", help="end what is running after these, within another 30"
+    )
     parser.add_argument("--out", type=Path, default=DATA, help="folder of base/mid and runs/mid (default: data)")
     parser.add_argument("--grids", type=Path, default=DATA / "runs", help="folder of mid.json and mid-lr.json")
     parser.add_argument("--recipe", default=RECIPE, help="options of `rlino pretrain` (default: %(default)s)")
