@@ -24,7 +24,7 @@ from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.training.config import Recipe, TrainConfig
 from rlino_lib.training.pretraining import pretrain as pretraining
-from rlino_lib.training.pretraining.batches import batches
+from rlino_lib.training.pretraining.batches import batches, default_workers
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
 from rlino_lib.training.pretraining.pretrain import build_tokenizer, learn_tokenizer, pretrain
 from rlino_lib.training.run import train
@@ -171,6 +171,13 @@ def test_a_step_of_pretraining_waits_for_no_number():
     assert waits.seen
     with pytest.raises(RlinoError, match="the loss is nan at step 7"):
         pretraining._check_finite(loss * float("nan"), 7)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 0), (8, 6), (16, 14), (64, 14)])
+def test_a_gpu_has_its_traces_made_by_all_cores_but_two(monkeypatch, cores, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert default_workers("cuda") == default_workers("cuda:1") == workers
+    assert default_workers("cpu") == default_workers("mps") == 0
 
 
 def test_a_killed_base_with_workers_goes_on_at_once_to_the_same_weights(tmp_path, root):
