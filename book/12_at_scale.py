@@ -280,68 +280,78 @@ for row in paper.itertuples():
 pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).set_index(["task", "model", "method"])
 
 # %% [markdown]
+# Before any weight is downloaded, `rlino train --preset paper-gsm8k-0.5b --dry-run` rehearses a cell: a model of that
+# shape at random weights, its memory part by part, tokens per step, and seconds per step, measured on a part of one.
+#
 # ### What it would cost
 #
-# In hours of one H100, for every number of the paper's table. No run of this size is recorded here, so this is an
-# estimate from assumptions, and they are in the cell:
+# In hours of one H100, for every number of the paper's table. No run of this size is recorded here, so this is
+# computed, and it stands on three things:
 #
 # - *Sampling* is bound by the steps of decoding. A step writes one token of all responses of a batch, and takes
-#   about as long for many responses as for few. In a plain loop it takes some tens of milliseconds for any small
-#   model, since so many kernels have to be started. An engine made for it takes a third or less.
-# - *The update* is bound by products: $2 \times$ parameters for each token and pass, at a share of the card's peak
-#   rate. With checkpointing there are two passes forward and a backward one that counts twice; a KL term adds a pass
-#   of the reference.
-# - *Lengths* are not known beforehand. In the dear column every response reaches the cap.
+#   about as long for many responses as for few. Started kernel by kernel it takes some tens of milliseconds for any
+#   small model; as one graph a few.
+# - *The update* is bound by products: $2 \times$ parameters for each token and pass, at the rate that the card
+#   reaches. With checkpointing there are two passes forward and a backward one that counts twice; a KL term adds a
+#   pass of the reference.
+# - *Lengths* are not known beforehand. In one column every response reaches the cap; in the other it has 300 tokens,
+#   which is an assumption.
 #
-# Sizes are those in the models' names. Prompts, loading, and the losses of a cluster between its parts are not
-# counted.
+# The first two are measured by `rlino bench gpu`, in a minute. Where there is no record of it, they are assumed.
+# A step of decoding of a larger model is taken to be longer by as much as it is larger. Sizes are those in the
+# models' names. Loading, and the losses of a cluster between its parts, are not counted.
 
 # %%
-PEAK = 989e12  # dense bfloat16 products and sums per second of an H100, by its data sheet
-WAYS = {  # response length, seconds per step of decoding, share of PEAK in the update: all assumed
-    "dear: a plain loop, every response truncated": (1024, 0.03, 0.2),
-    "cheap: an engine, 300 tokens per response": (300, 0.008, 0.4),
-}
+from rlino_lib.analysis.costs import cost_table, hours_column, prices, speeds
 
-
-def gpu_hours(parameters: float, settings: dict, kl: bool, tokens: int, decode_s: float, share: float) -> float:
-    """Hours of one card for a run: decoding of the batches and of the evaluations, and the products of the updates."""
-    responses = settings["prompts"] * settings["group_size"]
-    evaluated = settings["steps"] // settings["eval_every"] * settings["eval_problems"] + TEST
-    batches = settings["steps"] + evaluated / responses
-    passes = 4 + kl
-    products = 2 * parameters * passes * settings["steps"] * responses * tokens
-    return (batches * tokens * decode_s + products / (share * PEAK)) / 3600
-
-
-TEST = 1024  # problems of the paper's test
+cards_measured = [b for b in benches if b["bench"] == "gpu"]
+if cards_measured:
+    display(pd.DataFrame(cards_measured).set_index("machine").T)
+options = speeds(benches)
 settings = presets()["paper-gsm8k-0.5b"].settings
-priced = paper.assign(billions=paper["model"].str.extract(r"(\d+(?:\.\d+)?)B", expand=False).astype(float))
-for name, way in WAYS.items():
-    priced[name] = [gpu_hours(1e9 * r.billions, settings, r.method == "GRPO", *way) for r in priced.itertuples()]
-by_size = priced.groupby("billions")[list(WAYS)].agg("mean").round(1)
+priced = cost_table(paper, settings, options)
+hours = [hours_column(speed) for speed in options]
+by_size = priced.groupby("billions")[hours].mean().round(1)
 by_size.insert(0, "numbers in the table", priced.groupby("billions").size())
-total = priced[list(WAYS)].sum()
+total = priced[hours].sum()
+for speed in options:
+    say(f"{hours_column(speed)}: {speed.source}, in a step of decoding and in the update.")
 say(
     f"All {len(priced)} numbers, one seed each: between {total.min():.0f} and {total.max():.0f} hours of one H100; "
     f"with five seeds {5 * total.min():.0f} to {5 * total.max():.0f}. PPO is counted like F-ISFT, without its critic."
 )
 by_size.rename_axis("parameters, billions; hours per run")
 
+# %% [markdown]
+# *What to rent.* The memory above says which cards hold a run, and the hours what it costs. Prices are an assumption
+# (`data/prices.toml`, with its date). Hours of other cards are not those of an H100: run the bench there first.
+
+# %%
+date, cards = prices()
+need = costs["at most at once"]
+cards["holds"] = ["; ".join(need.index[need <= gb * 1e9 / GIB]) for gb in cards["GB"]]
+h100 = cards.loc["H100"]
+cell = priced[(priced["model"] == "Qwen2.5-0.5B") & (priced["method"] == "GRPO")][hours].iloc[0]
+say(
+    f"At the prices of {date}, one run of GRPO at 0.5B costs {h100['low'] * cell.min():.0f} to "
+    f"{h100['high'] * cell.max():.0f} dollars, and every number of the table {h100['low'] * total.min():,.0f} to "
+    f"{h100['high'] * total.max():,.0f}."
+)
+cards.rename(columns={"low": "dollars an hour, from", "high": "to"})
+
 # %%
 for shape in shapes:
-    tokens = settings["steps"] * settings["prompts"] * settings["group_size"] * WAYS[list(WAYS)[1]][0]
+    tokens = settings["steps"] * settings["prompts"] * settings["group_size"] * options[1].tokens
     days = tokens / (shape["responses"] * shape["new_tokens"]) * shape["step_s"] / 86400
     say(
         f"For comparison, from the record of {shape['bench']} on {shape['threads']} threads of a {shape['device']}: a "
         f"step of {shape['responses']} × {shape['new_tokens']} tokens took {shape['step_s']:.0f} s there, so that one "
-        f"run of the cheap column would take {days:.0f} days."
+        f"run of {options[1].tokens} tokens a response would take {days:.0f} days."
     )
 
 # %% [markdown]
-# The two columns are far apart, and most of that is sampling. `rlino bench shape-0.5b` on a card of your own gives
-# the seconds per step there, which replace the assumptions. (A model of 7 or 8 billion parameters does not fit one
-# card with Adam's moments; hours of several cards add up to about as much.)
+# (A model of 7 or 8 billion parameters does not fit one card with Adam's moments; hours of several cards add up to
+# about as much.)
 #
 # GSM8K is fetched with `rlino fetch gsm8k`. The next cell runs one of these commands for two steps where there is a
 # GPU and the weights are on this computer; elsewhere it says what is missing.
@@ -405,27 +415,21 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 # judges each claim of the ledger as it judges the book's own runs, with the same margins and the same number of
 # seeds. With fewer seeds a claim is "not testable here"; with enough of them it may still be undecided. Runs on
 # GSM8K take the place of the book's word problems. Below: the paper's words, the book's verdict, and yours, if there
-# is a folder `runs` beside the book's.
+# is a folder `runs` beside the book's. Runs of a model of the paper's table on its task fill the column "at the
+# paper's scale"; runs of any other model have a column of their own. Runs with adapters are kept apart.
 
 # %%
 from rlino_lib.claims.judge import judge_all
-from rlino_lib.claims.yours import judge_yours
+from rlino_lib.claims.yours import COLUMNS, beside_the_book, judge_yours
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO
 
-ledger = judge_all().set_index("id")
 try:
     yours = judge_yours(REPO / "runs")
 except RlinoError:
-    yours = pd.DataFrame(columns=["id", "model", "task", "verdict", "effect"])
+    yours = pd.DataFrame(columns=COLUMNS)
     print("There is no complete run in a folder `runs` here yet.")
-about = ledger[ledger["about"].astype(bool)]
-columns = {"in the paper": about["paper"], "the book": about["found"]}
-for (model, task), own in yours.groupby(["model", "task"]):
-    columns[f"yours: {model}, {task}"] = own.set_index("id")["verdict"].reindex(about.index, fill_value="–")
-verdicts = pd.DataFrame(columns)
-verdicts.index = about["statement"]
-verdicts
+beside_the_book(judge_all(), yours)
 
 # %% [markdown]
 # ## A base in between
@@ -604,7 +608,7 @@ _ = check_weighted(my_mean)
 #   micro-batches and checkpointing the second.
 # - The log-probs of a large vocabulary need no logits, and bfloat16 is for products, not for weights.
 # - One `Objective` runs on a laptop and inside an engine for many GPUs, and leaves the same records.
-# - The cost of the paper's table is estimated above, in GPU-hours and with its assumptions. Most of the uncertainty
-#   is how fast responses are sampled.
+# - The cost of the paper's table is computed above, in GPU-hours and dollars, with what it stands on. Most of the
+#   uncertainty is how long responses are, and how fast they are sampled.
 #
 # Open: every cell of the table above that has no run of yours beside it.

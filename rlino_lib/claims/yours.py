@@ -16,9 +16,11 @@ from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import LEDGER, Claim, Evidence, Records, read_ledger
 from rlino_lib.claims.verdicts import UNTESTED
 from rlino_lib.errors import RlinoError
-from rlino_lib.paths import RUNS
+from rlino_lib.paths import DATA, RUNS
 from rlino_lib.records.runs import Run
 
+COLUMNS = ["id", "statement", "model", "task", "verdict", "effect", "paper"]
+AT_SCALE = "at the paper's scale"
 # The tasks whose runs a claim on a task of the book is about: the word problems stand in for GSM8K.
 STANDS_FOR = {"countdown": ("countdown",), "word_problems": ("word_problems", "gsm8k")}
 
@@ -36,14 +38,16 @@ def find_runs(folder: str | Path) -> list[Run]:
 def judge_yours(folder: str | Path, path: str | Path = LEDGER, seeds: float = math.inf) -> pd.DataFrame:
     """The claims that runs in a folder bear on: one row per claim, model and task.
 
-    Columns: id, statement, model, task, `verdict` and `effect`. A claim needs as many seeds as for the book's own runs,
-    or `seeds` where that many were planned before the runs were made. With fewer it is not testable here, and `effect`
-    says what there is so far. With enough it may be undecided.
+    Columns: id, statement, model, task, `verdict` and `effect`, and `paper`: which model of the paper's table it is, or
+    "". A model with adapters is another one than the model itself. A claim needs as many seeds as for the book's own
+    runs, or `seeds` where that many were planned before the runs were made. With fewer it is not testable here, and
+    `effect` says what there is so far. With enough it may be undecided.
     Raises RlinoError where the folder holds no complete run.
     """
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in find_runs(folder):
-        groups.setdefault((run.config["model"], run.config["task"]), []).append(run)
+        adapters = " with LoRA" if run.config.get("lora_rank") else ""
+        groups.setdefault((run.config["model"] + adapters, run.config["task"]), []).append(run)
     ledger = [_planned(claim, seeds) for claim in read_ledger(path)]
     rows = []
     for claim in ledger:
@@ -51,8 +55,35 @@ def judge_yours(folder: str | Path, path: str | Path = LEDGER, seeds: float = ma
             comparable = task in STANDS_FOR.get(claim.about.get("task"), ())
             if comparable and any(run.method == claim.about["method"] for run in runs):
                 result = _judge(claim, [_as(run, claim.about["task"]) for run in runs], ledger)
-                rows.append((claim.id, claim.statement, model, task, result.verdict, result.effect))
-    return pd.DataFrame(rows, columns=["id", "statement", "model", "task", "verdict", "effect"])
+                paper = paper_model(model, task)
+                rows.append((claim.id, claim.statement, model, task, result.verdict, result.effect, paper))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def paper_model(model: str, task: str) -> str:
+    """The model of the paper's table that a hub id, or a folder named like one, stands for in runs on a task; or ""."""
+    table = pd.read_csv(DATA / "paper" / "results.csv")
+    names = table.loc[table["task"] == task, "model"].unique()
+    name = model.removesuffix(" with LoRA").rstrip("/").rpartition("/")[2].lower()
+    return next((known for known in names if known.lower() == name), "")
+
+
+def beside_the_book(judged: pd.DataFrame, yours: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with a reader's verdicts: a row per claim on a task, by its statement.
+
+    Columns: the paper's words, the book's verdict, those "at the paper's scale" (of runs of the paper's models on its
+    tasks, a dash where there are none), and one for each other model and task. `judged` is as `judge_all` returns it,
+    `yours` as `judge_yours` does, or empty.
+    """
+    about = judged[judged["about"].astype(bool)].set_index("id")
+    verdicts = about[["statement", "paper", "found"]].set_axis(["", "in the paper", "the book"], axis=1)
+    at_scale = yours[yours["paper"] != ""]
+    words = at_scale["paper"].str.cat(at_scale["model"].map(lambda name: " with LoRA" * name.endswith(" with LoRA")))
+    cells = words.str.cat(at_scale["verdict"], sep=": ").groupby(at_scale["id"]).agg("; ".join)
+    verdicts[AT_SCALE] = cells.reindex(about.index, fill_value="–")
+    for (model, task), own in yours[yours["paper"] == ""].groupby(["model", "task"]):
+        verdicts[f"yours: {model}, {task}"] = own.set_index("id")["verdict"].reindex(about.index, fill_value="–")
+    return verdicts.set_index("")
 
 
 def _planned(claim: Claim, seeds: float) -> Claim:

@@ -26,7 +26,7 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import get_task
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.memory import GIB, estimate, peak_bytes, update_flops
+from rlino_lib.training.memory import GIB, estimate, free_bytes, peak_bytes, update_flops
 from rlino_lib.training.trainer import Trainer
 
 BUDGET = 55.0  # seconds, after which no other measurement is begun
@@ -73,6 +73,7 @@ class GpuBench:
     def __init__(self, load: Load, device: str, seed: int) -> None:
         self.load, self.device, self.seed = load, device, seed
         self.numbers: dict[str, Any] = {}
+        self.free = free_bytes(device)  # before anything is loaded
         torch.manual_seed(seed)
         with torch.device(device):
             model = Qwen2ForCausalLM(load.shape).eval()
@@ -152,7 +153,7 @@ class GpuBench:
         seconds, _ = self._step(None)
         peak = torch.cuda.max_memory_allocated() if self.device.startswith("cuda") else peak_bytes()
         length = self.rollouts.prompt_ids.shape[1]
-        estimated = estimate(self.load.shape, self.config, length).total
+        estimated = estimate(self.load.shape, self.config, length, self.free).total
         return {"step_s": seconds, "peak_gib": peak / GIB, "estimate_gib": estimated / GIB}
 
     def base_fp32(self) -> dict[str, float]:

@@ -50,10 +50,18 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
       rlino train --method f_isft_posneg --seed 1 --out runs/f1
       rlino train --preset paper-gsm8k-0.5b --method f_isft_pos --out runs/q
       rlino train --preset paper-countdown-1.5b --lora --lr 1e-5 --save --out runs/q-lora
+      rlino train --preset paper-gsm8k-1.5b --dry-run
     """
+    config = options.train_config(args)
+    if args.dry_run:
+        from rlino_lib.cli.rehearsal import rehearse
+
+        return rehearse(config)
+    if not args.out:
+        raise RlinoError("the following arguments are required: --out (see rlino train --help)")
     from rlino_lib.training.run import train
 
-    return run_result(train(options.train_config(args), args.out, save=args.save, progress=sys.stderr.isatty()))
+    return run_result(train(config, args.out, save=args.save, progress=sys.stderr.isatty()))
 
 
 def run_result(run: Run) -> dict[str, Any]:
@@ -182,7 +190,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
       rlino claims --yours runs
     """
     from rlino_lib.claims.judge import judge_all
-    from rlino_lib.claims.yours import judge_yours
+    from rlino_lib.claims.yours import AT_SCALE, judge_yours
     from rlino_lib.folders import write_json
 
     for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
@@ -194,7 +202,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     verdict = "verdict" if args.yours else "found"  # the column of what the evidence says
     for row in judged.itertuples():
         if args.yours:
-            line = f"{row.model} on {row.task}: {row.verdict}; {row.effect}"
+            scale = f", {AT_SCALE}" if row.paper else ""
+            line = f"{row.model} on {row.task}{scale}: {row.verdict}; {row.effect}"
         else:
             line = f"{row.found:22} {row.effect}" + (f"; {row.standing}" if row.standing else "")
         print(f"{row.id:22} {line}", file=sys.stderr)

@@ -107,11 +107,8 @@ def fill_parser(parser: argparse.ArgumentParser, run: Callable, options: Iterabl
 # --- the options of each command -------------------------------------------------------------------------------------
 
 _THREADS = option("--threads", allowed=settings.THREADS, default=0, help="CPU threads (default: torch's)")
-_RUN = (
-    option("--out", allowed=FOLDER, required=True,
-           help="folder to write; a killed command started again goes on in it"),
-    _THREADS,
-)  # fmt: skip
+_OUT_HELP = "folder to write; a killed command started again goes on in it"
+_RUN = (option("--out", allowed=FOLDER, required=True, help=_OUT_HELP), _THREADS)
 _TASK_SET = option("--task-set", action="append", default=[], metavar="NAME=VALUE",
                    help="a setting of the task, such as grader=boxed for gsm8k")  # fmt: skip
 
@@ -141,7 +138,11 @@ TRAIN_SETTINGS = (
     option("--resume", action="store_true", help="without effect: a killed run goes on anyway"),
     option("--save", action="store_true", help="keep the trained model, in --out/model"),
 )  # fmt: skip
-TRAIN = (*_RUN, *TRAIN_SETTINGS)
+TRAIN = (
+    option("--out", allowed=FOLDER, help=_OUT_HELP), _THREADS, *TRAIN_SETTINGS,
+    option("--dry-run", action="store_true",
+           help="print the memory and time of the run, measured on a part of a step at random weights; write nothing"),
+)  # fmt: skip
 EVALUATE = (
     *_RUN, *field_options(EvaluateConfig, filled=True), _TASK_SET,
     option("--shots", allowed=settings.whole(),

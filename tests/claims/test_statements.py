@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlino_lib.analysis.costs import Speed, gpu_hours, hours_column
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss
 from tests.book.test_given_cells import BOOK, CHAPTERS, code_cells, run
@@ -45,15 +46,17 @@ def test_outcomes_that_are_not_told_apart_are_not_called_equal():
 
 @pytest.mark.slow
 def test_the_cost_of_the_papers_table_is_given_in_gpu_hours():
-    names = after("12", "PEAK =")
-    cheap, dear = sorted(names["WAYS"], reverse=True)[1], sorted(names["WAYS"], reverse=True)[0]
+    names = after("12", "options = speeds")
+    dear, cheap = (hours_column(speed) for speed in names["options"])
     hours = names["by_size"]
     assert (hours[cheap] < hours[dear]).all() and hours[dear].is_monotonic_increasing
     settings = {"prompts": 64, "group_size": 5, "steps": 240, "eval_every": 10, "eval_problems": 256}
-    found = names["gpu_hours"](5e8, settings, True, 300, 0.01, 0.4)
+    settings["gradient_checkpointing"] = 1
+    speed = Speed(tokens=300, decode_s=0.01, flops=0.4 * 989e12, parameters=None, source="assumed")
     batches, tokens = 240 + (24 * 256 + 1024) / 320, 240 * 320 * 300
-    assert found == pytest.approx((batches * 300 * 0.01 + 2 * 5e8 * 5 * tokens / (0.4 * 989e12)) / 3600)
-    assert found > names["gpu_hours"](5e8, settings, False, 300, 0.01, 0.4)
+    with_kl, without = (gpu_hours(5e8, settings, kl, speed) for kl in (True, False))
+    assert with_kl == pytest.approx((batches * 300 * 0.01 + 2 * 5e8 * 5 * tokens / (0.4 * 989e12)) / 3600)
+    assert with_kl > without
 
 
 def test_the_normaliser_divides_the_kl_term_as_well():

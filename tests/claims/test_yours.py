@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 
-from rlino_lib.claims.yours import find_runs, judge_yours
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.yours import AT_SCALE, COLUMNS, beside_the_book, find_runs, judge_yours, paper_model
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 
 
-def make(folder, method, seed, right, task="countdown", model="a/model", complete=True):
+def make(folder, method, seed, right, task="countdown", model="a/model", complete=True, **settings):
     folder.mkdir(parents=True)
-    config = {"method": method, "seed": seed, "task": task, "model": model, "lr": 1e-4}
+    config = {"method": method, "seed": seed, "task": task, "model": model, "lr": 1e-4} | settings
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.csv").write_text("step,eval/base/correct,eval/base/incorrect\n0,-1,-1\n9,-1,-2\n")
     summary = {"complete": complete, "test": {"pass@1": {"value": right}}}
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def grids(root, task="countdown", model="a/model", seeds=10, gap=0.001):
+def grids(root, task="countdown", model="a/model", seeds=10, gap=0.001, **settings):
     for seed in range(seeds):
         for method, right in (("grpo", 0.5), ("grpo_no_kl", 0.5 + gap + seed / 1e4), ("f_isft_pos", 0.4 + seed / 1e3)):
-            make(root / f"{model.replace('/', '-')}-{task}" / f"{method}-{seed}", method, seed, right, task, model)
+            folder = root / "-".join([model.replace("/", "-"), task, *settings]) / f"{method}-{seed}"
+            make(folder, method, seed, right, task, model, **settings)
 
 
 def test_runs_are_found_at_any_depth_and_models_are_no_runs(tmp_path):
@@ -84,3 +87,51 @@ def test_runs_without_a_test_evaluation_name_the_option_that_they_need(tmp_path,
     out, err = capsys.readouterr()
     (row,) = [line for line in err.splitlines() if line.startswith("kl-countdown")]
     assert "not testable here" in row and "--test-samples" in row and json.loads(out)["not testable here"]
+
+
+@pytest.mark.parametrize(
+    "model, task, known",
+    [
+        ("Qwen/Qwen2.5-0.5B", "gsm8k", "Qwen2.5-0.5B"),
+        ("/models/qwen2.5-1.5b/", "countdown", "Qwen2.5-1.5B"),
+        ("Qwen/Qwen2.5-0.5B with LoRA", "countdown", "Qwen2.5-0.5B"),
+        ("Qwen/Qwen3-8B", "gsm8k", "Qwen3-8B"),
+        ("Qwen/Qwen3-8B", "countdown", ""),  # which the paper has not
+        ("Qwen/Qwen2.5-0.5B-Instruct", "gsm8k", ""),
+        ("Qwen/Qwen2.5-0.5B", "word_problems", ""),
+        ("data/base/countdown", "countdown", ""),
+    ],
+)
+def test_the_papers_models_are_known_on_its_tasks_alone(model, task, known):
+    assert paper_model(model, task) == known
+
+
+def test_runs_of_the_papers_models_fill_the_column_at_its_scale(tmp_path, capsys):
+    grids(tmp_path, model="Qwen/Qwen2.5-0.5B")
+    grids(tmp_path, model="Qwen/Qwen2.5-0.5B", gap=0.2, lora_rank=16)
+    grids(tmp_path, model="Qwen/Qwen2.5-1.5B", task="gsm8k", seeds=2)
+    grids(tmp_path, model="a/model")
+    yours = judge_yours(tmp_path)
+    assert set(yours["paper"]) == {"Qwen2.5-0.5B", "Qwen2.5-1.5B", ""}
+    book = judge_all()
+    table = beside_the_book(book, yours)
+    assert list(table.columns) == ["in the paper", "the book", AT_SCALE, "yours: a/model, countdown"]
+    statement = book.set_index("id")["statement"]
+    kl = table.loc[statement["kl-countdown"]]
+    assert kl[AT_SCALE] == "Qwen2.5-0.5B: holds; Qwen2.5-0.5B with LoRA: does not hold here"
+    assert kl["yours: a/model, countdown"] == "holds"
+    assert table.loc[statement["kl-word"], AT_SCALE] == "Qwen2.5-1.5B: not testable here"
+    assert table.loc[statement["neg-countdown"], AT_SCALE] == "–"
+    assert table["the book"].tolist() == book.loc[book["about"].astype(bool), "found"].tolist()
+
+    assert cli.main(["claims", "--yours", str(tmp_path), "--out", str(tmp_path / "claims.json")]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("kl-countdown")]
+    assert ["Qwen/Qwen2.5-0.5B on countdown, at the paper's scale: holds" in line for line in lines].count(True) == 1
+    assert any("a/model on countdown: holds" in line for line in lines)
+    rows = json.loads((tmp_path / "claims.json").read_text())
+    assert {row["paper"] for row in rows} == {"Qwen2.5-0.5B", "Qwen2.5-1.5B", ""}
+
+
+def test_without_runs_of_a_reader_the_column_is_empty():
+    table = beside_the_book(judge_all(), pd.DataFrame(columns=COLUMNS))
+    assert len(table) and set(table[AT_SCALE]) == {"–"} and len(table.columns) == 3

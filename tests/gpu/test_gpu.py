@@ -19,6 +19,8 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from rlino_lib.errors import RlinoWarning
+from rlino_lib.policy import decode, graph
+from rlino_lib.policy import device as policy_device
 from rlino_lib.policy.device import autocast
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, load_policy
@@ -29,6 +31,7 @@ from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.memory import estimate
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
+from tests.lookalikes import lookalike
 from tests.policy.test_rollout import EVEN, TOKENIZER, UNEVEN, random_model
 from tests.training.test_memory import FACTOR, middling
 
@@ -42,6 +45,18 @@ on_each = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=G
 
 def moved(policy: Policy, device: str) -> Policy:
     return Policy(copy.deepcopy(policy.model).to(device), policy.tokenizer)
+
+
+@pytest.fixture
+def nothing_is_tiny(monkeypatch):
+    """In bf16 a GPU casts these models too, as it does larger ones."""
+    monkeypatch.setattr(policy_device, "TINY", 0)
+
+
+@pytest.fixture
+def nothing_is_small(monkeypatch):
+    """Rows leave the batch and the capacity grows, as with larger models."""
+    monkeypatch.setattr(decode, "is_small", lambda model: False)
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
@@ -62,13 +77,14 @@ def test_greedy_is_generate_token_for_token(shape, prompts, device):
 
 
 @on_each
+@pytest.mark.parametrize("packed", [False, True], ids=["left padded", "packed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_logprobs_are_those_of_one_full_forward_pass(kind, precision, device):
-    policy = moved(random_model(kind, 3), device)
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "large vocabulary"])
+def test_logprobs_are_those_of_one_full_forward_pass(kind, precision, packed, device, nothing_is_tiny):
+    policy = moved(lookalike() if kind == "large vocabulary" else random_model(kind, 3), device)
     rollouts = sample(policy, UNEVEN, 8, max_new_tokens=40, seed=5, precision=precision)
     with torch.no_grad(), autocast(precision, policy.model):
-        whole, mask = response_logprobs(policy.model, rollouts, torch.arange(len(rollouts.ids)))
+        whole, mask = response_logprobs(policy.model, rollouts, torch.arange(len(rollouts.ids)), packed=packed)
     gaps = (whole.cpu() - rollouts.logprobs)[mask.cpu()].abs()
     if precision == "fp32":
         assert gaps.max() < 1e-4
@@ -117,16 +133,14 @@ def test_texts_are_those_of_the_cpu(case, device):
 @needs_gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("prompts", [EVEN, UNEVEN], ids=["even", "padded"])
-def test_a_captured_step_is_the_step(prompts, precision, device, monkeypatch):
+def test_a_captured_step_is_the_step(prompts, precision, device, nothing_is_tiny, nothing_is_small, monkeypatch):
     """Rows leave and the capacity grows on the way, each of which captures anew."""
-    from rlino_lib.policy import graph
-
     policy = moved(random_model(seed=4, max_position_embeddings=512), device)
     settings = dict(max_new_tokens=300, seed=3, precision=precision)
     captured = sample(policy, prompts, 16, **settings)
     captures = []
 
-    def eager(steps, *arguments):
+    def eager(steps, tokens):
         captures.append(steps)
         return steps._step
 
@@ -135,6 +149,16 @@ def test_a_captured_step_is_the_step(prompts, precision, device, monkeypatch):
     assert len(captures) > 2
     assert torch.equal(captured.ids, plain.ids) and torch.equal(captured.mask, plain.mask)
     assert (captured.logprobs - plain.logprobs).abs().max() < 1e-5
+
+
+@needs_gpu
+@pytest.mark.parametrize("case", ["plain", "stop strings", "prefixes"])
+def test_rows_that_leave_and_capacity_that_grows_change_no_text(case, device, nothing_is_small):
+    policy = random_model(seed=5, max_position_embeddings=512)
+    settings = dict(max_new_tokens=200, seed=6) | CASES[case]
+    expected, found = (sample(p, UNEVEN, 8, **settings) for p in (policy, moved(policy, device)))
+    assert len(set(expected.lengths.tolist())) > 4  # they leave one after the other
+    assert found.texts == expected.texts
 
 
 # --- updating --------------------------------------------------------------------------------------------------------
@@ -184,7 +208,7 @@ def test_a_step_is_the_cpus_to_rounding(method, rank, graded, device):
 @on_each
 @pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
 @pytest.mark.parametrize("checkpointing", [0, 1])
-def test_a_step_in_bf16_is_near_that_in_fp32(rank, checkpointing, graded, device):
+def test_a_step_in_bf16_is_near_that_in_fp32(rank, checkpointing, graded, device, nothing_is_tiny):
     settings = dict(method="grpo_no_kl", lora_rank=rank, gradient_checkpointing=checkpointing)
     expected, before, _, state = step_on("cpu", graded, precision="fp32", **settings)
     found, _, end, _ = step_on(device, graded, state, precision="bf16", **settings)
