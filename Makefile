@@ -39,6 +39,7 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/length.json
 	"$(BIN)/rlino" grid data/runs/length-more.json --out data/runs/length
 	"$(BIN)/rlino" grid data/runs/length-cap.json
+	"$(BIN)/rlino" grid data/runs/giving-up.json
 	"$(BIN)/rlino" grid data/runs/length-rates.json
 	"$(BIN)/rlino" grid data/runs/length-remedies.json
 

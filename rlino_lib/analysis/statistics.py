@@ -132,6 +132,30 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return float(values.mean() - half), float(values.mean() + half)
 
 
+def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """The interval of the median between two order statistics, (low, high), that the sign test does not reject.
+
+    Exact wherever seeds are independent, whatever their distribution: with two modes it is still right, where
+    Student's and the signed-rank interval ask for one symmetric hill. It is as narrow as the level allows; what it
+    covers in fact says `median_coverage`. Infinitely wide below six values at 95 %. Raises RlinoError as `t_interval`
+    does. Example: `median_interval([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])` is (2, 9).
+    """
+    values = np.sort(_finite(values))
+    k = _left_out(len(values), level)
+    return (-inf, inf) if k < 0 else (float(values[k]), float(values[-1 - k]))
+
+
+def median_coverage(n: int, level: float = 0.95) -> float:
+    """The chance that `median_interval` of n values covers the median: at least the level, 0.979 for ten at 95 %."""
+    k = _left_out(n, level)
+    return 1.0 if k < 0 else 1 - 2 * float(scipy.stats.binom.cdf(k, n, 0.5))
+
+
+def _left_out(n: int, level: float) -> int:
+    """How many values at either end an interval of the median may leave out; −1 where even all are too few."""
+    return int(scipy.stats.binom.ppf((1 - level) / 2, n, 0.5)) - 1
+
+
 def bootstrap_interval(
     values: Sequence[float], statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:

@@ -24,8 +24,16 @@ from rlino_lib.records.runs import Run
 
 
 def duels(task: str, records: Records = RECORDED) -> list[Run]:
-    """The recorded runs of all methods on a task, each at its own best learning rate."""
-    return [run for run in records.runs("head-to-head") if run.config["task"] == task]
+    """The recorded runs of all methods on a task, each at its own best learning rate.
+
+    Runs whose objective is not that of their method's row, such as those with another normaliser, do not count.
+    """
+    return [run for run in records.runs("head-to-head") if run.config["task"] == task and is_plain(run)]
+
+
+def is_plain(run: Run) -> bool:
+    """Whether a run's objective is that of its method's row in the catalogue."""
+    return not run.config.get("objective_settings")
 
 
 # --- families of tests on paired differences -------------------------------------------------------------------------
@@ -112,7 +120,7 @@ def _by_rate(claim: Claim, records: Records) -> dict[float, list[Run]]:
     pool = {run.path: run for group in ("head-to-head", "countdown") for run in records.runs(group)}
     by_rate: dict[float, list[Run]] = {}
     for run in pool.values():
-        if (run.config["task"], run.method) == (claim.about["task"], claim.about["method"]):
+        if (run.config["task"], run.method) == (claim.about["task"], claim.about["method"]) and is_plain(run):
             by_rate.setdefault(run.config["lr"], []).append(run)
     return {rate: runs for rate, runs in sorted(by_rate.items()) if len(runs) > 1}
 

@@ -21,19 +21,26 @@ def judge(claim: Claim, records: Records) -> Evidence:
 
 
 def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
-    """One row per claim of the ledger: its fields, the verdict `found`, its `effect`, and the names of its `runs`."""
+    """One row per claim of the ledger: its fields and `standing`, the verdict `found`, its `effect`, and its `runs`."""
     records = Records(Path(root), read_ledger(path))
     rows = []
     for claim in records.ledger:
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
-        rows.append(vars(claim) | {"found": result.verdict, "effect": result.effect, "runs": runs})
+        found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}
+        rows.append(vars(claim) | found)
     return pd.DataFrame(rows)
 
 
 def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
     """`judge_all` as rows of a table for the README and chapter 00, the head first."""
     head = ("claim", "in the paper", "kind", "verdict", "what was found")
-    why = frame["revision"].map(lambda words: words and f". *Under revision:* {words}")
+    why = frame["standing"].map(lambda words: words and ". *{}:*{}".format(*_heading(words)))
     columns = frame[["statement", "paper", "kind", "found"]].assign(effect=frame["effect"] + why)
     return [head, *columns.itertuples(index=False, name=None)]
+
+
+def _heading(words: str) -> tuple[str, str]:
+    """ "Under revision" and the rest of the sentence."""
+    head, _, reason = words.partition(":")
+    return head[0].upper() + head[1:], reason

@@ -32,7 +32,14 @@ class Claim:
     threshold: Mapping[str, float] = field(hash=False)
     verdict: str | None = None
     about: Mapping[str, str] = field(default_factory=dict, hash=False)  # which task and methods it compares
-    revision: str = ""  # why the claim or its test is under revision, where it is
+    revision: str = ""  # why the claim or its test is under revision or superseded, where it is
+    superseded_by: str = ""  # the claim that is to be read in its place
+
+    @property
+    def standing(self) -> str:
+        """Why the verdict is not the last word, in words: "superseded by NAME: …" or "under revision: …", or empty."""
+        what = f"superseded by {self.superseded_by}" if self.superseded_by else "under revision"
+        return self.revision and f"{what}: {self.revision}"
 
 
 @dataclass(frozen=True)
@@ -94,4 +101,7 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
             raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")
     if len({c.id for c in claims}) < len(claims):
         raise RlinoError(f"{path} has two claims with the same id")
+    for c in claims:
+        if c.superseded_by and (c.superseded_by not in {other.id for other in claims} or not c.revision):
+            raise RlinoError(f"claim {c.id}: superseded by {c.superseded_by!r}, which is no claim, or without a reason")
     return claims

@@ -1,14 +1,17 @@
 """Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
 
-Each claim is judged by a 95 % t-interval over seeds: where it does not exclude either answer, the claim is undecided.
+Each claim is judged by a 95 % interval over seeds, Student's, and that of the median for giving up: where it does not
+exclude either answer, the claim is undecided.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
+from rlino_lib.analysis.giving_up import giving_up, giving_up_rates, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import (
     base_cap,
     base_length,
@@ -18,8 +21,19 @@ from rlino_lib.analysis.growth import (
     growth,
     parts_of,
 )
+from rlino_lib.analysis.statistics import median_coverage, median_interval
 from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
-from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, mean_in_words, verdict_above_zero, verdict_on_all
+from rlino_lib.claims.verdicts import (
+    CONDITIONS,
+    FAILS,
+    HOLDS,
+    mean_in_words,
+    ratio_in_words,
+    verdict_above_zero,
+    verdict_on_all,
+)
+from rlino_lib.errors import RlinoError
+from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import Run
 
@@ -35,19 +49,31 @@ def length_runs(task: str, method: str, normaliser: str = "per_response", record
     For 1/|o| head-to-head runs are preferred to length runs with the same seed. Runs with another cap than their base's
     evaluation do not count: their lengths cannot be compared with it.
     """
+    runs = _runs_of(task, method, normaliser, [*records.runs("head-to-head"), *records.runs("length")])
+    return [run for run in runs if base_cap(run) in (None, run.config["max_new_tokens"])]
+
+
+def giving_up_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:
+    """The same of the runs that were made to judge giving up, on seeds that no other run has."""
+    return _runs_of(task, method, normaliser, records.runs("giving-up"))
+
+
+def _runs_of(task: str, method: str, normaliser: str, runs: Iterable[Run]) -> list[Run]:
+    """Of these runs those of a row of the ablation that kept their responses, the first of each seed, by seed."""
     by_seed = {}
-    for run in [*records.runs("head-to-head"), *records.runs("length")]:
+    for run in runs:
         row = run.config["task"], run.method, normaliser_of(run)
         plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}  # the method's row but for that
         if row == (task, method, normaliser) and plain and (run.path / "responses.csv.gz").exists():
-            if base_cap(run) in (None, run.config["max_new_tokens"]):
-                by_seed.setdefault(run.seed, run)
+            by_seed.setdefault(run.seed, run)
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def _planned_runs(claim: Claim, records: Records, *normalisers: str) -> list[list[Run]]:
+def _planned_runs(
+    claim: Claim, records: Records, *normalisers: str, runs_of: Callable[..., list[Run]] = length_runs
+) -> list[list[Run]]:
     """The runs of each normaliser on the seeds that all have; NotTestable before the planned seeds are there."""
-    rows = [length_runs(claim.about["task"], claim.about["method"], name, records) for name in normalisers]
+    rows = [runs_of(claim.about["task"], claim.about["method"], name, records) for name in normalisers]
     common = set.intersection(*({run.seed for run in runs} for runs in rows))
     require_seeds(claim, len(common))
     return [[run for run in runs if run.seed in common] for runs in rows]
@@ -131,6 +157,65 @@ def growth_survives_other_normalisers(claim: Claim, records: Records) -> Evidenc
     if verdict == CONDITIONS:
         effect += "; " + ", ".join(f"{result.verdict} under {name}" for name, result in results.items())
     return Evidence(verdict, effect, sum(rows, []))
+
+
+def _giving_up_rates(claim: Claim, records: Records) -> tuple[list[Run], dict[str, pd.Series]]:
+    """The planned runs of all three normalisers, those of 1/|o| first, and the rate of giving up by seed of each."""
+    rows = _planned_runs(claim, records, *NORMALISERS, runs_of=giving_up_runs)
+    return sum(rows, []), {name: giving_up_rates(runs) for name, runs in zip(NORMALISERS, rows, strict=True)}
+
+
+@evidence
+def normaliser_causes_fall_in_giving_up(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: responses give up less often after training because of 1/|o|.
+
+    Statistic: how much of the fall from the base, under 1/|o|, is absent under a constant (`share_of_fall`), paired by
+    seed, as the median over seeds. The base's rate is that of the runs' own evaluations before training, together.
+    Threshold `share`: holds where the median's interval lies above that share of the fall. A median, because a run that
+    ends near 0 has a logarithm without bounds, and because runs may have two modes.
+    """
+    runs, rates = _giving_up_rates(claim, records)
+    planned = len(rates["per_response"])
+    base = giving_up(pd.concat([first_responses(run) for run in runs[:planned]])).rate
+    try:
+        shares = share_of_fall(base, rates["per_response"], rates["constant"])
+    except RlinoError as e:
+        raise NotTestable(str(e)) from e
+    low, high = (100 * end for end in median_interval(shares))
+    effect = (
+        f"giving up falls from {100 * base:.1f} % to {_median_rate(rates['per_response'])} with 1/|o| and to "
+        f"{_median_rate(rates['constant'])} with a constant, where {100 * shares.median():.0f} % [{low:.0f}, "
+        f"{high:.0f}] of the fall is absent, as a logarithm; {_medians_of(planned)}"
+    )
+    return Evidence(verdict_above_zero(shares - claim.threshold["share"], median_interval), effect, runs)
+
+
+@evidence
+def normaliser_lowers_giving_up(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: responses give up less often with 1/|o| than without it.
+
+    Statistic: the log-ratio of the rates of giving up, 1/|o| to a constant, paired by seed, as the median over seeds.
+    Threshold `share`: holds where the median's interval says that 1/|o| takes away that share or more. The constant
+    decides, because under it the expected drift is 0, and a token mean keeps some of the drift; the ratio to the token
+    mean stands beside it, and so do the means.
+    """
+    runs, rates = _giving_up_rates(claim, records)
+    to = {name: log_ratios(rates["per_response"], rates[name]) for name in ("constant", "token_mean")}
+    verdict = verdict_above_zero(math.log(1 - claim.threshold["share"]) - to["constant"], median_interval)
+    effect = (
+        f"giving up {_median_rate(rates['per_response'])} with 1/|o|, ratio to {_median_rate(rates['constant'])} with "
+        f"a constant {ratio_in_words(to['constant'])}, to {_median_rate(rates['token_mean'])} with a token mean "
+        f"{ratio_in_words(to['token_mean'])}; {_medians_of(len(to['constant']))}"
+    )
+    return Evidence(verdict, effect, runs)
+
+
+def _median_rate(rates: pd.Series) -> str:
+    return f"{100 * rates.median():.2f} %"
+
+
+def _medians_of(seeds: int) -> str:
+    return f"medians of {seeds} seeds, their intervals at {100 * median_coverage(seeds):.1f} %"
 
 
 def _part_evidence(claim: Claim, records: Records, name: str) -> Evidence:

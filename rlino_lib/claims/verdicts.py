@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from rlino_lib.analysis.statistics import t_interval
+from rlino_lib.analysis.statistics import median_interval, t_interval
 
 # Undecided: the planned test settles it neither way. Not testable here: there is no test, for want of runs or seeds.
 VERDICTS = ("holds", "holds with conditions", "does not hold here", "undecided", "not testable here")
 HOLDS, CONDITIONS, FAILS, UNDECIDED, UNTESTED = VERDICTS
 
 
-def verdict_above_zero(values: pd.Series) -> str:
+def verdict_above_zero(values: pd.Series, interval: Callable[[pd.Series], tuple[float, float]] = t_interval) -> str:
     """Whether the 95 % interval over seeds lies above 0, below it, or around it: holds, does not hold, undecided.
 
-    Example: `verdict_above_zero(pd.Series([2.0, 2.5, 3.0]))` is "holds".
+    `interval` is that of the mean, or `median_interval`. Example: `verdict_above_zero(pd.Series([2.0, 2.5, 3.0]))` is
+    "holds".
     """
-    low, high = t_interval(values)
+    low, high = interval(values)
     return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
 
 
@@ -33,3 +35,10 @@ def mean_in_words(values: pd.Series, unit: str = "points") -> str:
     """Mean and 95 % interval over seeds: "+2.5 points [+1.3, +3.7] over 3 seeds"."""
     low, high = t_interval(values)
     return f"{values.mean():+.1f} {unit} [{low:+.1f}, {high:+.1f}] over {len(values)} seeds"
+
+
+def ratio_in_words(log_ratios: pd.Series) -> str:
+    """Median ratio and its interval, then the mean's by Student: "0.62 [0.50, 0.73], mean 0.61 [0.52, 0.72]"."""
+    median = math.exp(log_ratios.median()), *map(math.exp, median_interval(log_ratios))
+    mean = math.exp(log_ratios.mean()), *map(math.exp, t_interval(log_ratios))
+    return "{:.2f} [{:.2f}, {:.2f}], mean {:.2f} [{:.2f}, {:.2f}]".format(*median, *mean)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from rlino_lib.analysis.statistics import differences, final_accuracy, outcomes
+from rlino_lib.claims.head_to_head import is_plain
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import LEDGER, Claim, Evidence, Records, read_ledger
 from rlino_lib.claims.verdicts import UNTESTED
@@ -32,19 +35,20 @@ def find_runs(folder: str | Path) -> list[Run]:
     return complete
 
 
-def judge_yours(folder: str | Path, path: str | Path = LEDGER) -> pd.DataFrame:
+def judge_yours(folder: str | Path, path: str | Path = LEDGER, seeds: float = math.inf) -> pd.DataFrame:
     """The claims that runs in a folder bear on: one row per claim, model and task.
 
     Columns: id, statement, model, task, `verdict` and `effect`, and `paper`: which model of the paper's table it is, or
     "". A model with adapters is another one than the model itself. A claim needs as many seeds as for the book's own
-    runs; with fewer it is not testable here, and `effect` says what there is so far. With enough it may be undecided.
+    runs, or `seeds` where that many were planned before the runs were made. With fewer it is not testable here, and
+    `effect` says what there is so far. With enough it may be undecided.
     Raises RlinoError where the folder holds no complete run.
     """
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in find_runs(folder):
         adapters = " with LoRA" if run.config.get("lora_rank") else ""
         groups.setdefault((run.config["model"] + adapters, run.config["task"]), []).append(run)
-    ledger = read_ledger(path)
+    ledger = [_planned(claim, seeds) for claim in read_ledger(path)]
     rows = []
     for claim in ledger:
         for (model, task), runs in groups.items():
@@ -82,6 +86,12 @@ def beside_the_book(judged: pd.DataFrame, yours: pd.DataFrame) -> pd.DataFrame:
     return verdicts.set_index("")
 
 
+def _planned(claim: Claim, seeds: float) -> Claim:
+    """The claim with at most that many planned seeds."""
+    fewer = {name: min(value, seeds) for name, value in claim.threshold.items() if name == "seeds"}
+    return dataclasses.replace(claim, threshold={**claim.threshold, **fewer})
+
+
 def _as(run: Run, task: str) -> Run:
     """The run under the task that a claim names."""
     relabelled = copy.copy(run)
@@ -102,7 +112,7 @@ def _so_far(claim: Claim, runs: Sequence[Run]) -> str:
     """What too few seeds say."""
     method = claim.about["method"]
     reference = claim.about.get("reference")
-    compared = [run for run in runs if run.method in (method, reference)]
+    compared = [run for run in runs if run.method in (method, reference) and is_plain(run)]
     methods = {run.method for run in compared}
     common = set.intersection(*({run.seed for run in compared if run.method == m} for m in methods))
     paired = [run for run in compared if run.seed in common]

@@ -205,7 +205,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
             scale = f", {AT_SCALE}" if row.paper else ""
             line = f"{row.model} on {row.task}{scale}: {row.verdict}; {row.effect}"
         else:
-            line = f"{row.found:22} {row.effect}" + (f"; under revision: {row.revision}" if row.revision else "")
+            line = f"{row.found:22} {row.effect}" + (f"; {row.standing}" if row.standing else "")
         print(f"{row.id:22} {line}", file=sys.stderr)
     if args.out:
         write_json(Path(args.out), judged.to_dict("records"))

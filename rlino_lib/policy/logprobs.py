@@ -80,6 +80,7 @@ class _TokenLogprobs(torch.autograd.Function):
         for place, tile, at, inside in _TokenLogprobs._tiles(hidden, weight, ids, scale, chunk, dtype):
             # ∂ log π(id) / ∂ logits = onehot(id) − softmax
             tile.sub_(total).exp_().mul_(-grad).scatter_add_(1, at, torch.where(inside, grad, 0.0))  # [N, c]
+            tile = tile.to(weight.dtype) if tile.is_cuda else tile  # once for both products
             if to_hidden is not None:
                 to_hidden += _product(tile, weight[place], dtype)
             to_weight[place] = _product(tile.t(), hidden, dtype)

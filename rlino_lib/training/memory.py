@@ -112,8 +112,8 @@ def _head_bytes(c: PreTrainedConfig, device: str, tokens: int) -> int:
 def _token_budget(c: PreTrainedConfig, config: TrainConfig, bf16: bool, device: str, left: int) -> int:
     """The tokens of a micro-batch where `left` bytes are left for it: a power of two, so that a little more or less
     free memory does not change how rows are cut."""
-    one = _token_bytes(c, config, bf16) + _head_bytes(c, device, 2) - _head_bytes(c, device, 1)
-    constant = 2 * _head_bytes(c, device, 1) - _head_bytes(c, device, 2)
+    constant = _head_bytes(c, device, 0)
+    one = _token_bytes(c, config, bf16) + _head_bytes(c, device, 1) - constant
     allowed = max(1, int((SHARE * left - constant) / one))
     return min(MOST_TOKENS, 2 ** (allowed.bit_length() - 1))
 

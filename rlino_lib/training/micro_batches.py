@@ -1,11 +1,13 @@
 """How the rows of an update are cut into micro-batches: by rows, or by the tokens that a pass holds (chapter 12).
 
 On a CPU a pass has a number of rows, `micro_batch`. On a GPU it has a number of tokens, so that short rows fill the
-card as well as long ones do. Each sample of a group computes its prompt anew. At prompts of 100 tokens, responses of
-200 and groups of 8 a shared prompt would save 29 % of the layers' work, and 23 % of an update where the head is a
-quarter of the model. But the rows of a group would have to stand in one pass, where the longest pads the others, and
-rows of a batch that are sorted by length are hardly padded: at lengths from 100 to 300 that costs more than it saves.
-And attention to a prompt and to a response in two parts loses the fast causal kernel.
+card as well as long ones do.
+
+Each sample of a group computes its prompt anew. With prompts of 100 tokens, responses of 200 and groups of 8, one pass
+over the prompt for all of them would save 700 of a group's 2,400 tokens. But the group would have to stay together, and
+its longest response would pad the others: by some 620 tokens where lengths spread evenly from 100 to 300, while rows of
+the whole batch, sorted by length, are hardly padded. Attention in two parts, to the prompt and within the response,
+would lose the fast causal kernel besides. It would pay where prompts are much longer than responses.
 """
 
 from __future__ import annotations

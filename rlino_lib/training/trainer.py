@@ -284,7 +284,8 @@ class Trainer:
         self.step_done = state["step"]
         self.model.load_state_dict(state["model"], strict=not self.config.lora_rank)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.micro_tokens = self.micro_tokens and state.get("micro_tokens", 0) or self.micro_tokens
+        if self.micro_tokens:
+            self.micro_tokens = state.get("micro_tokens") or self.micro_tokens
         torch.set_rng_state(state["rng"])
 
 

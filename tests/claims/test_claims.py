@@ -301,8 +301,10 @@ def test_what_is_under_revision_says_why(capsys):
     assert set(under["id"]) == {"caused-countdown", "caused-word", "selection-word", "cut-countdown"}
     shown = {row[0]: row[-1] for row in ledger_rows(frame)}
     for row in under.itertuples():
-        assert shown[row.statement].endswith(f"*Under revision:* {row.revision}")
-    assert sum("Under revision" in words for words in shown.values()) == len(under)
+        heading = f"Superseded by {row.superseded_by}" if row.superseded_by else "Under revision"
+        assert shown[row.statement].endswith(f"*{heading}:* {row.revision}")
+    assert sum(":* " in words for words in shown.values()) == len(under)
+    assert set(frame["superseded_by"]) == {"", "caused-giving-up"}
 
 
 def test_what_the_paper_reports_of_positives_alone_is_what_its_table_has():
@@ -371,6 +373,8 @@ def test_a_verdict_that_differs_is_an_error(tmp_path, monkeypatch, capsys):
         ROW + ROW,
         *(ROW.replace("bandit.same_problem", name) for name in ("no such", "bandit.toy", "head_to_head.same_problem")),
         ROW + 'verdict = "perhaps"',
+        ROW + 'revision = "why"\nsuperseded_by = "b"',  # which is no claim
+        ROW + 'superseded_by = "a"',  # without a reason
         ROW + "x = 1",
     ],
 )

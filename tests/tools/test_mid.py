@@ -92,6 +92,24 @@ def test_a_rehearsal_that_is_cut_off_goes_on_to_the_numbers_of_the_commands_by_h
     assert cards[0]["weights_sha256_16"] == cards[1]["weights_sha256_16"]
 
 
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_stage_that_fails_ends_the_script_in_one_line_with_what_is_complete_packed(tmp_path, capfd):
+    make_run(tmp_path / "out" / "runs" / "mid" / "whole")
+    words = [str(tmp_path / "packed"), "--out", str(tmp_path / "out"), "--recipe", "--steps -1"]
+    assert mid.main(words) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.splitlines()[-1] == "mid: pretrain failed" and "--steps: must be" in err
+    assert (tmp_path / "packed" / "runs-mid.tar.gz").exists()
+
+
 def test_a_base_is_checked_against_what_chapter_03_asks(tmp_path):
     shipped = mid.measures(DATA / "base" / "countdown")
     assert 0.5 < shipped["mixed groups of 8"] < 1 and None not in shipped.values()

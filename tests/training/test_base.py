@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
 from rlino_lib.errors import RlinoError
@@ -21,7 +23,8 @@ from rlino_lib.records.runs import load_run
 from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.training.config import Recipe, TrainConfig
-from rlino_lib.training.pretraining.batches import batches
+from rlino_lib.training.pretraining import pretrain as pretraining
+from rlino_lib.training.pretraining.batches import batches, default_workers
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
 from rlino_lib.training.pretraining.pretrain import build_tokenizer, learn_tokenizer, pretrain
 from rlino_lib.training.run import train
@@ -138,6 +141,43 @@ def test_worker_processes_make_the_same_traces_in_the_same_order(start):
         assert len(theirs) == len(here) and all(map(torch.equal, theirs, here))
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(map(torch.equal, here, batches(replace(recipe, seed=1), tokenizer, start)))
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operators for which a GPU would have to be waited for: those that make a number of a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.seen += [str(operator)] if re.search("local_scalar|nonzero", str(operator)) else []
+        return operator(*args, **(kwargs or {}))
+
+
+def test_a_step_of_pretraining_waits_for_no_number():
+    recipe, tokenizer = Recipe(steps=1, batch_size=4, four_numbers=0.0, hidden_size=32, layers=2), build_tokenizer()
+    model = pretraining._model(recipe, tokenizer, "cpu")
+    model.set_attn_implementation("sdpa")  # a GPU's
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    before = weights_hash(model)
+    batch = next(batches(recipe, tokenizer))
+    with Waits() as waits:
+        loss = pretraining._loss(model, batch, "bf16", "cpu")
+        pretraining._update(model, optimizer, loss)
+    assert waits.seen == [] and weights_hash(model) != before
+    with Waits() as waits:
+        pretraining._check_finite(loss, 0)
+    assert waits.seen
+    with pytest.raises(RlinoError, match="the loss is nan at step 7"):
+        pretraining._check_finite(loss * float("nan"), 7)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 0), (8, 6), (16, 14), (64, 14)])
+def test_a_gpu_has_its_traces_made_by_all_cores_but_two(monkeypatch, cores, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert default_workers("cuda") == default_workers("cuda:1") == workers
+    assert default_workers("cpu") == default_workers("mps") == 0
 
 
 def test_a_killed_base_with_workers_goes_on_at_once_to_the_same_weights(tmp_path, root):

@@ -522,7 +522,16 @@ def test_a_grid_of_real_runs(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["head-to-head", "head-to-head-more", "sgd-to-batch", "length", "length-more", "length-cap", "length-remedies"],
+    [
+        "head-to-head",
+        "head-to-head-more",
+        "sgd-to-batch",
+        "length",
+        "length-more",
+        "length-cap",
+        "length-remedies",
+        "giving-up",
+    ],  # fmt: skip
 )
 def test_a_method_runs_at_the_rate_that_is_best_in_the_sweep(name):
     rows = [

@@ -171,10 +171,14 @@ def _pretrain(recipe: Recipe, out: Path, device: str, workers: int | None, progr
 
 
 def _loss(model: Qwen2ForCausalLM, batch: torch.Tensor, precision: str, device: str) -> torch.Tensor:
-    """The mean cross-entropy of a batch's labels; padding stands to the right, so no mask is needed."""
+    """The mean cross-entropy of a batch's labels; padding stands to the right, so no mask is needed.
+
+    Without a cache transformers would look for packed sequences, and wait for the GPU at each step to see that there
+    are none.
+    """
     inputs, labels = batch.to(device, non_blocking=True)  # [B, T] each
     with autocast(precision, model):
-        return model(input_ids=inputs, labels=labels, use_cache=False).loss
+        return model(input_ids=inputs, labels=labels, use_cache=True).loss
 
 
 def _check_finite(loss: torch.Tensor, step: int) -> None:

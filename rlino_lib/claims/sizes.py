@@ -1,0 +1,96 @@
+"""The same experiment at two sizes of the base: runs, where they end, and the ledger's verdicts (chapter 12).
+
+The runs of the base in between, in the group `mid`, have the settings of the shipped base's head-to-head runs on
+Countdown but for the learning rate. GRPO with a constant normaliser is beside them, as in the group `length`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rlino_lib.analysis.growth import base_accuracy, growth
+from rlino_lib.analysis.statistics import final_accuracy
+from rlino_lib.analysis.tables import mean_interval
+from rlino_lib.claims.head_to_head import duels, is_plain
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.ledger import Records
+from rlino_lib.claims.length import length_runs
+from rlino_lib.claims.yours import judge_yours
+from rlino_lib.errors import RlinoError
+from rlino_lib.folders import read_json
+from rlino_lib.paths import REPO, RUNS
+from rlino_lib.records.runs import Run, list_runs
+
+TASK = "countdown"
+SEEDS = 3  # planned in data/runs/mid.json
+ACCURACY = "share right, test split, %"
+GROWTH = "GRPO: growth of wrong responses, tokens"
+
+
+def size_of(run: Run) -> str:
+    """The size of a run's base by its card: "0.8 million"."""
+    return f"{read_json(REPO / run.config['model'] / 'card.json', needs='parameters')['parameters'] / 1e6:.1f} million"
+
+
+def runs_by_size(root: str | Path = RUNS) -> dict[str, list[Run]]:
+    """The runs of both sizes by name of the size, the smaller first: methods and seeds that the larger has.
+
+    Raises RlinoError where none of the larger base's is recorded.
+    """
+    mid = [run for run in list_runs("mid", root) if is_plain(run)]
+    if not mid:
+        raise RlinoError(f"{root} has no runs of the base in between: tools/mid.sh makes them")
+    kinds = {(run.method, run.seed) for run in mid}
+    small = [run for run in duels(TASK, Records(Path(root))) if (run.method, run.seed) in kinds]
+    return {size_of(runs[0]): runs for runs in (small, mid) if runs}
+
+
+def ends_by_size(root: str | Path = RUNS) -> pd.DataFrame:
+    """Where runs of both sizes end: means with 95 % t-intervals over seeds.
+
+    Columns: size; panel: ACCURACY, whose `row` is a method or the base, or GROWTH, whose `row` is a normaliser (growth
+    is that from the base to the test after training); mean, low, high, seeds. Raises RlinoError as `runs_by_size`.
+    """
+    rows = []
+    for size, runs in runs_by_size(root).items():
+        base = base_accuracy(runs[0])
+        rows.append((size, ACCURACY, "base", base, base, base, 0))
+        for method in dict.fromkeys(run.method for run in runs):
+            values = [final_accuracy(run) for run in runs if run.method == method]
+            rows.append((size, ACCURACY, method, *mean_interval(values), len(values)))
+        records = Records(Path(root), own=list_runs("mid", root) if runs[0].path.parent.name == "mid" else None)
+        for normaliser in ("per_response", "constant"):
+            values = [growth(run, "wrong") for run in length_runs(TASK, "grpo", normaliser, records)]
+            if values:
+                rows.append((size, GROWTH, normaliser, *mean_interval(values), len(values)))
+    return pd.DataFrame(rows, columns=["size", "panel", "row", "mean", "low", "high", "seeds"])
+
+
+def gaps_by_size(runs: Mapping[str, Sequence[Run]], reference: str = "grpo") -> pd.DataFrame:
+    """Points of each method above the reference, paired by seed: columns size, method, mean, low, high, seeds."""
+    rows = []
+    for size, own in runs.items():
+        ends = pd.Series({(run.method, run.seed): final_accuracy(run) for run in own}).unstack()  # [methods, seeds]
+        for method in ends.index.drop(reference, errors="ignore") if reference in ends.index else ():
+            gaps = (ends.loc[method] - ends.loc[reference]).dropna()
+            if len(gaps):
+                rows.append((size, method, *mean_interval(gaps), len(gaps)))
+    return pd.DataFrame(rows, columns=["size", "method", "mean", "low", "high", "seeds"])
+
+
+def verdicts_by_size(root: str | Path = RUNS) -> pd.DataFrame:
+    """The ledger's claims that the larger base's runs bear on: for each size its verdict and what was found.
+
+    The thresholds are the ledger's, but for the planned seeds, of which the larger has SEEDS. Index: statements.
+    Raises RlinoError as `runs_by_size`.
+    """
+    small, mid = (size_of(runs[0]) for runs in runs_by_size(root).values())
+    yours = judge_yours(Path(root) / "mid", seeds=SEEDS).set_index("id")
+    book = judge_all(root=root).set_index("id").loc[yours.index]
+    columns = {
+        small: book["found"], f"{small}: found": book["effect"], mid: yours["verdict"], f"{mid}: found": yours["effect"]
+    }  # fmt: skip
+    return pd.DataFrame(columns).set_axis(yours["statement"])
