@@ -5,9 +5,10 @@ card as well as long ones do.
 
 Each sample of a group computes its prompt anew. With prompts of 100 tokens, responses of 200 and groups of 8, one pass
 over the prompt for all of them would save 700 of a group's 2,400 tokens. But the group would have to stay together, and
-its longest response would pad the others: by some 620 tokens where lengths spread evenly from 100 to 300, while rows of the
-whole batch, sorted by length, are hardly padded. Attention in two parts, to the prompt and within the response, would
-lose the fast causal kernel besides. It would pay where prompts are much longer than responses, and is not written.
+its longest response would pad the others: by some 620 tokens where lengths spread evenly from 100 to 300, while rows of
+the whole batch, sorted by length, are hardly padded. Attention in two parts, to the prompt and within the response,
+would lose the fast causal kernel besides. It would pay where prompts are much longer than responses, and is not
+written.
 """
 
 from __future__ import annotations
