@@ -298,6 +298,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
         ({"task_settings": {"calculator": True}}, "grpo", {}, "TRL samples without the task's environment"),
         ({"device": "cuda:1"}, "grpo", {}, "accelerate chooses the device"),
+        ({"micro_tokens": 4096}, "grpo", {}, "TRL cuts by rows: give --micro-batch"),
         ({}, "grpo", {"loss_type": "dapo"}, "does not take loss_type"),
         ({}, "grpo", {"use_vllm": True}, "TRL cannot start this run: vLLM is not available"),
         ({"lora_rank": 4, "lora_targets": "nonsense"}, "grpo", {}, "TRL cannot start this run: Target modules"),
