@@ -224,7 +224,7 @@ def _shape_steps(name: str, repeats: int, threads: int, seed: int) -> dict[str, 
     on_gpu = device.startswith("cuda")
     config = TrainConfig(
         method="nsr", eval_every=0, seed=seed, guard="warn",
-        **(dict(prompts=64, group_size=8, max_new_tokens=256, micro_batch=8, precision="bf16") if on_gpu else
+        **(dict(prompts=64, group_size=8, max_new_tokens=256, precision="bf16") if on_gpu else
            dict(prompts=2, group_size=4, max_new_tokens=32, micro_batch=2, precision="fp32")),
     )  # fmt: skip
     policy = Policy(Qwen2ForCausalLM(shape_config(name)).to(device).eval(), load_policy().tokenizer)
