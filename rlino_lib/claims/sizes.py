@@ -29,7 +29,7 @@ TASK = "countdown"
 SEEDS = 3  # planned in data/runs/mid.json
 ACCURACY = "share right, test split, %"
 GROWTH = "GRPO: growth of wrong responses, tokens"
-GIVING_UP = "GRPO: failed attempts that end a response, %"
+GIVING_UP = "GRPO: giving up after a failure, %"
 
 
 def size_of(run: Run) -> str:
@@ -67,7 +67,8 @@ def ends_by_size(root: str | Path = RUNS) -> pd.DataFrame:
         records = Records(Path(root), own=list_runs("mid", root) if runs[0].path.parent.name == "mid" else None)
         for normaliser in ("per_response", "constant"):
             own = length_runs(TASK, "grpo", normaliser, records)
-            for panel, values in ((GROWTH, [growth(run, "wrong") for run in own]), (GIVING_UP, 100 * giving_up_rates(own))):
+            grown = [growth(run, "wrong") for run in own]
+            for panel, values in ((GROWTH, grown), (GIVING_UP, 100 * giving_up_rates(own))):
                 if len(values):
                     rows.append((size, panel, normaliser, *mean_interval(values), len(values)))
     return pd.DataFrame(rows, columns=["size", "panel", "row", "mean", "low", "high", "seeds"])
