@@ -447,7 +447,7 @@ print("bash tools/mid.sh packed        # pretraining, evaluation, learning rate,
 print("for part in packed/*.tar.gz; do tar -C data -xzf $part; done   # where it ran elsewhere")
 
 # %%
-from rlino_lib.claims.sizes import GROWTH, ends_by_size, gaps_by_size, runs_by_size, verdicts_by_size
+from rlino_lib.claims.sizes import GIVING_UP, GROWTH, ends_by_size, gaps_by_size, runs_by_size, verdicts_by_size
 from rlino_lib.figures.sizes import curves_by_size, ends_figure
 from rlino_lib.figures.style import label
 from rlino_lib.paths import RUNS
@@ -487,15 +487,16 @@ if sizes:
     display(ends_figure(ends))
 
 # %% [markdown]
-# *What to look at.* On the left, the distance of each method from its base. On the right, the distance between the
-# two normalisers within a size is what $1/|o|$ does; the distance of both from 0 is growth without it.
+# *What to look at.* On the left, the distance of each method from its base. In the other two, the distance between the
+# normalisers within a size is what $1/|o|$ does; in the middle, the distance of both from 0 is growth without it. The
+# cap limits how far responses can grow, and does not touch how often a failed attempt ends one (chapter 08).
 
 # %%
-for _, row in ends[ends["panel"] == GROWTH].iterrows():
+for _, row in ends[ends["panel"].isin([GROWTH, GIVING_UP])].iterrows():
     divided = "1/|o|" if row["row"] == "per_response" else "a constant"
     say(
-        f"At {row['size']} parameters, with {divided}, wrong responses grow by {row['mean']:+.1f} tokens "
-        f"[{row['low']:+.1f}, {row['high']:+.1f}] over {row['seeds']} seeds."
+        f"{row['size']} parameters, {divided}. {row['panel']}: {row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}] "
+        f"over {row['seeds']} seeds."
     )
 
 # %% [markdown]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rlino_lib.analysis.giving_up import giving_up_rates
 from rlino_lib.analysis.growth import base_accuracy, growth
 from rlino_lib.analysis.statistics import final_accuracy
 from rlino_lib.analysis.tables import mean_interval
@@ -28,6 +29,7 @@ TASK = "countdown"
 SEEDS = 3  # planned in data/runs/mid.json
 ACCURACY = "share right, test split, %"
 GROWTH = "GRPO: growth of wrong responses, tokens"
+GIVING_UP = "GRPO: giving up after a failure, %"
 
 
 def size_of(run: Run) -> str:
@@ -51,8 +53,9 @@ def runs_by_size(root: str | Path = RUNS) -> dict[str, list[Run]]:
 def ends_by_size(root: str | Path = RUNS) -> pd.DataFrame:
     """Where runs of both sizes end: means with 95 % t-intervals over seeds.
 
-    Columns: size; panel: ACCURACY, whose `row` is a method or the base, or GROWTH, whose `row` is a normaliser (growth
-    is that from the base to the test after training); mean, low, high, seeds. Raises RlinoError as `runs_by_size`.
+    Columns: size; panel: ACCURACY, whose `row` is a method or the base, or GROWTH and GIVING_UP, whose `row` is a
+    normaliser (growth is that from the base to the test after training); mean, low, high, seeds. Raises RlinoError as
+    `runs_by_size`.
     """
     rows = []
     for size, runs in runs_by_size(root).items():
@@ -63,9 +66,11 @@ def ends_by_size(root: str | Path = RUNS) -> pd.DataFrame:
             rows.append((size, ACCURACY, method, *mean_interval(values), len(values)))
         records = Records(Path(root), own=list_runs("mid", root) if runs[0].path.parent.name == "mid" else None)
         for normaliser in ("per_response", "constant"):
-            values = [growth(run, "wrong") for run in length_runs(TASK, "grpo", normaliser, records)]
-            if values:
-                rows.append((size, GROWTH, normaliser, *mean_interval(values), len(values)))
+            own = length_runs(TASK, "grpo", normaliser, records)
+            grown = [growth(run, "wrong") for run in own]
+            for panel, values in ((GROWTH, grown), (GIVING_UP, 100 * giving_up_rates(own))):
+                if len(values):
+                    rows.append((size, panel, normaliser, *mean_interval(values), len(values)))
     return pd.DataFrame(rows, columns=["size", "panel", "row", "mean", "low", "high", "seeds"])
 
 

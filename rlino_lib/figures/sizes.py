@@ -35,7 +35,7 @@ def ends_figure(rows: pd.DataFrame) -> Figure:
         raise RlinoError("ends_figure: no rows to draw")
     measures = list(dict.fromkeys(rows["panel"]))
     looks = dict(zip(dict.fromkeys(rows["size"]), _LOOKS, strict=False))
-    figure, axes = new_figure(1, len(measures), (4.9 * len(measures), 3.4))
+    figure, axes = new_figure(1, len(measures), (3.9 * len(measures), 3.4))
     for axis, measure in zip(axes[0], measures, strict=True):
         part = rows[rows["panel"] == measure]
         names = in_order(part["row"])

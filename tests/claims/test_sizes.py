@@ -12,7 +12,8 @@ matplotlib.use("Agg")
 import pandas as pd
 import pytest
 
-from rlino_lib.analysis.growth import growth
+from rlino_lib.analysis.giving_up import giving_up
+from rlino_lib.analysis.growth import final_responses, growth
 from rlino_lib.analysis.statistics import final_accuracy
 from rlino_lib.claims import sizes
 from rlino_lib.claims.yours import judge_yours
@@ -68,6 +69,8 @@ def test_ends_are_means_over_the_runs_of_each_size(root):
     for name, normaliser in (("grpo", "per_response"), ("grpo-constant", "constant")):
         own = [growth(Run(root / f"mid/{name}-s{seed}"), "wrong") for seed in range(3)]
         assert ends.loc[MID, sizes.GROWTH, normaliser]["mean"] == pytest.approx(sum(own) / 3)
+        gave_up = [giving_up(final_responses(Run(root / f"mid/{name}-s{seed}"))).rate for seed in range(3)]
+        assert ends.loc[MID, sizes.GIVING_UP, normaliser]["mean"] == pytest.approx(100 * sum(gave_up) / 3)
     assert ends.loc[SMALL, sizes.GROWTH, "constant"]["seeds"] == 5
     base = ends.loc[MID, sizes.ACCURACY, "base"]
     assert base["mean"] == base["low"] == ends.loc[SMALL, sizes.ACCURACY, "base"]["mean"]
@@ -91,7 +94,8 @@ def test_the_larger_size_is_judged_on_its_planned_seeds_by_the_ledgers_threshold
     verdicts.index = ids
     assert "over 3 seeds" in verdicts.loc["pos-countdown", f"{MID}: found"]
     assert "over 10 seeds" in verdicts.loc["pos-countdown", f"{SMALL}: found"]
-    assert verdicts.index[verdicts[MID] == "not testable here"].tolist() == ["survives-countdown"]  # no token mean
+    no_token_mean = {"survives-countdown", "caused-giving-up", "lowers-giving-up"}
+    assert set(verdicts.index[verdicts[MID] == "not testable here"]) == no_token_mean
     assert verdicts.loc["grow-grpo-countdown", MID] == "holds" == verdicts.loc["grow-grpo-countdown", SMALL]
     # With the ledger's own numbers of seeds three are too few; GRPO with a constant is no second run of a seed.
     assert set(judge_yours(root / "mid")["verdict"]) == {"not testable here"}
@@ -109,7 +113,7 @@ def test_the_figures_show_both_sizes(root):
     ends = sizes.ends_by_size(root)
     ends.loc[(ends["size"] == MID) & (ends["row"] == "grpo"), ["low", "high"]] = -float("inf"), float("inf")
     figure = ends_figure(ends)
-    accuracy, grown = figure.axes
+    accuracy, grown, _ = figure.axes
     names = [text.get_text() for text in accuracy.get_yticklabels()]
     assert names == ["base model", "GRPO", "GRPO without KL", "F-ISFT⁺", "F-ISFT⁺⁻ balanced"]
     marks = {c.get_label(): c.lines[0].get_xdata() for c in accuracy.containers}
