@@ -437,7 +437,7 @@ beside_the_book(judge_all(), yours)
 # Do the findings depend on the size of the model? Between our 0.8 million parameters and the paper's 494 million is a
 # model that one GPU trains from scratch in minutes. It has the tokenizer, the traces, the problems and the caps of the
 # shipped Countdown base, so that only its size differs: the same three layers are six times as wide, which makes 27
-# million parameters. GRPO, GRPO without KL, F-ISFT⁺ and F-ISFT⁺⁻ train it with three seeds each, at the settings of
+# million parameters. GRPO, GRPO without KL, F-ISFT⁺ and F-ISFT⁺⁻ train it with five seeds each, at the settings of
 # chapter 07, and GRPO once more with a constant in place of $1/|o|$. One learning rate serves all, the best of three
 # for GRPO. Word problems are left out, to keep the time on a rented card short. One command does all of it, and goes on
 # where it was cut off:
@@ -500,8 +500,8 @@ for _, row in ends[ends["panel"].isin([GROWTH, GIVING_UP])].iterrows():
     )
 
 # %% [markdown]
-# The ledger's claims at both sizes, with the same thresholds. At the larger size three seeds were planned, against
-# five or ten at the smaller one, so its intervals are wide and "undecided" is likely.
+# The ledger's claims at both sizes, with the same thresholds. At the larger size five seeds were planned. Claims of
+# equivalence had ten at the smaller one, so here "undecided" is likely for them.
 
 # %%
 if sizes:

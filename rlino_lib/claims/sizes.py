@@ -26,7 +26,7 @@ from rlino_lib.paths import REPO, RUNS
 from rlino_lib.records.runs import Run, list_runs
 
 TASK = "countdown"
-SEEDS = 3  # planned in data/runs/mid.json
+SEEDS = 5  # planned in data/runs/mid.json
 ACCURACY = "share right, test split, %"
 GROWTH = "GRPO: growth of wrong responses, tokens"
 GIVING_UP = "GRPO: giving up after a failure, %"

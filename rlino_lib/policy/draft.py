@@ -113,6 +113,7 @@ class Draft:
     def columns(self) -> tuple[torch.Tensor, ...]:
         """ids, mask, written, log-probs and entropies of `Rollouts`, each [N, T], and truncated [N], on the CPU."""
         self.truncated[self.rows] |= self.alive
+        self.time = 1 + int(self.written.any(1).nonzero()[-1])  # the last block may go on after all rows have ended
         written = self.written[: self.time]  # [W+T, N]
         mask = written & ~self.foreign[: self.time]  # [W+T, N]
         filled = [

@@ -77,6 +77,7 @@ def unfit():
 def test_a_small_model_keeps_its_rows_and_has_room_from_the_start(prompts, monkeypatch):
     """As a GPU has it, with blocks of their true size; the other tests of blocks have short ones and little room."""
     policy = random_model(seed=2)
+    policy.model.generation_config.eos_token_id = list(range(30, 90))  # so that all rows end before the cap
     settings = dict(group_size=6, max_new_tokens=50, seed=4)
     token_by_token = sample(policy, prompts, **settings)
     monkeypatch.undo()
@@ -86,6 +87,7 @@ def test_a_small_model_keeps_its_rows_and_has_room_from_the_start(prompts, monke
     monkeypatch.setattr(graph.StaticLayer, "move", lambda *args: pytest.fail("the cache grew"))
     in_blocks = sample(policy, prompts, **settings)
     assert torch.equal(in_blocks.ids, token_by_token.ids) and in_blocks.texts == token_by_token.texts
+    assert in_blocks.mask.any(0).all()  # no columns after the end of the longest
     assert torch.allclose(in_blocks.logprobs, token_by_token.logprobs, atol=1e-5)
 
 
