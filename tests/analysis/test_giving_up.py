@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import itertools
 import json
@@ -166,13 +165,13 @@ def record(root, rates: dict[str, list[float]]) -> Records:
         config = {"task": "countdown", "method": "grpo_no_kl", "seed": seed, "max_new_tokens": 112, **changed}
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps({"complete": True}))
-        with gzip.open(folder / "responses.csv.gz", "wt", newline="") as f:
-            writer = csv.writer(f)
-            writer.writerow("step final problem_id sample correct clipped length attempts first_hit false_yes".split())
-            for final, rate in ((0, 0.4), (1, by_seed[k])):
-                ended = round(10_000 * rate)  # of 10,000 failed attempts, the others in responses that hit
-                rows = [(1, "", 0)] * ended + [(2, 2, 1)] * (10_000 - ended)
-                writer.writerows((150 * final, final, "p", 0, c, 0, 35, a, h, 0) for a, h, c in rows)
+        lines = ["step,final,problem_id,sample,correct,clipped,length,attempts,first_hit,false_yes\n"]
+        for final, rate in ((0, 0.4), (1, by_seed[k])):
+            ended = round(10_000 * rate)  # of 10,000 failed attempts, the others in responses that hit
+            lines += [f"{150 * final},{final},p,0,0,0,35,1,,0\n"] * ended
+            lines += [f"{150 * final},{final},p,0,1,0,{12 * (10_001 - ended)},{10_001 - ended},{10_001 - ended},0\n"]
+        with gzip.open(folder / "responses.csv.gz", "wt", compresslevel=1) as f:
+            f.writelines(lines)
     return Records(root, read_ledger())
 
 
