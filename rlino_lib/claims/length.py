@@ -12,7 +12,7 @@ from functools import partial
 
 import pandas as pd
 
-from rlino_lib.analysis.giving_up import giving_up, giving_up_rates, log_ratios, share_of_fall
+from rlino_lib.analysis.giving_up import false_yes_share, giving_up, giving_up_rates, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import (
     base_cap,
     base_length,
@@ -226,12 +226,16 @@ def normaliser_lowers_giving_up(claim: Claim, records: Records) -> Evidence:
     mean stands beside it, and so do the means.
     """
     runs, rates = _giving_up_rates(claim, records)
+    planned = len(rates["per_response"])
+    errors = [false_yes_share(some) for some in (runs[:planned], runs[-planned:])]
     to = {name: log_ratios(rates["per_response"], rates[name]) for name in ("constant", "token_mean")}
     verdict = verdict_above_zero(math.log(1 - claim.threshold["share"]) - to["constant"], median_interval)
     effect = (
         f"giving up {_median_rate(rates['per_response'])} with 1/|o|, ratio to {_median_rate(rates['constant'])} with "
         f"a constant {ratio_in_words(to['constant'])}, to {_median_rate(rates['token_mean'])} with a token mean "
-        f"{ratio_in_words(to['token_mean'])}; {_medians_of(len(to['constant']))}"
+        f"{ratio_in_words(to['token_mean'])}; {_medians_of(planned)}; "
+        f"{100 * errors[0]:.0f} % of these endings with 1/|o| and {100 * errors[1]:.0f} % with a constant follow a "
+        "false yes"
     )
     return Evidence(verdict, effect, runs)
 

@@ -103,8 +103,9 @@ def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figur
         axis.axvline(threshold, color="0.4", linewidth=1.5, dashes=(3, 2))
     for y, ((judges, _, normaliser), values) in enumerate(rows):
         form = NORMALISER_LOOKS[normaliser]
-        dots = {"markerfacecolor": form.colour if judges else "none", "markersize": 6, "alpha": 0.8}
-        axis.plot(np.exp(values), [y - 0.15] * len(values), **form.line(linestyle="", **dots), gid="seeds")
+        dots = {"marker": form.marker, "markersize": 6, "alpha": 0.8, "linestyle": "", "color": form.colour}
+        fill = form.colour if judges else "none"
+        axis.plot(np.exp(values), [y - 0.15] * len(values), **dots, markerfacecolor=fill, gid="seeds")
         for shift, middle, ends, width in (
             (0.12, values.median(), median_interval(values), 3.5),
             (0.28, values.mean(), t_interval(values), 1.2),

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from rlino_lib.analysis.giving_up import GivingUp, giving_up, log_ratios, share_of_fall
+from rlino_lib.analysis.giving_up import GivingUp, false_yes_share, giving_up, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import final_responses, first_responses
 from rlino_lib.analysis.statistics import median_coverage, median_interval
 from rlino_lib.claims.judge import judge
@@ -114,6 +114,8 @@ def test_the_base_by_its_shipped_evaluation_gives_up_as_often_as_in_the_runs_own
     own = giving_up(pd.concat([first_responses(run) for run in runs])).rate
     assert own == pytest.approx(shipped, abs=0.02) and 0.36 < shipped < 0.42
     assert all(giving_up(final_responses(run)).rate < 0.1 * own for run in runs)
+    counts = giving_up(final_responses(runs[0]))
+    assert false_yes_share(runs[:1]) == counts.false_yes / counts.ended > 0.1
 
 
 # --- intervals of the median -----------------------------------------------------------------------------------------
@@ -202,6 +204,7 @@ def test_the_claims_on_giving_up(one, constant, caused, lowers, tmp_path):
     assert found["caused-giving-up"][0] == caused and found["lowers-giving-up"][0] == lowers
     assert "10 seeds, their intervals at 97.9 %" in found["lowers-giving-up"][1]
     assert "with a token mean 1.00 [1.00, 1.00]" in found["lowers-giving-up"][1]
+    assert found["lowers-giving-up"][1].endswith("0 % with 1/|o| and 0 % with a constant follow a false yes")
     assert "falls from 40.0 %" in found["caused-giving-up"][1]
 
 
