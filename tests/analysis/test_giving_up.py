@@ -204,7 +204,7 @@ def test_the_claims_on_giving_up(one, constant, caused, lowers, tmp_path):
     assert found["caused-giving-up"][0] == caused and found["lowers-giving-up"][0] == lowers
     assert "10 seeds, their intervals at 97.9 %" in found["lowers-giving-up"][1]
     assert "with a token mean 1.00 [1.00, 1.00]" in found["lowers-giving-up"][1]
-    assert found["lowers-giving-up"][1].endswith("0 % with 1/|o| and 0 % with a constant follow a false yes")
+    assert found["lowers-giving-up"][1].endswith("0 % with a constant follow a false yes")
     assert "falls from 40.0 %" in found["caused-giving-up"][1]
 
 
