@@ -169,7 +169,8 @@ def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
     have mean length M, shares S and U truncated and short, and mean lengths V and W of the short and of the rest; now s
     and u, v and w. Then `selection` is M less the base's mean, `within` (u − U)(V − W), `truncated` (s − S)(cap − W),
     and `longer` (1 − s − u)(w − W) + u(v − V). Where one of the two sides has no short response, its mean is the
-    other's. Problems that the base always solved have no wrong length of it, and M goes without them.
+    other's. Problems that the base always solved have no wrong length of it, and M goes without them. Means of a kind
+    are over all problems together, so `longer` has in it what the kind's own mix of problems moves.
     Raises RlinoError where no response is wrong and of the rest, or none is on a problem that the base had wrong and
     where it wrote one of the rest.
     """

@@ -17,7 +17,7 @@ from rlino_lib.analysis.growth import final_responses, first_responses
 from rlino_lib.analysis.statistics import median_coverage, median_interval
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import Records, read_ledger
-from rlino_lib.claims.length import length_runs
+from rlino_lib.claims.length import giving_up_ratios, length_runs
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import get_task
@@ -232,3 +232,14 @@ def test_the_power_that_the_ledger_states():
 
     assert power(0.47, 0.33) == pytest.approx(0.8, abs=0.03) and power(0.59, 0.33) == pytest.approx(0.28, abs=0.02)
     assert power(0.65, 0.1) == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_ratios_of_a_figure_are_those_that_judge_and_the_exploratory_ones_apart(tmp_path):
+    records = record(tmp_path, {"per_response": LOW, "constant": HIGH, "token_mean": [2 * x for x in LOW]})
+    new = giving_up_ratios(records).query("judges").set_index(["normaliser", "seed"])["log_ratio"]
+    assert len(new) == 20 and set(new["constant"].index) == set(SEEDS)
+    assert np.exp(new["token_mean"]).tolist() == pytest.approx([0.5] * 10, rel=0.01)
+    old = giving_up_ratios().query("not judges")
+    assert not set(old["seed"]) & set(SEEDS) and old.groupby(["comparison", "normaliser"]).size().eq(5).all()
+    medians = np.exp(old.groupby(["comparison", "normaliser"])["log_ratio"].median())
+    assert (medians < 0.7).all() and np.exp(old["log_ratio"]).max() > 3  # in some runs the other one is far lower
