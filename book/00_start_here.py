@@ -240,8 +240,8 @@ display(Markdown(f"{recorded.results_table(ends)}\n\n{recorded.measured(runs)} B
 # There are five verdicts. "Holds" and "does not hold here" each take a test that passes: finding no difference is
 # not finding that there is none. "Holds with conditions" means that the answer is not the same under all conditions
 # that were tried. "Undecided" means that the planned seeds settle it neither way. "Not testable here" means that
-# there is no test of it. Some rows are *under revision*: the runs stand, but the conclusion does not hold up as it
-# is worded or measured. The row says why.
+# there is no test of it. Some rows are *under revision* or superseded by another: the runs stand, but the conclusion
+# does not hold up as it is worded or measured. The row says why.
 
 # %%
 display(Markdown(recorded.claims_table()))
@@ -408,7 +408,7 @@ print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threa
 #
 # A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about
 # weights were settled by arithmetic. Those about training are in the ledger with a margin each: chapter 07 tests
-# what is "comparable", chapter 08 why responses grow, where three conclusions are under revision. Everything about
-# larger models stays open.
+# what is "comparable", chapter 08 why responses grow, where some conclusions are superseded. Everything about larger
+# models stays open.
 #
 # Next: [01 · Language models as MDPs](01_language_models_as_mdps.ipynb).

@@ -487,19 +487,19 @@ for normaliser in ("per_response", "constant"):
 # %% [markdown]
 # So under GRPO the ablation changes *two* normalisers at once, that of the gain and that of the KL. With $1/|o|$ a
 # token of a long response is held to the base less than one of a short response; with a constant it is not. The
-# difference between two such runs belongs to both. The F-ISFT rows have no KL term. GRPO without KL under a constant
-# and a token mean is not recorded yet; it would separate the two.
+# difference between two such runs belongs to both. The F-ISFT rows have no KL term. GRPO without KL under all three
+# normalisers separates the two: the grid `giving-up`, which judges two claims of the ledger.
 #
-# **Three conclusions of this part are under revision**, four claims of the ledger in all. The runs and the numbers
-# stand, but some conclusions may not.
+# **Some conclusions of this part are superseded or under revision.** The runs and the numbers stand.
 #
 # - *The statistic that decides `caused`.* The mean length of wrong responses that were not truncated depends on the
 #   cap, and over seeds it has two modes. An interval that includes 0 can hide an effect there. The share of failed
-#   attempts after which a response gives up does not depend on the cap, and is to take its place. At least half of
+#   attempts after which a response gives up does not depend on the cap, and takes its place. At least half of
 #   the growth is left without $1/|o|$: this still stands. That $1/|o|$ has no effect does not follow.
-# - *The cause of the growth on the word problems.* The decomposition counts as selection only a change of which
-#   *problems* are wrong. Selection also happens *within* a problem: see "Cause two".
-# - *The meaning of "truncation".* Truncation hides growth. It is not an artefact of counting: see "Cause three".
+# - *The cause of the growth on the word problems.* Selection happens between problems and also *within* a problem: see
+#   "Cause two". Counted together they are most of the growth, and the normaliser has next to nothing left to do there.
+# - *The meaning of "truncation"* is under revision. Truncation hides growth. It is not an artefact of counting: see
+#   "Cause three".
 
 # %%
 from rlino_lib.claims.judge import judge
@@ -514,7 +514,7 @@ ablation = {
     (task, method, normaliser): length_runs(task, method, normaliser)
     for task in TASKS for method in ROWS for normaliser in NORMALISERS
 }  # fmt: skip
-for group in ("length", "length-more", "length-cap", "length-rates", "length-remedies"):
+for group in ("length", "length-more", "length-cap", "giving-up", "length-rates", "length-remedies"):
     if (RUNS / f"{group}.json").exists():
         print(f"rlino grid data/runs/{group}.json{' --out data/runs/length' if group == 'length-more' else ''}")
 print("(The rows of 1/|o| are those runs of the head-to-head grid that kept a row of every held-out response.)")
@@ -858,12 +858,28 @@ for task_name in present:
 # %% [markdown]
 # So on fixed problems the mean length of wrong responses grew too, at every difficulty.
 #
-# *Under revision.* There is another selection, within a problem. The teacher of the word problems sometimes leaves out
-# a step, and so does the base. Such a response is short and wrong. If training removes these first, the wrong responses
-# that remain are the long ones, and their mean rises although none has become longer. The table cannot show it, and the
-# decomposition below counts it as "longer, though not truncated". On the word problems do not read that bar as
-# responses that grew.
-#
+# There is another selection, within a problem. The teacher of the word problems sometimes leaves out a step, and so
+# does the base. Such a response is short and wrong. Training removes these first, so the wrong responses that remain
+# are the long ones, and their mean rises although none has become longer. The table cannot show it. But a step is a
+# line, so the length of a recorded response says whether one is missing:
+
+# %%
+from rlino_lib.analysis.growth import left_out, of_kind
+
+for n in NORMALISERS:
+    runs = ablation["word_problems", "grpo", n]
+    of_problems = base_problems(runs[0])
+    wrong = of_kind(pooled(runs), "wrong")
+    short = left_out(wrong, of_problems)
+    say(
+        f"Word problems, {NORMALISERS[n]}: a step is left out in "
+        f"{100 * of_problems['short'].sum() / of_problems['wrong'].sum():.0f} % of the base's wrong responses "
+        f"({of_problems['tokens_short'].sum() / of_problems['short'].sum():.1f} tokens each) and in "
+        f"{100 * short.mean():.0f} % of those after GRPO ({wrong.loc[short, 'length'].mean():.1f} tokens; the others "
+        f"{wrong.loc[~short, 'length'].mean():.1f})."
+    )
+
+# %% [markdown]
 # ## Cause three: the cap
 #
 # A truncated response is wrong and as long as the cap. So a mean over wrong responses contains the cap, and a mean over
@@ -950,18 +966,20 @@ say(f"Of the growth with 1/|o|, left with a constant: {', '.join(left)}.")
 # ## A decomposition that adds up
 #
 # How much of the growth is which? Put something in between: what the *base* would have written on the problems that
-# are wrong *now*, each counted as often as it is wrong now. Let $M$ be the mean length of these responses, $S$ the
-# share that is truncated at the cap $C$, and $W$ the mean length of the rest. Let $s$ and $w$ be the same share and
-# mean for what is written now. Then
+# are wrong *now*, each counted as often as it is wrong now. Let $M$ be the mean length of these responses. A share $S$
+# of them is truncated at the cap $C$, a share $U$ leaves a step out and has mean length $V$, and the rest has mean
+# length $W$. Let $s$, $u$, $v$ and $w$ be the same for what is written now. Then
 #
 # $$
-# \underbrace{\vphantom{(}M - M_0}_{\text{selection}} \;+\;
+# \underbrace{\vphantom{(}M - M_0}_{\text{selection of problems}} \;+\;
+# \underbrace{(u - U)(V - W)}_{\text{fewer leave a step out}} \;+\;
 # \underbrace{(s - S)(C - W)}_{\text{more are truncated}} \;+\;
-# \underbrace{(1 - s)(w - W)}_{\text{longer, though not truncated}} \;=\; \text{growth},
+# \underbrace{(1 - s - u)(w - W) + u(v - V)}_{\text{longer, of the same kind}} \;=\; \text{growth},
 # $$
 #
-# since $M = SC + (1-S)W$ and the mean now is $sC + (1-s)w$. The normaliser is not a fourth part. Its share is the
-# difference between the bars of two runs that differ in nothing else.
+# since $M = SC + UV + (1-S-U)W$, and the same holds now. On Countdown no step can be left out, and the second part is
+# 0. The normaliser is not a fifth part. Its share is the difference between the bars of two runs that differ in
+# nothing else.
 
 # %%
 from rlino_lib.analysis.growth import Parts, parts_of
@@ -982,8 +1000,8 @@ for task_name in present:
 
 # %% [markdown]
 # *What to look at.* In each group of three bars, the first is what the paper's figure shows. Whatever the third bar
-# still has is there without $1/|o|$. "Longer, though not truncated" is what neither other part explains, and on the
-# word problems it includes selection within problems. The same for GRPO in numbers, seed by seed:
+# still has is there without $1/|o|$. "Longer, of the same kind" is what no other part explains. The same for GRPO in
+# numbers, seed by seed:
 
 # %%
 from rlino_lib.analysis.statistics import final_accuracy
@@ -995,9 +1013,10 @@ for task_name in present:
         ends_of = {}
         for run, own in zip(ablation[task_name, "grpo", n], parts[task_name, "grpo", n], strict=True):
             ends_of[run.seed] = {
-                "wrong ones: selection": own.selection,
+                "wrong ones: selection of problems": own.selection,
+                "wrong ones: fewer leave a step out": own.within,
                 "wrong ones: more are truncated": own.truncated,
-                "wrong ones: longer, though not truncated": own.longer,
+                "wrong ones: longer, of the same kind": own.longer,
                 "wrong ones: growth": own.total,
                 "right ones: growth": growth(run, "right"),
                 "right, %": final_accuracy(run),
@@ -1025,9 +1044,11 @@ for task_name, (one, _) in sums.items():
     say(f"{TASKS[task_name]}, shares of the growth of wrong responses with 1/|o|: {listed}.")
 
 # %% [markdown]
-# On Countdown nearly all growth of wrong responses is that more of them are truncated, and a constant leaves most of
-# it. But with a constant the model is also worse. On Countdown more success comes with more attempts. So part of this
-# difference may be there only because the model with $1/|o|$ is the better one.
+# On the word problems most growth is selection, of problems and within them, and nearly the same with a constant: on
+# this task the normaliser has next to nothing left to do. On Countdown nearly all growth of wrong responses is that
+# more of them are truncated, and a constant leaves most of it. But with a constant the model is also worse. On
+# Countdown more success comes with more attempts. So part of this difference may be there only because the model with
+# $1/|o|$ is the better one.
 #
 # ### Is it the learning rate?
 #
@@ -1151,13 +1172,13 @@ judged = {c.id: judge(c, records) for c in ledger}
 stale = [c.id for c in ledger if c.verdict != judged[c.id].verdict]
 if stale:
     say(f"The stored verdicts of {', '.join(stale)} are not those of the records as they are now: see `rlino claims`.")
-rows = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect, c.revision or "–") for c in ledger]
-pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found", "under revision"]).set_index("")
+rows = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect, c.standing or "–") for c in ledger]
+pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found", "standing"]).set_index("")
 
 # %% [markdown]
 # *What to look at.* "Undecided" does not mean no: the interval of the planned seeds leaves both answers open. "Holds
-# with conditions" does not mean yes: read which part of the claim was found. Some rows are under revision, with the
-# reason beside them.
+# with conditions" does not mean yes: read which part of the claim was found. Some rows are superseded by another, or
+# under revision, with the reason beside them.
 #
 # ## Exercises
 #
@@ -1283,7 +1304,7 @@ _ = check_regrade(my_regrade)
 # %%
 for task_name, (one, other) in sums.items():
     grew, without = (side["wrong ones: growth"] for side in (one, other))
-    names = ("selection", "more are truncated", "longer, though not truncated")
+    names = ("selection of problems", "fewer leave a step out", "more are truncated", "longer, of the same kind")
     shares = "; ".join(f"{name} {in_brackets(one['wrong ones: ' + name])}" for name in names)
     say(
         f"{TASKS[task_name]}: under GRPO wrong responses grow by {in_brackets(grew)} tokens with 1/|o| and by "
@@ -1297,8 +1318,6 @@ say(f"Of {len(ledger)} claims on length: {', '.join(f'{verdict} {n}' for verdict
 # %% [markdown]
 # Open:
 #
-# - The three conclusions under revision: what $1/|o|$ does to giving up, which the cap does not touch; how much of
-#   the growth on the word problems is selection within problems; and how long the truncated responses would be.
-# - What $1/|o|$ does to the gain alone, without a KL term that it divides as well.
+# - How long the truncated responses would be: the one conclusion that is still under revision.
 # - Whether the proportions are the same in models that can tell better whether they are wrong (chapter 12).
 # - Whether credit that knows which tokens mattered makes responses shorter (chapter 10).

@@ -65,6 +65,15 @@ def giving_up_rates(runs: Iterable[Run]) -> pd.Series:
     return pd.Series({run.seed: giving_up(final_responses(run)).rate for run in runs}, dtype=float).sort_index()
 
 
+def false_yes_share(runs: Iterable[Run]) -> float:
+    """Of the failed attempts that ended a response in the tests of these runs, the share in responses with a false yes.
+
+    Training takes away resignation and leaves these, so that where little is left, most of it may be error.
+    """
+    counts = [giving_up(final_responses(run)) for run in runs]
+    return sum(c.false_yes for c in counts) / max(1, sum(c.ended for c in counts))
+
+
 def log_ratios(one: pd.Series, other: pd.Series) -> pd.Series:
     """log(one / other), seed by seed, on the seeds that both have."""
     return np.log(one / other).dropna()

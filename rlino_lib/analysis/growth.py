@@ -1,7 +1,9 @@
 """Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
 
 Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
-(problems.jsonl, one row per problem). A truncated response has exactly the cap's length.
+(problems.jsonl, one row per problem, and wrong_lengths.csv.gz where steps can be left out). A truncated response has
+exactly the cap's length. A *short* one was not truncated and is too short to have all steps (`least_length` of its
+task).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import read_json
 from rlino_lib.paths import REPO
 from rlino_lib.records.runs import Run
+from rlino_lib.tasks import get_task
 
 Kind = Literal["right", "wrong", "wrong, not truncated"]
 KINDS: tuple[Kind, ...] = ("right", "wrong", "wrong, not truncated")
@@ -79,8 +82,9 @@ def base_problems(run: Run) -> pd.DataFrame:
     Columns: `rate`, the share right; `attempts` per response; `right`, `wrong` and `truncated`, how many samples are
     right, wrong and truncated; `tokens_right`, of all the right; and mean lengths in tokens, `length` of the wrong,
     `whole` of the wrong that were not truncated (NaN where there are none). Truncated responses count as wrong, as
-    nearly all are: they have not ended. Raises RlinoError where the evaluation is missing, or was made with another
-    cap than the run.
+    nearly all are: they have not ended. Where the task has a least length of responses that leave no step out, `least`
+    is it, and `short` and `tokens_short` are how many wrong samples are shorter and their tokens; NaN and 0 elsewhere.
+    Raises RlinoError where the evaluation is missing, or was made with another cap than the run.
     """
     return _base_problems(REPO / run.config["model"], run.config["max_new_tokens"])
 
@@ -97,12 +101,28 @@ def _base_problems(folder: Path, cap: int) -> pd.DataFrame:
     truncated = table["clipped"]
     wrong = table["n"] - table["c"]
     tokens = table["tokens"] - table["tokens_correct"]
-    return pd.DataFrame({
+    frame = pd.DataFrame({
         "rate": table["c"] / table["n"], "attempts": table["attempts"] / table["n"],
         "right": table["c"], "wrong": wrong, "truncated": truncated,
         "tokens_right": table["tokens_correct"], "length": (tokens / wrong).where(wrong > 0),
         "whole": ((tokens - cap * truncated) / (wrong - truncated)).where(wrong > truncated),
     })  # fmt: skip
+    return frame.assign(**_short_ones(folder, settings, frame.index))
+
+
+def _short_ones(folder: Path, settings: dict[str, Any], problems: pd.Index) -> dict[str, pd.Series]:
+    """The columns of `base_problems` on responses that leave a step out: none where no lengths are recorded."""
+    file = folder / "wrong_lengths.csv.gz"
+    none = pd.Series(0, problems)
+    if not file.exists():
+        return {"least": none.astype(float).replace(0, np.nan), "short": none, "tokens_short": none}
+    task = get_task(settings["task"], **settings["task_settings"])
+    least = pd.Series({p.id: float(task.least_length(p)) for p in task.problems("test")}).reindex(problems)
+    lengths = pd.read_csv(file)
+    short = lengths[lengths["length"] < lengths["id"].map(least)]
+    short = short.assign(tokens=short["length"] * short["n"]).groupby("id")[["n", "tokens"]].sum()
+    short = short.reindex(problems, fill_value=0)
+    return {"least": least, "short": short["n"], "tokens_short": short["tokens"]}
 
 
 def base_length(base: pd.DataFrame, kind: Kind) -> float:
@@ -123,40 +143,59 @@ def growth(run: Run, kind: Kind) -> float:
 
 
 class Parts(NamedTuple):
-    """The growth of the mean length of wrong responses, in tokens, as three parts that add up to it exactly."""
+    """The growth of the mean length of wrong responses, in tokens, as four parts that add up to it exactly."""
 
     selection: float  # other problems are wrong now than were at first
+    within: float  # fewer responses leave a step out on them: selection within problems
     truncated: float  # more responses are truncated on them
-    longer: float  # those that are not truncated are longer on them
+    longer: float  # the others are longer on them than others were
 
     @property
     def total(self) -> float:
         return sum(self)
 
 
+def left_out(responses: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
+    """Which responses leave a step out: not truncated, and shorter than any with all steps; none of another task's."""
+    least = responses["problem_id"].map(base["least"]).astype(float)
+    return ~responses["clipped"] & (responses["length"] < least)
+
+
 def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
     """From the base to `responses`: what each part adds to the mean length of the wrong ones.
 
     In between stands what the base would have written on the problems that are wrong now, each counted as often as it
-    is wrong now: with mean length M, a share S truncated, and mean length W of the rest. Let s and w be that share and
-    that mean now. Then `selection` is M less the base's mean, `truncated` (s − S)(cap − W), `longer` (1 − s)(w − W).
-    Problems that the base always solved have no wrong length of it, and M goes without them.
-    Raises RlinoError where no response is wrong, or all are truncated, or none is on a problem that the base had wrong.
+    is wrong now. Wrong responses are of three kinds: truncated, short (a step is left out) and the rest. Let the base's
+    have mean length M, shares S and U truncated and short, and mean lengths V and W of the short and of the rest; now s
+    and u, v and w. Then `selection` is M less the base's mean, `within` (u − U)(V − W), `truncated` (s − S)(cap − W),
+    and `longer` (1 − s − u)(w − W) + u(v − V). Where one of the two sides has no short response, its mean is the
+    other's. Problems that the base always solved have no wrong length of it, and M goes without them. Means of a kind
+    are over all problems together, so `longer` has in it what the kind's own mix of problems moves.
+    Raises RlinoError where no response is wrong and of the rest, or none is on a problem that the base had wrong and
+    where it wrote one of the rest.
     """
     wrong = of_kind(responses, "wrong")
     before = base.reindex(wrong["problem_id"])
     before = before[before["wrong"] > 0]
-    if before.empty or wrong["clipped"].all():
-        raise RlinoError("a decomposition needs wrong, not truncated responses to problems that the base had wrong")
+    short = left_out(wrong, base)
+    rest = ~wrong["clipped"] & ~short
+    if not rest.any() or not (before["wrong"] > before["truncated"] + before["short"]).any():
+        raise RlinoError("a decomposition needs wrong responses, neither truncated nor short, of the base and now")
     mean = float(before["length"].mean())
-    share_before = float((before["truncated"] / before["wrong"]).mean())
-    rest_before = (mean - share_before * cap) / (1 - share_before)  # truncated ones have the cap's length
-    share_now = float(wrong["clipped"].mean())
-    rest_now = float(wrong.loc[~wrong["clipped"], "length"].mean())
+    cut_before = float((before["truncated"] / before["wrong"]).mean())
+    short_before = float((before["short"] / before["wrong"]).mean())
+    of_short_before = float((before["tokens_short"] / before["wrong"]).mean())  # U · V
+    rest_before = (mean - cut_before * cap - of_short_before) / (1 - cut_before - short_before)
+    cut_now, short_now, rest_now = (float(kind.mean()) for kind in (wrong["clipped"], short, rest))
+    length_now = float(wrong.loc[short, "length"].mean()) if short_now else 0.0
+    length_before = of_short_before / short_before if short_before else length_now
+    length_now = length_now if short_now else length_before
     return Parts(
         selection=mean - base_length(base, "wrong"),
-        truncated=(share_now - share_before) * (cap - rest_before),
-        longer=(1 - share_now) * (rest_now - rest_before),
+        within=(short_now - short_before) * (length_before - rest_before),
+        truncated=(cut_now - cut_before) * (cap - rest_before),
+        longer=rest_now * (float(wrong.loc[rest, "length"].mean()) - rest_before)
+        + short_now * (length_now - length_before),
     )
 
 

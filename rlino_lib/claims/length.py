@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pandas as pd
 
-from rlino_lib.analysis.giving_up import giving_up, giving_up_rates, log_ratios, share_of_fall
+from rlino_lib.analysis.giving_up import false_yes_share, giving_up, giving_up_rates, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import (
     base_cap,
     base_length,
@@ -34,7 +35,7 @@ from rlino_lib.claims.verdicts import (
 )
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
 from rlino_lib.records.runs import Run
 
 
@@ -49,8 +50,8 @@ def length_runs(task: str, method: str, normaliser: str = "per_response", record
     For 1/|o| head-to-head runs are preferred to length runs with the same seed. Runs with another cap than their base's
     evaluation do not count: their lengths cannot be compared with it.
     """
-    runs = _runs_of(task, method, normaliser, [*records.runs("head-to-head"), *records.runs("length")])
-    return [run for run in runs if base_cap(run) in (None, run.config["max_new_tokens"])]
+    runs = [*records.runs("head-to-head"), *records.runs("length")]
+    return _runs_of(task, method, normaliser, runs, lambda run: base_cap(run) in (None, run.config["max_new_tokens"]))
 
 
 def giving_up_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:
@@ -58,13 +59,16 @@ def giving_up_runs(task: str, method: str, normaliser: str = "per_response", rec
     return _runs_of(task, method, normaliser, records.runs("giving-up"))
 
 
-def _runs_of(task: str, method: str, normaliser: str, runs: Iterable[Run]) -> list[Run]:
-    """Of these runs those of a row of the ablation that kept their responses, the first of each seed, by seed."""
+def _runs_of(
+    task: str, method: str, normaliser: str, runs: Iterable[Run], fits: Callable[[Run], bool] = lambda run: True
+) -> list[Run]:
+    """Of these runs those of a row of the ablation that kept their responses and fit, the first of each seed."""
     by_seed = {}
     for run in runs:
         row = run.config["task"], run.method, normaliser_of(run)
         plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}  # the method's row but for that
-        if row == (task, method, normaliser) and plain and (run.path / "responses.csv.gz").exists():
+        kept = (run.path / "responses.csv.gz").exists()
+        if row == (task, method, normaliser) and plain and kept and fits(run):
             by_seed.setdefault(run.seed, run)
     return [by_seed[seed] for seed in sorted(by_seed)]
 
@@ -165,6 +169,28 @@ def _giving_up_rates(claim: Claim, records: Records) -> tuple[list[Run], dict[st
     return sum(rows, []), {name: giving_up_rates(runs) for name, runs in zip(NORMALISERS, rows, strict=True)}
 
 
+def giving_up_ratios(records: Records = RECORDED) -> pd.DataFrame:
+    """The log-ratio of giving up with 1/|o| to that without, of every seed of every pair of recorded Countdown runs.
+
+    Columns: comparison, normaliser (the other one), judges (whether the claims are judged by it; else it is
+    exploratory: thresholds were chosen after it was known), seed, log_ratio. Pairs are of one method and one cap.
+    """
+    rows = []
+    pairs = [("GRPO without KL", True, lambda name: giving_up_runs("countdown", "grpo_no_kl", name, records))]
+    for method in ("grpo", "f_isft_posneg", "f_isft_neg"):
+        pairs.append((LABELS[method], False, partial(length_runs, "countdown", method, records=records)))
+    caps = records.runs("length-cap")
+    for cap in sorted({run.config["max_new_tokens"] for run in caps}):
+        of_cap = [run for run in caps if run.config["max_new_tokens"] == cap]
+        pairs.append((f"{LABELS['grpo']}, cap {cap}", False, partial(_runs_of, "countdown", "grpo", runs=of_cap)))
+    for comparison, judges, runs_of in pairs:
+        rates = {name: giving_up_rates(runs_of(name)) for name in NORMALISERS}
+        for name in ("constant", "token_mean"):
+            ratios = log_ratios(rates["per_response"], rates[name])
+            rows += [(comparison, name, judges, seed, ratio) for seed, ratio in ratios.items()]
+    return pd.DataFrame(rows, columns=["comparison", "normaliser", "judges", "seed", "log_ratio"])
+
+
 @evidence
 def normaliser_causes_fall_in_giving_up(claim: Claim, records: Records) -> Evidence:
     """Hypothesis: responses give up less often after training because of 1/|o|.
@@ -200,12 +226,16 @@ def normaliser_lowers_giving_up(claim: Claim, records: Records) -> Evidence:
     mean stands beside it, and so do the means.
     """
     runs, rates = _giving_up_rates(claim, records)
+    planned = len(rates["per_response"])
+    errors = [false_yes_share(some) for some in (runs[:planned], runs[-planned:])]
     to = {name: log_ratios(rates["per_response"], rates[name]) for name in ("constant", "token_mean")}
     verdict = verdict_above_zero(math.log(1 - claim.threshold["share"]) - to["constant"], median_interval)
     effect = (
         f"giving up {_median_rate(rates['per_response'])} with 1/|o|, ratio to {_median_rate(rates['constant'])} with "
         f"a constant {ratio_in_words(to['constant'])}, to {_median_rate(rates['token_mean'])} with a token mean "
-        f"{ratio_in_words(to['token_mean'])}; {_medians_of(len(to['constant']))}"
+        f"{ratio_in_words(to['token_mean'])}; {_medians_of(planned)}; "
+        f"{100 * errors[0]:.0f} % of these endings with 1/|o| and {100 * errors[1]:.0f} % with a constant follow a "
+        "false yes"
     )
     return Evidence(verdict, effect, runs)
 
@@ -218,11 +248,11 @@ def _medians_of(seeds: int) -> str:
     return f"medians of {seeds} seeds, their intervals at {100 * median_coverage(seeds):.1f} %"
 
 
-def _part_evidence(claim: Claim, records: Records, name: str) -> Evidence:
-    """Whether a part of the growth of wrong responses (a field of `Parts`) is the threshold `share` of it or more."""
+def _part_evidence(claim: Claim, records: Records, *names: str) -> Evidence:
+    """Whether parts of the growth of wrong responses (fields of `Parts`) are the threshold `share` of it or more."""
     (runs,) = _planned_runs(claim, records, "per_response")
     parts = [parts_of(run) for run in runs]
-    part = pd.Series([getattr(p, name) for p in parts])
+    part = pd.Series([sum(getattr(p, name) for name in names) for p in parts])
     whole = pd.Series([p.total for p in parts])
     effect = f"{mean_in_words(part, 'tokens')}, of {mean_in_words(whole, 'tokens')}"
     return Evidence(verdict_above_zero(part - claim.threshold["share"] * whole), effect, runs)
@@ -230,12 +260,16 @@ def _part_evidence(claim: Claim, records: Records, name: str) -> Evidence:
 
 @evidence
 def growth_is_selection(claim: Claim, records: Records) -> Evidence:
-    """Hypothesis: wrong responses seem to grow because other problems are wrong than at first.
+    """Hypothesis: wrong responses seem to grow because others are wrong than at first.
 
-    Statistic: the part `selection` of `analysis.growth.decompose`. Threshold `share`: holds from that share of the
-    growth on.
+    Statistic: the parts `selection` (other problems) and `within` (other responses to them: fewer leave a step out) of
+    `analysis.growth.decompose`, together. Threshold `share`: holds from that share of the growth on.
     """
-    return _part_evidence(claim, records, "selection")
+    result = _part_evidence(claim, records, "selection", "within")
+    within = pd.Series([parts_of(run).within for run in result.runs])
+    if not within.any():  # a task in which no step can be left out
+        return result
+    return Evidence(result.verdict, f"{result.effect}; within problems {mean_in_words(within, 'tokens')}", result.runs)
 
 
 @evidence

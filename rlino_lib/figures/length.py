@@ -1,16 +1,28 @@
-"""Figures of chapter 08: growth by normaliser, the parts of a growth, lengths that a cap hides, success by budget."""
+"""Figures of chapter 08: growth by normaliser and its parts, giving up by seed, lengths that a cap hides, budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.analysis.growth import Parts
+from rlino_lib.analysis.statistics import median_interval, t_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
-from rlino_lib.figures.style import LENGTHS, PALETTE, Look, in_order, label, mean_and_band, new_figure, shared_legend
+from rlino_lib.figures.style import (
+    LENGTHS,
+    PALETTE,
+    Look,
+    in_order,
+    label,
+    mean_and_band,
+    new_figure,
+    set_ticks,
+    shared_legend,
+)
 
 # A normaliser has one look in every figure of the chapter.
 _LOOKS = (Look(PALETTE[4], (), "o"), Look(PALETTE[2], (5, 1.5), "s"), Look("0.25", (1.5, 1.2), "^"))
@@ -18,8 +30,9 @@ NORMALISER_LOOKS = dict(zip(NORMALISERS, _LOOKS, strict=True))
 SIDE_LOOKS = {"right": LENGTHS["correct"][1], "wrong": LENGTHS["incorrect"][1]}
 PARTS = {
     "selection": ("other problems are wrong", "0.75", "//"),
+    "within": ("fewer leave a step out", "0.5", ".."),
     "truncated": ("more are truncated", PALETTE[1], "xx"),
-    "longer": ("longer, though not truncated", PALETTE[0], ""),
+    "longer": ("longer, of the same kind", PALETTE[0], ""),
 }
 
 
@@ -68,7 +81,45 @@ def parts_bars(bars: Mapping[str, Parts], title: str = "") -> Figure:
     axis.set(xlabel="tokens of growth, from the base to the end", ylim=(len(bars) - 0.4, -0.6), title=title)
     axis.margins(x=0.1)
     axis.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncol=4)
+    figure.legend(loc="outside lower center", ncol=3)
+    return figure
+
+
+def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figure:
+    """Ratios of giving up, a dot for every seed, so that two modes are two heaps: a row for each comparison.
+
+    `ratios` has the columns comparison, normaliser (what 1/|o| is compared with), judges (False: exploratory, hollow),
+    seed and log_ratio. Below the dots stand the median with the interval of the sign test (thick) and the mean with
+    Student's (thin); an interval that is infinite is left out. `threshold` is a ratio to mark. Raises RlinoError for no
+    rows.
+    """
+    if ratios.empty:
+        raise RlinoError("ratios_figure: no rows to draw")
+    rows = ratios.groupby(["judges", "comparison", "normaliser"], sort=False)["log_ratio"]
+    rows = sorted(rows, key=lambda row: not row[0][0])  # what judges comes first
+    figure, ((axis,),) = new_figure(1, 1, (8.6, 0.62 * len(rows) + 1.5))
+    axis.axvline(1, color="0.4", linewidth=1)
+    if threshold is not None:
+        axis.axvline(threshold, color="0.4", linewidth=1.5, dashes=(3, 2))
+    for y, ((judges, _, normaliser), values) in enumerate(rows):
+        form = NORMALISER_LOOKS[normaliser]
+        dots = {"marker": form.marker, "markersize": 6, "alpha": 0.8, "linestyle": "", "color": form.colour}
+        fill = form.colour if judges else "none"
+        axis.plot(np.exp(values), [y - 0.15] * len(values), **dots, markerfacecolor=fill, gid="seeds")
+        for shift, middle, ends, width in (
+            (0.12, values.median(), median_interval(values), 3.5),
+            (0.28, values.mean(), t_interval(values), 1.2),
+        ):
+            if np.isfinite(ends).all():
+                axis.plot(np.exp(ends), [y + shift] * 2, color=form.colour, linewidth=width, solid_capstyle="butt")
+            axis.plot(np.exp(middle), y + shift, "|", color="black", markersize=9)
+    names = [f"{name}, to {NORMALISERS[key]}{'' if judges else ' (exploratory)'}" for (judges, name, key), _ in rows]
+    axis.set_yticks(range(len(rows)), names)
+    ticks = [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5]
+    axis.set(xscale="log", xlabel="giving up with 1/|o|, as a ratio", ylim=(len(rows) - 0.4, -0.6))
+    low, high = axis.get_xlim()
+    set_ticks(axis, [tick for tick in ticks if low <= tick <= high], "{:g}")
+    axis.grid(axis="y", visible=False)
     return figure
 
 

@@ -21,6 +21,7 @@ from rlino_lib.analysis.growth import (
     final_responses,
     first_responses,
     growth,
+    left_out,
     of_kind,
     paired_lengths,
     success_within,
@@ -54,6 +55,7 @@ def base_of(rows) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["id", "wrong", "truncated", "whole"]).set_index("id")
     table["right"], table["rate"], table["attempts"] = 10 - table["wrong"], 1 - table["wrong"] / 10, 2.0
     table["tokens_right"] = 20 * table["right"]
+    table["least"], table["short"], table["tokens_short"] = math.nan, 0, 0
     whole = (table["wrong"] - table["truncated"]) * table["whole"].fillna(0)
     return table.assign(length=(whole + CAP * table["truncated"]) / table["wrong"].where(table["wrong"] > 0))
 
@@ -74,11 +76,11 @@ def test_each_part_is_zero_where_nothing_of_its_kind_happened():
         return [(problem, False, k < cut, CAP if k < cut else row["whole"]) for k in range(wrong)]
 
     still = frame([r for p in "abc" for r in same(p)])
-    assert list(decompose(still, BASE, CAP)) == pytest.approx([0, 0, 0], abs=1e-9)
+    assert list(decompose(still, BASE, CAP)) == pytest.approx([0, 0, 0, 0], abs=1e-9)
     hard = decompose(frame(same("c")), BASE, CAP)  # what is left are the hard ones
-    assert hard.selection == pytest.approx(80 - 68) and list(hard[1:]) == pytest.approx([0, 0], abs=1e-9)
+    assert hard.selection == pytest.approx(80 - 68) and list(hard[1:]) == pytest.approx([0, 0, 0], abs=1e-9)
     longer = still.assign(length=still["length"].where(still["clipped"], still["length"] + 10))
-    assert list(decompose(longer, BASE, CAP)) == pytest.approx([0, 0, 10 * 13 / 20])
+    assert list(decompose(longer, BASE, CAP)) == pytest.approx([0, 0, 0, 10 * 13 / 20])
     # Of those on "a" all are cut, and the rest are as the base's; the base writes 30 tokens there.
     cut = still.assign(clipped=still["clipped"] | (still["problem_id"] == "a"))
     cut["length"] = cut["length"].where(~cut["clipped"], CAP)
@@ -86,16 +88,51 @@ def test_each_part_is_zero_where_nothing_of_its_kind_happened():
     assert parts.selection == pytest.approx(0) and parts.truncated > 0 and parts.total == pytest.approx(2 * 70 / 20)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(1, CAP)), min_size=1, max_size=40))
-def test_the_parts_add_up_to_the_growth(rows):
+def short_of(base, rows) -> pd.DataFrame:
+    """The base with short responses: (problem, the least length of those that have all steps, how many, their mean)."""
+    base = base.copy()
+    for problem, least, short, mean in rows:
+        base.loc[problem, ["least", "short", "tokens_short"]] = least, short, short * mean
+    return base
+
+
+# Of the wrong ones on a 2 of 2 have all steps, on b 4 of 8 lack one and 2 are cut, on c 5 of 10 are cut and 2 lack one.
+LACKING = short_of(BASE, [("a", 20, 0, 0), ("b", 45, 4, 40.0), ("c", 40, 2, 30.0)])
+
+
+def test_selection_within_problems_is_told_from_longer_responses():
+    """On b the base writes 4 responses of 40 tokens that lack a step, 2 of 70 that lack none, and 2 that are cut."""
+    rows = [("b", False, False, 40)] * 4 + [("b", False, False, 70)] * 2 + [("b", False, True, CAP)] * 2
+    still = decompose(frame(rows), LACKING, CAP)
+    assert list(still[1:]) == pytest.approx([0, 0, 0], abs=1e-9)
+    gone = decompose(frame(rows[4:]), LACKING, CAP)  # none of the others got longer, and the share that is cut doubles
+    assert gone.within == pytest.approx((0 - 0.5) * (40 - 70)) and gone.longer == pytest.approx(0)
+    assert gone.truncated == pytest.approx((0.5 - 0.25) * (CAP - 70))
+    as_before = decompose(frame(rows[4:]), BASE, CAP)  # where lengths are not recorded it counts as growth
+    assert as_before.within == 0 and as_before.longer > 0 and as_before.total == pytest.approx(gone.total)
+    longer = [("b", False, False, 43)] * 4 + [("b", False, False, 75)] * 2 + rows[6:]  # short ones may grow as well
+    assert list(decompose(frame(longer), LACKING, CAP)[1:]) == pytest.approx([0, 0, (4 * 3 + 2 * 5) / 8], abs=1e-9)
+    fresh = decompose(frame([("a", False, False, 10), ("a", False, False, 30)]), LACKING, CAP)
+    assert list(fresh[1:]) == pytest.approx([0.5 * (10 - 30), 0, 0])  # the base has none on a: they take now's length
+    assert (
+        left_out(frame([("b", False, True, 20), ("x", False, False, 1), ("a", False, False, 20)]), LACKING).sum() == 0
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(1, CAP)), min_size=1, max_size=40),
+    st.sampled_from([BASE, LACKING]),
+)
+def test_the_parts_add_up_to_the_growth(rows, base):
     responses = frame([(p, False, cut, CAP if cut else n) for p, cut, n in rows])
-    if responses["clipped"].all() or set(responses["problem_id"]) == {"d"}:
+    rest = ~responses["clipped"] & ~left_out(responses, base)
+    if not rest.any() or set(responses["problem_id"]) == {"d"}:
         with pytest.raises(RlinoError, match="decomposition"):
-            decompose(responses, BASE, CAP)
+            decompose(responses, base, CAP)
         return
-    parts = decompose(responses, BASE, CAP)
-    assert parts.total == pytest.approx(responses["length"].mean() - base_length(BASE, "wrong"))
+    parts = decompose(responses, base, CAP)
+    assert parts.total == pytest.approx(responses["length"].mean() - base_length(base, "wrong"))
 
 
 def test_a_decomposition_of_nothing_is_refused():
@@ -273,6 +310,20 @@ def test_claims_on_the_cause(root):
     assert judged(CAUSED, root, share=0.5, **kind) == HOLDS and judged(CAUSED, root, share=0.05, **kind) == FAILS
     assert judged(SURVIVES, root) == CONDITIONS  # a growth of 3 to 5 tokens from 40 leaves both answers open
     assert judged(SURVIVES, root, share=0.02) == HOLDS and judged(SURVIVES, root, share=0.6) == FAILS
+
+
+def test_swapping_two_normalisers_changes_the_verdict(root):
+    for seed in range(3):
+        for normaliser, wrong in ((None, 60), ("constant", 43), ("token_mean", 55)):
+            make_run(root, "length", "grpo", seed, wrong + seed, normaliser=normaliser)
+    kind = {"kind": "wrong, not truncated", "share": 0.5}
+    assert judged(CAUSED, root, **kind) == HOLDS
+    for seed in range(3):
+        pair = [root / "length" / f"grpo-{name}-s{seed}" / "responses.csv.gz" for name in (None, "constant")]
+        texts = [path.read_bytes() for path in pair]
+        for path, text in zip(pair, reversed(texts), strict=True):
+            path.write_bytes(text)
+    assert judged(CAUSED, root, **kind) == FAILS
 
 
 def test_claims_on_the_parts(root):

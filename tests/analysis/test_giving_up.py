@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import itertools
 import json
@@ -13,12 +12,12 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from rlino_lib.analysis.giving_up import GivingUp, giving_up, log_ratios, share_of_fall
+from rlino_lib.analysis.giving_up import GivingUp, false_yes_share, giving_up, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import final_responses, first_responses
 from rlino_lib.analysis.statistics import median_coverage, median_interval
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import Records, read_ledger
-from rlino_lib.claims.length import length_runs
+from rlino_lib.claims.length import giving_up_ratios, length_runs
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import get_task
@@ -115,6 +114,8 @@ def test_the_base_by_its_shipped_evaluation_gives_up_as_often_as_in_the_runs_own
     own = giving_up(pd.concat([first_responses(run) for run in runs])).rate
     assert own == pytest.approx(shipped, abs=0.02) and 0.36 < shipped < 0.42
     assert all(giving_up(final_responses(run)).rate < 0.1 * own for run in runs)
+    counts = giving_up(final_responses(runs[0]))
+    assert false_yes_share(runs[:1]) == counts.false_yes / counts.ended > 0.1
 
 
 # --- intervals of the median -----------------------------------------------------------------------------------------
@@ -166,13 +167,13 @@ def record(root, rates: dict[str, list[float]]) -> Records:
         config = {"task": "countdown", "method": "grpo_no_kl", "seed": seed, "max_new_tokens": 112, **changed}
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps({"complete": True}))
-        with gzip.open(folder / "responses.csv.gz", "wt", newline="") as f:
-            writer = csv.writer(f)
-            writer.writerow("step final problem_id sample correct clipped length attempts first_hit false_yes".split())
-            for final, rate in ((0, 0.4), (1, by_seed[k])):
-                ended = round(10_000 * rate)  # of 10,000 failed attempts, the others in responses that hit
-                rows = [(1, "", 0)] * ended + [(2, 2, 1)] * (10_000 - ended)
-                writer.writerows((150 * final, final, "p", 0, c, 0, 35, a, h, 0) for a, h, c in rows)
+        lines = ["step,final,problem_id,sample,correct,clipped,length,attempts,first_hit,false_yes\n"]
+        for final, rate in ((0, 0.4), (1, by_seed[k])):
+            ended = round(10_000 * rate)  # of 10,000 failed attempts, the others in responses that hit
+            lines += [f"{150 * final},{final},p,0,0,0,35,1,,0\n"] * ended
+            lines += [f"{150 * final},{final},p,0,1,0,{12 * (10_001 - ended)},{10_001 - ended},{10_001 - ended},0\n"]
+        with gzip.open(folder / "responses.csv.gz", "wt", compresslevel=1) as f:
+            f.writelines(lines)
     return Records(root, read_ledger())
 
 
@@ -203,6 +204,7 @@ def test_the_claims_on_giving_up(one, constant, caused, lowers, tmp_path):
     assert found["caused-giving-up"][0] == caused and found["lowers-giving-up"][0] == lowers
     assert "10 seeds, their intervals at 97.9 %" in found["lowers-giving-up"][1]
     assert "with a token mean 1.00 [1.00, 1.00]" in found["lowers-giving-up"][1]
+    assert found["lowers-giving-up"][1].endswith("0 % with a constant follow a false yes")
     assert "falls from 40.0 %" in found["caused-giving-up"][1]
 
 
@@ -230,3 +232,14 @@ def test_the_power_that_the_ledger_states():
 
     assert power(0.47, 0.33) == pytest.approx(0.8, abs=0.03) and power(0.59, 0.33) == pytest.approx(0.28, abs=0.02)
     assert power(0.65, 0.1) == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_ratios_of_a_figure_are_those_that_judge_and_the_exploratory_ones_apart(tmp_path):
+    records = record(tmp_path, {"per_response": LOW, "constant": HIGH, "token_mean": [2 * x for x in LOW]})
+    new = giving_up_ratios(records).query("judges").set_index(["normaliser", "seed"])["log_ratio"]
+    assert len(new) == 20 and set(new["constant"].index) == set(SEEDS)
+    assert np.exp(new["token_mean"]).tolist() == pytest.approx([0.5] * 10, rel=0.01)
+    old = giving_up_ratios().query("not judges")
+    assert not set(old["seed"]) & set(SEEDS) and old.groupby(["comparison", "normaliser"]).size().eq(5).all()
+    medians = np.exp(old.groupby(["comparison", "normaliser"])["log_ratio"].median())
+    assert (medians < 0.7).all() and np.exp(old["log_ratio"]).max() > 3  # in some runs the other one is far lower

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rlino_lib.analysis.growth import Parts
 from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.errors import RlinoError
 from rlino_lib.figures import isft, length
 from rlino_lib.figures.curves import curve_panels, line_panels
 from rlino_lib.figures.seeds import beside_figure, rates_figure, sizes_figure
@@ -159,3 +161,34 @@ def test_the_figures_of_chapter_08():
     }
     figure = length.figure_four({"ours": pd.DataFrame(steps)})
     assert list(named(figure.axes[0])[LENGTHS["incorrect"][0]].get_ydata()) == [35.0, 60.0]
+
+
+def ratios(name, values, judges, normaliser="constant") -> pd.DataFrame:
+    rows = {"comparison": name, "normaliser": normaliser, "judges": judges, "seed": range(len(values))}
+    return pd.DataFrame(rows | {"log_ratio": np.log(values)})
+
+
+def test_every_seed_of_a_ratio_is_drawn_so_that_two_modes_are_two_heaps():
+    modes = [0.55, 0.58, 0.6, 0.61, 0.62, 0.63, 3.4, 3.5, 3.6, 3.7]
+    old = ratios("old", [0.5, 0.7], judges=False, normaliser="token_mean")
+    (axis,) = length.ratios_figure(pd.concat([old, ratios("new", modes, judges=True)]), 0.75).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["new, to constant", "old, to token mean (exploratory)"]
+    new, exploratory = (line for line in axis.lines if line.get_gid() == "seeds")
+    assert new.get_xdata().tolist() == pytest.approx(modes) and set(new.get_ydata()) == {-0.15}
+    assert new.get_markerfacecolor() != "none" and exploratory.get_markerfacecolor() == "none"
+    spans = [
+        list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"
+    ]
+    assert [pytest.approx([0.58, 3.6])] == [span for span in spans if span[0] == pytest.approx(0.58)]  # the median's
+    marks = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "|"]
+    assert marks[:2] == pytest.approx([np.sqrt(0.62 * 0.63), np.exp(np.log(modes).mean())])
+    assert 0.75 in [line.get_xdata()[0] for line in axis.lines]
+    with pytest.raises(RlinoError, match="no rows"):
+        length.ratios_figure(old.iloc[:0])
+
+
+def test_bars_have_every_part_and_its_sum():
+    (axis,) = length.parts_bars({"a": Parts(1.0, 4.0, 0.0, -2.0), "b": Parts(0.5, 0.0, 9.0, 1.0)}).axes
+    assert sorted(bar.get_width() for bar in axis.patches) == sorted([1.0, 4.0, 0.0, -2.0, 0.5, 0.0, 9.0, 1.0])
+    assert [text.get_text() for text in axis.texts] == ["+3.0", "+10.5"]
+    assert [bar.get_width() for bar in axis.patches if bar.get_hatch() == length.PARTS["within"][2]] == [4.0, 0.0]

@@ -51,6 +51,7 @@ TEMPLATES = {
         _STOP,
     ),
 }
+_TOKENS = re.compile(r"[A-Za-z]+|#+|[0-9]+|[^\sA-Za-z0-9#]")  # of what the base writes
 LARGEST = 200  # of all numbers, and none is below 2: that would need a singular
 KEEP = 60  # templates per family
 SIZES = {"train": 8192, "validation": 1024, "test": 1024}
@@ -253,6 +254,15 @@ class WordProblems(base.SettingsTask):
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         return generate(split, n, distractors=self.distractors, seed=self.seed)
+
+    def least_length(self, problem: Problem) -> int:
+        """How many tokens a response has at least that leaves no step out, its end included, with the shipped base.
+
+        A response that has all steps is as long as the solution, give or take a word; one that lacks a step is shorter
+        by a line. A word, a number or a sign is one token.
+        """
+        *lines, answer = (len(_TOKENS.findall(line)) for line in problem.gold.split("\n"))
+        return sum(lines) + answer + 1 - min(lines) + 1  # the end is a token, and what is a line shorter is too short
 
     def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
         return problem_from_record(record, self.name)
