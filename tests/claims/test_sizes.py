@@ -29,7 +29,7 @@ METHODS = ("grpo", "grpo_no_kl", "f_isft_pos", "f_isft_posneg")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Folders of runs with a group `mid` of three seeds: recorded runs of seeds 5 to 7, as seeds 0 to 2."""
+    """Folders of runs with a group `mid` of five seeds: recorded runs of seeds 5 to 9, as seeds 0 to 4."""
     root = tmp_path_factory.mktemp("runs")
     for group in (path for path in RUNS.iterdir() if path.is_dir() and path.name != "mid"):
         (root / group.name).symlink_to(group)
@@ -37,7 +37,7 @@ def root(tmp_path_factory):
     shutil.copytree(DEFAULT_BASE, base, ignore=shutil.ignore_patterns("*.safetensors"))
     card = json.loads((base / "card.json").read_text()) | {"parameters": 24_000_000}
     (base / "card.json").write_text(json.dumps(card))
-    for seed in range(3):
+    for seed in range(5):
         for method in METHODS:
             copy_run(RUNS / f"head-to-head/countdown-{method}-s{seed + 5}", root / f"mid/{method}-s{seed}", base, seed)
         copy_run(RUNS / f"length/countdown-constant-grpo-s{seed + 5}", root / f"mid/grpo-constant-s{seed}", base, seed)
@@ -54,7 +54,7 @@ def test_both_sizes_have_the_same_methods_and_seeds_and_no_other_objective(root)
     runs = sizes.runs_by_size(root)
     assert list(runs) == [SMALL, MID]
     kinds = [sorted((run.method, run.seed) for run in own) for own in runs.values()]
-    assert kinds[0] == kinds[1] == sorted((m, s) for m in METHODS for s in range(3))
+    assert kinds[0] == kinds[1] == sorted((m, s) for m in METHODS for s in range(5))
     assert {run.name.split("/")[0] for run in runs[SMALL]} == {"head-to-head"}
     with pytest.raises(RlinoError, match=r"tools/mid\.sh makes them"):
         sizes.runs_by_size(root / "head-to-head")
@@ -62,15 +62,15 @@ def test_both_sizes_have_the_same_methods_and_seeds_and_no_other_objective(root)
 
 def test_ends_are_means_over_the_runs_of_each_size(root):
     ends = sizes.ends_by_size(root).set_index(["size", "panel", "row"])
-    of_mid = [Run(root / f"mid/f_isft_pos-s{seed}") for seed in range(3)]
+    of_mid = [Run(root / f"mid/f_isft_pos-s{seed}") for seed in range(5)]
     row = ends.loc[MID, sizes.ACCURACY, "f_isft_pos"]
-    assert row["mean"] == pytest.approx(sum(map(final_accuracy, of_mid)) / 3) and row["seeds"] == 3
+    assert row["mean"] == pytest.approx(sum(map(final_accuracy, of_mid)) / 5) and row["seeds"] == 5
     assert row["low"] < row["mean"] < row["high"]
     for name, normaliser in (("grpo", "per_response"), ("grpo-constant", "constant")):
-        own = [growth(Run(root / f"mid/{name}-s{seed}"), "wrong") for seed in range(3)]
-        assert ends.loc[MID, sizes.GROWTH, normaliser]["mean"] == pytest.approx(sum(own) / 3)
-        gave_up = [giving_up(final_responses(Run(root / f"mid/{name}-s{seed}"))).rate for seed in range(3)]
-        assert ends.loc[MID, sizes.GIVING_UP, normaliser]["mean"] == pytest.approx(100 * sum(gave_up) / 3)
+        own = [growth(Run(root / f"mid/{name}-s{seed}"), "wrong") for seed in range(5)]
+        assert ends.loc[MID, sizes.GROWTH, normaliser]["mean"] == pytest.approx(sum(own) / 5)
+        gave_up = [giving_up(final_responses(Run(root / f"mid/{name}-s{seed}"))).rate for seed in range(5)]
+        assert ends.loc[MID, sizes.GIVING_UP, normaliser]["mean"] == pytest.approx(100 * sum(gave_up) / 5)
     assert ends.loc[SMALL, sizes.GROWTH, "constant"]["seeds"] == 5
     base = ends.loc[MID, sizes.ACCURACY, "base"]
     assert base["mean"] == base["low"] == ends.loc[SMALL, sizes.ACCURACY, "base"]["mean"]
@@ -80,10 +80,10 @@ def test_gaps_are_paired_by_seed(root):
     runs = sizes.runs_by_size(root)
     gaps = sizes.gaps_by_size(runs).set_index(["size", "method"])
     ends = {(run.method, run.seed): final_accuracy(run) for run in runs[MID]}
-    by_hand = [ends["f_isft_pos", s] - ends["grpo", s] for s in range(3)]
-    assert gaps.loc[(MID, "f_isft_pos"), "mean"] == pytest.approx(sum(by_hand) / 3)
+    by_hand = [ends["f_isft_pos", s] - ends["grpo", s] for s in range(5)]
+    assert gaps.loc[(MID, "f_isft_pos"), "mean"] == pytest.approx(sum(by_hand) / 5)
     some = [run for run in runs[MID] if (run.method, run.seed) != ("grpo", 2)]
-    assert sizes.gaps_by_size({MID: some}).set_index("method").loc["f_isft_pos", "seeds"] == 2
+    assert sizes.gaps_by_size({MID: some}).set_index("method").loc["f_isft_pos", "seeds"] == 4
     assert sizes.gaps_by_size({MID: [run for run in some if run.method != "grpo"]}).empty
 
 
@@ -92,12 +92,12 @@ def test_the_larger_size_is_judged_on_its_planned_seeds_by_the_ledgers_threshold
     ids = judge_yours(root / "mid")["id"].tolist()
     assert len(verdicts) == len(ids) > 8 and "caused-countdown" in ids and "neg-countdown" not in ids
     verdicts.index = ids
-    assert "over 3 seeds" in verdicts.loc["pos-countdown", f"{MID}: found"]
+    assert "over 5 seeds" in verdicts.loc["pos-countdown", f"{MID}: found"]
     assert "over 10 seeds" in verdicts.loc["pos-countdown", f"{SMALL}: found"]
     no_token_mean = {"survives-countdown", "caused-giving-up", "lowers-giving-up"}
     assert set(verdicts.index[verdicts[MID] == "not testable here"]) == no_token_mean
     assert verdicts.loc["grow-grpo-countdown", MID] == "holds" == verdicts.loc["grow-grpo-countdown", SMALL]
-    # With the ledger's own numbers of seeds three are too few; GRPO with a constant is no second run of a seed.
+    # With the ledger's own numbers of seeds five are too few for some; GRPO with a constant is no second run of a seed.
     assert set(judge_yours(root / "mid")["verdict"]) == {"not testable here"}
     assert "with 1/|o|" in verdicts.loc["caused-countdown", f"{MID}: found"]
 

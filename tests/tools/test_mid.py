@@ -167,7 +167,7 @@ def test_packed_are_records_of_complete_runs_in_files_below_the_limit(tmp_path, 
 def test_the_plan_is_balanced_after_each_seed_and_of_the_size_that_the_chapter_names():
     runs = dict(read_grid(DATA / "runs" / "mid.json"))
     head_to_head = dict(read_grid(DATA / "runs" / "head-to-head.json"))
-    assert len(runs) == 15 and [name[-1] for name in runs] == [c for c in "012" for _ in range(5)]
+    assert len(runs) == 25 and [name[-1] for name in runs] == [c for c in "01234" for _ in range(5)]
     same = ("prompts", "group_size", "max_new_tokens", "steps", "eval_every", "eval_problems", "test_samples", "seed")
     for name in ("grpo-s0", "grpo_no_kl-s1", "f_isft_pos-s2", "f_isft_posneg-s0"):
         assert all(runs[name][k] == head_to_head[f"countdown-{name}"][k] for k in same)
