@@ -139,15 +139,15 @@ class Recorded:
     def until_stop(self, ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[bool]]:
         """Responses up to EOS or the token that completes a stop string of the task, and whether there was neither."""
         stops = StopStrings(self.processing_class, getattr(self.pool.task, "stop", ()), torch.device("cpu"))
-        completing = set(stops.completing.nonzero()[:, 0].tolist())
-        eos = set(self.stop_ids)
-        alive = torch.ones(1, dtype=torch.bool)
+        eos = torch.tensor(self.stop_ids)  # [E]
 
-        def ends(row: Sequence[int], t: int) -> bool:
-            tail = list(row[max(0, t + 1 - stops.reach) : t + 1])
-            return row[t] in eos or (row[t] in completing and bool(stops.reached(torch.tensor([tail]), alive)))
+        def end(row: Sequence[int]) -> int | None:
+            tokens = torch.tensor(row, dtype=torch.long)[:, None]  # [t, 1]
+            ends = torch.isin(tokens, eos) | stops.reached(tokens, torch.ones_like(tokens, dtype=torch.bool))
+            places = ends.nonzero()  # [n, 2]
+            return int(places[0, 0]) if len(places) else None
 
-        last = [next((t for t in range(len(row)) if ends(row, t)), None) for row in ids]
+        last = [end(row) for row in ids]
         kept = [list(row) if t is None else list(row[: t + 1]) for row, t in zip(ids, last, strict=True)]
         return kept, [t is None for t in last]
 
