@@ -143,7 +143,9 @@ class Recorded:
 
         def end(row: Sequence[int]) -> int | None:
             tokens = torch.tensor(row, dtype=torch.long)[:, None]  # [t, 1]
-            ends = torch.isin(tokens, eos) | stops.reached(tokens, torch.ones_like(tokens, dtype=torch.bool))
+            ends = torch.isin(tokens, eos)  # [t, 1]
+            if stops:
+                ends |= stops.reached(tokens, torch.ones_like(ends))
             places = ends.nonzero()  # [n, 2]
             return int(places[0, 0]) if len(places) else None
 
