@@ -277,7 +277,7 @@ def short_of_memory(model, rows, monkeypatch, when=lambda: True):
 
 @pytest.mark.parametrize("rows, told", [(8, 1), (3, 3), (1, 4)])
 def test_sampling_goes_on_with_fewer_rows_when_memory_runs_out(rows, told, monkeypatch):
-    policy = random_model(seed=2, lora=True)  # decoded by the model itself
+    policy = random_model(seed=2, hidden_act="gelu")  # decoded by the model itself
     expected = sample(policy, UNEVEN, 4, max_new_tokens=16, seed=9)
     short_of_memory(policy.model, rows, monkeypatch)
     with pytest.warns(RlinoWarning, match="responses are decoded at a time") as said:
@@ -291,7 +291,7 @@ def test_sampling_goes_on_with_fewer_rows_when_memory_runs_out(rows, told, monke
 
 
 def test_no_memory_for_one_response_is_one_line(monkeypatch):
-    policy = random_model(lora=True)
+    policy = random_model(hidden_act="gelu")
     short_of_memory(policy.model, 0, monkeypatch)
     with pytest.raises(RlinoError, match="no memory for one response"), pytest.warns(RlinoWarning):
         sample(policy, UNEVEN, 2, max_new_tokens=4)
