@@ -16,6 +16,7 @@ import transformers
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import evaluate as held_out
 from rlino_lib.evaluation.evaluate import outcome_metrics
+from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.rewards import reward_of, reward_weights
 from rlino_lib.methods.terms import NORMALISERS
@@ -23,7 +24,6 @@ from rlino_lib.policy.device import autocast, pick_device, policy_precision, wit
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
 from rlino_lib.training.staleness import is_probed, probe
@@ -73,6 +73,12 @@ def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: i
     return [problems[epoch_order(len(problems), epoch, seed)[place]] for epoch, place in places]
 
 
+OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter], TrainConfig], torch.optim.Optimizer]] = {
+    "adamw": lambda weights, c: torch.optim.AdamW(weights, lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0),
+    "sgd": lambda weights, c: torch.optim.SGD(weights, lr=c.lr, momentum=c.momentum),
+}
+
+
 class Trainer:
     """Holds what a step needs; `step()` does one and returns its metrics. `train` drives it and keeps the records."""
 
@@ -82,7 +88,6 @@ class Trainer:
         self.objective = varied(config.method, config.objective_settings)
         check_reward(config)
         self.task = get_task(config.task, **config.task_settings)
-        self.stop = tuple(getattr(self.task, "stop", ()))  # strings that end a response
         self.policy = policy or load_policy(config.model, device=pick_device(config.device))
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
@@ -95,7 +100,7 @@ class Trainer:
             self.policy = Policy(add_lora(self.policy.model, **settings), self.policy.tokenizer)
         self.model = self.policy.model
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        self.optimizer = OPTIMIZERS[config.optimizer](trainable, config)
         self.step_done = 0
         self.micro_batch = config.micro_batch  # halved where memory runs out
         self.sums = Sums()  # of the updates of the last step
@@ -123,12 +128,10 @@ class Trainer:
 
     def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
         c = self.config
-        prompts = [self.task.prompt(p) for p in problems]
-        rollouts = sample(
-            policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
-            stop_strings=self.stop, precision=c.precision, environment=getattr(self.task, "environment", None),
+        return sample_graded(
+            policy, self.task, problems, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
+            precision=c.precision,
         )  # fmt: skip
-        return rollouts.grade(self.task, problems)
 
     # --- updating
 

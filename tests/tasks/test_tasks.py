@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlino_lib.cli import grade as grading
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation import evaluate
+from rlino_lib.evaluation import evaluate, graded
 from rlino_lib.records.runs import list_runs
 from rlino_lib.tasks import TASKS, Countdown, Gsm8k, Problem, WordProblems, get_task
 from rlino_lib.tasks.base import END_MARKS, up_to_stop
@@ -81,7 +81,7 @@ def test_sampling_is_given_the_stop_strings_that_the_grader_reads_up_to(task, mo
         assert settings["stop_strings"] == task.stop
         raise Sampled
 
-    monkeypatch.setattr(evaluate, "sample", spy)
+    monkeypatch.setattr(graded, "sample", spy)
     with pytest.raises(Sampled):
         evaluate.evaluate(None, task, task.problems("test", 1))
     assert bool(task.stop) == (task.template != "compact")

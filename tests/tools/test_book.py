@@ -13,7 +13,7 @@ from rlino_lib.errors import RlinoError
 from tools import book
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
-CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.py"))
+CHAPTERS = sorted(BOOK.glob("[0-9][0-9]*_*.py"))
 each_chapter = pytest.mark.parametrize("script", CHAPTERS, ids=lambda path: path.stem)
 
 
