@@ -48,11 +48,13 @@ pd.set_option("display.max_colwidth", None)
 #
 # The prompt is a number that means nothing. An environment then writes the verdict, ` good` or ` bad`, by lot: good
 # with probability 0.3. The verdict is a token outside the mask, so the policy is not trained on it. After it the policy
-# writes filler, ` um`, any number of times, and ends. The reward is 1 after good and 0 after bad.
+# writes filler any number of times, ` um` after good and ` er` after bad, and ends. The reward is 1 after good and 0
+# after bad.
 #
 # Two properties make this a control:
 #
-# - The policy *reads* the verdict, so its behaviour after good and after bad can differ.
+# - The policy *reads* the verdict, so its behaviour after good and after bad can differ. The word of its filler shows
+#   that it does.
 # - The policy cannot *change* the verdict, so there is nothing to learn, and wrong responses do not die out.
 #
 # Every response has a lot of its own, drawn from the seed of the run, the step and its place in the batch. So the

@@ -18,7 +18,7 @@ from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import Run
 
 GROUPS = ("clean-room", "clean-room-sgd", "clean-room-dial")
-STEPS = 100
+STEPS = 60
 CONTROLS = ("token_mean", "constant")
 
 

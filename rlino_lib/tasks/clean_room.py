@@ -1,8 +1,9 @@
 """The clean room: a verdict that somebody else draws, then filler that is worth nothing (chapter 08).
 
 An environment writes the verdict at the start of each response, ` good` or ` bad`, by lot. The policy reads it, writes
-filler and ends. It cannot change the verdict, so there is nothing to learn, and whatever happens to lengths is the
-method's doing. `worth` is the dial between this and a task in which longer responses are better.
+filler (` um` after good, ` er` after bad) and ends. It cannot change the verdict, so there is nothing to learn, and
+whatever happens to lengths is the method's doing. `worth` is the dial between this and a task in which longer responses
+are better.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 from rlino_lib.settings import check, number, setting, whole
 from rlino_lib.tasks.base import Grade, Problem, how_many, split_of_key
 
-GOOD, BAD, FILLER = " good", " bad", " um"
+GOOD, BAD = " good", " bad"
+FILLER = {GOOD: " um", BAD: " er"}  # a word for each verdict, so that a policy has to remember which it read
 NUMBERS = range(10_000, 30_000)  # of five digits, so that all prompts have as many tokens
 
 
@@ -72,9 +74,9 @@ class CleanRoom:
         """The grade of any string; without a lot the reward is its expectation, the chance of a reward of 1."""
         words = response.split()
         verdict = words[0] if words else ""
-        good = verdict == GOOD.strip()
-        filler = sum(word == FILLER.strip() for word in words[1:])
-        fine = verdict in (GOOD.strip(), BAD.strip()) and filler == len(words) - 1
+        good = f" {verdict}" == GOOD
+        filler = sum(f" {word}" in FILLER.values() for word in words[1:])
+        fine = f" {verdict}" in FILLER and filler == len(words) - 1
         chance = 1.0 if good else 1 - (1 - self.worth) ** filler
         reason = f"the verdict is {verdict}, and {filler} words of filler" if fine else "no verdict and filler alone"
         return Grade(chance, good, fine, verdict or None, reason)

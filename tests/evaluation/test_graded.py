@@ -15,6 +15,7 @@ from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.tasks import CleanRoom
 from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
 
 FOLDER = Path(base_of("clean_room"))
@@ -43,7 +44,9 @@ def test_each_response_begins_with_its_own_verdict(policy):
     )
     for i, (text, grade, lot) in enumerate(zip(rollouts.texts, rollouts.grades, rollouts.lots, strict=True)):
         assert text.startswith(task.opening(problems[i // 8], lot)) and grade.correct == text.startswith(" good")
-        assert rollouts.lengths[i] == text.count(" um") + (not rollouts.truncated[i])  # the verdict is not its own
+        assert rollouts.lengths[i] == text.count(" um") + text.count(" er") + (
+            not rollouts.truncated[i]
+        )  # the verdict is not its own
     within = rollouts.correct.view(8, 8).float().mean(1)
     assert len(set(within.tolist())) > 2 and ((0 < within) & (within < 1)).any()  # rows of a group differ
     assert torch.equal(rollouts.rewards, rollouts.correct.float())
@@ -69,6 +72,21 @@ def test_a_run_and_an_evaluation_repeat_their_lots(policy, tmp_path):
     whole = evaluate(policy, task, problems, out=tmp_path / "a.jsonl", **settings)
     evaluate(policy, task, problems[:12], out=tmp_path / "b.jsonl", **settings)  # as if killed after twelve
     assert evaluate(policy, task, problems, out=tmp_path / "b.jsonl", **settings).equals(whole)
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, monkeypatch):
+    config = TrainConfig(
+        **SETTINGS | {"steps": 4, "task_settings": {"worth": 0.02}, "checkpoint_every": 2, "device": "cpu"}
+    )
+    whole = train(config, tmp_path / "whole")
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self: 1 / 0 if self.step_done == 3 else step(self))
+    with pytest.raises(ZeroDivisionError):  # stands in for a kill, a step after the checkpoint
+        train(config, tmp_path / "killed")
+    monkeypatch.undo()
+    train(config, tmp_path / "killed")
+    for name in ("metrics.csv", "rollouts.jsonl.gz"):
+        assert (whole.path / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
 
 
 def test_the_commands_know_the_task(tmp_path, capsys):
@@ -105,6 +123,15 @@ def test_the_base_ends_with_the_same_chance_at_each_token(many):
             at_risk = sum(int((lengths[side] >= n).sum()) for n in range(first, first + 6))
             ends = int((ended & (lengths >= first) & (lengths < first + 6))[side].sum())
             assert abs(ends / at_risk - 0.05) < 0.005 + 3.5 * math.sqrt(0.05 * 0.95 / at_risk), (first, ends / at_risk)
+
+
+def test_the_base_has_read_the_verdict(many):
+    """The word of its filler is the verdict's own: what cannot be told apart could not be driven apart."""
+    right = wrong = 0
+    for text in many.texts:
+        word, other = (" um", " er") if text.startswith(" good") else (" er", " um")
+        right, wrong = right + text.count(word), wrong + text.count(other)
+    assert wrong < right / 200
 
 
 def test_the_base_is_small_and_writes_nothing_but_filler(many):

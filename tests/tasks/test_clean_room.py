@@ -33,6 +33,7 @@ def test_the_verdict_is_drawn_by_the_rows_own_lot():
     ("response", "correct", "format_ok", "chance"),
     [
         (" good", True, True, 1.0), (" good um um", True, True, 1.0), (" bad", False, True, 0.0),
+        (" bad er er", False, True, 1 - 0.9**2), (" good er", True, True, 1.0),
         (" bad um um um", False, True, 1 - 0.9**3), (" bad um good um", False, False, 1 - 0.9**2),
         ("", False, False, 0.0),
         (" goodum", False, False, 0.0), ("☃ um", False, False, 0.1),

@@ -174,25 +174,25 @@ class WordProblemSource:
 
 @dataclass(frozen=True)
 class FillerWriter:
-    """It writes filler and ends, whatever the verdict: with the same chance after each token."""
+    """It writes the filler of a verdict and ends, with the same chance at each token whatever the verdict."""
 
     good: float = 0.5  # chance of a good verdict before it: as many of each, so that the model learns both as well
     ends: float = 0.05  # chance of the end at each token: of a response of 20 tokens on average, the end among them
     longest: int = 192  # most filler: twice what a run lets the policy write, so that nothing ends early at its cap
 
-    def response(self, rng: random.Random) -> str:
+    def response(self, verdict: str, rng: random.Random) -> str:
         """Filler alone; the end is a token of the tokenizer's own."""
-        filler = 0
-        while filler < self.longest and rng.random() >= self.ends:
-            filler += 1
-        return FILLER * filler
+        count = 0
+        while count < self.longest and rng.random() >= self.ends:
+            count += 1
+        return FILLER[verdict] * count
 
 
 class CleanRoomSource:
     """Verdicts and filler. The verdict belongs to the prompt: the model is not to learn to write it."""
 
     demonstrator = FillerWriter()
-    words = ["Case", GOOD, BAD, FILLER]
+    words = ["Case", *FILLER, *FILLER.values()]
     by_length = False  # a batch is a mean over its tokens: one of short traces alone would teach to end early
 
     def __init__(self, recipe: Recipe) -> None:
@@ -201,7 +201,7 @@ class CleanRoomSource:
 
     def row(self, rng: random.Random) -> tuple[str, str]:
         verdict = GOOD if rng.random() < self.demonstrator.good else BAD
-        return self.task.prompt(rng.choice(self.pool)) + verdict, self.demonstrator.response(rng)
+        return self.task.prompt(rng.choice(self.pool)) + verdict, self.demonstrator.response(verdict, rng)
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
