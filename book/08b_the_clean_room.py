@@ -32,9 +32,10 @@ import pandas as pd
 from IPython.display import display
 
 from rlino_lib.analysis.tables import clean
-from rlino_lib.claims.clean_room import STEPS, filler, gaps, room_runs
+from rlino_lib.claims.clean_room import STEPS, filler, gaps, room_runs, setting_of
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.exact.clean_room import Room, enumerated_step, expected_step, path, rates, score_over_length
+from rlino_lib.exact import clean_room as exact
+from rlino_lib.exact.clean_room import Room, mean_gap, rate_for_gap, rates
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.figures.clean_room import dial_figure, filler_figure, gap_figure
 from rlino_lib.figures.recorded import say
@@ -120,13 +121,14 @@ say(
 # %%
 # NBVAL_CHECK_OUTPUT
 for q in (0.02, 0.05, 0.2):
-    print(f"q = {q}: E[score / |o|] = {score_over_length(q):.5f}, under the cap {score_over_length(q, 96):.5f}")
+    free, capped = exact.score_over_length(q), exact.score_over_length(q, 96)
+    print(f"q = {q}: E[score / |o|] = {free:.5f}, under the cap {capped:.5f}")
 
 # %%
 small = Room(ends_bad=0.3, ends_good=0.5, cap=3, group_size=2, groups=1)
 rows = {}
 for name, text in NORMALISERS.items():
-    formula, by_enumeration = expected_step(small, name), enumerated_step(small, name)
+    formula, by_enumeration = exact.expected_step(small, name), exact.enumerated_step(small, name)
     rows[text] = [*formula.tolist(), (formula - by_enumeration).abs().max().item()]
 checked = pd.DataFrame.from_dict(rows, "index", columns=["logit after bad", "logit after good", "gap to enumeration"])
 assert (checked["gap to enumeration"] < 1e-14).all()
@@ -148,132 +150,171 @@ say(f"The token mean moves the two apart {ratio:.0f} times more slowly than 1/|o
 # steps, the two part completely:
 
 # %%
-exact = [path(room, name, 40, rate=1.0).assign(normaliser=name, seed=0) for name in ("per_response", "constant")]
-filler_figure(pd.concat(exact), titles={name: f"exact: {NORMALISERS[name]}" for name in ("per_response", "constant")})
+titles = {name: f"exact: {NORMALISERS[name]}" for name in ("per_response", "constant")}
+paths = [exact.path(room, name, 40, rate=1.0).assign(normaliser=name, seed=0) for name in titles]
+filler_figure(pd.concat(paths), titles=titles)
 
 # %% [markdown]
 # ## The model, live
 #
 # The same two normalisers, a few steps of the model. A model has no logit for each verdict. It has to find out in its
-# weights that the verdict matters, and all of its responses share most of these weights. So the two curves may also
-# move *together*. This is a random walk: the noise of a batch pushes the chance of the end up or down, for good and bad
-# alike.
+# weights what a verdict means for the end, and all of its responses share these weights. So the two curves may also
+# move *together*: the noise of a batch pushes the chance of the end up or down, for good and bad alike.
 
 # %%
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
 
-shared = dict(method="grpo_no_kl", task="clean_room", prompts=16, group_size=8, max_new_tokens=97)
-shared |= dict(steps=40, lr=1e-3, eval_every=0, trace_groups=0, guard="warn", device="cpu", precision="fp32")
+shared = dict(method="grpo_no_kl", task="clean_room", prompts=32, group_size=8, max_new_tokens=97, optimizer="sgd")
+shared |= dict(steps=20, eval_every=0, trace_groups=0, guard="warn", device="cpu", precision="fp32", seed=11)
+RATES = {"per_response": 1e-3, "constant": 5e-3}  # a constant of 97 where a response has 20 tokens: five times the rate
 live = []
 with tempfile.TemporaryDirectory() as folder:
-    for name in ("per_response", "constant"):
-        settings = {} if name == "per_response" else {"normaliser": name}
-        run = train(TrainConfig(objective_settings=settings, seed=11, **shared), Path(folder) / name)
-        live.append(filler([run]))
-filler_figure(pd.concat(live), smooth=4)
+    for name, lr in RATES.items():
+        config = TrainConfig(objective_settings={"normaliser": name}, lr=lr, **shared)
+        live.append(filler([train(config, Path(folder) / name)]))
+filler_figure(pd.concat(live), smooth=2)
 
 # %% [markdown]
-# *What to look at.* Not whether a curve rises: both curves of a panel do that together. Look at the space between the
-# two. One seed and a few steps are an illustration, and no evidence.
+# *What to look at.* Not whether a curve rises or falls: both curves of a panel may do that together. Look at the space
+# between the two. One seed and a few steps are an illustration, and no evidence.
 #
 # ## The recorded runs
 #
-# GRPO without KL under each normaliser, with Adam over ten seeds, and with plain gradient steps with momentum over
-# five: Adam divides by the size of recent gradients, and might create a drift of its own. Rates and thresholds were
-# fixed beforehand, from pilot runs on other seeds (`data/claims.toml`). The grids:
+# GRPO without KL under three normalisers: by SGD with momentum over five seeds, and by Adam over ten. Learning rates
+# and thresholds were fixed before the runs, from pilots on other seeds (see the comment in `data/claims.toml`).
 #
 # ```sh
-# rlino grid data/runs/clean-room.json
 # rlino grid data/runs/clean-room-sgd.json
+# rlino grid data/runs/clean-room.json
 # rlino grid data/runs/clean-room-dial.json
 # ```
 
 # %%
-every = room_runs()
-plain = [run for run in every if not run.config["task_settings"]]
-with_adam = [run for run in plain if run.config.get("optimizer", "adamw") == "adamw"]
-if with_adam:
-    display(filler_figure(filler(with_adam), smooth=5))
-else:
-    print("No runs are recorded yet: rlino grid data/runs/clean-room.json")
+OPTIMIZERS = {"sgd": "SGD with momentum", "adamw": "Adam"}
+recorded = {text: [] for text in OPTIMIZERS.values()}
+dialled = []
+for run in room_runs():
+    optimizer, _, worth = setting_of(run)
+    (dialled if worth else recorded[OPTIMIZERS[optimizer]]).append(run)
+for text, runs in recorded.items():
+    if runs:
+        figure = filler_figure(filler(runs), smooth=5)
+        figure.suptitle(text, fontsize=11)
+        display(figure)
+    else:
+        print(f"No runs by {text} are recorded yet.")
 
 # %% [markdown]
-# The statistic of a run is its *gap*: mean filler after bad less mean filler after good, averaged over the steps. What
-# all responses of a run share cancels in it.
+# The statistic of a run is its *gap*: mean filler after bad less mean filler after good, averaged over its 60 steps.
+# What all responses of a run share cancels in it.
 
 # %%
-OPTIMIZERS = {"adamw": "Adam", "sgd": "SGD with momentum"}
-if plain:
-    table = gaps(plain)
-    parts = {text: table[table["optimizer"] == name] for name, text in OPTIMIZERS.items()}
-    display(gap_figure({text: part for text, part in parts.items() if len(part)}))
+tables = {text: gaps(runs) for text, runs in recorded.items() if runs}
+if tables:
+    display(gap_figure(tables))
 
 # %%
 from rlino_lib.claims.verdicts import mean_in_words
 
-if plain:
-    for text, part in parts.items():
-        said = [
-            f"{NORMALISERS[name]} {mean_in_words(of['gap'], 'tokens')}"
-            for name, of in part.groupby("normaliser", sort=False)
-        ]
-        say(f"{text}, bad − good over steps 1 to {STEPS}: {'; '.join(said)}.")
-    frame = filler(with_adam)
-    frame["drift"] = (frame["bad"] + frame["good"]) / 2
-    by_run = frame.pivot_table(index=["normaliser", "seed"], columns="step", values="drift")
-    shared_drift = by_run[STEPS - 9 : STEPS].mean(axis=1) - by_run[1:10].mean(axis=1)
-    for name, of in shared_drift.groupby("normaliser", sort=False):
-        say(
-            f"{NORMALISERS[name]}: what good and bad share moves by {of.min():+.0f} to {of.max():+.0f} tokens from the "
-            "first ten steps to the last ten, from one seed to another."
-        )
+for text, table in tables.items():
+    by = table.groupby("normaliser")["gap"]
+    listed = "; ".join(
+        f"{NORMALISERS[n]} {mean_in_words(by.get_group(n), 'tokens')}" for n in NORMALISERS if n in by.groups
+    )
+    say(f"{text}, bad − good: {listed}.")
+    spread = by.std()
+    listed = "; ".join(f"{NORMALISERS[n]} {spread[n]:.1f}" for n in NORMALISERS if n in spread)
+    say(f"{text}, standard deviation over seeds, in tokens: {listed}.")
 
 # %% [markdown]
-# *What was seen.* Under $1/|o|$ the two curves part, as the rates say. Under the token mean and under the constant they
-# stay together, while both of them wander. So a run can grow long, or short, under any normaliser, with no help from
-# $1/|o|$: a mean length alone says nothing about the mechanism. The difference between responses of negative and of
-# positive advantage does.
+# *What was seen.* Under $1/|o|$ the curves part in every run, and in the direction that the rates say: longer after
+# bad, shorter after good. By SGD nothing else parts them.
+#
+# ### What Adam makes of noise
+#
+# With Adam the curves of a single run part under the other normalisers as well. Does Adam create a drift? Under a
+# constant the expected gradient is zero, and what a batch has is noise. Adam divides a gradient by its recent size. So
+# it makes noise as large a step as it would make of a signal, and the logits walk at random. The policy of two logits
+# shows how far. It is simulated below on many seeds, at rates at which $1/|o|$ has a similar gap.
+
+# %%
+import torch
+
+
+def simulated(normaliser: str, adam: bool, rate: float, steps: int = STEPS, seeds: int = 100) -> torch.Tensor:
+    """The gap of each of many simulated runs of the policy with two logits, [seeds]."""
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.full((seeds, 2), room.ends_bad).logit().requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=rate, betas=(0.9, 0.95)) if adam else torch.optim.SGD([logits], lr=rate)
+    total = torch.zeros(seeds)
+    for _ in range(steps):
+        good = torch.rand(seeds, room.groups, room.group_size, generator=rng) < room.good
+        q = logits.detach().sigmoid()[:, None, None].expand(*good.shape, 2).gather(3, good.long()[..., None])[..., 0]
+        drawn = torch.rand(good.shape, generator=rng).log().div((1 - q).log()).floor() + 1  # geometric
+        n = drawn.clamp_max(room.cap)
+        score = torch.where(drawn > room.cap, -q * room.cap, 1 - q * n)
+        advantage = (good - good.float().mean(2, keepdim=True)) / (good.float().std(2, keepdim=True) + 1e-4)
+        tokens = {"per_response": room.rows * n, "constant": room.rows * room.cap, "token_mean": n.sum((1, 2), True)}
+        push = advantage * score / tokens[normaliser]
+        logits.grad = -torch.stack([(push * ~good).sum((1, 2)), (push * good).sum((1, 2))], 1)
+        optimizer.step()
+        total += (n * ~good).sum((1, 2)) / (~good).sum((1, 2)) - (n * good).sum((1, 2)) / good.sum((1, 2))
+    return total / steps
+
+
+rows = {}
+for adam, rates_of in ((False, {"constant": 0.3 * 96 / 20}), (True, {"constant": 0.015})):
+    for name in NORMALISERS:
+        ends = simulated(name, adam, rates_of.get(name, 0.015 if adam else 0.3))
+        rows["Adam" if adam else "SGD", NORMALISERS[name]] = [ends.mean().item(), ends.std().item()]
+simulations = pd.DataFrame.from_dict(rows, "index", columns=["mean gap", "standard deviation over seeds"])
+simulations.index = pd.MultiIndex.from_tuples(simulations.index)
+simulations.round(1)
+
+# %% [markdown]
+# By SGD a gap without $1/|o|$ is a fraction of a token. With Adam it is some tokens in single runs, in either
+# direction, and its mean is near zero. So one run with Adam shows neither that the mechanism is there nor that it is
+# not. That takes seeds, and an interval.
 #
 # ## A dial: filler that is worth something
 #
 # The task has a setting `worth`. After a bad verdict, $n$ tokens of filler earn the reward with chance $1-(1-v)^n$. The
-# draw belongs to the row, and the policy does not see it. At $v = 0$ filler is worth nothing. With a larger $v$ it is
-# like a search: each token is another attempt. Now there are two causes for long bad responses. First the exact rates:
+# draw belongs to the row, and the policy does not see it. At $v = 0$ filler is worth nothing. With a larger $v$ the
+# task is like a search: each token is another attempt. Now there are two causes for long bad responses.
+#
+# The exact rates predict how the two add up. They have one free number, the learning rate of the two logits. It is set
+# so that the gap under $1/|o|$ at $v = 0$ is that of the runs by SGD. All else follows: the constant, and every other
+# $v$.
 
 # %%
 WORTHS = (0.0, 0.002, 0.01, 0.05)
-rows = {}
-for v in WORTHS:
-    by = rates(Room(worth=v))["bad − good"]
-    scaled = by["constant"] * room.cap / (1 + room.filler()[0][0].item())  # the constant in tokens of a mean response
-    rows[v] = [by["1/|o|"], by["token mean"], scaled, scaled / by["1/|o|"]]
-heads = ["1/|o|", "token mean", "constant, at the mean length", "share without 1/|o|"]
-clean(pd.DataFrame.from_dict(rows, "index", columns=heads).rename_axis("worth"), 3)
-
-# %% [markdown]
-# (The constant divides by the cap. In this table it is scaled to divide by the base's mean length, as the token mean
-# does.) With growing worth bad responses also grow without $1/|o|$. In the last column stands how much of the gap does
-# not come from $1/|o|$. The recorded runs:
+sgd = tables.get(OPTIMIZERS["sgd"])
+measured = sgd.loc[sgd["normaliser"] == "per_response", "gap"].mean() if sgd is not None else 13.0
+rate = rate_for_gap(room, "per_response", STEPS, measured)
+scale = {"per_response": 1.0, "constant": 5 * room.cap / 97}  # the runs' rates, and a cap without the verdict
+predicted = pd.DataFrame(
+    [(n, v, mean_gap(Room(worth=v), n, STEPS, rate * by)) for n, by in scale.items() for v in WORTHS],
+    columns=["normaliser", "worth", "gap"],
+)
+predicted.pivot(index="worth", columns="normaliser", values="gap")[list(scale)].rename(columns=NORMALISERS).round(1)
 
 # %%
-dial = [run for run in every if run.config.get("optimizer", "adamw") == "adamw"]
-table = gaps(dial) if dial else pd.DataFrame(columns=["normaliser", "worth", "seed", "gap"])
-table = table[table["normaliser"] != "token_mean"]
-if table["worth"].nunique() > 1:
-    seeds = set(table.loc[table["worth"] > 0, "seed"])
-    table = table[table["seed"].isin(seeds)]
-    display(dial_figure(table))
-    means = table.pivot_table(index="worth", columns="normaliser", values="gap")
-    for v, row in means.iterrows():
-        say(
-            f"Worth {v:g}: bad − good is {row['per_response']:+.1f} tokens with 1/|o|, {row['constant']:+.1f} with a "
-            f"constant, over {len(seeds)} seeds."
-        )
+if dialled and sgd is not None:
+    table = pd.concat([sgd[sgd["normaliser"].isin(scale)], gaps(dialled)])
+    display(dial_figure(table, predicted))
+    for v, part in table.groupby("worth"):
+        by = part.groupby("normaliser")["gap"]
+        share = by.mean()["constant"] / by.mean()["per_response"]
+        listed = "; ".join(f"{NORMALISERS[n]} {mean_in_words(by.get_group(n), 'tokens')}" for n in scale)
+        say(f"Worth {v:g}: {listed}; without 1/|o| there is {100 * share:.0f} % of the gap.")
 else:
-    print("No runs of the dial are recorded yet: rlino grid data/runs/clean-room-dial.json")
+    print("No runs of the dial are recorded yet.")
 
 # %% [markdown]
+# *What was seen.* The more filler is worth, the more bad responses grow without $1/|o|$. The effect of $1/|o|$ does not
+# go away, but it is no longer the only one: a growth of wrong responses alone does not tell which of the two it is.
+#
 # ## What follows for chapter 08
 #
 # The mechanism of $1/|o|$ exists, and this book's code shows it where it must be. So where chapter 08 sees little of
@@ -361,7 +402,7 @@ _ = check_together(my_parts)
 #   $1/|o|$ does depend on it, and pushes responses of negative advantage to be longer and those of positive advantage
 #   to be shorter.
 # - All responses of a model share parameters. What they share wanders under every normaliser. The gap between bad and
-#   good is free of that.
+#   good is free of that. Adam enlarges noise where there is no signal: single runs then have gaps without a cause.
 # - Where filler is worth something, bad responses grow under every normaliser too.
 #
 # As judged above:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
+import scipy
 import torch
 from torch import Tensor
 
@@ -199,6 +200,22 @@ def path(room: Room, normaliser: str, steps: int, rate: float) -> pd.DataFrame:
         rows.append((step, *room.filler()[0].tolist()))
         room = room.moved(rate * expected_step(room, normaliser))
     return pd.DataFrame(rows, columns=["step", *VERDICTS])
+
+
+def mean_gap(room: Room, normaliser: str, steps: int, rate: float) -> float:
+    """Mean filler after bad less after good, averaged over the policies that `steps` batches come from."""
+    policies = path(room, normaliser, steps - 1, rate)
+    return float((policies["bad"] - policies["good"]).mean())
+
+
+def rate_for_gap(room: Room, normaliser: str, steps: int, gap: float) -> float:
+    """The learning rate at which `mean_gap` is `gap` tokens. Raises RlinoError where none up to 10 reaches it."""
+    try:
+        return float(
+            scipy.optimize.brentq(lambda rate: mean_gap(room, normaliser, steps, rate) - gap, 0, 10, rtol=1e-6)
+        )
+    except ValueError as e:
+        raise RlinoError(f"no learning rate makes a gap of {gap:g} tokens in {steps} steps") from e
 
 
 # --- the same, by enumeration of all batches -------------------------------------------------------------------------

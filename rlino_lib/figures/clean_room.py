@@ -57,10 +57,10 @@ def gap_figure(groups: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def dial_figure(frame: pd.DataFrame) -> Figure:
-    """The gap against what a filler token is worth, by normaliser: every seed, and the means.
+def dial_figure(frame: pd.DataFrame, predicted: pd.DataFrame | None = None) -> Figure:
+    """The gap against what a filler token is worth, by normaliser: every seed, the means, and what was predicted.
 
-    `frame` has the columns normaliser, worth, seed and gap, tokens.
+    `frame` has the columns normaliser, worth, seed and gap, tokens; `predicted` the same without seed.
     """
     figure, ((axis,),) = new_figure(1, 1, (6.6, 3.8))
     worths = sorted(frame["worth"].unique())
@@ -70,8 +70,11 @@ def dial_figure(frame: pd.DataFrame) -> Figure:
         axis.plot(places, part["gap"], form.marker, color=form.colour, markersize=4, alpha=0.5)
         mean = part.groupby("worth")["gap"].mean()
         axis.plot([worths.index(v) for v in mean.index], mean, **form.line(label=NORMALISERS[name]))
+        if predicted is not None:
+            line = predicted[predicted["normaliser"] == name]
+            axis.plot(line["worth"].map(worths.index), line["gap"], color="black", linewidth=1)
     axis.axhline(0, color="0.4", linewidth=1)
     axis.set_xticks(range(len(worths)), [f"{v:g}" for v in worths])
     axis.set(xlabel="worth of a filler token after bad", ylabel="filler after bad − after good, tokens")
-    axis.legend(title="small: each seed")
+    axis.legend(title="small: each seed" + ("; thin: by the exact rates" if predicted is not None else ""))
     return figure

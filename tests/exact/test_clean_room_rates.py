@@ -13,7 +13,9 @@ from rlino_lib.exact.clean_room import (
     batch_step,
     enumerated_step,
     expected_step,
+    mean_gap,
     path,
+    rate_for_gap,
     rates,
     score_over_length,
 )
@@ -109,3 +111,12 @@ def test_what_is_out_of_range_is_one_clear_line():
     for wrong in ({"good": 0.0}, {"ends_bad": 1.0}, {"worth": 1.0}, {"cap": 0}):
         with pytest.raises(RlinoError, match="a room needs"):
             replace(Room(), **wrong)
+
+
+def test_a_rate_is_found_for_a_gap():
+    rate = rate_for_gap(Room(), "per_response", 10, 5.0)
+    assert mean_gap(Room(), "per_response", 10, rate) == pytest.approx(5.0, rel=1e-4)
+    along = path(Room(), "per_response", 10, rate)
+    assert mean_gap(Room(), "per_response", 10, rate) == pytest.approx((along["bad"] - along["good"])[:10].mean())
+    with pytest.raises(RlinoError, match="no learning rate makes a gap of 5 tokens in 10 steps"):
+        rate_for_gap(Room(), "constant", 10, 5.0)
