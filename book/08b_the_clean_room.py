@@ -58,8 +58,8 @@ pd.set_option("display.max_colwidth", None)
 #   that it does.
 # - The policy cannot *change* the verdict, so there is nothing to learn, and wrong responses do not die out.
 #
-# Every response has a lot of its own, drawn from the seed of the run, the step and its place in the batch. So the
-# responses of one group differ in their verdicts.
+# Every response has a random draw of its own, its *lot*, made from the seed of the run, the step and the place in the
+# batch. So the responses of one group differ in their verdicts.
 
 # %%
 from rlino_lib.paths import base_of
