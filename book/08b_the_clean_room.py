@@ -78,7 +78,7 @@ pd.DataFrame(facts | {"reward": group.rewards.tolist()})
 
 # %%
 half = CleanRoom(good=0.5)
-many = sample_graded(base, half, half.problems("validation", 256), 8, seed=2, max_new_tokens=97)
+many = sample_graded(base, half, half.problems("validation", 512), 8, seed=2, max_new_tokens=97)
 lengths = {"good": many.lengths[many.correct].double(), "bad": many.lengths[~many.correct].double()}
 error = sum(side.var().item() / len(side) for side in lengths.values()) ** 0.5
 difference = lengths["bad"].mean().item() - lengths["good"].mean().item()
@@ -132,7 +132,7 @@ for name, text in NORMALISERS.items():
     rows[text] = [*formula.tolist(), (formula - by_enumeration).abs().max().item()]
 checked = pd.DataFrame.from_dict(rows, "index", columns=["logit after bad", "logit after good", "gap to enumeration"])
 assert (checked["gap to enumeration"] < 1e-14).all()
-checked.assign(**{"gap to enumeration": checked["gap to enumeration"].map("{:.0e}".format)}).round(5)
+clean(checked.assign(**{"gap to enumeration": checked["gap to enumeration"].map("{:.0e}".format)}), 5)
 
 # %% [markdown]
 # And the rates of the room that the runs below have: 32 groups of 8, $q = 0.05$, a cap of 96 tokens. A rate is in
@@ -250,11 +250,13 @@ def simulated(normaliser: str, adam: bool, rate: float, steps: int = STEPS, seed
     total = torch.zeros(seeds)
     for _ in range(steps):
         good = torch.rand(seeds, room.groups, room.group_size, generator=rng) < room.good
-        q = logits.detach().sigmoid()[:, None, None].expand(*good.shape, 2).gather(3, good.long()[..., None])[..., 0]
-        drawn = torch.rand(good.shape, generator=rng).log().div((1 - q).log()).floor() + 1  # geometric
+        bad_q, good_q = logits.detach().sigmoid().view(seeds, 2, 1, 1).unbind(1)
+        q = torch.where(good, good_q, bad_q)
+        drawn = (torch.rand(good.shape, generator=rng).log() / (1 - q).log()).floor() + 1  # geometric
         n = drawn.clamp_max(room.cap)
         score = torch.where(drawn > room.cap, -q * room.cap, 1 - q * n)
-        advantage = (good - good.float().mean(2, keepdim=True)) / (good.float().std(2, keepdim=True) + 1e-4)
+        reward = good.float()
+        advantage = (reward - reward.mean(2, keepdim=True)) / (reward.std(2, keepdim=True) + 1e-4)
         tokens = {"per_response": room.rows * n, "constant": room.rows * room.cap, "token_mean": n.sum((1, 2), True)}
         push = advantage * score / tokens[normaliser]
         logits.grad = -torch.stack([(push * ~good).sum((1, 2)), (push * good).sum((1, 2))], 1)
@@ -264,13 +266,13 @@ def simulated(normaliser: str, adam: bool, rate: float, steps: int = STEPS, seed
 
 
 rows = {}
-for adam, rates_of in ((False, {"constant": 0.3 * 96 / 20}), (True, {"constant": 0.015})):
-    for name in NORMALISERS:
-        ends = simulated(name, adam, rates_of.get(name, 0.015 if adam else 0.3))
-        rows["Adam" if adam else "SGD", NORMALISERS[name]] = [ends.mean().item(), ends.std().item()]
+for name, text in NORMALISERS.items():
+    for optimizer, rate in (("SGD", 1.44 if name == "constant" else 0.3), ("Adam", 0.015)):
+        ends = simulated(name, optimizer == "Adam", rate)
+        rows[optimizer, text] = [ends.mean().item(), ends.std().item()]
 simulations = pd.DataFrame.from_dict(rows, "index", columns=["mean gap", "standard deviation over seeds"])
 simulations.index = pd.MultiIndex.from_tuples(simulations.index)
-simulations.round(1)
+simulations.sort_index(level=0, sort_remaining=False, ascending=False).round(1)
 
 # %% [markdown]
 # By SGD a gap without $1/|o|$ is a fraction of a token. With Adam it is some tokens in single runs, in either
