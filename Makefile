@@ -42,6 +42,9 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/giving-up.json
 	"$(BIN)/rlino" grid data/runs/length-rates.json
 	"$(BIN)/rlino" grid data/runs/length-remedies.json
+	"$(BIN)/rlino" grid data/runs/clean-room.json
+	"$(BIN)/rlino" grid data/runs/clean-room-sgd.json
+	"$(BIN)/rlino" grid data/runs/clean-room-dial.json
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m tools.book lock

@@ -65,6 +65,8 @@
 #   what was found.
 # - [08 · Length](08_length.ipynb): why responses grow: exact drift in a toy, the run without $1/|o|$, and a growth
 #   taken apart.
+# - [08b · The clean room](08b_the_clean_room.ipynb): the mechanism of $1/|o|$ where nothing else can move lengths, and
+#   a dial back to length that is worth something.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
 #   same objectives run on many GPUs.
 #

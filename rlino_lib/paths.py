@@ -9,7 +9,7 @@ from rlino_lib.errors import RlinoError
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO / "data"
 RUNS = DATA / "runs"
-BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems")}  # the shipped base of each task
+BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems", "clean_room")}  # those shipped
 DEFAULT_BASE = BASES["countdown"]
 
 

@@ -48,12 +48,17 @@ FOLLOW_TORCH = ("nvidia-", "cuda-", "triton")
 
 # ---- chapters --------------------------------------------------------------------------------------------------------
 def chapters(book: Path, only: str | None = None) -> list[Path]:
-    """The scripts `NN_name.py` in order, or the ones whose name starts with `only`. RlinoError where there is none."""
-    prefix = only.zfill(2) if only else ""
-    scripts = sorted(path for path in book.glob("[0-9][0-9]_*.py") if path.stem.startswith(prefix))
+    """The scripts `NN_name.py` and `NNb_name.py` in order, or the one with the number `only`. RlinoError if none."""
+    number = re.sub(r"^\d(?!\d)", r"0\g<0>", only) if only else ""
+    scripts = sorted(path for path in book.glob("[0-9][0-9]*_*.py") if not only or number_of(path) == number)
     if not scripts:
-        raise RlinoError(f"no chapter {prefix or 'NN'}_*.py in {book}")
+        raise RlinoError(f"no chapter {number or 'NN'}_*.py in {book}")
     return scripts
+
+
+def number_of(script: Path) -> str:
+    """What stands before a chapter's name: 08, or 08b for one that continues it."""
+    return script.stem.partition("_")[0]
 
 
 def build(script: Path) -> NotebookNode:
@@ -128,10 +133,10 @@ def tidy(notebook: NotebookNode, name: str) -> str:
 
 def title(notebook: NotebookNode, script: Path) -> str:
     """`04 GRPO, from four rollouts`: the number of the file and the first heading, or the file's name without one."""
-    number = script.stem[:2]
-    repeated = rf"^(Chapter )?0?{int(number)}[\s.:·—–-]+"
+    number = number_of(script)
+    repeated = rf"^(Chapter )?0?{number.lstrip('0') or 0}[\s.:·—–-]+"
     headings = (re.search(r"^# +(.+)$", cell.source, re.M) for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = next((match[1].strip() for match in headings if match), script.stem[3:].replace("_", " "))
+    heading = next((match[1].strip() for match in headings if match), script.stem[len(number) + 1 :].replace("_", " "))
     return f"{number} {re.sub(repeated, '', heading)}"
 
 

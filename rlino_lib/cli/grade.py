@@ -41,7 +41,8 @@ def grade_stream(
 
     Never raises because of a line. Raises RlinoError for an unknown task, reward scheme or setting.
     """
-    task = get_task(task_name, **({"rewards": rewards} | dict(settings or {})))
+    scheme = {} if rewards == "binary" else {"rewards": rewards}  # which is every task's default, where it has any
+    task = get_task(task_name, **(scheme | dict(settings or {})))
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -86,7 +87,9 @@ def main(args: argparse.Namespace) -> int:
 
     A line is an object such as {"nums": [8, 2, 4], "target": 64, "response": "... <answer> ( 8 * 4 ) * 2 </answer>"},
     with 1 to 10 numbers; for gsm8k and word_problems {"gold": 72, "response": "... #### 72"}, or GSM8K's own "answer"
-    instead of "gold". The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract. What follows
+    instead of "gold"; for clean_room the response alone.
+
+    The graders of gsm8k are strict, flexible, boxed, strict-match and flexible-extract. What follows
     a stop string of the task's template is not graded: a next "Question:" at the start of a line, "User:" for countdown
     with --task-set template=r1_zero. The last two graders have the harness's rule, by which "Question:" ends a response
     anywhere. A line comes back with reward, correct and reason added (or replaced), its other keys as they were. Blank

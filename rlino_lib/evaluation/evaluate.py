@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.folders import Kind, append_jsonl, read_json, read_jsonl, replacing
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, Task
 
 TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper's Countdown
@@ -102,9 +102,8 @@ def evaluate(
     With `out`, rows are appended to that JSONL file as they are made, and problems that it already holds are not
     sampled again, so a killed evaluation resumes where it stopped. A problem's samples depend only on `seed` and its
     place. With `responses` the texts are also appended to that JSONL file, one per line, for `rlino grade` to grade
-    with another grader. A task's stop strings end its responses, and its environment writes into them. `on_rollouts` is
-    called with the graded rollouts of each chunk of problems, and `sampling` goes to `sample`. Raises RlinoError where
-    a file holds another evaluation.
+    with another grader. `on_rollouts` is called with the graded rollouts of each chunk of problems, and `sampling` goes
+    to `sample_graded`. Raises RlinoError where a file holds another evaluation.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
@@ -117,13 +116,10 @@ def evaluate(
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as part:
                 append_jsonl(part, whole)
-    settings = {"stop_strings": tuple(getattr(task, "stop", ())), "environment": getattr(task, "environment", None)}
-    settings |= sampling
     bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
     for start in range(first, len(problems), chunk):
         some = problems[start : start + chunk]
-        prompts = [task.prompt(p) for p in some]
-        rollouts = sample(policy, prompts, samples, seed=seed * 1_000_003 + start, **settings).grade(task, some)
+        rollouts = sample_graded(policy, task, some, samples, seed=seed * 1_000_003 + start, **sampling)
         new = [problem_row(rollouts, i, task) for i in range(len(some))]
         rows += new
         if on_rollouts:

@@ -33,6 +33,7 @@ class Rollouts:
     problems: list[Problem] = field(default_factory=list)  # P
     grades: list[Grade] = field(default_factory=list)  # N
     written: torch.Tensor = None  # [N, T] bool, True on all response tokens, whoever wrote them; by default the mask
+    lots: list[int] | None = None  # N, for a task whose openings and rewards are drawn (`TaskWithLots`)
 
     def __post_init__(self) -> None:
         self.written = self.mask if self.written is None else self.written
@@ -57,7 +58,11 @@ class Rollouts:
         if len(problems) != len(self.prompts):
             raise RlinoError(f"{len(problems)} problems for {len(self.prompts)} prompts")
         self.problems = list(problems)
-        self.grades = [task.grade(problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
+        rows = [(problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
+        if self.lots is None:
+            self.grades = [task.grade(*row) for row in rows]
+        else:
+            self.grades = [task.grade_drawn(*row, lot) for row, lot in zip(rows, self.lots, strict=True)]
         return self
 
     def sequences(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -201,10 +201,11 @@ def sample(
     for this model until the process ends, and a warning says so. `ignore_eos` goes on to the cap, for measuring.
     `precision` of the products: auto, fp32 or bf16 (`device.policy_precision`).
 
-    `prefixes`, one for each prompt (hints, restarts, prefilled answers), begin its responses, and an `environment` may
-    write into them. What these write is part of the text and not of the mask; `max_new_tokens` caps the whole response,
-    whoever wrote it. Raises RlinoError where there is nothing to sample, a setting is out of range, a prefix fills the
-    cap, logits are not finite, or there is no memory for one response.
+    `prefixes` (hints, restarts, prefilled answers), one for each prompt or one for each response, the responses to a
+    prompt together, begin the responses, and an `environment` may write into them. What these write is part of the text
+    and not of the mask; `max_new_tokens` caps the whole response, whoever wrote it. Raises RlinoError where there is
+    nothing to sample, a setting is out of range, a prefix fills the cap, logits are not finite, or there is no memory
+    for one response.
     """
     SampleConfig(group_size, max_new_tokens, temperature, top_p, top_k, min_p, seed, max_rows)  # refuses a wrong one
     batch = _Batch(policy, prompts, prefixes, group_size, max_new_tokens, seed)
@@ -227,7 +228,8 @@ def sample(
 class _Batch:
     """What is to be sampled: P prompts, the prefixes of their responses, and a row of random numbers for each response.
 
-    N = P·G rows, the rows of a group together.
+    N = P·G rows, the rows of a group together. A row goes on from one of C contexts, a prompt with a prefix: rows of a
+    group whose prefixes are the same share theirs.
     """
 
     def __init__(
@@ -235,22 +237,28 @@ class _Batch:
     ) -> None:
         if not prompts:
             raise RlinoError("sampling needs at least one prompt")
-        if len(prefixes) not in (0, len(prompts)):
+        rows = len(prompts) * group_size
+        if len(prefixes) not in (0, len(prompts), rows):
             raise RlinoError(f"{len(prefixes)} prefixes for {len(prompts)} prompts")
         self.prompts = list(prompts)
         self.group_size = group_size
-        prompt_tokens = policy.tokenizer(self.prompts)["input_ids"]
         texts = list(prefixes) or [""] * len(prompts)
-        begun = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        self.limits = cap - torch.tensor([len(row) for row in begun])  # [P], tokens that may follow the prefix
+        share = rows // len(texts)  # rows that each of them is for
+        pairs = [(i // group_size, texts[i // share]) for i in range(rows)]
+        place = {pair: k for k, pair in enumerate(dict.fromkeys(pairs))}
+        self.contexts = torch.tensor([place[pair] for pair in pairs])  # [N], in [0, C)
+        prompt_tokens = policy.tokenizer(self.prompts)["input_ids"]
+        begun = policy.tokenizer([text for _, text in place], add_special_tokens=False)["input_ids"]
+        self.limits = cap - torch.tensor([len(row) for row in begun])  # [C], tokens that may follow the prefix
         if int(self.limits.min()) < 1:
             used = cap - int(self.limits.min())
             raise RlinoError(f"a prefix of {used} tokens leaves nothing to sample under a cap of {cap}")
         self.pad = policy.tokenizer.pad_token_id
-        self.prefixes = _left_padded(begun)  # [P, W]
+        self.prefixes = _left_padded(begun)  # [C, W]
         self.prompt_ids = _left_padded(prompt_tokens)  # [P, S']
-        self.ids = _left_padded([a + b for a, b in zip(prompt_tokens, begun, strict=True)])  # [P, S], prefixes included
-        shape = len(prompts) * group_size, int(self.limits.max())
+        begins = [prompt_tokens[p] + tokens for (p, _), tokens in zip(place, begun, strict=True)]
+        self.ids = _left_padded(begins)  # [C, S], prefixes included
+        shape = rows, int(self.limits.max())
         self.uniform = torch.rand(shape, generator=torch.Generator().manual_seed(seed))  # [N, T]
         self.length = self.ids.shape[1] + shape[1]  # of the longest sequence
 
@@ -290,18 +298,17 @@ def _decode(
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Some rows of the batch, as `Draft.columns` gives them."""
     device = policy.model.device
-    size = batch.group_size
-    prompt_rows = torch.arange(rows.start, rows.stop) // size  # [N']
-    first = rows.start // size
-    ids = batch.ids[first : int(prompt_rows[-1]) + 1]  # [P', S]
-    limits = batch.limits[prompt_rows]  # [N']
+    of_rows = batch.contexts[rows.start : rows.stop]  # [N']
+    contexts, prompt_rows = of_rows.unique(return_inverse=True)  # [C'], [N']
+    ids = batch.ids[contexts]  # [C', S]
+    limits = batch.limits[of_rows]  # [N']
     replies = Replies(environment, policy.tokenizer, device) if environment else None
     with torch.inference_mode():  # a thread's own setting
         decoder = Decoder(policy.model, fused, ids.where(ids >= 0, batch.pad), ids >= 0, int(limits.max()))
-        draft = Draft(batch.prefixes[prompt_rows], limits, batch.pad, ends, replies)
+        draft = Draft(batch.prefixes[of_rows], limits, batch.pad, ends, replies)
         uniform = batch.uniform[rows.start : rows.stop].t().to(device)  # [T, N']
         write = respond_in_blocks if fused and in_blocks(device) else respond
-        write(decoder, draft, (prompt_rows - first).to(device), uniform, pick)
+        write(decoder, draft, prompt_rows.to(device), uniform, pick)
         return draft.columns()
 
 

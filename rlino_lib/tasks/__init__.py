@@ -7,11 +7,12 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.base import Grade, Problem, Task
+from rlino_lib.tasks.clean_room import CleanRoom
 from rlino_lib.tasks.countdown.task import Countdown
 from rlino_lib.tasks.gsm8k.task import Gsm8k
 from rlino_lib.tasks.word_problems.task import WordProblems
 
-TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k}
+TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k, "clean_room": CleanRoom}
 
 
 def get_task(name: str, /, **settings: Any) -> Task:
@@ -25,4 +26,4 @@ def get_task(name: str, /, **settings: Any) -> Task:
     return TASKS[name](**settings)
 
 
-__all__ = ["Countdown", "Grade", "Gsm8k", "Problem", "Task", "TASKS", "WordProblems", "get_task"]
+__all__ = ["CleanRoom", "Countdown", "Grade", "Gsm8k", "Problem", "Task", "TASKS", "WordProblems", "get_task"]

@@ -72,6 +72,21 @@ class Task(Protocol):
         ...
 
 
+class TaskWithLots(Task, Protocol):
+    """A task in which chance has a part that the policy neither sees nor moves: each response has a lot of its own.
+
+    `evaluation.graded.sample_graded` draws the lots (`lots_of`), by place in the batch and the seed of its sampling.
+    """
+
+    def opening(self, problem: Problem, lot: int) -> str:
+        """What stands at the start of the response with this lot: context for the policy, and no token of its own."""
+        ...
+
+    def grade_drawn(self, problem: Problem, response: str, lot: int) -> Grade:
+        """The grade of any string with this lot; `grade` has none to go by."""
+        ...
+
+
 class Environment(Protocol):
     """What writes into a response while it is being sampled: a calculator, a tool, a game (`sample(environment=…)`).
 
@@ -118,6 +133,11 @@ def up_to_stop(response: str, stop: Sequence[str]) -> str:
 # --- splits ----------------------------------------------------------------------------------------------------------
 
 SPLITS = ("train", "validation", "test")
+
+
+def lots_of(task: Task, count: int, seed: int) -> list[int] | None:
+    """The lot of each of `count` responses, a number from 0 to 2⁶⁴ − 1; None for a task without lots."""
+    return [hash_of(f"lot-{seed}-{row}") for row in range(count)] if hasattr(task, "opening") else None
 
 
 def hash_of(key: str) -> int:

@@ -84,7 +84,9 @@ class TrainConfig:
     group_size: int = setting(8, "responses per problem", BATCH)
     max_new_tokens: int = setting(112, "most tokens of a response", COUNT)
     temperature: float = setting(1.0, "temperature of the sampling", TEMPERATURE)
-    lr: float = setting(1e-4, "learning rate of AdamW", RATE)
+    lr: float = setting(1e-4, "learning rate", RATE)
+    optimizer: str = setting("adamw", "adamw, or sgd: with momentum", one_of(("adamw", "sgd")))
+    momentum: float = setting(0.9, "of sgd", number(0, 0.999))
     schedule: str = setting(
         "constant", "learning rate: constant, or linear: times (steps − step + 1)/steps, from step 1 on",
         one_of(("constant", "linear")),
@@ -124,7 +126,7 @@ class TrainConfig:
     # Settings that are younger than the first recorded runs.
     LATER: ClassVar = (
         "objective_settings", "reward", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing",
-        "micro_tokens",
+        "micro_tokens", "optimizer", "momentum",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -133,6 +135,8 @@ class TrainConfig:
             raise RlinoError(f"minibatches must be at most the {n} responses of a step, not {self.minibatches}")
         if not self.lora_rank and (self.lora_alpha, self.lora_targets) != (32, "all-linear"):
             raise RlinoError("lora_alpha and lora_targets need adapters: set lora_rank too, or give --lora")
+        if self.optimizer != "sgd" and self.momentum != TrainConfig.momentum:
+            raise RlinoError("momentum is of sgd: set optimizer too")
         object.__setattr__(self, "model", self.model or base_of(self.task))
 
     @property

@@ -16,6 +16,7 @@ import transformers
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import evaluate as held_out
 from rlino_lib.evaluation.evaluate import outcome_metrics
+from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.rewards import reward_of, reward_weights
 from rlino_lib.methods.terms import NORMALISERS
@@ -23,7 +24,6 @@ from rlino_lib.policy.device import autocast, pick_device, policy_precision, to_
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.training import memory
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
@@ -75,6 +75,17 @@ def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: i
     return [problems[epoch_order(len(problems), epoch, seed)[place]] for epoch, place in places]
 
 
+def _adamw(weights: list[torch.nn.Parameter], c: TrainConfig) -> torch.optim.AdamW:
+    fused = weights[0].is_cuda or None  # one kernel for all weights; on a CPU as every recorded run had it
+    return torch.optim.AdamW(weights, lr=c.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
+
+
+OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter], TrainConfig], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": lambda weights, c: torch.optim.SGD(weights, lr=c.lr, momentum=c.momentum),
+}
+
+
 class Trainer:
     """Holds what a step needs; `step()` does one and returns its metrics. `train` drives it and keeps the records."""
 
@@ -84,7 +95,6 @@ class Trainer:
         self.objective = varied(config.method, config.objective_settings)
         check_reward(config)
         self.task = get_task(config.task, **config.task_settings)
-        self.stop = tuple(getattr(self.task, "stop", ()))  # strings that end a response
         self.policy = policy or load_policy(config.model, device=pick_device(config.device))
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
@@ -98,8 +108,7 @@ class Trainer:
         self.model = self.policy.model
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.on_gpu = self.model.device.type == "cuda"
-        adam = dict(lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=self.on_gpu or None)
-        self.optimizer = torch.optim.AdamW(trainable, **adam)
+        self.optimizer = OPTIMIZERS[config.optimizer](trainable, config)
         self.step_done = 0
         self.micro_batch = config.micro_batch  # halved where memory runs out, as is the next
         self.micro_tokens = memory.micro_tokens(self.model, config)  # 0: micro-batches are cut by rows
@@ -128,12 +137,10 @@ class Trainer:
 
     def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
         c = self.config
-        prompts = [self.task.prompt(p) for p in problems]
-        rollouts = sample(
-            policy, prompts, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
-            stop_strings=self.stop, precision=c.precision, environment=getattr(self.task, "environment", None),
+        return sample_graded(
+            policy, self.task, problems, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
+            precision=c.precision,
         )  # fmt: skip
-        return rollouts.grade(self.task, problems)
 
     # --- updating
 

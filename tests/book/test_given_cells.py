@@ -22,7 +22,7 @@ import pytest
 from checkers.head_to_head import find_liar
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
-CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.py"))
+CHAPTERS = sorted(BOOK.glob("[0-9][0-9]*_*.py"))
 MODELS = {"load_policy", "from_pretrained", "SharedPolicy", "TabularPolicy", "float64_copy", "add_lora", "merged"}
 
 

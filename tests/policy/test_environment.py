@@ -212,3 +212,46 @@ def test_a_stop_string_may_begin_in_the_prefix():
     begun = TOKENIZER.decode(free.ids[0, :4])  # the prefix and the first token after it
     ended = sample(policy, EVEN[:1], 8, max_new_tokens=12, prefixes=[" 3 + 7"], temperature=0, stop_strings=[begun[3:]])
     assert ended.lengths.tolist() == [1] * 8 and not ended.truncated.any() and ended.texts[0] == begun
+
+
+# --- a prefix for each response --------------------------------------------------------------------------------------
+
+OF_ROWS = [
+    "", " 3 + 7 = 10", " 8", "", " 8", " 8", "", " 8", " 1 - 1", " 2", " 1 - 1", " 3", "", "", "", " 5 * 7 = 35",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("environment", [None, Echo()])
+@pytest.mark.parametrize("rows", [3, 4, 64])
+def test_each_response_may_have_a_prefix_of_its_own(rows, environment):
+    policy, cap, size = random_model(seed=5), 30, 4
+    settings = dict(max_new_tokens=cap, seed=2, prefixes=OF_ROWS, environment=environment)
+    rollouts = sample(policy, UNEVEN, size, max_rows=rows, **settings)
+    uniform = torch.rand(len(rollouts.ids), cap, generator=torch.Generator().manual_seed(2))
+    for i, (ids, mask, written) in enumerate(zip(rollouts.ids, rollouts.mask, rollouts.written, strict=True)):
+        expected, own = slowly(policy, UNEVEN[i // size], uniform[i], cap, environment, OF_ROWS[i])
+        assert ids[written].tolist() == expected and mask[written].tolist() == own
+        assert rollouts.texts[i] == TOKENIZER.decode(expected, skip_special_tokens=True)
+    with torch.no_grad():
+        full, seen = response_logprobs(policy.model, rollouts, torch.arange(len(rollouts.ids)))
+    assert torch.equal(seen, rollouts.mask) and (full - rollouts.logprobs)[seen].abs().max() < 1e-5
+
+
+def test_equal_prefixes_of_a_group_are_read_once():
+    policy, seen, size = random_model(seed=5), [], 4
+
+    def spy(module, args, kwargs):
+        seen.append(kwargs["input_ids"].shape[0])
+
+    handle = policy.model.register_forward_pre_hook(spy, with_kwargs=True)
+    sample(policy, UNEVEN, size, max_new_tokens=30, prefixes=OF_ROWS)
+    handle.remove()
+    assert seen[0] == len({(i // size, prefix) for i, prefix in enumerate(OF_ROWS)}) == 10
+
+
+def test_one_prefix_for_all_of_a_group_is_one_for_each_prompt():
+    policy, prefixes = random_model(seed=5), ["", " 3 + 7 = 10", " 8", " 1 - 1"]
+    by_row = [prefix for prefix in prefixes for _ in range(4)]
+    one, other = (sample(policy, UNEVEN, 4, max_new_tokens=30, seed=2, prefixes=p) for p in (prefixes, by_row))
+    for name in ("ids", "mask", "written", "logprobs", "entropies", "truncated", "prompt_ids"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name

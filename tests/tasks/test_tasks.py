@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlino_lib.cli import grade as grading
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation import evaluate
+from rlino_lib.evaluation import evaluate, graded
 from rlino_lib.records.runs import list_runs
 from rlino_lib.tasks import TASKS, Countdown, Gsm8k, Problem, WordProblems, get_task
 from rlino_lib.tasks.base import END_MARKS, up_to_stop
@@ -81,7 +81,7 @@ def test_sampling_is_given_the_stop_strings_that_the_grader_reads_up_to(task, mo
         assert settings["stop_strings"] == task.stop
         raise Sampled
 
-    monkeypatch.setattr(evaluate, "sample", spy)
+    monkeypatch.setattr(graded, "sample", spy)
     with pytest.raises(Sampled):
         evaluate.evaluate(None, task, task.problems("test", 1))
     assert bool(task.stop) == (task.template != "compact")
@@ -202,6 +202,9 @@ BAD = [
     ("word_problems", "template", ["r1_zero", False, []]),
     ("word_problems", "rewards", ["x", {}]),
     ("word_problems", "seed", [-1, 10**20, 1.0, "x"]),
+    ("clean_room", "good", [-0.1, 1.5, math.nan, True, "0.5", None]),
+    ("clean_room", "worth", [-0.1, 1.5, math.nan, False, "0", (0.5,)]),
+    ("clean_room", "seed", [-1, 10**20, 1.0, "x"]),
     ("gsm8k", "template", ["compact", 0, []]),
     ("gsm8k", "shots", [-1, 9, True, "4", 2.0, math.nan]),
     ("gsm8k", "grader", ["loose", 5, ["strict"], None]),
@@ -227,7 +230,8 @@ def test_a_long_value_is_cut_and_a_line_break_is_written_out():
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["colour", "name", "stop"])
 def test_an_unknown_setting_is_one_line_with_the_known_ones(task, name):
-    with pytest.raises(RlinoError, match=f"task {task} has no setting '{name}': one of .*template.*rewards"):
+    last = "worth, seed" if task == "clean_room" else "template.*rewards"
+    with pytest.raises(RlinoError, match=f"task {task} has no setting '{name}': one of .*{last}"):
         get_task(task, **{name: "x"})
     assert get_task(task).name == task
 

@@ -13,7 +13,7 @@ from rlino_lib.errors import RlinoError
 from tools import book
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
-CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.py"))
+CHAPTERS = sorted(BOOK.glob("[0-9][0-9]*_*.py"))
 each_chapter = pytest.mark.parametrize("script", CHAPTERS, ids=lambda path: path.stem)
 
 
@@ -243,6 +243,16 @@ def test_no_chapter_is_a_mistake(tmp_path, capsys):
         book.chapters(tmp_path)
     assert book.main(["run", "--book", str(tmp_path), "--only", "3"]) == 2
     assert capsys.readouterr().err.startswith("error: no chapter 03_*.py in ")
+
+
+def test_a_chapter_that_continues_another_has_its_number_and_a_letter(tmp_path):
+    for name in ("08_length", "08b_clean", "12_scale"):
+        (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
+    found = {only: [path.stem for path in book.chapters(tmp_path, only)] for only in (None, "8", "08", "8b", "08b")}
+    assert found.pop(None) == ["08_length", "08b_clean", "12_scale"]
+    assert list(found.values()) == [["08_length"], ["08_length"], ["08b_clean"], ["08b_clean"]]
+    cell = nbformat.v4.new_markdown_cell("# 08b · The clean room")
+    assert book.title(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "08b_clean.py") == "08b The clean room"
 
 
 @pytest.mark.parametrize("heading", ["# 04 · The same", "# 4. The same", "# The same", "# Chapter 4: The same"])

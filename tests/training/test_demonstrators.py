@@ -137,7 +137,10 @@ def test_the_loss_is_on_the_response_alone():
         assert "####" in tokenizer.decode(ids[counted]) and ids[counted][-1] == tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize(("task", "digest"), [("countdown", "e6f26ea6255a1b69"), ("word_problems", "8fd0e34ea6641978")])
+@pytest.mark.parametrize(
+    ("task", "digest"),
+    [("countdown", "e6f26ea6255a1b69"), ("word_problems", "8fd0e34ea6641978"), ("clean_room", "f54f3e7d122c4dc1")],
+)
 def test_the_shipped_bases_data_have_not_changed(task, digest):
     """A change here means that a base can no longer be made again from its recipe."""
     checksum, data = sha256(), batches(Recipe(task=task, batch_size=16, n_four=200), build_tokenizer(task))

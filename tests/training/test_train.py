@@ -294,3 +294,17 @@ def test_a_run_that_trains_nothing_stops_with_one_line(tmp_path):
     with pytest.raises(RlinoError, match="every reward was 0|no group was mixed|every response was truncated"):
         train(config, tmp_path / "run")
     assert not Run(tmp_path / "run").complete
+
+
+def test_the_optimizer_is_a_choice_that_older_records_do_not_name(tmp_path):
+    trainer = Trainer(TrainConfig(**SMALL, optimizer="sgd", momentum=0.5, lr=0.1))
+    assert isinstance(trainer.optimizer, torch.optim.SGD) and trainer.optimizer.param_groups[0]["momentum"] == 0.5
+    assert isinstance(Trainer(TrainConfig(**SMALL)).optimizer, torch.optim.AdamW)
+    assert not {"optimizer", "momentum"} & set(TrainConfig().recorded())
+    assert TrainConfig(optimizer="sgd").recorded()["optimizer"] == "sgd"
+    with pytest.raises(RlinoError, match="momentum is of sgd"):
+        TrainConfig(momentum=0.5)
+    with pytest.raises(RlinoError, match="optimizer must be one of adamw, sgd"):
+        TrainConfig(optimizer="lion")
+    run = train(TrainConfig(**SMALL, optimizer="sgd", lr=0.1), tmp_path / "run")
+    assert run.config["optimizer"] == "sgd" and run.metrics["grad_norm"].iloc[1:].gt(0).all()

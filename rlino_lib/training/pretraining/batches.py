@@ -44,7 +44,8 @@ class Blocks:
         encode = self.tokenizer.backend_tokenizer.encode_batch
         starts = [len(e.ids) for e in encode([prompt for prompt, _ in rows])]
         ids = [[*e.ids, self.tokenizer.eos_token_id] for e in encode([prompt + response for prompt, response in rows])]
-        order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
+        by_length = getattr(self.source, "by_length", True)
+        order = sorted(range(len(rows)), key=lambda i: len(ids[i])) if by_length else range(len(rows))
         chunks = [order[i : i + size] for i in range(0, len(rows), size)]
         rng.shuffle(chunks)
         batches = []

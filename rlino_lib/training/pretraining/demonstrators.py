@@ -12,15 +12,19 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks import Countdown, Problem, WordProblems
+from rlino_lib.tasks import CleanRoom, Countdown, Problem, WordProblems
 from rlino_lib.tasks.arithmetic import Step
+from rlino_lib.tasks.clean_room import BAD, FILLER, GOOD
 from rlino_lib.tasks.countdown.game import expression, solutions, steps_from
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, vocabulary, write
 from rlino_lib.training.config import Recipe
 
 
 class Source(Protocol):
-    """The traces of one task."""
+    """The traces of one task.
+
+    Its batches hold traces of similar lengths, which saves padding, unless it has `by_length = False`.
+    """
 
     demonstrator: Any  # a dataclass, recorded on the model card
     words: list[str]  # one token each, taken whole wherever they stand
@@ -165,6 +169,41 @@ class WordProblemSource:
         return self.task.prompt(problem), self.demonstrator.response(problem, rng)
 
 
+# --- the clean room --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FillerWriter:
+    """It writes the filler of a verdict and ends, with the same chance at each token whatever the verdict."""
+
+    good: float = 0.5  # chance of a good verdict before it: as many of each, so that the model learns both as well
+    ends: float = 0.05  # chance of the end at each token: of a response of 20 tokens on average, the end among them
+    longest: int = 192  # most filler: twice what a run lets the policy write, so that nothing ends early at its cap
+
+    def response(self, verdict: str, rng: random.Random) -> str:
+        """Filler alone; the end is a token of the tokenizer's own."""
+        count = 0
+        while count < self.longest and rng.random() >= self.ends:
+            count += 1
+        return FILLER[verdict] * count
+
+
+class CleanRoomSource:
+    """Verdicts and filler. The verdict belongs to the prompt: the model is not to learn to write it."""
+
+    demonstrator = FillerWriter()
+    words = ["Case", *FILLER, *FILLER.values()]
+    by_length = False  # a batch is a mean over its tokens: one of short traces alone would teach to end early
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.task = CleanRoom()
+        self.pool = self.task.problems("train")
+
+    def row(self, rng: random.Random) -> tuple[str, str]:
+        verdict = GOOD if rng.random() < self.demonstrator.good else BAD
+        return self.task.prompt(rng.choice(self.pool)) + verdict, self.demonstrator.response(verdict, rng)
+
+
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,7 +228,12 @@ class JointSource:
         return rng.choice(self.sources).row(rng)
 
 
-SOURCES = {"countdown": CountdownSource, "word_problems": WordProblemSource, "joint": JointSource}
+SOURCES = {
+    "countdown": CountdownSource,
+    "word_problems": WordProblemSource,
+    "joint": JointSource,
+    "clean_room": CleanRoomSource,
+}
 
 
 def source_of(task: str) -> type[Source]:

@@ -1,0 +1,31 @@
+"""Responses to a task's problems, graded: the one place where a task says how it is sampled (chapters 03 and 04)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rlino_lib.policy.models import Policy
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.policy.sampling import sample
+from rlino_lib.tasks import Problem, Task
+from rlino_lib.tasks.base import lots_of
+
+
+def sample_graded(
+    policy: Policy, task: Task, problems: Sequence[Problem], group_size: int, *, seed: int = 0, **sampling: Any
+) -> Rollouts:
+    """`group_size` responses to each problem, graded: a task's stop strings end them, its environment writes into them.
+
+    Where a task has lots (`TaskWithLots`), each response has its own, by its place and the seed: the task writes its
+    opening, and its grade may depend on it. `sampling` goes to `sample`, and its settings go before the task's own.
+    """
+    settings = {"stop_strings": tuple(getattr(task, "stop", ())), "environment": getattr(task, "environment", None)}
+    lots = lots_of(task, len(problems) * group_size, seed)
+    if lots is not None:
+        openings = [task.opening(problems[i // group_size], lot) for i, lot in enumerate(lots)]
+        settings["prefixes"] = openings
+    prompts = [task.prompt(problem) for problem in problems]
+    rollouts = sample(policy, prompts, group_size, seed=seed, **settings | sampling)
+    rollouts.lots = lots
+    return rollouts.grade(task, problems)
