@@ -98,7 +98,9 @@ def test_the_larger_size_is_judged_on_its_planned_seeds_by_the_ledgers_threshold
     assert set(verdicts.index[verdicts[MID] == "not testable here"]) == no_token_mean
     assert verdicts.loc["grow-grpo-countdown", MID] == "holds" == verdicts.loc["grow-grpo-countdown", SMALL]
     # With the ledger's own numbers of seeds five are too few for some; GRPO with a constant is no second run of a seed.
-    assert set(judge_yours(root / "mid")["verdict"]) == {"not testable here"}
+    own = judge_yours(root / "mid").set_index("id")["verdict"]
+    assert own["pos-countdown"] == "not testable here" != verdicts.loc["pos-countdown", MID]
+    assert own["grow-grpo-countdown"] == verdicts.loc["grow-grpo-countdown", MID]
     assert "with 1/|o|" in verdicts.loc["caused-countdown", f"{MID}: found"]
 
 
