@@ -200,7 +200,7 @@ def solution(answer: str) -> str:
 
 
 CHECKED = [
-    pytest.param(chapter, place, solution(answer), id=f"{chapter.stem[:2]}-{number}")
+    pytest.param(chapter, place, solution(answer), id=f"{chapter.stem.partition('_')[0]}-{number}")
     for chapter, number, places, answer in ALL
     for place in places
     if CHECKER.search(code_cells(chapter)[place])
