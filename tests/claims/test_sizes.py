@@ -125,4 +125,4 @@ def test_the_figures_show_both_sizes(root):
     assert len(grown.containers) == 2 and len(grown.get_yticklabels()) == 2
     with pytest.raises(RlinoError, match="no rows to draw"):
         ends_figure(pd.DataFrame(columns=ends.columns))
-    assert len(list_runs("mid", root)) == 15
+    assert len(list_runs("mid", root)) == 25
