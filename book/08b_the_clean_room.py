@@ -223,17 +223,17 @@ for text, table in tables.items():
         f"{NORMALISERS[n]} {mean_in_words(by.get_group(n), 'tokens')}" for n in NORMALISERS if n in by.groups
     )
     say(f"{text}, bad − good: {listed}.")
-    spread = by.std()
-    listed = "; ".join(f"{NORMALISERS[n]} {spread[n]:.1f}" for n in NORMALISERS if n in spread)
-    say(f"{text}, standard deviation over seeds, in tokens: {listed}.")
+    ends = by.agg(["min", "max"])
+    listed = "; ".join(f"{NORMALISERS[n]} {ends.loc[n, 'min']:+.1f} to {ends.loc[n, 'max']:+.1f}" for n in ends.index)
+    say(f"{text}, single runs, in tokens: {listed}.")
 
 # %% [markdown]
 # *What was seen.* Under $1/|o|$ the curves part in every run, and in the direction that the rates say: longer after
-# bad, shorter after good. By SGD nothing else parts them.
+# bad, shorter after good. By SGD they stay together under the token mean and under the constant, in every run.
 #
 # ### What Adam makes of noise
 #
-# With Adam the curves of a single run part under the other normalisers as well. Does Adam create a drift? Under a
+# With Adam single runs have gaps of some tokens under the other normalisers as well. Does Adam create a drift? Under a
 # constant the expected gradient is zero, and what a batch has is noise. Adam divides a gradient by its recent size. So
 # it makes noise as large a step as it would make of a signal, and the logits walk at random. The policy of two logits
 # shows how far. It is simulated below on many seeds, at rates at which $1/|o|$ has a similar gap.
