@@ -98,7 +98,7 @@ for name in SHAPES:
             budget = estimate(shape_config(name), config)
             kind = f"{name}, {'LoRA' if lora else 'full'}{', checkpointing' if checkpointing else ''}"
             parts = {part: getattr(budget, part) / GIB for part in PARTS}
-            rows.append({"": kind, **parts, "at most at once": budget.total / GIB})
+            rows.append({"": kind, **parts, "updates": budget.update / GIB, "at most at once": budget.total / GIB})
 costs = pd.DataFrame(rows).set_index("")
 costs.round(1)
 
@@ -116,8 +116,8 @@ for part, grey, hatch in zip(
 mark = {"color": "black", "markersize": 22, "markeredgewidth": 2.5}
 axis.plot(costs["at most at once"], costs.index, "|", label="at once", **mark)
 for card in (24, 48, 80):
-    axis.axvline(card, color="tab:red", linewidth=1, dashes=(4, 2))
-    axis.annotate(f"{card} GB", (card, -0.5), color="tab:red", fontsize=9, ha="center", va="bottom")
+    axis.axvline(card * 1e9 / GIB, color="tab:red", linewidth=1, dashes=(4, 2))
+    axis.annotate(f"{card} GB", (card * 1e9 / GIB, -0.5), color="tab:red", fontsize=9, ha="center", va="bottom")
 axis.invert_yaxis()
 axis.set(xlabel="GiB; sampling (cache) and the update are never alive together: the black mark is the most at once")
 figure.legend(loc="outside lower center", ncol=7)
@@ -125,11 +125,12 @@ figure
 
 # %% [markdown]
 # *What to look at.* Which part makes a bar long? Where it is weights and moments, LoRA helps. Where it is
-# activations, a smaller micro-batch or checkpointing helps; these change no number beyond rounding.
+# activations, a smaller micro-batch or checkpointing helps; these change no number beyond rounding. What must fit a
+# card is the update. Sampling always fits: where memory is short, fewer responses are decoded at a time.
 
 # %%
 for card in (24, 48, 80):
-    too_large = costs.index[costs["at most at once"] > card * 1e9 / GIB]
+    too_large = costs.index[costs["updates"] > card * 1e9 / GIB]
     say(f"Does not fit a card of {card} GB: {'; '.join(too_large) or 'nothing of these'}.")
 
 # %% [markdown]
@@ -290,8 +291,8 @@ pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).
 # computed, and it stands on three things:
 #
 # - *Sampling* is bound by the steps of decoding. A step writes one token of all responses of a batch, and takes
-#   about as long for many responses as for few. Started kernel by kernel it takes some tens of milliseconds for any
-#   small model; as one graph a few.
+#   about as long for many responses as for few. In transformers' own loop it takes some tens of milliseconds for
+#   any small model; as one graph a few milliseconds.
 # - *The update* is bound by products: $2 \times$ parameters for each token and pass, at the rate that the card
 #   reaches. With checkpointing there are two passes forward and a backward one that counts twice; a KL term adds a
 #   pass of the reference.
@@ -305,11 +306,13 @@ pd.DataFrame(cells, columns=["task", "model", "method", "paper, %", "command"]).
 # %%
 from rlino_lib.analysis.costs import cost_table, hours_column, prices, speeds
 
-for card in [b for b in benches if b["bench"] == "gpu"]:
+NUMBERS = ("decode_ms", "generate_ms", "update_tflops", "step_s", "peak_gib", "base_fp32_s", "base_cpu_s")
+for card in [b for b in benches if b["bench"] == "gpu" and b["device"] == "cuda" and all(b[name] for name in NUMBERS)]:
     say(
         f"Measured on {card['machine']}, at the shape of Qwen2.5-0.5B, {card['prompts']} × {card['group_size']} "
         f"responses of {card['new_tokens']} tokens, {card['precision']}. A step of decoding took "
-        f"{card['decode_ms']:.1f} ms, against {card['generate_ms']:.0f} in transformers' own loop; all of it together "
+        f"{card['decode_ms']:.1f} ms, against {card['generate_ms']:.0f} in transformers' own loop (of which a part was "
+        f"measured); all of it together "
         f"{card['tokens_per_s']:,.0f} tokens per second, {card['ratio']:.0f} times as many. An update ran at "
         f"{card['update_tflops']:.0f} TFLOP/s, a whole step took {card['step_s']:.1f} s, and at most "
         f"{card['peak_gib']:.0f} GiB were in use, of {card['estimate_gib']:.0f} estimated. A step of GRPO on the "
@@ -345,7 +348,7 @@ by_size.rename_axis("parameters, billions; hours per run")
 
 # %%
 date, cards = prices()
-need = costs["at most at once"]
+need = costs["updates"]
 cards["holds"] = ["; ".join(need.index[need <= gb * 1e9 / GIB]) for gb in cards["GB"]]
 h100 = cards.loc["H100"]
 cell = priced[(priced["model"] == "Qwen2.5-0.5B") & (priced["method"] == "GRPO")][hours].iloc[0]
@@ -453,13 +456,15 @@ beside_the_book(judge_all(), yours)
 #
 # Do the findings depend on the size of the model? Between our 0.8 million parameters and the paper's 494 million is a
 # model that one GPU trains from scratch in minutes. It has the tokenizer, the traces, the problems and the caps of the
-# shipped Countdown base, so that only its size differs: the same three layers are six times as wide, which makes 27
-# million parameters. The plan is five seeds of GRPO, GRPO without KL, F-ISFT⁺ and F-ISFT⁺⁻ at the settings of chapter
-# 07, and of GRPO with a constant in place of $1/|o|$. One learning rate serves all, the best of three for GRPO. Word
-# problems are left out, to keep the time on a rented card short. One command does all of it, and goes on where it was
-# cut off:
+# shipped Countdown base. The same three layers are six times as wide, which makes 27 million parameters. With the
+# size go batch, steps and learning rates, which cannot be the same for both. The plan is five seeds of GRPO, GRPO
+# without KL, F-ISFT⁺ and F-ISFT⁺⁻ at the settings of chapter 07, and of GRPO with a constant in place of $1/|o|$. One
+# learning rate serves all, the best of three for one seed of GRPO over 60 steps. Word problems are left out, to keep
+# the time on a rented card short. One command does all of it, and goes on where it was cut off. The weights of our
+# base are not in the repository. To make your own, delete its records first:
 
 # %%
+print("rm -r data/base/mid data/runs/mid data/runs/mid-lr")
 print("bash tools/mid.sh packed        # pretraining, evaluation, learning rate, runs")
 print("for part in packed/*.tar.gz; do tar -C data -xzf $part; done   # where it ran elsewhere")
 
@@ -512,8 +517,8 @@ if sizes:
 
 # %% [markdown]
 # *What to look at.* On the left, the distance of each method from its base. In the other two, the distance between the
-# normalisers within a size is what $1/|o|$ does; in the middle, the distance of both from 0 is growth without it. The
-# cap limits how far responses can grow, and does not touch how often a failed attempt ends one (chapter 08).
+# normalisers within a size is what $1/|o|$ does; in the middle, both have grown from the base. The cap limits how far
+# responses can grow. It does not touch how often a response ends after a failed attempt (chapter 08).
 
 # %%
 for _, row in ends[ends["panel"].isin([GROWTH, GIVING_UP])].iterrows():
@@ -522,8 +527,10 @@ for _, row in ends[ends["panel"].isin([GROWTH, GIVING_UP])].iterrows():
     say(f"{row['size']} parameters, {divided}. {row['panel']}: {row['mean']:.1f}{interval}.")
 
 # %% [markdown]
-# So far the two sizes tell the same story: the base is as accurate, all four methods reach about the same accuracy,
-# and wrong responses grow under both normalisers. Two seeds cannot say more: their intervals are wide.
+# At both sizes all four methods end far above the base, and wrong responses grow. With two seeds, and for the constant
+# one, nothing finer can be told: most of these intervals hold either answer. For the curves and the distances from GRPO
+# the smaller size is cut to the methods and seeds that the larger one has; the other panels and the ledger use all of
+# its seeds.
 
 # %% [markdown]
 # The ledger's claims at both sizes, with the same thresholds and the number of seeds that was planned at each. With
@@ -636,6 +643,6 @@ _ = check_weighted(my_mean)
 # - The log-probs of a large vocabulary need no logits, and bfloat16 is for products, not for weights.
 # - One `Objective` runs on a laptop and inside an engine for many GPUs, and leaves the same records.
 # - The cost of the paper's table is computed above, in GPU-hours and dollars, with what it stands on. Most of the
-#   uncertainty is how long responses are, and how fast they are sampled.
+#   uncertainty is how long responses are.
 #
 # Open: every cell of the table above that has no run of yours beside it.

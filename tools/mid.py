@@ -195,8 +195,14 @@ class Stages:
 def make(folder: Path, out: Path, grids: Path, recipe: str, evaluation: str, seconds: float) -> dict[str, Any]:
     """All of it; returns bytes by packed file. Raises RlinoError where a stage fails, or is ended before it is done."""
     base = out / "base" / "mid"
-    for path in (folder, base.parent, out / "runs"):
-        path.mkdir(parents=True, exist_ok=True)
+    if (base / "evaluation.json").exists() and not (base / "model.safetensors").exists():
+        records = " ".join(str(out / part) for part in PARTS)
+        raise RlinoError(f"{base} has the records of a base without its weights; to make your own: rm -r {records}")
+    try:
+        for path in (folder, base.parent, out / "runs"):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise RlinoError(f"cannot make the folder {path}: {e.strerror}") from e
     stages = Stages(out, folder, seconds)
     stages.run({"pretrain": ["pretrain", *shlex.split(recipe), "--out", str(base)]})
     evaluate = ["evaluate", "--model", str(base), *shlex.split(evaluation), "--out", str(base)]
@@ -208,6 +214,12 @@ def make(folder: Path, out: Path, grids: Path, recipe: str, evaluation: str, sec
     stages.say(f"learning rate {choose_rate(out / 'runs' / 'mid-lr', grids / 'mid.json', grid):g}")
     stages.run({"grid": ["grid", str(grid), "--out", str(out / "runs" / "mid")]})
     return pack(out, folder)
+
+
+def _seconds(text: str) -> float:
+    if not (seconds := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return seconds
 
 
 def main(argv: list[str] | None = None) -> int:

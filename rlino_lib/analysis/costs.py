@@ -15,6 +15,7 @@ import pandas as pd
 
 from rlino_lib.paths import DATA
 
+CARD = "H100"
 PEAK = 989e12  # dense bfloat16 products and sums per second of an H100, by its data sheet
 TEST = 1024  # problems of the paper's test
 DEAR, CHEAP = 1024, 300  # tokens of a response: each truncated at the paper's cap, or an assumption
@@ -37,13 +38,13 @@ class Speed(NamedTuple):
 
 
 def speeds(records: Sequence[Mapping[str, Any]]) -> list[Speed]:
-    """Two speeds, for long responses and for short ones, from the last record of `rlino bench gpu` made on a GPU.
+    """Two speeds, for long responses and for short ones, from the last record of `rlino bench gpu` made on an H100.
 
-    `records` are rows of data/bench. Without such a record the speeds are assumed: of a plain loop for the long
-    responses, of an engine made for it for the short ones.
+    `records` are rows of data/bench; hours of another card are not those of an H100. Without such a record the speeds
+    are assumed: of a plain loop for the long responses, of an engine made for it for the short ones.
     """
     made = [
-        r for r in records if r["bench"] == "gpu" and r["device"] != "cpu" and r["decode_ms"] and r["update_tflops"]
+        r for r in records if r["bench"] == "gpu" and CARD in r["machine"] and r["decode_ms"] and r["update_tflops"]
     ]
     if not made:
         return [

@@ -158,7 +158,7 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
       rlino bench step --repeats 5
       rlino bench memory --repeats 3
       rlino bench shape-0.5b --repeats 1
-      rlino bench gpu > data/bench/gpu-h100.json   # a minute
+      rlino bench gpu > gpu.json   # a minute
     """
     from rlino_lib.cli import bench, bench_gpu
     from rlino_lib.policy.device import machine

@@ -48,7 +48,7 @@ def in_blocks(device: torch.device) -> bool:
 
 @cache
 def _warn_of_misfit(reason: str) -> None:
-    warnings.warn(f"the model itself decodes, ten times as slow as a graph would: {reason}", RlinoWarning, stacklevel=4)
+    warnings.warn(f"the model itself decodes, which takes several times as long: {reason}", RlinoWarning, stacklevel=4)
 
 
 class Decoder:

@@ -7,8 +7,8 @@ attention's 1/√D folded into them, and the two halves of a rotary pair side by
 complex product. The result is that of the model's own forward pass up to rounding; any model, device or setting that
 this does not fit is decoded by the model itself.
 
-The step is the same on both devices. What differs is where keys and values lie: `FlatLayer` for a CPU, whose rows'
-scores are one product, and `graph.StaticLayer` for a GPU, at addresses that do not change.
+The step is the same on both devices. What differs is where keys and values lie: `FlatLayer` for a CPU, where the
+scores of a row are one product, and `graph.StaticLayer` for a GPU, at addresses that do not change.
 """
 
 from __future__ import annotations

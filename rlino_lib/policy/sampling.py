@@ -117,7 +117,7 @@ def choose(
 
     logits [N, V]; u [N] uniform in [0, 1). Returns ids, log-probs and entropies, each [N]; the log-prob is the policy's
     at this temperature, untruncated: with top-p < 1 (or top-k, min-p) a ratio would be biased; training does not pass
-    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Where logits are NaN or infinite the
+    them. Temperature 0 is greedy, and then the log-prob is that of temperature 1. Where a logit is NaN or +∞ the
     entropy is not finite (`refuse_infinite`).
     """
     truncating = top_k or min_p or top_p < 1

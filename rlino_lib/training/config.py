@@ -98,7 +98,7 @@ class TrainConfig:
     micro_batch: int = setting(32, "responses per forward and backward pass; more outgrow the CPU's caches", COUNT)
     micro_tokens: int = setting(
         0, "tokens per forward and backward pass, padding included, in place of micro_batch; 0: on a GPU as its free "
-        "memory allows, in at most micro_batch rows where that is set; elsewhere micro_batch rows", whole(),
+        "memory allows, in at most micro_batch rows where that is not its default; elsewhere micro_batch rows", whole(),
     )  # fmt: skip
     lora_rank: int = setting(0, "rank of the LoRA adapters; 0: full fine-tuning", whole())
     lora_alpha: int = setting(32, "adapters are scaled by alpha/rank", COUNT)
