@@ -43,9 +43,8 @@ def speeds(records: Sequence[Mapping[str, Any]]) -> list[Speed]:
     `records` are rows of data/bench; hours of another card are not those of an H100. Without such a record the speeds
     are assumed: of a plain loop for the long responses, of an engine made for it for the short ones.
     """
-    made = [
-        r for r in records if r["bench"] == "gpu" and CARD in r["machine"] and r["decode_ms"] and r["update_tflops"]
-    ]
+    on_cards = [r for r in records if r["bench"] == "gpu" and r["device"] != "cpu"]
+    made = [r for r in on_cards if CARD in r["machine"] and r["decode_ms"] and r["update_tflops"]]
     if not made:
         return [
             Speed(tokens, decode_s, share * PEAK, None, f"assumed {1e3 * decode_s:.0f} ms and {share:.0%} of the peak")

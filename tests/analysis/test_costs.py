@@ -9,8 +9,10 @@ from rlino_lib.training.presets import presets
 
 SETTINGS = {"prompts": 10, "group_size": 4, "steps": 100, "eval_every": 50, "eval_problems": 8,
             "gradient_checkpointing": 1}  # fmt: skip
-RECORD = {"bench": "gpu", "device": "cuda", "machine": "x86_64, AVX2, A Card", "decode_ms": 5.0, "update_tflops": 100.0,
-          "parameters": 5e8}  # fmt: skip
+RECORD = {
+    "bench": "gpu", "device": "cuda", "machine": "x86_64, AVX2, NVIDIA H100", "decode_ms": 5.0, "update_tflops": 100.0,
+    "parameters": 5e8,
+}  # fmt: skip
 
 
 def test_hours_are_steps_of_decoding_and_products():
@@ -29,10 +31,13 @@ def test_hours_are_steps_of_decoding_and_products():
 def test_a_measurement_takes_the_place_of_assumptions_and_says_so():
     long, short = speeds([{"bench": "memory"}, RECORD | {"decode_ms": 9.0}, RECORD])
     assert (long.tokens, short.tokens) == (DEAR, CHEAP) and long.decode_s == short.decode_s == 0.005
-    assert long.measured and "computed from the measured 5.0 ms and 100 TFLOP/s on A Card" == short.source
+    assert long.measured and "computed from the measured 5.0 ms and 100 TFLOP/s on NVIDIA H100" == short.source
 
 
-@pytest.mark.parametrize("change", [{"device": "cpu"}, {"decode_ms": None}, {"update_tflops": None}, {"bench": "step"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"device": "cpu"}, {"machine": "x86_64, A Card"}, {"decode_ms": None}, {"update_tflops": None}, {"bench": "step"}],
+)
 def test_what_was_not_measured_on_a_card_is_assumed(change):
     found = speeds([RECORD | change])
     assert [(s.tokens, s.decode_s, s.flops / PEAK) for s in found] == [(n, *how) for n, how in ASSUMED.items()]
