@@ -17,6 +17,7 @@ from rlino_lib import folders
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import evaluate as evaluation
+from rlino_lib.evaluation import graded
 from rlino_lib.folders import Kind, append_jsonl, changes, output_folder, read_jsonl, replacing, whole_lines, write_json
 from rlino_lib.paths import DATA
 from rlino_lib.policy.models import load_policy, save_policy
@@ -337,7 +338,7 @@ def test_an_evaluation_of_any_texts_that_is_cut_anywhere_goes_on_to_the_same_fil
     for file in files.values():
         file.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "sample", sample)
+        patch.setattr(graded, "sample", sample)
         frame = evaluation.evaluate(None, Task(), problems, chunk=2, **files)
         whole = {file: file.read_bytes() for file in files.values()}
         for file in whole:

@@ -291,4 +291,6 @@ def test_no_value_of_a_setting_is_a_traceback(name, data):
 def sample_problem(name):
     if name == "countdown":
         return make_problem([random.Random(0).randint(1, 9), 2], 5)
+    if name == "clean_room":
+        return Problem("x", {"number": 3})
     return Problem("x", {"question": "1 + 1?", "answer": "2"})
