@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from rlino_lib.cli import grade as grading
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation import graded
+from rlino_lib.evaluation import graded as graded_responses
 from rlino_lib.policy.models import Policy, save_policy, small_config
 from rlino_lib.tasks import Gsm8k, Problem, fetch, get_task
 from rlino_lib.tasks.gsm8k.grade import (
@@ -670,8 +670,8 @@ def test_an_evaluation_with_shots_goes_on_where_it_was_killed(folder, tmp_path, 
         seen.append(prompts)
         return real(policy, prompts, *args, **settings)
 
-    real = graded.sample
-    monkeypatch.setattr(graded, "sample", spy)
+    real = graded_responses.sample
+    monkeypatch.setattr(graded_responses, "sample", spy)
     save_policy(tiny_policy(), tmp_path / "model")
     argv = ["evaluate", "--task", "gsm8k", "--model", str(tmp_path / "model"), "--split", "validation"]
     argv += ["--problems", "70", "--samples", "2", "--max-new-tokens", "6", "--out", str(tmp_path / "e")]
