@@ -15,7 +15,8 @@ def filler(names=("per_response", "constant"), seeds=3, steps=12):
 
 def test_each_seed_is_a_thin_line_and_the_mean_a_thick_one():
     figure = filler_figure(filler())
-    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == ["1/|o|", "constant"]
+    titles = [axis.get_title("left") + axis.get_title() for axis in figure.axes if axis.get_visible()]
+    assert titles == ["1/|o|", "constant"]
     widths = [line.get_linewidth() for line in figure.axes[0].lines]
     assert len(widths) == 2 * (3 + 1) and sum(w < 1 for w in widths) == 6
     bad = max(figure.axes[0].lines, key=lambda line: (line.get_linewidth(), line.get_ydata()[-1]))
