@@ -130,7 +130,8 @@ def choose(
     if not temperature:
         ids = logits.argmax(-1)  # [N]
     else:
-        ids, _ = _invert(_filter(logprobs, top_p, top_k, min_p).exp() if truncating else probs, u)  # [N]
+        kept = _filter(logprobs, top_p, top_k, min_p).exp() if truncating else probs  # [N, V]
+        ids, _ = _invert(kept, u, with_rest=False)  # [N]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
 
 
@@ -143,15 +144,15 @@ def _choose_from_many(scaled: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tens
     parts = pad(probs, (0, -probs.shape[1] % 128)).unflatten(1, (-1, 128))  # [N, V/128, 128]
     part, rest = _invert(parts.sum(-1), u)  # each [N]
     rows = torch.arange(len(u), device=u.device)  # [N]
-    place, _ = _invert(parts[rows, part], rest)  # [N]
+    place, _ = _invert(parts[rows, part], rest, with_rest=False)  # [N]
     ids = (part * 128 + place).clamp_max(probs.shape[1] - 1)  # [N]; of NaN
     return ids, probs[rows, ids].log(), torch.special.entr(probs).sum(-1)
 
 
-def _invert(masses: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _invert(masses: torch.Tensor, u: torch.Tensor, with_rest: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Where the running sum of masses [N, C] exceeds the share u of its total, and the share of that entry below it.
 
-    u [N] in [0, 1). Both results are [N], the second one uniform in [0, 1] if u is.
+    u [N] in [0, 1). Both results are [N], the second one uniform in [0, 1] if u is, and None unless asked for.
     """
     total = masses.cumsum(-1)  # [N, C]
     # `right` picks the first entry strictly above u·total, so an entry of mass 0 is never chosen; rounding can lift
@@ -160,6 +161,8 @@ def _invert(masses: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.
     below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
     index = torch.searchsorted(total, below, right=True)  # [N, 1]
     index = index.clamp_max(masses.shape[1] - 1)  # of NaN there is no entry, and a GPU does not survive a wrong index
+    if not with_rest:
+        return index[:, 0], None
     own = masses.gather(1, index)  # [N, 1]
     rest = ((below - total.gather(1, index) + own) / own).clamp(0, 1)  # [N, 1]
     return index[:, 0], rest[:, 0]
