@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 
 from checkers import check as mechanism
@@ -42,3 +43,15 @@ def assert_nonsense_is_one_line(checkers, capsys) -> None:
             assert not checker(function)
             out = capsys.readouterr().out
             assert out.count("\n") == 1 and "Traceback" not in out
+
+
+def assert_right_answers_pass(checkers, right, capsys) -> None:
+    """Each checker, by name, takes the right answer that is listed under its name, and there is one for each."""
+    assert set(right) == set(checkers)
+    for name, checker in checkers.items():
+        assert checker(right[name]), capsys.readouterr().out
+        assert capsys.readouterr().out.startswith("✓ ")
+
+
+def assert_checkers_say_what_they_want(checkers) -> None:
+    assert all(inspect.getdoc(checker).startswith("`") for checker in checkers)

@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 
 from rlino_lib.analysis.pass_at_k import pass_at_k
+from rlino_lib.cli.main import PROGRAM
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import read_json, replacing, write_json
@@ -49,7 +50,6 @@ CRITERIA = {
 }
 HEAVY = (".safetensors", ".pt", ".tmp", ".lock", ".log")  # what is not packed
 LARGEST = 16 * 2**20  # bytes of a packed file
-PROGRAM = (sys.executable, "-m", "rlino_lib.cli")
 
 
 # --- the base --------------------------------------------------------------------------------------------------------

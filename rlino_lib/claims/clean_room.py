@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from rlino_lib.analysis.statistics import t_interval
+from rlino_lib.analysis import statistics as stats
 from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.length import normaliser_of
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.exact.length_toy import NORMALISERS
-from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import Run
 
 GROUPS = ("clean-room", "clean-room-sgd", "clean-room-dial")
@@ -25,8 +25,7 @@ CONTROLS = ("token_mean", "constant")
 def setting_of(run: Run) -> tuple[str, str, float]:
     """What sets a run of the clean room apart: its optimizer, its normaliser, and what a filler token is worth."""
     config = run.config
-    normaliser = config.get("objective_settings", {}).get("normaliser", OBJECTIVES[run.method].normaliser)
-    return config.get("optimizer", "adamw"), normaliser, config["task_settings"].get("worth", 0.0)
+    return config.get("optimizer", "adamw"), normaliser_of(run), config["task_settings"].get("worth", 0.0)
 
 
 def filler(runs: Iterable[Run]) -> pd.DataFrame:
@@ -103,11 +102,9 @@ def controls_stay(claim: Claim, records: Records) -> Evidence:
 
 def _within(values: pd.Series, margin: float) -> str:
     """Whether a mean over seeds is within ±margin: holds, does not hold, undecided."""
-    low, high = t_interval(values, 0.90)
-    if -margin < low and high < margin:
+    if stats.tost(values, margin) < 0.05:
         return HOLDS
-    low, high = t_interval(values)
-    return FAILS if low > margin or high < -margin else UNDECIDED
+    return FAILS if stats.beyond(values, margin) < 0.05 else UNDECIDED
 
 
 @evidence

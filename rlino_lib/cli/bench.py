@@ -40,9 +40,12 @@ def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
     return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+def timed(function: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
+    """The seconds until the device has done all of a function, and the function's result."""
     started = time.perf_counter()
     result = function()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
     return time.perf_counter() - started, result
 
 

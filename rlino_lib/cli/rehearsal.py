@@ -152,7 +152,7 @@ def _seconds(
     trainer = Trainer(short, policy)
     rollouts = _random_rollouts(shape.vocab_size, part)
     trainer.sample = lambda step: rollouts
-    whole = (_timed(trainer.step, short.device) for _ in range(2))
+    whole = (timed(trainer.step, short.device)[0] for _ in range(2))
     measured = list(whole)[-1]  # the first one makes Adam's moments
     width, length = part.prompt + part.response, prompt_tokens + cap
     flops = update_flops(reduced, part.updated * width, width, head_tokens=part.updated * part.response)
@@ -175,13 +175,14 @@ def _decoding(policy: Policy, config: TrainConfig, part: Part) -> tuple[float, f
     def write(tokens: int) -> float:
         prompts = ["n" * part.prompt] * max(1, part.sampled // config.group_size)  # a byte is a token
         group = part.sampled // len(prompts)
-        return _timed(
+        seconds, _ = timed(
             lambda: sample(
                 policy, prompts, group, max_new_tokens=tokens, temperature=config.temperature,
                 precision=config.precision, ignore_eos=True,
             ),
             str(policy.model.device),
         )  # fmt: skip
+        return seconds
 
     write(part.few)  # a warm-up
     few, more = write(part.few), write(part.more)
@@ -208,17 +209,6 @@ def _held_out(config: TrainConfig) -> int:
     evaluations = 1 + math.ceil(config.steps / config.eval_every) if config.eval_every else 0
     problems = GSM8K_TEST if config.task == "gsm8k" else TEST_PROBLEMS
     return evaluations * config.eval_problems * config.eval_samples + config.test_samples * problems
-
-
-def _timed(function, device: str) -> float:
-    """Seconds until the device has done all of it."""
-
-    def whole() -> None:
-        function()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-
-    return timed(whole)[0]
 
 
 def _say(line: str) -> None:

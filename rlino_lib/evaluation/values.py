@@ -9,9 +9,9 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, Task
 
 
@@ -47,8 +47,8 @@ def prefix_values(
     `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, and the exact (Clopper-Pearson) interval `low` to
     `high`. Equal pairs are sampled once and share their draws; draws of different ones are independent.
     `max_new_tokens` caps the whole response, prefix included, as in training, and the task's environment writes into
-    it too; `sampling` goes to `sample`. Raises RlinoError where there is nothing to sample, or where a prefix fills the
-    cap.
+    it too; `sampling` goes to `sample_graded`. Raises RlinoError where there is nothing to sample, or where a prefix
+    fills the cap.
     """
     problems: dict[tuple[str, str], Problem] = {}  # by prompt and prefix
     places = []  # of each pair among them
@@ -57,11 +57,10 @@ def prefix_values(
         places.append((task.prompt(problem), prefix))
     if not problems or samples < 1:
         raise RlinoError("values need at least one prefix and one sample of each")
-    prompts, texts = zip(*problems, strict=True)
+    texts = [prefix for _, prefix in problems]
     ids = _tokens(policy, texts)
-    settings = {"environment": getattr(task, "environment", None), "max_new_tokens": max_new_tokens} | sampling
-    rollouts = sample(policy, prompts, samples, prefixes=texts, seed=seed, **settings)
-    rollouts.grade(task, list(problems.values()))
+    settings = {"prefixes": texts, "max_new_tokens": max_new_tokens} | sampling
+    rollouts = sample_graded(policy, task, list(problems.values()), samples, seed=seed, **settings)
     right = rollouts.correct.view(-1, samples).sum(1).tolist()
     rows = {}
     for pair, tokens, c in zip(problems, ids, right, strict=True):

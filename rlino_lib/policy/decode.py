@@ -69,14 +69,12 @@ class Decoder:
 
     def prefill(self, prompt_rows: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after the prompts, for rows that go on from `prompt_rows` [B] int64, each in [0, P)."""
-        positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
-        logits = self._read_prompts(positions)  # [P, V]
+        logits, positions = self._read_prompts()  # [P, V], [P, S]
         capacity = self.length + self.new_tokens
         if self.fused:
             adapt = partial(self.fused.adapted, rows=prompt_rows, length=self.length, capacity=capacity)
-            self.layers = [
-                FlatLayer(*adapt(layer), self.length) for layer in self.layers
-            ]  # one copy too many at a time
+            # Layer by layer, so that of one alone there are two copies at a time.
+            self.layers = [FlatLayer(*adapt(layer), self.length) for layer in self.layers]
             self.cache = None
         else:
             for layer in self.layers:
@@ -88,24 +86,25 @@ class Decoder:
 
     def capture(self, prompt_rows: torch.Tensor, pick: Callable) -> tuple[torch.Tensor, CapturedSteps]:
         """The logits of `prefill`, and in place of `step` what writes blocks of tokens, picked as `pick` does."""
-        positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
-        logits = self._read_prompts(positions)  # [P, V]
+        logits, _ = self._read_prompts()  # [P, V]
         # A step of a small model takes as long for few rows and places as for many; a capture takes many steps' time.
         steps = CapturedSteps(
             self.fused, pick, self.layers, prompt_rows, self.mask, self.new_tokens, grows=not is_small(self.model)
         )
         return logits.index_select(0, prompt_rows), steps
 
-    def _read_prompts(self, positions: torch.Tensor) -> torch.Tensor:
-        """Logits [P, V] after the prompts, whose keys and values the cache then holds."""
-        return self.model(
+    def _read_prompts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [P, V] after the prompts, whose keys and values the cache then holds, and the positions [P, S]."""
+        positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
+        logits = self.model(
             input_ids=self.ids,
             attention_mask=self.mask if self.padded else None,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
-        ).logits[:, -1]
+        ).logits[:, -1]  # [P, V]
+        return logits, positions
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token for each row, tokens [B] int64."""

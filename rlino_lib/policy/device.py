@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 
 from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.policy.models import count_parameters
 
 T = TypeVar("T")
 SMALL = 50_000_000  # parameters; above, the products with the weights set the pace of everything
@@ -83,7 +84,7 @@ def _warn_of_cost(precision: str, best: str) -> None:
 def policy_precision(precision: str, model: torch.nn.Module) -> str:
     """`pick_precision` for sampling and updating a policy."""
     device = next(model.parameters()).device
-    return pick_precision(precision, device, gains=gains_from_bf16(_count(model), device))
+    return pick_precision(precision, device, gains=gains_from_bf16(count_parameters(model), device))
 
 
 def gains_from_bf16(parameters: int, device: torch.device | str) -> bool:
@@ -91,19 +92,15 @@ def gains_from_bf16(parameters: int, device: torch.device | str) -> bool:
     return parameters > (TINY if torch.device(device).type == "cuda" else SMALL)
 
 
-def _count(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
 def is_small(model: torch.nn.Module) -> bool:
     """Whether the small operations around the products with the weights take as long as the products themselves."""
-    return _count(model) <= SMALL
+    return count_parameters(model) <= SMALL
 
 
 def casts(precision: str, model: torch.nn.Module) -> bool:
     """Whether a model's products are in bfloat16: where `precision` is `bf16`, but for a tiny model on a GPU."""
     device = next(model.parameters()).device
-    return precision == "bf16" and (device.type != "cuda" or gains_from_bf16(_count(model), device))
+    return precision == "bf16" and (device.type != "cuda" or gains_from_bf16(count_parameters(model), device))
 
 
 def autocast(precision: str, model: torch.nn.Module) -> AbstractContextManager:

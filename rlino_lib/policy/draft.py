@@ -60,15 +60,16 @@ class Draft:
         self.entropies[span, rows] = entropies
         self.newest = tokens[-1]
         self.time += k
-        ends = self._ends(tokens)  # [k, B]
-        full = torch.zeros_like(ends)  # [k, B]
+        stops = self._ends(tokens)  # [k, B]
+        full = None  # [k, B], where a row is at its limit and does not end
         if self.limits is not None:
             times = torch.arange(self.time - k + 1, self.time + 1, device=rows.device)  # [k]
-            full = (self.limits[rows] <= times[:, None]) & ~ends  # [k, B]
-        stops = ends | full  # [k, B]
-        alive = self.alive & (stops.cumsum(0) - stops.long() == 0)  # [k, B], before each of the tokens
+            full = (self.limits[rows] <= times[:, None]) & ~stops
+            stops = stops | full
+        alive = self.alive & (stops.cumsum(0) == stops)  # [k, B], before each of the tokens
         self.written[span, rows] = alive
-        self.truncated[rows] |= (full & alive).any(0)
+        if full is not None:
+            self.truncated[rows] |= (full & alive).any(0)
         self.alive = alive[-1] & ~stops[-1]
         self.left = int(self.alive.sum())
         if self.replies:
@@ -77,9 +78,7 @@ class Draft:
 
     def _ends(self, tokens: torch.Tensor) -> torch.Tensor:
         """Where a row would end that goes on until then, for its newest tokens [k, B]: [k, B] bool."""
-        ends = torch.zeros_like(tokens, dtype=torch.bool)
-        if len(self.ends.ids):
-            ends = (tokens[..., None] == self.ends.ids).any(-1)
+        ends = (tokens[..., None] == self.ends.ids).any(-1)
         if self.ends.strings:
             ends |= self.ends.strings.reached(self._tail(self.ends.strings, len(tokens)), self.alive & ~ends)
         return ends

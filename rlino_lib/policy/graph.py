@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from rlino_lib.policy.device import is_out_of_memory
 from rlino_lib.policy.fused import FusedDecoder
+from rlino_lib.policy.logprobs import product
 
 BLOCK = 16  # tokens of each row between two looks
 GROWTH = 128  # places by which the capacity of the cache grows; attention reads it whole
@@ -44,7 +45,7 @@ class StaticLayer:
         """
         n, kv, places, _ = self.keys.shape
         grouped = queries.unflatten(1, (kv, -1)).flatten(0, 1)  # [B·Hkv, H/Hkv, D]
-        scores = _product(grouped, self.keys.flatten(0, 1).transpose(1, 2))  # [B·Hkv, H/Hkv, L] float32
+        scores = product(grouped, self.keys.flatten(0, 1).transpose(1, 2), torch.float32)  # [B·Hkv, H/Hkv, L] float32
         scores = scores.view(n, -1, places) + attention  # [B, H, L]
         weights = scores.softmax(-1).to(queries.dtype).view(n * kv, -1, places)  # [B·Hkv, H/Hkv, L]
         return torch.bmm(weights, self.values.flatten(0, 1)).view(n, -1)  # [B, H·D]
@@ -167,13 +168,6 @@ class CapturedSteps:
                 raise torch.OutOfMemoryError("out of memory while a step was captured") from error
             raise
         return graph.replay
-
-
-def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The products a[i] @ b[i] in float32, [N, ., .]; of half types a GPU adds them up so, and does not round them."""
-    if a.is_cuda and a.dtype != torch.float32:
-        return torch.bmm(a, b, out_dtype=torch.float32)
-    return torch.bmm(a.float(), b.float())
 
 
 def _rounded(n: int, multiple: int) -> int:

@@ -25,11 +25,12 @@ TILE = 2**22
 GPU_TILE = 2**27
 
 
-def _product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """a @ b, added up and returned in `dtype`; half types are never rounded in between."""
+def product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """a @ b, of matrices or batches of them, added up and returned in `dtype`; half types are not rounded between."""
     with torch.autocast(a.device.type, enabled=False):  # which would choose the type itself
         if a.is_cuda and b.dtype != dtype:  # tensor cores take half types and add them up in float32
-            return torch.mm(a.to(b.dtype), b, out_dtype=dtype)
+            multiply = torch.bmm if a.ndim == 3 else torch.mm
+            return multiply(a.to(b.dtype), b, out_dtype=dtype)
         return a.to(dtype) @ b.to(dtype)
 
 
@@ -41,7 +42,7 @@ class _TokenLogprobs(torch.autograd.Function):
         """Slice by slice: its rows of the weight, its logits [N, c], where each id stands in it, and whether."""
         for low in range(0, len(weight), chunk):
             part = weight[low : low + chunk]  # [c, H]
-            tile = _product(hidden, part.t(), dtype)  # [N, c]
+            tile = product(hidden, part.t(), dtype)  # [N, c]
             if scale != 1:
                 tile *= scale
             at = (ids - low)[:, None]  # [N, 1]
@@ -61,7 +62,7 @@ class _TokenLogprobs(torch.autograd.Function):
             before = total
             total = torch.logaddexp(before, tile.sum(1, keepdim=True).log_().add_(most))
             if at_once:
-                mean.mul_((before - total).exp()).addcmul_(_product(tile, weight[place], dtype), (most - total).exp())
+                mean.mul_((before - total).exp()).addcmul_(product(tile, weight[place], dtype), (most - total).exp())
         ctx.settings = scale, chunk, dtype, hidden.dtype, at_once
         ctx.save_for_backward(*((weight[ids] - mean,) if at_once else (hidden, weight, ids, total)))
         return (chosen - total)[:, 0]
@@ -82,8 +83,8 @@ class _TokenLogprobs(torch.autograd.Function):
             tile.sub_(total).exp_().mul_(-grad).scatter_add_(1, at, torch.where(inside, grad, 0.0))  # [N, c]
             tile = tile.to(weight.dtype) if tile.is_cuda else tile  # once for both products
             if to_hidden is not None:
-                to_hidden += _product(tile, weight[place], dtype)
-            to_weight[place] = _product(tile.t(), hidden, dtype)
+                to_hidden += product(tile, weight[place], dtype)
+            to_weight[place] = product(tile.t(), hidden, dtype)
         return None if to_hidden is None else to_hidden.to(kind), to_weight, None, None, None, None
 
 

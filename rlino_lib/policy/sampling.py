@@ -217,9 +217,8 @@ def sample(
     ends = Ends.of(policy, stop_strings, ignore_eos)
     pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     precision = policy_precision(precision, model)
-    plain = not casts(precision, model) and not torch.is_autocast_enabled(
-        device.type
-    )  # autocast is a thread's own setting
+    # Autocast is a thread's own setting.
+    plain = not (casts(precision, model) or torch.is_autocast_enabled(device.type))
     with torch.inference_mode(), fast_attention(model), autocast(precision, model):
         fused = fused_decoder(model, batch.length, plain)
         decode = partial(_decode, policy, fused, batch, ends, pick, environment)

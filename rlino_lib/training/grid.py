@@ -33,6 +33,11 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
+def usable_cores() -> int:
+    """The logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_jobs(runs: Iterable[Settings]) -> int:
     """The default number of runs at a time: as many as physical cores, for their threads, and memory allow.
 
@@ -40,7 +45,7 @@ def default_jobs(runs: Iterable[Settings]) -> int:
     a model, whose size is not known here.
     """
     runs = list(runs)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cores()
     cores = min(usable, psutil.cpu_count(logical=False) or usable)
     limits = [cores // max(s.get("threads", 1) for s in runs), psutil.virtual_memory().available / 2**30 / CPU_RUN]
     if any(s.get("device", "auto") != "cpu" for s in runs) and (free := _gpu_memory()):

@@ -109,6 +109,11 @@ def _head_bytes(c: PreTrainedConfig, device: str, tokens: int) -> int:
     return FLOAT * (2 * tile_size(device) if c.vocab_size >= LARGE else 3 * c.vocab_size * tokens)
 
 
+def _casts(config: TrainConfig, parameters: int, device: str) -> bool:
+    """Whether a run of a model of that size has products in bfloat16."""
+    return pick_precision(config.precision, device, gains=gains_from_bf16(parameters, device)) == "bf16"
+
+
 def _token_budget(c: PreTrainedConfig, config: TrainConfig, bf16: bool, device: str, left: int) -> int:
     """The tokens of a micro-batch where `left` bytes are left for it: a power of two, so that a little more or less
     free memory does not change how rows are cut."""
@@ -131,7 +136,7 @@ def estimate(
     t = config
     total, trained = _counts(model, t)
     device = pick_device(t.device)
-    bf16 = pick_precision(t.precision, device, gains=gains_from_bf16(total, device)) == "bf16"
+    bf16 = _casts(t, total, device)
     frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
@@ -172,7 +177,7 @@ def micro_tokens(model: PreTrainedModel, config: TrainConfig) -> int:
         return config.micro_tokens
     config = replace(config, device=device)
     total = count_parameters(model)
-    bf16 = pick_precision(config.precision, device, gains=gains_from_bf16(total, device)) == "bf16"
+    bf16 = _casts(config, total, device)
     needed = estimate(model.config, config, free=0)
     later = needed.optimizer + needed.gradients + HALF * bf16 * total
     return _token_budget(model.config.get_text_config(), config, bf16, device, free_bytes(device) - later)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 import torch
 
 from checkers import clean_room as exercises
 from rlino_lib.exact.clean_room import Room
-from tests.mistakes import assert_mistakes_are_named, assert_nonsense_is_one_line
+from tests.mistakes import (
+    assert_checkers_say_what_they_want,
+    assert_mistakes_are_named,
+    assert_nonsense_is_one_line,
+    assert_right_answers_pass,
+)
 
 CHECKERS = {name: f for name, f in vars(exercises).items() if name.startswith("check_")}
 
@@ -30,10 +33,7 @@ RIGHT = {"check_rate": by_room, "check_together": together}
 
 
 def test_right_answers_pass(capsys):
-    assert set(RIGHT) == set(CHECKERS)
-    for name, checker in CHECKERS.items():
-        assert checker(RIGHT[name]), capsys.readouterr().out
-        assert capsys.readouterr().out.startswith("✓ ")
+    assert_right_answers_pass(CHECKERS, RIGHT, capsys)
 
 
 @pytest.mark.parametrize("name", sorted(CHECKERS))
@@ -46,4 +46,4 @@ def test_nothing_and_nonsense_are_one_line(capsys):
 
 
 def test_checkers_say_what_they_want():
-    assert all(inspect.getdoc(checker).startswith("`") for checker in CHECKERS.values())
+    assert_checkers_say_what_they_want(CHECKERS.values())

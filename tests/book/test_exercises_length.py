@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
 from checkers import length as exercises_length
 from checkers.length import FACTORS
 from rlino_lib.exact.length_toy import LengthToy
-from tests.mistakes import assert_mistakes_are_named, assert_nonsense_is_one_line
+from tests.mistakes import (
+    assert_checkers_say_what_they_want,
+    assert_mistakes_are_named,
+    assert_nonsense_is_one_line,
+    assert_right_answers_pass,
+)
 
 CHECKERS = {name: f for name, f in vars(exercises_length).items() if name.startswith("check_")}
 
@@ -52,10 +55,7 @@ RIGHT = {"check_drift": by_toy, "check_survival": kaplan, "check_parts": parts, 
 
 
 def test_right_answers_pass(capsys):
-    assert set(RIGHT) == set(CHECKERS)
-    for name, checker in CHECKERS.items():
-        assert checker(RIGHT[name]), capsys.readouterr().out
-        assert capsys.readouterr().out.startswith("✓ ")
+    assert_right_answers_pass(CHECKERS, RIGHT, capsys)
 
 
 def test_the_shown_factors_drift_as_the_toy_says():
@@ -74,4 +74,4 @@ def test_nothing_and_nonsense_are_one_line(capsys):
 
 
 def test_checkers_say_what_they_want():
-    assert all(inspect.getdoc(checker).startswith("`") for checker in CHECKERS.values())
+    assert_checkers_say_what_they_want(CHECKERS.values())

@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from checkers import scale as exercises_scale
-from tests.mistakes import assert_mistakes_are_named, assert_nonsense_is_one_line
+from tests.mistakes import (
+    assert_mistakes_are_named,
+    assert_nonsense_is_one_line,
+    assert_right_answers_pass,
+)
 
 CHECKERS = {name: f for name, f in vars(exercises_scale).items() if name.startswith("check_")}
 
@@ -32,10 +36,7 @@ RIGHT = {"check_cache": cache, "check_spacing": smallest, "check_weighted": mean
 
 
 def test_right_answers_pass(capsys):
-    assert set(RIGHT) == set(CHECKERS)
-    for name, checker in CHECKERS.items():
-        assert checker(RIGHT[name]), capsys.readouterr().out
-        assert capsys.readouterr().out.startswith("✓ ")
+    assert_right_answers_pass(CHECKERS, RIGHT, capsys)
 
 
 @pytest.mark.parametrize("name", sorted(CHECKERS))

@@ -30,9 +30,9 @@ def clock(monkeypatch):
 
     def seconds(function, device):
         returned = function.__self__ if hasattr(function, "__self__") else None
-        return 6.0 if returned is not None else 2 + 0.25 * function()
+        return (6.0 if returned is not None else 2 + 0.25 * function()), None
 
-    monkeypatch.setattr(rehearsal, "_timed", seconds)
+    monkeypatch.setattr(rehearsal, "timed", seconds)
     monkeypatch.setattr(rehearsal, "sample", lambda *_, max_new_tokens, **__: max_new_tokens)
 
 
@@ -102,9 +102,9 @@ def test_every_method_has_something_to_learn_from_random_responses(method, small
     def step(function, device):
         result = function()
         norms.extend([result[0]["grad_norm"]] if isinstance(result, tuple) else [])
-        return 1.0
+        return 1.0, result
 
-    monkeypatch.setattr(rehearsal, "_timed", step)
+    monkeypatch.setattr(rehearsal, "timed", step)
     rehearsal.rehearse(
         TrainConfig(method=method, model="Qwen/Qwen2.5-0.5B", prompts=2, group_size=2, max_new_tokens=8, device="cpu")
     )

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation import values
+from rlino_lib.evaluation import graded
 from rlino_lib.evaluation.values import continuation_values, prefix_values, rollout_values
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -34,7 +34,7 @@ def counted(monkeypatch):
         calls.append(list(zip(prompts, settings["prefixes"], strict=True)))
         return sample(policy, prompts, *args, **settings)
 
-    monkeypatch.setattr(values, "sample", spy)
+    monkeypatch.setattr(graded, "sample", spy)
     return calls
 
 

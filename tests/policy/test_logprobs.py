@@ -96,8 +96,8 @@ def test_extreme_logits_stay_finite_and_sure_tokens_have_log_prob_zero():
 
 
 def test_no_more_than_a_slice_of_logits_is_ever_made(monkeypatch):
-    seen, product = [], logprobs._product
-    monkeypatch.setattr(logprobs, "_product", lambda *a: seen.append(product(*a)) or seen[-1])
+    seen, product = [], logprobs.product
+    monkeypatch.setattr(logprobs, "product", lambda *a: seen.append(product(*a)) or seen[-1])
     hidden, weight, ids, up = inputs((4, 4), 8, 5000)
     with_gradients(token_logprobs, hidden, weight, ids, up, 1.0, 100)
     assert max(t.numel() for t in seen) == 16 * 100  # forward and backward; 50 slices each, and its two gradients

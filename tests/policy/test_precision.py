@@ -137,7 +137,7 @@ def test_a_trainer_has_no_auto_left(unit):
 def test_a_gpu_casts_what_is_large_enough_to_gain(kind, parameters, gains, monkeypatch):
     """A meta tensor stands in for the weights: nothing is computed."""
     assert gains_from_bf16(parameters, kind) == gains
-    monkeypatch.setattr(device, "_count", lambda model: parameters)
+    monkeypatch.setattr(device, "count_parameters", lambda model: parameters)
     model = torch.nn.Linear(1, 1)
     monkeypatch.setattr(model, "parameters", lambda: iter([types.SimpleNamespace(device=torch.device(kind))]))
     assert not casts("fp32", model)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import Qwen2Tokenizer
 
 from rlino_lib.training.config import Recipe
+from rlino_lib.training.grid import usable_cores
 from rlino_lib.training.pretraining.demonstrators import source_of
 from rlino_lib.training.sft import Example, collate
 
@@ -100,5 +101,4 @@ def default_workers(device: str) -> int:
     """None on a CPU, whose cores train; for a GPU a process a core but for two, at most 14."""
     if not device.startswith("cuda"):
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(14, max(0, cores - 2))
+    return min(14, max(0, usable_cores() - 2))
