@@ -42,6 +42,8 @@ from rlino_lib.paths import REPO
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
 LOCK = "requirements.lock"
 ENVIRONMENT = "environment.yml"
+EXTRAS = ("test", "site", "browser")  # what `make test` needs beside the dependencies
+OURS = f"-e .[{','.join(EXTRAS)}]"
 # torch pins its own CUDA packages exactly, and only some builds have them: a lock for every machine leaves them out.
 FOLLOW_TORCH = ("nvidia-", "cuda-", "triton")
 
@@ -214,10 +216,12 @@ def _faults(cell: NotebookNode) -> list[str]:
 
 # ---- check and lock: the pins ----------------------------------------------------------------------------------------
 def requirements(root: Path) -> list[Requirement]:
-    """What pyproject.toml asks for: the dependencies and the `test` extra."""
+    """What pyproject.toml asks for: the dependencies and the extras that the lock pins."""
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+        extras = project["optional-dependencies"]
+        lines = [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
+        return [Requirement(line) for line in lines]
     except (KeyError, ValueError) as e:
         raise RlinoError(f"pyproject.toml is damaged: {e}") from e
 
@@ -242,8 +246,8 @@ def check(root: Path = REPO) -> list[str]:
     lock, unpinned = read_pins(root, LOCK)
     conda, extra = read_pins(root, ENVIRONMENT)
     problems = [f"{LOCK}: not an exact pin: {line}" for line in unpinned]
-    if extra != ["-e .[test]"]:
-        problems.append(f"{ENVIRONMENT}: pip should hold pins and `-e .[test]`, and has {extra}")
+    if extra != [OURS]:
+        problems.append(f"{ENVIRONMENT}: pip should hold pins and `{OURS}`, and has {extra}")
     for name in sorted(lock.keys() | conda.keys()):
         ours, theirs = (pins.get(name, "absent") for pins in (lock, conda))
         if ours != theirs:
@@ -282,7 +286,7 @@ def lock(root: Path = REPO) -> int:
     note = "# Written by `make lock` from the environment in use. To move a pin: pip install it there, make lock.\n"
     write_whole(root / LOCK, note + "".join(pins))
     head = "name: rlino\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n"
-    body = "".join(f"      - {line}" for line in [*pins, "-e .[test]\n"])
+    body = "".join(f"      - {line}" for line in [*pins, f"{OURS}\n"])
     write_whole(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
     return len(pins)
 
