@@ -10,7 +10,7 @@ PY := "$(BIN)/python"
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test runs lock clean ready
+.PHONY: help book lab test browser runs lock clean ready
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -27,6 +27,9 @@ test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks r
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m gpu tests/gpu  # which sees a GPU; all else is held to the CPU's numbers
 	$(PY) -m tools.book sync
 	CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
+
+browser: ready  ## install a Chromium, for the tests of the pages in tests/browser; without it they are skipped
+	$(PY) -m playwright install chromium
 
 runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/countdown-lr.json
