@@ -519,9 +519,6 @@ plot.show()
 with tempfile.TemporaryDirectory() as folder:
     train(live_config, Path(folder) / "live", on_step=plot.update, policy=policy)
 
-# %%
-plot.figure()
-
 # %% [markdown]
 # *What to look at.* Does the reward rise? The reward of a step is the share right in one batch, and the next step
 # has other problems. So it is noisy, and its slope over so few steps may be lost in the noise: the measurement below

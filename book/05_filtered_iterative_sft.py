@@ -602,9 +602,6 @@ with tempfile.TemporaryDirectory() as folder:
     train(live, Path(folder) / "live", on_step=plot.update, policy=policy)
 
 # %%
-plot.figure()
-
-# %%
 after = evaluate(policy, task, validation, samples=2)
 change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
@@ -627,9 +624,6 @@ unit_plot.show()
 with tempfile.TemporaryDirectory() as folder:
     unit_run = train(short, Path(folder) / "unit", on_step=unit_plot.update)
     warnings = unit_run.summary["warnings"]
-
-# %%
-unit_plot.figure()
 
 # %%
 watched = {"accuracy": "right", "completions/clipped_ratio": "truncated", "entropy": "entropy, nats per token"}
