@@ -74,8 +74,7 @@ style()
 #
 # The group of chapter 04, written by hand: two right responses, two wrong ones.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 task = Countdown()
 problem = make_problem([8, 2, 4], 64)
 names = ["right, short", "wrong, bad sum", "wrong, gives up", "right, long"]
@@ -100,8 +99,7 @@ by_hand
 # place of the prompt, the number that `cross_entropy` ignores. So the model learns to answer and not to ask. The
 # end-of-text token belongs to the response, since when to stop is part of what is learned.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 policy = load_policy()
 tokenizer = policy.tokenizer
 start = tokenizer(task.prompt(problem)).input_ids
@@ -159,8 +157,7 @@ rollouts = Rollouts(
     group_size=4,
 ).grade(task, [problem])
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.training import sft
 
 dataset = sorted(sft.build_dataset(rollouts, "posneg", "group_balanced"), key=lambda example: example.row)
@@ -182,8 +179,7 @@ print("loss:     ", torch.isclose(loss, loss_by_hand, atol=1e-5).item())
 # numbers of right responses they differ in more. (The rules of this table, and of all toys below, are those of the
 # library's `advantages`, which never sees a data set.)
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 rules = {"unit": "signed", "balanced": "group_balanced", "positives": "positive", "negatives": "negative"}
 G = 8
 lines = []
@@ -199,7 +195,7 @@ for k in range(G + 1):
 weights = pd.DataFrame(lines).set_index("right of 8").round(3) + 0.0
 weights
 
-# %%
+# %% alt="Two line plots, a line for each F-ISFT rule. One shows the weight of a response by how many of its group are right, the other the sum of a group's weights by the share right, with the base's share marked."
 from rlino_lib.figures.isft import weights_figure
 from rlino_lib.folders import read_json
 from rlino_lib.paths import DEFAULT_BASE
@@ -260,8 +256,7 @@ def expected_update(pi: torch.Tensor, length: torch.Tensor, rule: str, size: int
     return (chance[:, None, None] * (w / length[groups])[:, :, None] * score).sum((0, 1)) / size
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 pi = torch.tensor([0.2, 0.7, 0.1]).double()
 grad_p = pi[0] * (torch.eye(3).double()[0] - pi)  # [3], the gradient of the probability of a right response
 same = torch.ones(3).double()
@@ -331,13 +326,12 @@ def push(rule: str, pi: np.ndarray, length: np.ndarray, size: int = 8) -> np.nda
     return pi * (f - (pi * f).sum(-1, keepdims=True))
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for rule in rules:
     agree = [np.allclose(push(rule, pi.numpy(), n.numpy(), 4), expected_update(pi, n, rule)) for n in (same, lengths)]
     print(f"{rule:9} closed form equals enumeration: {all(agree)}")
 
-# %%
+# %% alt="Two line plots, for responses of equal length and for longer rambling: the expected push on the logit of rambling against the share right, one line for each F-ISFT rule."
 from rlino_lib.figures.curves import line_panels
 
 method_of = {"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}
@@ -396,7 +390,7 @@ def iterate(
     return np.stack(path)
 
 
-# %%
+# %% alt="Two line plots against the iteration on a log scale, one line for each F-ISFT rule: the probability of a right response and that of a rambling one."
 begin = 0.03
 ease = 0.25
 paths = {rule: iterate(rule, np.array(begin), np.array(ease), lengths.numpy()) for rule in rules}
@@ -434,7 +428,7 @@ counted = pd.Series(collapsed).unstack()[list(rules)].loc[list(conditions)]
 print(f"Collapsed, of {starts.size * eases.size} starting points:")
 counted
 
-# %%
+# %% alt="Heat maps, one for each F-ISFT rule: the share right at the end, by the share right at the start and by how easily right and rambling responses change."
 from rlino_lib.figures.isft import ends_figure
 
 ends_figure({method_of[rule]: final["mean over tokens", rule] for rule in rules}, starts, eases)
@@ -526,8 +520,7 @@ print(f"the farthest that of {close.idxmin()} (cosine {close.min():.3f}).")
 # answer is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a group, the same proportions. GRPO
 # multiplies each group by a factor of its own, here for groups of eight:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 factors = {}
 for k in range(1, G):
     rewards = torch.tensor([1.0] * k + [0.0] * (G - k)).double()  # [8]
@@ -563,7 +556,7 @@ for name in ("sum over tokens", "mean over tokens"):
         lines.append((name, torch.cosine_similarity(one, other, dim=0).item()))
 cosines = pd.DataFrame(lines, columns=["each response counts by", "cosine of two batches' gradients"])
 
-# %%
+# %% alt="Points in a row for each rule: cosines between its update and the update that it is compared with, one point for each batch."
 from rlino_lib.figures.isft import cosines_figure
 
 cosines_figure(cosines)
@@ -667,7 +660,7 @@ chosen = {k: v for k, v in known.items() if v != defaults[k] or k in ("method", 
 print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / example.name)]))
 print("make runs")
 
-# %%
+# %% alt="Line plot: share of right answers on held-out problems against optimiser steps, one line for each F-ISFT rule; a mean over seeds with a band."
 from rlino_lib.figures.curves import curve_panels, learning_curves, length_curves
 
 frame = metrics_frame(runs)
@@ -679,7 +672,7 @@ learning_curves(frame, "eval/accuracy", title=f"{settings['eval_split']} split, 
 # fall below step 0, the base? Only F-ISFT⁻ does both: it rises at first and then falls. F-ISFT⁺ ends a little below
 # the bundle.
 
-# %%
+# %% alt="Four line plots against optimiser steps, one line for each F-ISFT rule: entropy, share of well-formed responses, share of truncated responses, and norm of the gradient."
 window = max(1, settings["steps"] // 20)
 wanted = ["entropy", "format_ok", "completions/clipped_ratio", "grad_norm"]
 curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
@@ -689,7 +682,7 @@ curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
 # wrong. The two curves mirror each other, so what spoils the format is rambling, and not bad answers. The gradient
 # norms are those of the losses as they stand; Adam removes most of such a factor.
 
-# %%
+# %% alt="A line plot for each F-ISFT rule: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 length_curves(frame, source="train", smooth=window)
 
 # %% [markdown]
@@ -750,7 +743,7 @@ print(
 # that, or to other causes of length, which chapter 08 takes one at a time. What the weights add shows in the
 # differences between methods.
 
-# %%
+# %% alt="Two line plots against optimiser steps, for right and for wrong responses: the mean log-probability of their tokens in nats, one line for each F-ISFT rule."
 per_token = {}
 for side, kind in (("right", "correct"), ("wrong", "incorrect")):
     column = f"log-probability, {side} (nats per token)"
@@ -826,7 +819,7 @@ beside = pd.concat(
 rounded = beside.rename(index=label).round(1)
 rounded.astype(object).where(rounded.notna(), "–")
 
-# %%
+# %% alt="Points above or below GRPO in percentage points, a row for each F-ISFT rule: left the seeds recorded here, right the paper's models."
 from rlino_lib.figures.isft import gaps_figure
 
 titles = (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown")

@@ -17,7 +17,7 @@ extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton", "sphinxcontr
 exclude_patterns = ["_static"]
 nitpicky = True
 
-# ---- notebooks: what they hold is what is shown; a view that needs a kernel gives way to HTML --------------------------
+# ---- notebooks: what they hold is what is shown; a view that needs a kernel gives way to HTML ------------------------
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_mime_priority_overrides = [
@@ -29,13 +29,13 @@ myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"
 myst_heading_anchors = 3
 copybutton_selector = "div.cell_input pre, div.highlight-sh pre"
 
-# ---- mathematics and references ----------------------------------------------------------------------------------------
+# ---- mathematics and references --------------------------------------------------------------------------------------
 mathjax_path = "mathjax/tex-svg.js"
 mathjax3_config = {"svg": {"fontCache": "global"}}
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
-# ---- the pages ---------------------------------------------------------------------------------------------------------
+# ---- the pages -------------------------------------------------------------------------------------------------------
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["_static"]
