@@ -203,7 +203,7 @@ for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000,
 leaks = pd.DataFrame(records)
 leaks.round(3)
 
-# %% tags=["hide-input"] alt="Line plot: share of the test problems that are also in training against the rows of the data set, on a log scale; lines differ by the range of numbers and by how problems are split."
+# %% tags=["hide-input"] alt="Line plot: share of the test problems that are also in training against the rows of the data set, on a log scale; lines for numbers up to 20 and up to 50, split by row and split by problem. Only the split by row leaks."
 figure, axes = new_figure(size=(6.5, 3.6))
 long = leaks.melt(["numbers up to", "rows"], var_name="how", value_name="leak")
 looks = {"hue": "numbers up to", "style": "how", "palette": "colorblind", "markers": True}

@@ -126,6 +126,11 @@ print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 # better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08
 # has to separate it from growth that the loss causes.
 #
+# To write a search out as text, and to train a small model on it from scratch, is the idea of *Stream of Search*
+# ([arXiv 2404.03683](https://arxiv.org/abs/2404.03683)), on this same game. Why reinforcement learning after such a
+# mixture of short and long traces favours the long ones is worked out in
+# [arXiv 2510.11495](https://arxiv.org/abs/2510.11495).
+#
 # ## 2 Tokens
 #
 # The tokenizer is Qwen-2's class with a vocabulary of this book's own: one token for each integer to 99, one for

@@ -437,7 +437,8 @@ print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixe
 
 # %% [markdown]
 # Groups without contrast cost samples and give no gradient. More samples per problem, or problems of a suitable
-# difficulty, make more groups mixed; DAPO keeps sampling until all are (chapter 11).
+# difficulty, make more groups mixed; DAPO ([arXiv 2503.14476](https://arxiv.org/abs/2503.14476)) keeps sampling until
+# all are (chapter 11).
 #
 # The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response,
 # since those of sampling carry no gradient.

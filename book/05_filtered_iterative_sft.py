@@ -428,7 +428,7 @@ counted = pd.Series(collapsed).unstack()[list(rules)].loc[list(conditions)]
 print(f"Collapsed, of {starts.size * eases.size} starting points:")
 counted
 
-# %% alt="Heat maps, one for each F-ISFT rule: the share right at the end, by the share right at the start and by how easily right and rambling responses change."
+# %% alt="Heat maps, one for each F-ISFT rule: the share right at the end, by the share right at the start and by the ease of the skill."
 from rlino_lib.figures.isft import ends_figure
 
 ends_figure({method_of[rule]: final["mean over tokens", rule] for rule in rules}, starts, eases)
@@ -556,7 +556,7 @@ for name in ("sum over tokens", "mean over tokens"):
         lines.append((name, torch.cosine_similarity(one, other, dim=0).item()))
 cosines = pd.DataFrame(lines, columns=["each response counts by", "cosine of two batches' gradients"])
 
-# %% alt="Points in a row for each rule: cosines between its update and the update that it is compared with, one point for each batch."
+# %% alt="Points in two rows, for a sum and for a mean over tokens: cosines of two batches' gradients, from −1 to 1."
 from rlino_lib.figures.isft import cosines_figure
 
 cosines_figure(cosines)
@@ -660,7 +660,7 @@ chosen = {k: v for k, v in known.items() if v != defaults[k] or k in ("method", 
 print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / example.name)]))
 print("make runs")
 
-# %% alt="Line plot: share of right answers on held-out problems against optimiser steps, one line for each F-ISFT rule; a mean over seeds with a band."
+# %% alt="Line plot: share of right answers on held-out problems against optimiser steps, one line for each method; a mean over seeds with a band."
 from rlino_lib.figures.curves import curve_panels, learning_curves, length_curves
 
 frame = metrics_frame(runs)
@@ -672,7 +672,7 @@ learning_curves(frame, "eval/accuracy", title=f"{settings['eval_split']} split, 
 # fall below step 0, the base? Only F-ISFT⁻ does both: it rises at first and then falls. F-ISFT⁺ ends a little below
 # the bundle.
 
-# %% alt="Four line plots against optimiser steps, one line for each F-ISFT rule: entropy, share of well-formed responses, share of truncated responses, and norm of the gradient."
+# %% alt="Four line plots against optimiser steps, one line for each method: entropy, share of well-formed responses, share of truncated responses, and norm of the gradient."
 window = max(1, settings["steps"] // 20)
 wanted = ["entropy", "format_ok", "completions/clipped_ratio", "grad_norm"]
 curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
@@ -682,7 +682,7 @@ curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
 # wrong. The two curves mirror each other, so what spoils the format is rambling, and not bad answers. The gradient
 # norms are those of the losses as they stand; Adam removes most of such a factor.
 
-# %% alt="A line plot for each F-ISFT rule: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
+# %% alt="A line plot for each method: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 length_curves(frame, source="train", smooth=window)
 
 # %% [markdown]
@@ -743,7 +743,7 @@ print(
 # that, or to other causes of length, which chapter 08 takes one at a time. What the weights add shows in the
 # differences between methods.
 
-# %% alt="Two line plots against optimiser steps, for right and for wrong responses: the mean log-probability of their tokens in nats, one line for each F-ISFT rule."
+# %% alt="Two line plots against optimiser steps, for right and for wrong responses: the mean log-probability of their tokens in nats, one line for each method."
 per_token = {}
 for side, kind in (("right", "correct"), ("wrong", "incorrect")):
     column = f"log-probability, {side} (nats per token)"
@@ -819,7 +819,7 @@ beside = pd.concat(
 rounded = beside.rename(index=label).round(1)
 rounded.astype(object).where(rounded.notna(), "–")
 
-# %% alt="Points above or below GRPO in percentage points, a row for each F-ISFT rule: left the seeds recorded here, right the paper's models."
+# %% alt="Points above or below GRPO in percentage points, a row for each method: left the seeds recorded here, right the paper's models."
 from rlino_lib.figures.isft import gaps_figure
 
 titles = (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown")
@@ -923,6 +923,8 @@ print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 # %% [markdown]
 # All methods had one learning rate here, the one that suits GRPO; the paper, too, used one for all. Chapter 07 gives
 # each method its own. Statements about F-ISFT⁻ hold for this rate; the ledger's claim that it fails is judged at both.
+# Of larger models it has been reported that penalties for wrong responses alone help, at every k of pass@k
+# ([arXiv 2506.01347](https://arxiv.org/abs/2506.01347)).
 #
 # So, to the question. **Yes.** A data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
 # fresh samples at each iteration are a training run. It needs no reward, advantage or importance ratio, and with

@@ -169,8 +169,8 @@ claim("GRPO is weighted SFT", grpo_is_weighted_sft(TokenLM(mdp, policy), toy))
 # | rule | method | pull of the right side, $\sum \hat A_i / G$ | of the wrong side |
 # |:---|:---|:---|:---|
 # | `zscore` | GRPO | $\sqrt{(G-1)/G}\ \sqrt{p(1-p)}$ | minus the same |
-# | `mean` | Dr. GRPO | $p(1-p)$ | minus the same |
-# | `leave_one_out` | RLOO | $p(1-p)\ G/(G-1)$ | minus the same |
+# | `mean` | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | $p(1-p)$ | minus the same |
+# | `leave_one_out` | RLOO ([2402.14740](https://arxiv.org/abs/2402.14740)) | $p(1-p)\ G/(G-1)$ | minus the same |
 # | `group_balanced` | F-ISFT⁺⁻ balanced | $1/G$ where $0 < p < 1$ | minus the same |
 # | `positive` | F-ISFT⁺, RAFT | $p$ | 0 |
 # | `negative` | F-ISFT⁻ | 0 | $-(1-p)$ |
@@ -465,7 +465,7 @@ print(f"all parameters: cosine {torch.cosine_similarity(*whole, dim=0):.4f},", e
 print(f"length {(whole[0].norm() / whole[1].norm()):.2f} times as large for GRPO")
 print(f"by parameter: cosine from {by_parameter['cosine'].min():.4f} to {by_parameter['cosine'].max():.4f}")
 
-# %% tags=["hide-input"] alt="Two dot plots with a row for each parameter of the model, one for each column of the table above: how closely the two gradients agree on that parameter."
+# %% tags=["hide-input"] alt="Two dot plots with a row for each parameter of the model: left the cosine of GRPO's gradient with that of balanced F-ISFT⁺⁻, right the ratio of their norms."
 figure, axes = new_figure(1, 2, (9.6, 0.2 * len(by_parameter) + 0.9), sharey=True)
 for axis, column in zip(axes[0], by_parameter, strict=True):
     sns.stripplot(by_parameter.reset_index(), x=column, y="parameter", color="0.25", size=6, jitter=False, ax=axis)
@@ -620,7 +620,7 @@ ways = {r.config["epochs"] * r.config["minibatches"]: (r.config["epochs"], r.con
 heads = {u: f"{u} = {ways[u][0]} pass{'es' if ways[u][0] > 1 else ''} × {ways[u][1]}" for u in sorted(ways)}
 pd.crosstab(ended["method"], ended["updates"]).reindex(NAMES.values(), fill_value=0).rename(columns=heads)
 
-# %% tags=["hide-input"] alt="Six line plots, a panel for each measure of how far the updates have left the supervised limit, against the number of updates per batch; bands from the lowest to the highest seed, and two dashed lines for the criteria."
+# %% tags=["hide-input"] alt="Six line plots against the number of updates per batch, one line for each method: ratios outside the clip range, tokens clipped, KL to the sampler, two cosines with supervised gradients, and relative length of the gradient; bands from the lowest to the highest seed, and two dashed lines for the criteria."
 methods = [m for m in NAMES.values() if m in set(ended["method"])]
 looks = {NAMES[m]: look(m) for m in NAMES}
 doses = sorted(ended["updates"].unique())
@@ -671,7 +671,7 @@ say(f"Share of ratios outside ±20 % with {doses[-1]} updates per batch: {listed
 #
 # Inside a batch, for the runs with the most updates:
 
-# %% tags=["hide-input"] alt="Two line plots against the update within a batch, on a log scale. Left: quantiles of the importance ratio. Right: cosines of the clipped gradient with the plain and with the supervised one, and the share of tokens clipped."
+# %% tags=["hide-input"] alt="Two line plots against the update within a batch, on a log scale. Left: the importance ratio's median, with bands that hold 90 and 98 % of the tokens. Right: cosines of the clipped gradient with weighted likelihood and with balanced F-ISFT⁺⁻, and the share of tokens clipped."
 most = probes[(probes["method"] == NAMES["grpo_no_kl"])]
 most = most[most["updates"] == most["updates"].max()]
 figure, axes = new_figure(1, 2, (9.6, 3.5))
@@ -707,7 +707,7 @@ say(
     f"rises from {within_batch['clip_ratio'].iloc[0]:.0%} to {within_batch['clip_ratio'].iloc[-1]:.0%}."
 )
 
-# %% tags=["hide-input"] alt="Line plot: share right on held-out problems after the same number of samples against the number of updates per batch, with a band from the lowest to the highest seed and a dashed line for the base."
+# %% tags=["hide-input"] alt="Line plot: share right on held-out problems after the same number of samples against the number of updates per batch, one line for each method, with a band from the lowest to the highest seed and a dashed line for the base."
 figure, axes = new_figure(1, 1, (6.6, 3.8))
 dial(axes[0, 0], ended, "accuracy", f"after {samples:,} samples")
 axes[0, 0].axhline(start, color="0.4", linewidth=1, dashes=(4, 2))

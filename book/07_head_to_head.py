@@ -769,7 +769,7 @@ if batches:
 else:
     print("No runs of this axis are recorded yet.")
 
-# %% alt="Line plots: accuracy against samples per iteration, a panel for each number of passes and a line for each method and mini-batch size, with the base's accuracy marked."
+# %% alt="Line plots: accuracy against samples per iteration, a panel for each number of passes and a line for each method, with a band over seeds and the base's accuracy dotted."
 from rlino_lib.figures.seeds import sizes_figure
 
 if batches:

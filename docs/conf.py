@@ -34,6 +34,7 @@ mathjax_path = "mathjax/tex-svg.js"
 mathjax3_config = {"svg": {"fontCache": "global"}}
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
+bibtex_default_style = "plain"
 
 # ---- the pages -------------------------------------------------------------------------------------------------------
 html_theme = "sphinx_book_theme"
@@ -46,6 +47,7 @@ html_show_sphinx = False
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the side bar has a search field already
     "show_toc_level": 2,
     "use_download_button": True,
     "use_fullscreen_button": False,

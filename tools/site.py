@@ -19,12 +19,12 @@ from sphinx.cmd.build import build_main
 
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.recorded import claims_table
+from rlino_lib.figures.recorded import claims_table, markdown_table
 from rlino_lib.paths import REPO
 from tools.book import build, chapters, number_of
 
 FIGURES = "data/figures"
-ARXIV = re.compile(r"\]\(https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)")
+ARXIV = re.compile(r"\[([^\]]*)\]\(https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)")
 
 
 # ---- chapters --------------------------------------------------------------------------------------------------------
@@ -44,8 +44,16 @@ def page(script: Path, cited: dict[str, str]) -> NotebookNode:
 
 
 def cite(text: str, cited: dict[str, str]) -> str:
-    """Markdown in which each link to a paper of the references on arXiv is followed by its citation."""
-    return ARXIV.sub(lambda link: link[0] + (f" {{cite:p}}`{cited[link[1]]}`" if link[1] in cited else ""), text)
+    """Markdown with citations of the references for links to arXiv; one that has words of its own keeps them."""
+
+    def citation(link: re.Match[str]) -> str:
+        words, number = link.groups()
+        if number not in cited:
+            return link[0]
+        role = f"{{cite:alp}}`{cited[number]}`"
+        return role if words.removeprefix("arXiv").strip() == number else f"{link[0]} ({role})"
+
+    return ARXIV.sub(citation, text)
 
 
 def papers(bibliography: str) -> dict[str, str]:
@@ -53,6 +61,17 @@ def papers(bibliography: str) -> dict[str, str]:
     entries = re.findall(r"^@\w+\{([\w-]+),(.*?)^\}", bibliography, re.M | re.S)
     numbers = {key: re.search(r"^\s*eprint\s*=\s*\{([\d.]+)\}", fields, re.M) for key, fields in entries}
     return {number[1]: key for key, number in numbers.items() if number}
+
+
+def where_cited(scripts: list[Path], cited: dict[str, str]) -> str:
+    """Which chapters cite which of the references, as a table."""
+    numbers = {script: {number for _, number in ARXIV.findall(_read(script))} for script in scripts}
+    rows = [("paper", "chapters")]
+    for number, key in cited.items():
+        pages = [f"[{number_of(s)}]({s.stem}.ipynb)" for s in scripts if number in numbers[s]]
+        if pages:
+            rows.append((f"{{cite:t}}`{key}`", ", ".join(pages)))
+    return markdown_table(rows, numbers=False)
 
 
 # ---- pages made from other files -------------------------------------------------------------------------------------
@@ -83,20 +102,22 @@ def lay_out(root: Path, source: Path, address: str = "") -> None:
     shutil.copytree(root / "docs", source)
     shutil.copytree(root / FIGURES, source / FIGURES)
     scripts = chapters(root / "book")
-    cited = papers((source / "references.bib").read_text(encoding="utf-8"))
-    pages = {
-        "readme.inc": start((root / "README.md").read_text(encoding="utf-8"), address),
-        "notation.md": notation(
-            (root / "book" / "notation.md").read_text(encoding="utf-8"),
-            {number_of(script): script.with_suffix(".ipynb").name for script in scripts},
-        ),
-        "claims.md": (source / "claims.md").read_text(encoding="utf-8").replace("<!-- table -->", claims_table()),
-    }
+    cited = papers(_read(source / "references.bib"))
+    links = {number_of(script): script.with_suffix(".ipynb").name for script in scripts}
     for script in scripts:
-        notebook = page(script, cited)
-        pages[f"{script.stem}.ipynb"] = nbformat.writes(notebook)
-    for name, text in pages.items():
-        (source / name).write_text(text, encoding="utf-8")
+        (source / links[number_of(script)]).write_text(nbformat.writes(page(script, cited)), encoding="utf-8")
+    (source / "readme.inc").write_text(start(_read(root / "README.md"), address), encoding="utf-8")
+    (source / "notation.md").write_text(notation(_read(root / "book" / "notation.md"), links), encoding="utf-8")
+    _fill(source / "claims.md", "claims", claims_table())
+    _fill(source / "references.md", "cited", where_cited(scripts, cited))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _fill(path: Path, place: str, text: str) -> None:
+    path.write_text(_read(path).replace(f"<!-- {place} -->", text), encoding="utf-8")
 
 
 def make(root: Path = REPO, out: Path | None = None) -> Path:
