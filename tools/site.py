@@ -92,6 +92,16 @@ def glossary(text: str, pages: Mapping[str, str]) -> str:
     return "\n".join([f"{symbols}{heading}", "````{glossary}", *terms, "````\n"])
 
 
+def anchored(text: str) -> str:
+    """Markdown whose rows of tables can be linked to, by the first name of code in them: #rollouts-mask."""
+
+    def with_anchor(row: re.Match[str]) -> str:
+        name = re.sub(r"[^a-z0-9]+", "-", row[2].lower())
+        return f"| []{{#{name}}}{row[1]}`{row[2]}`"
+
+    return re.sub(r"(?m)^\| ([^`\n]*)`([^`\n]+)`", with_anchor, text)
+
+
 def sortable(text: str) -> str:
     """Markdown whose tables can be sorted by any column."""
     return re.sub(r"(?m)(^\|.*\n)+", lambda table: f":::{{container}} sortable\n{table[0]}:::\n", text)
@@ -141,8 +151,8 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
         if page in PAGES.values():
             text = relink(_read(root / file), file, pages, root, to)
             _write(source / page.replace("index.md", "readme.inc"), text)
-    _write(source / "claims.md", sortable(_read(source / "claims.md")))
-    _write(source / "notation.md", glossary(_read(source / "notation.md"), page_of))
+    _write(source / "claims.md", sortable(anchored(_read(source / "claims.md"))))
+    _write(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
     rows = [(f"{{cite:t}}`{cited[n]}`", ", ".join(dict.fromkeys(places))) for n, places in citing.items() if places]
     _fill(source / "references.md", "cited", markdown_table([("paper", "chapters"), *rows], numbers=False))
     _fill(source / "explorers.md", "explorers", "".join(to_try))
