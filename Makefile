@@ -10,13 +10,16 @@ PY := "$(BIN)/python"
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test browser runs lock clean ready
+.PHONY: help book site lab test browser runs lock clean ready
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
 book: ready  ## run every chapter from top to bottom, and keep the outputs
 	@$(PY) -m tools.book run
+
+site: ready  ## the book as web pages, in build/site: open index.html, no server is needed
+	@$(PY) -m tools.site
 
 lab: ready  ## open the book in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(wildcard book/00_*.ipynb)
@@ -52,12 +55,12 @@ runs: ready  ## make the recorded runs again (hours)
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m tools.book lock
 
-clean:  ## remove .venv, caches and the checkpoints of your own runs; data/ stays
+clean:  ## remove .venv, the site, caches and the checkpoints of your own runs; data/ stays
 	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . \( -path ./.git -o -path ./data \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints -o -name checkpoint.pt \) -prune -exec rm -rf {} +
 
 # Notebooks load torch before rlino_lib, which sets this too, and says why.
-book lab test: export OMP_WAIT_POLICY ?= PASSIVE
+book site lab test: export OMP_WAIT_POLICY ?= PASSIVE
 
 # The models and the data ship with the book: nothing may go to the net once it is installed.
 book test: export HF_HUB_OFFLINE := 1

@@ -52,8 +52,7 @@ pd.set_option("display.max_colwidth", None)
 # $+$, and one for those that began with $-$. A response that reaches the horizon is *truncated*. Only the verdict is
 # rewarded, so length is worth nothing.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 small = LengthToy(p=0.3, stop_right=0.25, stop_wrong=0.5, horizon=4)
 responses = small.mdp.responses(small.policy)
 responses[responses["probability"] > 0].sort_values(["reward", "length"]).set_index("response").round(4)
@@ -112,8 +111,7 @@ def drifts(toy: LengthToy, group_size: int = 4) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, "index").sort_index(axis=1, level=0, sort_remaining=False)
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 plain = LengthToy()
 clean(drifts(plain))
 
@@ -184,8 +182,7 @@ clean(family)
 #   that mean, so it pulls the baseline towards its own reward. Its own advantage then shrinks. Without $1/|o|$ some
 #   drift is therefore left:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for name in ("reinforce_pp", "reinforce_pp_baseline", "dr_grpo"):
     by_side = drift(unequal, replace(OBJECTIVES[name], normaliser="constant"), 2, groups=2).table["drift"]
     print(f"{name:22} constant: right {by_side['right']:+z.4f}, wrong {by_side['wrong']:+z.4f}")
@@ -479,8 +476,7 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 #
 # One more thing differs. GRPO's KL term, k3 of every token, stands inside the bracket that the normaliser divides:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for normaliser in ("per_response", "constant"):
     print(replace(OBJECTIVES["grpo"], normaliser=normaliser))
 
