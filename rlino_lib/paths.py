@@ -10,6 +10,7 @@ from rlino_lib.errors import RlinoError
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO / "data"
 RUNS = DATA / "runs"
+CHAPTER_COSTS = DATA / "bench" / "chapters.json"  # written by `python -m tools.book run --record`
 BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems", "clean_room")}  # those shipped
 DEFAULT_BASE = BASES["countdown"]
 

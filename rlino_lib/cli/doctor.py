@@ -19,11 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlino_lib.paths import BASES, DATA, REPO, cache_folder
+from rlino_lib.paths import BASES, CHAPTER_COSTS, REPO, cache_folder
 
 MAIN = ("torch", "transformers", "numpy", "pandas", "matplotlib", "ipywidgets", "jupyterlab")  # named if fine, too
 GIB = 2**30
-CHAPTERS = DATA / "bench" / "chapters.json"  # what each chapter took, written by `python -m tools.book run --record`
 INSTALL = "python -m pip install -r requirements.lock, then python -m pip install --no-deps -e ."
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -140,9 +139,9 @@ def memory() -> Check:
     import psutil
 
     free = psutil.virtual_memory().available / GIB
-    if not CHAPTERS.exists():
+    if not CHAPTER_COSTS.exists():
         return Check("memory", f"{free:.1f} GiB free")
-    chapters = json.loads(CHAPTERS.read_text(encoding="utf-8"))["chapters"]
+    chapters = json.loads(CHAPTER_COSTS.read_text(encoding="utf-8"))["chapters"]
     needed = max(row["gib"] for row in chapters.values())
     mend = f"a chapter takes up to {needed:.1f} GiB: close other programs" if free < needed else ""
     return Check("memory", f"{free:.1f} GiB free, {needed:.1f} needed", mend)

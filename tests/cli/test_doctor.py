@@ -72,13 +72,13 @@ def test_one_core_is_slow_but_enough(monkeypatch):
 def test_little_memory(monkeypatch, tmp_path):
     costs = tmp_path / "chapters.json"
     costs.write_text('{"chapters": {"00": {"gib": 0.5}, "06": {"gib": 2.0}}}')
-    monkeypatch.setattr(doctor, "CHAPTERS", costs)
+    monkeypatch.setattr(doctor, "CHAPTER_COSTS", costs)
     Memory = namedtuple("Memory", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(2**30))
     assert doctor.memory().fails and "1.0 GiB free, 2.0 needed" in str(doctor.memory())
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * 2**30))
     assert not doctor.memory().mend
-    monkeypatch.setattr(doctor, "CHAPTERS", tmp_path / "none.json")
+    monkeypatch.setattr(doctor, "CHAPTER_COSTS", tmp_path / "none.json")
     assert not doctor.memory().mend
 
 
