@@ -16,8 +16,13 @@
 # %% [markdown]
 # # 01 · Language models as MDPs
 #
-# **If writing a response is a Markov decision process, what does that process contain that a list of answers with
-# their grades does not?**
+# **What does writing, as a Markov decision process, contain that a list of graded answers does not?**
+#
+# **The answer.** Nothing, as long as the policy alone writes and the reward comes at the end: objective, gradient
+# and optimum are those of a bandit over whole responses. What this takes is deterministic transitions from a known
+# start, and a noisy environment ends it. To divide the credit by the length of a response is another matter: it
+# changes the gradient. In the ledger: `bandit` holds, `deterministic-tool` holds, `noisy-environment` holds,
+# `uniform-credit` does not hold here.
 #
 # Reinforcement learning is about states, actions, and what an action does to the state. A language model fits this
 # scheme as follows. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) names two assumptions in it:

@@ -15,7 +15,11 @@
 # %% [markdown]
 # # 02 · Tasks with verifiers
 #
-# **What exactly is rewarded, and how much of what a method "learns" could be the grader's doing?**
+# **What exactly is rewarded, and how much of what a method learns is the grader's doing?**
+#
+# **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders can disagree about the
+# same responses, by the points computed below, so an accuracy means little without its grader. And where the format
+# is rewarded too, a group without a single right answer still has a gradient.
 #
 # Every method in this book gets its signal from one place: a program that reads a response and returns a number.
 # Such a program is called a *verifier*, or a *grader*. The paper ([arXiv

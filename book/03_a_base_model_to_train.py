@@ -17,6 +17,11 @@
 #
 # **What can the model do before any training, and what could training do with it?**
 #
+# **The answer.** The base is right now and then, and one of many samples is right far more often than a single one.
+# A method can learn only from groups that are partly right, and their share follows from the spread of difficulty,
+# not from the mean. Training can make this model search better or search longer, and the second makes responses
+# longer for a good reason.
+#
 # Reinforcement learning starts from a model that can already do something. A method that only reweights what the
 # model samples needs samples worth reweighting. So before any method is run, the starting point has to be known,
 # number by number. This chapter

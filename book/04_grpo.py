@@ -17,6 +17,10 @@
 #
 # **Is GRPO doing anything that a weighted cross-entropy does not?**
 #
+# **The answer.** With one update per batch it does not: its gradient is that of a weighted cross-entropy on its own
+# samples. With rewards of zero or one the weights depend on the share of right responses alone. The logged loss is
+# zero from the first step on, and the gradient is not. In the ledger: `weighted-sft` holds, `closed-form` holds.
+#
 # Group relative policy optimisation ([arXiv 2402.03300](https://arxiv.org/abs/2402.03300)) samples $G$ responses
 # $o_1 \dots o_G$ to a prompt $q$, has a verifier give each a reward $r_i$, and maximises
 #

@@ -15,8 +15,12 @@
 # %% [markdown]
 # # 05 · Filtered iterative SFT
 #
-# **Can the same training run be written as plain supervised learning, and what must its ± weights satisfy for it not to
-# collapse?**
+# **Can the same run be supervised learning, and which ± weights keep it from collapsing?**
+#
+# **The answer.** It can: a data set of graded samples, with a sign and a weight for each response, made anew at each
+# iteration. With weights that are balanced within each group, this is GRPO up to a factor for each group. Weights
+# whose sum is negative do not collapse for that reason alone: it takes a mean over tokens as well, and a habit of
+# going on that grows faster than the skill. In the ledger: `balanced` holds.
 #
 # Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. Its weights came out of GRPO: rewards,
 # advantages, importance ratios. Here we start from the other side and use none of these. Sample some responses, grade

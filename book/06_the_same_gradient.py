@@ -15,8 +15,12 @@
 # %% [markdown]
 # # 06 · The same gradient
 #
-# **If GRPO and supervised learning on graded samples have the same gradient, what is left of the difference, and when
-# does the equality end?**
+# **When do GRPO and supervised learning have the same gradient, and what still differs?**
+#
+# **The answer.** They have the same gradient on fresh samples with binary rewards. What is left is a curve: how much
+# a prompt weighs, by its share of right responses. When a batch serves many updates, the ratios leave one, the clip
+# begins to act, and the two methods part. In the ledger: `balanced` holds, `clip-range` holds with conditions,
+# `name-only` holds with conditions.
 #
 # Chapter 04 reduced GRPO to a weighted cross-entropy. Chapter 05 began with a cross-entropy and reached GRPO up to a
 # factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is

@@ -15,7 +15,12 @@
 # %% [markdown]
 # # 07 · Head to head
 #
-# **Does supervised learning on graded samples do as well as GRPO, and what would it take to say so?**
+# **Does supervised learning do as well as GRPO, and what would it take to say so?**
+#
+# **The answer.** On the easier task it does, within a margin that was set beforehand. On Countdown the planned seeds
+# do not settle it. To say so takes several seeds, a margin before the runs, and a test that can fail. Right answers
+# alone end below GRPO on Countdown and above it on the word problems. In the ledger: `posneg-word` holds,
+# `posneg-countdown` is undecided, `pos-countdown` holds, `pos-word` does not hold here.
 #
 # The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) finds F-ISFT⁺⁻ "comparable" to GRPO. As far as we
 # know, it has one run of each. Two runs of the *same* method with different seeds differ too, so one first has to

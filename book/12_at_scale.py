@@ -15,7 +15,11 @@
 # %% [markdown]
 # # 12 · At scale
 #
-# **What would it cost to make the paper's own table again, and which command makes which cell?**
+# **What would the paper's own table cost, and which command makes which cell?**
+#
+# **The answer.** Each cell is one command. What they cost together is computed below, in hours of one card and in
+# dollars, from measured speeds where there are any; most of the uncertainty is how long responses are. No run of
+# that size is recorded here.
 #
 # Everything so far ran on a model of less than a million parameters. The paper's smallest has 494 million. This
 # chapter is for the reader who has a GPU, or eight: what to rent, what fits, which command gives which number, and

@@ -107,9 +107,9 @@ def _spread(values: pd.Series) -> str:
     return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
-def claims_table() -> str:
-    """The ledger as a Markdown table, judged anew."""
-    return markdown_table(ledger_rows(judge_all()), numbers=False)
+def claims_table(judged: pd.DataFrame | None = None) -> str:
+    """The ledger as a Markdown table: `judged` is what `judge_all` returned, and the ledger is judged anew without."""
+    return markdown_table(ledger_rows(judge_all() if judged is None else judged), numbers=False)
 
 
 def recorded_figure(runs: Sequence[Run]) -> Figure:
