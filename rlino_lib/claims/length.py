@@ -1,4 +1,4 @@
-"""Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
+"""Evidence on why responses grow (chapter 08c). A seed is the unit; a verdict needs the planned seeds.
 
 Each claim is judged by a 95 % interval over seeds, Student's, and that of the median for giving up: where it does not
 exclude either answer, the claim is undecided.

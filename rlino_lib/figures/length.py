@@ -1,4 +1,4 @@
-"""Figures of chapter 08: growth by normaliser and its parts, giving up by seed, lengths that a cap hides, budgets."""
+"""Figures of chapters 08 and 08c: growth and its parts, giving up, lengths that a cap hides, budgets."""
 
 from __future__ import annotations
 
