@@ -24,6 +24,24 @@
 # where nothing else moves lengths, and in a search they grow without it too. In the ledger: `weighted-sft` holds,
 # `posneg-word` holds, `posneg-countdown` is undecided, `room-sgd` holds, `survives-countdown` holds.
 
+# %% tags=["hide-input", "remove-cell"]
+# On Colab this cell gets the book and installs it, in about three minutes. Anywhere else it does nothing.
+import sys
+
+ADDRESS = ""  # of the repository, as `[tool.rlino] address` in pyproject.toml
+if "google.colab" in sys.modules:
+    import os
+    import subprocess
+    from pathlib import Path
+
+    assert ADDRESS, "This copy of the book does not know its address: clone it by hand, then open it from there."
+    folder = Path("rlino").resolve()
+    if not folder.exists():
+        subprocess.run(["git", "clone", "--depth", "1", ADDRESS, str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", str(folder)], check=True)
+    os.chdir(folder / "book")
+    sys.path[:0] = [str(folder), str(folder / "book")]  # an installed package is seen only from the next session on
+
 # %%
 from IPython.display import Markdown, display
 
@@ -104,6 +122,11 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #
 # Each chapter asks a question, answers it, puts each equation beside its code, works a toy by hand, trains or samples
 # live for less than a minute, reads recorded runs for the long view, and ends with exercises that check themselves.
+
+# %% tags=["hide-input"]
+from rlino_lib.figures.chapters import costs_table
+
+display(Markdown(f"What running each chapter takes, with the peak memory of its kernel:\n\n{costs_table()}"))
 
 # %% [markdown]
 # ## The two-minute tour
