@@ -145,16 +145,13 @@ clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "o
 # At a step of length $10^{-4}$ the two agree to all digits. At a step of length 1 they differ, as a curve differs from
 # its tangent, but the zero of the constant normaliser stays a zero.
 #
-# The sliders set the method, the normaliser, $p$ and the cap (arrow keys work on all of them). *Change* and *Shared
-# stop logit* are explained below.
+# The controls set the method, the normaliser and $p$ (arrow keys work on all of them). *Change* and *Shared stop
+# logit* are explained below.
 
 # %%
-from rlino_lib.widgets.length import length_explorer, static_length
+from rlino_lib.widgets.length import length_explorer
 
 length_explorer()
-
-# %%
-static_length()
 
 # %% [markdown]
 # ## What the zero needs

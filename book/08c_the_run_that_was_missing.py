@@ -172,15 +172,12 @@ for (n, cap), part in caps[caps["cap"].isin([112, 304])].groupby(["normaliser", 
 # Step through it by attempt or by token, or see the whole group on one tree.
 
 # %%
-from rlino_lib.widgets import search_view, static_search
+from rlino_lib.widgets import search_view
 
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
 example = late[0] if late else list_runs("countdown")[0]
 steps = sorted(set(example.rollouts["step"]))
 search_view(example, step=steps[-1])
-
-# %%
-static_search(example, step=steps[-1])
 
 # %% [markdown]
 # *What to look at.* Are late attempts new ones, or repetitions? Does the response stop at its first hit? Here are the
