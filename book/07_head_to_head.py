@@ -57,8 +57,7 @@ TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
 # Suppose that two methods were run with five seeds each, and that one ended above the other by these numbers of
 # points (made up):
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.claims.ledger import read_ledger
 
 ledger = read_ledger()
@@ -87,8 +86,7 @@ print(f"mean {mean:+.2f}, standard deviation {sd:.2f}, standard error {error:.2f
 #
 # These are two one-sided tests (TOST), together an *equivalence test*. Both have to reject, so the larger $p$ counts.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.analysis.statistics import tost
 
 student = scipy.stats.t(n - 1)
@@ -106,7 +104,7 @@ print(f"inside the margin: {-margin < low and high < margin}; p < α: {tost(gaps
 # The two values of the last line always agree: TOST at level $\alpha$ succeeds exactly where the interval of level
 # $1 - 2\alpha$ lies inside $\pm\delta$. So a picture of that interval *is* the test. Four more made-up comparisons:
 
-# %%
+# %% alt="Forest plot of four made-up methods: differences to another method with their intervals, against the band of the margin."
 from rlino_lib.analysis.statistics import beyond, compare
 
 made_up = {
@@ -118,8 +116,7 @@ made_up = {
 toy = pd.DataFrame([{"task": "made up", "method": k} | vars(compare(v, margin, alpha)) for k, v in made_up.items()])
 forest_plot(toy, margin, reference="the other")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 toy.set_index("method")[["mean", "p_difference", "p_tost", "verdict"]].round(3)
 
 # %% [markdown]
@@ -134,8 +131,7 @@ toy.set_index("method")[["mean", "p_difference", "p_tost", "verdict"]].round(3)
 # usual interval lies outside the grey band; after Holm's correction the interval has to be wider. A mean beyond the
 # margin and a difference that is not 0 are not enough.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print("beyond the margin:", ", ".join(f"{name} p = {beyond(values, margin):.3f}" for name, values in made_up.items()))
 
 # %% [markdown]
@@ -296,7 +292,7 @@ for task in dict.fromkeys(rates["task"]):
 if not sweep:
     print("No runs of the sweep are recorded yet.")
 
-# %%
+# %% alt="A line plot for each task: accuracy against the learning rate on a log scale, one line for each method, with a ring at its best rate."
 from rlino_lib.figures.seeds import rates_figure
 
 rates_figure(rates, TASKS) if sweep else None
@@ -340,7 +336,7 @@ for task in dict.fromkeys(rates["task"]):
 #
 # ## The learning curves
 
-# %%
+# %% alt="For each task, panels with one method each: share right on held-out problems against optimiser steps, with a band over seeds; the other methods' means in grey."
 from rlino_lib.figures.seeds import method_panels
 from rlino_lib.records.runs import metrics_frame
 
@@ -374,7 +370,7 @@ for task in present:
 # below. Among the rest the seeds of the most scattered method lie further apart than the methods. No mean ends below
 # the base.
 
-# %%
+# %% alt="For each task, panels with one measure each against optimiser steps and a line for each method: among them KL to the base, entropy, the share truncated, the likelihood of the base's own answers, and mean length."
 from rlino_lib.figures.seeds import measure_panels
 
 MEASURES = {
@@ -415,7 +411,7 @@ for task, frame in frames.items():
 # %% [markdown]
 # So on Countdown most methods move to answers that the base gives less often, some by very little.
 
-# %%
+# %% alt="For each task, a line plot for each method: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 from rlino_lib.figures.curves import length_curves
 from rlino_lib.figures.style import LENGTHS
 
@@ -483,7 +479,7 @@ for task in present:
 # %% [markdown]
 # ## The differences, and the margin
 
-# %%
+# %% alt="Forest plot: differences to GRPO in percentage points with their intervals, a row for each method and panels for each task, against the shaded margin of equivalence."
 from rlino_lib.analysis.statistics import outcomes, t_interval
 from rlino_lib.figures.seeds import paired_rows
 
@@ -701,7 +697,7 @@ else:
 # the test that it is beyond the margin where it lies outside. A difference close to the margin takes very many seeds
 # either way.
 
-# %%
+# %% tags=["hide-input"] alt="Two line plots of power against the number of seeds. Left: the chance that the test finds equivalence, for three true differences within the margin. Right: the chance that a difference beyond the margin is found. A line marks the power that was aimed at."
 from rlino_lib.analysis.statistics import difference_power
 from rlino_lib.figures.curves import line_panels
 from rlino_lib.figures.style import Look
@@ -778,7 +774,7 @@ if batches:
 else:
     print("No runs of this axis are recorded yet.")
 
-# %%
+# %% alt="Line plots: accuracy against samples per iteration, a panel for each number of passes and a line for each method, with a band over seeds and the base's accuracy dotted."
 from rlino_lib.figures.seeds import sizes_figure
 
 if batches:
@@ -868,7 +864,7 @@ beside = pd.DataFrame(columns)
 beside = beside.reindex(in_order(beside.index)).rename(index=label)
 beside.map(lambda x: "–" if pd.isna(x) else f"{x:.1f}").T
 
-# %%
+# %% alt="Dot plots of points above or below GRPO, a panel for each source: this book's means over seeds with intervals and the margin, and the paper's single numbers."
 from rlino_lib.figures.seeds import beside_figure
 
 sources = {}
@@ -1023,7 +1019,7 @@ static_runs(partner, worst) if partner else print("There is no run of GRPO besid
 # do not.
 
 
-# %%
+# %% alt="Two line plots against optimiser steps, a line for each method: the share of responses that are the same as GRPO's, and the share of tokens before the two part."
 def agreement(run, other) -> pd.DataFrame:
     """By recorded step: the share of responses that are the same in both runs, and of the tokens before they part."""
     key = ["step", "problem_id", "sample"]
@@ -1289,5 +1285,5 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 #
 # - Whether any of this holds for larger models, where differences between methods may have another size (chapter
 #   12).
-# - Why wrong responses grow, and how much of that is the normaliser (chapter 08).
+# - Why wrong responses grow, and how much of that is the normaliser (chapter 08c).
 # - Whether equal accuracy hides unequal coverage: pass@k (chapter 09).

@@ -118,8 +118,7 @@ say(
 # First the formula, with and without the cap of 96 tokens, and then a check of all three cases: the mean gradient of
 # `policy_loss` over *all* batches of a room that is small enough.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for q in (0.02, 0.05, 0.2):
     free, capped = exact.score_over_length(q), exact.score_over_length(q, 96)
     print(f"q = {q}: E[score / |o|] = {free:.5f}, under the cap {capped:.5f}")

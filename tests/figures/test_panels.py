@@ -188,7 +188,7 @@ def test_every_seed_of_a_ratio_is_drawn_so_that_two_modes_are_two_heaps():
 
 
 def test_bars_have_every_part_and_its_sum():
-    (axis,) = length.parts_bars({"a": Parts(1.0, 4.0, 0.0, -2.0), "b": Parts(0.5, 0.0, 9.0, 1.0)}).axes
+    (axis,) = length.parts_bars({"": {"a": Parts(1.0, 4.0, 0.0, -2.0), "b": Parts(0.5, 0.0, 9.0, 1.0)}}).axes
     assert sorted(bar.get_width() for bar in axis.patches) == sorted([1.0, 4.0, 0.0, -2.0, 0.5, 0.0, 9.0, 1.0])
     assert [text.get_text() for text in axis.texts] == ["+3.0", "+10.5"]
     assert [bar.get_width() for bar in axis.patches if bar.get_hatch() == length.PARTS["within"][2]] == [4.0, 0.0]

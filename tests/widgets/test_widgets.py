@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets import LivePlot, inspector_html, static_inspector, tokens_html, trace_inspector
+from rlino_lib.widgets import inspector_html, static_inspector, tokens_html, trace_inspector
 from rlino_lib.widgets.tokens import number, plain, token_spans
 from rlino_lib.widgets.traces import Traces
 
@@ -467,69 +467,3 @@ def test_a_huge_group_stays_bounded():
     html = inspector_html(pd.DataFrame(rows))
     assert len(html) < 3_000_000
     assert Page(html).text.count(" 77") == 64 * 1024 and "Only the first 125 of 1,024 tokens" in html
-
-
-# --- the live plot ---------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def notebook(monkeypatch):
-    """As if a kernel ran the test; what is displayed is collected."""
-    shown = []
-    monkeypatch.setattr("rlino_lib.widgets.live._in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", shown.append)
-    return shown
-
-
-def test_a_live_plot_replaces_its_values_at_most_twice_a_second(notebook):
-    clock = Clock()
-    plot = LivePlot(100, ["reward", ("length/correct", "length/incorrect")], clock=clock)
-    pictures = []
-    plot.widget.children[1].observe(lambda change: pictures.append(change["new"]), "value")
-    plot.show()
-    for step in range(1, 7):
-        clock.now += 0.25
-        plot.update(step, {"reward": step / 100, "length/correct": 20.0, "length/incorrect": math.nan, "name": "x"})
-    assert notebook == [plot.widget]
-    assert len(pictures) == 3
-    assert pictures[-1].startswith("<img alt=") and "data:image/png;base64," in pictures[-1]
-    status = Page(plot.widget.children[0].value).text
-    assert "step 5 of 100 · reward 0.05" in status
-    assert plot.status() == "Training: step 6 of 100 · reward 0.06 · length/correct 20 · 0:01 so far, about 0:23 left"
-    assert list(plot.history.columns) == ["reward", "length/correct", "length/incorrect"]
-
-
-def test_the_last_step_is_always_drawn(notebook):
-    clock = Clock()
-    plot = LivePlot(2, ["reward"], title="<b>", clock=clock)
-    plot.show()
-    plot.update(1, {"reward": 0.0})
-    plot.update(2, {"reward": 1.0})
-    page = Page(plot.widget.children[0].value + plot.widget.children[1].value)
-    assert "<b>: step 2 of 2 · reward 1 · done in 0:00" in page.text
-    assert repr(plot.widget) == "LivePlot"
-
-
-def test_a_live_plot_in_a_script_draws_nothing(monkeypatch, capsys):
-    plot = LivePlot(3, ["reward", "entropy"])
-    monkeypatch.setattr(plot, "draw", lambda: pytest.fail("drawn without a notebook"))
-    plot.show()
-    for step in (1, 2, 3):
-        plot.update(step, {"reward": 0.5})
-    assert capsys.readouterr() == ("", "")
-    assert [len(a.lines) for a in plot.figure().axes] == [2, 1]
-
-
-def test_a_live_plot_needs_something_to_plot():
-    for arguments in ((0, ["reward"]), (10, [])):
-        with pytest.raises(RlinoError):
-            LivePlot(*arguments)
