@@ -145,16 +145,13 @@ clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "o
 # At a step of length $10^{-4}$ the two agree to all digits. At a step of length 1 they differ, as a curve differs from
 # its tangent, but the zero of the constant normaliser stays a zero.
 #
-# The sliders set the method, the normaliser, $p$ and the cap (arrow keys work on all of them). *Change* and *Shared
-# stop logit* are explained below.
+# The controls set the method, the normaliser and $p$ (arrow keys work on all of them). *Change* and *Shared stop
+# logit* are explained below.
 
 # %%
-from rlino_lib.widgets.length import length_explorer, static_length
+from rlino_lib.widgets.length import length_explorer
 
 length_explorer()
-
-# %%
-static_length()
 
 # %% [markdown]
 # ## What the zero needs
@@ -320,7 +317,7 @@ clean(shared.pivot(index=["method", "κ"], columns="p", values=["right", "wrong"
 # are those of $1/|o|$. But the larger the batch, the less one response changes its own denominator. With one
 # response per batch the token mean *is* $1/|o|$. With $N$ responses the push is about $1/N$ of it.
 
-# %%
+# %% tags=["hide-input"] alt="Line plots on log scales, one for the plain toy and one where wrong responses are longer: the push on STOP under the token mean, as a share of that under 1/|o|, against the responses in the batch, for right and for wrong responses, beside the line 1/N."
 from rlino_lib.exact.length_toy import predicted_update
 from rlino_lib.figures.curves import line_panels
 from rlino_lib.figures.length import SIDE_LOOKS
@@ -375,7 +372,7 @@ for world, begin in starts.items():
             paths.append(path.assign(world=world, run=f"{label(method)}, {NORMALISERS[normaliser]}"))
 paths = pd.concat(paths, ignore_index=True)
 
-# %%
+# %% alt="Grid of line plots: mean length against the share right along many updates, a row for each world of the toy and a column for each run, for right and for wrong responses."
 from rlino_lib.figures.length import paths_figure
 
 paths_figure(paths)
@@ -473,7 +470,7 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 # method shows more growth and fewer truncated responses (see the table below the figure). So the part of the growth
 # that the ledger calls truncation is real growth of unknown size.
 
-# %%
+# %% alt="Two step plots with intervals: the share of responses longer than a length against that length. Left the base and GRPO under three normalisers with one cap, right runs with other caps."
 from rlino_lib.analysis.growth import survival
 from rlino_lib.figures.length import NORMALISER_LOOKS, survival_figure
 
@@ -532,7 +529,7 @@ for n in ("per_response", "constant"):
 # The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), beside our runs. Model, cap and axes differ, so
 # compare the shapes and not the levels.
 
-# %%
+# %% alt="Columns for the paper and for this book's runs, against optimiser steps. Above: mean lengths of right (solid) and of wrong responses (dashed). Below: the shares of right and of wrong ones."
 from rlino_lib.figures.length import figure_four
 from rlino_lib.paths import DATA
 

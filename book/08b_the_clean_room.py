@@ -148,7 +148,7 @@ say(f"The token mean moves the two apart {ratio:.0f} times more slowly than 1/|o
 # So after bad filler grows, and after good it shrinks, under $1/|o|$ alone. If the policy follows these rates for many
 # steps, the two part completely:
 
-# %%
+# %% alt="Two line plots of the exact path, one for 1/|o| and one for a constant: mean filler by update after a bad and after a good verdict."
 titles = {name: f"exact: {NORMALISERS[name]}" for name in ("per_response", "constant")}
 paths = [exact.path(room, name, 40, rate=1.0).assign(normaliser=name, seed=0) for name in titles]
 filler_figure(pd.concat(paths), titles=titles)
@@ -160,7 +160,7 @@ filler_figure(pd.concat(paths), titles=titles)
 # weights what a verdict means for the end, and all of its responses share these weights. So the two curves may also
 # move *together*: the noise of a batch pushes the chance of the end up or down, for good and bad alike.
 
-# %%
+# %% alt="Two line plots of the live runs, one for 1/|o| and one for a constant: mean filler by step after a bad and after a good verdict."
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
 
@@ -189,7 +189,7 @@ filler_figure(pd.concat(live), smooth=2)
 # rlino grid data/runs/clean-room-dial.json
 # ```
 
-# %%
+# %% alt="For each optimiser, a line plot for each normaliser: mean filler by step after a bad and after a good verdict, each seed thin and their mean thick."
 OPTIMIZERS = {"sgd": "SGD with momentum", "adamw": "Adam"}
 recorded = {text: [] for text in OPTIMIZERS.values()}
 dialled = []
@@ -208,7 +208,7 @@ for text, runs in recorded.items():
 # The statistic of a run is its *gap*: mean filler after bad less mean filler after good, averaged over its 60 steps.
 # What all responses of a run share cancels in it.
 
-# %%
+# %% alt="Dot plots, a panel for each optimiser: by how much wrong responses outgrow right ones in every run, by normaliser, with the mean over seeds and its 95 % interval."
 tables = {text: gaps(runs) for text, runs in recorded.items() if runs}
 if tables:
     display(gap_figure(tables))
@@ -300,7 +300,7 @@ predicted = pd.DataFrame(
 )
 predicted.pivot(index="worth", columns="normaliser", values="gap")[list(scale)].rename(columns=NORMALISERS).round(1)
 
-# %%
+# %% alt="Line plot: by how much wrong responses outgrow right ones against what a filler token is worth, one line for each normaliser, with every seed, the means, and what was predicted."
 if dialled and sgd is not None:
     table = pd.concat([sgd[sgd["normaliser"].isin(scale)], gaps(dialled)])
     display(dial_figure(table, predicted))

@@ -83,7 +83,7 @@ for normaliser in ("per_response", "constant"):
 # difference between two such runs belongs to both. The F-ISFT rows have no KL term. GRPO without KL, in the grid
 # `giving-up`, separates the two.
 
-# %%
+# %% alt="Grid of line plots, a row for each task and a column for each normaliser: mean lengths under GRPO against optimiser steps, of right responses, of wrong ones, and of wrong ones that were not truncated."
 panels = {
     text: {NORMALISERS[n]: metrics_frame(ablation[task, "grpo", n]) for n in NORMALISERS}
     for task, text in TASKS.items()
@@ -109,7 +109,7 @@ for task, text in TASKS.items():
 #
 # ### The difference that the normaliser makes
 
-# %%
+# %% alt="Dot plots with intervals, a row of panels for each task and a column for each kind of responses: growth in tokens by method, with a mark for each normaliser."
 figures.growth_plot(growths, TASKS)
 
 # %% [markdown]
@@ -172,15 +172,12 @@ for (n, cap), part in caps[caps["cap"].isin([112, 304])].groupby(["normaliser", 
 # Step through it by attempt or by token, or see the whole group on one tree.
 
 # %%
-from rlino_lib.widgets import search_view, static_search
+from rlino_lib.widgets import search_view
 
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
 example = late[0] if late else list_runs("countdown")[0]
 steps = sorted(set(example.rollouts["step"]))
 search_view(example, step=steps[-1])
-
-# %%
-static_search(example, step=steps[-1])
 
 # %% [markdown]
 # *What to look at.* Are late attempts new ones, or repetitions? Does the response stop at its first hit? Here are the
@@ -254,7 +251,7 @@ pd.DataFrame({name: [c.failed, c.ended] for name, c in counted.items()}, index=[
 # the interval between two order statistics that belongs to the sign test. It needs no shape of the distribution, and
 # two heaps of runs do not mislead it. The mean and Student's interval stand beside it.
 
-# %%
+# %% alt="Dot plot with a row for each comparison: ratios of how often a search gives up, with 1/|o| over without it, a dot for every seed, with the mean, its interval and the threshold of the ledger."
 from rlino_lib.claims.length import giving_up_ratios
 from rlino_lib.claims.length_answers import answers, giving_up_in_words
 
@@ -290,7 +287,7 @@ say(f"Exploratory: in {(medians < 0).sum()} of {len(medians)} comparisons the me
 # is the success of a solver that checks its own attempts and is stopped after k (thick lines). The thin lines estimate
 # the success if no response gave up before k, with giving up and the cap as censoring, in the way of Kaplan and Meier.
 
-# %%
+# %% alt="Line plot: the share of problems solved within a number of attempts, for the base and for GRPO under three normalisers."
 from rlino_lib.tasks.countdown.trace import success_by_attempt
 
 BUDGET = 10
@@ -417,7 +414,7 @@ for n, text in NORMALISERS.items():
 # else. And a truncated response has grown by more than one can see (chapter 08): "more are truncated" is real growth of
 # unknown size, and no artefact of counting.
 
-# %%
+# %% alt="Stacked horizontal bars, a panel for each task and a bar for each method and normaliser: the growth of wrong responses divided into its causes; parts below 0 go to the left."
 apart = ("grpo", "f_isft_posneg", "f_isft_pos")
 display(figures.parts_bars({text: tables.mean_parts(ablation, key, apart) for key, text in TASKS.items()}))
 all_runs = [run for (_, method, _), runs in ablation.items() if method in apart for run in runs]
