@@ -160,9 +160,9 @@ credit = {"advantage": adv, "weights": weights}
 group = pd.DataFrame(trace_rows(rollouts, credit, step=0, groups=1, tokenizer=base.tokenizer))
 
 # %%
-from rlino_lib.widgets import static_inspector
+from rlino_lib.widgets import trace_inspector
 
-static_inspector(group)
+trace_inspector(group)
 
 # %% [markdown]
 # *What to look at:* each box is one response, cut into tokens. Blue tokens are made likelier, orange and underlined

@@ -372,19 +372,13 @@ print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idx
 #
 # There is a second way to leave the setting, which changes no optimum: let different texts be *one* state. In the
 # explorer a response is right if it has exactly two a, so a state is fully described by its length and its number of
-# a's. Tick "merge states": the tree folds up and the values stay. What one response teaches about a state now holds
+# a's. Choose *merged* states: the tree folds up and the values stay. What one response teaches about a state now holds
 # for every text that leads there. Then try slips, and step through a response with the token slider.
 
 # %%
-from rlino_lib.widgets import mdp_explorer, static_mdp
+from rlino_lib.widgets import mdp_explorer
 
 mdp_explorer()
-
-# %% [markdown]
-# The same without a kernel:
-
-# %%
-static_mdp()
 
 # %% [markdown]
 # ## Countdown has a process of its own

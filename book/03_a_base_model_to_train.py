@@ -722,14 +722,14 @@ pd.DataFrame(rows).T.round(3)
 
 # %%
 from rlino_lib.training.traces import trace_rows
-from rlino_lib.widgets import static_inspector
+from rlino_lib.widgets import trace_inspector
 
 nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
 traces = pd.DataFrame(trace_rows(rollouts, nothing, step=0, groups=len(problems), tokenizer=policy.tokenizer))
 traces = traces.drop(columns=["advantage", "weights"])  # no method has looked at these yet
 counts = traces.groupby("group")["correct"].sum()
 chosen = [int((counts - goal).abs().idxmin()) for goal in (G // 2, 1, 0)]
-static_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
+trace_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
 
 # %% [markdown]
 # The undecided places are the first number of an attempt, its operation, and the verdict that ends a line with `no`

@@ -677,17 +677,9 @@ else:
 # It is, for every response and at every step: credit is uniform.
 
 # %%
-from rlino_lib.widgets import static_inspector, trace_inspector
+from rlino_lib.widgets import trace_inspector
 
 trace_inspector(runs)
-
-# %% [markdown]
-# Where the book is read without a kernel, these folds show a mixed group of the first and of the last step of one
-# run.
-
-# %%
-first_step, last_step = runs[0].rollouts["step"].agg(["min", "max"])
-static_inspector(runs[0], steps=[first_step, last_step])
 
 # %% [markdown]
 # ## Guard rails

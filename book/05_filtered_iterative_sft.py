@@ -862,9 +862,9 @@ steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else 
 # and the colours are the weights that the optimiser used.
 
 # %%
-from rlino_lib.widgets import static_inspector, trace_inspector
+from rlino_lib.widgets import trace_inspector
 
-static_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
+trace_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
 
 # %% [markdown]
 # *What to look at.* Does a late response fail by saying something else, or by not coming to an end? The share

@@ -490,13 +490,7 @@ figure
 # batch. B is scaled by one number for the batch.
 
 # %%
-from rlino_lib.widgets.gradient import (
-    gradient_microscope,
-    score_rows,
-    static_microscope,
-    static_weights,
-    weights_explorer,
-)
+from rlino_lib.widgets.gradient import gradient_microscope, score_rows, weights_explorer
 
 scores = score_rows(base, rollouts, config.max_new_tokens)
 gradient_microscope(scores)
@@ -504,28 +498,19 @@ gradient_microscope(scores)
 # %% [markdown]
 # *What to try.* Step through the groups with A = GRPO and B = F-ISFT⁺⁻ balanced. On each mixed group the cosine is
 # 1, and A − B is not 0, since the two disagree on the weight of the *group*. Then set B to F-ISFT⁺, and to DAPO,
-# whose mean over all tokens gives the long responses their full weight. The same without a kernel, for three pairs:
-
-# %%
-static_microscope(scores)
-
-# %% [markdown]
+# whose mean over all tokens gives the long responses their full weight.
+#
 # ### The explorer
 #
-# A group by four numbers: how many responses, how many of them right, and how long the right and the wrong ones are.
+# Two methods on one group: how many responses, how many of them right, and how long the right and the wrong ones are.
 
 # %%
 weights_explorer()
 
 # %% [markdown]
 # *What to try.* With GRPO, let the wrong responses grow: the area of their bar stays, its height falls. With Dr.
-# GRPO the height stays. Set the number right to 0: which methods still push? The same for four methods, without a
-# kernel:
-
-# %%
-static_weights(["grpo_no_kl", "dr_grpo", "f_isft_posneg", "f_isft_pos"])
-
-# %% [markdown]
+# GRPO the height stays. Set the share right to 0: which methods still push?
+#
 # ## Where the equality ends
 #
 # Everything above needs $\rho = 1$: samples of the policy that is being updated. In practice a batch serves several

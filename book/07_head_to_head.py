@@ -974,11 +974,11 @@ if cases:
 # is pushed down):
 
 # %%
-from rlino_lib.widgets import static_inspector, trace_inspector
+from rlino_lib.widgets import trace_inspector
 
 worst = cases[0][0] if cases else None
 steps = sorted(set(worst.rollouts["step"])) if worst else []
-static_inspector(worst, steps=[steps[0], steps[-1]]) if steps else print("No run with rollouts to open.")
+trace_inspector(worst, steps=[steps[0], steps[-1]], budget=200_000) if steps else print("No run with rollouts to open.")
 
 # %% [markdown]
 # *What to look at.* Where does the late response go wrong: at the first token, or after a beginning that still looks
@@ -987,7 +987,7 @@ static_inspector(worst, steps=[steps[0], steps[-1]]) if steps else print("No run
 
 # %%
 opened = list(dict.fromkeys(run for pair in cases for run in pair if run is not None))
-trace_inspector(opened, step=steps[-1], colour="entropies") if steps else None
+trace_inspector(opened, step=steps[-1], colour="entropies", budget=300_000) if steps else None
 
 # %% [markdown]
 # ### Two runs, the same problem
@@ -996,7 +996,7 @@ trace_inspector(opened, step=steps[-1], colour="entropies") if steps else None
 # take the arrow keys. A double bar marks where two responses part.
 
 # %%
-from rlino_lib.widgets.runs import run_comparer, same_start, static_runs
+from rlino_lib.widgets.runs import run_comparer, same_start
 
 group = [run for run in pool if run.path.parent == worst.path.parent] if worst else []
 paired_up = len({run.method for run in group}) > 1
@@ -1005,13 +1005,8 @@ run_comparer(group, "grpo", worst.method, worst.seed) if paired_up else print("T
 # %% [markdown]
 # *What to try.* Step through one pair from the start. At the first step the responses are the same. Then look for
 # the token at which they part: does what follows differ in kind, or only in words? Set B to balanced F-ISFT⁺⁻ and do
-# it again. Below is the pair of the inspector above, without a kernel, on the problems on which they differ most:
-
-# %%
-partner = cases[0][1] if cases else None
-static_runs(partner, worst) if partner else print("There is no run of GRPO beside it yet.")
-
-# %% [markdown]
+# it again.
+#
 # ### How fast do runs part?
 #
 # The same as one number per step: the share of recorded responses that are still the same, token for token, as those

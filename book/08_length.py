@@ -146,16 +146,13 @@ clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "o
 # At a step of length $10^{-4}$ the two agree to all digits. At a step of length 1 they differ, as a curve differs from
 # its tangent, but the zero of the constant normaliser stays a zero.
 #
-# The sliders set the method, the normaliser, $p$ and the cap (arrow keys work on all of them). *Change* and *Shared
-# stop logit* are explained below.
+# The controls set the method, the normaliser and $p$ (arrow keys work on all of them). *Change* and *Shared stop
+# logit* are explained below.
 
 # %%
-from rlino_lib.widgets.length import length_explorer, static_length
+from rlino_lib.widgets.length import length_explorer
 
 length_explorer()
-
-# %%
-static_length()
 
 # %% [markdown]
 # ## What the zero needs
@@ -641,15 +638,12 @@ say(f"Signs predicted: {len(toy_signs)}; {counts}.")
 # Step through it by attempt or by token, or see the whole group on one tree.
 
 # %%
-from rlino_lib.widgets import search_view, static_search
+from rlino_lib.widgets import search_view
 
 late = [run for run in ablation["countdown", "grpo", "per_response"] if len(run.rollouts)]
 example = late[0] if late else list_runs("countdown")[0]
 steps = sorted(set(example.rollouts["step"]))
 search_view(example, step=steps[-1])
-
-# %%
-static_search(example, step=steps[-1])
 
 # %% [markdown]
 # *What to look at.* Are late attempts new ones, or repetitions? Does the response stop at its first hit? Here are

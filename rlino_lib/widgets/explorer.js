@@ -11,6 +11,8 @@
     return node;
   };
 
+  const keepKeys = (node) => node.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab takes arrow keys
+
   const colourOf = (mark) => {
     for (const [palette, marks] of Object.entries(PALETTES)) {
       const level = marks.indexOf(mark) + 1;
@@ -26,13 +28,13 @@
       this.controls = this.data.controls;
       this.value = Object.fromEntries(this.controls.map((control) => [control.name, control.start]));
       this.bar = make("div", { class: "rlino-controls", role: "group", "aria-label": "Controls" });
-      this.bar.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves the arrow keys to the controls
       this.status = make("p", { class: "rlino-status", role: "status", "aria-live": "polite" });
       root.querySelectorAll(".rlino-static").forEach((note) => note.remove());
       root.prepend(this.bar, this.status);
       this.controls.forEach((control) => this.build(control));
       this.fit();
       this.show();
+      this.bar.querySelectorAll("select,input,button").forEach(keepKeys);
     }
 
     // --- controls -----------------------------------------------------------------------------------------------
@@ -87,13 +89,13 @@
       let open = options.map((_, value) => value);
       for (const { by, views } of Object.values(this.data.slots)) {
         const pages = this.data.views[views];
-        if (!by.includes(name) || !pages.includes(-1)) continue;
+        if (!by.includes(name) || Array.isArray(pages)) continue; // an array has a page for every choice
         const before = by.filter((other) => this.controls.findIndex((control) => control.name === other) < k);
         const reached = new Set();
-        pages.forEach((page, place) => {
-          const at = page < 0 ? null : this.placeToValues(by, place);
-          if (at && before.every((other) => at[other] === this.value[other])) reached.add(at[name]);
-        });
+        for (const place of Object.keys(pages)) {
+          const at = this.placeToValues(by, Number(place));
+          if (before.every((other) => at[other] === this.value[other])) reached.add(at[name]);
+        }
         open = open.filter((value) => reached.has(value));
       }
       return open;
@@ -153,11 +155,12 @@
         const place = by.reduce((sum, control) => sum * this.sizeOf(control) + this.value[control], 0);
         const page = this.data.views[views][place];
         const slot = this.root.querySelector(`[data-slot="${name}"]`);
-        if (slot.page === page) continue;
+        if (slot.page === page && page !== undefined) continue;
         slot.page = page;
         // escaped by Python, all of it
-        slot.innerHTML = page < 0 ? "" : this.data.fragments[page].map((part) => this.data.parts[part]).join("");
+        slot.innerHTML = page === undefined ? "" : this.data.fragments[page].map((part) => this.data.parts[part]).join("");
         slot.querySelectorAll("pre[data-trace]").forEach((box) => this.fill(box));
+        slot.querySelectorAll("[tabindex]").forEach(keepKeys);
       }
       this.act();
       const stepped = this.root.querySelector("[data-steps]");

@@ -14,7 +14,19 @@ import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import label
-from rlino_lib.widgets.page import BUDGET, Control, Slot, Trace, chosen, explorer, message, slot, to_json, trace_box
+from rlino_lib.widgets.page import (
+    BUDGET,
+    Control,
+    Meter,
+    Slot,
+    Trace,
+    chosen,
+    explorer,
+    message,
+    slot,
+    to_json,
+    trace_box,
+)
 from rlino_lib.widgets.tokens import (
     MAX_CHARACTERS,
     MAX_COLOURED,
@@ -131,10 +143,10 @@ def trace_of(row: Row, limits: dict[str, float], share: int = 1) -> tuple[Trace,
 # --- one card --------------------------------------------------------------------------------------------------------
 
 
-def _facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values as a definition list; the values are safe HTML."""
+def _facts(pairs: Iterable[tuple[str, str]], kind: str = "facts") -> str:
+    """Names and values as a definition list; the values are safe HTML. `kind` is its layout."""
     cells = "".join(f"<div><dt>{escape_line(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
-    return f'<dl class="rlino-facts">{cells}</dl>'
+    return f'<dl class="rlino-{kind}">{cells}</dl>'
 
 
 def _extent(values: Iterable[float], tolerance: float) -> str:
@@ -156,16 +168,17 @@ def _card(row: Row, trace: int, notes: str, longest: int, show: str) -> str:
     weights = values_of(row, "weights")
     if weights and all(map(math.isfinite, weights)):
         facts += [("w per token", _extent(weights, 1e-4)), ("sum of w", number(math.fsum(weights)))]
-    facts += [("answer", answer_html(row)), ("grader", reason_html(row))]
+    read = [("answer", answer_html(row)), ("grader", reason_html(row))]
     kinds = [name for name, test in _TESTS.items() if test(row)]
     keys = to_json({name: key(row) for name, key in _KEYS.items()}).replace('"', "&quot;")
     cut = ' <span class="rlino-chip">✂ truncated</span>' if is_true(row["clipped"]) else ""
     return (
         f'<article class="rlino-card rlino-{kind}" aria-label="sample {sample}, {words[2:]}" '
         f'data-kind="{" ".join(kinds)}" data-keys="{keys}"{" hidden" * (show not in kinds)}>'
-        f'<header><span class="rlino-chip">{words}</span>{cut} <strong>{length:,} tokens</strong> <span>#{sample}</span>'
-        f'</header><div class="rlino-length" aria-hidden="true" style="width:{100 * length / max(longest, 1):.0f}%"></div>'
-        f"{_facts(facts)}{trace_box(trace, f'Response of sample {sample}')}{notes}</article>"
+        f'<header><span class="rlino-chip">{words}</span>{cut} <strong>{length:,} tokens</strong>'
+        f' <span class="rlino-sample">#{sample}</span></header>'
+        f'<div class="rlino-length" aria-hidden="true" style="width:{100 * length / max(longest, 1):.0f}%"></div>'
+        f"{_facts(facts, 'numbers')}{_facts(read, 'read')}{trace_box(trace, f'Response of sample {sample}')}{notes}</article>"
     )
 
 
@@ -255,7 +268,7 @@ def spread(values: Sequence[int]) -> Iterator[int]:
 Place = tuple[int, int, int]  # run, step, group
 
 
-def _places(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
+def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
     """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
     ranked = []
     for r, source in enumerate(traces):
@@ -308,7 +321,7 @@ def trace_inspector(
     if not recorded:
         return message(" ".join(source.message for source in traces))
     groups = None if groups is None else list(groups)
-    places = _places([traces[r] for r in recorded], steps, groups)
+    places = places_of([traces[r] for r in recorded], steps, groups)
     first = traces[recorded[0]]
     if step is None or (step not in first.steps and group is None):
         step = first.nearest(step) if steps is None else steps[0]
@@ -318,15 +331,15 @@ def trace_inspector(
     opened = (0, step, group)
     pages: dict[Place, str] = {}
     made: list[Trace] = []
-    used = size = 0
-    for place in [opened, *places]:
-        if place in pages or (used + size > budget and steps is None and groups is None):
+    meter = Meter(budget)
+    given = len(steps or ()) * len(groups or (0,))  # these come first, and are there whatever their size
+    for k, place in enumerate([opened, *places]):
+        if place in pages or (k > given and not meter.room and groups is None):
             continue
         r, at, g = place
         pages[place], new = _group(traces[recorded[r]], at, g, len(made), start)
         made += new
-        size = len(to_json([trace.data() for trace in new])) + len(pages[place]) // 3  # parts are stored once
-        used += size
+        meter.add([pages[place]], new)
     return _page(sources, traces, recorded, pages, made, opened, colours, start)
 
 
@@ -345,9 +358,7 @@ def _page(
     controls = [
         Control("run", "Run", names),
         Control("step", "Step", [str(s) for s in steps], steps.index(opened[1]), buttons=True, nearest=True),
-        Control(
-            "problem", "Problem", problems, problems.index(titles[opened]), buttons=True, first=wanted
-        ),
+        Control("problem", "Problem", problems, problems.index(titles[opened]), buttons=True, first=wanted),
         colours,
         Control("show", "Show", SHOWS, SHOWS.index(start["show"]), act="show", values=SHOWS),
         Control("sort", "Sort by", SORTS, SORTS.index(start["sort"]), act="sort", values=SORTS),

@@ -23,7 +23,7 @@ import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
-from rlino_lib.widgets.tokens import LEVELS, Html, Scale, escape_line, level_of, printable, token_spans
+from rlino_lib.widgets.tokens import Html, Scale, escape_line, level_of, number, printable, token_spans
 
 BLUE = "#0173b2"
 ORANGE = "#d55e00"
@@ -31,7 +31,9 @@ ORANGE = "#d55e00"
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
 BUDGET = 400_000  # characters of data in one explorer
 _SCRIPT = files("rlino_lib.widgets").joinpath("explorer.js").read_text(encoding="utf-8")
-STYLE = TOKEN_STYLE + f"<style>{files('rlino_lib.widgets').joinpath('explorer.css').read_text(encoding='utf-8')}</style>"
+STYLE = (
+    TOKEN_STYLE + f"<style>{files('rlino_lib.widgets').joinpath('explorer.css').read_text(encoding='utf-8')}</style>"
+)
 
 
 def chosen(value: str, known: Iterable[str], what: str) -> str:
@@ -79,7 +81,9 @@ class Trace:
 
     def data(self) -> dict[str, Any]:
         """What the script needs, all text made visible."""
-        texts = {name: [_short(v, limit) for v in values] for name, (values, _, limit) in self.columns.items() if values}
+        texts = {
+            name: [_short(v, limit) for v in values] for name, (values, _, limit) in self.columns.items() if values
+        }
         return {
             "tokens": [printable(t) for t in self.tokens],
             "levels": {
@@ -97,7 +101,8 @@ class Trace:
         data = self.data()["values"]
         columns = {name: text.split(" ") for name, text in data.items()}
         tips = [
-            f"token {t + 1}" + "".join(f" · {n} {c[t if len(c) > 1 else 0]}" for n, c in columns.items()).replace("-", "−")
+            f"token {t + 1}"
+            + "".join(f" · {n} {c[t if len(c) > 1 else 0]}" for n, c in columns.items()).replace("-", "−")
             for t in range(len(self.tokens))
         ]
         values, scale, limit = self.columns.get(colour or "", (None, "diverging", None))
@@ -127,7 +132,9 @@ class Slot(NamedTuple):
 def trace_box(number: int, label: str, kind: str = "") -> str:
     """A scrollable box, reachable from the keyboard, for the trace of this number; `label` is any text."""
     css = f"rlino-trace {kind}".strip()
-    return f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}" data-trace="{number}"></pre>'
+    return (
+        f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}" data-trace="{number}"></pre>'
+    )
 
 
 def slot(name: str, tag: str = "div", css: str = "") -> str:
@@ -167,10 +174,8 @@ def _exported(
     controls: Sequence[Control], slots: Mapping[str, Slot], start: Mapping[str, int]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What the script needs, without traces, and the first fragment of each slot."""
-    parts: dict[str, int] = {}
     fragments: dict[str, int] = {}
-    cut: list[list[int]] = []
-    views: dict[int, list[int]] = {}
+    views: dict[int, list[int] | dict[int, int]] = {}
     first = {}
     size = {c.name: len(c.options or ()) for c in controls}
     for name, (by, pages) in slots.items():
@@ -180,22 +185,58 @@ def _exported(
         first[name] = pages[at]
         if id(pages) in views:
             continue
-        numbers = []
-        for place in itertools.product(*(range(size[c]) for c in by)):
-            page = pages.get(place)
-            if page is not None and page not in fragments:
-                fragments[page] = len(fragments)
-                cut.append([parts.setdefault(p, len(parts)) for p in re.split(r"(?<=>)|(?=<)", page) if p])
-            numbers.append(-1 if page is None else fragments[page])
-        views[id(pages)] = numbers
+        numbers = {}
+        for place, values in enumerate(itertools.product(*(range(size[c]) for c in by))):
+            if (page := pages.get(values)) is None:
+                continue
+            numbers[place] = fragments.setdefault(page, len(fragments))
+        full = len(numbers) == math.prod(size[c] for c in by)
+        views[id(pages)] = list(numbers.values()) if full else numbers
     keys = list(views)
     return {
         "controls": [{k: v for k, v in c._asdict().items() if v or k == "start"} for c in controls],
         "slots": {name: {"by": s.by, "views": keys.index(id(s.views))} for name, s in slots.items()},
         "views": list(views.values()),
-        "fragments": cut,
-        "parts": list(parts),
+        **min((_cut(fragments, at) for at in _CUTS), key=lambda cut: len(to_json(cut))),
     }, first
+
+
+def _cut(fragments: Iterable[str], at: str) -> dict[str, Any]:
+    """Fragments as numbers of their parts."""
+    parts: dict[str, int] = {}
+    numbers = [[parts.setdefault(part, len(parts)) for part in parts_of(page, at)] for page in fragments]
+    return {"fragments": numbers, "parts": list(parts)}
+
+
+_CUTS = ("(?<=>)|(?=<)", "(?=<[a-z])")  # at all tags, or before opening ones
+
+
+def parts_of(page: str, at: str = _CUTS[0]) -> list[str]:
+    """A page cut at its tags."""
+    return [part for part in re.split(at, page) if part]
+
+
+class Meter:
+    """How many characters of data an explorer has used of its budget, about."""
+
+    def __init__(self, budget: int) -> None:
+        self.left = float(budget)
+        self.last = 0.0  # what the last group used
+        self._parts: set[str] = set()
+
+    def add(self, pages: Iterable[str], traces: Iterable[Trace]) -> None:
+        """Count some pages, whose parts are stored once, and traces."""
+        self.last = float(sum(len(to_json(trace.data())) for trace in traces))
+        for page in set(pages):
+            parts = parts_of(page)
+            self.last += 5 * len(parts) + sum(len(part) + 6 for part in set(parts) - self._parts)
+            self._parts.update(parts)
+        self.left -= self.last
+
+    @property
+    def room(self) -> bool:
+        """Whether there is room for another group like the last one."""
+        return self.left >= self.last
 
 
 def to_json(data: Any) -> str:
@@ -237,7 +278,9 @@ def stepped(last: int, marks: Mapping[str, Sequence[tuple[int, int]]], stops: Se
 
 def message(text: str) -> Html:
     """A page that says why there is nothing to show."""
-    return Html(f'{STYLE}<section class="rlino-page mathjax_ignore" aria-label="Message"><p>{escape_line(text)}</p></section>')
+    return Html(
+        f'{STYLE}<section class="rlino-page mathjax_ignore" aria-label="Message"><p>{escape_line(text)}</p></section>'
+    )
 
 
 def frame_table(frame: pd.DataFrame, now: object = None, ids: Sequence[str] = ()) -> str:
@@ -257,8 +300,8 @@ def frame_table(frame: pd.DataFrame, now: object = None, ids: Sequence[str] = ()
 
 # In the drawing itself, so that it holds in an image too.
 _SVG_STYLE = """<style>
-text{font:11px sans-serif;fill:currentColor}.edge text{font-size:10px}
-.rlino-later{opacity:.3}.rlino-now{stroke-width:3;font-weight:700}
+.rlino-plot text{font:11px sans-serif;fill:currentColor}.rlino-plot .rlino-later{opacity:.3}
+.rlino-plot .rlino-now :is(path,rect,circle){stroke:#0173b2;stroke-width:3}.rlino-plot .rlino-now text{font-weight:700}
 </style>"""
 
 
@@ -266,5 +309,45 @@ def svg_html(body: str, width: float, height: float, alt: str) -> str:
     """An SVG drawing of `width` × `height` pixels; `body` is safe SVG and `alt` safe text that describes it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="rlino-plot" role="img" aria-label="{alt}" width="{width:.0f}" '
-        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{body}</svg>'
+        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{_SVG_STYLE}{body}</svg>'
     )
+
+
+def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
+    """An SVG drawing in a box that scrolls by keyboard; `what` names the box, the rest is as in `svg_html`."""
+    box = f'<div class="rlino-graph" tabindex="0" role="group" aria-label="{what}, scrollable">'
+    return f"{box}{svg_html(body, width, height, alt)}</div>"
+
+
+def lines_svg(curves: pd.DataFrame, left: float, width: float, zero: float, scale: float, first: int = 0) -> str:
+    """Columns against the index, in [0, 1]: lines with signs, in the looks of LINES from `first` on.
+
+    `scale` pixels stand for 1.
+    """
+    parts = []
+    for name, (colour, dash, sign) in zip(curves, LINES[first:], strict=False):
+        points = [(left + width * float(x), zero - scale * float(y)) for x, y in curves[name].items()]
+        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        dot = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0" if sign == "●" else "m0 -4l4 7h-8z"
+        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in points[:: max(1, len(points) // 8)])
+        parts.append(f'<path d="{dots}" fill="{colour}"/>')
+    return "".join(parts)
+
+
+def sides_svg(curves: pd.DataFrame, caption: str, alt: str) -> str:
+    """The columns right and wrong against p, the index: solid with circles, dashed with triangles."""
+    top = float(curves[["right", "wrong"]].abs().max(axis=None))
+    flat = top < 1e-9
+    left, width, zero, reach = 60, 250, 94, 80
+    parts = []
+    for y, text in ((zero - reach, number(top)), (zero, "0"), (zero + reach, number(-top))):
+        parts.append(f'<path d="M{left} {y}h{width}" stroke="#8886"/>')
+        if y == zero or not flat:
+            parts.append(f'<text x="{left - 5}" y="{y + 4}" text-anchor="end">{text}</text>')
+    parts.append(lines_svg(curves[["right", "wrong"]], left, width, zero, 0 if flat else reach / top))
+    parts.append(
+        f'<text x="{left}" y="196">p = 0</text><text x="{left + width}" y="196" text-anchor="end">1</text>'
+        f'<text x="{left + width / 2}" y="214" text-anchor="middle">{caption}</text>'
+    )
+    return svg_html("".join(parts), left + width + 30, 222, alt)

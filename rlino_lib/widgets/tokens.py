@@ -110,6 +110,12 @@ def level_of(value: float, scale: Scale, limit: float) -> tuple[str, int]:
     return palette, max(level, 0)
 
 
+def colour_style(value: float, scale: Scale, limit: float) -> str:
+    """The style of an element for a value, empty for no colour."""
+    palette, level = level_of(value, scale, limit)
+    return f"background-color:{_PALETTES[palette][level - 1]}" if level else ""
+
+
 def shorten(
     tokens: Sequence[object], max_coloured: int = MAX_COLOURED, max_characters: int = MAX_CHARACTERS
 ) -> tuple[list[str], list[str]]:
@@ -148,12 +154,12 @@ def token_spans(
     spans = []
     for t, text in enumerate(tokens):
         value = numbers[t] if t < len(numbers) else math.nan
-        palette, level = level_of(value, scale, limit)
+        style = colour_style(value, scale, limit)
         tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
         tip += f"\n{tips[t]}" if tips is not None and t < len(tips) else f"\n{label} {number(value)}" if numbers else ""
-        style = f' style="background-color:{_PALETTES[palette][level - 1]}"' if level else ""
-        name = "u" if level and palette == "negative" else "span"
-        spans.append(f'<{name} title="{html.escape(tip)}"{style}>{visible(text)}</{name}>')
+        attributes = f'title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
+        name = "u" if style and scale == "diverging" and value < 0 else "span"
+        spans.append(f"<{name} {attributes}>{visible(text)}</{name}>")
     return "".join(spans)
 
 
