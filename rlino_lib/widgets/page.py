@@ -152,7 +152,7 @@ def explorer(
 ) -> Html:
     """An explorer as one HTML output: the first page, all pages as JSON, and the script.
 
-    `body` is safe HTML with the places of the slots; `label` is any text. Slots that share their views share their data.
+    `body` is safe HTML with the places of the slots; `label` is any text. Slots with the same views share their data.
     Raises RlinoError where the first choice has no page.
     """
     start = {c.name: c.start for c in controls}
@@ -162,7 +162,7 @@ def explorer(
     for name, fragment in first.items():
         body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
     body = _still(body, traces, colour)
-    note = "This is the first choice. In a trusted notebook and on the book's pages there are controls here, no kernel needed."
+    note = "This is the first choice. In a trusted notebook and on the book's pages there are controls here."
     css = f"rlino-explorer mathjax_ignore {kind}".strip()
     return Html(
         f'{STYLE}<section class="{css}" aria-label="{escape_line(label)}"><p class="rlino-static">{note}</p>{body}'
