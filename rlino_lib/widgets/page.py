@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -30,9 +30,9 @@ ORANGE = "#d55e00"
 # A curve's colour, dash and sign: greyscale tells them apart as well.
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
 BUDGET = 400_000  # characters of data in one explorer
-_SCRIPT = files("rlino_lib.widgets").joinpath("explorer.js").read_text(encoding="utf-8")
+_SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
 STYLE = (
-    TOKEN_STYLE + f"<style>{files('rlino_lib.widgets').joinpath('explorer.css').read_text(encoding='utf-8')}</style>"
+    TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 )
 
 

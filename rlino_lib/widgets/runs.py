@@ -194,8 +194,8 @@ def run_comparer(
 
     For runs of one task and seed; the first such of methods a and b, unless `seed` is given. It starts at the last step
     that a and b share, at the problem on which they differ most; it has as many steps, spread over training, as
-    `budget` characters of data have room for. Raises RlinoError where no two runs share task and seed, for two runs of one
-    method, task and seed, where the two have no problem in common, and for an unknown colour.
+    `budget` characters of data have room for. Raises RlinoError where no two runs share task and seed, for two runs
+    of one method, task and seed, where the two have no problem in common, and for an unknown colour.
     """
     colours = colour_control(colour)
     key, by_method = _runs_of(runs, a, b, seed)
