@@ -63,10 +63,12 @@
 #   the equality ends.
 # - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and
 #   what was found.
-# - [08 · Length](08_length.ipynb): why responses grow: exact drift in a toy, the run without $1/|o|$, and a growth
-#   taken apart.
+# - [08 · Length](08_length.ipynb): why responses grow: exact drift in a toy, what else looks like it, and lengths
+#   that a cap hides.
 # - [08b · The clean room](08b_the_clean_room.ipynb): the mechanism of $1/|o|$ where nothing else can move lengths, and
 #   a dial back to length that is worth something.
+# - [08c · The run that was missing](08c_the_run_that_was_missing.ipynb): the runs without $1/|o|$, how often a search
+#   gives up, and a growth taken apart.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
 #   same objectives run on many GPUs.
 #
@@ -343,7 +345,7 @@ claim(
 # tenth in every seed. Two cautions. A response that reaches the cap is *truncated* there and nearly always wrong. So
 # the cap both gathers wrong responses and bounds their length: read the growth beside the share of truncated
 # responses. And whether the division by $\lvert o_i\rvert$ is the *cause* is another question: the runs that leave
-# it out are those of chapter 08.
+# it out are those of chapter 08c.
 
 # %%
 import statistics
@@ -410,7 +412,7 @@ print("recorded runs:", "; ".join(f"{threads} thread, torch {version}" for threa
 #
 # A method is a rule for weights, and the rule can be printed, checked and seen on every token. The claims about
 # weights were settled by arithmetic. Those about training are in the ledger with a margin each: chapter 07 tests
-# what is "comparable", chapter 08 why responses grow, where some conclusions are superseded. Everything about larger
+# what is "comparable", chapter 08c why responses grow, where some conclusions are superseded. Everything about larger
 # models stays open.
 #
 # Next: [01 · Language models as MDPs](01_language_models_as_mdps.ipynb).

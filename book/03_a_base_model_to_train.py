@@ -127,7 +127,7 @@ print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 # Compare the line "as it is" with the ones below it. Giving up is the worst habit, worse than bad luck and far worse
 # than overlooked hits. A searcher with the same luck and the same eyes that simply goes on is right much more often.
 # So training can raise the accuracy of a model that imitates this program in two ways. It can make it *search
-# better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08
+# better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08c
 # has to separate it from growth that the loss causes.
 #
 # ## 2 Tokens
@@ -968,6 +968,6 @@ print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems we
 # - A truncated response is wrong by construction, so lengths by verdict have to be shown with the share that was
 #   truncated.
 # - **Settled here**: the starting point of every later claim. **Open**: whether training lifts only the left end of
-#   the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08).
+#   the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08c).
 #
 # Next, chapter 04 turns four responses into a gradient.

@@ -889,5 +889,5 @@ _ = check_kl_k3(my_k3)
 #
 # - Whether the KL term matters for the outcome. The recorded seeds bound the difference no more closely than the
 #   interval above.
-# - Whether $1/|o_i|$ makes wrong responses longer (chapter 08), and whether uniform credit costs anything (chapter
-#   10).
+# - Whether $1/|o_i|$ makes wrong responses longer (chapters 08b and 08c), and whether uniform credit costs anything
+#   (chapter 10).

@@ -753,7 +753,7 @@ print(
 # %% [markdown]
 # The toy's rambling response never gets anything for its length. In the game, going on is also another attempt,
 # which may turn a wrong response into a right one. A rise of the share truncated under *every* method points to
-# that, or to other causes of length, which chapter 08 takes one at a time. What the weights add shows in the
+# that, or to other causes of length, which chapter 08c takes one at a time. What the weights add shows in the
 # differences between methods.
 
 # %%
@@ -1059,6 +1059,6 @@ _ = check_collapse_condition(my_total)
 # - Whether F-ISFT⁺⁻ is comparable to GRPO, and F-ISFT⁺ and F-ISFT⁻ are not. The computed sentences above say what the
 #   recorded runs show; a few seeds of one small model cannot settle it (chapter 07).
 # - Whether F-ISFT⁺⁻ and GRPO are *equivalent*, within a margin that is set in advance (chapter 07).
-# - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy (chapter 08).
+# - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy (chapter 08c).
 # - What happens when the samples of an iteration serve many updates, and supervised learning becomes what it usually
 #   is, training on a fixed data set (chapter 06).

@@ -997,5 +997,5 @@ _ = check_amplification(my_step)
 # Open:
 #
 # - Whether GRPO and F-ISFT⁺⁻ are equivalent in outcome at the scale of the long runs, within a margin (chapter 07).
-# - What the normaliser does over many steps (chapter 08).
+# - What the normaliser does over many steps (chapters 08, 08b and 08c).
 # - Whether the threshold lies elsewhere for a larger model, where one update moves the ratios less.

@@ -518,7 +518,7 @@ if sizes:
 # %% [markdown]
 # *What to look at.* On the left, the distance of each method from its base. In the other two, the distance between the
 # normalisers within a size is what $1/|o|$ does; in the middle, both have grown from the base. The cap limits how far
-# responses can grow. It does not touch how often a response ends after a failed attempt (chapter 08).
+# responses can grow. It does not touch how often a response ends after a failed attempt (chapter 08c).
 
 # %%
 for _, row in ends[ends["panel"].isin([GROWTH, GIVING_UP])].iterrows():

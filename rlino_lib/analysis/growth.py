@@ -1,4 +1,4 @@
-"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
+"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapters 08 and 08c).
 
 Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
 (problems.jsonl, one row per problem, and wrong_lengths.csv.gz where steps can be left out). A truncated response has

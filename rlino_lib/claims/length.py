@@ -1,4 +1,4 @@
-"""Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
+"""Evidence on why responses grow (chapter 08c). A seed is the unit; a verdict needs the planned seeds.
 
 Each claim is judged by a 95 % interval over seeds, Student's, and that of the median for giving up: where it does not
 exclude either answer, the claim is undecided.
@@ -163,10 +163,26 @@ def growth_survives_other_normalisers(claim: Claim, records: Records) -> Evidenc
     return Evidence(verdict, effect, sum(rows, []))
 
 
-def _giving_up_rates(claim: Claim, records: Records) -> tuple[list[Run], dict[str, pd.Series]]:
-    """The planned runs of all three normalisers, those of 1/|o| first, and the rate of giving up by seed of each."""
+def judged_giving_up(claim: Claim, records: Records) -> tuple[list[Run], dict[str, pd.Series]]:
+    """The planned runs of all three normalisers, those of 1/|o| first, and the rate of giving up by seed of each.
+
+    Raises NotTestable before the planned seeds are recorded.
+    """
     rows = _planned_runs(claim, records, *NORMALISERS, runs_of=giving_up_runs)
     return sum(rows, []), {name: giving_up_rates(runs) for name, runs in zip(NORMALISERS, rows, strict=True)}
+
+
+def shares_of_fall(runs: list[Run], rates: dict[str, pd.Series]) -> tuple[float, pd.Series]:
+    """The base's rate of giving up, and of its fall under 1/|o| the share that is absent with a constant, by seed.
+
+    The base's rate is that of the evaluations before training of the runs with 1/|o|, together. Raises NotTestable
+    where giving up did not fall.
+    """
+    base = giving_up(pd.concat([first_responses(run) for run in runs[: len(rates["per_response"])]])).rate
+    try:
+        return base, share_of_fall(base, rates["per_response"], rates["constant"])
+    except RlinoError as e:
+        raise NotTestable(str(e)) from e
 
 
 def giving_up_ratios(records: Records = RECORDED) -> pd.DataFrame:
@@ -200,13 +216,9 @@ def normaliser_causes_fall_in_giving_up(claim: Claim, records: Records) -> Evide
     Threshold `share`: holds where the median's interval lies above that share of the fall. A median, because a run that
     ends near 0 has a logarithm without bounds, and because runs may have two modes.
     """
-    runs, rates = _giving_up_rates(claim, records)
+    runs, rates = judged_giving_up(claim, records)
     planned = len(rates["per_response"])
-    base = giving_up(pd.concat([first_responses(run) for run in runs[:planned]])).rate
-    try:
-        shares = share_of_fall(base, rates["per_response"], rates["constant"])
-    except RlinoError as e:
-        raise NotTestable(str(e)) from e
+    base, shares = shares_of_fall(runs, rates)
     low, high = (100 * end for end in median_interval(shares))
     effect = (
         f"giving up falls from {100 * base:.1f} % to {_median_rate(rates['per_response'])} with 1/|o| and to "
@@ -225,7 +237,7 @@ def normaliser_lowers_giving_up(claim: Claim, records: Records) -> Evidence:
     decides, because under it the expected drift is 0, and a token mean keeps some of the drift; the ratio to the token
     mean stands beside it, and so do the means.
     """
-    runs, rates = _giving_up_rates(claim, records)
+    runs, rates = judged_giving_up(claim, records)
     planned = len(rates["per_response"])
     errors = [false_yes_share(some) for some in (runs[:planned], runs[-planned:])]
     to = {name: log_ratios(rates["per_response"], rates[name]) for name in ("constant", "token_mean")}

@@ -1,4 +1,4 @@
-"""What a normaliser does to filler in the clean room, exactly (chapter 08).
+"""What a normaliser does to filler in the clean room, exactly (chapter 08b).
 
 The verdict of a response is drawn: good with chance p. The policy then ends it with a chance of q at each token, one
 logit z for responses that are good and one for those that are bad: q = σ(z). A response of n tokens, its end among
