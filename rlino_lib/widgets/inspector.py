@@ -171,6 +171,7 @@ def _card(row: Row, trace: int, notes: str, longest: int, show: str) -> str:
     read = [("answer", answer_html(row)), ("grader", reason_html(row))]
     kinds = [name for name, test in _TESTS.items() if test(row)]
     keys = to_json({name: key(row) for name, key in _KEYS.items()}).replace('"', "&quot;")
+    box = trace_box(trace, f"Response of sample {sample}")
     cut = ' <span class="rlino-chip">✂ truncated</span>' if is_true(row["clipped"]) else ""
     return (
         f'<article class="rlino-card rlino-{kind}" aria-label="sample {sample}, {words[2:]}" '
@@ -178,7 +179,7 @@ def _card(row: Row, trace: int, notes: str, longest: int, show: str) -> str:
         f'<header><span class="rlino-chip">{words}</span>{cut} <strong>{length:,} tokens</strong>'
         f' <span class="rlino-sample">#{sample}</span></header>'
         f'<div class="rlino-length" aria-hidden="true" style="width:{100 * length / max(longest, 1):.0f}%"></div>'
-        f"{_facts(facts, 'numbers')}{_facts(read, 'read')}{trace_box(trace, f'Response of sample {sample}')}{notes}</article>"
+        f"{_facts(facts, 'numbers')}{_facts(read, 'read')}{box}{notes}</article>"
     )
 
 

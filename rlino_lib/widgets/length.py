@@ -122,7 +122,7 @@ def _sentences(toy: LengthToy, result: Drift) -> str:
 
 
 def _table(result: Drift) -> str:
-    """The drift and its parts: through the verdict (who is right, and so who is among the wrong) and each stop logit."""
+    """The drift and its parts: through the verdict (who is right, so who is among the wrong) and each stop logit."""
     table = result.table.copy()
     columns = ["drift", *PARAMETERS]
     table[columns] = table[columns].where(table[columns].abs() > 1e-12, 0.0)
@@ -143,7 +143,7 @@ def length_explorer(
     cap: int = 8,
     coupling: float = 0.0,
 ) -> Html:
-    """The drift of lengths in the toy, at these choices first: arrows on a ruler, a curve over p, the parts by parameter.
+    """The drift of lengths in the toy, at these choices first: arrows, a curve over p, the parts by parameter.
 
     The cap is the same on all pages, and a shared stop logit is there for the plain toy alone. Raises RlinoError for
     unknown choices, for a p or a coupling that the controls do not have, and for what the toy cannot enumerate.

@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -30,9 +30,9 @@ ORANGE = "#d55e00"
 # A curve's colour, dash and sign: greyscale tells them apart as well.
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
 BUDGET = 400_000  # characters of data in one explorer
-_SCRIPT = files("rlino_lib.widgets").joinpath("explorer.js").read_text(encoding="utf-8")
+_SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
 STYLE = (
-    TOKEN_STYLE + f"<style>{files('rlino_lib.widgets').joinpath('explorer.css').read_text(encoding='utf-8')}</style>"
+    TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 )
 
 
@@ -152,7 +152,7 @@ def explorer(
 ) -> Html:
     """An explorer as one HTML output: the first page, all pages as JSON, and the script.
 
-    `body` is safe HTML with the places of the slots; `label` is any text. Slots that share their views share their data.
+    `body` is safe HTML with the places of the slots; `label` is any text. Slots with the same views share their data.
     Raises RlinoError where the first choice has no page.
     """
     start = {c.name: c.start for c in controls}
@@ -162,7 +162,7 @@ def explorer(
     for name, fragment in first.items():
         body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
     body = _still(body, traces, colour)
-    note = "This is the first choice. In a trusted notebook and on the book's pages there are controls here, no kernel needed."
+    note = "This is the first choice. In a trusted notebook and on the book's pages there are controls here."
     css = f"rlino-explorer mathjax_ignore {kind}".strip()
     return Html(
         f'{STYLE}<section class="{css}" aria-label="{escape_line(label)}"><p class="rlino-static">{note}</p>{body}'

@@ -87,7 +87,8 @@ def _curves_svg(a: Any, b: Any) -> str:
     last = max(one.index.max(), other.index.max())
     left, width, zero, reach = 40, 360, 82, 68
     marks = "".join(
-        f'<path d="M{left} {y}h{width}" stroke="#8886"/><text x="{left - 4}" y="{y + 4}" text-anchor="end">{text}</text>'
+        f'<path d="M{left} {y}h{width}" stroke="#8886"/>'
+        f'<text x="{left - 4}" y="{y + 4}" text-anchor="end">{text}</text>'
         for y, text in ((zero, "0%"), (zero - reach, f"{top:.0%}"))
     )
     lines = "".join(
@@ -192,9 +193,9 @@ def run_comparer(
     """Two methods on the same problem at the same step: curves, both groups, and one response of each side by side.
 
     For runs of one task and seed; the first such of methods a and b, unless `seed` is given. It starts at the last step
-    that a and b share, at the problem on which they differ most; it has as many steps, spread over training, as `budget`
-    characters of data have room for. Raises RlinoError where no two runs share task and seed, for two runs of one
-    method, task and seed, where the two have no problem in common, and for an unknown colour.
+    that a and b share, at the problem on which they differ most; it has as many steps, spread over training, as
+    `budget` characters of data have room for. Raises RlinoError where no two runs share task and seed, for two runs
+    of one method, task and seed, where the two have no problem in common, and for an unknown colour.
     """
     colours = colour_control(colour)
     key, by_method = _runs_of(runs, a, b, seed)

@@ -284,8 +284,8 @@ def _group_sentences(group: list[Response], root: Node) -> str:
     shared = sum(len({s for s, _ in n.ended}) > 1 for n in paths)
     hits = sum(s.search.first_hit is not None for s in group)
     return (
-        f"<p>The group: {_count(len(group), 'response')}, {_count(attempts, 'attempt')}, {len(paths)} of them different; "
-        f"{shared} were made by more than one response; {hits} responses hit the target.</p>"
+        f"<p>The group: {_count(len(group), 'response')}, {_count(attempts, 'attempt')}, {len(paths)} of them "
+        f"different; {shared} were made by more than one response; {hits} responses hit the target.</p>"
     )
 
 
@@ -342,8 +342,8 @@ def search_view(
 
     `source` is a run or a DataFrame of rollouts of Countdown. It starts at the first step, its first group with right
     and wrong responses, and there the response with the most attempts, unless they are given. `overlay` starts with the
-    attempts of all responses of the group on one tree. Other groups are there as far as `budget` characters of data have
-    room for them. Raises RlinoError for what is not recorded, and for rollouts of another task.
+    attempts of all responses of the group on one tree. Other groups are there as far as `budget` characters of data
+    have room for them. Raises RlinoError for what is not recorded, and for rollouts of another task.
     """
     traces = as_traces(source)
     if not traces.steps:
