@@ -144,8 +144,9 @@
         control.text.textContent = text;
       }
       control.box.hidden = control.options ? control.options.length < 2 : control.open.length < 2;
-      const buttons = control.box.querySelectorAll("button");
-      if (buttons.length) [buttons[0].disabled, buttons[1].disabled] = [place < 1, place >= control.open.length - 1];
+      const ends = [place < 1, place >= control.open.length - 1];
+      // not disabled itself, which would take the focus away
+      control.box.querySelectorAll("button").forEach((button, k) => button.setAttribute("aria-disabled", ends[k]));
     }
 
     // --- what is seen -------------------------------------------------------------------------------------------
