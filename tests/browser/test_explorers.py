@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+import torch
+from driving import SEEN, act, by_keyboard, by_mouse
+from filelock import FileLock
 
-from rlino_lib.widgets import trace_inspector
+from rlino_lib.widgets import mdp_explorer, run_comparer, search_view, trace_inspector
+from rlino_lib.widgets.gradient import Scores, gradient_microscope, weights_explorer
+from rlino_lib.widgets.length import length_explorer
 from rlino_lib.widgets.tokens import printable
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
-
-SEEN = """section => { const copy = section.cloneNode(true);
-  copy.querySelectorAll('.rlino-controls, .rlino-status, script, style').forEach(node => node.remove());
-  let hash = 0;
-  for (const letter of copy.innerHTML) hash = (31 * hash + letter.codePointAt(0)) | 0;
-  return hash; }"""  # a hash: pages can be long
 HOSTILE = [
     "<script>alert(1)</script>",
     "</script><script>alert(2)</script>",
@@ -63,93 +59,82 @@ def rollouts(texts: list[str] | None = None, steps: tuple[int, ...] = (1, 2, 10)
     return pd.DataFrame(rows)
 
 
-def run(seed: int, texts: list[str] | None = None, name: str = "countdown/grpo") -> SimpleNamespace:
+def run(
+    seed: int, texts: list[str] | None = None, name: str = "countdown/grpo", method: str = "grpo"
+) -> SimpleNamespace:
     """A stand-in for a recorded run."""
-    return SimpleNamespace(name=f"{name}-s{seed}", method="grpo", seed=seed, rollouts=rollouts(texts))
+    metrics = pd.DataFrame({"step": [0, 5, 10], "eval/accuracy": [0.2, None, 0.1 * seed + 0.3]})
+    frame = rollouts(texts)
+    if method != "grpo":
+        frame["tokens"] = [[*tokens, f" {method}"] for tokens in frame["tokens"]]
+        frame["weights"] = frame["logprobs"] = frame["entropies"] = [[0.5] * len(tokens) for tokens in frame["tokens"]]
+    config = {"task": "countdown"}
+    return SimpleNamespace(
+        name=f"{name}-s{seed}", method=method, seed=seed, rollouts=frame, metrics=metrics, config=config
+    )
+
+
+def searches(text: str = "") -> pd.DataFrame:
+    """Groups of Countdown responses that search; `text` is what one of them writes beside."""
+    miss, hit = " 8 - 2 = 6, 6 * 4 = 24", " 8 * 4 = 32, 32 * 2 = 64"
+    long = f"{miss} no\n{hit} no\n 4 * 8 = 32, 32 / 2 = 16 no\n{hit} yes </think> <answer> ( 8 * 4 ) * 2 </answer>"
+    responses = [long, f"{miss} no {text}</think> <answer> ( 8 - 2 ) * 4 </answer>", f"{hit} no\n{miss} no\n 8 * 4 ="]
+    frame = pd.DataFrame({"response": responses, "correct": [True, False, False]}).assign(group=0, clipped=False)
+    frame = frame.assign(problem_id="countdown/2-4-8=64", data=[{"nums": [8, 2, 4], "target": 64}] * 3)
+    other = frame.iloc[::-1].assign(group=1, problem_id="countdown/8-4-2=64")
+    return pd.concat([part.assign(step=step) for step in (1, 2) for part in (frame, other)], ignore_index=True)
+
+
+def scores(text: str = "") -> Scores:
+    """Two groups of four sampled responses with scalar products of their scores."""
+    mask = torch.arange(6) < torch.tensor([[2], [3], [4], [5], [6], [2], [3], [4]])
+    tokens = [[f" {text or k}"] * int(row.sum()) for k, row in enumerate(mask)]
+    lines = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sampled = SimpleNamespace(
+        mask=mask,
+        rewards=torch.tensor([1.0, 0, 0, 1, 0, 0, 1, 0]),
+        group_size=4,
+        prompts=[text or "1 2", text or "3 4"],
+    )
+    return Scores(sampled, tokens, lines @ lines.T, 8)
 
 
 EXPLORERS: dict[str, Callable[[], str]] = {
     "trace inspector": lambda: trace_inspector([run(0), run(1)]),
+    "search view": lambda: search_view(searches()),
+    "weights explorer": weights_explorer,
+    "gradient microscope": lambda: gradient_microscope(scores()),
+    "length explorer": length_explorer,
+    "MDP explorer": mdp_explorer,
+    "run comparer": lambda: run_comparer([run(0), run(0, method="f_isft_neg"), run(0, method="dr_grpo")]),
 }
 HOSTILE_EXPLORERS: dict[str, Callable[[list[str]], str]] = {
     "trace inspector": lambda texts: trace_inspector(
         [run(0, texts, texts[0]), run(1, texts, texts[1])], steps=[1, 2], groups=[0, 1]
     ),
+    "search view": lambda texts: search_view(searches(" ".join(texts))),
+    "gradient microscope": lambda texts: gradient_microscope(scores(" ".join(texts))),
+    "run comparer": lambda texts: run_comparer(
+        [run(0, texts, texts[0]), run(0, texts, texts[1], "f_isft_neg")], budget=10**7
+    ),
 }
 
 
-# --- driving ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def explorer(tmp_path_factory) -> Callable[[str], str]:
+    """An explorer by its name, made once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "explorers"
+    folder.mkdir(exist_ok=True)
 
+    def make(name: str) -> str:
+        path = folder / f"{name}.html"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_text(EXPLORERS[name](), encoding="utf-8")
+        return path.read_text(encoding="utf-8")
 
-def act(section: Locator, label: str, do: Callable[..., object], *arguments: object, **settings: object) -> int:
-    """What is seen after something was done, which the status line has to tell."""
-    do(*arguments, **settings)
-    section.locator(".rlino-status").filter(has_text=re.compile("^" + re.escape(label))).wait_for()
-    return section.evaluate(SEEN)
-
-
-def controls_of(section: Locator) -> Iterator[tuple[str, Locator, list[Locator]]]:
-    """Of each control that is shown: its label, its menu or slider, and its buttons."""
-    for box in section.locator(".rlino-control:visible").all():
-        field = box.locator("select, input")
-        yield (
-            field.evaluate("field => field.labels[0].firstChild.textContent.trim()"),
-            field,
-            box.locator("button").all(),
-        )
-
-
-def has_focus(field: Locator) -> bool:
-    return field.evaluate("field => field === document.activeElement")
-
-
-def by_keyboard(section: Locator, page: Page) -> None:
-    """Tab leads to each control in its turn; then the arrow keys choose, and buttons take Enter and Space."""
-    fields = [field for _, field, _ in controls_of(section)]
-    fields[0].focus()
-    for label, field, buttons in controls_of(section):
-        assert has_focus(field), f"Tab does not lead to {label}"
-        page.keyboard.press("Tab")
-        for _ in buttons:
-            page.keyboard.press("Tab")
-    for label, field, buttons in controls_of(section):
-        slider = field.get_attribute("type") == "range"
-        back, on = ("ArrowLeft", "ArrowRight") if slider else ("ArrowUp", "ArrowDown")
-        place, last = field.evaluate(
-            "field => field.options ? [field.selectedIndex, field.options.length - 1] : [field.value, field.max]"
-        )
-        assert int(last) > 0, f"{label} has one option"
-        field.focus()
-        seen = {section.evaluate(SEEN)}
-        for key in [back] * min(int(place), 2) + [on] * min(int(last), 5):
-            seen.add(act(section, label, page.keyboard.press, key))
-            assert has_focus(field), f"{label} loses the focus"
-        assert len(seen) > 1, f"{label} changes nothing"
-        for button, key in zip(buttons, ("Enter", "Space"), strict=False):
-            if button.is_enabled():
-                before = section.evaluate(SEEN)
-                button.focus()
-                assert act(section, label, page.keyboard.press, key) != before
-                assert has_focus(button), f"a button of {label} loses the focus"
-
-
-def by_mouse(section: Locator, page: Page) -> None:
-    """Each option of a menu, a slider near both ends, and the buttons."""
-    for label, field, buttons in controls_of(section):
-        seen = {section.evaluate(SEEN)}
-        if field.get_attribute("type") == "range":
-            size = field.bounding_box()
-            for share in (0.1, 0.9):
-                at = {"x": share * size["width"], "y": size["height"] / 2}
-                seen.add(act(section, label, field.click, position=at))
-        else:
-            for k in range(min(field.locator("option").count(), 5)):
-                seen.add(act(section, label, field.select_option, index=k))
-        assert len(seen) > 1, f"{label} changes nothing"
-        for button in buttons:
-            if button.is_enabled():
-                before = section.evaluate(SEEN)
-                assert act(section, label, button.click) != before
+    return make
 
 
 # --- on a page -------------------------------------------------------------------------------------------------------
@@ -157,20 +142,20 @@ def by_mouse(section: Locator, page: Page) -> None:
 
 @pytest.mark.parametrize("drive", [by_keyboard, by_mouse])
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_controls_on_a_page(show, name, drive):
-    page = show(EXPLORERS[name]())
+def test_controls_on_a_page(show, explorer, name, drive):
+    page = show(explorer(name))
     drive(page.locator(".rlino-explorer"), page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_axe_on_a_page(show, axe, name, scheme):
-    page = show(EXPLORERS[name](), scheme=scheme)
+def test_axe_on_a_page(show, axe, explorer, name, scheme):
+    page = show(explorer(name), scheme=scheme)
     assert axe(page) == []
 
 
-def test_two_explorers_on_a_page_do_not_mix(show):
-    one, other = show(*[EXPLORERS["trace inspector"]()] * 2).locator(".rlino-explorer").all()
+def test_two_explorers_on_a_page_do_not_mix(show, explorer):
+    one, other = show(*[explorer("trace inspector")] * 2).locator(".rlino-explorer").all()
     before = other.evaluate(SEEN)
     act(one, "Step", one.get_by_role("combobox", name="Step", exact=True).select_option, index=2)
     assert other.evaluate(SEEN) == before != one.evaluate(SEEN)
@@ -197,9 +182,9 @@ def test_hostile_text_is_text(show, name):
 
 
 @pytest.mark.parametrize("drive", [by_keyboard, by_mouse])
-def test_controls_in_jupyterlab(watch, lab, drive):
+def test_controls_in_jupyterlab(watch, lab, explorer, drive):
     """All explorers in one saved notebook, which has no kernel; the keys stay with the controls."""
-    lab.save({name: explorer() for name, explorer in EXPLORERS.items()}, f"explorers-{drive.__name__}")
+    lab.save({name: explorer(name) for name in EXPLORERS}, f"explorers-{drive.__name__}")
     with watch(lab.url) as context:
         notebook = lab.open(context, f"explorers-{drive.__name__}")
         notebook.locator(".rlino-controls").last.wait_for()
@@ -210,8 +195,8 @@ def test_controls_in_jupyterlab(watch, lab, drive):
         assert context.pages[0].locator(".jp-Dialog").count() == 0
 
 
-def test_the_first_choice_stays_where_scripts_are_stripped(watch, lab):
-    lab.save({name: explorer() + "<p>not signed</p>" for name, explorer in EXPLORERS.items()}, "stripped", trust=False)
+def test_the_first_choice_stays_where_scripts_are_stripped(watch, lab, explorer):
+    lab.save({name: explorer(name) + "<p>not signed</p>" for name in EXPLORERS}, "stripped", trust=False)
     with watch(lab.url) as context:
         notebook = lab.open(context, "stripped")
         notebook.get_by_text("not signed").last.wait_for()
