@@ -26,6 +26,7 @@ lab: ready  ## open the book in JupyterLab
 
 test: ready  ## lint, types, unit tests, scripts against notebooks, and the notebooks run again
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m gpu tests/gpu  # which sees a GPU; all else is held to the CPU's numbers
 	$(PY) -m tools.book sync

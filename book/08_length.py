@@ -18,11 +18,16 @@
 # **Do responses grow because the reward is split by $1/|o|$, because longer ones are better, or because of how
 # lengths are counted?**
 #
+# **The answer.** All three move a mean length, and a training log alone does not tell which of them did. In
+# expectation $1/|o|$ makes wrong responses longer and right ones shorter, as far as the policy can tell the two apart.
+# But attempts that may still hit, and a mean whose members change, draw the same curves without it.
+#
 # The paper's argument is short. A token of response $i$ has the weight $\hat A_i / |o_i|$. A long wrong response is
 # therefore punished less per token, and a short right one is rewarded more per token. So wrong responses drift
-# longer. The first part of this chapter moves the argument to a toy in which every expectation is a finite sum, and
-# asks what exactly follows and what else looks the same. The second part runs the experiment that the paper does not
-# show, with and without $1/|o|$, and takes the growth apart.
+# longer. This chapter moves the argument to a toy in which every expectation is a finite sum, and asks what exactly
+# follows and what else looks the same. At its end it looks at lengths in trained models. Chapter 08b builds a task in
+# which only $1/|o|$ can move lengths, and chapter 08c makes the runs that the paper does not show, without $1/|o|$, and
+# takes the growth apart.
 
 # %%
 import math
@@ -31,12 +36,11 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import display
 
-from rlino_lib.analysis.growth import first_responses
-from rlino_lib.analysis.tables import clean, means_of, pooled
-from rlino_lib.claims.length import length_runs, normaliser_of
+from rlino_lib.analysis.tables import clean
 from rlino_lib.exact.length_toy import NORMALISERS, LengthToy, drift, expected_update, variant
+from rlino_lib.figures import ablation as tables
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.style import label, look, style
+from rlino_lib.figures.style import label, style
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.records.runs import list_runs, metrics_frame
 
@@ -336,7 +340,9 @@ settings = {"xscale": "log", "yscale": "log", "xlabel": "responses in the batch"
 line_panels(lines, size=(4, 2.9), legend="", ylabel="push on STOP, as a share of 1/|o|'s", **settings)
 
 # %% [markdown]
-# *What to look at.* Does the push fall as $1/N$, and equally for both logits? On the left, both logits lie on one line
+# *What to look at.* Does the push fall as $1/N$, and equally for both logits?
+#
+# *What was seen.* On the left, both logits lie on one line
 # near $1/N$. On the right, where wrong responses are longer, the token mean weakens the push on them less than the push
 # on the short ones: $1/(|o| + R)$ has nearly the same slope for both, while $1/|o|$ is flat where responses are long.
 # So "token mean" describes a method only together with the size of the batch, or of the micro-batch over which it is
@@ -391,9 +397,9 @@ print("both grew, wrong ones more:", "; ".join(f"{run} ({world})" for world, run
 clean(grown, 2)
 
 # %% [markdown]
-# In the upper row only $1/|o|$ moves anything: under the constant normaliser success is learnt at constant length.
-# In the lower row the shape of the paper's GRPO appears under the *constant* normaliser, where length is worth
-# something. No panel of the lower row keeps wrong responses flat.
+# *What was seen.* In the upper row only $1/|o|$ moves anything: under the constant normaliser success is learnt at
+# constant length. In the lower row the shape of the paper's GRPO appears under the *constant* normaliser, where length
+# is worth something. No panel of the lower row keeps wrong responses flat.
 #
 # ## Is a zero a zero?
 #
@@ -462,72 +468,82 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 #    unbalanced.
 
 # %% [markdown]
+# ## A short run, live
+#
+# Twelve steps of GRPO on Countdown, under a minute. Which of the four lengths move first?
+
+# %%
+import tempfile
+from pathlib import Path
+
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.run import train
+
+settings = dict(steps=12, prompts=16, lr=3e-4, eval_every=0, trace_groups=0, device="cpu", precision="fp32", seed=3)
+with tempfile.TemporaryDirectory() as folder:
+    live = train(TrainConfig(method="grpo", task="countdown", **settings), Path(folder) / "run").metrics
+names = {
+    "length/correct": "right", "length/incorrect": "wrong", "length/incorrect_unclipped": "wrong, not truncated",
+    "completions/clipped_ratio": "share truncated", "reward": "share right",
+}  # fmt: skip
+thirds = live[live["step"] > 0].groupby((live["step"] - 1) // 4)[list(names)].mean().rename(columns=names)
+thirds.set_axis(["steps 1–4", "5–8", "9–12"]).round(2)
+
+# %%
+first, last = thirds.iloc[0], thirds.iloc[-1]
+moved = ", ".join(f"{name} {last[name] - first[name]:+.1f}" for name in ("right", "wrong", "wrong, not truncated"))
+say(f"From the first four steps to the last four, in tokens: {moved}; truncated {first['share truncated']:.0%}, then "
+    f"{last['share truncated']:.0%}; right {first['share right']:.0%}, then {last['share right']:.0%}.")  # fmt: skip
+
+# %% [markdown]
+# One seed and twelve steps show that lengths move at once, and not why. Everything that the toy told apart happens
+# here together.
+#
 # ## A cap that hides lengths
 #
 # A truncated response is wrong and as long as the cap. So a mean over wrong responses contains the cap, and a mean over
 # those not truncated leaves out the ones that would have been longest. Neither is the mean length without a cap. Treat
-# the cap as censoring instead. A truncated response has grown by more than one can see: under a larger cap the same
-# method shows more growth and fewer truncated responses (see the table below the figure). So the part of the growth
-# that the ledger calls truncation is real growth of unknown size.
+# the cap as censoring instead, as a survival analysis does (Kaplan and Meier): a response that is still going on at the
+# cap is longer than the cap, and nobody knows by how much. Below are the recorded runs of GRPO on Countdown; the base
+# is that of their own evaluations before training.
 
 # %% alt="Two step plots with intervals: the share of responses longer than a length against that length. Left the base and GRPO under three normalisers with one cap, right runs with other caps."
-from rlino_lib.analysis.growth import survival
-from rlino_lib.figures.length import NORMALISER_LOOKS, survival_figure
+from rlino_lib.analysis.growth import first_responses
+from rlino_lib.figures.length import survival_figure
 
-TASKS = {"countdown": "Countdown", "word_problems": "word problems"}
+ablation = tables.recorded_ablation()
+with_it = ablation["countdown", "grpo", "per_response"]
 caps = list_runs("length-cap")
-at_112 = {n: length_runs("countdown", "grpo", n) for n in NORMALISERS}
-of_base = pd.concat([first_responses(run) for run in at_112["per_response"]])
-if of_base.size:
-    lines = {"base": (survival(of_base["length"], ~of_base["clipped"]), look("base"))}
-    for n in NORMALISERS:
-        if runs := at_112[n]:
-            now = pooled(runs)
-            lines[f"GRPO, {NORMALISERS[n]}"] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
-    other_caps = {}
-    sizes = sorted({run.config["max_new_tokens"] for run in caps})
-    for n in ("per_response", "constant"):
-        for cap in sizes:
-            if runs := [r for r in caps if r.config["max_new_tokens"] == cap and normaliser_of(r) == n]:
-                now = pooled(runs)
-                name = f"GRPO, {NORMALISERS[n]}" if cap == sizes[0] else f"_{n} {cap}"  # _: not in the legend again
-                other_caps[name] = (survival(now["length"], ~now["clipped"]), NORMALISER_LOOKS[n])
-    title = f"caps {', '.join(map(str, sizes))}" if other_caps else "no runs with other caps yet"
-    display(survival_figure({"cap 112, three normalisers": lines, title: other_caps}, 112))
+of_base = pd.concat([first_responses(run) for run in with_it])
+survival_figure(tables.censored_lengths(of_base, ablation, caps), 112)
 
 # %% [markdown]
 # *What to look at.* Where does each curve stand when it reaches the cap? A high value means that the length is not
 # known: any mean below it is a statement about the cap. On the right each line ends at its own cap.
 
 # %%
-rows = []
-for run in [*at_112["per_response"], *at_112["constant"], *caps]:
-    start = run.metrics.dropna(subset="eval/accuracy").iloc[0]["eval/length/incorrect"]
-    key = {"cap": run.config["max_new_tokens"], "normaliser": NORMALISERS[normaliser_of(run)], "seed": run.seed}
-    rows.append({**key, **means_of(run), "wrong at the start": start})
-by_cap = pd.DataFrame(rows)
-if len(by_cap):
-    whole = by_cap.groupby(["normaliser", "cap"])
-    display(whole.mean().drop(columns="seed").assign(seeds=whole["seed"].count()).round(1))
-
-# %%
-for n in ("per_response", "constant"):
-    of_caps = by_cap[by_cap["normaliser"] == NORMALISERS[n]].groupby("cap")[["truncated, %", "wrong"]].mean()
+by_cap = tables.by_cap([*with_it, *ablation["countdown", "grpo", "constant"], *caps])
+whole = by_cap.groupby(["normaliser", "cap"])
+display(whole.mean().drop(columns="seed").assign(seeds=whole["seed"].count()).round(1))
+for n, part in by_cap.groupby("normaliser"):
+    of_caps = part.groupby("cap")[["truncated, %", "wrong"]].mean()
     low_cap, high_cap = of_caps.iloc[0], of_caps.iloc[-1]
     say(
-        f"{NORMALISERS[n]}: from cap {low_cap.name} to {high_cap.name} the share of truncated responses falls from "
+        f"{n}: from cap {low_cap.name} to {high_cap.name} the share of truncated responses falls from "
         f"{low_cap['truncated, %']:.0f} % to {high_cap['truncated, %']:.0f} %, and the mean length of wrong responses "
         f"rises from {low_cap['wrong']:.0f} to {high_cap['wrong']:.0f} tokens."
     )
 
 # %% [markdown]
-# So with a small cap more than a third of all responses have an unknown length.
+# *What was seen.* At the cap of the main runs, 112 tokens, more than a third of all responses have an unknown length.
+# Under a larger cap the same method shows more growth and fewer truncated responses. So growth by truncation is real
+# growth of unknown size, and no artefact of counting. What $1/|o|$ does at each cap is a question for chapter 08c.
 
 # %% [markdown]
 # ## Figure 4, beside ours
 #
 # The paper's figure, digitised (`data/paper/figure4.csv`, to about ±5), beside our runs. Model, cap and axes differ, so
-# compare the shapes and not the levels.
+# compare the shapes and not the levels. (The lengths of the word problems do not start at 0.)
 
 # %% alt="Columns for the paper and for this book's runs, against optimiser steps. Above: mean lengths of right (solid) and of wrong responses (dashed). Below: the shares of right and of wrong ones."
 from rlino_lib.figures.length import figure_four
@@ -536,15 +552,12 @@ from rlino_lib.paths import DATA
 theirs = pd.read_csv(DATA / "paper" / "figure4.csv")
 theirs["share_correct"] = 100 * theirs["n_correct"] / (theirs["n_correct"] + theirs["n_incorrect"])
 panels = {"paper: Countdown, 1.5B, GRPO": theirs}
-for task_name in TASKS:
-    if runs := [r for r in list_runs("head-to-head") if r.method == "grpo" and r.config["task"] == task_name]:
-        ours = metrics_frame(runs).dropna(subset=["eval/accuracy"])
-        ours = ours.rename(
-            columns={"eval/length/correct": "length_correct", "eval/length/incorrect": "length_incorrect"}
-        )
-        panels[f"ours: {TASKS[task_name]}, GRPO, {len(runs)} seeds"] = ours.assign(
-            share_correct=100 * ours["eval/accuracy"]
-        )
+for task_name in tables.TASKS:
+    runs = [r for r in list_runs("head-to-head") if r.method == "grpo" and r.config["task"] == task_name]
+    ours = metrics_frame(runs).dropna(subset=["eval/accuracy"])
+    ours = ours.rename(columns={"eval/length/correct": "length_correct", "eval/length/incorrect": "length_incorrect"})
+    ours["share_correct"] = 100 * ours["eval/accuracy"]
+    panels[f"ours: {tables.TASKS[task_name]}, GRPO, {len(runs)} seeds"] = ours
 figure_four(panels)
 
 # %%
@@ -561,8 +574,9 @@ for name, frame in panels.items():
     )
 
 # %% [markdown]
-# In all three, wrong responses grow more than right ones, and most on Countdown. The dip at the start of the paper's
-# wrong responses is not in our runs.
+# *What was seen.* In all three, wrong responses grow more than right ones, and most on Countdown. The dip at the start
+# of the paper's wrong responses is not in our runs. That wrong ones grow is what $1/|o|$ predicts. That right ones grow
+# too is the shape of the toy in which later tokens may hit, under a constant.
 #
 # ## Exercises
 #
@@ -622,6 +636,11 @@ _ = check_survival(my_survival)
 #
 # - In expectation $1/|o|$ does what the paper says: wrong responses drift longer and right ones shorter, as far as
 #   the policy can tell the two apart. A weight that does not depend on the length of its response gives no drift.
-# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them. Lengths under
-#   several caps, fixed problems and success by attempt help to tell them apart; a mean without truncated responses
-#   still depends on the cap. Only a run without the normaliser shows what the normaliser does.
+# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them: others are
+#   wrong than before, a cap cuts more of them, and going on may pay.
+# - A mean over truncated responses has the cap in it, and so has a mean without them.
+#
+# Open:
+#
+# - Does a trained model follow the drift where nothing else moves lengths (chapter 08b)?
+# - What is left of it where length is work, and what is the rest (chapter 08c)?

@@ -274,7 +274,8 @@ statements = {c.id: c.statement for c in ledger}
 for name, sentence in giving_up_in_words(records).items():
     say(f"Claim {name}: {statements[name]}")
     say(f"Verdict: {judged[name].verdict}. {sentence}")
-    say(f"Found: {judged[name].effect}.\n")
+    say(f"Found: {judged[name].effect}.")
+    print()
 old = ratios[~ratios["judges"]]
 medians = old.groupby(["comparison", "normaliser"])["log_ratio"].median()
 say(f"Exploratory: in {(medians < 0).sum()} of {len(medians)} comparisons the median ratio is below 1; single seeds: "
@@ -487,6 +488,7 @@ for name, row in remedies.drop(tables.NO_REMEDY).iterrows():
 # %%
 for question, answer in answers(records).items():
     say(f"{question} {answer}")
+    print()
 
 # %% [markdown]
 # These answers are computed: their words follow from the verdicts and the intervals. They are about one small model,

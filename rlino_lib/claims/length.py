@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 import pandas as pd
 
 from rlino_lib.analysis.giving_up import false_yes_share, giving_up, giving_up_rates, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import (
+    Kind,
     base_cap,
     base_length,
     base_problems,
@@ -63,7 +65,7 @@ def _runs_of(
     task: str, method: str, normaliser: str, runs: Iterable[Run], fits: Callable[[Run], bool] = lambda run: True
 ) -> list[Run]:
     """Of these runs those of a row of the ablation that kept their responses and fit, the first of each seed."""
-    by_seed = {}
+    by_seed: dict[int, Run] = {}
     for run in runs:
         row = run.config["task"], run.method, normaliser_of(run)
         plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}  # the method's row but for that
@@ -83,7 +85,7 @@ def _planned_runs(
     return [[run for run in runs if run.seed in common] for runs in rows]
 
 
-def _growths(runs: list[Run], side: str) -> pd.Series:
+def _growths(runs: list[Run], side: Kind) -> pd.Series:
     """The growth of each run; NotTestable where one has no responses of that side, so that no seed vanishes."""
     growths = pd.Series([growth(run, side) for run in runs])
     if growths.isna().any():
@@ -94,7 +96,7 @@ def _growths(runs: list[Run], side: str) -> pd.Series:
 
 def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
     """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
-    side = claim.about["kind"]  # right, wrong or "wrong, not truncated"; neither `Claim.kind` nor `Objective.kind`
+    side = cast(Kind, claim.about["kind"])  # of `growth.KINDS`; neither `Claim.kind` nor `Objective.kind`
     start = base_length(base_problems(runs[0]), side)
     growths = _growths(runs, side)
     verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
@@ -141,7 +143,7 @@ def normaliser_causes_growth(claim: Claim, records: Records) -> Evidence:
     Threshold `share`: holds where no more than that share of the growth is left without 1/|o|.
     """
     rows = _planned_runs(claim, records, "per_response", "constant")
-    side = claim.about["kind"]  # as in `_growth_evidence`
+    side = cast(Kind, claim.about["kind"])  # as in `_growth_evidence`
     with_it, without = (_growths(runs, side) for runs in rows)
     effect = f"with 1/|o| {mean_in_words(with_it, 'tokens')}, constant {mean_in_words(without, 'tokens')}"
     return Evidence(verdict_above_zero(claim.threshold["share"] * with_it - without), effect, sum(rows, []))

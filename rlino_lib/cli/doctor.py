@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlino_lib.paths import BASES, CHAPTER_COSTS, REPO, cache_folder
 
@@ -45,7 +45,7 @@ class Check(NamedTuple):
         return f"{state:5} {self.name:12} {self.value}" + (f": {self.mend}" if self.mend else "")
 
 
-def main(args: argparse.Namespace) -> dict[str, Any] | int:
+def main(args: argparse.Namespace) -> int:
     """check that the book can run here: one line per condition, with what to do where something is off
 
     Exit code 0 when the book can run, though it may be slow, and 2 when it cannot. A line that begins with `note` is
@@ -75,17 +75,17 @@ def report() -> Iterator[Check]:
     for check in packages(project["dependencies"]):
         missing |= check.fails
         yield check
-    for name, check in {"cores": cores, "bf16 unit": bf16, "memory": memory, "GPU": gpu}.items():
-        yield _unless(missing, name, check)
+    for name, look in {"cores": cores, "bf16 unit": bf16, "memory": memory, "GPU": gpu}.items():
+        yield _unless(missing, name, look)
     yield from (writable(name, folder) for name, folder in folders().items())
     yield models()
     yield chromium()
 
 
-def _unless(missing: bool, name: str, check: Callable[[], Check]) -> Check:
+def _unless(missing: bool, name: str, look: Callable[[], Check]) -> Check:
     """A check that needs the packages, or a line that says why there is none."""
     try:
-        return check()
+        return look()
     except (ImportError, OSError, AttributeError) as e:  # also of a library that lacks a part of itself
         return Check(name, "unknown", f"install the packages first ({e})" if missing else f"{INSTALL} ({e})")
 

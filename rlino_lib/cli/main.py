@@ -253,7 +253,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_line(message: Warning | str, category: type[Warning], *where: Any) -> None:
+def _one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """How a warning looks on the command line."""
     print(f"rlino: {' '.join(str(message).split())}", file=sys.stderr)
 

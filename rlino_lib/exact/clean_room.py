@@ -96,8 +96,9 @@ class Room:
     def outcomes(self) -> Outcomes:
         """Every kind of response with its chance."""
         columns = zip(*itertools.chain(self._of_verdict(False), self._of_verdict(True)), strict=True)
-        good, reward, length, ended, chance, score = columns
-        length, ended = torch.tensor(length), torch.tensor(ended)
+        good, reward, lengths, ends, chance, score = columns
+        length = torch.tensor(lengths)
+        ended = torch.tensor(ends)
         return Outcomes(
             torch.tensor(good), torch.tensor(reward, dtype=F64), length, ended, length - ended.long(),
             torch.tensor(chance, dtype=F64), torch.tensor(score, dtype=F64),

@@ -1,7 +1,8 @@
-"""The ablation of chapter 08c as tables and sentences: three normalisers, four methods, two tasks, several caps."""
+"""The ablation of chapters 08 and 08c in tables and sentences: three normalisers, four methods, two tasks, caps."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,14 +18,15 @@ from rlino_lib.analysis.growth import (
     left_out,
     of_kind,
     parts_of,
+    survival,
 )
 from rlino_lib.analysis.statistics import curve, final_accuracy
 from rlino_lib.analysis.tables import common, in_brackets, mean_interval, means_of, pooled
 from rlino_lib.claims.ledger import RECORDED, Records
 from rlino_lib.claims.length import length_runs, normaliser_of
 from rlino_lib.exact.length_toy import NORMALISERS, LengthToy, drift, variant
-from rlino_lib.figures.length import PARTS
-from rlino_lib.figures.style import label
+from rlino_lib.figures.length import NORMALISER_LOOKS, PARTS
+from rlino_lib.figures.style import Look, label, look
 from rlino_lib.records.runs import Run
 
 METHODS = ("grpo", "f_isft_posneg", "f_isft_pos", "f_isft_neg")
@@ -256,3 +258,28 @@ def remedies_table(records: Records = RECORDED) -> pd.DataFrame:
     table = table.rename(columns={"right": "right ones", "wrong": "wrong ones"})
     table.insert(0, "seeds", [len(runs) for runs in groups.values()])
     return table
+
+
+# --- lengths behind a cap --------------------------------------------------------------------------------------------
+
+
+def censored_lengths(base: pd.DataFrame, runs: Ablation, others: Sequence[Run]) -> dict[str, dict]:
+    """Two panels of `survival_figure`: GRPO on Countdown under each normaliser beside the base, and at `others`' caps.
+
+    A name that starts with _ is one that the legend has already.
+    """
+    first = {"base": _still_going(base, look("base"))}
+    for name, text in NORMALISERS.items():
+        first[f"GRPO, {text}"] = _still_going(pooled(runs["countdown", "grpo", name]), NORMALISER_LOOKS[name])
+    second = {}
+    caps = sorted({run.config["max_new_tokens"] for run in others})
+    for name, cap in itertools.product(NORMALISERS, caps):
+        if own := [run for run in others if (run.config["max_new_tokens"], normaliser_of(run)) == (cap, name)]:
+            key = f"GRPO, {NORMALISERS[name]}" if cap == caps[0] else f"_{name} {cap}"
+            second[key] = _still_going(pooled(own), NORMALISER_LOOKS[name])
+    cap = runs["countdown", "grpo", "per_response"][0].config["max_new_tokens"]
+    return {f"cap {cap}, three normalisers": first, f"caps {', '.join(map(str, caps))}": second}
+
+
+def _still_going(responses: pd.DataFrame, form: Look) -> tuple[pd.DataFrame, Look]:
+    return survival(responses["length"], ~responses["clipped"]), form

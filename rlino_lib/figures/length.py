@@ -213,10 +213,10 @@ def survival_figure(curves: Mapping[str, Mapping[str, tuple[pd.DataFrame, Look]]
             axis.plot(curve.index, 100 * curve["longer"], **line)
             low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
             axis.fill_between(curve.index, low, high, step="post", color=form.colour, alpha=0.15, linewidth=0)
-        axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102), title=title)
-        if lines:
-            axis.legend()
+        axis.set(xlabel="length, tokens", ylim=(0, 102), title=title)
+    axes[0, 0].set_ylabel("still going on, %")
     axes[0, 0].axvline(cap, color="0.4", linewidth=1, dashes=(1, 2))
+    shared_legend(figure, "dotted, upright: the cap; band: 95 %")
     return figure
 
 

@@ -93,7 +93,8 @@ def measured(runs: Sequence[Run], base: Path = BASE) -> str:
 
 def results_table(frame: pd.DataFrame) -> str:
     """`outcomes` as a Markdown table, one row per method: mean [lowest, highest seed]."""
-    rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")]
+    head = ("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")
+    rows: list[tuple] = [head]
     for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
         own = frame[frame["method"] == method]
         cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]

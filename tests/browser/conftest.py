@@ -119,11 +119,13 @@ def tab(watch) -> Iterator[Page]:
 def show(tab: Page, tmp_path: Path) -> Callable[..., Page]:
     """Opens HTML of the library as a page, from a file, as a reader without a server would."""
 
-    def open_page(*parts: str) -> Page:
+    def open_page(*parts: str, scheme: str = "light") -> Page:
+        dark = "@media (prefers-color-scheme: dark) {html {background: #121212; color: #ececec; color-scheme: dark}}"
+        head = f'<meta charset="utf-8"><title>A page</title><style>{dark}</style>'
         body = "\n".join(parts)
-        source = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>A page</title><main>{body}</main></html>'
         path = tmp_path / "page.html"
-        path.write_text(source, encoding="utf-8", errors="surrogatepass")
+        path.write_text(f'<!doctype html><html lang="en">{head}<main><h1>A page</h1>{body}</main></html>', "utf-8")
+        tab.emulate_media(color_scheme=scheme)
         tab.goto(path.as_uri())
         return tab
 
@@ -202,7 +204,7 @@ class Lab:
         """The notebook, in the context's first page, without a kernel and without a question about one."""
         page = context.pages[0] if context.pages else context.new_page()
         if not page.url.startswith(self.url):
-            page.goto(f"{self.url}lab?token={self.token}", timeout=60_000)
+            page.goto(f"{self.url}lab?reset&token={self.token}", timeout=60_000)
             page.wait_for_function("window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000)
         page.evaluate(
             """path => window.jupyterapp.started.then(() => window.jupyterapp.commands.execute('docmanager:open',

@@ -148,8 +148,8 @@ def test_the_figures_of_chapter_08():
     curve = pd.DataFrame({"longer": [1.0, 0.5], "low": [1.0, 0.4], "high": [1.0, 0.6]}, index=[1, 2])
     shown = {"a": {"base": (curve, look("base")), "_more": (curve, look("grpo"))}, "b": {}}
     figure = length.survival_figure(shown, 112)
-    assert list(named(figure.axes[0])["base"].get_ydata()) == [100, 50] and figure.axes[1].get_legend() is None
-    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["base"]
+    assert list(named(figure.axes[0])["base"].get_ydata()) == [100, 50]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["base"]
     budget = pd.DataFrame({"within": [0.0, 0.5], "forced": [0.0, 0.7]})
     figure = length.budget_figure({"base": (budget, look("base"))})
     assert list(named(figure.axes[0])["base"].get_ydata()) == [0, 50] and len(figure.axes[0].lines) == 2

@@ -211,6 +211,7 @@ def test_the_counts_of_verdicts_add_up(judged):
     total, *counts = map(int, re.findall(r"\d+", words.partition(" (")[0]))
     assert total == sum(counts) == len(read_ledger())
     assert findings_list(judged).count("\n") == 4
+    assert {number for _, numbers in findings(judged) for number in numbers} <= {c.number for c in report.chapters()}
 
 
 def test_links_that_need_an_address_are_left_out_without_one(root):
