@@ -42,6 +42,11 @@ def final_responses(run: Run) -> pd.DataFrame:
     return _kept(run, run.responses["final"], "a test")
 
 
+def pooled_final(runs: Sequence[Run]) -> pd.DataFrame:
+    """The responses of the tests after training of several runs, with `truncated` in place of the column clipped."""
+    return pd.concat([final_responses(run) for run in runs]).rename(columns={"clipped": "truncated"})
+
+
 def first_responses(run: Run) -> pd.DataFrame:
     """The base's responses in the run's own evaluation before training; raises RlinoError where the run kept none."""
     return _kept(run, (run.responses["step"] == 0) & ~run.responses["final"], "its base")

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from rlino_lib.analysis.growth import base_problems, final_responses
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.runs import Run, list_runs
 
 RESAMPLES = 2000
 
@@ -77,10 +79,9 @@ def clustered_gap(frame: pd.DataFrame, length: str, problem: Sequence[str]) -> n
     """The plain difference of means, pooled over problems, where whole problems are resampled, [1 + resamples]."""
     sums = frame.assign(n=1).groupby([*problem, "correct"])[[length, "n"]].sum().unstack(fill_value=0)
     counts = _resamples(len(sums)).astype(float)
-    means = {
-        side: counts @ sums[length, side].to_numpy() / (counts @ sums["n", side].to_numpy()) for side in (False, True)
-    }
-    return means[False] - means[True]
+    with np.errstate(invalid="ignore"):  # a resample of few problems may have none of one side
+        wrong, right = (counts @ sums[length, side] / (counts @ sums["n", side]) for side in (False, True))
+    return np.asarray(wrong - right)
 
 
 def mean_of(values: Sequence[float]) -> np.ndarray:
@@ -165,7 +166,7 @@ CURVES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 WEIGHT = "√(p(1−p))"
 ALIKE = "all alike"
 _GRID = np.linspace(-16, 16, 3201)
-_TIMES = np.linspace(0, 6, 201)
+_TIMES = np.linspace(0, 16, 401)
 
 
 def bin_of(share: Sequence[float]) -> np.ndarray:
@@ -196,12 +197,18 @@ class Gains(NamedTuple):
     def gain(self) -> np.ndarray:
         return self.end - self.start
 
-    def table(self) -> pd.DataFrame:
-        """The bins of the sample, those without a prompt left out: prompts, start, end, gain with interval, weight."""
+    @property
+    def sample(self) -> Gains:
+        """Without the resamples."""
+        return Gains(*(part[:1] for part in self))
+
+    def table(self, least: int = 10) -> pd.DataFrame:
+        """The bins with so many prompts or more: prompts, start, end, gain and its interval, weight, and log-odds."""
         rows = []
-        for b in np.flatnonzero(self.prompts[0]):
+        for b in np.flatnonzero(self.prompts[0] >= least):
             gain = estimate(self.gain[:, b])
-            moved_by = estimate(logit(self.end[:, b]) - logit(self.start[:, b]))
+            with np.errstate(invalid="ignore"):  # no log-odds in a resample where all are right
+                moved_by = estimate(logit(self.end[:, b]) - logit(self.start[:, b]))
             cells = (int(self.prompts[0, b]), self.start[0, b], self.end[0, b], *gain, self.weight[0, b], *moved_by)
             rows.append((BINS[b], *cells))
         names = "bin prompts start end gain low high weight log-odds log-odds/low log-odds/high"
@@ -278,3 +285,32 @@ def halves(right: Sequence[int], n: int, seed: int = 0) -> tuple[np.ndarray, np.
     right = np.asarray(right, int)
     first = np.random.default_rng(seed).hypergeometric(right, n - right, n // 2)
     return first / (n // 2), (right - first) / (n - n // 2)
+
+
+# --- the book's own, beside ------------------------------------------------------------------------------------------
+
+OWN = {"the book’s, 0.8 M": ("head-to-head", "countdown-grpo-s"), "in between, 27 M": ("mid", "grpo-s")}
+
+
+def own_runs() -> dict[str, list[Run]]:
+    """The book's runs of GRPO on Countdown that kept their responses, of its own model and of the base in between."""
+    return {
+        title: [run for run in list_runs(group) if run.path.name.startswith(start) and _kept_responses(run)]
+        for title, (group, start) in OWN.items()
+    }
+
+
+def _kept_responses(run: Run) -> bool:
+    return (run.path / "responses.csv.gz").exists()
+
+
+def own_gains(runs: Sequence[Run]) -> Gains:
+    """The bins of the book's test problems, sorted by a half of the base's samples and measured on the other half.
+
+    The end is the mean over runs of the test after training. These problems were not trained on.
+    """
+    base = base_problems(runs[0])
+    one, other = halves(base["right"], int((base["right"] + base["wrong"]).iloc[0]))
+    ends = [final_responses(run).groupby("problem_id")["correct"].mean() for run in runs]
+    end = pd.concat(ends, axis=1).mean(axis=1).reindex(base.index)
+    return gains(one, other, end, np.sqrt(other * (1 - other)))
