@@ -239,20 +239,20 @@ def gains_by_visits(visits: Sequence[Sequence[float]]) -> Gains:
     return gains(sorted_by, measured.mean(1), [np.mean(v[-6:]) for v in visits], weight)
 
 
-def rank_correlation(found: Gains) -> Estimate:
-    """Spearman's correlation, over bins, of weight and gain."""
+def rank_correlations(found: Gains) -> np.ndarray:
+    """Spearman's correlation, over bins, of weight and gain, [1 + resamples]."""
     ranks = [np.argsort(np.argsort(x, axis=1), axis=1).astype(float) for x in (found.weight, found.gain)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
-    return estimate((centred[0] * centred[1]).sum(1) / np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1)))
+    return (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
 
 
-def side_ratio(found: Gains) -> Estimate:
-    """Gain per weight of hard prompts over that of easy ones: 1 where the gain knows no side of p."""
+def side_ratios(found: Gains) -> np.ndarray:
+    """Gain per weight of hard prompts over that of easy ones, 1 where the gain knows no side of p, [1 + resamples]."""
     sides = []
     for names in (HARD, EASY):
         at = [BINS.index(name) for name in names]
         sides.append((found.prompts * found.gain)[:, at].sum(1) / (found.prompts * found.weight)[:, at].sum(1))
-    return estimate(sides[0] / sides[1])
+    return sides[0] / sides[1]
 
 
 def fit_times(found: Gains, curve: str) -> tuple[np.ndarray, np.ndarray]:
@@ -269,6 +269,13 @@ def fit_times(found: Gains, curve: str) -> tuple[np.ndarray, np.ndarray]:
         when = np.where(miss < best, time, when)
         best = np.minimum(miss, best)
     return when, best / found.prompts.sum(1)
+
+
+def along(found: Gains, curve: str) -> Gains:
+    """The sample with the ends to which a curve leads its bins, by the time that fits the measured ends best."""
+    sample = found.sample
+    time = fit_times(sample, curve)[0][0]
+    return sample._replace(end=moved(sample.start, time, curve))
 
 
 def nearer(found: Gains, one: str = WEIGHT, other: str = ALIKE) -> float:

@@ -19,8 +19,8 @@ from rlino_lib.analysis.real import (
     length_gap,
     mean_of,
     nearer,
-    rank_correlation,
-    side_ratio,
+    rank_correlations,
+    side_ratios,
     within_gaps,
 )
 from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence
@@ -84,7 +84,7 @@ def gains_in_the_order_of_weights(claim: Claim, records: Records) -> Evidence:
 
     Statistic: Spearman's correlation over bins. Threshold `rank`: holds where the interval lies there or above.
     """
-    found = rank_correlation(one_run())
+    found = estimate(rank_correlations(one_run()))
     return Evidence(_above(found, claim.threshold["rank"]), f"rank correlation {found.words(2)}")
 
 
@@ -94,7 +94,7 @@ def gains_know_no_side(claim: Claim, records: Records) -> Evidence:
 
     Statistic: gain per weight, hard over easy. Threshold `ratio`: holds where the interval lies in [1/ratio, ratio].
     """
-    found = side_ratio(one_run())
+    found = estimate(side_ratios(one_run()))
     most = claim.threshold["ratio"]
     inside = found.low >= 1 / most and found.high <= most
     outside = found.low > most or found.high < 1 / most

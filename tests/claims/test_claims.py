@@ -298,7 +298,7 @@ def test_not_testable_is_what_has_no_test(tmp_path):
 def test_what_is_under_revision_says_why(capsys):
     frame = judge_all()
     under = frame[frame["revision"] != ""]
-    assert set(under["id"]) == {"caused-countdown", "caused-word", "cut-countdown"}
+    assert set(under["id"]) == {"caused-countdown", "caused-word", "cut-countdown", "gains-sides"}
     shown = {row[0]: row[-1] for row in ledger_rows(frame)}
     for row in under.itertuples():
         heading = f"Superseded by {row.superseded_by}" if row.superseded_by else "Under revision"
