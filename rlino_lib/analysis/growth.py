@@ -1,4 +1,4 @@
-"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
+"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapters 08 and 08c).
 
 Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
 (problems.jsonl, one row per problem, and wrong_lengths.csv.gz where steps can be left out). A truncated response has
@@ -9,7 +9,6 @@ task).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.stats
+from numpy.typing import ArrayLike
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import read_json
@@ -121,7 +121,7 @@ def _short_ones(folder: Path, settings: dict[str, Any], problems: pd.Index) -> d
     none = pd.Series(0, problems)
     if not file.exists():
         return {"least": none.astype(float).replace(0, np.nan), "short": none, "tokens_short": none}
-    task = get_task(settings["task"], **settings["task_settings"])
+    task: Any = get_task(settings["task"], **settings["task_settings"])  # one with `least_length`
     least = pd.Series({p.id: float(task.least_length(p)) for p in task.problems("test")}).reindex(problems)
     lengths = pd.read_csv(file)
     short = lengths[lengths["length"] < lengths["id"].map(least)]
@@ -237,7 +237,7 @@ def paired_lengths(responses: pd.DataFrame) -> pd.Series:
 # --- the cap as censoring, and a budget of attempts ------------------------------------------------------------------
 
 
-def survival(lengths: Sequence[float], ended: Sequence[bool], confidence: float = 0.95) -> pd.DataFrame:
+def survival(lengths: ArrayLike, ended: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
     """The share that is longer than each length (the index), by Kaplan and Meier: what did not end is censored.
 
     Columns: `longer`, and its interval from `low` to `high` (scipy.stats.ecdf). Raises RlinoError where nothing ended.

@@ -36,10 +36,11 @@ def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFram
 
 
 def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """`judge_all` as rows of a table for the README and chapter 00, the head first."""
-    head = ("claim", "in the paper", "kind", "verdict", "real models", "what was found")
+    """`judge_all` as rows of a table for CLAIMS.md and chapter 00, the head first."""
+    head = ("claim", "name", "in the paper", "kind", "verdict", "real models", "what was found")
     why = frame["standing"].map(lambda words: words and ". *{}:*{}".format(*_heading(words)))
-    columns = frame[["statement", "paper", "kind", "found", "real_models"]].assign(effect=frame["effect"] + why)
+    columns = frame[["statement", "id", "paper", "kind", "found", "real_models"]].assign(effect=frame["effect"] + why)
+    columns["id"] = "`" + columns["id"] + "`"
     return [head, *columns.itertuples(index=False, name=None)]
 
 

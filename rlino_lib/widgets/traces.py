@@ -131,9 +131,9 @@ def tokens_of(row: Row) -> list[object]:
     return list(tokens) if isinstance(tokens, list | tuple | np.ndarray) and len(tokens) else [row.get("response", "")]
 
 
-def values_of(row: Row, column: str | None) -> list[float] | None:
+def values_of(row: Row, column: str) -> list[float] | None:
     """A per-token column of one response, None where it is absent or has another length than the tokens."""
-    values = row[column] if column else None
+    values = row.get(column)
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
         return None
     return [math.nan if v is None else float(v) for v in values]
