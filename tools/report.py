@@ -88,9 +88,9 @@ class Chapter:
 
     @property
     def minutes(self) -> int:
-        """To read its prose, at `WORDS_PER_MINUTE`; code and solutions are not counted."""
+        """To read its prose, at `WORDS_PER_MINUTE` and in steps of five; code and solutions are not counted."""
         text = re.sub(r"<details>.*?</details>", "", "\n\n".join(self.prose), flags=re.S)
-        return max(1, round(words(text) / WORDS_PER_MINUTE))
+        return 5 * max(1, round(words(text) / WORDS_PER_MINUTE / 5))
 
     @property
     def exercises(self) -> int:

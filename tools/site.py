@@ -12,14 +12,16 @@ import posixpath
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from sphinx.cmd.build import build_main
 
+from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.recorded import markdown_table
@@ -92,6 +94,11 @@ def glossary(text: str, pages: Mapping[str, str]) -> str:
     return "\n".join([f"{symbols}{heading}", "````{glossary}", *terms, "````\n"])
 
 
+def link_claims(text: str, names: Collection[str]) -> str:
+    """Markdown in which a claim's name, as code, leads to its row in the table of claims."""
+    return re.sub(r"(?<!`)`([\w-]+)`(?!`)", lambda m: f"[{m[0]}](claims.md#{m[1]})" if m[1] in names else m[0], text)
+
+
 def anchored(text: str) -> str:
     """Markdown whose rows of tables can be linked to, by the first name of code in them: #rollouts-mask."""
 
@@ -135,17 +142,21 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     pages = {file: page for file, page in PAGES.items() if (root / file).exists()}
     pages |= {f"book/{page}": page for page in page_of.values()}
     cited = papers(_read(source / "references.bib"))
+    names = {claim.id for claim in read_ledger()}
     citing = {number: [] for number in cited}
     to_try = []
     for script, page in zip(scripts, page_of.values(), strict=True):
         notebook = with_alt_texts(build(script))
-        to_try += [f"- [{title(notebook, script)}]({page}): {label}\n" for _, label in explorers(notebook)]
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = relink(cell.source, f"book/{page}", pages, root, to)
                 for _, number in ARXIV.findall(cell.source):
                     citing.get(number, []).append(f"[{number_of(script)}]({page})")
-                cell.source = cite(cell.source, cited)
+                cell.source = link_claims(cite(cell.source, cited), names)
+        places = list(explorers(notebook))
+        to_try += [f"- {title(notebook, script)}: [{label}]({page}#explorer-{place})\n" for place, label in places]
+        for place, _ in reversed(places):
+            notebook.cells.insert(place, new_markdown_cell(f"[]{{#explorer-{place}}}"))
         _write(source / page, nbformat.writes(notebook))
     for file, page in pages.items():
         if page in PAGES.values():

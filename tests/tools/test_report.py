@@ -255,7 +255,7 @@ def test_what_a_chapter_says_of_itself_is_read_from_its_cells(tmp_path):
     script.write_text(text, encoding="utf-8")
     chapter = report.Chapter(script)
     assert (chapter.number, chapter.title, chapter.question) == ("03b", "A title", "Is it?")
-    assert (chapter.answer, chapter.minutes, chapter.exercises) == ("It is. So.", 1, 2)
+    assert (chapter.answer, chapter.minutes, chapter.exercises) == ("It is. So.", 5, 2)
     script.write_text("# %% [markdown]\n# # 03b · A title\n", encoding="utf-8")
     with pytest.raises(RlinoError, match="03b_name.py: the first cell has no question"):
         _ = report.Chapter(script).question

@@ -145,6 +145,15 @@ def test_a_chapter_cites_and_the_references_say_where(site):
     )
 
 
+@pytest.mark.slow
+def test_explorers_and_claims_are_linked_to_where_they_stand(site, pages):
+    for name, page in pages.items():
+        places = [i for i in page.ids if i.startswith("explorer-")]
+        assert len(places) == len(re.findall(r'<section class="rlino-explorer', (site / name).read_text("utf-8"))), name
+        assert {f"{name}#{place}" for place in places} <= set(pages["explorers.html"].links)
+    assert "claims.html#weighted-sft" in pages["04_grpo.html"].links
+
+
 # ---- its pieces ------------------------------------------------------------------------------------------------------
 def test_every_reference_has_authors_a_year_and_where_it_is(root):
     text = (root / "docs" / "references.bib").read_text(encoding="utf-8")
