@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from rlino_lib.analysis.growth import base_problems, final_responses
@@ -84,10 +85,10 @@ def clustered_gap(frame: pd.DataFrame, length: str, problem: Sequence[str]) -> n
     return np.asarray(wrong - right)
 
 
-def mean_of(values: Sequence[float]) -> np.ndarray:
+def mean_of(values: ArrayLike) -> np.ndarray:
     """The mean of values, one a problem, and of each resample of them, [1 + resamples]."""
-    values = np.asarray(values, float)
-    return _resamples(len(values)) @ values / len(values)
+    x = np.asarray(values, float)
+    return _resamples(len(x)) @ x / len(x)
 
 
 def base_gaps(problems: pd.DataFrame) -> dict[str, Estimate]:
@@ -119,8 +120,9 @@ def truncation(correct: pd.Series, truncated: pd.Series, length: pd.Series) -> T
     """`Truncation` of responses: their verdicts, whether they reached the cap, and their lengths."""
     wrong = ~correct
     whole = length[wrong & ~truncated].mean()
-    means = (length[correct].mean(), length[wrong].mean(), whole)
-    return Truncation(*map(float, means), int((wrong & truncated).sum()), int(wrong.sum()))
+    right = float(length[correct].mean())
+    cut = int((wrong & truncated).sum())
+    return Truncation(right, float(length[wrong].mean()), float(whole), cut, int(wrong.sum()))
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------
@@ -169,10 +171,10 @@ _GRID = np.linspace(-16, 16, 3201)
 _TIMES = np.linspace(0, 16, 401)
 
 
-def bin_of(share: Sequence[float]) -> np.ndarray:
+def bin_of(share: ArrayLike) -> np.ndarray:
     """The place in BINS of each share."""
-    share = np.asarray(share, float)
-    return np.where(share > 1 - 1e-9, len(BINS) - 1, np.searchsorted(np.array(EDGES) + 1e-9, share))
+    p = np.asarray(share, float)
+    return np.where(p > 1 - 1e-9, len(BINS) - 1, np.searchsorted(np.array(EDGES) + 1e-9, p))
 
 
 def moved(start: np.ndarray, time: float, curve: str) -> np.ndarray:
@@ -215,7 +217,7 @@ class Gains(NamedTuple):
         return pd.DataFrame(rows, columns=names.split()).set_index("bin")
 
 
-def gains(chosen: Sequence[float], start: Sequence[float], end: Sequence[float], weight: Sequence[float]) -> Gains:
+def gains(chosen: ArrayLike, start: ArrayLike, end: ArrayLike, weight: ArrayLike) -> Gains:
     """Bins by `chosen`, of prompts with these shares at the start and the end and these weights.
 
     `chosen` must come from other samples than `start` and `end`: a prompt that was lucky in what sorts it is not as
@@ -284,14 +286,14 @@ def nearer(found: Gains, one: str = WEIGHT, other: str = ALIKE) -> float:
     return float((a < b).mean())
 
 
-def halves(right: Sequence[int], n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def halves(right: ArrayLike, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Shares right in two random halves of n samples of which so many were right, by problem.
 
     Samples of a problem are exchangeable, so a count can be split without knowing which of them were right.
     """
-    right = np.asarray(right, int)
-    first = np.random.default_rng(seed).hypergeometric(right, n - right, n // 2)
-    return first / (n // 2), (right - first) / (n - n // 2)
+    counts = np.asarray(right, int)
+    first = np.random.default_rng(seed).hypergeometric(counts, n - counts, n // 2)
+    return first / (n // 2), (counts - first) / (n - n // 2)
 
 
 # --- the book's own, beside ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ def truncation_figure(panels: Mapping[str, tuple[pd.DataFrame, int]]) -> Figure:
 
 def _mark_means(axis: Axes, found: Truncation) -> None:
     """The means at the foot of a panel."""
-    settings = {"markersize": 8, "clip_on": False, "zorder": 5, "transform": axis.get_xaxis_transform()}
+    settings: dict[str, Any] = {"markersize": 8, "clip_on": False, "zorder": 5, "transform": axis.get_xaxis_transform()}
     wrong = SIDE_LOOKS["wrong"].colour
     axis.plot(found.right, 0.02, "^", color=SIDE_LOOKS["right"].colour, **settings)
     axis.plot(found.wrong, 0.02, "^", color=wrong, **settings)
