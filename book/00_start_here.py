@@ -109,6 +109,8 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #   gives up, and a growth taken apart.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
 #   same objectives run on many GPUs.
+# - [13 · Real models](13_real_models.ipynb): what public records of real models say to the same claims, and what a
+#   verdict would take.
 #
 # Planned, and not written yet: 09 to 11 (sharpening or discovery, credit that is not uniform, the rest of the
 # family).

@@ -9,6 +9,7 @@ task).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -40,6 +41,11 @@ def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
 def final_responses(run: Run) -> pd.DataFrame:
     """The responses of the test after training; raises RlinoError where the run kept none."""
     return _kept(run, run.responses["final"], "a test")
+
+
+def pooled_final(runs: Sequence[Run]) -> pd.DataFrame:
+    """The responses of the tests after training of several runs, with `truncated` in place of the column clipped."""
+    return pd.concat([final_responses(run) for run in runs]).rename(columns={"clipped": "truncated"})
 
 
 def first_responses(run: Run) -> pd.DataFrame:

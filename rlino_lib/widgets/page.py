@@ -31,9 +31,7 @@ ORANGE = "#d55e00"
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
 BUDGET = 400_000  # characters of data in one explorer
 _SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
-STYLE = (
-    TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
-)
+STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 
 
 def chosen(value: str, known: Iterable[str], what: str) -> str:
