@@ -4,6 +4,10 @@ Python renders, the script chooses. A page is made of slots; what a slot shows i
 some of the controls. Fragments are cut at their tags into parts, so that what they share is stored once. Responses are
 stored as tokens, numbers and colour levels; the script writes them as text. Where scripts are stripped the first page
 stays, with its drawings as images.
+
+The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
+number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
+`fragments`, lists of numbers of `parts`; and `traces`: tokens, `levels` with one letter per token and colour, `values`.
 """
 
 from __future__ import annotations

@@ -330,6 +330,13 @@ def test_every_recorded_group_can_be_chosen():
             assert texts == {f" s{step}g{g}i{i}" for g in (0, 1) for i in range(4) if pages}
 
 
+def test_two_groups_of_one_name_are_two_options():
+    run = make_run(steps=(1,), data={}, problem_id="same", correct=False)
+    assert Explored(trace_inspector(run)).controls["problem"]["options"] == [
+        "same (group 0) · 0 of 4 right", "same (group 1) · 0 of 4 right",
+    ]  # fmt: skip
+
+
 def test_the_start_is_the_first_group_with_right_and_wrong():
     assert "Step 1 · 1 2 1" in Explored(trace_inspector(make_run())).first.text
     assert "Step 1 · 1 2 0" in Explored(trace_inspector(make_run(groups=1))).first.text
