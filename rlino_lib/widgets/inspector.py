@@ -333,7 +333,7 @@ def trace_inspector(
     pages: dict[Place, str] = {}
     made: list[Trace] = []
     meter = Meter(budget)
-    given = len(steps or ()) * len(groups or (0,))  # these come first, and are there whatever their size
+    given = len(steps or ()) * len(recorded)  # these come first, and are there whatever their size
     for k, place in enumerate([opened, *places]):
         if place in pages or (k > given and not meter.room and groups is None):
             continue

@@ -4,6 +4,10 @@ Python renders, the script chooses. A page is made of slots; what a slot shows i
 some of the controls. Fragments are cut at their tags into parts, so that what they share is stored once. Responses are
 stored as tokens, numbers and colour levels; the script writes them as text. Where scripts are stripped the first page
 stays, with its drawings as images.
+
+The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
+number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
+`fragments`, lists of numbers of `parts`; and `traces`: tokens, `levels` with one letter per token and colour, `values`.
 """
 
 from __future__ import annotations
@@ -281,16 +285,15 @@ def message(text: str) -> Html:
     )
 
 
-def frame_table(frame: pd.DataFrame, now: object = None, ids: Sequence[str] = ()) -> str:
-    """A frame of text as a table whose first column is its index; the row `now` is marked, `ids` are for stepping."""
+def frame_table(frame: pd.DataFrame, ids: Sequence[str] = ()) -> str:
+    """A frame of text as a table whose first column is its index; `ids` of its rows are for stepping."""
 
     def cells(tag: str, texts: Iterable[object]) -> str:
         return "".join(f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>" for text in texts)
 
     rows = []
     for k, (name, values) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
-        mark = ' class="rlino-now" aria-current="true"' if name == now else ""
-        mark += f' data-id="{ids[k]}"' if ids else ""
+        mark = f' data-id="{ids[k]}"' if ids else ""
         rows.append(f"<tr{mark}>{cells('th scope=' + chr(34) + 'row' + chr(34), [name])}{cells('td', values)}</tr>")
     head = cells('th scope="col"', [frame.index.name or "", *frame.columns])
     return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

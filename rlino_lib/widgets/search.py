@@ -48,11 +48,6 @@ class Response:
     ends: list[int]  # where each token ends, in characters of the response
     begun: list[int]  # how many attempts have begun after 0, 1, 2, … tokens
 
-    def attempt_at(self, token: int) -> int:
-        """The attempt that is under way after `token` tokens, from 1; 0 before the first and after the last."""
-        k = self.begun[token]
-        return k if k and self.ends[token - 1] <= self.search.attempts[k - 1].end else 0
-
     def token_after(self, attempt: int) -> int:
         """How many tokens there are up to the end of an attempt; 0 for attempt 0."""
         return bisect_right(self.ends, self.search.attempts[attempt - 1].end) if attempt else 0

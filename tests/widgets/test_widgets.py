@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.widgets import tokens_html, trace_inspector
@@ -278,14 +279,13 @@ def test_without_a_script_all_is_written_and_drawings_are_images():
     )
 
 
-def test_a_table_escapes_every_text_and_marks_a_row():
+def test_a_table_escapes_every_text_and_names_rows():
     for text in HOSTILE[:6]:
         frame = pd.DataFrame({text: [text]}, index=pd.Index([text], name=text))
         page = Page(frame_table(frame))
         assert {tag for tag, _ in page.elements} == {"div", "table", "thead", "tbody", "tr", "th", "td"}
         assert page.text.count(text) == 4
     frame = pd.DataFrame([["a"], ["b"]], columns=[1], index=["x", "y"])
-    assert '<tr class="rlino-now" aria-current="true"><th scope="row">y</th>' in frame_table(frame, "y")
     assert '<tr data-id="r1"><th scope="row">x' in frame_table(frame, ids=["r1", "r2"])
 
 
@@ -328,6 +328,13 @@ def test_every_recorded_group_can_be_chosen():
             assert len(pages) == (2 if step in steps else 0)
             texts = {tokens[-1] for page in pages for tokens in found.tokens(page)}
             assert texts == {f" s{step}g{g}i{i}" for g in (0, 1) for i in range(4) if pages}
+
+
+def test_two_groups_of_one_name_are_two_options():
+    run = make_run(steps=(1,), data={}, problem_id="same", correct=False)
+    assert Explored(trace_inspector(run)).controls["problem"]["options"] == [
+        "same (group 0) · 0 of 4 right", "same (group 1) · 0 of 4 right",
+    ]  # fmt: skip
 
 
 def test_the_start_is_the_first_group_with_right_and_wrong():
@@ -496,6 +503,11 @@ def test_runs_without_rollouts_say_so():
     text = Explored(trace_inspector([make_run(), empty, Unreadable(name="x", method="x", seed=0)])).first.text
     assert "countdown/empty has no recorded rollouts." in text and "cannot be read: a bad <line>" in text
     assert "no recorded rollouts" in trace_inspector(empty)
+
+
+def test_a_notebook_shows_html_and_a_short_line():
+    data, _ = DisplayFormatter().format(trace_inspector(make_run()))
+    assert set(data) == {"text/html", "text/plain"} and data["text/plain"].startswith("<Html, ")
 
 
 def test_the_page_reads_the_same_in_every_notebook():
