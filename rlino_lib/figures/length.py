@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,7 @@ def _stacked(axis: Axes, y: int, parts: Parts) -> None:
         axis.barh(y, value, left=ends[value > 0], label=text, **bar)
         ends[value > 0] += value
     axis.plot([parts.total] * 2, [y - 0.4, y + 0.4], color="black", linewidth=2.5, label="sum")
-    place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+    place: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
     axis.annotate(f"{parts.total:+.1f}", (max(ends[True], parts.total), y), **place)
 
 

@@ -157,7 +157,8 @@ def weights_explorer(
     places = {(s,): f'<span style="left:{60 + 250 * p:.0f}px"></span>' for s, p in enumerate(SHARES)}
     heads = ("side", "count", "tokens", "Â", "w of a token", "of a response", "of the side", "w × |o|")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    slots, columns = {}, []
+    slots: dict[str, Slot] = {}
+    columns = []
     for x in _LETTERS:
         by = (x, "size", "p", "right", "wrong")
         slots |= {f"{name}_{x}": Slot(by, views[name]) for name in ("right", "wrong", "all")}
@@ -305,7 +306,8 @@ def gradient_microscope(
         (i, j, g): _pair_html(scores, one, other, weights, g)
         for (i, one), (j, other), g in itertools.product(enumerate(firsts), enumerate(seconds), groups)
     }
-    texts, traces = {}, []
+    texts = {}
+    traces: list[Trace] = []
     for g, k in itertools.product(groups, range(size)):
         name = sample_names(scores, g)[k]
         texts[g, k] = f"<p>Response {name}</p>{trace_box(len(traces), f'Response {name}')}"

@@ -132,7 +132,7 @@ def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]
 def trace_of(row: Row, limits: dict[str, float], share: int = 1) -> tuple[Trace, str]:
     """A response as the script shows it, and notes on it (safe HTML); `share` responses share the limits of size."""
     tokens, notes = shorten(tokens_of(row), max(100, MAX_COLOURED // share), max(10_000, MAX_CHARACTERS // share))
-    columns = {}
+    columns: dict[str, tuple[Sequence[float], Scale, float]] = {}
     for column, limit in limits.items():
         if (values := values_of(row, column)) is not None:
             columns[column] = (values[: len(tokens)], COLOURS[column].scale, limit)

@@ -103,24 +103,6 @@ def _sentences(toy: LengthToy, result: Drift) -> str:
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
-def _sentences(toy: LengthToy, result: Drift) -> str:
-    """The drift in words, from the numbers."""
-    words = {1: "get longer", 0: "keep their length", -1: "get shorter"}
-    shifts = _shifts(result)
-    side = {n: words[(shifts[n] > 0) - (shifts[n] < 0)] for n in _SIDES}
-    gain = 100 * result.gain / (result.update.norm().item() or 1.0)
-    lines = [
-        f"Right responses {side['right']}; wrong ones {side['wrong']}; wrong ones that are not truncated "
-        f"{side['wrong, not truncated']}.",
-        f"An arrow is the drift under a step of length 1, at which success gains {number(gain)} points.",
-    ]
-    if not any(shifts.values()):
-        lines.append("These weights do not know the length, and the length buys no reward: there is nothing to climb.")
-    elif toy.coupling:
-        lines.append(f"A share of {toy.coupling:g} of each stop logit's push also moves the other one.")
-    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-
-
 def _table(result: Drift) -> str:
     """The drift and its parts: through the verdict (who is right, so who is among the wrong) and each stop logit."""
     table = result.table.copy()

@@ -123,7 +123,7 @@ def _drawing(graph: Graph, merge: bool) -> str:
         columns.setdefault(node.column, []).append(k)
     height = max(60, (46 if merge else 21) * max(map(len, columns.values())))
     gap = 150
-    at = {}
+    at: dict[int, tuple[int, int]] = {}
     for column, members in columns.items():
         at |= {k: (34 + gap * column, round(12 + height * (j + 0.5) / len(members))) for j, k in enumerate(members)}
     along = 0.28 if merge else 0.72  # where on an edge its words stand

@@ -128,7 +128,7 @@ class Slot(NamedTuple):
     """A part of the page: its HTML for the options, as numbers, of the controls named in `by`."""
 
     by: tuple[str, ...]
-    views: Mapping[tuple[int, ...], str]
+    views: Mapping[Any, str]  # by tuples of int
 
 
 def trace_box(number: int, label: str, kind: str = "") -> str:

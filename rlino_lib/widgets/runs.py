@@ -210,7 +210,7 @@ def run_comparer(
     pages = _Pages(traces, colour)
     steps = common[-1:] + [step for step in spread(common) if step != common[-1]]
     meter = Meter(budget)
-    taken = []
+    taken: list[int] = []
     for step in steps:
         if taken and not meter.room:
             break

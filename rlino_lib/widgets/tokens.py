@@ -35,8 +35,8 @@ class Html(str):
 
 # A code for control characters (an ESC or a NUL never reaches the page), for what is invisible, and for what turns the
 # direction of the text around it; the replacement character for half of a surrogate pair.
-_HIDDEN = chain(range(32), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
-_HIDDEN = (*_HIDDEN, 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
+_RANGES = (range(32), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
+_HIDDEN = (*chain(*_RANGES), 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
 _VISIBLE: dict[int, str] = {c: f"⟨U+{c:04X}⟩" for c in _HIDDEN} | {9: "⇥\t", 10: "↵\n"}
 _SURROGATES = range(0xD800, 0xE000)
 
