@@ -143,7 +143,7 @@
         control.input.setAttribute("aria-valuetext", text);
         control.text.textContent = text;
       }
-      control.box.hidden = control.options ? control.options.length < 2 : control.open.length < 2;
+      control.box.hidden = control.open.length < 2;
       const ends = [place < 1, place >= control.open.length - 1];
       // not disabled itself, which would take the focus away
       control.box.querySelectorAll("button").forEach((button, k) => button.setAttribute("aria-disabled", ends[k]));

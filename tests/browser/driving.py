@@ -24,14 +24,12 @@ def act(section: Locator, label: str, do: Callable[..., object], *arguments: obj
 
 
 def controls_of(section: Locator) -> Iterator[tuple[str, Locator, list[Locator]]]:
-    """Of each control that is shown: its label, its menu or slider, and its buttons."""
-    for box in section.locator(".rlino-control:visible").all():
-        field = box.locator("select, input")
-        yield (
-            field.evaluate("field => field.labels[0].firstChild.textContent.trim()"),
-            field,
-            box.locator("button").all(),
-        )
+    """Of each control, its label, its menu or slider, and its buttons; without those that are hidden when it comes."""
+    for box in section.locator(".rlino-control").all():
+        if box.is_visible():
+            field = box.locator("select, input")
+            label = field.evaluate("field => field.labels[0].firstChild.textContent.trim()")
+            yield label, field, box.locator("button").all()
 
 
 def has_focus(field: Locator) -> bool:

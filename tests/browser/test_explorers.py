@@ -79,7 +79,9 @@ def searches(text: str = "") -> pd.DataFrame:
     miss, hit = " 8 - 2 = 6, 6 * 4 = 24", " 8 * 4 = 32, 32 * 2 = 64"
     long = f"{miss} no\n{hit} no\n 4 * 8 = 32, 32 / 2 = 16 no\n{hit} yes </think> <answer> ( 8 * 4 ) * 2 </answer>"
     responses = [long, f"{miss} no {text}</think> <answer> ( 8 - 2 ) * 4 </answer>", f"{hit} no\n{miss} no\n 8 * 4 ="]
-    frame = pd.DataFrame({"response": responses, "correct": [True, False, False]}).assign(group=0, clipped=False)
+    frame = pd.DataFrame({"response": responses, "correct": [True, False, False]}, dtype=object).assign(
+        group=0, clipped=False
+    )
     frame = frame.assign(problem_id="countdown/2-4-8=64", data=[{"nums": [8, 2, 4], "target": 64}] * 3)
     other = frame.iloc[::-1].assign(group=1, problem_id="countdown/8-4-2=64")
     return pd.concat([part.assign(step=step) for step in (1, 2) for part in (frame, other)], ignore_index=True)
@@ -90,11 +92,9 @@ def scores(text: str = "") -> Scores:
     mask = torch.arange(6) < torch.tensor([[2], [3], [4], [5], [6], [2], [3], [4]])
     tokens = [[f" {text or k}"] * int(row.sum()) for k, row in enumerate(mask)]
     lines = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rewards = torch.tensor([1.0, 0, 0, 1, 0, 0, 1, 0])
     sampled = SimpleNamespace(
-        mask=mask,
-        rewards=torch.tensor([1.0, 0, 0, 1, 0, 0, 1, 0]),
-        group_size=4,
-        prompts=[text or "1 2", text or "3 4"],
+        mask=mask, lengths=mask.sum(1), rewards=rewards, correct=rewards > 0, group_size=4, prompts=[text or "1 2"] * 2
     )
     return Scores(sampled, tokens, lines @ lines.T, 8)
 
