@@ -161,6 +161,7 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     for file, page in pages.items():
         if page in PAGES.values():
             text = relink(_read(root / file), file, pages, root, to)
+            text = text.replace("[Site](#run-it)", "[Explorers](explorers.md)")  # the site is where its reader is
             _write(source / page.replace("index.md", "readme.inc"), text)
     _write(source / "claims.md", sortable(anchored(_read(source / "claims.md"))))
     _write(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
