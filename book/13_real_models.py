@@ -421,8 +421,14 @@ pd.DataFrame(rows, columns=["", "real models", "record", "a verdict takes"]).set
 # %% [markdown]
 # Nothing speaks against a claim, and that is no success: where a record has one run, none could.
 #
-# **Your own logs.** `rlino import` reads logs and responses of other libraries into a run folder, on which the figures
-# of this book and `rlino claims --yours` work. `rlino import --help` lists the formats.
+# **Your own logs.** `rlino import` makes a run folder of the logs and responses of TRL, verl or lm-evaluation-harness,
+# or of any JSONL whose columns you name. On such a folder the figures of this book, the inspector and `rlino claims
+# --yours` work. What the files do not say stays empty.
+#
+# ```sh
+# rlino import outputs/my-trl-run --method grpo --seed 0 --out runs/mine
+# rlino import --help
+# ```
 #
 # ## Exercises
 #
