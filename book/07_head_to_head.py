@@ -1000,7 +1000,11 @@ from rlino_lib.widgets.runs import run_comparer, same_start
 
 group = [run for run in pool if run.path.parent == worst.path.parent] if worst else []
 paired_up = len({run.method for run in group}) > 1
-run_comparer(group, "grpo", worst.method, worst.seed) if paired_up else print("There are no two runs to compare yet.")
+(
+    run_comparer(group, "grpo", worst.method, worst.seed, budget=250_000)
+    if paired_up
+    else print("There are no two runs to compare yet.")
+)
 
 # %% [markdown]
 # *What to try.* Step through one pair from the start. At the first step the responses are the same. Then look for

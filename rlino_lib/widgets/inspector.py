@@ -313,17 +313,18 @@ def trace_inspector(
     start = {
         "colour": colour, "show": chosen(show, SHOWS, "filter"), "sort": chosen(sort, SORTS, "order"),
     }  # fmt: skip
-    colours = colour_control(colour)
+    colour_control(colour)  # raises for an unknown one
     sources = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     if not sources:
         raise RlinoError("no run to inspect: the list is empty")
-    traces = [as_traces(source) for source in sources]
-    recorded = [r for r, source in enumerate(traces) if source.steps]
+    named = list(zip(_run_names(sources), map(as_traces, sources), strict=True))
+    absent = " ".join(source.message for _, source in named if source.message)
+    recorded = [source for _, source in named if source.steps]
     if not recorded:
-        return message(" ".join(source.message for source in traces))
+        return message(absent)
     groups = None if groups is None else list(groups)
-    places = places_of([traces[r] for r in recorded], steps, groups)
-    first = traces[recorded[0]]
+    places = places_of(recorded, steps, groups)
+    first = recorded[0]
     if step is None or (step not in first.steps and group is None):
         step = first.nearest(step) if steps is None else steps[0]
     if group is None:
@@ -338,34 +339,32 @@ def trace_inspector(
         if place in pages or (k > given and not meter.room and groups is None):
             continue
         r, at, g = place
-        pages[place], new = _group(traces[recorded[r]], at, g, len(made), start)
+        pages[place], new = _group(recorded[r], at, g, len(made), start)
         made += new
         meter.add([pages[place]], new)
-    return _page(sources, traces, recorded, pages, made, opened, colours, start)
+    names = [name for name, source in named if source.steps]
+    titles = {(r, at, g): recorded[r].title(at, g) for r, at, g in pages}
+    return _page(names, titles, pages, made, start | {"absent": absent})
 
 
 def _page(
-    sources: Sequence[Any], traces: list[Traces], recorded: list[int], pages: dict[Place, str], made: list[Trace],
-    opened: Place, colours: Control, start: dict[str, str],
-) -> Html:  # fmt: skip
-    """The explorer over the groups that were made."""
-    titles = {place: traces[recorded[place[0]]].title(*place[1:]) for place in pages}
+    names: list[str], titles: dict[Place, str], pages: dict[Place, str], made: list[Trace], start: dict[str, str]
+) -> Html:
+    """The explorer over the groups that were made; it opens at the first of them."""
+    opened = next(iter(pages))
     steps = sorted({step for _, step, _ in pages})
     # the most wanted first: it is where another run or step leads that has not the same problem
     problems = sorted(set(titles.values()))
     wanted = [problems.index(title) for title in dict.fromkeys(titles.values())]
     views = {(r, steps.index(s), problems.index(titles[r, s, g])): page for (r, s, g), page in pages.items()}
-    names = _run_names([sources[r] for r in recorded])
     controls = [
         Control("run", "Run", names),
         Control("step", "Step", [str(s) for s in steps], steps.index(opened[1]), buttons=True, nearest=True),
         Control("problem", "Problem", problems, problems.index(titles[opened]), buttons=True, first=wanted),
-        colours,
+        colour_control(start["colour"]),
         Control("show", "Show", SHOWS, SHOWS.index(start["show"]), act="show", values=SHOWS),
         Control("sort", "Sort by", SORTS, SORTS.index(start["sort"]), act="sort", values=SORTS),
     ]
-    absent = [text for source in traces if (text := source.message)]
-    notes = "".join(f"<p>{escape_line(text)}</p>" for text in absent)
-    return explorer(
-        "Trace inspector", controls, {"group": Slot(("run", "step", "problem"), views)}, notes + slot("group"), made
-    )
+    notes = f"<p>{escape_line(start['absent'])}</p>" if start["absent"] else ""
+    slots = {"group": Slot(("run", "step", "problem"), views)}
+    return explorer("Trace inspector", controls, slots, notes + slot("group"), made)

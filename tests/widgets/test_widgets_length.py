@@ -64,7 +64,8 @@ def test_arrows_stay_on_the_ruler(change, p, cap, coupling):
 
 def test_a_shared_stop_logit_is_there_for_the_plain_toy_alone(found):
     shared = COUPLINGS.index(1.0)
-    assert "moves the other one" in found.page("page", coupling=shared, p=SHARES.index(0.2))
+    unit = METHODS.index("f_isft_posneg_unit")
+    assert "moves the other one" in found.page("page", method=unit, coupling=shared, p=SHARES.index(0.2))
     assert all(found.page("page", coupling=shared, change=k) is None for k in range(1, len(CHANGES)))
     assert found.page("curve", coupling=shared) != found.page("curve") and "<svg" in found.page("curve")
     assert found.controls["p"]["kind"] == "slider" and len(found.html) < 450_000
