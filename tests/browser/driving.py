@@ -36,8 +36,11 @@ def has_focus(field: Locator) -> bool:
     return field.evaluate("field => field === document.activeElement")
 
 
-def by_keyboard(section: Locator, page: Page) -> None:
-    """Tab leads to each control in its turn; then the arrow keys choose, and buttons take Enter and Space."""
+def by_keyboard(section: Locator, page: Page, most: int = 3) -> None:
+    """Tab leads to each control in its turn; then the arrow keys choose, and buttons take Enter and Space.
+
+    `most` is how many options of a control are tried.
+    """
     fields = [field for _, field, _ in controls_of(section)]
     fields[0].focus()
     for label, field, buttons in controls_of(section):
@@ -54,7 +57,7 @@ def by_keyboard(section: Locator, page: Page) -> None:
         assert int(last) > 0, f"{label} has one option"
         field.focus()
         seen = {section.evaluate(SEEN)}
-        for key in [back] * min(int(place), 2) + [on] * min(int(last), 5):
+        for key in [on] * min(int(last) - int(place), most) or [back] * most:
             seen.add(act(section, label, page.keyboard.press, key))
             assert has_focus(field), f"{label} loses the focus"
         assert len(seen) > 1, f"{label} changes nothing"
@@ -66,8 +69,8 @@ def by_keyboard(section: Locator, page: Page) -> None:
                 assert has_focus(button), f"a button of {label} loses the focus"
 
 
-def by_mouse(section: Locator, page: Page) -> None:
-    """Each option of a menu, a slider near both ends, and the buttons."""
+def by_mouse(section: Locator, page: Page, most: int = 3) -> None:
+    """Up to `most` other options of a menu, a slider near both ends, and the buttons."""
     for label, field, buttons in controls_of(section):
         seen = {section.evaluate(SEEN)}
         if field.get_attribute("type") == "range":
@@ -76,7 +79,8 @@ def by_mouse(section: Locator, page: Page) -> None:
                 at = {"x": share * size["width"], "y": size["height"] / 2}
                 seen.add(act(section, label, field.click, position=at))
         else:
-            for k in range(min(field.locator("option").count(), 5)):
+            now, count = field.evaluate("field => [field.selectedIndex, field.options.length]")
+            for k in [k for k in range(count) if k != now][:most]:
                 seen.add(act(section, label, field.select_option, index=k))
         assert len(seen) > 1, f"{label} changes nothing"
         for button in buttons:

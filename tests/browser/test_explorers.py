@@ -168,7 +168,7 @@ def test_two_explorers_on_a_page_do_not_mix(show, explorer):
 def test_hostile_text_is_text(show, name):
     page = show(HOSTILE_EXPLORERS[name]([*HOSTILE, LONG]))
     section = page.locator(".rlino-explorer")
-    by_mouse(section, page)
+    by_mouse(section, page, most=1)
     seen = section.evaluate("node => node.textContent")
     assert [text for text in map(printable, [*HOSTILE, LONG]) if text not in seen] == []
     assert (
@@ -190,7 +190,7 @@ def test_controls_in_jupyterlab(watch, lab, explorer, drive):
         notebook.locator(".rlino-controls").last.wait_for()
         cells = notebook.locator(".jp-CodeCell").count()
         for section in notebook.locator(".rlino-explorer").all():
-            drive(section, context.pages[0])
+            drive(section, context.pages[0], most=1)
         assert notebook.locator(".jp-CodeCell").count() == cells
         assert context.pages[0].locator(".jp-Dialog").count() == 0
 
