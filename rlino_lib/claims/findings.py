@@ -13,7 +13,9 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.paths import DATA
 
 FINDINGS = DATA / "findings.toml"
-_MEAN = re.compile(r"[+-][\d.]+ \w+ \[[^]]+\] over \d+ seeds")  # as `verdicts.mean_in_words` writes it
+# As `verdicts.mean_in_words` writes a mean, or a median, whose seeds are named once for all that stand there.
+_NUMBER = re.compile(r"[+-]?[\d.]+(?: %| \w+)? \[[^]]+\](?: over \d+ seeds)?")
+_MEDIANS = re.compile(r"medians of (\d+ seeds)")
 _SEVERAL = {HOLDS: "hold", CONDITIONS: "hold with conditions", FAILS: "do not hold here"}  # what several claims do
 
 
@@ -24,18 +26,25 @@ def findings(judged: pd.DataFrame, path: str | Path = FINDINGS) -> list[tuple[st
     """
     rows = tomllib.loads(Path(path).read_text(encoding="utf-8"))["finding"]
     verdicts = dict(zip(judged["id"], judged["found"], strict=True))
-    means = {name: _MEAN.findall(effect) for name, effect in zip(judged["id"], judged["effect"], strict=True)}
+    numbers = {name: _numbers(effect) for name, effect in zip(judged["id"], judged["effect"], strict=True)}
     results = []
     for row in rows:
         for name, verdict in row["verdicts"].items():
             if verdicts.get(name) != verdict:
                 raise RlinoError(f"{path}: written for {name}: {verdict}, and it is judged {verdicts.get(name)!r}")
         try:
-            text = row["text"].format(**{name: means[name] for name in row["verdicts"]})
+            text = row["text"].format(**{name: numbers[name] for name in row["verdicts"]})
         except LookupError as e:
             raise RlinoError(f"{path}: no such number in what was found: {e} in {row['text']!r}") from e
         results.append((re.sub(r"-(?=\d)", "−", text).replace("] over ", "], "), row["chapters"]))
     return results
+
+
+def _numbers(effect: str) -> list[str]:
+    """The numbers with intervals in what was found, each with its seeds where they are named."""
+    medians = _MEDIANS.search(effect)
+    seeds = f" over {medians[1]}" if medians else ""
+    return [number if number.endswith("seeds") else number + seeds for number in _NUMBER.findall(effect)]
 
 
 def findings_list(judged: pd.DataFrame) -> str:
