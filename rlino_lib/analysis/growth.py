@@ -34,6 +34,8 @@ def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
         raise RlinoError(f"unknown kind of responses {kind!r}: one of {', '.join(KINDS)}")
     if kind == "right":
         return responses[responses["correct"]]
+    if kind != "wrong" and responses["clipped"].isna().any():
+        raise RlinoError("which responses were truncated is not known of all of them")
     return responses[~responses["correct"] & ~(responses["clipped"] & (kind != "wrong"))]
 
 
@@ -44,7 +46,8 @@ def final_responses(run: Run) -> pd.DataFrame:
 
 def first_responses(run: Run) -> pd.DataFrame:
     """The base's responses in the run's own evaluation before training; raises RlinoError where the run kept none."""
-    return _kept(run, (run.responses["step"] == 0) & ~run.responses["final"], "its base")
+    held_out = run.responses.get("held_out", True)  # an imported run has its training samples too
+    return _kept(run, (run.responses["step"] == 0) & ~run.responses["final"] & held_out, "its base")
 
 
 def _kept(run: Run, chosen: pd.Series, whose: str) -> pd.DataFrame:

@@ -36,6 +36,7 @@ from rlino_lib.widgets.traces import (
     missing,
     problem_name,
     tokens_of,
+    unit_of,
     values_of,
 )
 
@@ -200,7 +201,7 @@ def _card(row: Row, colour: Colour, limit: float, longest: int, share: int) -> s
     facts = [("reward", number(row["reward"], False)), ("advantage", number(row["advantage"])), *_weight_fact(row)]
     return (
         f'<article class="rlino-card rlino-{kind}" aria-label="sample {sample}, {words[2:]}">'
-        f'<header><span class="rlino-chip">{words}</span> {clipped}<strong>{length:,} tokens</strong>'
+        f'<header><span class="rlino-chip">{words}</span> {clipped}<strong>{length:,} {unit_of(row)}</strong>'
         f' <span>#{sample}</span></header><div class="rlino-length" aria-hidden="true">'
         f'<div style="width:{100 * length / max(longest, 1):.0f}%"></div></div>'
         f"{_facts(facts, 'numbers')}{_facts([('answer', answer_html(row)), ('grader', reason_html(row))], 'words')}"
@@ -221,7 +222,8 @@ def _header(rows: list[Row]) -> str:
     wrong = [r for r in rows if is_false(r["correct"])]
     rewards = np.array([float(r["reward"]) for r in rows if not missing(r["reward"])])
     advantages = _advantages(rows)
-    facts = [("gold", f"<code>{escape_line(rows[0]['gold'], 500)}</code>")]
+    gold = rows[0]["gold"]
+    facts = [("gold", "–" if missing(gold) else f"<code>{escape_line(gold, 500)}</code>")]
     facts.append(("right", f"{len(right)} of {len(rows)}"))
     if len(rewards):
         facts.append(("reward", f"{number(rewards.mean(), False)} ± {number(rewards.std(), False)}"))
@@ -229,7 +231,7 @@ def _header(rows: list[Row]) -> str:
         sides = (("right", right), ("wrong", wrong))
         texts = [f"{name} {_extent(_advantages(side), 1e-6)}" for name, side in sides if side]
         facts.append(("advantage", ", ".join(texts)))
-    prompt = str(rows[0]["prompt"])
+    prompt = "" if missing(rows[0]["prompt"]) else str(rows[0]["prompt"])
     short = len(prompt) <= 80 and "\n" not in prompt
     if prompt and short:
         facts.append(("prompt", f"<code>{escape_line(prompt)}</code>"))

@@ -122,7 +122,8 @@ def _run_names(sources: Sequence[Any]) -> list[tuple[str, int]]:
         if isinstance(source, pd.DataFrame):
             names.append(f"frame {k + 1}")
         elif (method := getattr(source, "method", None)) is not None:
-            names.append(f"{label(method)}, seed {getattr(source, 'seed', None)}")
+            seed = getattr(source, "seed", None)  # an imported run may not say it
+            names.append(label(method) + ("" if seed is None else f", seed {seed}"))
         else:
             names.append(full[k] or f"run {k + 1}")
     return [

@@ -32,7 +32,17 @@ from rlino_lib.widgets.groups import (
 )
 from rlino_lib.widgets.page import LINES, frame_table, line_svg, section, svg_html, upright
 from rlino_lib.widgets.tokens import Html, escape_line, number, plain, token_spans, trace_box
-from rlino_lib.widgets.traces import Row, Traces, as_traces, is_true, length_of, problem_name, tokens_of, values_of
+from rlino_lib.widgets.traces import (
+    Row,
+    Traces,
+    as_traces,
+    is_true,
+    length_of,
+    problem_name,
+    tokens_of,
+    unit_of,
+    values_of,
+)
 
 Key = tuple[str, int]  # task and seed: runs of one key see the same problems in the same order
 LONGEST = 40_000  # characters of one response that are shown
@@ -78,7 +88,8 @@ def run_name(source: Any) -> str:
         return "a frame"
     if (method := getattr(source, "method", None)) is None:
         return str(getattr(source, "name", "") or "a frame")
-    return f"{label(method)}, seed {getattr(source, 'seed', '?')}"
+    seed = getattr(source, "seed", None)
+    return f"{label(method)}, seed {'?' if seed is None else seed}"
 
 
 # --- parts of the page -----------------------------------------------------------------------------------------------
@@ -134,7 +145,8 @@ def _group_table(groups: list[list[Row]], sample: int) -> str:
         lines[side]["mean length"] = f"{np.mean([length_of(row) for row in rows]):.1f}"
     heads = [*range(1, max(map(len, groups)) + 1), "right", "mean length"]
     frame = pd.DataFrame.from_dict(lines, "index").reindex(columns=heads).fillna("").rename_axis("response")
-    note = '<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; tokens.</p>'
+    units = " and ".join(dict.fromkeys(unit_of(row) for rows in groups for row in rows))
+    note = f'<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; {units}.</p>'
     return frame_table(frame, column=sample + 1) + note
 
 
@@ -152,7 +164,7 @@ def _response(row: Row, title: str, colour: Colour, limit: float, start: int) ->
         notes += shortened
     bar = '<mark title="from here on they differ"></mark>' if start else ""
     facts = [verdict(row)[1] + (", truncated" if is_true(row["clipped"]) else "")]
-    facts.append(f"{length_of(row):,} tokens, advantage {number(row['advantage'])}")
+    facts.append(f"{length_of(row):,} {unit_of(row)}, advantage {number(row['advantage'])}")
     if (logprobs := values_of(row, "logprobs")) is not None:
         facts[-1] += f", log p {number(math.fsum(logprobs))}"
     text = f"{html.escape('; '.join(facts))}<br>answer {answer_html(row)}; grader: {reason_html(row)}"
@@ -254,6 +266,10 @@ def static_runs(a: Any, b: Any, steps: Iterable[int] | None = None, colour: str 
 NOTHING = [("none in common", -1)]  # a slider cannot stand at None
 
 
+def _in_order(key: Key) -> tuple[str, int]:
+    return key[0], -1 if key[1] is None else key[1]  # an imported run may not say its seed
+
+
 class _Pairs:
     """Runs by task and seed, then by method; their rollouts are read when they are chosen, once."""
 
@@ -264,7 +280,7 @@ class _Pairs:
             if run.method in group:
                 raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
             group[run.method] = run
-        self.groups = {key: groups[key] for key in sorted(groups) if len(groups[key]) > 1}
+        self.groups = {key: groups[key] for key in sorted(groups, key=_in_order) if len(groups[key]) > 1}
         self._traces: dict[int, Traces] = {}
 
     def options(self, key: Key) -> list[tuple[str, str]]:
