@@ -18,10 +18,12 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
     TRL: a run's folder with trainer_state.json or checkpoints, and what log_completions=True wrote. verl: its console,
     its file logger's JSONL, and rollouts N.jsonl. lm-evaluation-harness: samples_TASK_DATE.jsonl of --log_samples. Any
-    other JSONL with a response a line: --map names its columns; doc.question is a column inside another.
+    other JSONL with a response a line, or the metrics of a step: --map names its columns; doc.question is a column
+    inside another.
 
     Fields are response, prompt, question, problem_id, step, gold, answer, reason, reward, advantage, correct,
-    truncated, format_ok, length (in tokens), tokens, logprobs, entropies and weights (of tokens).
+    truncated, format_ok, length (in tokens), tokens, logprobs, entropies and weights (of tokens), and of a log the
+    metrics of any run: --map eval/accuracy=val-core/gsm8k/acc/mean@1.
 
     What the files do not say stays empty, and the last line names it. A response is right where its column says true
     or 1; of another score --map says what is right (correct=score>=0.5). Lengths are in tokens where the files have

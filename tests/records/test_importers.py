@@ -326,6 +326,27 @@ def test_lengths_in_some_responses_alone_are_refused(tmp_path):
         brought(file, tmp_path / "out")
 
 
+def test_metrics_of_any_log_come_in_under_the_names_that_are_given(tmp_path):
+    rows = [{"step": k, "accuracy": k / 10, "avg_gen_tokens": 400 - k, "reward": None} for k in (10, 20)]
+    file = jsonl(tmp_path / "m.jsonl", rows)
+    run, report = brought(file, tmp_path / "out", "completions/mean_length=avg_gen_tokens")
+    assert run.metrics["completions/mean_length"].tolist() == [390, 380] == run.metrics["avg_gen_tokens"].tolist()
+    assert run.metrics["accuracy"].tolist() == [1, 2] and run.metrics["reward"].isna().all()
+    assert (report["steps"], report["responses"]) == (2, 0) and run.summary["steps"] == 20
+    with pytest.raises(RlinoError, match="no step of the log has 'acc' for eval/accuracy"):
+        brought(file, tmp_path / "other", "eval/accuracy=acc")
+    texts = jsonl(tmp_path / "t.jsonl", [{"step": 1, "text": "a", "score": 1}])
+    with pytest.raises(RlinoError, match="which of its columns is the response"):  # and not metrics without their texts
+        brought(texts, tmp_path / "other")
+    both, report = brought([file, texts], tmp_path / "both", "response=text,correct=score")
+    assert (report["steps"], report["responses"]) == (3, 1)
+    (tmp_path / "train.log").write_text(CONSOLE, encoding="utf-8")
+    run, _ = brought(tmp_path / "train.log", tmp_path / "verl", "kl=critic/rewards/mean")
+    assert run.metrics["kl"].tolist()[1] == -0.1
+    with pytest.raises(RlinoError, match="line 2: a line of metrics has a step"):
+        brought(jsonl(file, [{"step": 1, "x": 1}, {"x": 2}]), tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     "words", ["response", "response=", "colour=red", "response=a,response=b", "correct=a>=1e", "=x"]
 )

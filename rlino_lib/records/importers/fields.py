@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.importers.files import Record
+from rlino_lib.records.runs import COLUMNS
 
 Row = dict[str, Any]  # a response by the names of FIELDS
 
@@ -152,12 +153,16 @@ Columns = Mapping[str, Column]  # by field
 
 
 def read_map(words: Iterable[str]) -> dict[str, Column]:
-    """The columns that `--map` names: FIELD=COLUMN, separated by commas. Raises RlinoError for another form."""
+    """The columns that `--map` names: FIELD=COLUMN, separated by commas, FIELD of a response or a metric.
+
+    Raises RlinoError for another form. Example: `read_map(["response=text,correct=score>=1"])`.
+    """
     columns: dict[str, Column] = {}
     for pair in (pair for word in words for pair in word.split(",")):
         field, equals, name = pair.partition("=")
-        if not equals or not name or field not in FIELDS:
-            raise RlinoError(f"--map takes FIELD=COLUMN, FIELD one of {', '.join(FIELDS)}, not {pair!r}")
+        if not equals or not name or field not in (*FIELDS, *COLUMNS):
+            known = f"{', '.join(FIELDS)}, or a metric such as eval/accuracy"
+            raise RlinoError(f"--map takes FIELD=COLUMN, FIELD one of {known}, not {pair!r}")
         if field in columns:
             raise RlinoError(f"--map names a column for {field} twice")
         match = _TEST.fullmatch(name)
@@ -174,6 +179,7 @@ def rows_of(records: Iterable[tuple[str, Record]], columns: Columns) -> Iterator
     A list of texts is that many responses, and columns that are lists of the same length go with them. Raises
     RlinoError, with the line, where a column is missing or holds something else.
     """
+    columns = {field: column for field, column in columns.items() if field in FIELDS}  # and not of metrics
     used = {column.name for column in columns.values()}
     nameless = not {"problem_id", "prompt"} & set(columns)  # then a record is a problem
     for k, (where, record) in enumerate(records, 1):

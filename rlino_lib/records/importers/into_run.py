@@ -44,6 +44,7 @@ def import_run(
         raise RlinoError(f"--filter is of lm-evaluation-harness alone, and {files[0]} is read as {kind}")
     mapped = dict(columns or {})
     imported = FORMATS[kind].read(files, mapped, filter_name)
+    _name_metrics(imported, mapped)
     identify(imported.rows)
     if not imported.rows and not imported.logged:
         raise RlinoError(f"{files[0]} holds no step and no response: expected {FORMATS[kind].words}")
@@ -80,6 +81,16 @@ def _files(sources: Sequence[Path], kind: str) -> tuple[str, list[Path]]:
     seen = f" (its first line has {keys})" if keys else ""
     where = str(sources[0]) if len(sources) == 1 else f"one of {', '.join(map(str, sources))}"
     raise RlinoError(f"{where} is not of a format that is known here{seen}: expected {expected}")
+
+
+def _name_metrics(imported: Imported, mapped: Mapping[str, Column]) -> None:
+    """Give metrics the names that `--map` has for them; RlinoError for one that is nowhere in the log."""
+    for metric, column in mapped.items():
+        steps = [numbers for numbers in imported.logged.values() if column.name in numbers]
+        if metric not in FIELDS and not steps:
+            raise RlinoError(f"no step of the log has {column.name!r} for {metric}")
+        for numbers in steps if metric in COLUMNS and metric != "step" else ():
+            numbers[metric] = numbers[column.name]
 
 
 def _complete(imported: Imported, split: str) -> None:
