@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlino_lib.analysis.growth import final_responses, first_responses, of_kind, paired_lengths, parts_of
+from rlino_lib.analysis.growth import final_responses, first_responses, of_kind, paired_lengths, parts_of, survival
 from rlino_lib.cli import main as cli
 from rlino_lib.cli import options
 from rlino_lib.errors import RlinoError, RlinoWarning
@@ -242,7 +242,7 @@ def test_samples_of_the_harness_are_a_test(tmp_path):
     assert "How many, 0?" in inspector_html(run)
     run, _ = brought(tmp_path / "h", tmp_path / "flexible", filter_name="flexible-extract")
     assert run.summary["test"]["pass@1"] == {"value": 0.75}
-    with pytest.raises(RlinoError, match="no filter 'none': there are strict-match, flexible-extract"):
+    with pytest.raises(RlinoError, match="no filter 'none': there are 'strict-match', 'flexible-extract'"):
         brought(tmp_path / "h", tmp_path / "none", filter_name="none")
 
 
@@ -504,6 +504,14 @@ def test_what_a_figure_lacks_is_one_line(tmp_path):
     with pytest.raises(RlinoError, match="not known"):
         of_kind(run.responses, "wrong, not truncated")
     assert len(of_kind(run.responses, "wrong")) == 2
+    with pytest.raises(RlinoError, match="lengths in tokens are not known"):
+        paired_lengths(run.responses)
+    assert paired_lengths(run.responses.assign(length=run.responses["characters"])).empty  # one response each
+    with pytest.raises(RlinoError, match="is not known of every response"):
+        survival(run.responses["characters"], ~run.responses["clipped"])
+    ungraded, _ = brought(jsonl(tmp_path / "a.jsonl", [{"response": "a"}]), tmp_path / "ungraded")
+    with pytest.raises(RlinoError, match="which responses are right is not known"):
+        of_kind(ungraded.responses, "right")
     for ask in (parts_of, lambda run: run.config["lr"], lambda run: run.timing, lambda run: length_curves(run.metrics)):
         with pytest.raises(RlinoError) as e:
             ask(run)
@@ -522,6 +530,20 @@ def test_the_inspector_shows_characters_and_escapes_everything(tmp_path):
         brought(jsonl(tmp_path / "b.jsonl", [{"response": "a"}, {"response": "b", "gold": 1}]), tmp_path / "b")[0]
     )
     assert "nan" not in page and "None" not in page
+
+
+def test_countdown_of_another_library_opens_as_a_tree_of_attempts(tmp_path):
+    text = " 8 * 8 = 64, 64 + 4 = 68 no\n 8 * 2 = 16, 16 * 4 = 64 yes </think> <answer> ( 8 * 2 ) * 4 </answer>"
+    doc = {"nums": [8, 2, 4], "target": 64}
+    run, _ = brought(lm_eval_samples(tmp_path / "h", ("none",), [[text]], "countdown", doc=doc), tmp_path / "out")
+    inspector = trace_inspector(run)
+    assert "8 2 4 → 64" in inspector.menus["group"].label and not inspector.menus["form"].disabled
+    inspector.menus["form"].value = True
+    assert "= 64" in inspector.view.value
+    hostile = {"nums": [HOSTILE, {}, None], "target": HOSTILE, "question": HOSTILE}
+    run, _ = brought(lm_eval_samples(tmp_path / "x", ("none",), doc=hostile), tmp_path / "hostile")
+    inspector = trace_inspector(run)
+    assert inspector.menus["form"].disabled and "<script" not in inspector.view.value
 
 
 def test_claims_say_what_an_imported_run_lacks(tmp_path, capsys):

@@ -59,6 +59,7 @@ def import_run(
     _complete(imported, split)
     with output_folder(out, RUN, config) as complete:
         if not complete:
+            imported.summary["source"] = [path.name for path in files]
             _write(out, config, imported, stepless)
     run = load_run(out)
     return run, _report(run, imported)

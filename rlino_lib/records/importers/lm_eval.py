@@ -42,7 +42,7 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     filters = list(dict.fromkeys(_filter(record) for _, record in lines))
     chosen = filter_name or filters[0]
     if chosen not in filters:
-        raise RlinoError(f"{path} has no filter {chosen!r}: there are {', '.join(filters)}")
+        raise RlinoError(f"{path} has no filter {chosen!r}: there are {', '.join(map(repr, filters))}")
     lines = [(where, record) for where, record in lines if _filter(record) == chosen]
     config = _settings(path, [record for _, record in lines])
     once = all(len(_texts(where, record)) == 1 for where, record in lines)
