@@ -5,6 +5,7 @@ import json
 import math
 import re
 import string
+import sys
 
 import pandas as pd
 import pytest
@@ -12,15 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.analysis.growth import final_responses, first_responses, of_kind, paired_lengths, parts_of, survival
+from rlino_lib.analysis.statistics import accuracy_at, first_reaching
 from rlino_lib.cli import main as cli
 from rlino_lib.cli import options
 from rlino_lib.errors import RlinoError, RlinoWarning
-from rlino_lib.figures.curves import learning_curves, length_curves
+from rlino_lib.figures.curves import figure_readme, learning_curves, length_curves
 from rlino_lib.records.importers import FORMATS, files, import_run
 from rlino_lib.records.importers.fields import read_map
 from rlino_lib.records.runs import COLUMNS, load_run, metrics_frame
 from rlino_lib.widgets.groups import inspector_html
 from rlino_lib.widgets.inspector import trace_inspector
+from rlino_lib.widgets.runs import run_comparer, runs_html
 
 HOSTILE = "<script>alert(1)</script>\u202e \x00\x1b[31m \ud800 ' \" ‮</pre>=cmd|'/c'!A0"
 
@@ -512,10 +515,43 @@ def test_what_a_figure_lacks_is_one_line(tmp_path):
     ungraded, _ = brought(jsonl(tmp_path / "a.jsonl", [{"response": "a"}]), tmp_path / "ungraded")
     with pytest.raises(RlinoError, match="which responses are right is not known"):
         of_kind(ungraded.responses, "right")
-    for ask in (parts_of, lambda run: run.config["lr"], lambda run: run.timing, lambda run: length_curves(run.metrics)):
+    asks = (
+        lambda run: accuracy_at(run, samples=8),
+        first_reaching_half,
+        lambda run: figure_readme(metrics_frame([run])),
+    )
+    for ask in (
+        *asks,
+        parts_of,
+        lambda run: run.config["lr"],
+        lambda run: run.timing,
+        lambda run: length_curves(run.metrics),
+    ):
         with pytest.raises(RlinoError) as e:
             ask(run)
         assert "\n" not in str(e.value)
+
+
+def first_reaching_half(run):
+    return first_reaching(run, 50)
+
+
+def test_two_imported_runs_are_compared(tmp_path):
+    runs = []
+    for k, (method, seed) in enumerate((("grpo", None), ("rloo", None), ("grpo", 3), ("rloo", 3))):
+        source = trl_run(tmp_path / f"trl-{k}", steps=2 + k % 2)
+        runs.append(brought(source, tmp_path / "runs" / str(k), settings={"method": method, "seed": seed})[0])
+    page = runs_html(runs[0], runs[1], step=1)
+    assert "seed ?" in page and "characters, advantage" in page and "truncated; characters." in page
+    assert run_comparer(runs, "grpo", "rloo").view.value
+    assert [name for name, _ in trace_inspector(runs).menus["run"].options][2:] == ["GRPO, seed 3", "RLOO, seed 3"]
+
+
+def test_parquet_without_pyarrow_says_what_it_needs(tmp_path, monkeypatch):
+    folder = trl_run(tmp_path / "trl")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(RlinoError, match="reading it needs pyarrow: pip install pyarrow"):
+        brought(folder, tmp_path / "out")
 
 
 def test_the_inspector_shows_characters_and_escapes_everything(tmp_path):
