@@ -98,8 +98,8 @@ class Run:
         An imported run has all its responses here; `held_out` says which are, and `characters` how long they are where
         `length`, in tokens, is not known. Raises RlinoError where the run kept none.
         """
-        frame = _read_csv(self.path / "responses.csv.gz", converters={"problem_id": str})
-        frame["problem_id"] = frame["problem_id"].astype("str")
+        ids = {"dtype": {"problem_id": "str"}, "keep_default_na": False, "na_values": [""]}  # "01" and "NA" are ids too
+        frame = _read_csv(self.path / "responses.csv.gz", **ids)
         for name in {"final", "held_out", "correct", "clipped"} & set(frame):
             frame[name] = frame[name].astype("boolean" if frame[name].isna().any() else bool)
         return frame

@@ -323,6 +323,18 @@ def test_tokens_and_steps_give_all_that_a_run_has(tmp_path):
     assert len(of_kind(run.responses, "wrong, not truncated")) == 4
 
 
+def test_problems_are_told_apart_by_id_or_prompt_and_ids_stay_texts(tmp_path):
+    ids = ["NA", "nan", "1", "01", "1e5", 7, 7.5, True, "a,b", '"', "\r\n", "", "x" * 500]
+    file = jsonl(tmp_path / "a.jsonl", [{"response": "x", "problem_id": name} for name in ids])
+    run, _ = brought(file, tmp_path / "out")
+    assert run.responses["problem_id"].tolist() == run.rollouts["problem_id"].tolist()
+    names = run.rollouts["problem_id"].tolist()
+    assert names[:10] == ["NA", "nan", "1", "01", "1e5", "7", "7.5", "true", "a,b", '"'] and len(set(names)) == len(ids)
+    rows = [{"response": "x", "prompt": prompt} for prompt in ("p", None, "q", "p", None)]
+    run, _ = brought(jsonl(tmp_path / "b.jsonl", rows), tmp_path / "prompts")
+    assert run.rollouts["group"].tolist() == [0, 1, 2, 0, 3] and run.rollouts["sample"].tolist() == [0, 0, 0, 1, 0]
+
+
 def test_lengths_in_some_responses_alone_are_refused(tmp_path):
     file = jsonl(tmp_path / "a.jsonl", [{"response": "a", "length": 1}, {"response": "b", "length": None}])
     with pytest.raises(RlinoError, match="1 of 2 responses have a length in tokens: all of them need one, or none"):
@@ -407,6 +419,7 @@ def test_damaged_files_are_named_and_leave_nothing(tmp_path):
         b'{"response": "a"}\n{"response": \n{}\n',
         b'{"response": "a"}\n"b"\n',
         b'{"response": "a"}\n{"response": "\xff"}\n',
+        b'{"response": "a"}\n{"response": "a", "response": "b"}\n',
     ):
         (tmp_path / "b.jsonl").write_bytes(broken)
         with pytest.raises(RlinoError, match="b.jsonl, line 2: not"):

@@ -239,16 +239,17 @@ def all_verdicts(records: Sequence[Record], name: str) -> bool:
 def identify(rows: Sequence[Row]) -> None:
     """Number the responses: `problem_id`, `group` within a step, and `sample` within a group.
 
-    A problem without an id is told apart by its prompt.
+    A problem without an id is told apart by its prompt; a response without a prompt is of a problem of its own.
     """
     groups: dict[tuple[int, str], int] = {}
     in_step: Counter[int] = Counter()
     sizes: Counter[tuple[int, str]] = Counter()
-    for row in rows:
+    for place, row in enumerate(rows, 1):
         step = row.setdefault("step", 0)
         name = row.get("problem_id")
         if name is None:
-            name = f"prompt-{_hash(row.get('prompt') or '')}"
+            prompt = row.get("prompt")
+            name = f"response-{place}" if prompt is None else f"prompt-{_hash(prompt)}"
         elif len(name) > 100 or not name.isprintable() or not name.strip():
             name = f"problem-{_hash(name)}"
         key = step, name
