@@ -190,7 +190,7 @@ def rows_of(records: Iterable[tuple[str, Record]], columns: Columns) -> Iterator
             except KeyError:
                 known = ", ".join(map(repr, list(record)[:12])) or "none"
                 raise RlinoError(f"{where} has no {column.name!r} for {field}: its columns are {known}") from None
-        shared = {"source": rest} if (rest := {n: v for n, v in record.items() if n not in used}) else {}
+        shared: Row = {"source": rest} if (rest := {n: v for n, v in record.items() if n not in used}) else {}
         if nameless:
             shared["problem_id"] = f"record-{k}"
         several = values.get("response")

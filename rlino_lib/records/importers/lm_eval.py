@@ -35,8 +35,8 @@ def _is_samples(path: Path) -> bool:
 def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) -> Imported:
     """The responses to one task with the verdicts of one filter; without repeats, as a verdict is of a document."""
     if len(paths) > 1:
-        names = ", ".join(path.name for path in paths[:5])
-        raise RlinoError(f"{len(paths)} files of samples ({names}): import each into a folder of its own")
+        several = ", ".join(path.name for path in paths[:5])
+        raise RlinoError(f"{len(paths)} files of samples ({several}): import each into a folder of its own")
     path = paths[0]
     lines = list(json_lines(path))
     filters = list(dict.fromkeys(_filter(record) for _, record in lines))

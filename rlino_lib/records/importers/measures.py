@@ -31,8 +31,8 @@ def by_step(rows: Iterable[Row]) -> dict[int, list[Row]]:
 
 def share(rows: Sequence[Row], name: str) -> float | None:
     """The share of responses with a property; None unless it is known of each."""
-    values = [row.get(name) for row in rows]
-    return fmean(values) if values and None not in values else None
+    known = [value for row in rows if (value := row.get(name)) is not None]
+    return fmean(known) if rows and len(known) == len(rows) else None
 
 
 def measured(rows: Sequence[Row]) -> dict[str, float | int | None]:

@@ -56,9 +56,10 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     if len(rewards) == 1:
         columns["reward"] = Column(rewards[0])
     elif rewards and _is_plain_sum(rewards, imported):
+        total = " + ".join(rewards)
         for record in plain:
-            record["reward"] = _total([record.get(name) for name in rewards])
-        columns["reward"] = Column("reward")
+            record[total] = _total([record.get(name) for name in rewards])
+        columns["reward"] = Column(total)
     graders = rewards if len(rewards) == 1 else [name for name in _GRADERS if name in rewards]
     if graders and all_verdicts(plain, graders[0]):
         columns["correct"] = Column(graders[0])
@@ -109,8 +110,9 @@ def _is_plain_sum(names: Sequence[str], imported: Imported) -> bool:
     """Whether the log shows that the reward is the sum of the functions' rewards, unweighted."""
     gaps = []
     for numbers in imported.logged.values():
-        means = [numbers.get(f"rewards/{name}/mean", numbers.get(f"rewards/{name}")) for name in names]
-        if "reward" in numbers and None not in means:
+        logged = (numbers.get(f"rewards/{name}/mean", numbers.get(f"rewards/{name}")) for name in names)
+        means = [mean for mean in logged if mean is not None]
+        if "reward" in numbers and len(means) == len(names):
             gaps.append(abs(numbers["reward"] - sum(means)))
     return bool(gaps) and max(gaps) < 1e-4
 
