@@ -24,7 +24,7 @@ NAMES = {"critic/score/mean": "reward", "response_length/mean": "completions/mea
          "actor/entropy_loss": "entropy", "actor/kl_loss": "kl", "actor/grad_norm": "grad_norm", "actor/lr": "lr",
          "actor/pg_clipfrac": "clip_ratio"}  # fmt: skip
 _OURS = {"prompt": "input", "response": "output", "gold": "gts", "step": "step", "reward": "score"}
-_STEP = re.compile(r"(?<![\w/])step:(\d{1,15}) - (.+)")
+_STEP = re.compile(r"(?:^|(?<=[\s\])]))step:(\d{1,15}) - (.+)")  # at the start, or after Ray's prefix or a bar
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _METRIC = re.compile(r"(.+):(?:np\.\w+\()?([-+\d.eE]+)\)?")
 _VALIDATION = re.compile(r"val-core/.+/acc/mean@\d+")
