@@ -10,23 +10,44 @@ PY := "$(BIN)/python"
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test runs lock clean ready
+.PHONY: help book site lab test types browser test-oldest runs lock clean ready
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 book: ready  ## run every chapter from top to bottom, and keep the outputs
 	@$(PY) -m tools.book run
 
+site: ready  ## the book as web pages, in build/site: open index.html, no server is needed
+	@$(PY) -m tools.site
+
 lab: ready  ## open the book in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(wildcard book/00_*.ipynb)
 
-test: ready  ## lint, unit tests, scripts against notebooks, and the notebooks run again
+test: ready  ## lint, types, unit tests, scripts against notebooks, and the notebooks run again
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m gpu tests/gpu  # which sees a GPU; all else is held to the CPU's numbers
 	$(PY) -m tools.book sync
 	CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
+
+types: ready  ## check the library's annotations
+	$(PY) -m mypy
+
+# Two environments of their own, in build/. uv resolves to the lowest versions, which pip cannot.
+UNIT = OMP_NUM_THREADS=1 PYTHONPATH= "$$bin/python" -m pytest -q -n 2 -m "not slow and not gpu" tests
+
+test-oldest: ready  ## unit tests with the lowest versions that are allowed, and on Python 3.12 where it is there
+	$(PY) -m venv build/oldest && bin=build/oldest/bin && "$$bin/python" -m pip install -q uv \
+	&& "$$bin/uv" pip install -q --python "$$bin/python" $(PIP_ARGS) --resolution lowest-direct -e '.[test,site,browser]' \
+	&& $(UNIT)
+	if python3.12 -c ''; then python3.12 -m venv build/python3.12 && bin=build/python3.12/bin \
+	&& "$$bin/python" -m pip install -q $(PIP_ARGS) -r requirements.lock \
+	&& "$$bin/python" -m pip install -q --no-deps -e . && $(UNIT); fi
+
+browser: ready  ## install a Chromium, for the tests of the pages in tests/browser; without it they are skipped
+	$(PY) -m playwright install chromium
 
 runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/countdown-lr.json
@@ -49,12 +70,12 @@ runs: ready  ## make the recorded runs again (hours)
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m tools.book lock
 
-clean:  ## remove .venv, caches and the checkpoints of your own runs; data/ stays
-	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache
+clean:  ## remove .venv, the site, caches and the checkpoints of your own runs; data/ stays
+	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . \( -path ./.git -o -path ./data \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints -o -name checkpoint.pt \) -prune -exec rm -rf {} +
 
 # Notebooks load torch before rlino_lib, which sets this too, and says why.
-book lab test: export OMP_WAIT_POLICY ?= PASSIVE
+book site lab test: export OMP_WAIT_POLICY ?= PASSIVE
 
 # The models and the data ship with the book: nothing may go to the net once it is installed.
 book test: export HF_HUB_OFFLINE := 1

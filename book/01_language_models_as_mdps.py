@@ -16,8 +16,13 @@
 # %% [markdown]
 # # 01 · Language models as MDPs
 #
-# **If writing a response is a Markov decision process, what does that process contain that a list of answers with
-# their grades does not?**
+# **What does writing, as a Markov decision process, contain that a list of graded answers does not?**
+#
+# **The answer.** Nothing, as long as the policy alone writes and the reward comes at the end: objective, gradient
+# and optimum are those of a bandit over whole responses. What this takes is deterministic transitions from a known
+# start, and a noisy environment ends it. To divide the credit by the length of a response is another matter: it
+# changes the gradient. In the ledger: `bandit` holds, `deterministic-tool` holds, `noisy-environment` holds,
+# `uniform-credit` does not hold here.
 #
 # Reinforcement learning is about states, actions, and what an action does to the state. A language model fits this
 # scheme as follows. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) names two assumptions in it:
@@ -78,8 +83,7 @@ def reward(text):
 # $$ V(s) = \sum_a \pi(a \mid s)\, V(s a), \qquad Q(s, a) = V(s a), \qquad A(s, a) = V(s a) - V(s) . $$
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def V(text):
     if ended(text):
         return reward(text)
@@ -92,8 +96,7 @@ for text in policy:
 # %% [markdown]
 # The library's `TokenMDP` enumerates the same tree as tensors, for every state and every response at once:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.exact.token_mdp import TabularPolicy
 
 mdp = TokenMDP(3, 2, lambda tokens, mask: (tokens.sort(1).values == torch.tensor([1, 2])).all(1))
@@ -110,8 +113,7 @@ mdp.tree(tabular).round(2)
 # *credit assignment*. Exact credit is one division, and the even spread is another. The column "exact" says which
 # token earned it:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 exact = mdp.credit(tabular, "exact")  # [N, H]
 split = mdp.credit(tabular, "split")  # [N, H]
 assert torch.allclose(exact.sum(1), mdp.rewards - values.V[0]) and torch.allclose(split.sum(1), exact.sum(1))
@@ -139,8 +141,7 @@ responses.round(3)
 # $$ \nabla J = \sum_o \pi(o)\, r(o)\, \nabla \log \pi(o), \qquad \log\pi(o) = \sum_t \log\pi(o_t \mid o_{<t}) . $$
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def two_a(tokens, mask):
     """Right responses have exactly two a and end in EOS, [N]."""
     return ((tokens == 1).sum(1) == 2) & ((tokens == 0) & mask).any(1)
@@ -151,8 +152,7 @@ shared = SharedPolicy(mdp, seed=1)
 print(mdp)
 print(f"parameters: {sum(p.numel() for p in shared.parameters())}, J = {mdp.J(shared).item():.4f}")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 bandit = mdp.bandit()
 theorem = mdp.gradient(shared)  # [parameters]
 by_hand = {
@@ -249,7 +249,7 @@ curves = pd.DataFrame(
     columns=["credit", "seed", "step", "J"],
 )
 
-# %%
+# %% tags=["hide-input"] alt="Line plot: exact expected reward against updates, one line for each way of giving credit, with a band from the lowest to the highest seed."
 figure, axes = new_figure(1, 1, (6.6, 3.4))
 axis = axes[0, 0]
 sns.lineplot(
@@ -312,8 +312,7 @@ by_rate.round(0)
 # answer slips, that is, a random token replaces it with chance 0.2; or it is one of two tools, and nobody knows
 # which.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.exact.token_mdp import best_of_tool_game, tool_game
 
 worlds = {"a deterministic tool": {}, "a tool that slips": {"slip": 0.2}, "one of two tools, unseen": {"hidden": 2}}
@@ -341,7 +340,7 @@ pd.DataFrame(
 # drawn uniformly. This stands for what cannot be foreseen, such as the reply of a user or a search result. A policy
 # that sees the state can react to what happened; an arm cannot.
 
-# %%
+# %% alt="Line plot: expected reward against the chance that the environment writes the token, from 0 to 1. One line for the best policy, which sees the state, and one for the best arm, fixed beforehand. They start together and part as the chance grows."
 from rlino_lib.widgets.mdp import explore
 
 toy = explore().mdp
@@ -359,8 +358,7 @@ axes[0, 0].set(xlabel="chance that the environment writes the token", ylabel="ex
 axes[0, 0].get_legend().set_title(None)
 figure
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 by_slip = gaps.pivot(index="slip", columns="chosen", values="reward")
 difference = by_slip.iloc[:, 1] - by_slip.iloc[:, 0]
 assert difference.iloc[0] == 0 and difference.iloc[-1] < 1e-12
@@ -374,19 +372,13 @@ print(f"largest difference: {difference.max():.3f}, at a slip of {difference.idx
 #
 # There is a second way to leave the setting, which changes no optimum: let different texts be *one* state. In the
 # explorer a response is right if it has exactly two a, so a state is fully described by its length and its number of
-# a's. Tick "merge states": the tree folds up and the values stay. What one response teaches about a state now holds
+# a's. Choose *merged* states: the tree folds up and the values stay. What one response teaches about a state now holds
 # for every text that leads there. Then try slips, and step through a response with the token slider.
 
 # %%
-from rlino_lib.widgets import mdp_explorer, static_mdp
+from rlino_lib.widgets import mdp_explorer
 
 mdp_explorer()
-
-# %% [markdown]
-# The same without a kernel:
-
-# %%
-static_mdp()
 
 # %% [markdown]
 # ## Countdown has a process of its own
@@ -396,8 +388,7 @@ static_mdp()
 # operation back. The model writes operations as text, and an attempt is a chain of them; ` no` at the end of a line
 # starts over from all numbers.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.tasks.countdown.game import make_problem
 from rlino_lib.tasks.countdown.mdp import actions, best_value, count_states, uniform_value, ways
 
@@ -424,7 +415,7 @@ for name, nums in examples.items():
 sizes = pd.DataFrame(rows, columns=["problem", "attempts", "token strings", "chains of operations", "task states"])
 sizes[sizes["attempts"].isin([1, 2, 5])].set_index(["problem", "attempts"]).map("{:,}".format)
 
-# %%
+# %% tags=["hide-input"] alt="Two line plots on a log scale, for problems with 3 and 4 numbers: the number of states against the attempts in a response, one line for each way of counting states."
 figure, axes = new_figure(1, 2, (8.4, 3.2), sharey=True)
 long = sizes.melt(["problem", "attempts"], var_name="states counted as", value_name="states")
 for axis, (name, part) in zip(axes[0], long.groupby("problem"), strict=True):
@@ -446,7 +437,7 @@ figure
 # With so few states, dynamic programming gives values in closed form. $V^*(s)$ is 1 where the target can still be
 # reached and 0 where it cannot. The *uniform* value is the chance that operations chosen at random get there.
 
-# %%
+# %% alt="Horizontal bars, one for each first operation on 8, 2, 4 towards 64: the chance that random operations then reach 64. Each bar says whether 64 can still be reached. A dashed line marks the chance before the first operation."
 moves = [
     (f"{a} {op} {b} = {c}", ", ".join(map(str, rest)), best_value(rest, target), float(uniform_value(rest, target)))
     for (a, op, b, c), rest in actions(start)
@@ -552,7 +543,7 @@ def with_values(i: int, samples: int, seed: int) -> pd.DataFrame:
 
 tables = [with_values(i, samples=128, seed=7 + i) for i in chosen]
 
-# %%
+# %% tags=["hide-input"] alt="Two columns, a right and a wrong response, along their steps. Above: the value of the text so far, as a best case, for a uniform player, and as sampled from the base with error bars. Below: bars of credit, the sampled change of value beside the same credit spread over the tokens."
 figure, axes = new_figure(2, 2, (10, 6.6), sharex="col", sharey="row")
 for column, table in enumerate(tables):
     x = range(len(table))
@@ -626,7 +617,7 @@ for g in range(len(problems)):
 survey = pd.concat(survey, ignore_index=True)
 inside = survey[~survey["what"].isin(["answer", "yes", "gives up"])]
 
-# %%
+# %% tags=["hide-input"] alt="Scatter plot with a diagonal: the value of a text as sampled from the base against its exact value for a uniform player; marks tell the prompt, texts after an operation and texts after a miss apart."
 labels = {"start": "the prompt", "step": "after an operation", "no": "after a miss, starting over"}
 figure, axes = new_figure(1, 1, (5.2, 4.4))
 sns.scatterplot(

@@ -15,7 +15,11 @@
 # %% [markdown]
 # # 02 · Tasks with verifiers
 #
-# **What exactly is rewarded, and how much of what a method "learns" could be the grader's doing?**
+# **What exactly is rewarded, and how much of what a method learns is the grader's doing?**
+#
+# **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders can disagree about the
+# same responses, by the points computed below, so an accuracy means little without its grader. And where the format
+# is rewarded too, a group without a single right answer still has a gradient.
 #
 # Every method in this book gets its signal from one place: a program that reads a response and returns a number.
 # Such a program is called a *verifier*, or a *grader*. The paper ([arXiv
@@ -78,8 +82,7 @@ def table(frame: pd.DataFrame) -> Html:
 # and use each number exactly once. A `Problem` holds what the grader needs. `prompt` turns it into the text that the
 # model continues. `gold` is one solution, for people; the grader never looks at it, because a problem has many.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 task = get_task("countdown")
 problem = task.problems("test", 1)[0]
 print("id:    ", problem.id)
@@ -93,8 +96,7 @@ print("gold:  ", problem.gold)
 # Two numbers allow at most four steps: their sum, their product, their difference and, where it is whole, their
 # quotient. The book keeps every intermediate a positive integer, so the larger number stands first.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for a, op, b, c in game.steps_from(2, 8):
     print(f"{a} {op} {b} = {c}")
 
@@ -108,8 +110,7 @@ for a, op, b, c in game.steps_from(2, 8):
 # With three numbers this is small enough to enumerate, and the enumeration is an exact solver.
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def reach(numbers: tuple[int, ...]) -> set[int]:
     """Every value that uses all of the numbers: the formula above, word for word."""
     if len(numbers) == 1:
@@ -130,8 +131,7 @@ print("as the library has it:", reach((2, 4, 8)) == game.reachable((2, 4, 8)))
 # The same recursion with the steps kept gives every solution. Different steps may be the same expression up to
 # order; the grader accepts all of them.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for steps in game.solutions([8, 2, 4], 64):
     print(f"{game.expression(steps):20} = 64      " + ", ".join(f"{a} {o} {b} = {c}" for a, o, b, c in steps))
 
@@ -142,8 +142,7 @@ for steps in game.solutions([8, 2, 4], 64):
 # one order, which is what a data set stores. The counts limit what a model could memorise.
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import math
 from collections import Counter
 from itertools import combinations_with_replacement
@@ -196,8 +195,7 @@ def leaked(train: list, test: list) -> float:
     return sum(game.problem_key(*row) in seen for row in test) / len(test)
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 records = []
 for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000, 2000, 4000))):
     for n in sizes:
@@ -209,7 +207,7 @@ for high, sizes in ((20, (500, 1000, 2000, 4000, 8000, 16000)), (50, (500, 1000,
 leaks = pd.DataFrame(records)
 leaks.round(3)
 
-# %%
+# %% tags=["hide-input"] alt="Line plot: share of the test problems that are also in training against the rows of the data set, on a log scale; lines for numbers up to 20 and up to 50, split by row and split by problem. Only the split by row leaks."
 figure, axes = new_figure(size=(6.5, 3.6))
 long = leaks.melt(["numbers up to", "rows"], var_name="how", value_name="leak")
 looks = {"hue": "numbers up to", "style": "how", "palette": "colorblind", "markers": True}
@@ -223,8 +221,7 @@ figure
 # `split_of` hashes the *sorted* numbers and the target, so all orders of a problem fall on the same side, whatever
 # the seed, the size or the ranges.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.tasks.base import SPLITS
 
 for nums in ([8, 2, 4], [2, 4, 8], [4, 8, 2]):
@@ -266,8 +263,7 @@ def first_draft(nums: list[int], target: int, response: str) -> bool:
 # %% [markdown]
 # It gets the plain cases right:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for answer in ("( 8 * 4 ) * 2", "8 * 4", "8 * 9 - 8"):
     print(f"{answer:15}", first_draft([8, 2, 4], 64, f"<answer> {answer} </answer>"))
 
@@ -301,8 +297,7 @@ def verdict(grader, *case) -> str:
         return "raises"
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def shorten(text: str, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[:24]} … {text[-24:]}"
 
@@ -338,8 +333,7 @@ table(drafted)
 # and `1.5 * 8`, and `9**9**9`, too, if the numbers are nines. It is not executed here; its size can be computed
 # without it:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 exponent = 9**9
 digits = math.floor(exponent * math.log10(9)) + 1
 print(f"9**9**9 = 9**{exponent:,} has {digits:,} digits")
@@ -363,8 +357,7 @@ print(f"the integer alone would fill {digits * math.log2(10) / 8 / 2**20:,.0f} M
 #
 # It returns a `Grade` with a reason in words.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 rows = []
 for what, nums, target, response, truth in CASES:
     grade = grade_countdown(nums, target, response)
@@ -380,8 +373,7 @@ table(graded.drop(columns=""))
 # Some more strings that a grader has to survive. The last is a million brackets. The work grows in proportion to the
 # text and no faster.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 hostile = ["9**9**9", "__import__('os').getcwd()", "8 * 4 * ٢", "<script>alert(1)</script>", "8 * 4 * 2 #", "-8 * -8"]
 hostile += ["0x40", "8 * 4 * 2 ==", "064", "(" * 1_000_000]
 rows = []
@@ -398,8 +390,7 @@ table(pd.DataFrame(rows))
 # A grade holds facts: is it correct, is there an answer at all? A *reward scheme* turns facts into the number that
 # training uses. Two schemes are common for Countdown. They are data, three numbers each:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 pd.DataFrame(REWARD_SCHEMES, index=["a right answer", "a wrong answer", "no answer"]).T
 
 # %% [markdown]
@@ -414,8 +405,7 @@ pd.DataFrame(REWARD_SCHEMES, index=["a right answer", "a wrong answer", "no answ
 # the group teaches nothing. The paper reads this as a *filter*. Now take a group of four with no right response at
 # all, where two responses end in a wrong answer and two in none, and compute both schemes by hand.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 group = ["<answer> 8 + 4 + 2 </answer>", "<answer> 8 * 4 - 2 </answer>"]  # wrong answers
 group += ["8 + 4 = 12, 12 + 2 = 14 no", "8 - 4 = 4, 4"]  # none
 for scheme in REWARD_SCHEMES:
@@ -466,7 +456,7 @@ caps = pd.DataFrame(
 )
 caps.pivot(index="rewards", columns="cap", values="share").round(3)
 
-# %%
+# %% tags=["hide-input"] alt="Line plot: share of groups with a gradient against the length cap in tokens, one line for each reward scheme."
 figure, axes = new_figure(size=(6.5, 3.6))
 sns.lineplot(caps, x="cap", y="share", hue="rewards", style="rewards", markers=True, ax=axes[0, 0])
 axes[0, 0].set(xlabel="length cap (tokens)", ylabel="share of groups with a gradient", ylim=(0, 1))
@@ -561,7 +551,7 @@ for name, accepted in accepts.items():
 compared = pd.DataFrame(rows)
 compared.set_index("grader").round(3)
 
-# %%
+# %% tags=["hide-input"] alt="Points with 95 % intervals, a row for each grader: the accuracy that it reports on the same responses."
 figure, axes = new_figure(size=(6.5, 3.0))
 axis = axes[0, 0]
 sns.pointplot(compared, x="accuracy", y="grader", hue="grader", linestyle="none", ax=axis)
@@ -713,8 +703,7 @@ def harness_flexible(text: str) -> str | None:
     return re.sub(r"[,$]|\.$", "", numbers[-1]) if numbers else None
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 READERS = [verl_strict, verl_flexible, harness_strict, harness_flexible]
 gold = "1072"
 responses = [
@@ -731,8 +720,7 @@ rows = [{"response": t.replace("\n", " ⏎ ")} | {f.__name__: f(t) == gold for f
 read = pd.DataFrame(rows)
 table(read.replace({True: "right", False: "–"}))
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS]].mean().items()})
 
 # %% [markdown]
@@ -749,8 +737,7 @@ print({name: f"{share:.0%}" for name, share in read[[f.__name__ for f in READERS
 # model that uses the word in a sentence is then cut off before its answer. The two readers that repeat the harness keep
 # its rule; the others have the book's.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import json
 
 numbered = Problem("an example", {"answer": "72"})
@@ -770,8 +757,7 @@ for grader in ("strict", "strict-match"):
 # problems of two to four steps, put together from a stock of sentences, with worked solutions in GSM8K's form. A
 # *template* is a path through such sentences. Some have one more sentence that does not matter.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 words = get_task("word_problems")
 examples = words.problems("test", 4)
 solved = [{"question": p.data["question"], "worked solution": p.gold.replace("\n", " ⏎ ")} for p in examples]
@@ -783,8 +769,7 @@ table(pd.DataFrame(solved, index=[p.data["kind"] for p in examples]))
 # have in training, and half have a *template* that training did not have at all, though it had each of the
 # sentences.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 train = words.problems("train")
 held_out = words.problems("test")
 known = {p.data["template"] for p in train}
@@ -803,8 +788,7 @@ pd.DataFrame(rows).set_index("new").round(2)
 # %% [markdown]
 # The grader is GSM8K's strict one, by value: the last `####` with a number after it, before a next question begins.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 problem = examples[0]
 right = problem.data["answer"]
 tried = [
@@ -921,8 +905,7 @@ else:
 # `rlino grade` grades responses from anywhere, one JSON object per line. A line that cannot be graded is reported
 # and left out; it never stops the rest, and the exit code says that something was wrong.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import subprocess
 import sys
 import tempfile
@@ -1073,7 +1056,7 @@ print(f"largest change of an advantage in {len(binary)} groups that always answe
 # - **Settled here**: an all-wrong group is *not* always silent. Under the reward 0 / 0.1 / 1 it has a full-sized
 #   gradient as soon as its format is mixed, which the paper's binary derivation leaves out; under the binary reward
 #   it has none.
-# - **Open**: whether that push towards answering changes the length of responses during training (chapter 08), and
+# - **Open**: whether that push towards answering changes the length of responses during training (chapter 08c), and
 #   how much of a training gain is *noticing* what was found and how much is finding more (chapters 07 and 09).
 #
 # Next, chapter 03 looks at the model that wrote these responses.

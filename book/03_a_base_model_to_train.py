@@ -17,6 +17,11 @@
 #
 # **What can the model do before any training, and what could training do with it?**
 #
+# **The answer.** The base is right now and then, and one of many samples is right far more often than a single one.
+# A method can learn only from groups that are partly right, and their share follows from the spread of difficulty,
+# not from the mean. Training can make this model search better or search longer, and the second makes responses
+# longer for a good reason.
+#
 # Reinforcement learning starts from a model that can already do something. A method that only reweights what the
 # model samples needs samples worth reweighting. So before any method is run, the starting point has to be known,
 # number by number. This chapter
@@ -56,8 +61,7 @@ problem = make_problem([8, 2, 4], 64)
 # A base model imitates whatever wrote its training text. Here that is a program, the *demonstrator*, and it is
 # mediocre on purpose. It tries steps at random, writes each attempt on a line, judges it, and often gives up:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import random
 
 from rlino_lib.training.pretraining.demonstrators import Demonstrator
@@ -70,8 +74,7 @@ for _ in range(3):
 # %% [markdown]
 # Its behaviour is set by a few numbers:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import dataclasses
 
 MEANS = {
@@ -89,8 +92,7 @@ for name, value in dataclasses.asdict(demonstrator).items():
 # problems.
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.tasks.arithmetic import count_attempts
 
 
@@ -116,8 +118,7 @@ changed = {
 tried = pd.DataFrame({name: try_out(dataclasses.replace(demonstrator, **c)) for name, c in changed.items()}).T
 tried.round(3)
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 ratio = tried / tried.loc["as it is"]
 best = ratio["share right"].idxmax()
 print(f"“{best}”: {ratio.loc[best, 'share right']:.1f} times as many right answers", end=" ")
@@ -127,8 +128,13 @@ print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 # Compare the line "as it is" with the ones below it. Giving up is the worst habit, worse than bad luck and far worse
 # than overlooked hits. A searcher with the same luck and the same eyes that simply goes on is right much more often.
 # So training can raise the accuracy of a model that imitates this program in two ways. It can make it *search
-# better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08
+# better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08c
 # has to separate it from growth that the loss causes.
+#
+# To write a search out as text, and to train a small model on it from scratch, is the idea of *Stream of Search*
+# ([arXiv 2404.03683](https://arxiv.org/abs/2404.03683)), on this same game. Why reinforcement learning after such a
+# mixture of short and long traces favours the long ones is worked out in
+# [arXiv 2510.11495](https://arxiv.org/abs/2510.11495).
 #
 # ## 2 Tokens
 #
@@ -147,8 +153,7 @@ ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]
 pieces = [tokenizer.decode([i]) for i in ids]
 tokens_html(pieces, tips=[f"id {i}" for i in ids], title=f"{len(ids)} tokens; hover for their ids")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for written in (" 64", " 154", " 1540", " yes", " hello"):
     pieces = [tokenizer.decode([i]) for i in tokenizer(written)["input_ids"]]
     print(f"{written:8} → {len(pieces)}: {pieces}")
@@ -162,8 +167,7 @@ print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) =
 #
 # Hugging Face's own classes load it from a folder.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from collections import Counter
 
 model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
@@ -203,7 +207,7 @@ else:
 # prompt is not learned. The dotted line is a model that finds all tokens equally likely, $\log V$. The curve cannot
 # reach 0: the demonstrator chooses numbers and operations at random, and what is random cannot be predicted.
 
-# %%
+# %% tags=["hide-input"] alt="Line plot on a log scale: pretraining loss in nats per token against optimiser steps, raw and smoothed, with a dotted line at the loss of a uniform guess."
 import math
 
 import seaborn as sns
@@ -297,8 +301,7 @@ for seed in range(3):
 # (the key-value cache) and decodes many responses at once, but it is the same distribution. At temperature 0 there
 # is no chance involved, so the texts must be equal:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.policy.models import load_policy
 
 policy = load_policy()
@@ -315,8 +318,7 @@ print("greedy texts equal:", greedy.texts == by_hand)
 # and one forward pass over prompt and response gives all the terms at once. Every method in this book multiplies
 # these numbers by a weight. Sampling records them; recompute them here as training will:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 rollouts = sample(policy, prompts, group_size=4, seed=1)
 ids, mask = rollouts.sequences()  # [N, S+T]
 positions = (mask.long().cumsum(1) - 1).clamp_min(0)  # prompts are padded on the left
@@ -382,8 +384,7 @@ pd.DataFrame(
 # right, it is tempting to insert the share $c/n$ into $1 - (1 - p)^k$. It is better to take *all* ways to choose $k$
 # of the $n$ samples, and count those that hold a right one.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import itertools
 
 from rlino_lib.analysis.pass_at_k import pass_at_k
@@ -404,8 +405,7 @@ print(f"the library: {pass_at_k(n, c, k):.3f}")
 # This is unbiased: its expectation over the $n$ samples is exactly $1 - (1-p)^k$. The plug-in value is too low,
 # because $1 - (1-x)^k$ is concave in $x$. Both expectations are finite sums over $c$, so no simulation is needed:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import scipy.stats
 
 p = 0.05
@@ -438,7 +438,7 @@ source = f"{'live' if recorded is None else 'recorded'}, {len(evaluated):,} prob
 print(source)
 
 
-# %%
+# %% alt="Line plot: pass@k of the base against k on a log scale, for the recorded evaluation and for the live one, with 95 % bootstrap bands over problems."
 from rlino_lib.figures.curves import pass_at_k_curve
 
 
@@ -498,7 +498,7 @@ groups["measured"] = [mixed_share(evaluated, g) for g in groups["G"]]
 groups["if all problems were alike"] = [1 - rate.mean() ** g - (1 - rate.mean()) ** g for g in groups["G"]]
 groups.set_index("G").round(3)
 
-# %%
+# %% tags=["hide-input"] alt="Left, a histogram: share of problems by the share of their samples that are right. Right, a line plot: share of groups that are mixed against the group size G."
 figure, axes = new_figure(1, 2, (9, 3.6))
 sns.histplot(rate, bins=np.linspace(0, 1, 21), stat="proportion", ax=axes[0, 0])
 axes[0, 0].set(xlabel="share of a problem's samples that are right", ylabel="share of problems", title=source)
@@ -542,8 +542,7 @@ print(f"mixed: {mixed_groups.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {
 # The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. They need
 # not start equal. Its curves begin here (read off the figure, to about ±5):
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.paths import DATA
 
 figure4 = pd.read_csv(DATA / "paper" / "figure4.csv")
@@ -555,7 +554,7 @@ print(f"{start['length_correct']:.0f} tokens when right, {start['length_incorrec
 # %% [markdown]
 # And this is the book's base.
 
-# %%
+# %% tags=["hide-input"] alt="Two histograms over each other: lengths in tokens of right and of wrong responses of the base, each as a share of its kind."
 responses = pd.DataFrame(
     {
         "length": rollouts.lengths.tolist(),
@@ -723,14 +722,14 @@ pd.DataFrame(rows).T.round(3)
 
 # %%
 from rlino_lib.training.traces import trace_rows
-from rlino_lib.widgets import static_inspector
+from rlino_lib.widgets import trace_inspector
 
 nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
 traces = pd.DataFrame(trace_rows(rollouts, nothing, step=0, groups=len(problems), tokenizer=policy.tokenizer))
 traces = traces.drop(columns=["advantage", "weights"])  # no method has looked at these yet
 counts = traces.groupby("group")["correct"].sum()
 chosen = [int((counts - goal).abs().idxmin()) for goal in (G // 2, 1, 0)]
-static_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
+trace_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
 
 # %% [markdown]
 # The undecided places are the first number of an attempt, its operation, and the verdict that ends a line with `no`
@@ -816,8 +815,7 @@ pd.DataFrame(rows).T
 # folder gives the paper's model. The prompt changes with it: a large model reads instructions, so the task has a
 # second template, the one used with Countdown since TinyZero.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 qwen_task = get_task("countdown", template="r1_zero")
 print(qwen_task.prompt(problem))
 
@@ -968,6 +966,6 @@ print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems we
 # - A truncated response is wrong by construction, so lengths by verdict have to be shown with the share that was
 #   truncated.
 # - **Settled here**: the starting point of every later claim. **Open**: whether training lifts only the left end of
-#   the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08).
+#   the pass@k curve (chapter 09), and which part of any growth in length is search (chapter 08c).
 #
 # Next, chapter 04 turns four responses into a gradient.

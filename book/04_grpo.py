@@ -17,6 +17,10 @@
 #
 # **Is GRPO doing anything that a weighted cross-entropy does not?**
 #
+# **The answer.** With one update per batch it does not: its gradient is that of a weighted cross-entropy on its own
+# samples. With rewards of zero or one the weights depend on the share of right responses alone. The logged loss is
+# zero from the first step on, and the gradient is not. In the ledger: `weighted-sft` holds, `closed-form` holds.
+#
 # Group relative policy optimisation ([arXiv 2402.03300](https://arxiv.org/abs/2402.03300)) samples $G$ responses
 # $o_1 \dots o_G$ to a prompt $q$, has a verifier give each a reward $r_i$, and maximises
 #
@@ -80,8 +84,7 @@ responses = [
 ]
 print(task.prompt(problem))
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 grades = [task.grade(problem, response) for response in responses]
 seen = [(g.reward, g.answer or "none", g.reason) for g in grades]
 pd.DataFrame(seen, index=names, columns=["reward", "answer", "the grader says"])
@@ -97,8 +100,7 @@ pd.DataFrame(seen, index=names, columns=["reward", "answer", "the grader says"])
 # The group is its own baseline: a response is judged against the other answers to the same question, and no critic
 # is learned. First by hand:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 G = 4
 rewards = torch.tensor([g.reward for g in grades])  # [N], N = P·G rows, here P = 1 prompt
 by_hand = torch.zeros_like(rewards)  # [N]
@@ -111,8 +113,7 @@ print("by hand:", [round(a, 4) for a in by_hand.tolist()])
 # `Tensor.std` is the sample standard deviation (it divides by $G-1$); some implementations use the population's. The
 # library does all groups at once, and also has the rules of the other methods:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 adv = advantages(rewards, group_size=G)  # [N]
 print("library:", [round(a, 4) for a in adv.tolist()], " equal:", torch.equal(adv, by_hand))
 
@@ -129,8 +130,7 @@ print("library:", [round(a, 4) for a in adv.tolist()], " equal:", torch.equal(ad
 # right responses, all with the weight $\hat A^+$, and one over wrong ones, all with $\hat A^-$. Checked on every
 # mixed group of eight, without the $10^{-4}$:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 rows = []
 for k in range(1, 8):
     r = torch.tensor([1.0] * k + [0.0] * (8 - k), dtype=torch.float64)  # [8]
@@ -142,7 +142,7 @@ for k in range(1, 8):
 forms = pd.DataFrame(rows, columns=["p", "right", "wrong", "sum over the right / G"])
 forms.round(3)
 
-# %%
+# %% tags=["hide-input"] alt="Two line plots against the share p of a group that is right. Left: the advantage of one right response falls towards 0 as p grows, and that of one wrong response falls from 0. Right: the pull of a whole group rises to its largest value at p = 1/2 and falls again."
 import seaborn as sns
 
 figure, axes = new_figure(1, 2, (8.4, 3.2))
@@ -162,8 +162,7 @@ figure
 # follows $\sqrt{p(1-p)}$. A problem that the model solves half the time counts most, and one that it always or never
 # solves counts nothing. This last part is an implicit filter: where all rewards are equal, all advantages are 0.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print("all right:", advantages(torch.ones(4), 4).tolist(), " all wrong:", advantages(torch.zeros(4), 4).tolist())
 
 # %% [markdown]
@@ -188,8 +187,7 @@ mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]).bo
 #
 # $$ \rho_{it} = \exp\big( \log\pi_\theta(o_{it}) - \log\pi_{\text{old}}(o_{it}) \big) $$
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 ratio = (new - old).exp()  # [N, T]
 places = [f"token {t + 1}" for t in range(4)]
 pd.DataFrame(ratio.where(mask, math.nan), index=names, columns=places).round(3)
@@ -197,8 +195,7 @@ pd.DataFrame(ratio.where(mask, math.nan), index=names, columns=places).round(3)
 # %% [markdown]
 # $$ g_{it} = \min\big( \rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}, 0.8, 1.2)\, \hat A_i \big) $$
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 unclipped = ratio * adv[:, None]  # [N, T]
 clipped = ratio.clamp(0.8, 1.2) * adv[:, None]  # [N, T]
 gain = torch.minimum(unclipped, clipped)  # [N, T]
@@ -214,8 +211,7 @@ for i, t in bites.nonzero().tolist():
 #
 # $$ J = \frac1N \sum_i \frac{1}{|o_i|} \sum_t g_{it}, \qquad \text{loss} = -J $$
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 lengths = mask.sum(1)  # [N]
 per_response = (gain * mask).sum(1) / lengths  # [N]
 loss_by_hand = -per_response.mean()  # scalar
@@ -226,8 +222,7 @@ print(f"loss: {loss_by_hand:.4f}")
 # This is all of GRPO without its KL term. The library's `policy_loss` has the same lines, for every objective of
 # this book:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 grpo_no_kl = OBJECTIVES["grpo_no_kl"]
 result = policy_loss(grpo_no_kl, Batch(new, adv, mask, old))
 print(f"loss: {result.loss:.4f}  equal: {torch.allclose(result.loss, loss_by_hand, atol=1e-7)}")
@@ -247,8 +242,7 @@ print(f"share of tokens clipped: {result.metrics['clip_ratio']:.4f}, that is {in
 # \frac{\partial J}{\partial \log\pi_\theta(o_{it})} = \frac{\hat A_i}{N\,|o_i|} .
 # $$
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 logprobs = old.clone().requires_grad_()  # [N, T], the policy has not moved yet
 loss = policy_loss(grpo_no_kl, Batch(logprobs, adv, mask, old)).loss
 loss.backward()
@@ -263,8 +257,7 @@ pd.DataFrame(-logprobs.grad.where(mask, math.nan), index=names, columns=places).
 # The table answers the chapter's question for this case. Take its numbers as fixed weights $w_{it}$, forget
 # advantages, ratios and clips, and write down a weighted cross-entropy:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 weights = -logprobs.grad  # [N, T], numbers from here on
 again = old.clone().requires_grad_()  # [N, T]
 cross_entropy = -(weights * again).sum()
@@ -282,8 +275,7 @@ print(f"weighted cross-entropy: {cross_entropy:.4f}   same gradient: {torch.equa
 # `token_weights` gives $w_{it} = \partial J / \partial \log \pi_\theta(o_{it})$ at ratio 1. It differentiates
 # `policy_loss`, so a weight in a figure of this book is the weight that the optimiser used.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from transformers import AutoTokenizer
 
 from rlino_lib.paths import DEFAULT_BASE
@@ -297,7 +289,7 @@ w = token_weights(grpo_no_kl, adv, mask)  # [N, T]
 table = pd.DataFrame({"tokens": lengths, "advantage": adv, "w of a token": w[:, 0], "sum of w": w.sum(1)}, index=names)
 table.round({"advantage": 3, "w of a token": 5, "sum of w": 4})
 
-# %%
+# %% alt="Bars for the tokens of four responses, one row each. Right responses point up and wrong ones down; all tokens of a response have the same height, and longer responses have flatter bars."
 from rlino_lib.figures.curves import weights_bars
 
 weights_bars(w, mask, names=names)
@@ -315,8 +307,7 @@ tokens_html(tokens[1], w[1, mask[1]], limit=full, title=names[1], label="w")
 # %%
 tokens_html(tokens[2], w[2, mask[2]], limit=full, title=names[2], label="w")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print(f"a token of the short wrong response is pushed down {w[1, 0] / w[2, 0]:.2f} times as hard as one of the long")
 print(f"a token of the short right response is pushed up {w[0, 0] / w[3, 0]:.2f} times as hard as one of the long")
 
@@ -336,8 +327,7 @@ print(f"a token of the short right response is pushed up {w[0, 0] / w[3, 0]:.2f}
 # It is never negative, and its mean over samples of $\pi_\theta$ is the KL divergence. By enumeration, for three
 # tokens:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 pi = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)  # [V]
 ref = torch.tensor([0.3, 0.3, 0.4], dtype=torch.float64)  # [V]
 d = ref.log() - pi.log()  # [V]
@@ -373,8 +363,7 @@ pd.DataFrame(
 #
 # Advantage, ratio, clip, normaliser, KL: an `Objective` names one choice for each, and prints as its formula.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print(OBJECTIVES["grpo"])
 print(OBJECTIVES["grpo_no_kl"])
 
@@ -382,8 +371,7 @@ print(OBJECTIVES["grpo_no_kl"])
 # The second is what the paper calls GRPO-wo-KL. We take this one apart further, with three variations of one field
 # each:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 variants = {
     "GRPO without KL": grpo_no_kl,
     "no clip": dataclasses.replace(grpo_no_kl, name="no_clip", clip_low=None, clip_high=None),
@@ -393,8 +381,7 @@ variants = {
 for objective in variants.values():
     print(objective)
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 each = {name: token_weights(o, adv, mask, max_response_length=64)[:, 0] for name, o in variants.items()}
 table = pd.DataFrame({"tokens": lengths} | each, index=names)
 table.round(5)
@@ -408,8 +395,7 @@ table.round(5)
 # be different methods. And the token mean has a logged loss: $\sum_i |o_i| \hat A_i$ is 0 only where right and wrong
 # responses are equally long.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 zeros = torch.zeros(mask.shape)  # [N, T], any log-probs will do as long as new is old
 for name, objective in variants.items():
     loss = policy_loss(objective, Batch(zeros, adv, mask, zeros, max_response_length=64)).loss
@@ -455,7 +441,8 @@ print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixe
 
 # %% [markdown]
 # Groups without contrast cost samples and give no gradient. More samples per problem, or problems of a suitable
-# difficulty, make more groups mixed; DAPO keeps sampling until all are (chapter 11).
+# difficulty, make more groups mixed; DAPO ([arXiv 2503.14476](https://arxiv.org/abs/2503.14476)) keeps sampling until
+# all are (chapter 11).
 #
 # The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response,
 # since those of sampling carry no gradient.
@@ -519,9 +506,6 @@ plot.show()
 with tempfile.TemporaryDirectory() as folder:
     train(live_config, Path(folder) / "live", on_step=plot.update, policy=policy)
 
-# %%
-plot.figure()
-
 # %% [markdown]
 # *What to look at.* Does the reward rise? The reward of a step is the share right in one batch, and the next step
 # has other problems. So it is noisy, and its slope over so few steps may be lost in the noise: the measurement below
@@ -560,7 +544,7 @@ chosen = {k: v for k, v in settings.items() if v != defaults[k] or k in ("method
 print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / runs[0].name)]))
 print("make runs")
 
-# %%
+# %% alt="Line plot: share of right answers on held-out problems against optimiser steps, for GRPO with and without its KL term; a mean over seeds with a band."
 from rlino_lib.figures.curves import learning_curves, length_curves
 
 frame = metrics_frame(runs)
@@ -571,7 +555,7 @@ learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['
 # *What to look at.* Step 0 is the base. Do the two lines part by more than the seeds of one method do? They do
 # not.
 
-# %%
+# %% tags=["hide-input"] alt="Four line plots against optimiser steps, for GRPO with and without its KL term: reward, entropy, KL to the reference, and the share of truncated responses."
 from rlino_lib.figures.style import axis_label
 
 window = max(1, runs[0].config["steps"] // 20)
@@ -606,7 +590,7 @@ updates = first["epochs"] * first["minibatches"]
 largest = frame["clip_ratio"].max()
 print(f"updates per batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
 
-# %%
+# %% alt="A line plot for each method, with and without the KL term: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 length_curves(frame, columns=2)
 
 # %% [markdown]
@@ -693,17 +677,9 @@ else:
 # It is, for every response and at every step: credit is uniform.
 
 # %%
-from rlino_lib.widgets import static_inspector, trace_inspector
+from rlino_lib.widgets import trace_inspector
 
 trace_inspector(runs)
-
-# %% [markdown]
-# Where the book is read without a kernel, these folds show a mixed group of the first and of the last step of one
-# run.
-
-# %%
-first_step, last_step = runs[0].rollouts["step"].agg(["min", "max"])
-static_inspector(runs[0], steps=[first_step, last_step])
 
 # %% [markdown]
 # ## Guard rails
@@ -712,8 +688,7 @@ static_inspector(runs[0], steps=[first_step, last_step])
 # the log looks as calm as a good one's. Here is such a run. The prompt follows TinyZero's template for large models,
 # which the small base has never seen:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.errors import RlinoError
 
 misfit = TrainConfig(
@@ -897,5 +872,5 @@ _ = check_kl_k3(my_k3)
 #
 # - Whether the KL term matters for the outcome. The recorded seeds bound the difference no more closely than the
 #   interval above.
-# - Whether $1/|o_i|$ makes wrong responses longer (chapter 08), and whether uniform credit costs anything (chapter
-#   10).
+# - Whether $1/|o_i|$ makes wrong responses longer (chapters 08b and 08c), and whether uniform credit costs anything
+#   (chapter 10).

@@ -15,8 +15,12 @@
 # %% [markdown]
 # # 05 · Filtered iterative SFT
 #
-# **Can the same training run be written as plain supervised learning, and what must its ± weights satisfy for it not to
-# collapse?**
+# **Can the same run be supervised learning, and which ± weights keep it from collapsing?**
+#
+# **The answer.** It can: a data set of graded samples, with a sign and a weight for each response, made anew at each
+# iteration. With weights that are balanced within each group, this is GRPO up to a factor for each group. Weights
+# whose sum is negative do not collapse for that reason alone: it takes a mean over tokens as well, and a habit of
+# going on that grows faster than the skill. In the ledger: `balanced` holds.
 #
 # Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. Its weights came out of GRPO: rewards,
 # advantages, importance ratios. Here we start from the other side and use none of these. Sample some responses, grade
@@ -74,8 +78,7 @@ style()
 #
 # The group of chapter 04, written by hand: two right responses, two wrong ones.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 task = Countdown()
 problem = make_problem([8, 2, 4], 64)
 names = ["right, short", "wrong, bad sum", "wrong, gives up", "right, long"]
@@ -100,8 +103,7 @@ by_hand
 # place of the prompt, the number that `cross_entropy` ignores. So the model learns to answer and not to ask. The
 # end-of-text token belongs to the response, since when to stop is part of what is learned.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 policy = load_policy()
 tokenizer = policy.tokenizer
 start = tokenizer(task.prompt(problem)).input_ids
@@ -159,8 +161,7 @@ rollouts = Rollouts(
     group_size=4,
 ).grade(task, [problem])
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.training import sft
 
 dataset = sorted(sft.build_dataset(rollouts, "posneg", "group_balanced"), key=lambda example: example.row)
@@ -182,8 +183,7 @@ print("loss:     ", torch.isclose(loss, loss_by_hand, atol=1e-5).item())
 # numbers of right responses they differ in more. (The rules of this table, and of all toys below, are those of the
 # library's `advantages`, which never sees a data set.)
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 rules = {"unit": "signed", "balanced": "group_balanced", "positives": "positive", "negatives": "negative"}
 G = 8
 lines = []
@@ -199,7 +199,7 @@ for k in range(G + 1):
 weights = pd.DataFrame(lines).set_index("right of 8").round(3) + 0.0
 weights
 
-# %%
+# %% alt="Two line plots, a line for each F-ISFT rule. One shows the weight of a response by how many of its group are right, the other the sum of a group's weights by the share right, with the base's share marked."
 from rlino_lib.figures.isft import weights_figure
 from rlino_lib.folders import read_json
 from rlino_lib.paths import DEFAULT_BASE
@@ -260,8 +260,7 @@ def expected_update(pi: torch.Tensor, length: torch.Tensor, rule: str, size: int
     return (chance[:, None, None] * (w / length[groups])[:, :, None] * score).sum((0, 1)) / size
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 pi = torch.tensor([0.2, 0.7, 0.1]).double()
 grad_p = pi[0] * (torch.eye(3).double()[0] - pi)  # [3], the gradient of the probability of a right response
 same = torch.ones(3).double()
@@ -331,13 +330,12 @@ def push(rule: str, pi: np.ndarray, length: np.ndarray, size: int = 8) -> np.nda
     return pi * (f - (pi * f).sum(-1, keepdims=True))
 
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for rule in rules:
     agree = [np.allclose(push(rule, pi.numpy(), n.numpy(), 4), expected_update(pi, n, rule)) for n in (same, lengths)]
     print(f"{rule:9} closed form equals enumeration: {all(agree)}")
 
-# %%
+# %% alt="Two line plots, for responses of equal length and for longer rambling: the expected push on the logit of rambling against the share right, one line for each F-ISFT rule."
 from rlino_lib.figures.curves import line_panels
 
 method_of = {"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}
@@ -396,7 +394,7 @@ def iterate(
     return np.stack(path)
 
 
-# %%
+# %% alt="Two line plots against the iteration on a log scale, one line for each F-ISFT rule: the probability of a right response and that of a rambling one."
 begin = 0.03
 ease = 0.25
 paths = {rule: iterate(rule, np.array(begin), np.array(ease), lengths.numpy()) for rule in rules}
@@ -434,7 +432,7 @@ counted = pd.Series(collapsed).unstack()[list(rules)].loc[list(conditions)]
 print(f"Collapsed, of {starts.size * eases.size} starting points:")
 counted
 
-# %%
+# %% alt="Heat maps, one for each F-ISFT rule: the share right at the end, by the share right at the start and by the ease of the skill."
 from rlino_lib.figures.isft import ends_figure
 
 ends_figure({method_of[rule]: final["mean over tokens", rule] for rule in rules}, starts, eases)
@@ -526,8 +524,7 @@ print(f"the farthest that of {close.idxmin()} (cosine {close.min():.3f}).")
 # answer is known: balanced F-ISFT⁺⁻ and GRPO have the same signs and, within a group, the same proportions. GRPO
 # multiplies each group by a factor of its own, here for groups of eight:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 factors = {}
 for k in range(1, G):
     rewards = torch.tensor([1.0] * k + [0.0] * (G - k)).double()  # [8]
@@ -563,7 +560,7 @@ for name in ("sum over tokens", "mean over tokens"):
         lines.append((name, torch.cosine_similarity(one, other, dim=0).item()))
 cosines = pd.DataFrame(lines, columns=["each response counts by", "cosine of two batches' gradients"])
 
-# %%
+# %% alt="Points in two rows, for a sum and for a mean over tokens: cosines of two batches' gradients, from −1 to 1."
 from rlino_lib.figures.isft import cosines_figure
 
 cosines_figure(cosines)
@@ -602,9 +599,6 @@ with tempfile.TemporaryDirectory() as folder:
     train(live, Path(folder) / "live", on_step=plot.update, policy=policy)
 
 # %%
-plot.figure()
-
-# %%
 after = evaluate(policy, task, validation, samples=2)
 change = after["c"] / after["n"] - before["c"] / before["n"]  # one number per problem
 low, high = bootstrap_interval(change)
@@ -627,9 +621,6 @@ unit_plot.show()
 with tempfile.TemporaryDirectory() as folder:
     unit_run = train(short, Path(folder) / "unit", on_step=unit_plot.update)
     warnings = unit_run.summary["warnings"]
-
-# %%
-unit_plot.figure()
 
 # %%
 watched = {"accuracy": "right", "completions/clipped_ratio": "truncated", "entropy": "entropy, nats per token"}
@@ -673,7 +664,7 @@ chosen = {k: v for k, v in known.items() if v != defaults[k] or k in ("method", 
 print(shlex.join(["rlino", *command_line(chosen, Path("data/runs") / example.name)]))
 print("make runs")
 
-# %%
+# %% alt="Line plot: share of right answers on held-out problems against optimiser steps, one line for each method; a mean over seeds with a band."
 from rlino_lib.figures.curves import curve_panels, learning_curves, length_curves
 
 frame = metrics_frame(runs)
@@ -685,7 +676,7 @@ learning_curves(frame, "eval/accuracy", title=f"{settings['eval_split']} split, 
 # fall below step 0, the base? Only F-ISFT⁻ does both: it rises at first and then falls. F-ISFT⁺ ends a little below
 # the bundle.
 
-# %%
+# %% alt="Four line plots against optimiser steps, one line for each method: entropy, share of well-formed responses, share of truncated responses, and norm of the gradient."
 window = max(1, settings["steps"] // 20)
 wanted = ["entropy", "format_ok", "completions/clipped_ratio", "grad_norm"]
 curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
@@ -695,7 +686,7 @@ curve_panels(frame, dict.fromkeys(wanted, ""), smooth=window)
 # wrong. The two curves mirror each other, so what spoils the format is rambling, and not bad answers. The gradient
 # norms are those of the losses as they stand; Adam removes most of such a factor.
 
-# %%
+# %% alt="A line plot for each method: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 length_curves(frame, source="train", smooth=window)
 
 # %% [markdown]
@@ -753,10 +744,10 @@ print(
 # %% [markdown]
 # The toy's rambling response never gets anything for its length. In the game, going on is also another attempt,
 # which may turn a wrong response into a right one. A rise of the share truncated under *every* method points to
-# that, or to other causes of length, which chapter 08 takes one at a time. What the weights add shows in the
+# that, or to other causes of length, which chapter 08c takes one at a time. What the weights add shows in the
 # differences between methods.
 
-# %%
+# %% alt="Two line plots against optimiser steps, for right and for wrong responses: the mean log-probability of their tokens in nats, one line for each method."
 per_token = {}
 for side, kind in (("right", "correct"), ("wrong", "incorrect")):
     column = f"log-probability, {side} (nats per token)"
@@ -832,7 +823,7 @@ beside = pd.concat(
 rounded = beside.rename(index=label).round(1)
 rounded.astype(object).where(rounded.notna(), "–")
 
-# %%
+# %% alt="Points above or below GRPO in percentage points, a row for each method: left the seeds recorded here, right the paper's models."
 from rlino_lib.figures.isft import gaps_figure
 
 titles = (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown")
@@ -871,9 +862,9 @@ steps = sorted(set(worst_run.rollouts["step"])) if len(worst_run.rollouts) else 
 # and the colours are the weights that the optimiser used.
 
 # %%
-from rlino_lib.widgets import static_inspector, trace_inspector
+from rlino_lib.widgets import trace_inspector
 
-static_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
+trace_inspector(worst_run, steps=[steps[0], steps[-1]] if steps else None)
 
 # %% [markdown]
 # *What to look at.* Does a late response fail by saying something else, or by not coming to an end? The share
@@ -936,6 +927,8 @@ print("Learning rates of these runs:", ", ".join(f"{rate:g}" for rate in rates))
 # %% [markdown]
 # All methods had one learning rate here, the one that suits GRPO; the paper, too, used one for all. Chapter 07 gives
 # each method its own. Statements about F-ISFT⁻ hold for this rate; the ledger's claim that it fails is judged at both.
+# Of larger models it has been reported that penalties for wrong responses alone help, at every k of pass@k
+# ([arXiv 2506.01347](https://arxiv.org/abs/2506.01347)).
 #
 # So, to the question. **Yes.** A data set of accepted and rejected samples, −100 labels, a signed cross-entropy and
 # fresh samples at each iteration are a training run. It needs no reward, advantage or importance ratio, and with
@@ -1059,6 +1052,6 @@ _ = check_collapse_condition(my_total)
 # - Whether F-ISFT⁺⁻ is comparable to GRPO, and F-ISFT⁺ and F-ISFT⁻ are not. The computed sentences above say what the
 #   recorded runs show; a few seeds of one small model cannot settle it (chapter 07).
 # - Whether F-ISFT⁺⁻ and GRPO are *equivalent*, within a margin that is set in advance (chapter 07).
-# - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy (chapter 08).
+# - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy (chapter 08c).
 # - What happens when the samples of an iteration serve many updates, and supervised learning becomes what it usually
 #   is, training on a fixed data set (chapter 06).

@@ -15,8 +15,12 @@
 # %% [markdown]
 # # 06 · The same gradient
 #
-# **If GRPO and supervised learning on graded samples have the same gradient, what is left of the difference, and when
-# does the equality end?**
+# **When do GRPO and supervised learning have the same gradient, and what still differs?**
+#
+# **The answer.** They have the same gradient on fresh samples with binary rewards. What is left is a curve: how much
+# a prompt weighs, by its share of right responses. When a batch serves many updates, the ratios leave one, the clip
+# begins to act, and the two methods part. In the ledger: `balanced` holds, `clip-range` holds with conditions,
+# `name-only` holds with conditions.
 #
 # Chapter 04 reduced GRPO to a weighted cross-entropy. Chapter 05 began with a cross-entropy and reached GRPO up to a
 # factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is
@@ -57,8 +61,7 @@ F64 = torch.float64
 # $\nabla_\theta \log \pi(o) = n(o) - |o|\,\pi$, where $n(o)$ counts the tokens of a response. Here are four
 # responses of unequal length, two of them right:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 theta = torch.tensor([0.3, -0.2, 0.5], dtype=F64)  # [V]
 responses = [[0, 1], [0, 0, 2], [2, 1], [2, 2, 2, 1]]
 rewards = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=F64)  # [N], N = G = 4
@@ -82,8 +85,7 @@ print("the gradient by hand:", [round(g, 6) for g in by_hand.tolist()])
 # \underbrace{-\frac1N \sum_i \hat A_i\, \mathrm{CE}_i}_{\text{weighted cross-entropy}}
 # $$
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(o) for o in responses], True, -100)  # [N, T], −100 is padding
 mask = tokens != -100  # [N, T]
 
@@ -111,8 +113,7 @@ for name, objective in {"GRPO": grpo_side, "weighted cross-entropy": cross_entro
 # below $10^{-10}$. A near miss, a claim that two things differ, holds where it is above $10^{-3}$. Nothing in
 # between counts as either.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.exact.identities import (
     TokenLM,
     curve_identities,
@@ -172,8 +173,8 @@ claim("GRPO is weighted SFT", grpo_is_weighted_sft(TokenLM(mdp, policy), toy))
 # | rule | method | pull of the right side, $\sum \hat A_i / G$ | of the wrong side |
 # |:---|:---|:---|:---|
 # | `zscore` | GRPO | $\sqrt{(G-1)/G}\ \sqrt{p(1-p)}$ | minus the same |
-# | `mean` | Dr. GRPO | $p(1-p)$ | minus the same |
-# | `leave_one_out` | RLOO | $p(1-p)\ G/(G-1)$ | minus the same |
+# | `mean` | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | $p(1-p)$ | minus the same |
+# | `leave_one_out` | RLOO ([2402.14740](https://arxiv.org/abs/2402.14740)) | $p(1-p)\ G/(G-1)$ | minus the same |
 # | `group_balanced` | F-ISFT⁺⁻ balanced | $1/G$ where $0 < p < 1$ | minus the same |
 # | `positive` | F-ISFT⁺, RAFT | $p$ | 0 |
 # | `negative` | F-ISFT⁻ | 0 | $-(1-p)$ |
@@ -182,7 +183,7 @@ claim("GRPO is weighted SFT", grpo_is_weighted_sft(TokenLM(mdp, policy), toy))
 # %%
 claim("curves", curve_identities(group_size=8))
 
-# %%
+# %% tags=["hide-input"] alt="Three line plots against the share right, p, a line for each rule: the weight of one right response, the weight of one wrong response, and each side's pull, which is its share times its weight."
 from rlino_lib.figures.style import Look
 
 RULES = {
@@ -273,7 +274,7 @@ population = formulas["zscore"] * (8 / 7) ** 0.5
 identities.append(Identity("G = 8, population std: c = 1/√(p(1−p))", population, limit, False))
 claim("constants", identities)
 
-# %%
+# %% tags=["hide-input"] alt="Line plot: the constant c of each method against the chance p of a right response, beside the curve for large groups, 1/√(p(1−p))."
 figure, axes = new_figure(1, 1, (6.8, 3.8))
 long = pd.DataFrame({RULES[rule]: c.numpy() for rule, c in constants.items()} | {"p": p.numpy()})
 long["large groups, 1/√(p(1−p))"] = limit.numpy()
@@ -347,8 +348,7 @@ claim("KL", kl_identities(mdp, policy, ref))
 # $\sum \hat A_i^2$ that a best fit by two numbers leaves, at worst over all mixed groups of four. `all_wrong_push`
 # is the share of all-wrong groups (all of them, not weighted by any policy) that still have a gradient.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 survives = what_survives(group_size=4).assign(rule=lambda f: f["rule"].map(RULES))
 wide = survives.pivot(index="rule", columns="rewards", values=["residual", "all_wrong_push"]).loc[list(RULES.values())]
 wide.reindex(columns=["binary", "ternary", "dense"], level=1).round(3) + 0.0
@@ -358,8 +358,7 @@ wide.reindex(columns=["binary", "ternary", "dense"], level=1).round(3) + 0.0
 # GRPO and RLOO. Take an all-wrong group in which one response of four has the right format, and the same with 0.4 in
 # place of 0.1:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for bonus in (0.1, 0.4):
     group = torch.tensor([bonus, 0, 0, 0], dtype=F64)  # [G]
     rules = ("zscore", "mean", "group_balanced")
@@ -403,7 +402,7 @@ right = mdp.right  # [N]
 pairs = {beta: amplification(probabilities, right, beta) for beta in (1.0, 2.0, 4.0, 8.0)}
 claim("success amplification", list(pairs.values()))
 
-# %%
+# %% tags=["hide-input"] alt="Line plot: chance of success against the iteration, for several values of β. Lines are the recurrence and markers the exact iteration; the markers lie on the lines."
 figure, axes = new_figure(1, 1, (6.4, 3.6))
 start = float(probabilities @ right.to(F64))
 for (beta, pair), dash, mark in zip(pairs.items(), ["", (6, 2), (1.5, 1.5), (8, 2, 1.5, 2)], "os^D", strict=True):
@@ -470,7 +469,7 @@ print(f"all parameters: cosine {torch.cosine_similarity(*whole, dim=0):.4f},", e
 print(f"length {(whole[0].norm() / whole[1].norm()):.2f} times as large for GRPO")
 print(f"by parameter: cosine from {by_parameter['cosine'].min():.4f} to {by_parameter['cosine'].max():.4f}")
 
-# %%
+# %% tags=["hide-input"] alt="Two dot plots with a row for each parameter of the model: left the cosine of GRPO's gradient with that of balanced F-ISFT⁺⁻, right the ratio of their norms."
 figure, axes = new_figure(1, 2, (9.6, 0.2 * len(by_parameter) + 0.9), sharey=True)
 for axis, column in zip(axes[0], by_parameter, strict=True):
     sns.stripplot(by_parameter.reset_index(), x=column, y="parameter", color="0.25", size=6, jitter=False, ax=axis)
@@ -491,13 +490,7 @@ figure
 # batch. B is scaled by one number for the batch.
 
 # %%
-from rlino_lib.widgets.gradient import (
-    gradient_microscope,
-    score_rows,
-    static_microscope,
-    static_weights,
-    weights_explorer,
-)
+from rlino_lib.widgets.gradient import gradient_microscope, score_rows, weights_explorer
 
 scores = score_rows(base, rollouts, config.max_new_tokens)
 gradient_microscope(scores)
@@ -505,28 +498,19 @@ gradient_microscope(scores)
 # %% [markdown]
 # *What to try.* Step through the groups with A = GRPO and B = F-ISFT⁺⁻ balanced. On each mixed group the cosine is
 # 1, and A − B is not 0, since the two disagree on the weight of the *group*. Then set B to F-ISFT⁺, and to DAPO,
-# whose mean over all tokens gives the long responses their full weight. The same without a kernel, for three pairs:
-
-# %%
-static_microscope(scores)
-
-# %% [markdown]
+# whose mean over all tokens gives the long responses their full weight.
+#
 # ### The explorer
 #
-# A group by four numbers: how many responses, how many of them right, and how long the right and the wrong ones are.
+# Two methods on one group: how many responses, how many of them right, and how long the right and the wrong ones are.
 
 # %%
 weights_explorer()
 
 # %% [markdown]
 # *What to try.* With GRPO, let the wrong responses grow: the area of their bar stays, its height falls. With Dr.
-# GRPO the height stays. Set the number right to 0: which methods still push? The same for four methods, without a
-# kernel:
-
-# %%
-static_weights(["grpo_no_kl", "dr_grpo", "f_isft_posneg", "f_isft_pos"])
-
-# %% [markdown]
+# GRPO the height stays. Set the share right to 0: which methods still push?
+#
 # ## Where the equality ends
 #
 # Everything above needs $\rho = 1$: samples of the policy that is being updated. In practice a batch serves several
@@ -625,7 +609,7 @@ ways = {r.config["epochs"] * r.config["minibatches"]: (r.config["epochs"], r.con
 heads = {u: f"{u} = {ways[u][0]} pass{'es' if ways[u][0] > 1 else ''} × {ways[u][1]}" for u in sorted(ways)}
 pd.crosstab(ended["method"], ended["updates"]).reindex(NAMES.values(), fill_value=0).rename(columns=heads)
 
-# %%
+# %% tags=["hide-input"] alt="Six line plots against the number of updates per batch, one line for each method: ratios outside the clip range, tokens clipped, KL to the sampler, two cosines with supervised gradients, and relative length of the gradient; bands from the lowest to the highest seed, and two dashed lines for the criteria."
 methods = [m for m in NAMES.values() if m in set(ended["method"])]
 looks = {NAMES[m]: look(m) for m in NAMES}
 doses = sorted(ended["updates"].unique())
@@ -676,7 +660,7 @@ say(f"Share of ratios outside ±20 % with {doses[-1]} updates per batch: {listed
 #
 # Inside a batch, for the runs with the most updates:
 
-# %%
+# %% tags=["hide-input"] alt="Two line plots against the update within a batch, on a log scale. Left: the importance ratio's median, with bands that hold 90 and 98 % of the tokens. Right: cosines of the clipped gradient with weighted likelihood and with balanced F-ISFT⁺⁻, and the share of tokens clipped."
 most = probes[(probes["method"] == NAMES["grpo_no_kl"])]
 most = most[most["updates"] == most["updates"].max()]
 figure, axes = new_figure(1, 2, (9.6, 3.5))
@@ -712,7 +696,7 @@ say(
     f"rises from {within_batch['clip_ratio'].iloc[0]:.0%} to {within_batch['clip_ratio'].iloc[-1]:.0%}."
 )
 
-# %%
+# %% tags=["hide-input"] alt="Line plot: share right on held-out problems after the same number of samples against the number of updates per batch, one line for each method, with a band from the lowest to the highest seed and a dashed line for the base."
 figure, axes = new_figure(1, 1, (6.6, 3.8))
 dial(axes[0, 0], ended, "accuracy", f"after {samples:,} samples")
 axes[0, 0].axhline(start, color="0.4", linewidth=1, dashes=(4, 2))
@@ -1012,5 +996,5 @@ _ = check_amplification(my_step)
 # Open:
 #
 # - Whether GRPO and F-ISFT⁺⁻ are equivalent in outcome at the scale of the long runs, within a margin (chapter 07).
-# - What the normaliser does over many steps (chapter 08).
+# - What the normaliser does over many steps (chapters 08, 08b and 08c).
 # - Whether the threshold lies elsewhere for a larger model, where one update moves the ratios less.

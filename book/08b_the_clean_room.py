@@ -17,9 +17,14 @@
 #
 # **Does $1/|o|$ make wrong responses longer where nothing else can?**
 #
-# Chapter 08 takes the growth of responses in two tasks apart. In both tasks length is work: a longer search finds more,
-# and a solution with all its steps is right more often. If no effect of $1/|o|$ is seen there, it may be absent, or
-# hidden, or the experiment may be unable to show it. An experiment that has never shown an effect needs a positive
+# **The answer.** Yes. Exact rates say so, and in every recorded run with $1/|o|$ the responses of a small model after a
+# bad verdict grow away from those after a good one. By SGD they stay together without $1/|o|$. Where filler is worth
+# something, bad responses also grow without it, and growth alone no longer tells the cause.
+#
+# Chapter 08 shows that the drift exists in expectation, and chapter 08c takes the growth of responses in two tasks
+# apart. In both tasks length is work: a longer search finds more, and a solution with all its steps is right more
+# often. If little of $1/|o|$ is seen there, the effect may be absent, or hidden, or the experiment may be unable to
+# show it. An experiment that has never shown an effect needs a positive
 # control: a case in which the effect must appear. This chapter builds one. First the rates are derived exactly. Then
 # the same rates are looked for in a trained model. At the end a dial leads back to a task in which length is worth
 # something.
@@ -118,8 +123,7 @@ say(
 # First the formula, with and without the cap of 96 tokens, and then a check of all three cases: the mean gradient of
 # `policy_loss` over *all* batches of a room that is small enough.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for q in (0.02, 0.05, 0.2):
     free, capped = exact.score_over_length(q), exact.score_over_length(q, 96)
     print(f"q = {q}: E[score / |o|] = {free:.5f}, under the cap {capped:.5f}")
@@ -149,7 +153,7 @@ say(f"The token mean moves the two apart {ratio:.0f} times more slowly than 1/|o
 # So after bad filler grows, and after good it shrinks, under $1/|o|$ alone. If the policy follows these rates for many
 # steps, the two part completely:
 
-# %%
+# %% alt="Two line plots of the exact path, one for 1/|o| and one for a constant: mean filler by update after a bad and after a good verdict."
 titles = {name: f"exact: {NORMALISERS[name]}" for name in ("per_response", "constant")}
 paths = [exact.path(room, name, 40, rate=1.0).assign(normaliser=name, seed=0) for name in titles]
 filler_figure(pd.concat(paths), titles=titles)
@@ -161,7 +165,7 @@ filler_figure(pd.concat(paths), titles=titles)
 # weights what a verdict means for the end, and all of its responses share these weights. So the two curves may also
 # move *together*: the noise of a batch pushes the chance of the end up or down, for good and bad alike.
 
-# %%
+# %% alt="Two line plots of the live runs, one for 1/|o| and one for a constant: mean filler by step after a bad and after a good verdict."
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
 
@@ -177,7 +181,16 @@ filler_figure(pd.concat(live), smooth=2)
 
 # %% [markdown]
 # *What to look at.* Not whether a curve rises or falls: both curves of a panel may do that together. Look at the space
-# between the two. One seed and a few steps are an illustration, and no evidence.
+# between the two.
+
+# %%
+for name, frame in zip(RATES, live, strict=True):
+    space = frame["bad"] - frame["good"]
+    say(f"{NORMALISERS[name]}: bad − good {space.iloc[:5].mean():+.1f} tokens in the first five steps, "
+        f"{space.iloc[-5:].mean():+.1f} in the last five.")  # fmt: skip
+
+# %% [markdown]
+# One seed and a few steps are an illustration, and no evidence.
 #
 # ## The recorded runs
 #
@@ -190,7 +203,7 @@ filler_figure(pd.concat(live), smooth=2)
 # rlino grid data/runs/clean-room-dial.json
 # ```
 
-# %%
+# %% alt="For each optimiser, a line plot for each normaliser: mean filler by step after a bad and after a good verdict, each seed thin and their mean thick."
 OPTIMIZERS = {"sgd": "SGD with momentum", "adamw": "Adam"}
 recorded = {text: [] for text in OPTIMIZERS.values()}
 dialled = []
@@ -209,7 +222,7 @@ for text, runs in recorded.items():
 # The statistic of a run is its *gap*: mean filler after bad less mean filler after good, averaged over its 60 steps.
 # What all responses of a run share cancels in it.
 
-# %%
+# %% alt="Dot plots, a panel for each optimiser: by how much wrong responses outgrow right ones in every run, by normaliser, with the mean over seeds and its 95 % interval."
 tables = {text: gaps(runs) for text, runs in recorded.items() if runs}
 if tables:
     display(gap_figure(tables))
@@ -301,7 +314,7 @@ predicted = pd.DataFrame(
 )
 predicted.pivot(index="worth", columns="normaliser", values="gap")[list(scale)].rename(columns=NORMALISERS).round(1)
 
-# %%
+# %% alt="Line plot: by how much wrong responses outgrow right ones against what a filler token is worth, one line for each normaliser, with every seed, the means, and what was predicted."
 if dialled and sgd is not None:
     table = pd.concat([sgd[sgd["normaliser"].isin(scale)], gaps(dialled)])
     display(dial_figure(table, predicted))
@@ -317,9 +330,9 @@ else:
 # *What was seen.* The more filler is worth, the more bad responses grow without $1/|o|$. The effect of $1/|o|$ does not
 # go away, but it is no longer the only one: a growth of wrong responses alone does not tell which of the two it is.
 #
-# ## What follows for chapter 08
+# ## What follows for chapter 08c
 #
-# The mechanism of $1/|o|$ exists, and this book's code shows it where it must be. So where chapter 08 sees little of
+# The mechanism of $1/|o|$ exists, and this book's code shows it where it must be. So where chapter 08c sees little of
 # it, the experiment was able to see it. In a search every further attempt is worth something. That is the right end of
 # the dial, where bad responses also grow without $1/|o|$.
 #

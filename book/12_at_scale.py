@@ -15,7 +15,11 @@
 # %% [markdown]
 # # 12 · At scale
 #
-# **What would it cost to make the paper's own table again, and which command makes which cell?**
+# **What would the paper's own table cost, and which command makes which cell?**
+#
+# **The answer.** Each cell is one command. What they cost together is computed below, in hours of one card and in
+# dollars, from measured speeds where there are any; most of the uncertainty is how long responses are. No run of
+# that size is recorded here.
 #
 # Everything so far ran on a model of less than a million parameters. The paper's smallest has 494 million. This
 # chapter is for the reader who has a GPU, or eight: what to rent, what fits, which command gives which number, and
@@ -51,8 +55,7 @@ pd.set_option("display.max_colwidth", None)
 # parameters are says which tricks will help. In a small model with a large vocabulary the embedding is a good part
 # of them.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from transformers import Qwen2ForCausalLM
 
 rows = {}
@@ -102,7 +105,7 @@ for name in SHAPES:
 costs = pd.DataFrame(rows).set_index("")
 costs.round(1)
 
-# %%
+# %% tags=["hide-input"] alt="Horizontal stacked bars, one for each configuration: memory in GiB by what takes it, with a black mark at the most that is alive at one time, and red lines at cards of 24, 48 and 80 GB."
 from rlino_lib.figures.style import new_figure
 
 figure, axes = new_figure(1, 1, (8.8, 4.2))
@@ -153,8 +156,7 @@ else:
 # vocabulary at a time. A running log Σ exp is kept, and the slices are computed again for the gradient. The result
 # is the same number:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from rlino_lib.policy.logprobs import response_logprobs, token_logprobs
 
 torch.manual_seed(0)
@@ -188,8 +190,7 @@ if not memory:
 # precision, and the learning rate of the paper is $10^{-6}$. Adam's step is about as large as the learning rate,
 # whatever the gradient:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 moved = {}
 for dtype in (torch.float32, torch.bfloat16):
     weight = torch.nn.Parameter(torch.full((1000,), 0.02, dtype=dtype))
@@ -417,8 +418,7 @@ else:
 # averaged over processes, the result is not the mean over all tokens: a process with short responses counts as much
 # as one with long ones.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 losses = [0.5, 0.1]  # made up: the mean loss per token of each of two processes
 tokens = [1000, 200]  # and how many tokens each has
 print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
@@ -494,7 +494,7 @@ checked = RUNS.parent / "base" / "mid" / "check.json"
 if checked.exists():  # what chapter 03 asks of a base
     display(pd.DataFrame(json.loads(checked.read_text(encoding="utf-8"))).T.fillna("–"))
 
-# %%
+# %% alt="A line plot for each size of model: share right on held-out problems against optimiser steps, one line for each method."
 if sizes:
     display(curves_by_size({size: metrics_frame(runs) for size, runs in sizes.items()}))
 
@@ -510,7 +510,7 @@ for _, row in gaps_by_size(sizes).iterrows():
         f"[{row['low']:+.1f}, {row['high']:+.1f}] from GRPO over {row['seeds']} seeds: {found} GRPO."
     )
 
-# %%
+# %% alt="Dot plots, a panel for each measure: where runs end, a row for each method or normaliser, with a mark and an interval for each size of model."
 ends = ends_by_size() if sizes else pd.DataFrame(columns=["panel"])
 if sizes:
     display(ends_figure(ends))
@@ -518,7 +518,7 @@ if sizes:
 # %% [markdown]
 # *What to look at.* On the left, the distance of each method from its base. In the other two, the distance between the
 # normalisers within a size is what $1/|o|$ does; in the middle, both have grown from the base. The cap limits how far
-# responses can grow. It does not touch how often a response ends after a failed attempt (chapter 08).
+# responses can grow. It does not touch how often a response ends after a failed attempt (chapter 08c).
 
 # %%
 for _, row in ends[ends["panel"].isin([GROWTH, GIVING_UP])].iterrows():

@@ -11,6 +11,7 @@ import errno
 import gzip
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -193,7 +194,7 @@ def whole_lines(path: Path) -> list[str]:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return data[: data.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]
-    except (EOFError, ValueError, gzip.zlib.error, gzip.BadGzipFile) as e:
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as e:
         raise RlinoError(f"{path} is damaged: {e}") from e
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rlino_lib.errors import RlinoError
@@ -9,6 +10,7 @@ from rlino_lib.errors import RlinoError
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO / "data"
 RUNS = DATA / "runs"
+CHAPTER_COSTS = DATA / "bench" / "chapters.json"  # written by `python -m tools.book run --record`
 BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems", "clean_room")}  # those shipped
 DEFAULT_BASE = BASES["countdown"]
 
@@ -20,3 +22,9 @@ def base_of(task: str) -> str:
             f"unknown task {task!r}, or one without a shipped base ({', '.join(BASES)} have one): name a model"
         )
     return BASES[task]
+
+
+def cache_folder() -> Path:
+    """Where data sets live that the repository does not hold: `$RLINO_DATA`, or `~/.cache/rlino`."""
+    home = os.environ.get("RLINO_DATA")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "rlino"

@@ -1,9 +1,14 @@
 """Settings for every test: nothing goes to the net, and the CPU computes except in `tests/gpu`."""
 
 import os
+import resource
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ.setdefault(name, "1")  # before any test module imports transformers
@@ -26,3 +31,29 @@ def pytest_configure(config: pytest.Config) -> None:
 def root() -> Path:
     """The top of the working tree."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def site(root, tmp_path_factory) -> Path:
+    """The folder of the book's web pages, built without network, once for all workers; `log` beside it has the output.
+
+    The seconds of computing are in `seconds`; a busy machine's clock would say little.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            alone = ["unshare", "--map-root-user", "--net"]  # a network of its own, with nothing in it
+            if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:
+                alone = []
+            poisoned = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+            command = [*alone, sys.executable, "-m", "tools.site", "--out", str(folder / "site")]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            built = subprocess.run(command, cwd=root, env=os.environ | poisoned, capture_output=True, text=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            (folder / "log").write_text(built.stdout + built.stderr, encoding="utf-8")
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            (folder / "seconds").write_text(str(seconds), encoding="utf-8")
+    assert (folder / "site" / "index.html").exists(), (folder / "log").read_text(encoding="utf-8")
+    return folder / "site"

@@ -1,4 +1,4 @@
-"""The house: what a room may import stands above it in README's map, and no two modules import each other."""
+"""The house: what a room may import stands above it in CONTRIBUTING.md's map, and no two modules import each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# The order of README's map: a module may import its own room and those before it.
+# The order of CONTRIBUTING.md's map: a module may import its own room and those before it.
 ROOMS = (
     "errors paths settings folders tasks policy methods records analysis evaluation training exact claims figures "
     "widgets cli scale"
@@ -87,8 +87,8 @@ def test_a_circle_and_an_arrow_down_would_be_seen(tmp_path):
         assert imports(path, set(modules(tmp_path))) == {"rlino_lib.cli.main"}, way
 
 
-def test_each_room_and_its_order_stand_in_the_readme(root):
-    text = (root / "README.md").read_text(encoding="utf-8")
+def test_each_room_and_its_order_stand_on_the_map(root):
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     places = [re.search(rf"^  {room}\b", text, re.M) for room in ROOMS]
     assert all(places), [room for room, place in zip(ROOMS, places, strict=True) if not place]
     starts = [place.start() for place in places]

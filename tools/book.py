@@ -1,6 +1,6 @@
 """The book as a whole: run it, check each script against its notebook, check and renew the pins.
 
-python -m tools.book run      execute every chapter and keep the outputs (make book)
+python -m tools.book run      execute every chapter and keep the outputs (make book); --record keeps its cost, too
 python -m tools.book sync     does each notebook hold its script's cells, executed and free of errors?
 python -m tools.book check    do requirements.lock, environment.yml and pyproject.toml agree?
 python -m tools.book lock     pin what is installed now (make lock)
@@ -37,7 +37,8 @@ from packaging.utils import canonicalize_name
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import write_whole
-from rlino_lib.paths import REPO
+from rlino_lib.paths import CHAPTER_COSTS, REPO
+from tools.costs import Meter, record
 
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
 LOCK = "requirements.lock"
@@ -100,18 +101,23 @@ class _ThisInterpreter(KernelSpecManager):
         return self.kernel_spec_class(resource_dir=RESOURCES, **get_kernel_dict())
 
 
-def execute(notebook: NotebookNode, folder: Path, on_cell_start: Callable[..., None] | None = None) -> None:
-    """Run all cells in place, in a fresh kernel started in `folder`. Raises nbclient's errors."""
+def execute(notebook: NotebookNode, folder: Path, on_cell_start: Callable[..., None] | None = None) -> int:
+    """Run all cells in place, in a fresh kernel started in `folder`, and return its peak memory in bytes.
+
+    Raises nbclient's errors.
+    """
     env = dict(os.environ, PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     env.pop("MPLBACKEND", None)  # figures belong in the notebook
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisInterpreter())
     if hasattr(manager, "transport_encryption"):  # in newer jupyter_clients; without it each kernel prints a warning
         manager.transport_encryption = "auto"
+    meter = Meter(manager)
     client = NotebookClient(
         notebook, km=manager, on_notebook_start=_end_on_signals, on_cell_start=on_cell_start, timeout=CELL_TIMEOUT,
-        record_timing=False, shutdown_kernel="immediate",
+        on_cell_executed=meter.look, record_timing=False, shutdown_kernel="immediate",
     )  # fmt: skip
     client.execute(cwd=str(folder), env=env, cleanup_kc=True)
+    return meter.peak
 
 
 def _end_on_signals(notebook: NotebookNode) -> None:
@@ -142,8 +148,11 @@ def title(notebook: NotebookNode, script: Path) -> str:
     return f"{number} {re.sub(repeated, '', heading)}"
 
 
-def run(book: Path, only: str | None = None, keep: bool = False) -> int:
-    """Execute the chapters in order, one line each; write each notebook unless `keep`. Exit code 1 on a failure."""
+def run(book: Path, only: str | None = None, keep: bool = False, recorded: Path | None = None) -> int:
+    """Execute the chapters in order, one line each; write each notebook unless `keep`, and its cost to `recorded`.
+
+    Exit code 1 on a failure.
+    """
     started = time.monotonic()
     scripts = chapters(book, only)
     for script in scripts:
@@ -152,7 +161,7 @@ def run(book: Path, only: str | None = None, keep: bool = False) -> int:
         last = {"cell_index": 0, "cell": NotebookNode(source="")}  # what nbclient says of the cell that it starts
         print(f"{title(notebook, script)[:58]} ".ljust(61, "…"), end=" ", flush=True)
         try:
-            execute(notebook, book, last.update)
+            peak = execute(notebook, book, last.update)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{time.monotonic() - start:6.1f} s FAILED in cell {last['cell_index'] + 1}")
             print(f"\n{_failure(error, last['cell'].source)}\n")
@@ -160,7 +169,10 @@ def run(book: Path, only: str | None = None, keep: bool = False) -> int:
             return 1
         if not keep:
             write_whole(script.with_suffix(".ipynb"), tidy(notebook, script.stem))
-        print(f"{time.monotonic() - start:6.1f} s ok", flush=True)
+        seconds = time.monotonic() - start
+        if recorded:
+            record(number_of(script), seconds, peak, recorded)
+        print(f"{peak / 2**30:.1f} GiB {seconds:6.1f} s ok", flush=True)
     count = f"{len(scripts)} chapter{'s' if len(scripts) > 1 else ''}"
     print(f"{count} in {time.monotonic() - started:.0f} s. Next, read and change them: make lab")
     return 0
@@ -297,6 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run_parser = commands.add_parser("run", help="execute the chapters in order and keep the outputs")
     run_parser.add_argument("--keep", action="store_true", help="keep the notebooks as they are: write no outputs")
+    run_parser.add_argument("--record", action="store_true", help="write what each chapter took to data/bench")
     for command in (run_parser, commands.add_parser("sync", help="check each script against its notebook")):
         command.add_argument("--book", type=Path, default=REPO / "book", metavar="DIR", help="the chapters' folder")
         command.add_argument("--only", metavar="NN", help="one chapter, by its number")
@@ -314,7 +327,7 @@ def _run_command(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         if args.command == "run":
-            return run(args.book.resolve(), args.only, args.keep)
+            return run(args.book.resolve(), args.only, args.keep, CHAPTER_COSTS if args.record else None)
         if args.command == "lock":
             print(f"{lock()} pins in {LOCK} and {ENVIRONMENT}")
             return 0

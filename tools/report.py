@@ -1,6 +1,6 @@
-"""What the repository says of its records: the bases' model cards, the README's figure and its computed tables.
+"""What the repository says of itself: model cards, the README's figure and computed parts, the page of claims.
 
-`python -m tools.report` writes them again, after a new base or new runs.
+`python -m tools.report` writes them again, after a new base, new runs, a new claim or a new chapter.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import jupytext
 import pandas as pd
 
+from rlino_lib.claims.findings import findings_list, verdict_counts
+from rlino_lib.claims.judge import judge_all
 from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.recorded import (
     claims_table,
     evaluation_of,
     markdown_table,
-    measured,
-    outcomes,
     recorded_figure,
-    results_table,
 )
 from rlino_lib.folders import read_json, write_whole
 from rlino_lib.paths import BASES, DEFAULT_BASE, REPO
@@ -32,6 +33,7 @@ from rlino_lib.records.runs import Run, list_runs
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.word_problems.task import LARGEST
 from rlino_lib.training.config import Recipe
+from tools import book
 
 GROUP = "countdown"  # the recorded methods that the README shows
 FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
@@ -47,11 +49,114 @@ def fill(text: str, name: str, body: str) -> str:
     return text
 
 
-def readme(text: str, runs: Sequence[Run] | None = None, base: Path = BASE) -> str:
-    """The README's text with its computed tables made anew."""
-    runs = runs or list_runs(GROUP)
-    text = fill(text, "table:claims", claims_table())
-    return fill(text, "table:results", f"{results_table(outcomes(runs, base))}\n\n{measured(runs, base)}")
+# --- chapters --------------------------------------------------------------------------------------------------------
+
+WORDS_PER_MINUTE = 150  # of technical prose, equations read
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter as its script has it: what its first cell says, how long it is, and its exercises."""
+
+    script: Path
+
+    @cached_property
+    def prose(self) -> list[str]:
+        """The source of its Markdown cells."""
+        return [cell.source for cell in jupytext.read(self.script).cells if cell.cell_type == "markdown"]
+
+    @property
+    def number(self) -> str:
+        """08, or 08b."""
+        return book.number_of(self.script)
+
+    @property
+    def title(self) -> str:
+        """The first heading, without the number and what follows a comma."""
+        heading = re.search(r"^# +(?:\w+ · )?([^,\n]+)", self.prose[0], re.M)
+        return heading[1] if heading else self.script.stem
+
+    @property
+    def question(self) -> str:
+        """The first words in bold type of the first cell: what the chapter asks. RlinoError where there are none."""
+        return self._opening(r"\*\*(?!The answer)(.+?)\*\*", "question in bold type")
+
+    @property
+    def answer(self) -> str:
+        """What stands after "**The answer.**" in the first cell, up to the next paragraph. RlinoError without one."""
+        return self._opening(r"\*\*The answer\.\*\*\s+(.+?)(?:\n\n|\Z)", "paragraph **The answer.**")
+
+    @property
+    def minutes(self) -> int:
+        """To read its prose, at `WORDS_PER_MINUTE` and in steps of five; code and solutions are not counted."""
+        text = re.sub(r"<details>.*?</details>", "", "\n\n".join(self.prose), flags=re.S)
+        return 5 * max(1, round(words(text) / WORDS_PER_MINUTE / 5))
+
+    @property
+    def exercises(self) -> int:
+        """How many there are: paragraphs that begin with **1.** and so on, after the heading."""
+        after = "\n\n".join(self.prose).partition("\n## Exercises")[2]
+        return len(re.findall(r"^\*\*\d+\. ", after, re.M))
+
+    def _opening(self, pattern: str, what: str) -> str:
+        match = re.search(pattern, self.prose[0], re.S)
+        if not match:
+            raise RlinoError(f"{self.script.name}: the first cell has no {what}")
+        return " ".join(match[1].split())
+
+
+def chapters(folder: Path = REPO / "book") -> list[Chapter]:
+    """All chapters in order."""
+    return [Chapter(script) for script in book.chapters(folder)]
+
+
+def words(text: str) -> int:
+    """The words of Markdown: what holds a letter or a digit, between spaces; comments are not counted."""
+    return len(re.findall(r"\S*[^\W_]\S*", re.sub(r"<!--.*?-->", "", text, flags=re.S)))
+
+
+def chapters_table() -> str:
+    """The chapters as a Markdown table: number, title with link, question, minutes to read, exercises."""
+    rows = [("", "chapter", "question", "minutes", "exercises")]
+    for chapter in chapters():
+        link = f"[{chapter.title}](book/{chapter.script.stem}.ipynb)"
+        question = chapter.question.replace("$", "")
+        rows.append((chapter.number, link, question, chapter.minutes, chapter.exercises or "–"))
+    head, _, *lines = markdown_table(rows).split("\n")
+    return "\n".join([head, "| :--- | :--- | :--- | ---: | ---: |", *lines])
+
+
+# --- the front page and the page of claims ---------------------------------------------------------------------------
+
+
+def address() -> str:
+    """The repository's address, `[tool.rlino] address` in pyproject.toml; empty where it has none yet."""
+    settings = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"].get("rlino", {})
+    return settings.get("address", "").rstrip("/")
+
+
+def links(where: str) -> str:
+    """The README's line of links; what needs the repository's address is left out where that is empty."""
+    found = ["[Site](#run-it)", "[paper](https://arxiv.org/abs/2505.13697)", "[claims](CLAIMS.md)"]
+    found += ["[cite](CITATION.cff)", "[changes](CHANGELOG.md)", "[contribute](CONTRIBUTING.md)"]
+    if where:
+        workflow = f"{where}/actions/workflows/test.yml"
+        found += [f"[repository]({where})", f"[![tests]({workflow}/badge.svg)]({workflow})"]
+    return " · ".join(found)
+
+
+def readme(text: str, judged: pd.DataFrame) -> str:
+    """The README's text with its computed parts made anew; `judged` is what `judge_all` returned."""
+    text = fill(text, "links", links(address()))
+    text = fill(text, "findings", findings_list(judged))
+    text = fill(text, "verdicts", f"{verdict_counts(judged)}: [all of them](CLAIMS.md).")
+    return fill(text, "chapters", chapters_table())
+
+
+def claims_page(judged: pd.DataFrame) -> str:
+    """CLAIMS.md: how to read the ledger, the counts of verdicts, and a row for each claim."""
+    template = (REPO / "tools" / "claims.md").read_text(encoding="utf-8")
+    return template.format(counts=verdict_counts(judged), table=claims_table(judged))
 
 
 def write_figure(path: Path = FIGURE, runs: Sequence[Run] | None = None) -> None:
@@ -120,16 +225,19 @@ def write_card(folder: str | Path = BASE) -> Path:
 
 
 def main() -> int:
-    """Write the cards, the figure and the README's tables. Exit code 2 where a record is missing."""
+    """Write the cards, the figure, the README's parts and CLAIMS.md. Exit code 2 where a record is missing."""
     return run_program(_write, "report")
 
 
 def _write() -> int:
-    path = REPO / "README.md"
+    judged = judge_all()
     cards = [write_card(folder) for folder in BASES.values()]
     write_figure()
-    write_whole(path, readme(path.read_text(encoding="utf-8")))
-    print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, path)))
+    front = REPO / "README.md"
+    write_whole(front, readme(front.read_text(encoding="utf-8"), judged))
+    claims = REPO / "CLAIMS.md"
+    write_whole(claims, claims_page(judged))
+    print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, front, claims)))
     return 0
 
 

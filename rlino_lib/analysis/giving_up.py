@@ -1,4 +1,4 @@
-"""How often a Countdown search gives up: the share of failed attempts after which a response ends (chapter 08).
+"""How often a Countdown search gives up: the share of failed attempts after which a response ends (chapter 08c).
 
 A mean length has the cap in it, whether truncated responses are counted or left out. This rate has not: an attempt
 after which a response was truncated is censored, as in a survival analysis, and leaves the risk set. Under a constant

@@ -1,4 +1,4 @@
-"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapter 08).
+"""Why recorded responses grow: selection, the cap, attempts, and what is left to the normaliser (chapters 08 and 08c).
 
 Everything is read from records: `Run.responses` (one row per held-out response) and the base's own evaluation
 (problems.jsonl, one row per problem, and wrong_lengths.csv.gz where steps can be left out). A truncated response has
@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.stats
+from numpy.typing import ArrayLike
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import read_json
@@ -44,6 +45,11 @@ def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
 def final_responses(run: Run) -> pd.DataFrame:
     """The responses of the test after training; raises RlinoError where the run kept none."""
     return _kept(run, run.responses["final"], "a test")
+
+
+def pooled_final(runs: Sequence[Run]) -> pd.DataFrame:
+    """The responses of the tests after training of several runs, with `truncated` in place of the column clipped."""
+    return pd.concat([final_responses(run) for run in runs]).rename(columns={"clipped": "truncated"})
 
 
 def first_responses(run: Run) -> pd.DataFrame:
@@ -121,7 +127,7 @@ def _short_ones(folder: Path, settings: dict[str, Any], problems: pd.Index) -> d
     none = pd.Series(0, problems)
     if not file.exists():
         return {"least": none.astype(float).replace(0, np.nan), "short": none, "tokens_short": none}
-    task = get_task(settings["task"], **settings["task_settings"])
+    task: Any = get_task(settings["task"], **settings["task_settings"])  # one with `least_length`
     least = pd.Series({p.id: float(task.least_length(p)) for p in task.problems("test")}).reindex(problems)
     lengths = pd.read_csv(file)
     short = lengths[lengths["length"] < lengths["id"].map(least)]
@@ -245,7 +251,7 @@ def paired_lengths(responses: pd.DataFrame) -> pd.Series:
 # --- the cap as censoring, and a budget of attempts ------------------------------------------------------------------
 
 
-def survival(lengths: Sequence[float], ended: Sequence[bool], confidence: float = 0.95) -> pd.DataFrame:
+def survival(lengths: ArrayLike, ended: ArrayLike, confidence: float = 0.95) -> pd.DataFrame:
     """The share that is longer than each length (the index), by Kaplan and Meier: what did not end is censored.
 
     Columns: `longer`, and its interval from `low` to `high` (scipy.stats.ecdf). Raises RlinoError where nothing ended.

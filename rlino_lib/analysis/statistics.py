@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import scipy.integrate
 import scipy.stats
+from numpy.typing import ArrayLike
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import Run
@@ -120,7 +121,7 @@ def differences(frame: pd.DataFrame, method: str, reference: str) -> pd.Series:
     return (values - baseline).sort_index()
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean, (low, high); infinitely wide for one value, which says nothing of its spread.
 
     Raises RlinoError for no values, or one that is not finite. Example: `t_interval([1.9, -0.6, 1.1, 2.4, 0.2])`.
@@ -132,7 +133,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def median_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """The interval of the median between two order statistics, (low, high), that the sign test does not reject.
 
     Exact wherever seeds are independent, whatever their distribution: with two modes it is still right, where
@@ -157,7 +158,7 @@ def _left_out(n: int, level: float) -> int:
 
 
 def bootstrap_interval(
-    values: Sequence[float], statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
+    values: ArrayLike, statistic: Callable = np.mean, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """A BCa bootstrap interval by scipy, (low, high); a point where all values agree (there is nothing to resample)."""
     values = np.asarray(values, dtype=float)
@@ -168,14 +169,14 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def t_test(values: Sequence[float], mean: float = 0.0, alternative: str = "two-sided") -> float:
+def t_test(values: ArrayLike, mean: float = 0.0, alternative: str = "two-sided") -> float:
     """The p value of scipy's one-sample t-test; 1 where it has none: for one value, or where all equal `mean`."""
     with warnings.catch_warnings(action="ignore"):  # on too few values, and on values that all agree
         p = float(scipy.stats.ttest_1samp(_finite(values), mean, alternative=alternative).pvalue)
     return 1.0 if isnan(p) else p
 
 
-def tost(values: Sequence[float], margin: float) -> float:
+def tost(values: ArrayLike, margin: float) -> float:
     """The p value of two one-sided t-tests, that the mean is above −margin and that it is below +margin: the larger.
 
     p < α exactly where the t-interval of level 1 − 2α lies inside ±margin (Schuirmann 1987). Raises RlinoError for a
@@ -225,7 +226,7 @@ class Comparison:
     verdict: str
 
 
-def compare(values: Sequence[float], margin: float, alpha: float = 0.05) -> Comparison:
+def compare(values: ArrayLike, margin: float, alpha: float = 0.05) -> Comparison:
     """The analysis of paired differences [seeds]: the mean, t- and bootstrap intervals, both tests, and the verdict.
 
     With a handful of seeds go by the t-interval: the bootstrap cannot see beyond the values that it has, and is too
@@ -242,7 +243,7 @@ def compare(values: Sequence[float], margin: float, alpha: float = 0.05) -> Comp
     )  # fmt: skip
 
 
-def _finite(values: Sequence[float]) -> np.ndarray:
+def _finite(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if not len(values) or not np.isfinite(values).all():
         raise RlinoError(f"differences are finite numbers, at least one: not {values.tolist()}")
@@ -252,7 +253,7 @@ def _finite(values: Sequence[float]) -> np.ndarray:
 # --- a family of comparisons -----------------------------------------------------------------------------------------
 
 
-def holm(p: Sequence[float]) -> np.ndarray:
+def holm(p: ArrayLike) -> np.ndarray:
     """Holm's step-down correction: what is below α afterwards may be rejected at α over the whole family.
 
     Raises RlinoError for a p value outside 0–1. Example: `holm([0.01, 0.04])` is [0.02, 0.04].

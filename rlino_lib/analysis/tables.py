@@ -65,7 +65,7 @@ def pooled(runs: Sequence[Run]) -> pd.DataFrame:
 def means_of(run: Run) -> dict[str, float]:
     """Summary of a run's test after training: shares in percent, mean lengths in tokens, attempts per response."""
     responses = final_responses(run)
-    lengths = {kind: of_kind(responses, kind)["length"].mean() for kind in KINDS}
+    lengths: dict[str, float] = {kind: of_kind(responses, kind)["length"].mean() for kind in KINDS}
     shares = {"right, %": final_accuracy(run), "truncated, %": 100 * responses["clipped"].mean()}
     return {**shares, "length": responses["length"].mean(), **lengths, "attempts": responses["attempts"].mean()}
 

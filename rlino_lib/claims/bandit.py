@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def same_problem(claim: Claim, records: Records) -> Evidence:
     return equal_sides(claim, [Identity(*side) for side in sides])
 
 
-def arm_losses(games: float, **world: float) -> list[float]:
+def arm_losses(games: float, **world: Any) -> list[float]:
     """How far the best arm falls short of the best policy in each of `games` random games with a tool."""
     return [best_of_tool_game(tool_game(seed, **world)).gap for seed in range(int(games))]
 

@@ -21,22 +21,26 @@ def judge(claim: Claim, records: Records) -> Evidence:
 
 
 def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
-    """One row per claim of the ledger: its fields and `standing`, the verdict `found`, its `effect`, and its `runs`."""
+    """One row per claim of the ledger.
+
+    Columns: its fields, `standing` and `real_models`; the verdict `found`, its `effect`, and its `runs`.
+    """
     records = Records(Path(root), read_ledger(path))
     rows = []
     for claim in records.ledger:
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
         found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}
-        rows.append(vars(claim) | found)
+        rows.append(vars(claim) | {"real_models": claim.real_models} | found)
     return pd.DataFrame(rows)
 
 
 def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """`judge_all` as rows of a table for the README and chapter 00, the head first."""
-    head = ("claim", "in the paper", "kind", "verdict", "what was found")
+    """`judge_all` as rows of a table for CLAIMS.md and chapter 00, the head first."""
+    head = ("claim", "name", "in the paper", "kind", "verdict", "real models", "what was found")
     why = frame["standing"].map(lambda words: words and ". *{}:*{}".format(*_heading(words)))
-    columns = frame[["statement", "paper", "kind", "found"]].assign(effect=frame["effect"] + why)
+    columns = frame[["statement", "id", "paper", "kind", "found", "real_models"]].assign(effect=frame["effect"] + why)
+    columns["id"] = "`" + columns["id"] + "`"
     return [head, *columns.itertuples(index=False, name=None)]
 
 

@@ -18,6 +18,7 @@ from rlino_lib.records.runs import Run, list_runs
 
 LEDGER = REPO / "data" / "claims.toml"
 KINDS = ("exact", "statistical", "descriptive")
+SUPPORTS, AGAINST, NO_VERDICT, SILENT = "supports", "speaks against", "no verdict", "silent"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,24 @@ class Claim:
     about: Mapping[str, str] = field(default_factory=dict, hash=False)  # which task and methods it compares
     revision: str = ""  # why the claim or its test is under revision or superseded, where it is
     superseded_by: str = ""  # the claim that is to be read in its place
+    real: Mapping[str, str] = field(default_factory=dict, hash=False)  # says, record, takes: public records, chapter 13
 
     @property
     def standing(self) -> str:
         """Why the verdict is not the last word, in words: "superseded by NAME: …" or "under revision: …", or empty."""
         what = f"superseded by {self.superseded_by}" if self.superseded_by else "under revision"
         return self.revision and f"{what}: {self.revision}"
+
+    @property
+    def real_models(self) -> str:
+        """What public records of real models say of it, in words; "silent" where there is none.
+
+        "No verdict" comes with what a verdict would take: one run with one seed is none.
+        """
+        if not self.real:
+            return SILENT
+        takes = f"; a verdict takes {self.real['takes']}" if "takes" in self.real else ""
+        return f"{self.real['says']} ({self.real['record']}){takes}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,9 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
     for c in claims:
         if c.kind not in KINDS or c.evidence not in EVIDENCE or c.verdict not in (None, *VERDICTS):
             raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")
+        known = {"says", "record"} | ({"takes"} if c.real.get("says") == NO_VERDICT else set())
+        if c.real and (set(c.real) != known or c.real["says"] not in (SUPPORTS, AGAINST, NO_VERDICT)):
+            raise RlinoError(f"claim {c.id}: {dict(c.real)} is not what records of real models may say")
     if len({c.id for c in claims}) < len(claims):
         raise RlinoError(f"{path} has two claims with the same id")
     for c in claims:

@@ -1,4 +1,4 @@
-"""Evidence on why responses grow (chapter 08). A seed is the unit; a verdict needs the planned seeds.
+"""Evidence on why responses grow (chapter 08c). A seed is the unit; a verdict needs the planned seeds.
 
 Each claim is judged by a 95 % interval over seeds, Student's, and that of the median for giving up: where it does not
 exclude either answer, the claim is undecided.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 import pandas as pd
 
 from rlino_lib.analysis.giving_up import false_yes_share, giving_up, giving_up_rates, log_ratios, share_of_fall
 from rlino_lib.analysis.growth import (
+    Kind,
     base_cap,
     base_length,
     base_problems,
@@ -63,7 +65,7 @@ def _runs_of(
     task: str, method: str, normaliser: str, runs: Iterable[Run], fits: Callable[[Run], bool] = lambda run: True
 ) -> list[Run]:
     """Of these runs those of a row of the ablation that kept their responses and fit, the first of each seed."""
-    by_seed = {}
+    by_seed: dict[int, Run] = {}
     for run in runs:
         row = run.config["task"], run.method, normaliser_of(run)
         plain = set(run.config.get("objective_settings", {})) <= {"normaliser"}  # the method's row but for that
@@ -83,7 +85,7 @@ def _planned_runs(
     return [[run for run in runs if run.seed in common] for runs in rows]
 
 
-def _growths(runs: list[Run], side: str) -> pd.Series:
+def _growths(runs: list[Run], side: Kind) -> pd.Series:
     """The growth of each run; NotTestable where one has no responses of that side, so that no seed vanishes."""
     growths = pd.Series([growth(run, side) for run in runs])
     if growths.isna().any():
@@ -94,7 +96,7 @@ def _growths(runs: list[Run], side: str) -> pd.Series:
 
 def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
     """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
-    side = claim.about["kind"]  # right, wrong or "wrong, not truncated"; neither `Claim.kind` nor `Objective.kind`
+    side = cast(Kind, claim.about["kind"])  # of `growth.KINDS`; neither `Claim.kind` nor `Objective.kind`
     start = base_length(base_problems(runs[0]), side)
     growths = _growths(runs, side)
     verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
@@ -141,7 +143,7 @@ def normaliser_causes_growth(claim: Claim, records: Records) -> Evidence:
     Threshold `share`: holds where no more than that share of the growth is left without 1/|o|.
     """
     rows = _planned_runs(claim, records, "per_response", "constant")
-    side = claim.about["kind"]  # as in `_growth_evidence`
+    side = cast(Kind, claim.about["kind"])  # as in `_growth_evidence`
     with_it, without = (_growths(runs, side) for runs in rows)
     effect = f"with 1/|o| {mean_in_words(with_it, 'tokens')}, constant {mean_in_words(without, 'tokens')}"
     return Evidence(verdict_above_zero(claim.threshold["share"] * with_it - without), effect, sum(rows, []))
@@ -163,10 +165,26 @@ def growth_survives_other_normalisers(claim: Claim, records: Records) -> Evidenc
     return Evidence(verdict, effect, sum(rows, []))
 
 
-def _giving_up_rates(claim: Claim, records: Records) -> tuple[list[Run], dict[str, pd.Series]]:
-    """The planned runs of all three normalisers, those of 1/|o| first, and the rate of giving up by seed of each."""
+def judged_giving_up(claim: Claim, records: Records) -> tuple[list[Run], dict[str, pd.Series]]:
+    """The planned runs of all three normalisers, those of 1/|o| first, and the rate of giving up by seed of each.
+
+    Raises NotTestable before the planned seeds are recorded.
+    """
     rows = _planned_runs(claim, records, *NORMALISERS, runs_of=giving_up_runs)
     return sum(rows, []), {name: giving_up_rates(runs) for name, runs in zip(NORMALISERS, rows, strict=True)}
+
+
+def shares_of_fall(runs: list[Run], rates: dict[str, pd.Series]) -> tuple[float, pd.Series]:
+    """The base's rate of giving up, and of its fall under 1/|o| the share that is absent with a constant, by seed.
+
+    The base's rate is that of the evaluations before training of the runs with 1/|o|, together. Raises NotTestable
+    where giving up did not fall.
+    """
+    base = giving_up(pd.concat([first_responses(run) for run in runs[: len(rates["per_response"])]])).rate
+    try:
+        return base, share_of_fall(base, rates["per_response"], rates["constant"])
+    except RlinoError as e:
+        raise NotTestable(str(e)) from e
 
 
 def giving_up_ratios(records: Records = RECORDED) -> pd.DataFrame:
@@ -200,13 +218,9 @@ def normaliser_causes_fall_in_giving_up(claim: Claim, records: Records) -> Evide
     Threshold `share`: holds where the median's interval lies above that share of the fall. A median, because a run that
     ends near 0 has a logarithm without bounds, and because runs may have two modes.
     """
-    runs, rates = _giving_up_rates(claim, records)
+    runs, rates = judged_giving_up(claim, records)
     planned = len(rates["per_response"])
-    base = giving_up(pd.concat([first_responses(run) for run in runs[:planned]])).rate
-    try:
-        shares = share_of_fall(base, rates["per_response"], rates["constant"])
-    except RlinoError as e:
-        raise NotTestable(str(e)) from e
+    base, shares = shares_of_fall(runs, rates)
     low, high = (100 * end for end in median_interval(shares))
     effect = (
         f"giving up falls from {100 * base:.1f} % to {_median_rate(rates['per_response'])} with 1/|o| and to "
@@ -225,7 +239,7 @@ def normaliser_lowers_giving_up(claim: Claim, records: Records) -> Evidence:
     decides, because under it the expected drift is 0, and a token mean keeps some of the drift; the ratio to the token
     mean stands beside it, and so do the means.
     """
-    runs, rates = _giving_up_rates(claim, records)
+    runs, rates = judged_giving_up(claim, records)
     planned = len(rates["per_response"])
     errors = [false_yes_share(some) for some in (runs[:planned], runs[-planned:])]
     to = {name: log_ratios(rates["per_response"], rates[name]) for name in ("constant", "token_mean")}

@@ -225,11 +225,10 @@ def _shape_steps(name: str, repeats: int, threads: int, seed: int) -> dict[str, 
     torch.manual_seed(seed)
     device = pick_device()
     on_gpu = device.startswith("cuda")
-    config = TrainConfig(
-        method="nsr", eval_every=0, seed=seed, guard="warn",
-        **(dict(prompts=64, group_size=8, max_new_tokens=256, precision="bf16") if on_gpu else
-           dict(prompts=2, group_size=4, max_new_tokens=32, micro_batch=2, precision="fp32")),
-    )  # fmt: skip
+    size: dict[str, Any] = dict(prompts=2, group_size=4, max_new_tokens=32, micro_batch=2, precision="fp32")
+    if on_gpu:
+        size = dict(prompts=64, group_size=8, max_new_tokens=256, precision="bf16")
+    config = TrainConfig(method="nsr", eval_every=0, seed=seed, guard="warn", **size)
     policy = Policy(Qwen2ForCausalLM(shape_config(name)).to(device).eval(), load_policy().tokenizer)
     trainer = Trainer(config, policy)
     prompts = [trainer.task.prompt(p) for p in trainer.problems[: config.prompts]]

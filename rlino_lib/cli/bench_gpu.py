@@ -190,7 +190,9 @@ class GpuBench:
 
     def _step(self, rollouts: Rollouts | None) -> tuple[float, Any]:
         """The seconds of a step of the trainer on given responses, or on new ones."""
-        self.trainer.sample = lambda step: rollouts or self.sample(self.load.prompts, self.load.new_tokens)
+        load = self.load
+        # In place of the method, so that a step takes these.
+        self.trainer.sample = lambda step: rollouts or self.sample(load.prompts, load.new_tokens)  # type: ignore[method-assign]
         return self.seconds(self.trainer.step)
 
     def _base_config(self, device: str, precision: str) -> TrainConfig:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlino_lib.cli import grade, import_, options
+from rlino_lib.cli import doctor, grade, import_, options
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.paths import RUNS, base_of
@@ -242,6 +242,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command(_bench, options.BENCH),
     "presets": Command(_presets, options.PRESETS),
     "claims": Command(_claims, options.CLAIMS),
+    "doctor": Command(doctor.main, ()),
 }
 
 
@@ -255,7 +256,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_line(message: Warning | str, category: type[Warning], *where: Any) -> None:
+def _one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """How a warning looks on the command line."""
     print(f"rlino: {' '.join(str(message).split())}", file=sys.stderr)
 

@@ -97,7 +97,7 @@ def rehearse(config: TrainConfig) -> dict[str, Any]:
     responses = config.prompts * config.group_size
     with torch.device("meta"):
         parameters = count_parameters(AutoModelForCausalLM.from_config(shape))
-    result = {
+    result: dict[str, Any] = {
         "model": config.model, "parameters": parameters, "device": device, "machine": machine(),
         "memory_gib": {part: round(getattr(needed, part) / GIB, 2) for part in (*PARTS, "update", "total")},
         "free_gib": round(free / GIB, 2), "fits": fits, "responses": responses,
@@ -151,7 +151,7 @@ def _seconds(
 
     trainer = Trainer(short, policy)
     rollouts = _random_rollouts(shape.vocab_size, part)
-    trainer.sample = lambda step: rollouts
+    trainer.sample = lambda step: rollouts  # type: ignore[method-assign]
     whole = (timed(trainer.step, short.device)[0] for _ in range(2))
     measured = list(whole)[-1]  # the first one makes Adam's moments
     width, length = part.prompt + part.response, prompt_tokens + cap

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 from rlino_lib.errors import RlinoError
 
@@ -18,10 +18,10 @@ from rlino_lib.errors import RlinoError
 class Parser(argparse.ArgumentParser):
     """Raises RlinoError for a wrong call, and for an empty argument: a shell's variable that was never set."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise RlinoError(f"{message} (see {self.prog} --help)")
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         args = sys.argv[1:] if args is None else list(args)
         for before, word in pairwise(["", *args]):
             if not word.strip() or re.fullmatch(r"--[\w-]+=\s*", word):

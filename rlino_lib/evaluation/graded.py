@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, Task
-from rlino_lib.tasks.base import lots_of
+from rlino_lib.tasks.base import TaskWithLots, lots_of
 
 
 def sample_graded(
@@ -20,11 +20,14 @@ def sample_graded(
     Where a task has lots (`TaskWithLots`), each response has its own, by its place and the seed: the task writes its
     opening, and its grade may depend on it. `sampling` goes to `sample`, and its settings go before the task's own.
     """
-    settings = {"stop_strings": tuple(getattr(task, "stop", ())), "environment": getattr(task, "environment", None)}
+    settings: dict[str, Any] = {
+        "stop_strings": tuple(getattr(task, "stop", ())),
+        "environment": getattr(task, "environment", None),
+    }
     lots = lots_of(task, len(problems) * group_size, seed)
     if lots is not None:
-        openings = [task.opening(problems[i // group_size], lot) for i, lot in enumerate(lots)]
-        settings["prefixes"] = openings
+        opening = cast(TaskWithLots, task).opening
+        settings["prefixes"] = [opening(problems[i // group_size], lot) for i, lot in enumerate(lots)]
     prompts = [task.prompt(problem) for problem in problems]
     rollouts = sample(policy, prompts, group_size, seed=seed, **settings | sampling)
     rollouts.lots = lots

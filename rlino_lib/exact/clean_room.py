@@ -1,4 +1,4 @@
-"""What a normaliser does to filler in the clean room, exactly (chapter 08).
+"""What a normaliser does to filler in the clean room, exactly (chapter 08b).
 
 The verdict of a response is drawn: good with chance p. The policy then ends it with a chance of q at each token, one
 logit z for responses that are good and one for those that are bad: q = σ(z). A response of n tokens, its end among
@@ -96,8 +96,9 @@ class Room:
     def outcomes(self) -> Outcomes:
         """Every kind of response with its chance."""
         columns = zip(*itertools.chain(self._of_verdict(False), self._of_verdict(True)), strict=True)
-        good, reward, length, ended, chance, score = columns
-        length, ended = torch.tensor(length), torch.tensor(ended)
+        good, reward, lengths, ends, chance, score = columns
+        length = torch.tensor(lengths)
+        ended = torch.tensor(ends)
         return Outcomes(
             torch.tensor(good), torch.tensor(reward, dtype=F64), length, ended, length - ended.long(),
             torch.tensor(chance, dtype=F64), torch.tensor(score, dtype=F64),

@@ -210,7 +210,8 @@ def curves(group_size: int = 8, rules: Sequence[str] = tuple(CURVES)) -> pd.Data
 def curve_identities(group_size: int = 8) -> list[Identity]:
     """Every curve against its formula, and the advantages behind GRPO's."""
     both = curves(group_size).groupby("rule", sort=False)[["weight", "formula"]]
-    of_rules = [Identity(f"curve of {rule}", *torch.tensor(sides.to_numpy()).unbind(1)) for rule, sides in both]
+    columns = ((rule, torch.tensor(sides.to_numpy())) for rule, sides in both)
+    of_rules = [Identity(f"curve of {rule}", sides[:, 0], sides[:, 1]) for rule, sides in columns]
     g = group_size
     k = torch.arange(1, g, dtype=F64)  # [G − 1], mixed groups
     p = k / g

@@ -63,6 +63,8 @@ def _mdp(horizon: int, truncated_is_wrong: bool) -> TokenMDP:
 class StopPolicy(torch.nn.Module):
     """Three logits [3], in the order of PARAMETERS: a + at first; STOP once there is a +; STOP while there is none."""
 
+    right: Tensor  # [S] bool
+
     def __init__(self, mdp: TokenMDP, chances: tuple[float, float, float], hit: float) -> None:
         super().__init__()
         self.register_buffer("right", (mdp.prefix == 1).any(1))  # [S], whether there is a + in the text

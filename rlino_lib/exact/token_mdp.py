@@ -341,6 +341,8 @@ class TabularPolicy(Module):
     With classes [S] int64, states of one class share their logits: a policy that can't tell them apart.
     """
 
+    classes: Tensor
+
     def __init__(self, mdp: TokenMDP, scale: float = 0.0, seed: int = 0, classes: Tensor | None = None) -> None:
         super().__init__()
         classes = torch.arange(mdp.n_states) if classes is None else classes
@@ -357,6 +359,11 @@ class SharedPolicy(Module):
 
     An embedding for each token at each place and one for the length are summed; a tanh layer and a head follow.
     """
+
+    features: Tensor  # [S, H·V + H]
+    embed: Parameter
+    hidden: Parameter
+    head: Parameter
 
     def __init__(self, mdp: TokenMDP, width: int = 8, seed: int = 0, scale: float = 1.0) -> None:
         super().__init__()

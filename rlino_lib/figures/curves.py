@@ -281,7 +281,7 @@ def _write_tokens(axis: Axes, tokens: Sequence[str], values: np.ndarray, at: np.
     for t, token in zip(at, tokens, strict=False):
         side = -1 if values[t] >= 0 else 1
         text = str(token).strip().replace("$", r"\$") or "␣"
-        place = {"ha": "center", "va": "top" if side < 0 else "bottom", "fontsize": 8}
+        place: dict[str, Any] = {"ha": "center", "va": "top" if side < 0 else "bottom", "fontsize": 8}
         axis.annotate(text, (t, 0), xytext=(0, 3 * side), textcoords="offset points", **place)
 
 

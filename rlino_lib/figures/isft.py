@@ -24,8 +24,8 @@ def weights_figure(weights: pd.DataFrame, p: np.ndarray, totals: Mapping[str, np
         colour = look({"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}[name]).colour
         for side, mark, dash in (("right", "o", (None, None)), ("wrong", "X", (4, 1.5))):
             column = weights[f"{name}: {side}"]
-            mark = {"marker": mark, "markersize": 6, "markeredgecolor": "white", "dashes": dash}
-            one.plot(column.index, column, color=colour, label=f"{name}, {side}", **mark)
+            style = {"marker": mark, "markersize": 6, "markeredgecolor": "white", "dashes": dash}
+            one.plot(column.index, column, color=colour, label=f"{name}, {side}", **style)
     one.set(xlabel=weights.index.name, ylabel="signed weight of one response", title="one response")
     for method, total in totals.items():
         group.plot(p, total, **look(method).line(label=label(method), marker=""))

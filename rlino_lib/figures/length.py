@@ -1,21 +1,25 @@
-"""Figures of chapter 08: growth by normaliser and its parts, giving up by seed, lengths that a cap hides, budgets."""
+"""Figures of chapters 08 and 08c: growth and its parts, giving up, lengths that a cap hides, budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlino_lib.analysis.growth import Parts
 from rlino_lib.analysis.statistics import median_interval, t_interval
+from rlino_lib.analysis.tables import mean_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.figures.style import (
     LENGTHS,
     PALETTE,
     Look,
+    axis_label,
     in_order,
     label,
     mean_and_band,
@@ -36,53 +40,104 @@ PARTS = {
 }
 
 
-def growth_plot(rows: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Tokens of growth with their intervals: one panel per name in `columns`, a row per method, a mark per normaliser.
+def growth_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """Mean lengths by step: a row of panels for each task, a column for each normaliser, lines for each kind.
 
-    `rows` has the columns panel, method, normaliser, mean, low and high. Raises RlinoError for no rows.
+    Frames are `records.metrics_frame` of one method: seed, step and the columns eval/length/…. Only axes on which
+    lengths at least double start at 0, as little could be seen on the others. Raises RlinoError for no rows.
     """
-    if rows.empty:
+    frames = [frame for row in panels.values() for frame in row.values()]
+    if not frames or any(frame.empty for frame in frames):
+        raise RlinoError("growth_curves: no rows to draw")
+    columns = max(map(len, panels.values()))
+    size = (3.5 * columns + 0.5, 2.6 * len(panels) + 0.6)
+    figure, axes = new_figure(len(panels), columns, size, sharex=True, sharey="row")
+    for row, (task, own) in zip(axes, panels.items(), strict=True):
+        for axis, (name, frame) in zip(row, own.items(), strict=False):
+            rows = frame.dropna(subset="eval/length/correct")
+            for kind, (text, form) in LENGTHS.items():
+                mean_and_band(axis, rows, "step", f"eval/length/{kind}", form, label=text, markevery=2)
+            axis.set_title(f"{task}, {name}")
+        _from_zero(row[0])
+        row[0].set_ylabel("mean length, tokens")
+    for axis in axes[-1]:
+        axis.set_xlabel(axis_label("step"))
+    shared_legend(figure, "held-out problems; band: lowest to highest seed", 3)
+    return figure
+
+
+def _from_zero(axis: Axes) -> None:
+    """Let an axis of lengths start at 0, except where all of them are close together."""
+    low, high = axis.get_ylim()
+    if high > 2 * low:
+        axis.set_ylim(0, high)
+
+
+def growth_plot(growths: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
+    """Tokens of growth, means with their intervals: rows of panels by task, columns by kind of responses.
+
+    In a panel stands a row for each method and a mark for each normaliser. `growths` has the columns task, method,
+    normaliser, responses and growth, a row for each run (`figures.ablation.growths`); `tasks` are names of tasks.
+    Raises RlinoError for no rows.
+    """
+    if growths.empty:
         raise RlinoError("growth_plot: no rows to draw")
-    methods = in_order(rows["method"])
-    figure, axes = new_figure(1, len(columns), (3.6 * len(columns) + 1.2, 0.62 * len(methods) + 1.5), sharey=True)
-    for axis, name in zip(axes[0], columns, strict=True):
-        axis.axvline(0, color="0.4", linewidth=1)
-        for shift, (key, text) in zip((-0.22, 0.0, 0.22), NORMALISERS.items(), strict=True):
-            form = NORMALISER_LOOKS[key]
-            part = rows[(rows["panel"] == name) & (rows["normaliser"] == key)]
-            for k, (_, row) in enumerate(part.iterrows()):
-                y = methods.index(row["method"]) + shift
-                axis.plot([row["low"], row["high"]], [y, y], color=form.colour, linewidth=2)
-                mark = {"color": form.colour, "marker": form.marker, "linestyle": "", "markersize": 7}
-                axis.plot(row["mean"], y, label=None if k else text, **mark)
-        axis.set(title=name, xlabel="growth of the mean length, tokens", ylim=(len(methods) - 0.5, -0.5))
-        axis.set_yticks(range(len(methods)), [label(m) for m in methods])
-        axis.grid(axis="y", visible=False)
+    methods = in_order(growths["method"])
+    kinds = list(dict.fromkeys(growths["responses"]))
+    size = (3.4 * len(kinds) + 1.2, (0.5 * len(methods) + 0.8) * len(tasks) + 0.7)
+    figure, axes = new_figure(len(tasks), len(kinds), size, sharex="row", sharey=True)
+    for row, (task, text) in zip(axes, tasks.items(), strict=True):
+        for axis, kind in zip(row, kinds, strict=True):
+            axis.axvline(0, color="0.4", linewidth=1)
+            _growth_marks(axis, growths[(growths["task"] == task) & (growths["responses"] == kind)], methods)
+            axis.set(title=f"{text}: {kind}", ylim=(len(methods) - 0.5, -0.5))
+            axis.set_yticks(range(len(methods)), [label(m) for m in methods])
+            axis.grid(axis="y", visible=False)
+    for axis in axes[-1]:
+        axis.set_xlabel("growth of the mean length, tokens")
     shared_legend(figure, "bar: 95 % over seeds", 3)
     return figure
 
 
-def parts_bars(bars: Mapping[str, Parts], title: str = "") -> Figure:
-    """The growth of wrong responses as bars whose parts add up to it, a bar for each entry; parts below 0 go left."""
-    figure, axes = new_figure(1, 1, (8.6, 0.5 * len(bars) + 1.7))
-    axis = axes[0, 0]
-    for y, parts in enumerate(bars.values()):
-        ends = {True: 0.0, False: 0.0}  # of the parts above 0, and of those below
-        for name, (text, colour, hatch) in PARTS.items():
-            value = getattr(parts, name)
-            bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "height": 0.62}
-            axis.barh(y, value, left=ends[value > 0], label=None if y else text, **bar)
-            ends[value > 0] += value
-        axis.plot([parts.total] * 2, [y - 0.4, y + 0.4], color="black", linewidth=2.5, label="sum" if y == 0 else None)
-        axis.annotate(f"{parts.total:+.1f}", (max(ends[True], parts.total), y), (5, 0), va="center",
-                      textcoords="offset points", fontsize=9)  # fmt: skip
-    axis.axvline(0, color="0.4", linewidth=1)
-    axis.set_yticks(range(len(bars)), list(bars))
-    axis.set(xlabel="tokens of growth, from the base to the end", ylim=(len(bars) - 0.4, -0.6), title=title)
-    axis.margins(x=0.1)
-    axis.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncol=3)
+def _growth_marks(axis: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
+    for shift, (key, text) in zip((-0.22, 0.0, 0.22), NORMALISERS.items(), strict=True):
+        form = NORMALISER_LOOKS[key]
+        for method, part in rows[rows["normaliser"] == key].groupby("method"):
+            mean, low, high = mean_interval(part["growth"])
+            y = methods.index(method) + shift
+            axis.plot([low, high], [y, y], color=form.colour, linewidth=2)
+            axis.plot(mean, y, form.marker, color=form.colour, markersize=7, label=text)
+
+
+def parts_bars(panels: Mapping[str, Mapping[str, Parts]]) -> Figure:
+    """The growth of wrong responses as bars whose parts add up to it, parts below 0 to the left: a panel a title."""
+    counts = [len(bars) for bars in panels.values()]
+    size = (8.6, 0.42 * sum(counts) + 0.9 * len(panels) + 0.7)
+    figure, axes = new_figure(len(panels), 1, size, height_ratios=counts)
+    for axis, (title, bars) in zip(axes[:, 0], panels.items(), strict=True):
+        for y, parts in enumerate(bars.values()):
+            _stacked(axis, y, parts)
+        axis.axvline(0, color="0.4", linewidth=1)
+        axis.set_yticks(range(len(bars)), list(bars))
+        axis.set(ylim=(len(bars) - 0.4, -0.6), title=title)
+        axis.margins(x=0.1)
+        axis.grid(axis="y", visible=False)
+    axes[-1, 0].set_xlabel("tokens of growth, from the base to the end")
+    shared_legend(figure, None, 3)
     return figure
+
+
+def _stacked(axis: Axes, y: int, parts: Parts) -> None:
+    """One bar of parts, with the sum as a black line and a number."""
+    ends = {True: 0.0, False: 0.0}  # of the parts above 0, and of those below
+    for name, (text, colour, hatch) in PARTS.items():
+        value = getattr(parts, name)
+        bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "height": 0.62}
+        axis.barh(y, value, left=ends[value > 0], label=text, **bar)
+        ends[value > 0] += value
+    axis.plot([parts.total] * 2, [y - 0.4, y + 0.4], color="black", linewidth=2.5, label="sum")
+    place: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+    axis.annotate(f"{parts.total:+.1f}", (max(ends[True], parts.total), y), **place)
 
 
 def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figure:
@@ -159,10 +214,10 @@ def survival_figure(curves: Mapping[str, Mapping[str, tuple[pd.DataFrame, Look]]
             axis.plot(curve.index, 100 * curve["longer"], **line)
             low, high = (100 * curve[end].fillna(curve["longer"]) for end in ("low", "high"))
             axis.fill_between(curve.index, low, high, step="post", color=form.colour, alpha=0.15, linewidth=0)
-        axis.set(xlabel="tokens", ylabel="still going on, %", ylim=(0, 102), title=title)
-        if lines:
-            axis.legend()
+        axis.set(xlabel="length, tokens", ylim=(0, 102), title=title)
+    axes[0, 0].set_ylabel("still going on, %")
     axes[0, 0].axvline(cap, color="0.4", linewidth=1, dashes=(1, 2))
+    shared_legend(figure, "dotted, upright: the cap; band: 95 %")
     return figure
 
 
@@ -173,7 +228,7 @@ def budget_figure(curves: Mapping[str, tuple[pd.DataFrame, Look]]) -> Figure:
         axis.plot(curve.index, 100 * curve["within"], **form.line(label=name))
         axis.plot(curve.index, 100 * curve["forced"], **form.line(marker="", linewidth=1))
     axis.set(xlabel="attempts allowed", ylabel="hit the target, %", ylim=(0, None))
-    axis.legend()
+    axis.legend(title="thin: if none gave up")
     return figure
 
 
@@ -181,7 +236,8 @@ def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """The paper's Figure 4 for each source: lengths above, shares below, by step; right solid, wrong dashed.
 
     Each frame has the columns step, length_correct, length_incorrect and share_correct (percent), one row per step, or
-    several (seeds), which are drawn as a band. The axes are each panel's own.
+    several (seeds), which are drawn as a band. The axes are each panel's own: lengths that are all close together do
+    not start at 0.
     """
     figure, axes = new_figure(2, len(panels), (4.4 * len(panels), 5.6))
     for column, (title, frame) in zip(axes.T, panels.items(), strict=True):
@@ -190,7 +246,9 @@ def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:
             for value, key in lines:
                 name, form = LENGTHS[key]
                 mean_and_band(axis, frame, "step", value, form, label=name)
-            axis.set(xlabel="step", ylim=(0, None))
+            axis.set_xlabel("step")
+        _from_zero(column[0])
+        column[1].set_ylim(0, None)
         column[0].set(title=title, ylabel="mean length, tokens")
         column[1].set(ylabel="right, %")
         column[0].legend()

@@ -93,7 +93,8 @@ def measured(runs: Sequence[Run], base: Path = BASE) -> str:
 
 def results_table(frame: pd.DataFrame) -> str:
     """`outcomes` as a Markdown table, one row per method: mean [lowest, highest seed]."""
-    rows = [("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")]
+    head = ("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")
+    rows: list[tuple] = [head]
     for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
         own = frame[frame["method"] == method]
         cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
@@ -107,9 +108,9 @@ def _spread(values: pd.Series) -> str:
     return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
-def claims_table() -> str:
-    """The ledger as a Markdown table, judged anew."""
-    return markdown_table(ledger_rows(judge_all()), numbers=False)
+def claims_table(judged: pd.DataFrame | None = None) -> str:
+    """The ledger as a Markdown table: `judged` is what `judge_all` returned, and the ledger is judged anew without."""
+    return markdown_table(ledger_rows(judge_all() if judged is None else judged), numbers=False)
 
 
 def recorded_figure(runs: Sequence[Run]) -> Figure:

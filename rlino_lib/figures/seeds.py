@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -186,7 +187,7 @@ def rates_figure(rates: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         part = rates[rates["task"] == task].sort_values("lr").groupby("method")
         own = {method: part.get_group(method) for method in in_order(part.groups)}
         lines[names[task]] = [(label(m), look(m), rows["lr"], rows["accuracy"]) for m, rows in own.items()]
-    settings = {"xscale": "log", "xlabel": "learning rate", "ylabel": "share right, validation, %"}
+    settings: dict[str, Any] = {"xscale": "log", "xlabel": "learning rate", "ylabel": "share right, validation, %"}
     figure = line_panels(lines, size=(4.6, 3.8), legend="ring: the best", sharey=False, **settings)
     for axis, task in zip(figure.axes, tasks, strict=True):
         part = rates[rates["task"] == task]

@@ -7,6 +7,7 @@ the reward) and after it (filters) stands here too; `credit` puts them in order.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 import torch
 
@@ -38,7 +39,7 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     return relative.to(rewards.dtype) if narrow else relative
 
 
-def check_rule(rule: str, options: dict[str, float]) -> None:
+def check_rule(rule: str, options: Mapping[str, float]) -> None:
     """Raise RlinoError for an unknown rule, or an option that the rule does not have."""
     if rule not in ADVANTAGES:
         raise RlinoError(f"unknown advantage rule {rule!r}: one of {', '.join(ADVANTAGES)}")

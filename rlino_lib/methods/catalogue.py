@@ -12,8 +12,8 @@ from rlino_lib.settings import as_tuples, check_names
 
 # --- the named methods -----------------------------------------------------------------------------------------------
 
-_LIKELIHOOD = dict(ratio="none", **NO_CLIP)
-_SFT = dict(**_LIKELIHOOD, update="supervised")
+_LIKELIHOOD: dict[str, Any] = dict(ratio="none", **NO_CLIP)
+_SFT: dict[str, Any] = dict(**_LIKELIHOOD, update="supervised")
 _F_ISFT = "2505.13697: filtered iterative supervised fine-tuning"
 _MINIMAL = "2504.11343 §2; batches of "
 _NSR = "2506.01347 §2; ratio, clip and token mean as its code on verl has them"

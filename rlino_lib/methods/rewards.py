@@ -17,9 +17,14 @@ from rlino_lib.methods.terms import Term
 class Responses(Protocol):
     """What a reward may read of N graded responses; `Rollouts` has it."""
 
-    rewards: Tensor  # [N] float32, the verifier's
-    correct: Tensor  # [N] bool, the verifier's verdicts
-    lengths: Tensor  # [N] int64
+    @property
+    def rewards(self) -> Tensor: ...  # [N] float32, the verifier's
+
+    @property
+    def correct(self) -> Tensor: ...  # [N] bool, the verifier's verdicts
+
+    @property
+    def lengths(self) -> Tensor: ...  # [N] int64
 
 
 # Each from `Responses` to [N].

@@ -55,9 +55,14 @@ RATIOS = {
 class Settings(Protocol):
     """What a surrogate reads of an `Objective`."""
 
-    clip_bounds: tuple[float | None, float | None]
-    delta: float | None
-    tau: tuple[float, float]
+    @property
+    def clip_bounds(self) -> tuple[float | None, float | None]: ...
+
+    @property
+    def delta(self) -> float | None: ...
+
+    @property
+    def tau(self) -> tuple[float, float]: ...
 
 
 class Surrogate(NamedTuple):
@@ -97,7 +102,8 @@ def _cispo_text(o: Settings, rho: str, credit: str) -> str:
 
 
 def _sapo(o: Settings, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, None]:
-    tau = torch.where(advantages > 0, *advantages.new_tensor(o.tau))  # not float32, as of bare numbers
+    right, wrong = advantages.new_tensor(o.tau)  # not float32, as of bare numbers
+    tau = torch.where(advantages > 0, right, wrong)
     return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages, None
 
 

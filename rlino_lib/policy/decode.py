@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import cast
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -64,7 +65,8 @@ class Decoder:
         self.padded = not bool(mask.all())
         self.mask = mask.to(model.device)  # [P, S], and once prefilled [B, S+new]
         self.length = ids.shape[1]  # tokens that the cache holds of each row
-        self.layers = [GroupLayer(self.length) for _ in range(model.config.get_text_config().num_hidden_layers)]
+        count = model.config.get_text_config().num_hidden_layers
+        self.layers: list[GroupLayer | FlatLayer] = [GroupLayer(self.length) for _ in range(count)]
         self.cache = Cache(layers=self.layers)
 
     def prefill(self, prompt_rows: torch.Tensor) -> torch.Tensor:
@@ -77,7 +79,7 @@ class Decoder:
             self.layers = [FlatLayer(*adapt(layer), self.length) for layer in self.layers]
             self.cache = None
         else:
-            for layer in self.layers:
+            for layer in cast(list[GroupLayer], self.layers):
                 layer.select(prompt_rows, capacity)
         if self.padded:
             self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, prompt_rows)  # [B, S+new]

@@ -96,11 +96,11 @@ def base_model(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def _mlp(layer: nn.Module) -> tuple[nn.Module, ...]:
+def _mlp(layer: Any) -> tuple[nn.Module, ...]:
     return layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj
 
 
-def _linears(inner: nn.Module) -> list[nn.Module]:
+def _linears(inner: Any) -> list[nn.Module]:
     return [
         linear
         for layer in inner.model.layers
@@ -109,7 +109,7 @@ def _linears(inner: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _is_linear(module: nn.Module) -> bool:
+def _is_linear(module: Any) -> bool:
     """Whether `_weight` knows the layer: linear as it is, or with adapters of LoRA that add to its weight alone."""
     if type(module) is nn.Linear:
         return True
@@ -154,12 +154,12 @@ class FusedDecoder:
         angles = torch.arange(length, device=model.device)[:, None] * inner.model.rotary_emb.inv_freq.float()
         self.rotation = torch.polar(torch.ones_like(angles), angles)  # [L, D/2] complex
 
-    def _laid_out(self, weight: torch.Tensor, norm: nn.Module | None = None) -> torch.Tensor:
+    def _laid_out(self, weight: torch.Tensor, norm: Any = None) -> torch.Tensor:
         """A weight [out, in] as [in, out], with the scale of the norm before it."""
         weight = weight if norm is None else weight.float() * norm.weight.float()
         return weight.t().to(self.dtype).contiguous()
 
-    def _fuse(self, layer: nn.Module) -> tuple[torch.Tensor, ...]:
+    def _fuse(self, layer: Any) -> tuple[torch.Tensor, ...]:
         attention, mlp = layer.self_attn, layer.mlp
         scale = self.dim**-0.5
 

@@ -85,6 +85,7 @@ class CapturedSteps:
         self.uniform = torch.zeros(BLOCK, rows, device=device)  # [BLOCK, B]
         self.block = [torch.zeros(BLOCK, rows, dtype=kind, device=device) for kind in (torch.long, *[torch.float] * 2)]
         self.captures = device.type == "cuda"
+        self.replay: Callable[[], None] | None = None
         self.capacity = 0
         self._make_room()
         self.layers = [
@@ -126,7 +127,7 @@ class CapturedSteps:
             return False
         longest = self.visible.shape[1]
         self.capacity = min(_rounded(self.length + tokens, GROWTH), longest) if self.grows else longest
-        self.replay: Callable[[], None] | None = None
+        self.replay = None
         return True
 
     def _start(self, tokens: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ of the tokens, because each then owns its rows of the weight's gradient, which i
 from __future__ import annotations
 
 import warnings
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -140,7 +141,7 @@ def last_hidden(model: nn.Module, head: nn.Module, **inputs) -> torch.Tensor:
 
 def _hands_on(model: nn.Module, head: nn.Module) -> bool:
     """Whether the model returns what its head gives it as it is: no scale, cap or mask on the logits."""
-    inputs = []
+    inputs: list[Any] = []
 
     def keep(hidden: torch.Tensor) -> torch.Tensor:
         inputs.extend((hidden, hidden._version))
@@ -149,7 +150,7 @@ def _hands_on(model: nn.Module, head: nn.Module) -> bool:
     head.forward = keep
     try:
         with torch.inference_mode(False), torch.no_grad():
-            token = torch.zeros(1, 1, dtype=torch.long, device=head.weight.device)
+            token = torch.zeros(1, 1, dtype=torch.long, device=next(head.parameters()).device)
             returned = model(input_ids=token, use_cache=False).logits
     except (RuntimeError, IndexError, ValueError):  # it expects V numbers for each token
         return False
@@ -158,7 +159,7 @@ def _hands_on(model: nn.Module, head: nn.Module) -> bool:
     return bool(inputs) and returned is inputs[0] and returned._version == inputs[1]  # nor was it changed in place
 
 
-def large_head(model: nn.Module) -> nn.Linear | None:
+def large_head(model: Any) -> nn.Linear | None:
     """The head of a model whose log-probs should be taken by `last_hidden` and `token_logprobs`, else None.
 
     That is a bare linear layer over a large vocabulary whose output the model returns unchanged. Models that scale or
@@ -244,7 +245,7 @@ def _packed_logprobs(
     inputs = dict(input_ids=to_device(ids, device), use_cache=False, logits_to_keep=kept)
     if not entropies and (head := large_head(model)) is not None:
         hidden = last_hidden(model, head, **inputs).flatten(0, 1).index_select(0, places)  # [M, H]
-        found = (token_logprobs(hidden, head.weight, targets, temperature),)  # [M]
+        found: tuple[torch.Tensor, ...] = (token_logprobs(hidden, head.weight, targets, temperature),)  # [M]
     else:
         logits = model(**inputs).logits.flatten(0, 1).index_select(0, places)  # [M, V]
         found = _of_logits(logits, targets, temperature, entropies)  # [M] each

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import Grade, Problem, Task
+from rlino_lib.tasks.base import TaskWithLots
 
 
 @dataclass
@@ -62,7 +64,8 @@ class Rollouts:
         if self.lots is None:
             self.grades = [task.grade(*row) for row in rows]
         else:
-            self.grades = [task.grade_drawn(*row, lot) for row, lot in zip(rows, self.lots, strict=True)]
+            drawn = cast(TaskWithLots, task).grade_drawn
+            self.grades = [drawn(*row, lot) for row, lot in zip(rows, self.lots, strict=True)]
         return self
 
     def sequences(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -79,16 +79,17 @@ def respond_in_blocks(
     """The same for a GPU, which writes a block of tokens for all rows before anybody looks at one."""
     logits, steps = decoder.capture(prompt_rows, pick)
     with torch.autocast(logits.device.type, enabled=False):
-        block = [values[None] for values in pick(logits, uniform[0])]  # each [1, B]
+        tokens, logprobs, entropies = (values[None] for values in pick(logits, uniform[0]))  # each [1, B]
         while True:
-            draft.add(*block[:2], refuse_infinite(block[2]))
+            draft.add(tokens, logprobs, refuse_infinite(entropies))
             if draft.is_over():
                 break
             if steps.grows and (staying := draft.leave()) is not None:
                 steps.keep(staying)
             done = draft.time - draft.window
             size = 1 if draft.replies else BLOCK  # an environment reads every token
-            block = steps.run(draft.newest, uniform[done : done + size, draft.rows])  # each [k, B]
+            u = uniform[done : done + size, draft.rows]  # [k, B]
+            tokens, logprobs, entropies = steps.run(draft.newest, u)  # each [k, B]
 
 
 # --- choosing a token ------------------------------------------------------------------------------------------------

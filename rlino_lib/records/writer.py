@@ -47,9 +47,9 @@ class RunWriter:
                     _append_csv(part, [*rows[:1], *kept])
         path = self.path / "rollouts.jsonl"
         if path.exists():
-            kept = [row for row in read_jsonl(path) if row["step"] <= step]
+            rollouts = [row for row in read_jsonl(path) if row["step"] <= step]
             with replacing(path) as part:
-                append_jsonl(part, kept)
+                append_jsonl(part, rollouts)
 
     def head(self, columns: Iterable[str]) -> None:
         """Begin the metrics with their columns, for a run that may have no steps."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -98,10 +98,17 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> R
     )
 
 
-class Recorded:
+if TYPE_CHECKING:
+    from transformers import Trainer as Mixed
+else:
+    Mixed = object
+
+
+class Recorded(Mixed):
     """Mixed into a trainer of TRL, whose `roll` samples and grades prompts; everything else of a run is here."""
 
-    lr_at = Trainer.lr_at  # the schedule of `rlino train`, of self.config
+    lr_scheduler: LambdaLR | None
+    lr_at: Any = Trainer.lr_at  # the schedule of `rlino train`, of self.config
 
     def bind(self, config: TrainConfig, pool: Pool) -> None:
         """Set what the run is."""

@@ -12,7 +12,12 @@ from rlino_lib.tasks.countdown.task import Countdown
 from rlino_lib.tasks.gsm8k.task import Gsm8k
 from rlino_lib.tasks.word_problems.task import WordProblems
 
-TASKS = {"countdown": Countdown, "word_problems": WordProblems, "gsm8k": Gsm8k, "clean_room": CleanRoom}
+TASKS = {
+    "countdown": Countdown,
+    "word_problems": WordProblems,
+    "gsm8k": Gsm8k,
+    "clean_room": CleanRoom,
+}
 
 
 def get_task(name: str, /, **settings: Any) -> Task:

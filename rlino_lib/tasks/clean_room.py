@@ -1,4 +1,4 @@
-"""The clean room: a verdict that somebody else draws, then filler that is worth nothing (chapter 08).
+"""The clean room: a verdict that somebody else draws, then filler that is worth nothing (chapter 08b).
 
 An environment writes the verdict at the start of each response, ` good` or ` bad`, by lot. The policy reads it, writes
 filler (` um` after good, ` er` after bad) and ends. It cannot change the verdict, so there is nothing to learn, and

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.paths import REPO
+from rlino_lib.paths import REPO, cache_folder
 
 
 class Remote(NamedTuple):
@@ -42,8 +42,7 @@ SETS = {
 
 def data_folder(name: str) -> Path:
     """Where a data set lives by default: `$RLINO_DATA/name`, or `~/.cache/rlino/name`."""
-    home = os.environ.get("RLINO_DATA")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "rlino") / name
+    return cache_folder() / name
 
 
 def read_file(name: str, file: str, folder: Path, advice: str = "") -> bytes:

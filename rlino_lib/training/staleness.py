@@ -36,7 +36,7 @@ def is_probed(update: int) -> bool:
 
 
 def probe(
-    logprobs_of: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    logprobs_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
     parameters: list[torch.nn.Parameter],
     rollouts: Rollouts,
     micro_batch: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.tasks import Task
+from rlino_lib.tasks import Problem, Task
 from rlino_lib.training.sft import Example
 
 
@@ -78,7 +78,7 @@ def response_rows(rollouts: Rollouts, task: Task, step: int, final: bool) -> Ite
 
     `final` marks the test after training, as against an evaluation during it.
     """
-    counts = getattr(task, "counts", lambda problem, text: {})
+    counts: Callable[[Problem, str], dict] = getattr(task, "counts", lambda problem, text: {})
     facts = zip(rollouts.texts, rollouts.grades, rollouts.truncated.tolist(), rollouts.lengths.tolist(), strict=True)
     for i, (text, grade, truncated, length) in enumerate(facts):
         problem = rollouts.problems[i // rollouts.group_size]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -31,6 +31,8 @@ from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pa
 from rlino_lib.training.staleness import is_probed, probe
 from rlino_lib.training.traces import response_rows
 from rlino_lib.training.updates import UPDATES
+
+T = TypeVar("T")
 
 
 def check_reward(config: TrainConfig) -> None:
@@ -69,7 +71,7 @@ def epoch_order(n: int, epoch: int, seed: int) -> list[int]:
     return order
 
 
-def batch_of_problems(problems: Sequence[Problem], step: int, size: int, seed: int) -> list[Problem]:
+def batch_of_problems(problems: Sequence[T], step: int, size: int, seed: int) -> list[T]:
     """The problems of a step (from 1): a new seeded order each epoch, the same for every method."""
     places = (divmod(k, len(problems)) for k in range((step - 1) * size, step * size))
     return [problems[epoch_order(len(problems), epoch, seed)[place]] for epoch, place in places]
@@ -103,8 +105,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.reference = self._load_reference(from_disk=policy is None)
         if config.lora_rank:
-            settings = {"rank": config.lora_rank, "alpha": config.lora_alpha, "targets": config.targets}
-            self.policy = Policy(add_lora(self.policy.model, **settings), self.policy.tokenizer)
+            adapted = add_lora(
+                self.policy.model, rank=config.lora_rank, alpha=config.lora_alpha, targets=config.targets
+            )
+            self.policy = Policy(adapted, self.policy.tokenizer)
         self.model = self.policy.model
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.on_gpu = self.model.device.type == "cuda"

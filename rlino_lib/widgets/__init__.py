@@ -1,15 +1,10 @@
-"""Widgets to look at traces and at training with, and their static twins, which need no kernel."""
+"""Pages to look at traces and at training with. They choose and step without a kernel; only the live plot has one."""
 
-from rlino_lib.widgets.explorer import explorer
-from rlino_lib.widgets.groups import inspector_html, static_inspector
 from rlino_lib.widgets.inspector import trace_inspector
 from rlino_lib.widgets.live import LivePlot
-from rlino_lib.widgets.mdp import mdp_explorer, static_mdp
-from rlino_lib.widgets.runs import run_comparer, static_runs
-from rlino_lib.widgets.search import search_view, static_search
+from rlino_lib.widgets.mdp import mdp_explorer
+from rlino_lib.widgets.runs import run_comparer
+from rlino_lib.widgets.search import search_view
 from rlino_lib.widgets.tokens import tokens_html
 
-__all__ = [
-    "LivePlot", "explorer", "inspector_html", "mdp_explorer", "run_comparer", "search_view", "static_inspector",
-    "static_mdp", "static_runs", "static_search", "tokens_html", "trace_inspector",
-]  # fmt: skip
+__all__ = ["LivePlot", "mdp_explorer", "run_comparer", "search_view", "tokens_html", "trace_inspector"]

@@ -1,4 +1,4 @@
-"""The weights explorer and the gradient microscope (chapter 06): pages as HTML, and controls over them.
+"""The weights explorer and the gradient microscope (chapter 06): two methods side by side.
 
 The numbers come from `credit` and `token_weights`, so they are those that an optimiser would use at ratio 1.
 """
@@ -6,9 +6,10 @@ The numbers come from `credit` and `token_weights`, so they are those that an op
 from __future__ import annotations
 
 import html
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import pandas as pd
 import torch
@@ -21,14 +22,11 @@ from rlino_lib.methods.loss import token_weights
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.widgets.explorer import Explorer, Menus, explorer, refill
-from rlino_lib.widgets.groups import chosen
-from rlino_lib.widgets.page import LINES, folds, frame_table, page, sides_svg, svg_html
-from rlino_lib.widgets.tokens import Html, escape_line, legend_html, number, token_spans, trace_box
+from rlino_lib.widgets.page import LINES, Control, Slot, Trace, chosen, explorer, sides_svg, slot, trace_box
+from rlino_lib.widgets.tokens import Html, colour_limit, colour_style, escape_line, number
 
 # Methods whose weights follow from one group alone, by their names in menus.
 METHODS = {name: text for name, text in LABELS.items() if name != "grpo"}
-_METHOD_OPTIONS = [(name, method) for method, name in METHODS.items()]
 LONGEST = 48  # tokens of a response in the explorer
 CAP = 64  # the L of 1/(N·L)
 F64 = torch.float64
@@ -52,6 +50,24 @@ def batch_weights(method: str, rewards: Tensor, group_size: int, mask: Tensor, c
 # --- the explorer: a group in four numbers ---------------------------------------------------------------------------
 
 
+Side = dict[str, float]
+
+
+def _sides(method: str, group_size: int, k: int, lengths: tuple[int, int]) -> dict[str, Side]:
+    right = torch.arange(group_size) < k  # [G]
+    mask = torch.arange(max(lengths)) < torch.where(right, *lengths)[:, None]  # [G, T]
+    advantage, weights = batch_weights(method, right.to(F64), group_size, mask, CAP)  # [G], [G, T]
+    sums = weights.sum(1).tolist()
+    first, advantages = weights[:, 0].tolist(), advantage.tolist()
+    sides = {}
+    for side, count, tokens, i in (("right", k, lengths[0], 0), ("wrong", group_size - k, lengths[1], -1)):
+        row = {"count": count, "tokens": tokens, "advantage": advantages[i], "w": first[i], "response": sums[i]}
+        if not count:
+            row |= dict.fromkeys(("advantage", "w", "response"), math.nan)
+        sides[side] = row | {"side": sum(sums[:k] if side == "right" else sums[k:])}
+    return sides
+
+
 def group_weights(method: str, group_size: int = 8, k: int = 2, lengths: tuple[int, int] = (12, 24)) -> pd.DataFrame:
     """A group of which k are right, as two rows, right and wrong, all responses of a side equally long.
 
@@ -62,98 +78,102 @@ def group_weights(method: str, group_size: int = 8, k: int = 2, lengths: tuple[i
         raise RlinoError(f"{k} right of a group of {group_size}: groups have 2 to 64 responses")
     if not all(1 <= n <= LONGEST for n in lengths):
         raise RlinoError(f"lengths {lengths[0]} and {lengths[1]}: from 1 to {LONGEST} tokens")
-    right = torch.arange(group_size) < k  # [G]
-    mask = torch.arange(max(lengths)) < torch.where(right, *lengths)[:, None]  # [G, T]
-    advantage, weights = batch_weights(method, right.to(F64), group_size, mask, CAP)  # [G], [G, T]
-    table = {"count": [k, group_size - k], "tokens": list(lengths)}
-    by_response = {"advantage": advantage, "w": weights[:, 0], "response": weights.sum(1)}
-    for name, values in by_response.items():
-        table[name] = [values[0].item() if k else float("nan"), values[-1].item() if k < group_size else float("nan")]
-    table["side"] = [weights[right].sum().item(), weights[~right].sum().item()]
-    return pd.DataFrame(table, index=["right", "wrong"])
+    return pd.DataFrame.from_dict(_sides(method, group_size, k, lengths), "index")
 
 
-def side_curves(method: str, group_size: int = 8, lengths: tuple[int, int] = (12, 24)) -> pd.DataFrame:
-    """The sum of all weights of each side for every number k right: columns k, p, right, wrong, total."""
-    sides = [group_weights(method, group_size, k, lengths)["side"] for k in range(group_size + 1)]
-    frame = pd.DataFrame([s.to_dict() for s in sides]).rename_axis("k").reset_index()
-    return frame.assign(p=frame["k"] / group_size, total=frame["right"] + frame["wrong"])
+GROUPS = (2, 4, 8)  # sizes of the explorer's groups
+LENGTHS = (8, 16, 32)  # tokens of its responses
+SHARES = tuple(k / 8 for k in range(9))
+_LETTERS = ("a", "b")
 
 
-def _bars_svg(table: pd.DataFrame) -> str:
-    """One response of each side: as wide as it is long, as high as w; the area is the push on the response."""
-    top = max(table["w"].abs().fillna(0).max(), 1e-12)
-    parts = []
-    for (side, row), zero, (colour, *_) in zip(table.iterrows(), (74, 120), LINES, strict=True):
-        count = int(row["count"])
-        w = row["w"]
-        pushes = w == w and w != 0  # a side without responses has no w
-        name = f"each of {count} {side}" if count else f"none is {side}"
-        push = f": w = {number(w)}, {int(row['tokens'])} tokens" if pushes else ""
-        y = zero + 15 if side == "right" else zero - 5
-        parts.append(f'<text x="4" y="{y}">{name}{push}</text><path d="M4 {zero}H316" stroke="#8888"/>')
-        if pushes:
-            height = 56 * abs(w) / top
-            width = 6.5 * row["tokens"]
-            top_edge, dash = (zero - height, "") if w > 0 else (zero, ' stroke-dasharray="5 3"')
-            parts.append(
-                f'<rect x="4" y="{top_edge:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}" '
-                f'fill-opacity=".45" stroke="{colour}" stroke-width="1.5"{dash}/>'
-            )
-    alt = "one bar per side, as wide as a response is long and as high as the weight of a token; the table has both"
-    return svg_html("".join(parts), 322, 190, alt)
+def _row_html(side: str, row: Side, top: float) -> str:
+    """A side as a row of a table; the bar is as long as a response and as high as the weight of a token, of `top`."""
+    numbers = [number(row[name]) for name in ("advantage", "w", "response", "side")]
+    cells = [str(int(row["count"])), str(int(row["tokens"])), *numbers]
+    colour, _, sign = LINES[int(row["w"] < 0)]
+    height = 0 if math.isnan(row["w"]) else 40 * abs(row["w"]) / top
+    size = f"width:{3 * row['tokens']:.0f}px;height:{height:.0f}px;background:{colour}"
+    bar = f'<span class="rlino-bar" style="{size}"></span>{"below 0" if row["w"] < 0 else ""}' if height else "–"
+    return f'<th scope="row">{sign if height else ""} {side}</th>' + "".join(f"<td>{c}</td>" for c in [*cells, bar])
 
 
-def weights_html(
-    method: str = "grpo_no_kl", group_size: int = 8, k: int = 2, right_length: int = 12, wrong_length: int = 24
-) -> Html:
-    """A method on a group in which k are right: curves over p, the weight of a token, and the sums.
-
-    The bars are as wide as a response is long. Raises RlinoError as `group_weights` does.
-    """
-    lengths = (right_length, wrong_length)
-    table = group_weights(method, group_size, k, lengths)
-    curves = side_curves(method, group_size, lengths)
-    words = table.map(number).assign(count=table["count"], tokens=table["tokens"])
-    words.columns = ["responses", "tokens", "Â", "w of a token", "sum over a response", "sum over the side"]
-    total = table["side"].sum()
-    total = 0.0 if abs(total) < 1e-12 else total
-    text = f"p = {k}/{group_size} = {k / group_size:.3g}. All weights of the group sum to {number(total)}."
-    if not table["side"].any():
-        text += " From this group the update learns nothing."
-    formula = f"<p><code>{html.escape(repr(OBJECTIVES[method]))}</code></p>"
-    caption = "sum of w: ● right, solid; ▲ wrong, dashed"
-    alt = "sum of the weights of right and of wrong responses against the share right; the table has the chosen one"
-    pictures = f'<div class="rlino-pair">{sides_svg(curves.set_index("p"), k / group_size, caption, alt)}'
-    pictures += f"{_bars_svg(table)}</div>"
-    title = f"<p><strong>{html.escape(METHODS[method])}</strong>, {k} of {group_size} right</p>"
-    return page(f"{title}{formula}{pictures}{frame_table(words)}<p>{text}</p>", "Weights explorer")
-
-
-def static_weights(methods: Sequence[str] = tuple(METHODS), **choice: int) -> Html:
-    """The explorer's page of several methods as folds, with no kernel; `choice` as in `weights_html`."""
-    return folds((METHODS[chosen(m, METHODS, "method")], weights_html(m, **choice)) for m in methods)
+def _weight_slots(methods: Sequence[str]) -> dict[str, dict[tuple[int, ...], str]]:
+    """What the explorer shows of each method, group size, share right and pair of lengths."""
+    curves: dict[tuple[int, ...], str] = {}
+    rows: dict[str, dict[tuple[int, ...], str]] = {"right": {}, "wrong": {}, "all": {}}
+    for m, method in enumerate(methods):
+        for g, size in enumerate(GROUPS):
+            tables = {
+                (k, r, w): _sides(method, size, k, (LENGTHS[r], LENGTHS[w]))
+                for k, r, w in itertools.product(range(size + 1), range(len(LENGTHS)), range(len(LENGTHS)))
+            }
+            for r, w in itertools.product(range(len(LENGTHS)), repeat=2):
+                sides = [{side: row["side"] for side, row in tables[k, r, w].items()} for k in range(size + 1)]
+                curve = pd.DataFrame(sides, index=[k / size for k in range(size + 1)])
+                caption = "sum of w over a side against p: ● right, solid; ▲ wrong, dashed"
+                alt = f"{METHODS[method]}: sum of the weights of right and of wrong responses against the share right"
+                curves[m, g, r, w] = sides_svg(curve, caption, html.escape(alt))
+            for (k, r, w), table in tables.items():
+                same = (row["w"] for (other, _, _), t in tables.items() if other == k for row in t.values())
+                top = colour_limit(same) or 1.0
+                place = m, g, SHARES.index(k / size), r, w
+                for side, row in table.items():
+                    rows[side][place] = _row_html(side, row, top)
+                total = sum(row["side"] for row in table.values())
+                text = f"sum over the group: {number(0.0 if abs(total) < 1e-12 else total)}"
+                text += (
+                    "" if any(row["side"] for row in table.values()) else "; from this group the update learns nothing"
+                )
+                rows["all"][place] = f'<td colspan="8">{text}</td>'
+    return {"curve": curves, **rows}
 
 
 def weights_explorer(
-    method: str = "grpo_no_kl", group_size: int = 8, k: int = 2, right_length: int = 12, wrong_length: int = 24
-) -> Explorer:
-    """Sliders over `weights_html`, at the choices given. Raises RlinoError as `weights_html` does."""
-    weights_html(method, group_size, k, right_length, wrong_length)  # raises for what cannot be shown
+    a: str = "grpo_no_kl", b: str = "dr_grpo", methods: Sequence[str] = tuple(METHODS), size: int = 8, k: int = 2
+) -> Html:
+    """Two methods side by side on a group: its size, the share right p, and how long right and wrong responses are.
 
-    def fit(menus: Menus, name: str | None) -> None:
-        menus["k"].max = menus["group_size"].value  # a k beyond it moves with it
-
-    return explorer(
-        weights_html,
-        name="WeightsExplorer()",
-        fit=fit,
-        method=("Method:", method, _METHOD_OPTIONS),
-        group_size=("Group:", group_size, range(2, max(16, group_size) + 1)),
-        k=("Right:", k, range(group_size + 1)),
-        right_length=("Tokens, right:", right_length, range(1, LONGEST + 1)),
-        wrong_length=("Tokens, wrong:", wrong_length, range(1, LONGEST + 1)),
-    )
+    For each method the weight of a token and its sums, bars as wide as a response is long, and a curve over p. It
+    starts at methods a and b and k right of `size`. Raises RlinoError for an unknown method, size or k.
+    """
+    for method in (a, b, *methods):
+        chosen(method, METHODS, "method")
+    if size not in GROUPS or not 0 <= k <= size:
+        raise RlinoError(f"{k} right of a group of {size}: the explorer has groups of {', '.join(map(str, GROUPS))}")
+    methods = list(dict.fromkeys([*methods, a, b]))
+    views = _weight_slots(methods)
+    names = [METHODS[m] for m in methods]
+    lengths = [f"{n} tokens" for n in LENGTHS]
+    shares = [f"p = {p:g}" for p in SHARES]
+    controls = [
+        Control("a", "A", names, methods.index(a), buttons=True),
+        Control("b", "B", names, methods.index(b), buttons=True),
+        Control("size", "Group", [f"G = {g}" for g in GROUPS], GROUPS.index(size)),
+        Control("p", "Share right", shares, SHARES.index(k / size), "slider", nearest=True),
+        Control("right", "Right ones", lengths, 1, "slider"),
+        Control("wrong", "Wrong ones", lengths, 1, "slider"),
+    ]
+    places = {(s,): f'<span style="left:{60 + 250 * p:.0f}px"></span>' for s, p in enumerate(SHARES)}
+    heads = ("side", "count", "tokens", "Â", "w of a token", "of a response", "of the side", "w × |o|")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    slots: dict[str, Slot] = {}
+    columns = []
+    for x in _LETTERS:
+        by = (x, "size", "p", "right", "wrong")
+        slots |= {f"{name}_{x}": Slot(by, views[name]) for name in ("right", "wrong", "all")}
+        slots |= {f"curve_{x}": Slot((x, "size", "right", "wrong"), views["curve"]), f"p_{x}": Slot(("p",), places)}
+        formulas = [
+            f"<strong>{METHODS[m]}</strong><br><code>{html.escape(repr(OBJECTIVES[m]))}</code>" for m in methods
+        ]
+        slots[f"name_{x}"] = Slot((x,), {(m,): f"{x.upper()}: {text}" for m, text in enumerate(formulas)})
+        rows = "".join(slot(f"{name}_{x}", "tr") for name in ("right", "wrong", "all"))
+        columns.append(
+            f"<div>{slot(f'name_{x}', 'p')}"
+            f'<div class="rlino-at">{slot(f"curve_{x}")}{slot(f"p_{x}", "div", "rlino-places")}</div>'
+            f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
+        )
+    return explorer("Weights explorer", controls, slots, f'<div class="rlino-two">{"".join(columns)}</div>')
 
 
 # --- the microscope: a real group ------------------------------------------------------------------------------------
@@ -234,78 +254,70 @@ def _rows(scores: Scores, group: int) -> slice:
     return slice(group * g, (group + 1) * g)
 
 
-def _strip(tokens: list[str], value: float, limit: float, title: str) -> str:
-    spans, notes = token_spans(tokens, [value] * len(tokens), limit=limit or None, label="w")
-    return f"<p>{escape_line(title)}: {number(value)}</p>{trace_box(spans, notes, title)}"
-
-
-def microscope_html(
-    scores: Scores, a: str = "grpo_no_kl", b: str = "f_isft_posneg", group: int | None = None, sample: int = 0
-) -> Html:
-    """Two methods on one group: every response's weight under each, their difference, and how the gradients compare.
-
-    B is scaled by one factor for the whole batch, so that both gradients are equally long there: a learning rate can
-    make up for that factor. Weights are shown in thousandths. Raises RlinoError for an unknown method, group or sample.
-    """
-    group = first_mixed(scores) if group is None else group
-    rows = _rows(scores, group)
+def _pair_html(scores: Scores, a: str, b: str, weights: dict[str, Tensor], group: int) -> str:
+    """Two methods on one group: every response's weight under each, their difference, and how the gradients compare."""
     r = scores.rollouts
-    if not 0 <= sample < r.group_size:
-        raise RlinoError(f"sample {sample} of {r.group_size}: count from 0")
-    wa, wb = scores.weights(a), scores.weights(b)  # [N] each
+    rows = _rows(scores, group)
+    wa, wb = weights[a], weights[b]  # [N] each
     squares = [scores.product(w, w) for w in (wa, wb)]  # of both gradients' lengths
     factor = (squares[0] / squares[1]) ** 0.5 if min(squares) > 0 else 1.0
     sides = [(1000 * w[rows]).tolist() for w in (wa, factor * wb, wa - factor * wb)]
-    sides = [[0.0 if abs(v) < 1e-9 * max(map(abs, sides[0] + sides[1])) else v for v in side] for side in sides]
-    heads = [f"A: {METHODS[a]}", f"B: {METHODS[b]}, × {number(factor, False)}", "A − B"]
-    names = sample_names(scores, group)
-    words = pd.DataFrame({h: map(number, side) for h, side in zip(heads, sides, strict=True)}, index=names)
-    limit = max(map(abs, sides[0] + sides[1]))
-    right = int(r.correct[rows].sum())
-    text = (
-        f"Cosine of the two gradients: {number(scores.cosine(wa, wb, rows), False)} on this group, "
-        f"{number(scores.cosine(wa, wb), False)} on the batch of {len(r.prompts)} groups. B is multiplied by "
-        f"{number(factor, False)}, one factor for the batch. Weights of a token, in thousandths:"
+    limit = colour_limit(sides[0] + sides[1])
+    sides = [[0.0 if abs(v) < 1e-9 * limit else v for v in side] for side in sides]
+    heads = ("response", "A", f"B × {number(factor, False)}", "A − B")
+    lines = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>'
+        + "".join(f'<td style="{colour_style(v, "diverging", limit)}">{number(v)}</td>' for v in values)
+        + "</tr>"
+        for name, *values in zip(sample_names(scores, group), *sides, strict=True)
     )
-    tokens = scores.tokens[rows.start + sample]
-    strips = "".join(_strip(tokens, side[sample], limit, h) for h, side in zip(heads, sides, strict=True))
-    title = f"<p><strong>{escape_line(r.prompts[group], 80)}</strong>: {right} of {r.group_size} right</p>"
-    legend = legend_html(sides[0] + sides[1], "diverging", label="w of a token, in thousandths")
-    response = f"<p><strong>Response {html.escape(names[sample])}</strong></p>{legend}{strips}"
-    return page(f"{title}<p>{text}</p>{frame_table(words, names[sample])}{response}", "Gradient microscope")
-
-
-PAIRS = (("grpo_no_kl", "f_isft_posneg"), ("grpo_no_kl", "f_isft_pos"), ("grpo_no_kl", "dapo"))
-
-
-def static_microscope(scores: Scores, pairs: Sequence[tuple[str, str]] = PAIRS, group: int | None = None) -> Html:
-    """The microscope's page of several pairs of methods as folds, with no kernel."""
-    names = [f"{METHODS[chosen(a, METHODS, 'method')]} and {METHODS[chosen(b, METHODS, 'method')]}" for a, b in pairs]
-    return folds(zip(names, (microscope_html(scores, a, b, group) for a, b in pairs), strict=True))
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    right = int(r.correct[rows].sum())
+    return (
+        f"<p><strong>{escape_line(r.prompts[group], 80)}</strong>: {right} of {r.group_size} right</p>"
+        f"<p>A: {METHODS[a]}. B: {METHODS[b]}. Cosine of the two gradients: "
+        f"<strong>{number(scores.cosine(wa, wb, rows), False)}</strong> on this group, "
+        f"<strong>{number(scores.cosine(wa, wb), False)}</strong> on the batch of {len(r.prompts)} groups. "
+        "Weights of a token, in thousandths:</p>"
+        f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+    )
 
 
 def gradient_microscope(
-    scores: Scores, a: str = "grpo_no_kl", b: str = "f_isft_posneg", group: int | None = None
-) -> Explorer:
-    """Two methods, a group and one of its responses over `microscope_html`. Raises RlinoError as it does."""
+    scores: Scores, a: str = "grpo_no_kl", b: str = "f_isft_posneg", group: int | None = None,
+    firsts: Sequence[str] = ("grpo_no_kl", "dr_grpo"),
+) -> Html:  # fmt: skip
+    """Two methods on sampled groups: the weights of every response under each, and the cosine of their gradients.
+
+    B is scaled by one factor for the whole batch, so that both gradients are equally long there: a learning rate can
+    make up for that factor. A is `a` or one of `firsts`, B any method. It starts at `group`, by default the first with
+    right and wrong responses. Raises RlinoError for an unknown method or group.
+    """
     group = first_mixed(scores) if group is None else group
-    microscope_html(scores, a, b, group)  # raises for what cannot be shown
+    _rows(scores, group)  # raises where there is no such group
+    for method in (a, b, *firsts):
+        chosen(method, METHODS, "method")
+    firsts = list(dict.fromkeys([*firsts, a]))
+    seconds = list(METHODS)
     size = scores.rollouts.group_size
+    groups = range(len(scores.rollouts.prompts))
+    weights = {m: scores.weights(m) for m in seconds}
+    pages = {
+        (i, j, g): _pair_html(scores, one, other, weights, g)
+        for (i, one), (j, other), g in itertools.product(enumerate(firsts), enumerate(seconds), groups)
+    }
+    texts = {}
+    traces: list[Trace] = []
+    for g, k in itertools.product(groups, range(size)):
+        name = sample_names(scores, g)[k]
+        texts[g, k] = f"<p>Response {name}</p>{trace_box(len(traces), f'Response {name}')}"
+        traces.append(Trace(scores.tokens[g * size + k]))
     right = scores.rollouts.correct.view(-1, size).sum(1).tolist()
-
-    def samples(group: int) -> list[tuple[str, int]]:
-        return [(name.removesuffix(" tokens"), j) for j, name in enumerate(sample_names(scores, group))]
-
-    def fit(menus: Menus, name: str | None) -> None:
-        if name == "group":
-            refill(menus["sample"], samples(menus["group"].value), 0)
-
-    return explorer(
-        partial(microscope_html, scores),
-        name="GradientMicroscope()",
-        fit=fit,
-        a=("A:", a, _METHOD_OPTIONS),
-        b=("B:", b, _METHOD_OPTIONS),
-        group=("Group:", group, [(f"{j + 1}: {k} of {size} right", j) for j, k in enumerate(right)]),
-        sample=("Response:", 0, samples(group)),
-    )
+    controls = [
+        Control("a", "A", [METHODS[m] for m in firsts], firsts.index(a)),
+        Control("b", "B", [METHODS[m] for m in seconds], seconds.index(b), buttons=True),
+        Control("group", "Group", [f"{g + 1}: {k} of {size} right" for g, k in enumerate(right)], group, buttons=True),
+        Control("response", "Response", [str(k + 1) for k in range(size)], buttons=True),
+    ]
+    slots = {"pair": Slot(("a", "b", "group"), pages), "text": Slot(("group", "response"), texts)}
+    return explorer("Gradient microscope", controls, slots, slot("pair") + slot("text"), traces)

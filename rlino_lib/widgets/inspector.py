@@ -1,120 +1,244 @@
-"""The trace inspector: pick a run, a step and a problem, and read the whole group side by side.
+"""The trace inspector: pick a run, a step and a problem, and read the whole group side by side. It needs no kernel.
 
-Its HTML is `inspector_html`, or for Countdown the search view, so only choosing needs a kernel.
+A source of traces is a run, a DataFrame of rollouts, or `Traces` (see traces.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import ipywidgets as widgets
+import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import label
-from rlino_lib.widgets.explorer import Explorer, Menus, row_of
-from rlino_lib.widgets.groups import COLOURS, SHOWS, SORTS, chosen, inspector_html
-from rlino_lib.widgets.search import is_search, search_html
-from rlino_lib.widgets.tokens import plain
-from rlino_lib.widgets.traces import Traces
+from rlino_lib.widgets.page import (
+    BUDGET,
+    Control,
+    Meter,
+    Slot,
+    Trace,
+    chosen,
+    explorer,
+    message,
+    slot,
+    to_json,
+    trace_box,
+)
+from rlino_lib.widgets.tokens import (
+    MAX_CHARACTERS,
+    MAX_COLOURED,
+    Html,
+    Scale,
+    colour_limit,
+    escape_line,
+    legend_html,
+    number,
+    plain,
+    shorten,
+    visible,
+)
+from rlino_lib.widgets.traces import (
+    Row,
+    Traces,
+    as_traces,
+    is_false,
+    is_true,
+    length_of,
+    missing,
+    problem_name,
+    tokens_of,
+    unit_of,
+    values_of,
+)
 
 
-def _menu(description: str, width: str, **settings: Any) -> widgets.Dropdown:
-    return widgets.Dropdown(description=description, layout={"width": width, "max_width": "100%"}, **settings)
+class Colour(NamedTuple):
+    """A way to colour tokens by a column of rollouts: its scale, and its name in menus, legends and tooltips."""
+
+    scale: Scale
+    menu: str
+    label: str
+    tip: str
 
 
-class TraceInspector(Explorer):
-    """Menus over one HTML view. `view.value` is `inspector_html` of the choices, which are in `choice`.
+COLOURS = {
+    "weights": Colour("diverging", "weight", "weight w of ∇log π; above 0 makes a token likelier:", "w"),
+    "logprobs": Colour("sequential", "log-probability", "log-probability when sampled, nats:", "log p"),
+    "entropies": Colour("sequential", "entropy", "entropy of the next token, nats:", "entropy"),
+    "none": Colour("sequential", "none", "", ""),
+}
+_TESTS = {
+    "all": lambda row: True,
+    "right": lambda row: is_true(row["correct"]),
+    "wrong": lambda row: is_false(row["correct"]),
+    "truncated": lambda row: is_true(row["clipped"]),
+}
+_KEYS = {
+    "sample": lambda row: int(row["sample"]),
+    "length": lambda row: length_of(row),
+    "advantage": lambda row: 1e9 if missing(row["advantage"]) else -float(row["advantage"]),
+}
+SHOWS = tuple(_TESTS)
+SORTS = tuple(_KEYS)
 
-    Countdown's groups can also be seen as one tree of attempts (`search_view` steps through a single response).
+# --- what pages of one run and of two share --------------------------------------------------------------------------
+
+
+def verdict(row: Row) -> tuple[str, str]:
+    """CSS class and words."""
+    if is_true(row["correct"]):
+        return "right", "✓ right"
+    return ("wrong", "✗ wrong") if is_false(row["correct"]) else ("ungraded", "? not graded")
+
+
+def answer_html(row: Row) -> str:
+    """The answer that the grader read."""
+    return "<em>none</em>" if missing(row["answer"]) else f"<code>{escape_line(row['answer'], 2000)}</code>"
+
+
+def reason_html(row: Row) -> str:
+    """What the grader says."""
+    return "–" if missing(row["reason"]) else escape_line(row["reason"], 2000)
+
+
+def colour_control(colour: str) -> Control:
+    """The menu of colours. Raises RlinoError for an unknown one."""
+    start = list(COLOURS).index(chosen(colour, COLOURS, "colour"))
+    names = [c.menu for c in COLOURS.values()]
+    return Control("colour", "Colour by", names, start, act="colour", values=list(COLOURS))
+
+
+def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]:
+    """One scale for all these responses, {column: value of full colour}, and the legends, `colour`'s to be seen.
+
+    Full colour is the largest size, or on one-sided scales the 98th percentile, so that one token cannot fade all.
     """
-
-    def __init__(self, runs: Any, *, step: int | None, group: int | None, colour: str, show: str):
-        self._sources = list(runs) if isinstance(runs, Sequence) else [runs]
-        if not self._sources:
-            raise RlinoError("no run to inspect: the list is empty")
-        self._traces: dict[int, Traces] = {}
-        self._last: tuple[int | None, str | None] = (step, None)  # the last step and problem shown
-        self._start = group
-        menus = {
-            "run": _menu("Run:", "21em", options=_run_names(self._sources)),
-            "step": _menu("Step:", "8.5em"),
-            "group": _menu("Problem:", "23em"),
-            "form": _menu("View:", "13em", options=[("responses", False), ("tree of attempts", True)]),
-            "colour": _menu("Colour by:", "16em", options=[(c.menu, k) for k, c in COLOURS.items()], value=colour),
-            "show": _menu("Show:", "11em", options=SHOWS, value=show),
-            "sort": _menu("Sort by:", "13em", options=SORTS),
-        }
-        self.previous = widgets.Button(description="‹ Previous", tooltip="Previous step", layout={"width": "7em"})
-        self.next = widgets.Button(description="Next ›", tooltip="Next step", layout={"width": "7em"})
-        self.previous.on_click(lambda _: self._move(-1))
-        self.next.on_click(lambda _: self._move(+1))
-        count = len(self._sources)
-        name = f"TraceInspector({count} source{'s' if count > 1 else ''} of traces)"
-        super().__init__(self._html, name, menus, self._refit, image=True)
-        where = [menus["step"], self.previous, self.next, menus["group"]]
-        how = [menus[key] for key in ("form", "colour", "show", "sort")]
-        self.children = [row_of(*[menus["run"]] * (count > 1), *where), row_of(*how), self.view]
-
-    @property
-    def traces(self) -> Traces:
-        """The traces of the chosen run, read when it is first chosen."""
-        k = self.menus["run"].value
-        if k not in self._traces:
-            self._traces[k] = Traces(self._sources[k])
-        return self._traces[k]
-
-    @property
-    def choice(self) -> dict[str, Any]:
-        """The arguments with which `inspector_html` gives what is shown."""
-        return {name: menu.value for name, menu in self.menus.items() if name not in ("run", "form")}
-
-    def _html(self, image: bool = False, **choice: Any) -> str:
-        if self.menus["form"].value:
-            return search_html(self.traces, choice["step"], choice["group"], overlay=True, image=image)
-        return inspector_html(self.traces, **choice)
-
-    def _move(self, by: int) -> None:
-        menu = self.menus["step"]
-        k = (menu.index or 0) + by
-        if 0 <= k < len(menu.options):
-            menu.index = k
-
-    def _refit(self, menus: Menus, name: str | None) -> None:
-        """Another run keeps the nearest step, another step the same problem where it is among the new ones."""
-        traces, step_menu, group_menu = self.traces, menus["step"], menus["group"]
-        recorded = bool(traces.steps)
-        if name in (None, "run"):
-            step_menu.options = traces.steps
-            step_menu.value = traces.nearest(self._last[0]) if recorded else None
-        step = step_menu.value
-        if name in (None, "run", "step"):
-            group_menu.options = [(traces.title(step, g), g) for g in traces.groups(step)] if recorded else []
-            if recorded:
-                same = traces.find(step, self._last[1]) if self._last[1] is not None else None
-                group_menu.value = traces.first_mixed(step) if same is None else same
-        if name is None and self._start is not None and recorded:
-            traces.rows(step, self._start)  # raises where there is no such group
-            group_menu.value = self._start
-        if recorded:
-            self._last = step, traces.problem(step, group_menu.value)
-        self._enable(recorded, recorded and is_search(traces.rows(step, group_menu.value)))
-
-    def _enable(self, recorded: bool, tree: bool) -> None:
-        """Controls that have nothing to choose from are greyed."""
-        menus = self.menus
-        menus["form"].disabled = not tree
-        menus["form"].value = menus["form"].value and tree
-        for key in ("step", "group"):
-            menus[key].disabled = not recorded
-        for key in ("colour", "sort", "show"):
-            menus[key].disabled = menus["form"].value
-        self.previous.disabled = not recorded or menus["step"].index == 0
-        self.next.disabled = not recorded or menus["step"].index == len(menus["step"].options) - 1
+    rows = list(rows)
+    limits, legends = {}, []
+    for column, look in COLOURS.items():
+        values = [v for row in rows for v in values_of(row, column) or ()]
+        sizes = [abs(v) for v in values if math.isfinite(v)]
+        limits[column] = colour_limit(values)
+        if look.scale == "sequential" and sizes:
+            limits[column] = float(np.quantile(sizes, 0.98)) or max(sizes)
+        text = f"No {look.menu} is recorded here: the tokens are not coloured." if look.label else ""
+        legend = legend_html(values, look.scale, limits[column], look.label) if values else text
+        legends.append(f'<div data-legend="{column}"{" hidden" * (column != colour)}>{legend}</div>')
+    return limits, "".join(legends)
 
 
-def _run_names(sources: Sequence[Any]) -> list[tuple[str, int]]:
+def trace_of(row: Row, limits: dict[str, float], share: int = 1) -> tuple[Trace, str]:
+    """A response as the script shows it, and notes on it (safe HTML); `share` responses share the limits of size."""
+    tokens, notes = shorten(tokens_of(row), max(100, MAX_COLOURED // share), max(10_000, MAX_CHARACTERS // share))
+    columns: dict[str, tuple[Sequence[float], Scale, float]] = {}
+    for column, limit in limits.items():
+        if (values := values_of(row, column)) is not None:
+            columns[column] = (values[: len(tokens)], COLOURS[column].scale, limit)
+    html = "".join(f'<p class="rlino-note">{escape_line(note)}</p>' for note in notes)
+    return Trace(tokens, columns, {name: look.tip for name, look in COLOURS.items()}), html
+
+
+# --- one card --------------------------------------------------------------------------------------------------------
+
+
+def _facts(pairs: Iterable[tuple[str, str]], kind: str = "facts") -> str:
+    """Names and values as a definition list; the values are safe HTML. `kind` is its layout."""
+    cells = "".join(f"<div><dt>{escape_line(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
+    return f'<dl class="rlino-{kind}">{cells}</dl>'
+
+
+def _extent(values: Iterable[float], tolerance: float) -> str:
+    """The value where all agree up to a relative tolerance, else the lowest and the highest; a dash for none."""
+    finite = sorted(filter(math.isfinite, values))
+    if not finite:
+        return "–"
+    low, high = finite[0], finite[-1]
+    same = high - low <= tolerance * max(abs(low), abs(high))
+    return number(high) if same else f"{number(low)} … {number(high)}"
+
+
+def _card(row: Row, trace: int, notes: str, longest: int, show: str) -> str:
+    """One response."""
+    kind, words = verdict(row)
+    sample = int(row["sample"])
+    length = length_of(row)
+    facts = [("reward", number(row["reward"], False)), ("advantage", number(row["advantage"]))]
+    weights = values_of(row, "weights")
+    if weights and all(map(math.isfinite, weights)):
+        facts += [("w per token", _extent(weights, 1e-4)), ("sum of w", number(math.fsum(weights)))]
+    read = [("answer", answer_html(row)), ("grader", reason_html(row))]
+    kinds = [name for name, test in _TESTS.items() if test(row)]
+    keys = to_json({name: key(row) for name, key in _KEYS.items()}).replace('"', "&quot;")
+    box = trace_box(trace, f"Response of sample {sample}")
+    cut = ' <span class="rlino-chip">✂ truncated</span>' if is_true(row["clipped"]) else ""
+    return (
+        f'<article class="rlino-card rlino-{kind}" aria-label="sample {sample}, {words[2:]}" '
+        f'data-kind="{" ".join(kinds)}" data-keys="{keys}"{" hidden" * (show not in kinds)}>'
+        f'<header><span class="rlino-chip">{words}</span>{cut} <strong>{length:,} {unit_of(row)}</strong>'
+        f' <span class="rlino-sample">#{sample}</span></header>'
+        f'<div class="rlino-length" aria-hidden="true" style="width:{100 * length / max(longest, 1):.0f}%"></div>'
+        f"{_facts(facts, 'numbers')}{_facts(read, 'read')}{box}{notes}</article>"
+    )
+
+
+# --- the group -------------------------------------------------------------------------------------------------------
+
+
+def _advantages(rows: list[Row]) -> list[float]:
+    return [float(row["advantage"]) for row in rows if not missing(row["advantage"])]
+
+
+def _header(rows: list[Row]) -> str:
+    """Gold, how many are right, and the advantages."""
+    right = [r for r in rows if is_true(r["correct"])]
+    wrong = [r for r in rows if is_false(r["correct"])]
+    rewards = np.array([float(r["reward"]) for r in rows if not missing(r["reward"])])
+    advantages = _advantages(rows)
+    gold = rows[0]["gold"]
+    facts = [("gold", "–" if missing(gold) else f"<code>{escape_line(gold, 500)}</code>")]
+    facts.append(("right", f"{len(right)} of {len(rows)}"))
+    if len(rewards):
+        facts.append(("reward", f"{number(rewards.mean(), False)} ± {number(rewards.std(), False)}"))
+    if advantages:
+        sides = (("right", right), ("wrong", wrong))
+        texts = [f"{name} {_extent(_advantages(side), 1e-6)}" for name, side in sides if side]
+        facts.append(("advantage", ", ".join(texts)))
+    prompt = "" if missing(rows[0]["prompt"]) else str(rows[0]["prompt"])
+    short = len(prompt) <= 80 and "\n" not in prompt
+    if prompt and short:
+        facts.append(("prompt", f"<code>{escape_line(prompt)}</code>"))
+    header = _facts(facts)
+    if advantages and not any(advantages):
+        header += "<p>Every advantage is 0: from this group the update learns nothing.</p>"
+    if prompt and not short:
+        box = f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="Prompt">{visible(prompt)}</pre>'
+        header += f"<details><summary>Prompt</summary>{box}</details>"
+    return header
+
+
+def _group(traces: Traces, step: int, group: int, first: int, start: dict[str, str]) -> tuple[str, list[Trace]]:
+    """A group as HTML and its traces, which are numbered from `first`; colours have one scale for the whole group."""
+    rows = sorted(traces.rows(step, group), key=_KEYS[start["sort"]])
+    limits, legends = colours_of(rows, start["colour"])
+    longest = max(map(length_of, rows))
+    made = [trace_of(row, limits, len(rows)) for row in rows]
+    cards = "".join(
+        _card(row, first + k, notes, longest, start["show"])
+        for k, (row, (_, notes)) in enumerate(zip(rows, made, strict=True))
+    )
+    name = f" <small>{escape_line(traces.name)}</small>" if traces.name else ""
+    problem = escape_line(problem_name(rows[0]), 200)
+    title = f'<p class="rlino-title"><strong>Step {step} · {problem}</strong>{name}</p>'
+    return f'{title}{_header(rows)}{legends}<div class="rlino-cards">{cards}</div>', [trace for trace, _ in made]
+
+
+# --- which groups ----------------------------------------------------------------------------------------------------
+
+
+def _run_names(sources: Sequence[Any]) -> list[str]:
     """A name in the menu for each source: method and seed, with the run's name where that is not enough to tell."""
     names = []
     full = [str(getattr(source, "name", "")) for source in sources]
@@ -127,21 +251,123 @@ def _run_names(sources: Sequence[Any]) -> list[tuple[str, int]]:
         else:
             names.append(full[k] or f"run {k + 1}")
     return [
-        (plain(f"{name} ({text})" if text and names.count(name) > 1 else name, 80), k)
-        for k, (name, text) in enumerate(zip(names, full, strict=True))
+        plain(f"{name} ({text})" if text and names.count(name) > 1 else name, 80)
+        for name, text in zip(names, full, strict=True)
     ]
 
 
-def trace_inspector(
-    runs: Any, *, step: int | None = None, group: int | None = None, colour: str = "weights", show: str = "all"
-) -> TraceInspector:
-    """A widget to read recorded or live traces: run, step, problem, then the whole group side by side.
+def spread(values: Sequence[int]) -> Iterator[int]:
+    """The values in an order of which every beginning is spread out: the ends, the middle, the quarters, …"""
+    done: set[int] = set()
+    parts = 1
+    while len(done) < len(values):
+        for k in range(parts + 1):
+            place = round(k * (len(values) - 1) / parts)
+            if place not in done:
+                done.add(place)
+                yield values[place]
+        parts *= 2
 
-    `runs` is a run, a list of runs, or a DataFrame of rollouts (or a list with such frames). A run's rollouts are read
-    when it is first chosen. Choosing another run keeps the nearest step, and the same problem where both have it; the
-    arguments say where to start, as in `inspector_html`.
-    Raises RlinoError for an empty list, a source without the columns, or an unknown choice.
+
+Place = tuple[int, int, int]  # run, step, group
+
+
+def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
+    """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
+    ranked = []
+    for r, source in enumerate(traces):
+        if steps is not None:
+            for step in steps if r == 0 else ():
+                source.rows(step, source.groups(step)[0] if source.groups(step) else 0)  # raises where there is none
+        wanted = [s for s in steps if s in source.steps] if steps is not None else list(spread(source.steps))
+        for j, step in enumerate(wanted):
+            mixed = [source.first_mixed(step)]
+            if groups is not None:
+                mixed = list(groups)
+                for group in mixed:
+                    source.rows(step, group)  # raises where there is no such group
+            others = [] if groups is not None else [g for g in source.groups(step) if g not in mixed]
+            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(mixed + others)]
+    return [place for *_, place in sorted(ranked)]
+
+
+def trace_inspector(
+    runs: Any,
+    *,
+    step: int | None = None,
+    group: int | None = None,
+    steps: Sequence[int] | None = None,
+    groups: Iterable[int] | None = None,
+    colour: str = "weights",
+    show: str = "all",
+    sort: str = "sample",
+    budget: int = BUDGET,
+) -> Html:
+    """A page to read recorded or live traces: run, step, problem, then the whole group side by side. No kernel needed.
+
+    `runs` is a run, a list of runs, or a DataFrame of rollouts (or a list with such frames). It starts at `step` and
+    `group` of the first run (default: its first step, there the first group with right and wrong responses), with this
+    colour (weights, logprobs, entropies or none), filter (all, right, wrong or truncated) and order (sample, length or
+    advantage). The page holds all `steps` and `groups` that are given; else as many, spread over training, as
+    `budget` characters of data have room for. Another run keeps the nearest step, another step the same problem.
+    Raises RlinoError for an empty list, a source without the columns, a step or group that is not recorded, or an
+    unknown choice.
     """
-    chosen(colour, COLOURS, "colour")
-    chosen(show, SHOWS, "filter")
-    return TraceInspector(runs, step=step, group=group, colour=colour, show=show)
+    start = {
+        "colour": colour, "show": chosen(show, SHOWS, "filter"), "sort": chosen(sort, SORTS, "order"),
+    }  # fmt: skip
+    colour_control(colour)  # raises for an unknown one
+    sources = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
+    if not sources:
+        raise RlinoError("no run to inspect: the list is empty")
+    named = list(zip(_run_names(sources), map(as_traces, sources), strict=True))
+    absent = " ".join(source.message for _, source in named if source.message)
+    recorded = [source for _, source in named if source.steps]
+    if not recorded:
+        return message(absent)
+    groups = None if groups is None else list(groups)
+    places = places_of(recorded, steps, groups)
+    first = recorded[0]
+    if step is None or (step not in first.steps and group is None):
+        step = first.nearest(step) if steps is None else steps[0]
+    if group is None:
+        group = first.first_mixed(step) if groups is None or step not in (steps or [step]) else groups[0]
+    first.rows(step, group)  # raises where there is no such group
+    opened = (0, step, group)
+    pages: dict[Place, str] = {}
+    made: list[Trace] = []
+    meter = Meter(budget)
+    given = len(steps or ()) * len(recorded)  # these come first, and are there whatever their size
+    for k, place in enumerate([opened, *places]):
+        if place in pages or (k > given and not meter.room and groups is None):
+            continue
+        r, at, g = place
+        pages[place], new = _group(recorded[r], at, g, len(made), start)
+        made += new
+        meter.add([pages[place]], new)
+    names = [name for name, source in named if source.steps]
+    titles = {(r, at, g): recorded[r].title(at, g) for r, at, g in pages}
+    return _page(names, titles, pages, made, start | {"absent": absent})
+
+
+def _page(
+    names: list[str], titles: dict[Place, str], pages: dict[Place, str], made: list[Trace], start: dict[str, str]
+) -> Html:
+    """The explorer over the groups that were made; it opens at the first of them."""
+    opened = next(iter(pages))
+    steps = sorted({step for _, step, _ in pages})
+    # the most wanted first: it is where another run or step leads that has not the same problem
+    problems = sorted(set(titles.values()))
+    wanted = [problems.index(title) for title in dict.fromkeys(titles.values())]
+    views = {(r, steps.index(s), problems.index(titles[r, s, g])): page for (r, s, g), page in pages.items()}
+    controls = [
+        Control("run", "Run", names),
+        Control("step", "Step", [str(s) for s in steps], steps.index(opened[1]), buttons=True, nearest=True),
+        Control("problem", "Problem", problems, problems.index(titles[opened]), buttons=True, first=wanted),
+        colour_control(start["colour"]),
+        Control("show", "Show", SHOWS, SHOWS.index(start["show"]), act="show", values=SHOWS),
+        Control("sort", "Sort by", SORTS, SORTS.index(start["sort"]), act="sort", values=SORTS),
+    ]
+    notes = f"<p>{escape_line(start['absent'])}</p>" if start["absent"] else ""
+    slots = {"group": Slot(("run", "step", "problem"), views)}
+    return explorer("Trace inspector", controls, slots, notes + slot("group"), made)

@@ -6,19 +6,16 @@ All numbers are those of `rlino_lib.exact.length_toy`: exact, by enumeration of 
 from __future__ import annotations
 
 import html
+import itertools
 import math
-from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from rlino_lib.exact.length_toy import METHODS as NAMES
 from rlino_lib.exact.length_toy import NORMALISERS, PARAMETERS, Drift, LengthToy, drift, variant
-from rlino_lib.widgets.explorer import Explorer, explorer
-from rlino_lib.widgets.gradient import METHODS
-from rlino_lib.widgets.groups import chosen
-from rlino_lib.widgets.page import LINES, folds, frame_table, page, sides_svg, svg_html
+from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.widgets.page import LINES, Control, Slot, chosen, explorer, frame_table, sides_svg, slot, svg_html
 from rlino_lib.widgets.tokens import Html, number
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,9 +24,9 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "hits": ("later tokens hit with 0.15", {"hit": 0.15}),
     "mixed": ("wrong ones are longer", {"stop_right": 0.4, "stop_wrong": 0.15}),
 }
-SHARES = tuple(k / 20 for k in range(1, 20))  # p of the slider and of the curve
+SHARES = (0.1, 0.2, 0.5, 0.8, 0.9)  # p of the slider and of the curve
+COUPLINGS = (0.0, 1.0)
 GROUP = 4  # responses in a group
-LONGEST = 10  # tokens; of the slider
 
 
 def explore_length(
@@ -45,17 +42,6 @@ def explore_length(
     chosen(normaliser, NORMALISERS, "normaliser")
     toy = LengthToy(p=p, horizon=cap, coupling=coupling, **CHANGES[chosen(change, CHANGES, "change")][1])
     return toy, drift(toy, variant(method, normaliser), GROUP)
-
-
-def drift_curves(p: float = 0.5, **choice: Any) -> pd.DataFrame:
-    """The drift of right and of wrong responses per unit of learning rate at every p of the slider, whatever `p` is."""
-    return _curves(tuple(sorted(choice.items())))
-
-
-@lru_cache(maxsize=64)
-def _curves(choice: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
-    drifts = [explore_length(p=p, **dict(choice))[1].table["drift"] for p in SHARES]
-    return pd.DataFrame({side: [float(d[side]) for d in drifts] for side in ("right", "wrong")}, index=SHARES)
 
 
 def _shifts(result: Drift) -> dict[str, float]:
@@ -117,15 +103,8 @@ def _sentences(toy: LengthToy, result: Drift) -> str:
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
-def length_html(**choice: Any) -> Html:
-    """The drift at one choice (arguments of `explore_length`): arrows, the curve over p, the parts by parameter.
-
-    The parts of a drift add up to it: through the verdict (who is right, and so who is among the wrong), and through
-    each stop logit. Raises RlinoError as `explore_length` does.
-    """
-    toy, result = explore_length(**choice)
-    method = choice.get("method", "grpo_no_kl")
-    normaliser = choice.get("normaliser", "per_response")
+def _table(result: Drift) -> str:
+    """The drift and its parts: through the verdict (who is right, so who is among the wrong) and each stop logit."""
     table = result.table.copy()
     columns = ["drift", *PARAMETERS]
     table[columns] = table[columns].where(table[columns].abs() > 1e-12, 0.0)
@@ -135,30 +114,7 @@ def length_html(**choice: Any) -> Html:
     words.columns = [
         "share", "mean length", "drift", *(f"through {name}" for name in PARAMETERS), "tokens per point of success"
     ]  # fmt: skip
-    title = f"{METHODS[method]}, normaliser {NORMALISERS[normaliser]}, p = {toy.p:g}, cap {toy.horizon}"
-    title += f", change: {CHANGES[choice.get('change', 'plain')][0]}"
-    formula = f"<p><code>{html.escape(repr(variant(method, normaliser)))}</code></p>"
-    caption = "drift per unit of learning rate: ● right; ▲ wrong"
-    alt = "the drift of the mean length of right and of wrong responses against p; the table has the chosen p"
-    curve = sides_svg(drift_curves(**choice), toy.p, caption, alt)
-    pictures = f'<div class="rlino-pair">{_arrows_svg(result, toy.horizon)}{curve}</div>'
-    body = f"<p><strong>{html.escape(title)}</strong></p>{formula}{pictures}"
-    return page(body + _sentences(toy, result) + frame_table(words), "Length toy")
-
-
-VIEWS: dict[str, dict[str, Any]] = {
-    "GRPO: 1/|o|": {},
-    "The same, token mean of the group": {"normaliser": "token_mean"},
-    "The same, constant": {"normaliser": "constant"},
-    "F-ISFT⁺⁻ unit at p = 0.2, one stop logit for both": {"method": "f_isft_posneg_unit", "p": 0.2, "coupling": 1.0},
-    "Constant, a truncated response is wrong": {"normaliser": "constant", "change": "cap"},
-    "Constant, going on may hit": {"normaliser": "constant", "change": "hits"},
-}
-
-
-def static_length(views: Mapping[str, Mapping[str, Any]] = VIEWS) -> Html:
-    """Several pages as folds, the first open, with no kernel: {title: arguments of `length_html`}."""
-    return folds((title, length_html(**choice)) for title, choice in views.items())
+    return frame_table(words)
 
 
 def length_explorer(
@@ -168,17 +124,53 @@ def length_explorer(
     p: float = 0.5,
     cap: int = 8,
     coupling: float = 0.0,
-) -> Explorer:
-    """Sliders over `length_html`, at the choices given. Raises RlinoError as `explore_length` does."""
-    explore_length(method, normaliser, change, p, cap, coupling)  # raises for what cannot be shown
-    couplings = sorted({0.0, 0.25, 0.5, 0.75, 1.0, coupling})
-    return explorer(
-        length_html,
-        name="LengthExplorer()",
-        method=("Method:", method, [(METHODS[m], m) for m in NAMES]),
-        normaliser=("Normaliser:", normaliser, [(text, n) for n, text in NORMALISERS.items()]),
-        change=("Change:", change, [(text, c) for c, (text, _) in CHANGES.items()]),
-        p=("Chance of right, p:", p, [(f"{share:g}", share) for share in sorted({*SHARES, p})]),
-        cap=("Cap, tokens:", cap, range(3, max(LONGEST, cap) + 1)),
-        coupling=("Shared stop logit:", coupling, [(f"{c:g}", c) for c in couplings]),
-    )
+) -> Html:
+    """The drift of lengths in the toy, at these choices first: arrows, a curve over p, the parts by parameter.
+
+    The cap is the same on all pages, and a shared stop logit is there for the plain toy alone. Raises RlinoError for
+    unknown choices, for a p or a coupling that the controls do not have, and for what the toy cannot enumerate.
+    """
+    axes: dict[str, tuple[Any, ...]] = {
+        "method": NAMES, "normaliser": tuple(NORMALISERS), "change": tuple(CHANGES), "coupling": COUPLINGS, "p": SHARES,
+    }  # fmt: skip
+    given = {"method": method, "normaliser": normaliser, "change": change, "coupling": coupling, "p": p}
+    start = {}
+    for name, value in given.items():
+        chosen(str(value), map(str, axes[name]), name)
+        start[name] = [str(v) for v in axes[name]].index(str(value))
+    pages: dict[tuple[int, ...], str] = {}
+    curves: dict[tuple[int, ...], str] = {}
+    caption = "drift per unit of learning rate against p: ● right; ▲ wrong"
+    alt = "the drift of the mean length of right and of wrong responses against p; the table has the chosen p"
+    for place in itertools.product(*(range(len(values)) for name, values in axes.items() if name != "p")):
+        choice = {name: axes[name][k] for name, k in zip(axes, place, strict=False)} | {"cap": cap}
+        if choice["coupling"] and choice["change"] != "plain":
+            continue
+        rows = {}
+        for k, share in enumerate(SHARES):
+            toy, result = explore_length(**choice, p=share)
+            rows[share] = [float(result.table["drift"][side]) for side in ("right", "wrong")]
+            pages[*place, k] = _arrows_svg(result, toy.horizon) + _sentences(toy, result) + _table(result)
+        curve = pd.DataFrame.from_dict(rows, "index", columns=["right", "wrong"])
+        curves[place] = sides_svg(curve, caption, alt)
+    formulas = {
+        (m, n): f"<code>{html.escape(repr(variant(NAMES[m], name)))}</code>"
+        for m, (n, name) in itertools.product(range(len(NAMES)), enumerate(NORMALISERS))
+    }
+    texts = {
+        "method": ("Method", [LABELS[m] for m in NAMES]),
+        "normaliser": ("Normaliser", list(NORMALISERS.values())),
+        "change": ("Change", [text for text, _ in CHANGES.values()]),
+        "coupling": ("Shared stop logit", [f"{c:g}" for c in COUPLINGS]),
+        "p": ("Chance of right", [f"p = {share:g}" for share in SHARES]),
+    }
+    controls = [
+        Control(name, label, options, start[name], "slider" if name == "p" else "menu")
+        for name, (label, options) in texts.items()
+    ]
+    slots = {
+        "formula": Slot(("method", "normaliser"), formulas),
+        "page": Slot(tuple(axes), pages),
+        "curve": Slot(tuple(axes)[:-1], curves),
+    }
+    return explorer("Length toy", controls, slots, slot("formula", "p") + slot("page") + slot("curve"))

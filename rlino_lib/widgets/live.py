@@ -9,30 +9,27 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import LENGTHS, LOOKS, axis_label, new_figure
+from rlino_lib.widgets.tokens import Html
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 DEFAULT_METRICS = ("reward", ("length/correct", "length/incorrect"))
-
-
-class _View(widgets.VBox):
-    """A box whose text in a saved notebook does not depend on the run."""
-
-    def __repr__(self) -> str:
-        return "LivePlot"
 
 
 class LivePlot:
     """A status line with the time left, and one panel per metric, redrawn at most twice a second while a run trains.
 
-    It replaces the values of two HTML widgets and clears nothing, so it works in a notebook, under a notebook test, and
-    in a script, where it shows nothing but a status line on stderr where that is a terminal. Drawing takes at most a
-    tenth of the time. `metrics` has, for each panel, a metric or a tuple of metrics. `figure()` is the figure to keep.
+    It is one HTML output that is updated in place, so the saved notebook keeps the last picture. In a script it shows
+    nothing but a status line on stderr where that is a terminal. Drawing takes at most a tenth of the time. `metrics`
+    has, for each panel, a metric or a tuple of metrics. `figure()` is the figure as it is now.
     """
 
     def __init__(
@@ -54,10 +51,8 @@ class LivePlot:
         self._began = clock()
         self._min_seconds = min_seconds
         self._next = -math.inf  # when it may draw again
-        self._status = widgets.HTML()
-        self._picture = widgets.HTML()
-        self.widget = _View([self._status, self._picture])
         self._shown = False
+        self._output: DisplayHandle | None = None
 
     def show(self) -> None:
         """Put the plot under the cell that runs. Outside a notebook it does nothing."""
@@ -65,8 +60,7 @@ class LivePlot:
         if _in_notebook():
             from IPython.display import display
 
-            self._status.value = self._status_html()
-            display(self.widget)
+            self._output = display(self.page(), display_id=True)
 
     def update(self, step: int, metrics: Mapping[str, object]) -> None:
         """Add one step's metrics; what is no number is left out. Redraws where it is time, and after the last step."""
@@ -75,7 +69,7 @@ class LivePlot:
         now = self._clock()
         if not self._shown or (now < self._next and step < self.total):
             return
-        if _in_notebook():
+        if self._output:
             self.draw()
         elif sys.stderr.isatty():
             print(f"\r{self.status()}\x1b[K", end="\n" if step >= self.total else "", file=sys.stderr, flush=True)
@@ -83,13 +77,25 @@ class LivePlot:
         self._next = done + max(self._min_seconds, 9 * (done - now))
 
     def draw(self) -> None:
-        """Redraw both widgets now."""
+        """Redraw the output now, where there is one."""
+        if self._output:
+            self._output.update(self.page())
+
+    def page(self) -> Html:
+        """The status line and, once there is a step, the picture; the last picture has twice the pixels."""
+        if not self._rows:
+            return Html(self._status_html())
+        last = max(self._rows) >= self.total
+        figure = self.figure()
+        width, height = (round(96 * inches) for inches in figure.get_size_inches())
         buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=96)
+        figure.savefig(buffer, format="png", dpi=192 if last else 96)
         data = base64.b64encode(buffer.getvalue()).decode()
         alt = html.escape(f"Curves of {', '.join(m for p in self.panels for m in p)}. {self.status()}")
-        self._status.value = self._status_html()
-        self._picture.value = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}">'
+        return Html(
+            f'{self._status_html()}<img alt="{alt}" width="{width}" height="{height}" '
+            f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}">'
+        )
 
     @property
     def history(self) -> pd.DataFrame:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
-import ipywidgets as widgets
 import pandas as pd
 import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.token_mdp import TabularPolicy, TokenMDP
-from rlino_lib.widgets.explorer import Explorer, Menus, explorer, refill
-from rlino_lib.widgets.groups import chosen
-from rlino_lib.widgets.page import drawing_html, folds, frame_table, page
+from rlino_lib.widgets.page import Control, Slot, chosen, drawing, explorer, frame_table, slot, stepped
 from rlino_lib.widgets.tokens import Html, escape_line, number
 
 LARGEST = 48  # responses that a drawing can hold
@@ -77,12 +75,22 @@ class Node(NamedTuple):
     texts: list[str]
 
 
-def _graph(explored: Explored, merge: bool) -> tuple[dict, dict, list]:
-    """Nodes {key: Node}, edges {(from, to): [(token, probability)]}, and the key of each place.
+Edge = tuple[int, int]  # the numbers of two nodes
 
-    A place is a state, or S + n for the end of response n. In depth-first order, so that a column read downwards has
-    the order of the tree.
+
+class Graph(NamedTuple):
+    """A drawing's nodes, its edges {(from, to): [(token, probability)]}, and the node of each place.
+
+    A place is a state, or S + n for the end of response n.
     """
+
+    nodes: list[Node]
+    edges: dict[Edge, list[tuple[str, float]]]
+    place: list[int]
+
+
+def _graph(explored: Explored, merge: bool) -> Graph:
+    """In depth-first order, so that a column read downwards has the order of the tree."""
     mdp, policy = explored.mdp, explored.policy
     texts = [t or "the prompt" for t in mdp.tree(policy)["state"]] + mdp.responses(policy)["response"].tolist()
     values = [*mdp.values(policy).V.tolist(), *mdp.rewards.tolist()]
@@ -91,7 +99,8 @@ def _graph(explored: Explored, merge: bool) -> tuple[dict, dict, list]:
     s = mdp.n_states
     ends = [("end", columns[k], values[k]) if merge else k for k in range(s, len(texts))]
     keys = [*(explored.classes.tolist() if merge else range(s)), *ends]
-    nodes, edges = {}, {}
+    nodes: dict[object, Node] = {}
+    edges: dict[tuple, list[tuple[str, float]]] = {}
     todo = [0]  # places
     while todo:
         place = todo.pop()
@@ -102,69 +111,71 @@ def _graph(explored: Explored, merge: bool) -> tuple[dict, dict, list]:
         for token, target in enumerate(after if new else []):
             edges.setdefault((key, keys[target]), []).append((mdp.names[token], probs[place][token]))
         todo += reversed(after)
-    return nodes, edges, keys
+    index = {key: k for k, key in enumerate(nodes)}
+    numbered = {(index[a], index[b]): tokens for (a, b), tokens in edges.items()}
+    return Graph(list(nodes.values()), numbered, [index[key] for key in keys])
 
 
-def _drawing(explored: Explored, merge: bool, path: Sequence[int], step: int, image: bool) -> str:
-    """The graph from left to right; `path` are the places of the response, drawn bold up to `step`.
-
-    As an image it has no tooltips and not the page's colours, but a notebook that is not trusted shows it too.
-    """
-    nodes, edges, keys = _graph(explored, merge)
-    columns: dict[int, list] = {}
-    for key, node in sorted(nodes.items(), key=lambda item: merge and not item[1].end):  # merged: ends on top
-        columns.setdefault(node.column, []).append(key)
+def _drawing(graph: Graph, merge: bool) -> str:
+    """The graph from left to right; the script makes the path of the response bold, as far as it has come."""
+    columns: dict[int, list[int]] = {}
+    for k, node in sorted(enumerate(graph.nodes), key=lambda item: merge and not item[1].end):  # merged: ends on top
+        columns.setdefault(node.column, []).append(k)
     height = max(60, (46 if merge else 21) * max(map(len, columns.values())))
     gap = 150
-    at = {}
+    at: dict[int, tuple[int, int]] = {}
     for column, members in columns.items():
         at |= {k: (34 + gap * column, round(12 + height * (j + 0.5) / len(members))) for j, k in enumerate(members)}
-    walked = [keys[place] for place in path]
-    bold = set(zip(walked[:step], walked[1 : step + 1], strict=True))
     along = 0.28 if merge else 0.72  # where on an edge its words stand
-    edge_parts = [_edge(at[a], at[b], tokens, along, (a, b) in bold) for (a, b), tokens in edges.items()]
-    lines, words = zip(*edge_parts, strict=True)
-    dots = [_dot(node, at[key], key == walked[step]) for key, node in nodes.items()]
-    alt = f"{len(nodes)} nodes; the table has the path in words"
-    body = SVG_STYLE + "".join([*lines, *words, *dots])
-    return drawing_html(body, 60 + gap * max(columns), height + 24, alt, "drawing of the MDP", image, "rlino-mdp")
+    edges = [_edge(at[a], at[b], tokens, along, f"e{a}_{b}") for (a, b), tokens in graph.edges.items()]
+    dots = [_dot(node, at[k], f"d{k}") for k, node in enumerate(graph.nodes)]
+    alt = f"{len(graph.nodes)} nodes; the table has the path in words"
+    return drawing("".join(edges + dots), 60 + gap * max(columns), height + 24, alt, "drawing of the MDP")
 
 
 def _edge(
-    start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], along: float, bold: bool
-) -> tuple[str, str]:
+    start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], along: float, name: str
+) -> str:
     """A line as wide as its tokens are likely, and the tokens with their probability at a share `along` of it."""
     share = sum(p for _, p in tokens)
-    look = f'stroke="currentColor" stroke-width="{1 + 3 * share:.1f}" opacity="{1 if bold else 0.3}"'
     label = html.escape(f"{', '.join(t for t, _ in tokens)} {share:.2f}")
     x, y = (a + along * (b - a) for a, b in zip(start, end, strict=True))
-    place = f'x="{x:.0f}" y="{y - 2:.0f}" text-anchor="middle"'
-    weight = ' font-weight="700"' if bold else ""
-    line = f'<path d="M{start[0]} {start[1]}L{end[0]} {end[1]}" {look}/>'
-    return line, f'<text {place} class="rlino-edge"{weight}>{label}</text>'
+    line = (
+        f'<path d="M{start[0]} {start[1]}L{end[0]} {end[1]}" stroke="currentColor" stroke-width="{1 + 3 * share:.1f}"/>'
+    )
+    return f'<g data-id="{name}">{line}<text x="{x:.0f}" y="{y - 2:.0f}" text-anchor="middle">{label}</text></g>'
 
 
-def _dot(node: Node, at: tuple[int, int], here: bool) -> str:
+def _dot(node: Node, at: tuple[int, int], name: str) -> str:
     """A circle, or a square at an end; darker where a right end is likelier."""
     x, y = at
     shade = round(255 - 155 * node.value)
     tip = f"V = {node.value:.3f}: {', '.join(node.texts[:12])}{' …' if len(node.texts) > 12 else ''}"
     shape = f'rect x="{x - 9}" y="{y - 9}" width="18" height="18"' if node.end else f'circle cx="{x}" cy="{y}" r="10"'
-    look = f'fill="rgb({shade},{shade},{shade})" stroke="currentColor" stroke-width="{4 if here else 1}"'
     value = f"{node.value:.0f}" if node.end else f"{node.value:.2f}".removeprefix("0")
-    text = f'<text x="{x}" y="{y + 3}" text-anchor="middle" class="rlino-value">{value}</text>'
-    return f"<g><{shape} {look}/>{text}<title>{html.escape(tip)}</title></g>"
+    text = f'<text x="{x}" y="{y + 3}" text-anchor="middle" style="fill:#000;font-size:9px">{value}</text>'
+    shape = f'<{shape} fill="rgb({shade},{shade},{shade})" stroke="currentColor"/>'
+    return f'<g data-id="{name}" style="opacity:1">{shape}{text}<title>{html.escape(tip)}</title></g>'
 
 
-SVG_STYLE = """<style>
-.rlino-edge{font-size:10px;font-family:sans-serif;fill:currentColor;paint-order:stroke;
-stroke:var(--jp-layout-color0,#fff);stroke-width:3px}
-.rlino-value{font-size:9px;font-family:sans-serif;fill:#000}
-</style>"""
+def _marks(explored: Explored, graph: Graph, response: int) -> dict[str, list[tuple[int, int]]]:
+    """When a response is at a node, has passed an edge, and has written a row of the table."""
+    mdp = explored.mdp
+    length = int(mdp.lengths[response])
+    path = [graph.place[k] for k in [*mdp.states[response, :length].tolist(), mdp.n_states + response]]
+    marks: dict[str, list[tuple[int, int]]] = {}
+    for t, node in enumerate(path):
+        marks.setdefault(f"d{node}", []).append((t, t))
+        if t:
+            marks[f"e{path[t - 1]}_{node}"] = [(t, length)]
+            marks[f"t{t}"] = [(t, t)]
+    return marks
+
+
 # --- the words -------------------------------------------------------------------------------------------------------
 
 
-def _table(explored: Explored, response: int, step: int) -> str:
+def _table(explored: Explored, response: int) -> str:
     """The response token by token: probabilities under policy and environment, and credit in three ways."""
     mdp, policy = explored.mdp, explored.policy
     length = int(mdp.lengths[response])
@@ -174,7 +185,6 @@ def _table(explored: Explored, response: int, step: int) -> str:
     values = mdp.values(policy).V.tolist()
     before = [values[s] for s in states]
     columns = {
-        "t": range(1, length + 1),
         "token": [mdp.names[token] for token in tokens],
         "probability": map("{:.3f}".format, probs),
         "V before": map("{:.3f}".format, before),
@@ -183,8 +193,9 @@ def _table(explored: Explored, response: int, step: int) -> str:
     kinds = {"A, exact": "exact", "r − J, uniform": "uniform", "(r − J)/|o|, split": "split"}
     for head, kind in ({} if mdp.slip else kinds).items():
         columns[head] = map(number, mdp.credit(policy, kind)[response, :length].tolist())
-    frame = pd.DataFrame({name: list(cells) for name, cells in columns.items()}, index=range(1, length + 1))
-    return frame_table(frame, step, index=False, current="step")
+    index = pd.Index(range(1, length + 1), name="t")
+    frame = pd.DataFrame({name: list(cells) for name, cells in columns.items()}, index=index)
+    return frame_table(frame, ids=[f"t{t}" for t in index])
 
 
 def _sentences(explored: Explored, merge: bool) -> str:
@@ -213,80 +224,55 @@ def default_response(explored: Explored) -> int:
     return int((explored.mdp.probs(explored.policy).detach() + explored.mdp.rewards).argmax())
 
 
-def mdp_html(
-    vocab: int = 3,
-    horizon: int = 4,
-    reward: str = "two",
-    merge: bool = False,
-    slip: float = 0.0,
-    response: int | None = None,
-    step: int | None = None,
-    image: bool = False,
-) -> Html:
-    """The drawing of one MDP with a response through it (index `response`, up to token `step`), and its table.
+SIZES = ((2, 4), (3, 3), (3, 4))  # tokens of the vocabulary, and the longest response
+SLIPS = (0.0, 0.2)
+
+
+def _response_html(explored: Explored, graph: Graph, response: int) -> str:
+    """A response, its verdict and its table, with what stepping through it needs."""
+    mdp = explored.mdp
+    length = int(mdp.lengths[response])
+    text = escape_line(mdp.text(mdp.tokens[response, :length]))
+    title = f"<p><strong>{text}</strong>, {'right' if mdp.right[response] else 'wrong'} (· is EOS)</p>"
+    return f"<div {stepped(length, _marks(explored, graph, response))}>{title}{_table(explored, response)}</div>"
+
+
+def mdp_explorer(vocab: int = 3, horizon: int = 4, reward: str = "two", merge: bool = False, slip: float = 0.0) -> Html:
+    """One MDP as a drawing, with a response through it token by token, and its table of values and credit.
 
     Circles are states with their value, squares are ends with their reward; an edge has its tokens and their
-    probability, slips included. `image` draws for pages that strip SVG. Raises RlinoError as `explore` does, and for a
-    response or a step that does not exist.
+    probability, slips included. It starts at these choices. Raises RlinoError as `explore` does.
     """
-    explored = explore(vocab, horizon, reward, slip)
-    mdp = explored.mdp
-    response = default_response(explored) if response is None else response
-    if not 0 <= response < mdp.n_responses:
-        raise RlinoError(f"response {response} of {mdp.n_responses}: count from 0")
-    length = int(mdp.lengths[response])
-    step = length if step is None else step
-    if not 0 <= step <= length:
-        raise RlinoError(f"step {step} of a response of {length} tokens")
-    path = [*mdp.states[response, :length].tolist(), mdp.n_states + response]
-    text = escape_line(mdp.text(mdp.tokens[response, :length]))
-    verdict = f"{'right' if mdp.right[response] else 'wrong'} (rule: {html.escape(RULES[reward].words)}; · is EOS)"
-    title = f"<p><strong>{text}</strong>, {verdict}</p>"
-    body = _drawing(explored, merge, path, step, image) + title + _table(explored, response, step)
-    return page(body + _sentences(explored, merge), "MDP explorer")
-
-
-VIEWS = {"As strings": {}, "The same, merged": {"merge": True}, "Merged, with slips": {"merge": True, "slip": 0.2}}
-
-
-def static_mdp(views: Mapping[str, Mapping[str, Any]] = VIEWS) -> Html:
-    """Several pages as folds, the first open, with no kernel and no script: {title: arguments of `mdp_html`}."""
-    return folds((title, mdp_html(**choice, image=True)) for title, choice in views.items())
-
-
-def mdp_explorer(
-    vocab: int = 3, horizon: int = 4, reward: str = "two", merge: bool = False, slip: float = 0.0
-) -> Explorer:
-    """Menus over `mdp_html`, at the choices given. Raises RlinoError as `explore` does."""
     explore(vocab, horizon, reward, slip)  # raises for what cannot be shown
-    sizes = {(v, h) for v in (2, 3, 4, 5) for h in (2, 3, 4, 5) if sum((v - 1) ** t for t in range(h + 1)) <= LARGEST}
-    sizes = [(f"V = {v}, H = {h}", (v, h)) for v, h in sorted(sizes | {(vocab, horizon)})]
-    rules = [(rule.words, name) for name, rule in RULES.items()]
-    slips = [(f"{s:.0%}", s) for s in sorted({0.0, 0.1, 0.2, 0.5, slip})]
-
-    def fit(menus: Menus, name: str | None) -> None:
-        if name in ("merge", "step"):
-            return
-        explored = explore(*menus["size"].value, menus["reward"].value, menus["slip"].value)
-        response = menus["response"].value if name == "response" else default_response(explored)
+    sizes = sorted({*SIZES, (vocab, horizon)})
+    slips = sorted({*SLIPS, slip})
+    drawings, sentences, tables = {}, {}, {}
+    texts: dict[str, int] = {}  # of responses, as the menu has them
+    best = []
+    for place in itertools.product(range(len(sizes)), range(len(RULES)), range(len(slips))):
+        size, rule, k = place
+        explored = explore(*sizes[size], list(RULES)[rule], slips[k])
+        graphs = {merged: _graph(explored, merged) for merged in (False, True)}
         rows = zip(explored.mdp.responses(explored.policy)["response"], explored.mdp.right.tolist(), strict=True)
-        texts = [(f"{text} {'right' if right else 'wrong'}", k) for k, (text, right) in enumerate(rows)]
-        refill(menus["response"], texts, response)
-        menus["step"].max = menus["step"].value = int(explored.mdp.lengths[response])
-
-    def choose(values: dict[str, Any]) -> dict[str, Any]:
-        return dict(zip(("vocab", "horizon"), values.pop("size"), strict=True)) | values
-
-    return explorer(
-        mdp_html,
-        name="MDPExplorer()",
-        fit=fit,
-        choose=choose,
-        image=True,
-        size=widgets.Dropdown(options=sizes, value=(vocab, horizon), description="Size:"),
-        reward=widgets.Dropdown(options=rules, value=reward, description="Right:"),
-        slip=widgets.Dropdown(options=slips, value=slip, description="Slips:"),
-        merge=widgets.Checkbox(value=merge, description="merge states", indent=False),
-        response=widgets.Dropdown(description="Response:"),
-        step=widgets.IntSlider(description="Token:", min=0),
-    )
+        names = [texts.setdefault(f"{text} · {'right' if right else 'wrong'}", len(texts)) for text, right in rows]
+        best.append(names[default_response(explored)])
+        for merged in (False, True):
+            drawings[*place, merged] = _drawing(graphs[merged], merged)
+            sentences[*place, merged] = _sentences(explored, merged)
+            for n, name in enumerate(names):
+                tables[*place, merged, name] = _response_html(explored, graphs[merged], n)
+    start = (sizes.index((vocab, horizon)), list(RULES).index(reward), slips.index(slip))
+    opened = best[list(itertools.product(range(len(sizes)), range(len(RULES)), range(len(slips)))).index(start)]
+    controls = [
+        Control("size", "Size", [f"V = {v}, H = {h}" for v, h in sizes], start[0]),
+        Control("reward", "Right", [rule.words for rule in RULES.values()], start[1]),
+        Control("slip", "Slips", [f"{s:.0%}" for s in slips], start[2]),
+        Control("merge", "States", ["one for each text", "merged"], int(merge)),
+        Control("response", "Response", list(texts), opened, first=list(dict.fromkeys(best)), buttons=True),
+        Control("token", "Token", kind="step", buttons=True),
+    ]
+    by = ("size", "reward", "slip", "merge")
+    slots = {
+        "drawing": Slot(by, drawings), "table": Slot((*by, "response"), tables), "words": Slot(by, sentences),
+    }  # fmt: skip
+    return explorer("MDP explorer", controls, slots, slot("drawing") + slot("table") + slot("words"))

@@ -1,142 +1,354 @@
-"""The parts that all pages share: styles, sections, messages, folds, tables and drawings. No kernel, no script."""
+"""An explorer as one HTML output: the first page as Python renders it, all pages as JSON, and the script that chooses.
+
+Python renders, the script chooses. A page is made of slots; what a slot shows is a fragment of HTML that depends on
+some of the controls. Fragments are cut at their tags into parts, so that what they share is stored once. Responses are
+stored as tokens, numbers and colour levels; the script writes them as text. Where scripts are stripped the first page
+stays, with its drawings as images.
+
+The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
+number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
+`fragments`, lists of numbers of `parts`; and `traces`: tokens, `levels` with one letter per token and colour, `values`.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
-from rlino_lib.widgets.tokens import Html, escape_line, number
+from rlino_lib.widgets.tokens import Html, Scale, escape_line, level_of, number, printable, token_spans
 
 BLUE = "#0173b2"
 ORANGE = "#d55e00"
-# A curve's name, colour, dash and sign: greyscale tells them apart as well.
+# A curve's colour, dash and sign: greyscale tells them apart as well.
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
-
-STYLE = (
-    TOKEN_STYLE
-    + """<style>
-.rlino-page{font-size:13px;line-height:1.45;margin:.3em 0}
-.rlino-page p{margin:.25em 0;max-width:62em;overflow-wrap:anywhere}
-.rlino-page table{border-collapse:collapse;margin:.3em 0;font-variant-numeric:tabular-nums}
-.rlino-page th,.rlino-page td{padding:.1em .7em;text-align:right;border-bottom:1px solid #8884}
-.rlino-page th:first-child,.rlino-page td:first-child,.rlino-search th,.rlino-search td{text-align:left}
-.rlino-page .rlino-now{font-weight:700;outline:1px solid currentColor}
-.rlino-wide{overflow-x:auto}
-.rlino-pair{display:flex;flex-wrap:wrap;gap:.4em 2em;align-items:flex-start}
-.rlino-plot{display:block;max-width:100%;height:auto;margin:.2em 0}
-.rlino-plot text{font-size:11px;fill:currentColor}
-.rlino-graph{overflow:auto;max-height:46em;margin:.4em 0}
-.rlino-graph:focus-visible{outline:2px solid #1f77d0}
-.rlino-graph svg,.rlino-graph img{display:block;max-width:none}
-</style>"""
-)
+BUDGET = 400_000  # characters of data in one explorer
+_SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
+STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 
 
-def section(body: str, label: str, kind: str = "rlino-page") -> str:
-    """A part of a page by its class; `body` and `label` are safe HTML."""
-    return f'<section class="{kind} mathjax_ignore" aria-label="{label}">{body}</section>'
+def chosen(value: str, known: Iterable[str], what: str) -> str:
+    """The value, or RlinoError with the names that exist."""
+    known = tuple(known)
+    if value not in known:
+        raise RlinoError(f"unknown {what} {value!r}: one of {', '.join(known)}")
+    return value
 
 
-def page(body: str, label: str, kind: str = "rlino-page") -> Html:
-    """A section with the styles that it needs; `body` and `label` are safe HTML."""
-    return Html(STYLE + section(body, label, kind))
+# --- an explorer -----------------------------------------------------------------------------------------------------
 
 
-def folds(pages: Iterable[tuple[str, str]], opened: int = 0) -> Html:
-    """Titles (any text) and pages (safe HTML) as folds, one of them open."""
-    parts = [
-        f"<details{' open' if k == opened else ''}><summary><strong>{escape_line(title)}</strong></summary>"
-        f"{content}</details>"
-        for k, (title, content) in enumerate(pages)
-    ]
-    return Html("".join(parts))
+class Control(NamedTuple):
+    """A menu or a slider over texts, the one at `start` chosen first.
 
-
-def frame_table(
-    frame: pd.DataFrame, now: object = None, *, column: object = None, index: bool = True, current: str = "true"
-) -> str:
-    """A frame of text as a table whose first column is its index, unless `index` is False.
-
-    The row `now` and the column `column` are marked; `current` says what as (the values of aria-current).
+    With `act` it changes only looks, at once: colour, show (a filter) or sort, by its `values`. A `kind` of step is a
+    slider over the tokens of what is shown, and stop one over its attempts; these have no texts. Where a choice before
+    it takes away what was chosen, it goes to an option of the same name (what stands before " · "), else with `nearest`
+    to the one closest by, else to the first of the order `first`.
     """
 
-    def cell(tag: str, text: object, marked: bool = False) -> str:
-        return f"<{tag}{mark if marked else ''}>{html.escape(str(text))}</{tag.split()[0]}>"
-
-    mark = f' class="rlino-now" aria-current="{current}"'
-    corner = cell('th scope="col"', frame.index.name or "") if index else ""
-    head = corner + "".join(cell('th scope="col"', name, name == column) for name in frame.columns)
-    rows = []
-    for name, values in zip(frame.index, frame.to_numpy(), strict=True):
-        line = cell('th scope="row"', name) if index else ""
-        line += "".join(cell("td", value, c == column) for c, value in zip(frame.columns, values, strict=True))
-        rows.append(f"<tr{mark if name == now else ''}>{line}</tr>")
-    body = "".join(rows)
-    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    name: str
+    label: str
+    options: Sequence[str] | None = None
+    start: int = 0
+    kind: str = "menu"  # menu, slider, step or stop
+    buttons: bool = False  # ‹ and › beside it
+    nearest: bool = False
+    first: Sequence[int] | None = None
+    act: str = ""
+    values: Sequence[str] | None = None
 
 
-# --- drawings --------------------------------------------------------------------------------------------------------
+@dataclass
+class Trace:
+    """A response to be shown: its tokens, columns of numbers, and for each colour a level per token.
+
+    `columns` {name: (values [T], scale, limit)}; a column whose values are all the same is stored once.
+    """
+
+    tokens: list[str]
+    columns: dict[str, tuple[Sequence[float], Scale, float]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)  # of columns, in tooltips
+
+    def data(self) -> dict[str, Any]:
+        """What the script needs, all text made visible."""
+        texts = {
+            name: [_short(v, limit) for v in values] for name, (values, _, limit) in self.columns.items() if values
+        }
+        return {
+            "tokens": [printable(t) for t in self.tokens],
+            "levels": {
+                name: "".join(_mark(v, scale, limit) for v in values)
+                for name, (values, scale, limit) in self.columns.items()
+            },
+            "values": {
+                self.names.get(name, name): (numbers[0] if len(set(numbers)) == 1 else " ".join(numbers))
+                for name, numbers in texts.items()
+            },
+        }
+
+    def spans(self, colour: str | None) -> str:
+        """The tokens as HTML, coloured by a column."""
+        data = self.data()["values"]
+        columns = {name: text.split(" ") for name, text in data.items()}
+        tips = [
+            f"token {t + 1}"
+            + "".join(f" · {n} {c[t if len(c) > 1 else 0]}" for n, c in columns.items()).replace("-", "−")
+            for t in range(len(self.tokens))
+        ]
+        values, scale, limit = self.columns.get(colour or "", (None, "diverging", None))
+        return token_spans(self.tokens, values, scale=scale, limit=limit, tips=tips)
 
 
-def svg_html(body: str, width: int, height: int, alt: str, css: str = "rlino-plot") -> str:
-    """An SVG drawing of `width` × `height` pixels; `body` is safe SVG, `alt` describes it, `css` is its class."""
+_MARKS = {"positive": "12345678", "negative": "abcdefgh", "size": "ABCDEFGH"}  # of a level, as the script reads it
+
+
+def _mark(value: float, scale: Scale, limit: float) -> str:
+    palette, level = level_of(value, scale, limit)
+    return _MARKS[palette][level - 1] if level else "."
+
+
+def _short(value: float, limit: float) -> str:
+    """Three digits; 0 for what is too small for its colour by far."""
+    return "–" if math.isnan(value) else "0" if abs(value) < 1e-4 * limit else f"{value:.3g}".replace("inf", "∞")
+
+
+class Slot(NamedTuple):
+    """A part of the page: its HTML for the options, as numbers, of the controls named in `by`."""
+
+    by: tuple[str, ...]
+    views: Mapping[Any, str]  # by tuples of int
+
+
+def trace_box(number: int, label: str, kind: str = "") -> str:
+    """A scrollable box, reachable from the keyboard, for the trace of this number; `label` is any text."""
+    css = f"rlino-trace {kind}".strip()
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="{css}" role="img" aria-label="{alt}" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}">{body}</svg>'
+        f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}" data-trace="{number}"></pre>'
     )
 
 
-def drawing_html(body: str, width: int, height: int, alt: str, what: str, image: bool, css: str) -> str:
-    """An SVG drawing in a box that scrolls by keyboard. As an `image` it also shows where a page strips SVG.
+def slot(name: str, tag: str = "div", css: str = "") -> str:
+    """The place of a slot in a page."""
+    return f'<{tag}{f" class={chr(34)}{css}{chr(34)}" if css else ""} data-slot="{name}"></{tag}>'
 
-    `what` names the box; the other arguments are those of `svg_html`.
+
+def explorer(
+    label: str,
+    controls: Sequence[Control],
+    slots: Mapping[str, Slot],
+    body: str,
+    traces: Sequence[Trace] = (),
+    kind: str = "",
+) -> Html:
+    """An explorer as one HTML output: the first page, all pages as JSON, and the script.
+
+    `body` is safe HTML with the places of the slots; `label` is any text. Slots with the same views share their data.
+    Raises RlinoError where the first choice has no page.
     """
-    drawing = svg_html(body, width, height, alt, css)
-    if image:
-        data = base64.b64encode(drawing.encode()).decode()
-        drawing = f'<img alt="Drawing, {alt}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="rlino-graph" tabindex="0" role="group" aria-label="{what}, scrollable">{drawing}</div>'
+    start = {c.name: c.start for c in controls}
+    data, first = _exported(controls, slots, start)
+    data["traces"] = [trace.data() for trace in traces]
+    colour = next((c.values[c.start] for c in controls if c.act == "colour"), None)
+    for name, fragment in first.items():
+        body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
+    body = _still(body, traces, colour)
+    note = "This is the first choice. In a trusted notebook and on the book's pages there are controls here."
+    css = f"rlino-explorer mathjax_ignore {kind}".strip()
+    return Html(
+        f'{STYLE}<section class="{css}" aria-label="{escape_line(label)}"><p class="rlino-static">{note}</p>{body}'
+        f'<script type="application/json">{to_json(data)}</script><script>{_SCRIPT}</script></section>'
+    )
 
 
-def upright(x: float, top: float, bottom: float) -> str:
-    """A dotted vertical line, for what is chosen."""
-    return f'<path d="M{x:.1f} {top}V{bottom}" stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 2"/>'
+def _exported(
+    controls: Sequence[Control], slots: Mapping[str, Slot], start: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the script needs, without traces, and the first fragment of each slot."""
+    fragments: dict[str, int] = {}
+    views: dict[int, list[int] | dict[int, int]] = {}
+    first = {}
+    size = {c.name: len(c.options or ()) for c in controls}
+    for name, (by, pages) in slots.items():
+        at = tuple(start[c] for c in by)
+        if at not in pages:
+            raise RlinoError(f"the first choice has no page: {dict(zip(by, at, strict=True))}")
+        first[name] = pages[at]
+        if id(pages) in views:
+            continue
+        numbers = {}
+        for place, values in enumerate(itertools.product(*(range(size[c]) for c in by))):
+            if (page := pages.get(values)) is None:
+                continue
+            numbers[place] = fragments.setdefault(page, len(fragments))
+        full = len(numbers) == math.prod(size[c] for c in by)
+        views[id(pages)] = list(numbers.values()) if full else numbers
+    keys = list(views)
+    return {
+        "controls": [{k: v for k, v in c._asdict().items() if v or k == "start"} for c in controls],
+        "slots": {name: {"by": s.by, "views": keys.index(id(s.views))} for name, s in slots.items()},
+        "views": list(views.values()),
+        **min((_cut(fragments, at) for at in _CUTS), key=lambda cut: len(to_json(cut))),
+    }, first
 
 
-def line_svg(points: list[tuple[float, float]], colour: str, dash: str) -> str:
-    """A line through points."""
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
+def _cut(fragments: Iterable[str], at: str) -> dict[str, Any]:
+    """Fragments as numbers of their parts."""
+    parts: dict[str, int] = {}
+    numbers = [[parts.setdefault(part, len(parts)) for part in parts_of(page, at)] for page in fragments]
+    return {"fragments": numbers, "parts": list(parts)}
 
 
-def sides_svg(curves: pd.DataFrame, p: float, caption: str, alt: str) -> str:
-    """The columns right and wrong against p, the index: solid with circles, dashed with triangles; p is marked."""
+_CUTS = ("(?<=>)|(?=<)", "(?=<[a-z])")  # at all tags, or before opening ones
+
+
+def parts_of(page: str, at: str = _CUTS[0]) -> list[str]:
+    """A page cut at its tags."""
+    return [part for part in re.split(at, page) if part]
+
+
+class Meter:
+    """How many characters of data an explorer has used of its budget, about."""
+
+    def __init__(self, budget: int) -> None:
+        self.left = float(budget)
+        self.last = 0.0  # what the last group used
+        self._parts: set[str] = set()
+
+    def add(self, pages: Iterable[str], traces: Iterable[Trace]) -> None:
+        """Count some pages, whose parts are stored once, and traces."""
+        self.last = float(sum(len(to_json(trace.data())) for trace in traces))
+        for page in set(pages):
+            parts = parts_of(page)
+            self.last += 5 * len(parts) + sum(len(part) + 6 for part in set(parts) - self._parts)
+            self._parts.update(parts)
+        self.left -= self.last
+
+    @property
+    def room(self) -> bool:
+        """Whether there is room for another group like the last one."""
+        return self.left >= self.last
+
+
+def to_json(data: Any) -> str:
+    """JSON that cannot end the script element that holds it."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _still(body: str, traces: Sequence[Trace], colour: str | None) -> str:
+    """A page as it stands without the script: tokens written, all steps done, drawings as images."""
+    body = re.sub(r'data-trace="(\d+)">', lambda m: m[0] + traces[int(m[1])].spans(colour), body)
+    marks = re.search(r'data-steps="(\d+)"[^>]* data-marks="([^"]*)"', body)
+    if marks:
+        last, spans = int(marks[1]), json.loads(html.unescape(marks[2]))
+        body = re.sub(r'(data-id="(\w+)")', lambda m: m[1] + _state(spans.get(m[2], []), last), body)
+
+    def image(match: re.Match[str]) -> str:
+        data = base64.b64encode(match[0].encode()).decode()
+        alt = re.search('aria-label="([^"]*)"', match[0])
+        return f'<img alt="{alt[1] if alt else ""}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
+
+    return re.sub(r"<svg\b.*?</svg>", image, body, flags=re.DOTALL)
+
+
+def _state(spans: Sequence[Sequence[int]], token: int) -> str:
+    begun = any(start <= token for start, _ in spans)
+    now = any(start <= token <= end for start, end in spans)
+    return ' class="rlino-now"' if now else "" if begun else ' class="rlino-later"'
+
+
+def stepped(last: int, marks: Mapping[str, Sequence[tuple[int, int]]], stops: Sequence[int] = ()) -> str:
+    """The attributes of an element that is stepped through: `marks` say from and to which token an id is under way."""
+    texts = [html.escape(json.dumps(value, separators=(",", ":"))) for value in (marks, stops)]
+    return f'data-steps="{last}" data-marks="{texts[0]}" data-stops="{texts[1]}"'
+
+
+# --- parts of pages --------------------------------------------------------------------------------------------------
+
+
+def message(text: str) -> Html:
+    """A page that says why there is nothing to show."""
+    return Html(
+        f'{STYLE}<section class="rlino-page mathjax_ignore" aria-label="Message"><p>{escape_line(text)}</p></section>'
+    )
+
+
+def frame_table(frame: pd.DataFrame, ids: Sequence[str] = ()) -> str:
+    """A frame of text as a table whose first column is its index; `ids` of its rows are for stepping."""
+
+    def cells(tag: str, texts: Iterable[object]) -> str:
+        return "".join(f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>" for text in texts)
+
+    rows = []
+    for k, (name, values) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
+        mark = f' data-id="{ids[k]}"' if ids else ""
+        rows.append(f"<tr{mark}>{cells('th scope=' + chr(34) + 'row' + chr(34), [name])}{cells('td', values)}</tr>")
+    head = cells('th scope="col"', [frame.index.name or "", *frame.columns])
+    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+# In the drawing itself, so that it holds in an image too.
+_SVG_STYLE = """<style>
+.rlino-plot text{font:11px sans-serif;fill:currentColor}.rlino-plot .rlino-later{opacity:.3}
+.rlino-plot .rlino-now :is(path,rect,circle){stroke:#0173b2;stroke-width:3}.rlino-plot .rlino-now text{font-weight:700}
+</style>"""
+
+
+def svg_html(body: str, width: float, height: float, alt: str) -> str:
+    """An SVG drawing of `width` × `height` pixels; `body` is safe SVG and `alt` safe text that describes it."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="rlino-plot" role="img" aria-label="{alt}" width="{width:.0f}" '
+        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">{_SVG_STYLE}{body}</svg>'
+    )
+
+
+def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
+    """An SVG drawing in a box that scrolls by keyboard; `what` names the box, the rest is as in `svg_html`."""
+    box = f'<div class="rlino-graph" tabindex="0" role="group" aria-label="{what}, scrollable">'
+    return f"{box}{svg_html(body, width, height, alt)}</div>"
+
+
+def lines_svg(curves: pd.DataFrame, left: float, width: float, zero: float, scale: float, first: int = 0) -> str:
+    """Columns against the index, in [0, 1]: lines with signs, in the looks of LINES from `first` on.
+
+    `scale` pixels stand for 1.
+    """
+    parts = []
+    for name, (colour, dash, sign) in zip(curves, LINES[first:], strict=False):
+        points = [(left + width * float(x), zero - scale * float(y)) for x, y in curves[name].items()]
+        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        dot = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0" if sign == "●" else "m0 -4l4 7h-8z"
+        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in points[:: max(1, len(points) // 8)])
+        parts.append(f'<path d="{dots}" fill="{colour}"/>')
+    return "".join(parts)
+
+
+def sides_svg(curves: pd.DataFrame, caption: str, alt: str) -> str:
+    """The columns right and wrong against p, the index: solid with circles, dashed with triangles."""
     top = float(curves[["right", "wrong"]].abs().max(axis=None))
     flat = top < 1e-9
     left, width, zero, reach = 60, 250, 94, 80
     parts = []
     for y, text in ((zero - reach, number(top)), (zero, "0"), (zero + reach, number(-top))):
-        parts.append(f'<path d="M{left} {y}H{left + width}" stroke="#8886"/>')
+        parts.append(f'<path d="M{left} {y}h{width}" stroke="#8886"/>')
         if y == zero or not flat:
             parts.append(f'<text x="{left - 5}" y="{y + 4}" text-anchor="end">{text}</text>')
-    parts.append(upright(left + width * p, zero - reach - 4, zero + reach + 6))
-    for side, (colour, dash, sign) in zip(("right", "wrong"), LINES, strict=True):
-        shares = curves.index[:: max(1, len(curves) // 10)]
-        place = {x: (left + width * x, zero - (0 if flat else reach * y / top)) for x, y in curves[side].items()}
-        parts.append(line_svg(list(place.values()), colour, dash))
-        for share in shares:
-            x, y = place[share]
-            size = 5 if share == p else 3
-            dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"'
-            if sign == "▲":
-                dot = f'<path d="M{x:.1f} {y - size:.1f}l{size} {1.8 * size:.1f}h{-2 * size}z"'
-            parts.append(f'{dot} fill="{colour}"/>')
+    parts.append(lines_svg(curves[["right", "wrong"]], left, width, zero, 0 if flat else reach / top))
     parts.append(
         f'<text x="{left}" y="196">p = 0</text><text x="{left + width}" y="196" text-anchor="end">1</text>'
         f'<text x="{left + width / 2}" y="214" text-anchor="middle">{caption}</text>'
     )
-    return svg_html("".join(parts), left + width + 16, 222, alt)
+    return svg_html("".join(parts), left + width + 30, 222, alt)

@@ -7,31 +7,26 @@ the same random numbers, so that their responses part only where their policies 
 from __future__ import annotations
 
 import html
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import in_order, label
-from rlino_lib.widgets.explorer import Explorer, Menus, explorer, refill
-from rlino_lib.widgets.groups import (
-    COLOURS,
-    PAGE_STYLE,
-    Colour,
+from rlino_lib.widgets.inspector import (
     answer_html,
-    chosen,
+    colour_control,
     colours_of,
-    fold_box,
-    message,
     reason_html,
-    token_tips,
+    spread,
+    trace_of,
     verdict,
 )
-from rlino_lib.widgets.page import LINES, frame_table, line_svg, section, svg_html, upright
-from rlino_lib.widgets.tokens import Html, escape_line, number, plain, token_spans, trace_box
+from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, lines_svg, slot, svg_html, trace_box
+from rlino_lib.widgets.tokens import Html, escape_line, number, plain
 from rlino_lib.widgets.traces import (
     Row,
     Traces,
@@ -45,7 +40,6 @@ from rlino_lib.widgets.traces import (
 )
 
 Key = tuple[str, int]  # task and seed: runs of one key see the same problems in the same order
-LONGEST = 40_000  # characters of one response that are shown
 SIDES = ("A", "B")
 
 
@@ -82,23 +76,7 @@ def same_start(a: Row, b: Row) -> int:
     return next((t for t in places if one[t] != other[t]), len(places))
 
 
-def run_name(source: Any) -> str:
-    """Method and seed of a run, else the name of the source."""
-    if isinstance(source, pd.DataFrame):
-        return "a frame"
-    if (method := getattr(source, "method", None)) is None:
-        return str(getattr(source, "name", "") or "a frame")
-    seed = getattr(source, "seed", None)
-    return f"{label(method)}, seed {'?' if seed is None else seed}"
-
-
 # --- parts of the page -----------------------------------------------------------------------------------------------
-
-RUNS_STYLE = """<style>
-.rlino-two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22em),1fr));gap:.6em}
-.rlino-two>div{min-width:0}
-.rlino-two mark{background:none;color:inherit;font-weight:700;padding:0 .15em;border-left:3px double currentColor}
-</style>"""
 
 
 def _curve(source: Any) -> pd.Series | None:
@@ -110,251 +88,197 @@ def _curve(source: Any) -> pd.Series | None:
     return accuracy if len(accuracy) > 1 else None
 
 
-def _curves_svg(a: Any, b: Any, step: int) -> str:
-    """Both held-out accuracies over training, the step that is shown as a vertical line."""
-    curves = [_curve(a), _curve(b)]
-    if any(curve is None for curve in curves):
+def _curves_svg(a: Any, b: Any) -> str:
+    """Both held-out accuracies over training."""
+    one, other = _curve(a), _curve(b)
+    if one is None or other is None:
         return ""
-    left, right, low, high = 34, 414, 82, 14
-    last = max(max(curve.index) for curve in curves)
-    top = max(max(curve) for curve in curves) or 1.0
-    x_of = lambda at: left + (right - left) * at / last  # noqa: E731
-    y_of = lambda share: low - (low - high) * share / top  # noqa: E731
-    parts = []
-    for share in (0, top):
-        parts.append(f'<path d="M{left} {y_of(share):.1f}H420" stroke="#8886"/>')
-        parts.append(f'<text x="{left - 4}" y="{y_of(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>')
-    for curve, (colour, dash, mark) in zip(curves, LINES, strict=True):
-        points = [(x_of(at), y_of(share)) for at, share in curve.items()]
-        parts.append(line_svg(points, colour, dash))
-        for x, y in points[:: max(1, len(points) // 5)]:
-            parts.append(f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{mark}</text>')
-    parts.append(upright(x_of(step), 4, 86))
-    parts.append(f'<text x="{min(x_of(step) + 3, 370):.1f}" y="95">step {step}</text>')
-    caption = "share right, held out, over training: A solid with circles, B dashed with triangles"
-    return f"<p>{caption}</p>{svg_html(''.join(parts), 420, 96, caption)}"
-
-
-def _group_table(groups: list[list[Row]], sample: int) -> str:
-    """Both groups in two lines: a sign and the length for each response; the one that is shown is marked."""
-    lines = {}
-    for side, rows in zip(SIDES, groups, strict=True):
-        cells = [f"{verdict(row)[1][0]}{'✂' * is_true(row['clipped'])} {length_of(row)}" for row in rows]
-        lines[side] = dict(enumerate(cells, 1))
-        lines[side]["right"] = f"{sum(is_true(row['correct']) for row in rows)} of {len(rows)}"
-        lines[side]["mean length"] = f"{np.mean([length_of(row) for row in rows]):.1f}"
-    heads = [*range(1, max(map(len, groups)) + 1), "right", "mean length"]
-    frame = pd.DataFrame.from_dict(lines, "index").reindex(columns=heads).fillna("").rename_axis("response")
-    units = " and ".join(dict.fromkeys(unit_of(row) for rows in groups for row in rows))
-    note = f'<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; {units}.</p>'
-    return frame_table(frame, column=sample + 1) + note
-
-
-def _response(row: Row, title: str, colour: Colour, limit: float, start: int) -> str:
-    """One response with its facts under a title of safe HTML; a double bar stands where it parts from the other."""
-    tokens = tokens_of(row)
-    tips = token_tips(row)
-    values = values_of(row, colour.column) or [math.nan] * len(tokens)
-    parts, notes = [], []
-    for part in (slice(0, start), slice(start, None)):
-        spans, shortened = token_spans(
-            tokens[part], values[part], scale=colour.scale, limit=limit, tips=tips[part], max_characters=LONGEST
+    top = max(one.max(), other.max()) or 1.0
+    last = max(one.index.max(), other.index.max())
+    left, width, zero, reach = 40, 360, 82, 68
+    marks = "".join(
+        f'<path d="M{left} {y}h{width}" stroke="#8886"/>'
+        f'<text x="{left - 4}" y="{y + 4}" text-anchor="end">{text}</text>'
+        for y, text in ((zero, "0%"), (zero - reach, f"{top:.0%}"))
+    )
+    lines = "".join(
+        lines_svg(pd.DataFrame({n: curve}), left, width, zero, reach / top, k)
+        for k, (n, curve) in enumerate(
+            (("A", one.set_axis(one.index / last)), ("B", other.set_axis(other.index / last)))
         )
-        parts.append(spans)
-        notes += shortened
-    bar = '<mark title="from here on they differ"></mark>' if start else ""
+    )
+    ends = f'<text x="{left}" y="97">step 0</text><text x="{left + width}" y="97" text-anchor="end">{last}</text>'
+    caption = "share right, held out, over training: A solid with circles, B dashed with triangles"
+    return f"<p>{caption}</p>{svg_html(marks + lines + ends, left + width + 20, 102, caption)}"
+
+
+def _group_row(rows: list[Row], sample: int) -> str:
+    """A group in a line: a sign and the length for each response, the one that is shown in bold."""
+    cells = [f"{verdict(row)[1][0]}{'✂' * is_true(row['clipped'])} {length_of(row)}" for row in rows]
+    cells[sample] = f"<strong>[{cells[sample]}]</strong>"
+    right = sum(is_true(row["correct"]) for row in rows)
+    mean = sum(map(length_of, rows)) / len(rows)
+    return f"{', '.join(cells)}; {right} of {len(rows)} right, mean length {mean:.1f}"
+
+
+def _response(row: Row, side: str, group: str, trace: int, notes: str) -> str:
+    """One response with its facts, below its group."""
     facts = [verdict(row)[1] + (", truncated" if is_true(row["clipped"]) else "")]
     facts.append(f"{length_of(row):,} {unit_of(row)}, advantage {number(row['advantage'])}")
     if (logprobs := values_of(row, "logprobs")) is not None:
         facts[-1] += f", log p {number(math.fsum(logprobs))}"
     text = f"{html.escape('; '.join(facts))}<br>answer {answer_html(row)}; grader: {reason_html(row)}"
-    box = trace_box(bar.join(parts), notes, f"Response of {title[0]}")
-    return f"<div><p><strong>{title}</strong><br>{text}</p>{box}</div>"
+    return f"<p>{group}</p><p>{text}</p>{trace_box(trace, f'Response of {side}')}{notes}"
 
 
-def _section(
-    sources: tuple[Any, Any], traces: tuple[Traces, Traces], step: int, k: int, sample: int, colour: Colour
-) -> str:
-    """The page of one problem, without the styles."""
-    problem = shared(*traces, step)[k]
-    groups = [traces[0].rows(step, problem.a), traces[1].rows(step, problem.b)]
-    size = min(map(len, groups))
-    if not 0 <= sample < size:
-        raise RlinoError(f"sample {sample} of {size}: count from 0")
-    rows = [group[sample] for group in groups]
-    start = same_start(*rows)
-    same = all(start == len(tokens_of(row)) for row in rows)
-    limit, legend = colours_of([*groups[0], *groups[1]], colour)
-    text = "They are the same, token for token." if same else "They differ from the first token on."
-    if start and not same:
-        text = f"They agree for {start} token{'s' * (start > 1)}; a double bar stands where they part."
-    names = [escape_line(run_name(source)) for source in sources]
-    title = f"Step {step} · {escape_line(problem_name(groups[0][0]), 200)}"
-    heads = "; ".join(f"{side} = {name}" for side, name in zip(SIDES, names, strict=True))
-    boxes = "".join(
-        _response(row, f"{side}: {name}", colour, limit, 0 if same else start)
-        for row, name, side in zip(rows, names, SIDES, strict=True)
-    )
-    body = (
-        f'<p class="rlino-title"><strong>{title}</strong></p><p>{heads}</p>{_curves_svg(*sources, step)}'
-        f"{_group_table(groups, sample)}<p>Response {sample + 1} of each. {text}</p>{legend}"
-        f'<div class="rlino-two">{boxes}</div>'
-    )
-    return section(body, f"Two runs, {title}", "rlino-group rlino-page")
-
-
-# --- the page --------------------------------------------------------------------------------------------------------
-
-
-def _together(a: Any, b: Any) -> tuple[tuple[Traces, Traces], list[int], str]:
-    """Both sources as traces, the steps that they share, and what to say where there are none."""
-    traces = as_traces(a), as_traces(b)
-    if text := traces[0].message or traces[1].message:
-        return traces, [], text
-    steps = shared_steps(*traces)
-    return traces, steps, "" if steps else f"{run_name(a)} and {run_name(b)} have no problem in common at any step."
-
-
-def _check_step(step: int, steps: list[int]) -> None:
-    if step not in steps:
-        raise RlinoError(f"no common problem at step {step}: there are some at {', '.join(map(str, steps))}")
-
-
-def runs_html(
-    a: Any, b: Any, step: int | None = None, problem: int | None = None, sample: int = 0, colour: str = "weights"
-) -> Html:
-    """Two runs on the same problem at the same step: curves, both groups, and one response of each side by side.
-
-    `problem` counts the problems that both have at the step; the last such step, and the problem on which the two
-    differ most, unless they are given. `colour` as in the inspector, on one scale for both. Two sources without a
-    common problem give a message. Raises RlinoError for an unknown step, problem, sample or colour.
-    """
-    look = COLOURS[chosen(colour, COLOURS, "colour")]
-    traces, steps, text = _together(a, b)
-    if text:
-        return message(text)
-    step = steps[-1] if step is None else step
-    _check_step(step, steps)
-    problem = most_different(*traces, step) if problem is None else problem
-    count = len(shared(*traces, step))
-    if not 0 <= problem < count:
-        raise RlinoError(f"problem {problem} of {count} at step {step}: count from 0")
-    return Html(PAGE_STYLE + RUNS_STYLE + _section((a, b), traces, step, problem, sample, look))
-
-
-def static_runs(a: Any, b: Any, steps: Iterable[int] | None = None, colour: str = "weights") -> Html:
-    """The comparer's pages over training without a kernel or a script: a fold for each common step, the last open.
-
-    Each step has the problem on which the two differ most. Raises RlinoError as `runs_html` does.
-    """
-    look = COLOURS[chosen(colour, COLOURS, "colour")]
-    traces, common, text = _together(a, b)
-    if text:
-        return message(text)
-    pages = []
-    for step in common if steps is None else steps:
-        _check_step(step, common)
-        k = most_different(*traces, step)
-        problem = traces[0].title(step, shared(*traces, step)[k].a).rsplit(" · ", 1)[0]
-        pages.append((f"Step {step} · {problem}", _section((a, b), traces, step, k, 0, look)))
-    name = f"{escape_line(run_name(a))} beside {escape_line(run_name(b))}"
-    return fold_box(pages, name, RUNS_STYLE, len(pages) - 1)
+def _start_html(a: Row, b: Row) -> str:
+    """Where two responses part, in words, and for the script, which draws a bar there."""
+    start = same_start(a, b)
+    if all(start == len(tokens_of(row)) for row in (a, b)):
+        return '<p data-part="-1">They are the same, token for token.</p>'
+    text = f"They agree for {start} token{'s' * (start > 1)}; a double bar stands where they part."
+    text = text if start else "They differ from the first token on."
+    return f'<p data-part="{start or -1}">{text}</p>'
 
 
 # --- the comparer ----------------------------------------------------------------------------------------------------
-
-NOTHING = [("none in common", -1)]  # a slider cannot stand at None
 
 
 def _in_order(key: Key) -> tuple[str, int]:
     return key[0], -1 if key[1] is None else key[1]  # an imported run may not say its seed
 
 
-class _Pairs:
-    """Runs by task and seed, then by method; their rollouts are read when they are chosen, once."""
+def _runs_of(runs: Iterable[Any], a: str, b: str | None, seed: int | None) -> tuple[Key, dict[str, Any]]:
+    """The task and seed of which there are two runs, preferably of a and b, and its runs by method."""
+    groups: dict[Key, dict[str, Any]] = {}
+    for run in runs:
+        group = groups.setdefault((run.config["task"], run.seed), {})
+        if run.method in group:
+            raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
+        group[run.method] = run
+    keys = [key for key in sorted(groups, key=_in_order) if len(groups[key]) > 1 and seed in (None, key[1])]
+    if not keys:
+        raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
+    key = next((k for k in keys if {a, b} - {None} <= set(groups[k])), keys[0])
+    return key, {method: groups[key][method] for method in in_order(groups[key])}
 
-    def __init__(self, runs: Iterable[Any]) -> None:
-        groups: dict[Key, dict[str, Any]] = {}
-        for run in runs:
-            group = groups.setdefault((run.config["task"], run.seed), {})
-            if run.method in group:
-                raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
-            group[run.method] = run
-        self.groups = {key: groups[key] for key in sorted(groups, key=_in_order) if len(groups[key]) > 1}
-        self._traces: dict[int, Traces] = {}
 
-    def options(self, key: Key) -> list[tuple[str, str]]:
-        """The methods of a task and seed as a menu has them."""
-        return [(plain(label(m), 40), m) for m in in_order(self.groups[key])]
+class _Pages:
+    """What the comparer shows, by the numbers of its options."""
 
-    def traces(self, menus: Menus) -> list[Traces]:
-        """Those of the two chosen runs."""
-        runs = [self.groups[menus["key"].value][menus[side].value] for side in ("a", "b")]
-        for run in runs:
-            if id(run) not in self._traces:
-                self._traces[id(run)] = Traces(run)
-        return [self._traces[id(run)] for run in runs]
+    def __init__(self, traces: Mapping[str, Traces], colour: str) -> None:
+        self.traces = list(traces.values())
+        self.colour = colour
+        self.problems: dict[str, int] = {}  # by their name in the menu
+        self.heads: dict[tuple[int, ...], str] = {}  # (step, problem)
+        self.responses: dict[tuple[int, ...], str] = {}  # (method, step, problem, response)
+        self.starts: dict[tuple[int, ...], str] = {}  # (a, b, step, problem, response)
+        self.made: list[Trace] = []
 
-    def page(self, key: Key, a: str, b: str, step: int, **choice: Any) -> Html:
-        """The page of the choices; at step -1 it says that there is nothing in common."""
-        runs = self.groups[key][a], self.groups[key][b]
-        return runs_html(*runs) if step < 0 else runs_html(*runs, step, **choice)
-
-    def fit(self, menus: Menus, name: str | None) -> None:
-        """Fit methods, steps, problems and responses to what was chosen before them."""
-        if name in ("colour", "sample"):
-            return
-        if name in ("key", None):
-            for side in ("a", "b"):
-                refill(menus[side], self.options(menus["key"].value))
-        traces = self.traces(menus)
-        before = menus["step"].value
-        if name not in ("step", "problem"):
-            steps = shared_steps(*traces)
-            last = None if before in steps else (steps or [-1])[-1]
-            refill(menus["step"], [(str(step), step) for step in steps] or NOTHING, last)
-        step = menus["step"].value
-        if step < 0:
-            for other in ("problem", "sample"):
-                refill(menus[other], NOTHING)
-            return
-        problems = shared(*traces, step)
-        if name != "problem":
-            same = name in ("a", "b") and step == before  # then the problem stays, too
-            counts = [[t.count_right(step, g) for t, g in zip(traces, (s.a, s.b), strict=True)] for s in problems]
-            options = [(f"{k + 1}: {one} and {other} right", k) for k, (one, other) in enumerate(counts)]
-            refill(menus["problem"], options, None if same else most_different(*traces, step))
-        here = problems[menus["problem"].value]
-        size = min(len(traces[0].rows(step, here.a)), len(traces[1].rows(step, here.b)))
-        refill(menus["sample"], [(str(i + 1), i) for i in range(size)])
+    def add(self, at: int, step: int, name: str, methods: list[int]) -> tuple[list[str], list[Trace]]:
+        """The pages of a problem at a step, for the methods that have it; what is new."""
+        groups = {m: self.traces[m].rows(step, self.traces[m].find(step, name) or 0) for m in methods}
+        every = [row for rows in groups.values() for row in rows]
+        limits, legends = colours_of(every, self.colour)
+        title = plain(problem_name(every[0]), 60)
+        k = self.problems.setdefault(title, len(self.problems))
+        self.heads[at, k] = f'<p class="rlino-title"><strong>Step {step} · {escape_line(title)}</strong></p>{legends}'
+        size = min(map(len, groups.values()))
+        first = len(self.made)
+        pages = []
+        for (m, rows), i in itertools.product(groups.items(), range(size)):
+            trace, notes = trace_of(rows[i], limits, len(every))
+            pages.append(_response(rows[i], label(str(m)), _group_row(rows, i), len(self.made), notes))
+            self.responses[m, at, k, i] = pages[-1]
+            self.made.append(trace)
+        for (m, rows), (n, others), i in itertools.product(groups.items(), groups.items(), range(size)):
+            self.starts[m, n, at, k, i] = _start_html(rows[i], others[i])
+        return pages, self.made[first:]
 
 
 def run_comparer(
-    runs: Iterable[Any], a: str = "grpo", b: str | None = None, seed: int | None = None, colour: str = "weights"
-) -> Explorer:
-    """Task, seed, two methods, step, problem, response and colour over `runs_html`, for runs of one task and seed.
+    runs: Iterable[Any],
+    a: str = "grpo",
+    b: str | None = None,
+    seed: int | None = None,
+    colour: str = "weights",
+    budget: int = BUDGET,
+) -> Html:
+    """Two methods on the same problem at the same step: curves, both groups, and one response of each side by side.
 
-    It starts at methods a and b where both are there; rollouts are read when they are chosen. Raises RlinoError where
-    no two runs share task and seed, for two runs of one method, task and seed, and for an unknown seed or colour.
+    For runs of one task and seed; the first such of methods a and b, unless `seed` is given. It starts at the last step
+    that a and b share, at the problem on which they differ most; it has as many steps, spread over training, as
+    `budget` characters of data have room for. Raises RlinoError where no two runs share task and seed, for two runs
+    of one method, task and seed, where the two have no problem in common, and for an unknown colour.
     """
-    chosen(colour, COLOURS, "colour")
-    pairs = _Pairs(runs)
-    keys = [key for key in pairs.groups if seed in (None, key[1])]
-    if not keys:
-        raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
-    key = next((k for k in keys if {a, b} - {None} <= set(pairs.groups[k])), keys[0])
-    methods = in_order(pairs.groups[key])
+    colours = colour_control(colour)
+    key, by_method = _runs_of(runs, a, b, seed)
+    methods = list(by_method)
     a = a if a in methods else methods[0]
     b = b if b in methods and b != a else next(m for m in methods if m != a)
+    traces = {m: as_traces(run) for m, run in by_method.items()}
+    common = shared_steps(traces[a], traces[b])
+    if not common:
+        text = traces[a].message or traces[b].message
+        raise RlinoError(text or f"{label(a)} and {label(b)} have no problem in common at any step")
+    pages = _Pages(traces, colour)
+    steps = common[-1:] + [step for step in spread(common) if step != common[-1]]
+    meter = Meter(budget)
+    taken: list[int] = []
+    for step in steps:
+        if taken and not meter.room:
+            break
+        taken.append(step)
+        names = shared(traces[a], traces[b], step)
+        worst = most_different(traces[a], traces[b], step)
+        name = names[worst].problem
+        having = [
+            k for k, source in enumerate(pages.traces) if step in source.steps and source.find(step, name) is not None
+        ]
+        meter.add(*pages.add(len(taken) - 1, step, name, having))
+    return _page(key, by_method, pages, taken, (a, b), colours)
+
+
+def _page(
+    key: Key, by_method: Mapping[str, Any], pages: _Pages, taken: list[int], start: tuple[str, str], colours: Control
+) -> Html:
+    """The explorer over the pages that were made."""
+    methods = list(by_method)
+    names = [plain(label(m), 40) for m in methods]
+    order = sorted(range(len(taken)), key=lambda k: taken[k])  # steps in the menu are in order
+    place = {k: n for n, k in enumerate(order)}
+
+    def moved(views: Mapping[tuple[int, ...], str], at: int) -> dict[tuple[int, ...], str]:
+        return {(*key[:at], place[key[at]], *key[at + 1 :]): page for key, page in views.items()}
+
+    size = 1 + max(key[3] for key in pages.responses)
+    controls = [
+        Control("a", "A", names, methods.index(start[0]), buttons=True),
+        Control("b", "B", names, methods.index(start[1]), buttons=True),
+        Control("step", "Step", [str(taken[k]) for k in order], place[0], buttons=True, nearest=True),
+        Control("problem", "Problem", list(pages.problems)),
+        Control("response", "Response", [str(k + 1) for k in range(size)], buttons=True),
+        colours,
+    ]
+    responses = moved(pages.responses, 1)
+    curves = {
+        (i, j): _curves_svg(by_method[one], by_method[other])
+        for (i, one), (j, other) in itertools.product(enumerate(methods), repeat=2)
+    }
+    slots = {
+        "head": Slot(("step", "problem"), moved(pages.heads, 0)),
+        "curves": Slot(("a", "b"), curves),
+        "start": Slot(("a", "b", "step", "problem", "response"), moved(pages.starts, 2)),
+    }
+    boxes = []
+    for x in ("a", "b"):
+        slots[f"name_{x}"] = Slot((x,), {(k,): f"{x.upper()}: {escape_line(name)}" for k, name in enumerate(names)})
+        slots[f"text_{x}"] = Slot((x, "step", "problem", "response"), responses)
+        boxes.append(f"<div><p>{slot(f'name_{x}', 'strong')}</p>{slot(f'text_{x}')}</div>")
+    unit = unit_of(pages.traces[0].frame.iloc[0].to_dict())
+    note = f'<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; {unit}. In brackets the response below.</p>'
+    title = f"<p>{escape_line(key[0])}, seed {'?' if key[1] is None else key[1]}</p>"
+    body = f"{title}{slot('curves')}{slot('head')}{slot('start')}"
     return explorer(
-        pairs.page,
-        name="RunComparer()",
-        fit=pairs.fit,
-        key=("Runs:", key, [(f"{plain(task, 40)}, seed {seed}", (task, seed)) for task, seed in pairs.groups]),
-        a=("A:", a, pairs.options(key)),
-        b=("B:", b, pairs.options(key)),
-        step=("Step:", -1, NOTHING),
-        problem=("Problem:", -1, NOTHING),
-        sample=("Response:", -1, NOTHING),
-        colour=("Colour by:", colour, [(look.menu, name) for name, look in COLOURS.items()]),
+        "Two runs", controls, slots, f'{body}<div class="rlino-two">{"".join(boxes)}</div>{note}', pages.made
     )

@@ -35,8 +35,8 @@ class Html(str):
 
 # A code for control characters (an ESC or a NUL never reaches the page), for what is invisible, and for what turns the
 # direction of the text around it; the replacement character for half of a surrogate pair.
-_HIDDEN = chain(range(32), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
-_HIDDEN = (*_HIDDEN, 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
+_RANGES = (range(32), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
+_HIDDEN = (*chain(*_RANGES), 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
 _VISIBLE: dict[int, str] = {c: f"⟨U+{c:04X}⟩" for c in _HIDDEN} | {9: "⇥\t", 10: "↵\n"}
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -46,12 +46,12 @@ def plain(text: object, limit: int | None = None) -> str:
     text = str(text)
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + "…"
-    return _show(text).replace("\n", "").replace("\t", "")
+    return printable(text).replace("\n", "").replace("\t", "")
 
 
 def visible(text: object) -> str:
     """Any value as escaped HTML text. Line breaks stay, after a ↵; it belongs in an element that keeps white space."""
-    return html.escape(_show(str(text)))
+    return html.escape(printable(text))
 
 
 def escape_line(text: object, limit: int | None = None) -> str:
@@ -59,8 +59,9 @@ def escape_line(text: object, limit: int | None = None) -> str:
     return html.escape(plain(text, limit))
 
 
-def _show(text: str) -> str:
-    text = text.translate(_VISIBLE)
+def printable(text: object) -> str:
+    """Any value as text whose control characters are visible, not escaped; line breaks stay, after a ↵."""
+    text = str(text).translate(_VISIBLE)
     if not text.isascii() and any(ord(c) in _SURROGATES for c in text):
         text = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in text)
     return text
@@ -99,54 +100,67 @@ def colour_limit(values: Iterable[object]) -> float:
     return max((abs(v) for v in map(_float, values) if math.isfinite(v)), default=0.0)
 
 
-def _tag(value: float, scale: Scale, limit: float) -> tuple[str, str]:
-    """The element and its style for a value: `u`, so an underline, below 0 on the diverging scale."""
+def level_of(value: float, scale: Scale, limit: float) -> tuple[str, int]:
+    """The palette of a value and its level, 0 for no colour."""
     if math.isnan(value) or limit <= 0:
-        return "span", ""
+        return "size", 0
     # rounds up, so that what is not 0 shows, but forgives half a percent, so that rounding noise does not
     level = min(LEVELS, math.ceil(LEVELS * min(abs(value) / limit, 1.0) - 0.005 * LEVELS))
-    if level < 1:
-        return "span", ""
-    negative = scale == "diverging" and value < 0
-    palette = _PALETTES["size" if scale == "sequential" else "negative" if negative else "positive"]
-    return "u" if negative else "span", f"background-color:{palette[level - 1]}"
+    palette = "size" if scale == "sequential" else "negative" if value < 0 else "positive"
+    return palette, max(level, 0)
+
+
+def colour_style(value: float, scale: Scale, limit: float) -> str:
+    """The style of an element for a value, empty for no colour."""
+    palette, level = level_of(value, scale, limit)
+    return f"background-color:{_PALETTES[palette][level - 1]}" if level else ""
+
+
+def shorten(
+    tokens: Sequence[object], max_coloured: int = MAX_COLOURED, max_characters: int = MAX_CHARACTERS
+) -> tuple[list[str], list[str]]:
+    """The tokens as text, those beyond `max_coloured` joined to one, and notes on what was joined or left out."""
+    texts = [str(token) for token in islice(tokens, max_coloured)]
+    rest = "".join(map(str, islice(tokens, max_coloured, None)))
+    total = sum(map(len, texts)) + len(rest)
+    notes = []
+    if total > max_characters:
+        room = max_characters
+        for t, text in enumerate(texts):
+            if len(text) > room:
+                texts, rest = texts[:t], text
+                break
+            room -= len(text)
+        rest = rest[:room]
+    if len(texts) < len(tokens):
+        notes.append(f"Only the first {len(texts):,} of {len(tokens):,} tokens have colours and tooltips.")
+    if total > max_characters:
+        notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
+    return texts + [rest] * bool(rest), notes
 
 
 def token_spans(
-    tokens: Sequence[object],
+    tokens: Sequence[str],
     values: Sequence[object] | None = None,
     *,
     scale: Scale = "diverging",
     limit: float | None = None,
     label: str = "value",
     tips: Sequence[str] | None = None,
-    max_coloured: int = MAX_COLOURED,
-    max_characters: int = MAX_CHARACTERS,
-) -> tuple[str, list[str]]:
-    """The tokens as HTML without the box around them, and notes on texts that are shortened (see `tokens_html`)."""
-    numbers = [math.nan] * len(tokens) if values is None else [_float(v) for v in values]
+) -> str:
+    """The tokens as HTML without the box around them (see `tokens_html`); below 0 a token is a `u`, so underlined."""
+    numbers = [] if values is None else [_float(v) for v in values]
     limit = colour_limit(numbers) if limit is None else limit
-    spans, notes = [], []
-    used = 0  # characters
-    for t, token in enumerate(islice(tokens, max_coloured)):
-        text = str(token)
-        if used + len(text) > max_characters:
-            break
-        used += len(text)
-        name, style = _tag(numbers[t], scale, limit)
+    spans = []
+    for t, text in enumerate(tokens):
+        value = numbers[t] if t < len(numbers) else math.nan
+        style = colour_style(value, scale, limit)
         tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
-        tip += f"\n{tips[t]}" if tips is not None else "" if values is None else f"\n{label} {number(numbers[t])}"
-        attributes = f' title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
-        spans.append(f"<{name}{attributes}>{visible(text)}</{name}>")
-    if len(spans) < len(tokens):
-        rest = "".join(map(str, islice(tokens, len(spans), None)))
-        room = max_characters - used
-        spans.append(f"<span>{visible(rest[:room])}</span>" if room > 0 else "")
-        notes.append(f"Only the first {len(spans) - 1:,} of {len(tokens):,} tokens have colours and tooltips.")
-        if len(rest) > room:
-            total = used + len(rest)
-            notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
-    return "".join(spans), notes
+        tip += f"\n{tips[t]}" if tips is not None and t < len(tips) else f"\n{label} {number(value)}" if numbers else ""
+        attributes = f'title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
+        name = "u" if style and scale == "diverging" and value < 0 else "span"
+        spans.append(f"<{name} {attributes}>{visible(text)}</{name}>")
+    return "".join(spans)
 
 
 # --- the box ---------------------------------------------------------------------------------------------------------
@@ -224,7 +238,8 @@ def tokens_html(
     for column, what in ((values, "values"), (tips, "tips")):
         if column is not None and len(column) != len(tokens):
             raise RlinoError(f"{len(tokens)} tokens but {len(column)} {what}")
-    spans, notes = token_spans(tokens, values, scale=scale, limit=limit, label=label, tips=tips)
+    texts, notes = shorten(tokens)
+    spans = token_spans(texts, values, scale=scale, limit=limit, label=label, tips=tips)
     caption = f"<figcaption>{escape_line(title)}</figcaption>" if title else ""
     legend = legend_html(values, scale, limit, label) if values is not None else ""
     box = trace_box(spans, notes, title or "tokens")

@@ -77,10 +77,11 @@ class Traces:
         return sum(is_true(c) for c in self.frame["correct"].iloc[self._rows[step, group]])
 
     def title(self, step: int, group: int) -> str:
-        """One line for a menu: the problem, and how many are right."""
-        row = self.frame.iloc[self._rows[step, group][0]]
+        """One line for a menu: the problem, with its group where two have one name, and how many are right."""
+        names = {g: plain(problem_name(self.frame.iloc[self._rows[step, g][0]]), 60) for g in self.groups(step)}
+        name = names[group] + f" (group {group})" * (list(names.values()).count(names[group]) > 1)
         right = f"{self.count_right(step, group)} of {len(self._rows[step, group])} right"
-        return f"{plain(problem_name(row), 60)} · {right}"
+        return f"{name} · {right}"
 
 
 def _complete(frame: pd.DataFrame) -> pd.DataFrame:
@@ -131,9 +132,9 @@ def tokens_of(row: Row) -> list[object]:
     return list(tokens) if isinstance(tokens, list | tuple | np.ndarray) and len(tokens) else [row.get("response", "")]
 
 
-def values_of(row: Row, column: str | None) -> list[float] | None:
+def values_of(row: Row, column: str) -> list[float] | None:
     """A per-token column of one response, None where it is absent or has another length than the tokens."""
-    values = row[column] if column else None
+    values = row.get(column)
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
         return None
     return [math.nan if v is None else float(v) for v in values]

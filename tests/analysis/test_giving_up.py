@@ -18,6 +18,7 @@ from rlino_lib.analysis.statistics import median_coverage, median_interval
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import Records, read_ledger
 from rlino_lib.claims.length import giving_up_ratios, length_runs
+from rlino_lib.claims.length_answers import answers, giving_up_in_words
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import get_task
@@ -243,3 +244,72 @@ def test_the_ratios_of_a_figure_are_those_that_judge_and_the_exploratory_ones_ap
     assert not set(old["seed"]) & set(SEEDS) and old.groupby(["comparison", "normaliser"]).size().eq(5).all()
     medians = np.exp(old.groupby(["comparison", "normaliser"])["log_ratio"].median())
     assert (medians < 0.7).all() and np.exp(old["log_ratio"]).max() > 3  # in some runs the other one is far lower
+
+
+# --- the sentences ---------------------------------------------------------------------------------------------------
+
+
+def sentences(root, rates) -> dict[str, str]:
+    return giving_up_in_words(record(root, rates))
+
+
+@pytest.mark.parametrize(
+    ("one", "constant", "caused", "lowers"),
+    [
+        (LOW, HIGH, "50 % or more.", "Yes. With 1/|o| a search gives up less often than with a constant, by 25 % or"),
+        (HIGH, LOW, "None. With a constant giving up falls further", "No, the contrary. With 1/|o| a search gives up"),
+        (LOW, [1.7 * x for x in LOW], "A part, less than 50 %.", "Yes. With 1/|o|"),
+        (LOW, LOW, "Less than 50 %, and perhaps none.", "Not to be seen."),
+        (LOW, [1.1 * x for x in LOW], "A part, less than 50 %.", "Yes, a little."),
+        (
+            LOW,
+            [x * (1.2 if k < 3 else 1.7) for k, x in enumerate(LOW)],
+            "A part, less than 50 %.",
+            "Yes. With 1/|o| a search gives up less often than with a constant; whether by 25 % or more is open",
+        ),
+        (LOW, [x * (0.1 if k < 2 else 1.7) for k, x in enumerate(LOW)], "Less than 50 %, and perhaps none.", "Open."),
+        (
+            LOW,
+            [x * (2 if k < 4 else 30) for k, x in enumerate(LOW)],
+            "A part. Whether 1/|o| causes 50 % or more",
+            "Yes.",
+        ),
+        (LOW, [x * (0.9 if k < 4 else 30) for k, x in enumerate(LOW)], "Open. That 1/|o| causes 50 %", "Open."),
+    ],
+)
+def test_the_words_follow_from_verdict_and_interval(one, constant, caused, lowers, tmp_path):
+    words = sentences(tmp_path, {"per_response": one, "constant": constant, "token_mean": one})
+    assert words["caused-giving-up"].startswith(caused) and words["lowers-giving-up"].startswith(lowers)
+    assert all("10 seeds" in sentence and "[" in sentence for sentence in words.values())
+
+
+def test_two_swapped_normalisers_change_the_words(tmp_path):
+    rates = {"per_response": LOW, "constant": HIGH, "token_mean": LOW}
+    right = sentences(tmp_path / "right", rates)
+    swapped = sentences(tmp_path / "swapped", rates | {"per_response": HIGH, "constant": LOW})
+    assert all(right[name].partition("(")[0] != swapped[name].partition("(")[0] for name in right)
+
+
+def test_without_runs_or_a_fall_the_sentence_says_why(tmp_path):
+    assert set(giving_up_in_words(Records(tmp_path, read_ledger())).values()) == {
+        "No answer here: fewer than the planned 10 seeds are recorded."
+    }
+    words = sentences(tmp_path, {"per_response": [0.5] * 10, "constant": HIGH, "token_mean": LOW})
+    assert words["caused-giving-up"].startswith("No answer here: giving up did not fall: seed 20")
+
+
+def test_the_four_answers_have_seeds_and_intervals(root, tmp_path):
+    """On the recorded runs, beside which giving up has whatever runs there are."""
+    found = answers(Records(root / "data" / "runs", read_ledger()))
+    assert list(found) == [
+        "Does the mechanism exist?", "Is it there in search?", "How much of the growth is it?", "What is the rest?",
+    ]  # fmt: skip
+    exists, _, much, rest = found.values()
+    assert exists.startswith("Yes. In the clean room") and "over 5 seeds by SGD" in exists
+    assert "over 10 seeds with Adam" in exists and "(within the margin of no difference)" in exists
+    assert "Growth of the mean length without 1/|o| is there: token mean" in much and "over 5 seeds" in much
+    assert "On Countdown the largest part without 1/|o| is that more wrong responses are truncated" in rest
+    assert "Longer searches buy accuracy" in rest and "fewer wrong responses leave a step out" in rest
+    nothing = answers(Records(tmp_path, read_ledger()))
+    assert nothing["Does the mechanism exist?"].startswith("No answer here.")
+    assert "there are no runs to take apart" in nothing["What is the rest?"]

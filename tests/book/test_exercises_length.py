@@ -1,10 +1,11 @@
-"""Chapter 08's checkers: right answers by other means pass, and every listed mistake is named as itself."""
+"""Checkers of chapters 08 and 08c: right answers by other means pass, and every listed mistake is named."""
 
 from __future__ import annotations
 
 import pytest
 
 from checkers import length as exercises_length
+from checkers import missing_run
 from checkers.length import FACTORS
 from rlino_lib.exact.length_toy import LengthToy
 from tests.mistakes import (
@@ -14,7 +15,8 @@ from tests.mistakes import (
     assert_right_answers_pass,
 )
 
-CHECKERS = {name: f for name, f in vars(exercises_length).items() if name.startswith("check_")}
+BOTH = vars(exercises_length) | vars(missing_run)
+CHECKERS = {name: f for name, f in BOTH.items() if name.startswith("check_")}
 
 
 def kaplan(lengths, ended):

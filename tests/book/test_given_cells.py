@@ -240,7 +240,7 @@ ANSWERS = {
     ),
 }
 GIVEN = {
-    (chapter.stem[:2], number): (chapter, places, answer)
+    (chapter.stem.partition("_")[0], number): (chapter, places, answer)
     for chapter, number, places, answer in ALL
     if any(not CHECKER.search(code_cells(chapter)[place]) for place in places)
 }

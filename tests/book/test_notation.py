@@ -13,7 +13,7 @@ BOOK = Path(__file__).resolve().parents[2] / "book"
 PAGE = (BOOK / "notation.md").read_text(encoding="utf-8")
 CODE = re.compile(r"`([A-Za-z_][\w.]*)`")
 NAMES = sorted(set(CODE.findall(PAGE)))
-GLOSSARY = re.findall(r"^\| \*\*(.+?)\*\* \|.*\| (\d\d) \|$", PAGE, re.M)
+GLOSSARY = re.findall(r"^\| \*\*(.+?)\*\* \|.*\| (\d\d[a-z]?) \|$", PAGE, re.M)
 
 
 def resolve(path: str) -> None:

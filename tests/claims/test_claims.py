@@ -290,7 +290,7 @@ def test_not_testable_is_what_has_no_test(tmp_path):
     judged = {row.id: row for row in judge_all().itertuples()}
     assert not [row["id"] for row in rows if row["verdict"] == "not testable here" and judged[row["id"]].runs]
     assert {row["id"] for row in rows if row["verdict"] == "undecided"} == {
-        "kl-countdown", "posneg-countdown", "neg-word",
+        "kl-countdown", "posneg-countdown", "neg-word", "gains-sides", "gains-shape",
     }  # fmt: skip
     assert "about 28 seeds" in judged["kl-countdown"].effect
 
@@ -298,7 +298,7 @@ def test_not_testable_is_what_has_no_test(tmp_path):
 def test_what_is_under_revision_says_why(capsys):
     frame = judge_all()
     under = frame[frame["revision"] != ""]
-    assert set(under["id"]) == {"caused-countdown", "caused-word", "cut-countdown"}
+    assert set(under["id"]) == {"caused-countdown", "caused-word", "cut-countdown", "gains-sides"}
     shown = {row[0]: row[-1] for row in ledger_rows(frame)}
     for row in under.itertuples():
         heading = f"Superseded by {row.superseded_by}" if row.superseded_by else "Under revision"
@@ -375,6 +375,8 @@ def test_a_verdict_that_differs_is_an_error(tmp_path, monkeypatch, capsys):
         ROW + 'verdict = "perhaps"',
         ROW + 'revision = "why"\nsuperseded_by = "b"',  # which is no claim
         ROW + 'superseded_by = "a"',  # without a reason
+        ROW + 'real = { says = "no verdict", record = "one run" }',  # without what it takes
+        ROW + 'real = { says = "holds", record = "one run" }',
         ROW + "x = 1",
     ],
 )
@@ -383,3 +385,16 @@ def test_a_broken_ledger_is_named(broken, tmp_path):
     path.write_text(broken)
     with pytest.raises(RlinoError, match="claim|ledger"):
         read_ledger(path)
+
+
+def test_real_models_are_silent_or_say_what_a_verdict_takes():
+    """No verdict on a method where one run with one seed is all there is."""
+    ledger = read_ledger()
+    assert {c.real_models for c in ledger if not c.real} == {"silent"}
+    for claim in ledger:
+        if claim.real and "records of" not in claim.statement and not claim.id.startswith("longer-"):
+            assert claim.real["says"] == "no verdict"
+            assert claim.real_models == f"no verdict ({claim.real['record']}); a verdict takes {claim.real['takes']}"
+    shown = ledger_rows(judge_all())
+    place = shown[0].index("real models")
+    assert sorted(row[place] for row in shown[1:]) == sorted(c.real_models for c in ledger)

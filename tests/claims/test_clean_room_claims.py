@@ -6,7 +6,8 @@ import pytest
 
 from rlino_lib.claims.clean_room import gaps, room_runs
 from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import Claim, Records
+from rlino_lib.claims.ledger import Claim, Records, read_ledger
+from rlino_lib.claims.length_answers import answers
 
 NAMES = ("per_response", "token_mean", "constant")
 
@@ -85,3 +86,16 @@ def test_optimizers_steps_and_seeds_are_told_apart(tmp_path):
     assert judge(claim("mechanism_exists", tokens=1.0, seeds=4), records).verdict == "holds"
     assert judge(claim("mechanism_exists", "sgd", tokens=1.0, seeds=4), records).verdict == "not testable here"
     assert "ended before" in judge(claim("mechanism_exists", tokens=1.0, seeds=4, steps=9), records).effect
+
+
+def test_the_answer_on_the_mechanism_follows_from_both_optimizers(tmp_path):
+    def answer(folder, **gaps):
+        for optimizer in ("sgd", "adamw"):
+            room(tmp_path / folder, gaps | {"token_mean": 0.0}, seeds=10, optimizer=optimizer, steps=60)
+        return answers(Records(tmp_path / folder, read_ledger()))["Does the mechanism exist?"]
+
+    right = answer("right", per_response=12.0, constant=0.0)
+    swapped = answer("swapped", per_response=0.0, constant=12.0)
+    assert right.startswith("Yes.") and right.endswith("(within the margin of no difference).")
+    assert swapped.startswith("Not as strongly as the ledger asks.") and "no difference" not in swapped
+    assert answer("between", per_response=7.0, constant=0.0).startswith("With conditions.")

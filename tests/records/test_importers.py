@@ -21,9 +21,9 @@ from rlino_lib.figures.curves import figure_readme, learning_curves, length_curv
 from rlino_lib.records.importers import FORMATS, files, import_run
 from rlino_lib.records.importers.fields import read_map
 from rlino_lib.records.runs import COLUMNS, load_run, metrics_frame
-from rlino_lib.widgets.groups import inspector_html
 from rlino_lib.widgets.inspector import trace_inspector
-from rlino_lib.widgets.runs import run_comparer, runs_html
+from rlino_lib.widgets.runs import run_comparer
+from rlino_lib.widgets.search import search_view
 
 HOSTILE = "<script>alert(1)</script>\u202e \x00\x1b[31m \ud800 ' \" ‮</pre>=cmd|'/c'!A0"
 
@@ -139,7 +139,7 @@ def test_parts_of_a_trl_run(tmp_path):
         0.5,
         0.5,
     ]
-    assert "no recorded rollouts" in inspector_html(load_run(tmp_path / "log"))
+    assert "no recorded rollouts" in trace_inspector(load_run(tmp_path / "log"))
 
 
 def test_conversations_are_texts(tmp_path):
@@ -243,7 +243,7 @@ def test_samples_of_the_harness_are_a_test(tmp_path):
     assert final_responses(run)["correct"].tolist() == [False, True] * 2 and run.metrics.empty
     assert run.rollouts["problem_id"].tolist() == [f"gsm8k/{k}" for k in range(4)]
     assert run.rollouts["answer"][0] == "4" == run.rollouts["gold"][0]
-    assert "How many, 0?" in inspector_html(run)
+    assert "How many, 0?" in trace_inspector(run)
     run, _ = brought(tmp_path / "h", tmp_path / "flexible", filter_name="flexible-extract")
     assert run.summary["test"]["pass@1"] == {"value": 0.75}
     with pytest.raises(RlinoError, match="no filter 'none': there are 'strict-match', 'flexible-extract'"):
@@ -320,7 +320,7 @@ def test_tokens_and_steps_give_all_that_a_run_has(tmp_path):
         0,
     ]
     assert "(tokens per response)" in length_curves(metrics_frame([run])).get_supylabel()
-    assert "<strong>5 tokens</strong>" in inspector_html(run, colour="logprobs")
+    assert "<strong>5 tokens</strong>" in trace_inspector(run, colour="logprobs")
     assert len(of_kind(run.responses, "wrong, not truncated")) == 4
 
 
@@ -555,10 +555,11 @@ def test_two_imported_runs_are_compared(tmp_path):
     for k, (method, seed) in enumerate((("grpo", None), ("rloo", None), ("grpo", 3), ("rloo", 3))):
         source = trl_run(tmp_path / f"trl-{k}", steps=2 + k % 2)
         runs.append(brought(source, tmp_path / "runs" / str(k), settings={"method": method, "seed": seed})[0])
-    page = runs_html(runs[0], runs[1], step=1)
+    page = run_comparer(runs, "grpo", "rloo")
     assert "seed ?" in page and "characters, advantage" in page and "truncated; characters." in page
-    assert run_comparer(runs, "grpo", "rloo").view.value
-    assert [name for name, _ in trace_inspector(runs).menus["run"].options][2:] == ["GRPO, seed 3", "RLOO, seed 3"]
+    assert "seed 3" in run_comparer(runs, "grpo", "rloo", seed=3)
+    page = trace_inspector(runs)
+    assert "GRPO, seed 3" in page and "RLOO, seed 3" in page and "None" not in page
 
 
 def test_parquet_without_pyarrow_says_what_it_needs(tmp_path, monkeypatch):
@@ -572,11 +573,11 @@ def test_the_inspector_shows_characters_and_escapes_everything(tmp_path):
     rows = [{"response": HOSTILE * k, "prompt": HOSTILE, "gold": HOSTILE, "reason": HOSTILE, "problem_id": HOSTILE,
              "question": HOSTILE, "correct": k == 1} for k in (1, 2)]  # fmt: skip
     run, _ = brought(jsonl(tmp_path / "a.jsonl", rows), tmp_path / "out", settings={"method": HOSTILE[:25]})
-    page = trace_inspector(run).view.value
-    assert f"<strong>{len(HOSTILE)} characters</strong>" in page and "<script" not in page and "\x00" not in page
+    page = trace_inspector(run)
+    assert f"<strong>{len(HOSTILE)} characters</strong>" in page and "<script>alert" not in page and "\x00" not in page
     assert not re.search("[\u202e\ud800]", page)
     assert run.rollouts["response"][0] == HOSTILE and trace_inspector([run, run])
-    page = inspector_html(
+    page = trace_inspector(
         brought(jsonl(tmp_path / "b.jsonl", [{"response": "a"}, {"response": "b", "gold": 1}]), tmp_path / "b")[0]
     )
     assert "nan" not in page and "None" not in page
@@ -586,14 +587,12 @@ def test_countdown_of_another_library_opens_as_a_tree_of_attempts(tmp_path):
     text = " 8 * 8 = 64, 64 + 4 = 68 no\n 8 * 2 = 16, 16 * 4 = 64 yes </think> <answer> ( 8 * 2 ) * 4 </answer>"
     doc = {"nums": [8, 2, 4], "target": 64}
     run, _ = brought(lm_eval_samples(tmp_path / "h", ("none",), [[text]], "countdown", doc=doc), tmp_path / "out")
-    inspector = trace_inspector(run)
-    assert "8 2 4 → 64" in inspector.menus["group"].label and not inspector.menus["form"].disabled
-    inspector.menus["form"].value = True
-    assert "= 64" in inspector.view.value
+    assert "8 2 4 → 64" in trace_inspector(run) and "= 64" in search_view(run)
     hostile = {"nums": [HOSTILE, {}, None], "target": HOSTILE, "question": HOSTILE}
     run, _ = brought(lm_eval_samples(tmp_path / "x", ("none",), doc=hostile), tmp_path / "hostile")
-    inspector = trace_inspector(run)
-    assert inspector.menus["form"].disabled and "<script" not in inspector.view.value
+    assert "<script>alert" not in trace_inspector(run)
+    with pytest.raises(RlinoError):
+        search_view(run)
 
 
 def test_claims_say_what_an_imported_run_lacks(tmp_path, capsys):
@@ -646,7 +645,7 @@ def test_nothing_of_a_response_is_lost(tmp_path_factory, rows):
     assert run.metrics["accuracy"].tolist() == pytest.approx(
         [float(right[step]) for step in sorted(right.index)], rel=1e-5
     )
-    assert inspector_html(run, step=int(kept["step"].min()))
+    assert trace_inspector(run, step=int(kept["step"].min()))
 
 
 @QUIET
@@ -669,7 +668,7 @@ def test_any_lines_make_a_run_or_one_error(tmp_path_factory, lines, kind, clothe
         assert not (folder / "out").exists()
     else:
         assert run.complete and len(run.metrics) >= 0
-        inspector_html(run)
+        trace_inspector(run)
 
 
 @QUIET

@@ -1,14 +1,20 @@
-"""What the repository says of its records: the model card, the README's table and figure, and the README's commands."""
+"""What the repository says of itself: model cards, the front page, the page of claims, the chapters' openings."""
 
 import json
 import re
 import shlex
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
+from rlino_lib.claims.findings import findings, findings_list, verdict_counts
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.ledger import read_ledger
+from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import recorded
@@ -159,20 +165,140 @@ def test_the_shipped_card_is_the_one_that_the_records_give(task):
     assert (Path(BASES[task]) / "README.md").read_text(encoding="utf-8") == report.card_text(BASES[task])
 
 
-def test_the_readmes_table_is_the_one_that_the_records_give(root):
+@pytest.fixture(scope="module")
+def judged():
+    return judge_all()
+
+
+def test_the_front_page_and_the_claims_are_what_the_records_give(root, judged):
     text = (root / "README.md").read_text(encoding="utf-8")
-    assert report.readme(text) == text, "python -m tools.report"
-    recorded = set(LOOKS) - {"base", "dr_grpo", "rloo"}
-    assert {run.method for run in list_runs(report.GROUP)} == recorded and report.FIGURE.exists()
+    assert report.readme(text, judged) == text, "python -m tools.report"
+    assert (root / "CLAIMS.md").read_text(encoding="utf-8") == report.claims_page(judged), "python -m tools.report"
+    assert {run.method for run in list_runs(report.GROUP)} == set(LOOKS) - {"base", "dr_grpo", "rloo"}
+    assert report.FIGURE.exists()
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/README.md", "tools/card.md", *CARDS])
+def test_the_front_page_is_short_and_has_five_findings_with_seeds_and_intervals(root, judged):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert report.words(text) <= 900
+    assert report.words("one | two | :--- | – | <!-- not --> 3.5 |o| [a](b)") == 5
+    texts = [words for words, _ in findings(judged)]
+    assert len(texts) == 5
+    assert all(re.search(r"[+−][\d.]+ \w+ \[[+−][\d.]+, [+−][\d.]+\], \d+ seeds", words) for words in texts)
+
+
+def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
+    frame = pd.DataFrame({"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"]})
+    frame["effect"] = ["with it -1.5 points [-2.0, -1.0] over 3 seeds", "nothing"]
+    page = tmp_path / "findings.toml"
+    head = '[[finding]]\nchapters = ["01"]\n'
+    page.write_text(head + 'text = "It is {a[0]}."\nverdicts = { a = "holds" }\n', encoding="utf-8")
+    assert findings(frame, page) == [("It is −1.5 points [−2.0, −1.0], 3 seeds.", ["01"])]
+    page.write_text(head + 'text = "It is."\nverdicts = { b = "holds" }\n', encoding="utf-8")
+    with pytest.raises(RlinoError, match="written for b: holds, and it is judged 'undecided'"):
+        findings(frame, page)
+    for missing in ("{a[1]}", "{b[0]}"):
+        verdicts = '{ a = "holds", b = "undecided" }'
+        page.write_text(f'{head}text = "It is {missing}."\nverdicts = {verdicts}\n', encoding="utf-8")
+        with pytest.raises(RlinoError, match="no such number"):
+            findings(frame, page)
+    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (1 of them superseded)"
+    assert verdict_counts(frame[:1]) == "Of 1 claims 1 holds"
+
+
+def test_the_counts_of_verdicts_add_up(judged):
+    words = verdict_counts(judged)
+    total, *counts = map(int, re.findall(r"\d+", words.partition(" (")[0]))
+    assert total == sum(counts) == len(read_ledger())
+    assert findings_list(judged).count("\n") == 4
+    assert {number for _, numbers in findings(judged) for number in numbers} <= {c.number for c in report.chapters()}
+
+
+def test_links_that_need_an_address_are_left_out_without_one(root):
+    assert "](http" not in report.links("").replace("](https://arxiv.org/", "") and "badge" not in report.links("")
+    line = report.links("https://code.example/a/b")
+    assert "[repository](https://code.example/a/b)" in line and "actions/workflows/test.yml/badge.svg" in line
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["rlino"]
+    assert settings["address"].rstrip("/") == report.address()
+
+
+# ---- chapters --------------------------------------------------------------------------------------------------------
+OPENINGS = report.chapters()
+# Words that hold a digit and are no number that was measured: code, formulas, chapters, names.
+NO_NUMBERS = re.compile(r"`[^`]*`|\$[^$]*\$|chapters? [\d, and]+|arXiv [\d.]+")
+VERDICT = re.compile(rf"`([\w-]+)` (?:is )?({'|'.join(sorted(VERDICTS, key=len, reverse=True))})")
+
+
+@pytest.mark.parametrize("chapter", OPENINGS, ids=lambda chapter: chapter.number)
+def test_a_chapter_opens_with_a_question_and_its_answer(chapter):
+    assert chapter.question.endswith("?")
+    place = chapter.prose[0].index("**The answer.**")
+    assert 0 < place - chapter.prose[0].index(chapter.question[:20]) < 400  # the answer comes next
+    assert 2 <= len(re.findall(r"\.(?=\s|$)", chapter.answer)) <= 6 and report.words(chapter.answer) <= 110
+
+
+@pytest.mark.parametrize("chapter", OPENINGS, ids=lambda chapter: chapter.number)
+def test_an_answer_says_no_number_and_the_verdicts_of_the_ledger(chapter):
+    assert not re.search(r"\d", NO_NUMBERS.sub("", chapter.answer)), "numbers are computed, in the cells below"
+    ledger = {claim.id: claim.verdict for claim in read_ledger()}
+    _, _, named = chapter.answer.partition("In the ledger: ")
+    verdicts = dict(VERDICT.findall(named))
+    assert verdicts == {name: ledger.get(name) for name in verdicts}
+    assert len(verdicts) == named.count("`") / 2
+
+
+def test_what_a_chapter_says_of_itself_is_read_from_its_cells(tmp_path):
+    text = "# %% [markdown]\n# # 03b · A title, with more\n#\n# **Is\n# it?**\n#\n"
+    text += "# **The answer.** It\n# is. So.\n#\n# More.\n"
+    text += "\n# %% [markdown]\n# ## Exercises\n#\n# **1. One.** Do.\n#\n# **2. Two.** Do.\n"
+    script = tmp_path / "03b_name.py"
+    script.write_text(text, encoding="utf-8")
+    chapter = report.Chapter(script)
+    assert (chapter.number, chapter.title, chapter.question) == ("03b", "A title", "Is it?")
+    assert (chapter.answer, chapter.minutes, chapter.exercises) == ("It is. So.", 5, 2)
+    script.write_text("# %% [markdown]\n# # 03b · A title\n", encoding="utf-8")
+    with pytest.raises(RlinoError, match="03b_name.py: the first cell has no question"):
+        _ = report.Chapter(script).question
+
+
+@pytest.mark.parametrize("name", ["README.md", "book/00_start_here.py"])
+def test_a_route_of_two_hours_takes_two_hours(root, name):
+    text = " ".join((root / name).read_text(encoding="utf-8").replace("\n#", " ").split())
+    numbers = re.findall(r"\d\d[a-z]?", re.search(r"\*2 hours:\*([^.:]*)", text)[1].replace("this chapter", "00"))
+    minutes = {chapter.number: chapter.minutes for chapter in OPENINGS}
+    assert 90 <= sum(minutes[number] for number in numbers) <= 130
+    assert minutes["00"] + len(OPENINGS) / 2 <= 22  # the route of 20 minutes: half a minute for each answer
+
+
+def test_the_chapters_of_come_here_if_exist(root):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("**Come here if**") : text.index("## Your own runs")]
+    numbers = set(re.findall(r"\b\d\d[a-z]?\b", table))
+    assert numbers and numbers <= {chapter.number for chapter in OPENINGS}
+
+
+# ---- citation --------------------------------------------------------------------------------------------------------
+def test_the_citation_is_of_this_version_by_the_authors_of_the_licence(root):
+    citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    (author,) = citation["authors"]
+    licence = (root / "LICENSE").read_text(encoding="utf-8")
+    assert re.search(r"Copyright \(c\) \d+ (.+)", licence)[1] == author["name"]
+    (paper,) = citation["references"]
+    assert {"type", "title", "authors"} <= paper.keys() and paper["doi"] == "10.48550/arXiv.2505.13697"
+    assert citation.get("repository-code", "") == report.address()
+    assert f"\n## {project['version'].removesuffix('.0')}\n" in (root / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "tools/card.md", *CARDS])
 def test_every_command_that_is_shown_exists(root, name):
     text = (root / name).read_text(encoding="utf-8")
     text = re.sub(r"\{flags\}|\{words\[flags\]\}", "", text)
     text = re.sub(r"\{asked\[(\w+)\]\}", lambda m: {"split": "test"}.get(m[1], "1"), text)
     text = re.sub(r"\{(card|found)\[\w+\]\}", "1", text)
-    commands = re.findall(r"^rlino .*", text.replace("\\\n", " "), re.M)
+    commands = re.findall(r"^(?:\.venv/bin/)?(rlino .*)", text.replace("\\\n", " "), re.M)
     assert commands
     for command in commands:
         cli.build_parser().parse_args(shlex.split(command.split(" > ")[0], comments=True)[1:])
@@ -180,12 +306,24 @@ def test_every_command_that_is_shown_exists(root, name):
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)) <= set(targets)
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/README.md", "book/00_start_here.py"])
+PAGES = ["README.md", "CLAIMS.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "book/00_start_here.py"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(root, name):
+    """To a file that exists and, after a #, to a heading of it."""
     page = root / name
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert targets
-    assert [t for t in targets if "://" not in t and not (page.parent / t).exists()] == []
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        headings = re.findall(r"^#+ (.+)", file.read_text(encoding="utf-8"), re.M) if anchor else []
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, target
 
 
 @pytest.mark.parametrize("name", ["README.md", "book/00_start_here.py"])

@@ -1,4 +1,4 @@
-"""Tokens, the trace inspector and its static twin: escaping, choosing, and rows that are not as they should be."""
+"""Tokens, the page that all explorers share, the trace inspector, and rows that are not as they should be."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets import LivePlot, inspector_html, static_inspector, tokens_html, trace_inspector
-from rlino_lib.widgets.tokens import number, plain, token_spans
+from rlino_lib.widgets import tokens_html, trace_inspector
+from rlino_lib.widgets.inspector import spread
+from rlino_lib.widgets.page import Control, Slot, Trace, explorer, frame_table, slot, stepped, svg_html, trace_box
+from rlino_lib.widgets.tokens import number, plain, shorten, token_spans
 from rlino_lib.widgets.traces import Traces
 
 HOSTILE = [
@@ -41,6 +44,8 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
         self.elements: list[tuple[str, dict]] = []
+        self.cells: list[str] = []
+        self.scripts: list[str] = []
         self.text = ""
         self.feed(source)
         self.close()
@@ -52,16 +57,60 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
             self.text += data
+        if self.open[-1:] == ["td"]:
+            self.cells.append(data)
 
     def having(self, **attributes) -> list[dict]:
         found = [a for _, a in self.elements]
         return [a for a in found if all(v in a.get(k.rstrip("_"), "").split() for k, v in attributes.items())]
+
+    def count(self, tag: str) -> int:
+        return sum(t == tag for t, _ in self.elements)
+
+
+class Explored:
+    """An explorer as a test reads it: its first page, its data, and the page of any choice."""
+
+    def __init__(self, html: str):
+        self.html = str(html)
+        self.first = Page(html)
+        assert [a.get("type") for t, a in self.first.elements if t == "script"] == ["application/json", None]
+        assert "<" not in self.first.scripts[0] and not set("\u2028\u2029") & set(html)
+        self.data = json.loads(self.first.scripts[0])
+        self.controls = {control["name"]: control for control in self.data["controls"]}
+        for fragment in self.data["fragments"]:
+            Page("".join(self.data["parts"][k] for k in fragment))  # nests, and runs nothing
+
+    def start(self) -> dict[str, int]:
+        return {name: control["start"] for name, control in self.controls.items()}
+
+    def page(self, slot: str, **choice: int) -> str | None:
+        """What a slot shows; choices are numbers of options, those at the start unless given."""
+        by, views = self.data["slots"][slot]["by"], self.data["views"][self.data["slots"][slot]["views"]]
+        place = 0
+        for name in by:
+            place = place * len(self.controls[name]["options"]) + (self.start() | choice)[name]
+        fragment = views[place] if isinstance(views, list) else views.get(str(place))
+        return None if fragment is None else "".join(self.data["parts"][k] for k in self.data["fragments"][fragment])
+
+    def option(self, control: str, text: str) -> int:
+        """The number of an option."""
+        return self.controls[control]["options"].index(text)
+
+    def tokens(self, page: str) -> list[list[str]]:
+        """The tokens that the script writes into a page."""
+        return [self.data["traces"][int(k)]["tokens"] for k in re.findall('data-trace="([0-9]+)"', page)]
 
 
 def response(step, group, sample, tokens, correct, group_size=4):
@@ -119,15 +168,14 @@ def test_tokens_keep_line_breaks_and_show_them():
 
 
 def test_a_negative_value_is_underlined_and_a_zero_is_not_coloured():
-    spans, notes = token_spans(["p", "n", "z", "nan"], [2.0, -2.0, 0.0, math.nan])
+    spans = token_spans(["p", "n", "z", "nan"], [2.0, -2.0, 0.0, math.nan])
     assert re.findall(r"<(\w+) ", spans) == ["span", "u", "span", "span"]
     assert ["style" in s for s in spans.split("</")[:4]] == [True, True, False, False]
-    assert notes == []
 
 
 def test_colour_grows_with_the_value_and_stops_at_the_limit():
     def alpha(value, **settings):
-        spans, _ = token_spans(["a"], [value], **settings)
+        spans = token_spans(["a"], [value], **settings)
         return float(re.search(r",([0-9.]+)\)", spans)[1])
 
     assert alpha(0.1, limit=1.0) < alpha(0.5, limit=1.0) < alpha(1.0, limit=1.0) == alpha(9.0, limit=1.0)
@@ -160,11 +208,12 @@ def test_a_long_line_is_shown_whole():
 
 
 def test_what_is_shortened_says_so():
-    spans, notes = token_spans(["ab"] * 50, max_coloured=10)
-    assert len(re.findall("title=", spans)) == 10 and Page(f"<pre>{spans}</pre>").text == "ab" * 50
-    assert notes == ["Only the first 10 of 50 tokens have colours and tooltips."]
-    spans, notes = token_spans(["ab"] * 50, max_characters=21)
-    assert len(Page(f"<pre>{spans}</pre>").text) == 21 and "first 21 of 100 characters" in notes[-1]
+    assert shorten(["a", "b"]) == (["a", "b"], [])
+    texts, notes = shorten(["ab"] * 50, max_coloured=10)
+    assert texts == ["ab"] * 10 + ["ab" * 40] and notes == ["Only the first 10 of 50 tokens have colours and tooltips."]
+    texts, notes = shorten(["ab"] * 50, max_characters=21)
+    assert "".join(texts) == "ab" * 10 + "a" and "first 21 of 100 characters" in notes[-1]
+    assert token_spans(["ab", "rest"], tips=["first"]).count("first") == 1  # what is joined has no tooltip
 
 
 def test_tokens_refuse_what_does_not_fit():
@@ -192,72 +241,146 @@ def test_number(value, text):
     assert number(value) == text
 
 
-# --- one group -------------------------------------------------------------------------------------------------------
+# --- the page of all explorers ---------------------------------------------------------------------------------------
+
+
+def small(**settings):
+    traces = [Trace(["a", "<b>"], {"w": ([1.0, -0.5], "diverging", 1.0)}), Trace(["c"])]
+    views = {(0, 0): f"<p>first</p>{trace_box(0, 'one')}", (1, 1): f"<p>last</p>{trace_box(1, 'two')}"}
+    controls = [Control("x", "X", ["x0", "x1"]), Control("y", "Y", ["y0", "y1"])]
+    slots = {"page": Slot(("x", "y"), views), "note": Slot(("y",), {(0,): "<i>n0</i>", (1,): "<i>n1</i>"})}
+    return explorer("Small", controls, slots, slot("page") + slot("note", "p"), traces, **settings)
+
+
+def test_a_page_is_its_first_choice_and_all_others_as_data():
+    found = Explored(small())
+    assert "first" in found.first.text and "a<b>" in found.first.text and "last" not in found.first.text
+    assert "last" in found.page("page", x=1, y=1) and found.page("page", x=1, y=0) is None
+    assert found.page("note", y=1) == "<i>n1</i>" and isinstance(found.data["views"][1], list)
+    assert found.data["traces"][0] == {"tokens": ["a", "<b>"], "levels": {"w": "8d"}, "values": {"w": "1 -0.5"}}
+    assert small() == small() and repr(small()).startswith("<Html, ") and small()._repr_html_() == small()
+
+
+def test_the_first_choice_must_be_there():
+    with pytest.raises(RlinoError, match="the first choice has no page"):
+        explorer("x", [Control("x", "X", ["0"])], {"s": Slot(("x",), {})}, slot("s"))
+
+
+def test_without_a_script_all_is_written_and_drawings_are_images():
+    body = f"<div {stepped(3, {'n1': [(1, 2)], 'n2': [(2, 3)], 'n3': [(4, 4)]})}>"
+    body += svg_html('<g data-id="n1"/><g data-id="n2"/>', 10, 10, "alt") + '<p data-id="n3">x</p></div>'
+    html = explorer("x", [Control("x", "X", ["0"])], {"s": Slot(("x",), {(0,): body})}, slot("s"))
+    twin = html.split("<script")[0]
+    assert (
+        "<svg" not in twin
+        and 'alt="alt"' in twin
+        and 'class="rlino-later">x' in twin
+        and "<svg" in Explored(html).page("s")
+    )
+
+
+def test_a_table_escapes_every_text_and_names_rows():
+    for text in HOSTILE[:6]:
+        frame = pd.DataFrame({text: [text]}, index=pd.Index([text], name=text))
+        page = Page(frame_table(frame))
+        assert {tag for tag, _ in page.elements} == {"div", "table", "thead", "tbody", "tr", "th", "td"}
+        assert page.text.count(text) == 4
+    frame = pd.DataFrame([["a"], ["b"]], columns=[1], index=["x", "y"])
+    assert '<tr data-id="r1"><th scope="row">x' in frame_table(frame, ids=["r1", "r2"])
+
+
+# --- the trace inspector ---------------------------------------------------------------------------------------------
 
 
 def test_the_group_stands_side_by_side_with_its_facts():
-    html = inspector_html(make_run(), step=2, group=1)
-    page = Page(html)
+    found = Explored(trace_inspector(make_run(), step=2, group=1))
+    page = found.first
     assert [a["aria-label"] for t, a in page.elements if t == "article"] == [
-        "sample 0, wrong",
-        "sample 1, wrong",
-        "sample 2, right",
-        "sample 3, right",
-    ]
+        "sample 0, wrong", "sample 1, wrong", "sample 2, right", "sample 3, right",
+    ]  # fmt: skip
     for text in ("Step 2 · 1 2 1 → 2", "1 + 2 = 2", "2 of 4", "right +1, wrong −1", "equals 3", "✓ right", "✗ wrong"):
         assert text in page.text
-    assert page.text.count("✂ clipped") == 1
-    assert "token 5 · w −0.05 · log p −0.4 · entropy 0.8" in html
+    assert page.text.count("✂ truncated") == 1
+    assert "token 5 · w −0.05 · log p −0.4 · entropy 0.8" in found.html
+    assert "s2g1i3" in page.text and found.tokens(found.page("group"))[3][-1] == " s2g1i3"
+
+
+def test_the_page_without_a_script_has_all_that_the_first_choice_shows():
+    found = Explored(trace_inspector(make_run()))
+    with_script = Page(found.page("group")).text + "".join(map("".join, found.tokens(found.page("group"))))
+    words = set(re.findall(r"\w+", with_script))
+    assert words <= set(re.findall(r"\w+", found.first.text))
+    assert "background-color" in found.html.split("<script")[0] and len(found.first.having(class_="rlino-static")) == 1
+
+
+def test_every_recorded_group_can_be_chosen():
+    runs = [make_run(), make_run("b", "f_isft_pos", steps=(3, 10))]
+    found = Explored(trace_inspector(runs))
+    assert found.controls["run"]["options"] == ["GRPO, seed 0", "F-ISFT⁺, seed 0"]
+    assert found.controls["step"]["options"] == ["1", "2", "3", "10"]
+    for r, steps in enumerate(((1, 2, 10), (3, 10))):
+        for step in (1, 2, 3, 10):
+            pages = [
+                found.page("group", run=r, step=found.option("step", str(step)), problem=k)
+                for k in range(len(found.controls["problem"]["options"]))
+            ]
+            pages = [page for page in pages if page is not None]
+            assert len(pages) == (2 if step in steps else 0)
+            texts = {tokens[-1] for page in pages for tokens in found.tokens(page)}
+            assert texts == {f" s{step}g{g}i{i}" for g in (0, 1) for i in range(4) if pages}
+
+
+def test_two_groups_of_one_name_are_two_options():
+    run = make_run(steps=(1,), data={}, problem_id="same", correct=False)
+    assert Explored(trace_inspector(run)).controls["problem"]["options"] == [
+        "same (group 0) · 0 of 4 right", "same (group 1) · 0 of 4 right",
+    ]  # fmt: skip
 
 
 def test_the_start_is_the_first_group_with_right_and_wrong():
-    assert "Step 1 · 1 2 1" in Page(inspector_html(make_run())).text
-    assert "Step 1 · 1 2 0" in Page(inspector_html(make_run(groups=1))).text
+    assert "Step 1 · 1 2 1" in Explored(trace_inspector(make_run())).first.text
+    assert "Step 1 · 1 2 0" in Explored(trace_inspector(make_run(groups=1))).first.text
+    assert "Step 10 · 1 2 0" in Explored(trace_inspector(make_run(), step=10, group=0)).first.text
+    assert "Step 10 · " in Explored(trace_inspector(make_run(), step=9)).first.text  # the nearest
 
 
-@pytest.mark.parametrize(("show", "kept"), [("all", "0123"), ("right", "23"), ("wrong", "01"), ("clipped", "3")])
+@pytest.mark.parametrize(("show", "kept"), [("all", "0123"), ("right", "23"), ("wrong", "01"), ("truncated", "3")])
 def test_filters(show, kept):
-    text = Page(inspector_html(make_run(), step=1, group=1, show=show)).text
-    assert [i for i in "0123" if f"s1g1i{i}" in text] == list(kept)
-    assert (f"{len(kept)} of 4 responses" in text) == (show != "all")
-
-
-def test_a_filter_that_keeps_nothing_says_so():
-    assert "0 of 4 responses" in Page(inspector_html(make_run(), step=1, group=0, show="right")).text
+    page = Explored(trace_inspector(make_run(), step=1, group=1, show=show)).first
+    cards = [a for t, a in page.elements if t == "article"]
+    assert [str(i) for i, card in enumerate(cards) if "hidden" not in card] == list(kept)
+    assert [show in card["data-kind"].split() for card in cards] == ["hidden" not in card for card in cards]
 
 
 def test_sorting():
     def order(sort):
-        return re.findall(r"s1g1i(\d)", Page(inspector_html(frame, sort=sort)).text)
+        return re.findall(r"s1g1i(\d)", Explored(trace_inspector(frame, sort=sort)).first.text)
 
     rows = [response(1, 1, i, ["a"] * (9 - i) + [f"s1g1i{i}"], correct=i == 2) for i in range(4)]
     frame = pd.DataFrame(rows)
     assert (order("sample"), order("length")) == (list("0123"), list("3210"))
     assert order("advantage") == list("2013")
+    cards = [a for t, a in Explored(trace_inspector(frame)).first.elements if t == "article"]
+    assert [json.loads(card["data-keys"])["length"] for card in cards] == [10, 9, 8, 7]
 
 
 @pytest.mark.parametrize("colour", ["weights", "logprobs", "entropies", "none"])
 @pytest.mark.parametrize("column", ["weights", "logprobs", "entropies"])
 @pytest.mark.parametrize("broken", [None, [], [0.1], [math.nan] * 5, [math.inf, -math.inf, None, 0.0, 1.0]])
 def test_a_missing_or_odd_column_falls_back(colour, column, broken):
-    run = make_run(**{column: broken})
-    text = Page(inspector_html(run, colour=colour)).text
-    assert "s1g1i0" in text
-    if colour == column and (broken is None or len(broken) != 5):
-        assert "the tokens are not coloured" in text
-
-
-def test_only_some_responses_without_values():
-    frame = make_run().rollouts
-    frame.at[4, "weights"] = []
-    page = Page(inspector_html(frame, step=1, group=1))
-    assert page.text.count("No weight recorded for each token of this response.") == 1
-    assert "underlined" in page.text
+    run = make_run(**{column: broken}, steps=(1,))
+    found = Explored(trace_inspector(run, colour=colour))
+    assert "s1g1i0" in found.first.text
+    legends = {a["data-legend"]: "hidden" in a for _, a in found.first.elements if "data-legend" in a}
+    assert legends == {name: name != colour for name in ("weights", "logprobs", "entropies", "none")}
+    if broken is None or len(broken) != 5:
+        assert "the tokens are not coloured" in found.first.text
+        assert all(column not in trace["levels"] for trace in found.data["traces"])
 
 
 @pytest.mark.parametrize("columns", [["response"], ["tokens"], ["response", "correct", "reward"]])
 def test_a_live_frame_may_have_few_columns(columns):
-    text = Page(inspector_html(make_run(steps=(1,), groups=1).rollouts[columns])).text
+    text = Explored(trace_inspector(make_run(steps=(1,), groups=1).rollouts[columns])).first.text
     assert "s1g0i0" in text and "Step 0" in text
     assert ("? not graded" in text) == ("correct" not in columns)
 
@@ -270,12 +393,12 @@ def test_live_groups_come_from_the_problems():
 
 def test_missing_values_in_a_row():
     changes = dict.fromkeys(("reward", "advantage", "answer", "reason"), math.nan) | {"correct": None, "data": None}
-    page = Page(inspector_html(make_run(**changes)))
+    page = Explored(trace_inspector(make_run(**changes))).first
     assert "none" in page.text and "? not graded" in page.text and "nan" not in page.text
 
 
 def test_equal_rewards_teach_nothing():
-    assert "learns nothing" in Page(inspector_html(make_run(advantage=0.0))).text
+    assert "learns nothing" in Explored(trace_inspector(make_run(advantage=0.0))).first.text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -283,6 +406,8 @@ def test_every_field_of_a_trace_is_text(text):
     fields = dict.fromkeys(("problem_id", "gold", "prompt", "answer", "reason"), text)
     # objects, since pandas' own strings refuse half a surrogate pair
     run = make_run(name=text, method=text, dtype=object, data={}, tokens=[text, "b"], **fields)
+    html = trace_inspector([run, run])
+    found = Explored(html)
     allowed = {
         "style",
         "section",
@@ -299,121 +424,72 @@ def test_every_field_of_a_trace_is_text(text):
         "u",
         "article",
     }
-    allowed |= {"header", "pre", "details", "summary"}
-    for html in (inspector_html(run), static_inspector(run), trace_inspector(run).view.value):
-        page = Page(html)
-        assert {tag for tag, _ in page.elements} <= allowed
-        assert page.text.count(plain(text)) >= 4
-        assert "\x00" not in html and "\u202e" not in html
-        html.encode("utf-8")
+    allowed |= {"header", "pre", "details", "summary", "script"}
+    assert {tag for tag, _ in found.first.elements} <= allowed
+    assert found.first.text.count(plain(text)) >= 4
+    assert all(trace["tokens"] == [Page(f"<i>{token_text(text)}</i>").text, "b"] for trace in found.data["traces"])
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200f\u2028-\u202e\u2066-\u2069]", html.split("<script>")[0])
+    html.encode("utf-8")
+
+
+def token_text(text: str) -> str:
+    return re.sub("<[^>]*>", "", token_spans([text]))
 
 
 def test_math_in_a_trace_is_left_alone():
-    html = inspector_html(make_run(gold="$5$"))
-    assert 'class="rlino-group mathjax_ignore"' in html
+    assert 'class="rlino-explorer mathjax_ignore"' in trace_inspector(make_run(gold="$5$"))
 
 
 def test_a_long_line_in_a_group_is_shown_whole():
     long = "y" * 100_000
-    assert long in inspector_html(make_run(tokens=[long], weights=[0.1]))
+    found = Explored(trace_inspector(make_run(tokens=[long], weights=[0.1])))
+    assert long in found.first.text and found.tokens(found.page("group"))[0] == [long]
 
 
 def test_unknown_choices_and_places_are_refused():
     run = make_run()
-    for arguments in ({"colour": "red"}, {"show": "some"}, {"sort": "luck"}, {"step": 3}, {"step": 1, "group": 9}):
+    for arguments in ({"colour": "red"}, {"show": "some"}, {"sort": "luck"}, {"step": 1, "group": 9}, {"groups": [7]}):
         with pytest.raises(RlinoError):
-            inspector_html(run, **arguments)
+            trace_inspector(run, **arguments)
     with pytest.raises(RlinoError, match="steps 1, 2, 10"):
-        static_inspector(run, steps=[3])
-    with pytest.raises(RlinoError, match="not a list"):
-        inspector_html([1, 2])
+        trace_inspector(run, steps=[3])
+    with pytest.raises(RlinoError, match="not a int"):
+        trace_inspector([1, 2])
+    with pytest.raises(RlinoError, match="the list is empty"):
+        trace_inspector([])
     with pytest.raises(RlinoError, match="`tokens` or `response`"):
-        inspector_html(pd.DataFrame({"reward": [1.0]}))
+        trace_inspector(pd.DataFrame({"reward": [1.0]}))
 
 
-# --- the static twin -------------------------------------------------------------------------------------------------
+def test_given_steps_and_groups_are_there():
+    found = Explored(trace_inspector(make_run(), steps=[1, 10], groups=[0, 1], budget=1))
+    assert found.controls["step"]["options"] == ["1", "10"] and len(found.data["traces"]) == 16
 
 
-def test_the_static_inspector_folds_several_groups():
-    html = static_inspector(make_run(), steps=[1, 10], groups=[0, 1])
-    page = Page(html)
-    folds = [a for t, a in page.elements if t == "details"]
-    assert len(folds) == 4 and ["open" in a for a in folds] == [True, False, False, False]
-    for title in ("Step 1 · 1 2 0 → 1 · 0 of 4 right", "Step 10 · 1 2 1 → 10 · 2 of 4 right"):
-        assert title in page.text
-    assert "<script" not in html and "id=" not in html and html == static_inspector(make_run(), [1, 10], [0, 1])
+def test_the_budget_limits_what_is_there():
+    run = make_run(steps=tuple(range(1, 126)), groups=2)
+    sizes = [len(trace_inspector(run, budget=budget)) for budget in (10_000, 100_000, 400_000)]
+    rest = len(trace_inspector(make_run(steps=(1,), groups=1)))  # style, script, and one group twice
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert all(size < rest + budget for size, budget in zip(sizes, (10_000, 100_000, 400_000), strict=True))
+    found = Explored(trace_inspector(run, budget=50_000))
+    assert {"1", "125", "63"} <= set(found.controls["step"]["options"])  # spread over training
 
 
-def test_the_static_inspector_takes_first_middle_and_last():
-    text = Page(static_inspector(make_run(steps=(1, 2, 3, 4, 5)))).text
-    assert re.findall(r"Step (\d)", text) == ["1", "3", "5"]
+def test_an_order_whose_every_beginning_is_spread():
+    assert list(spread([1, 2, 3, 4, 5])) == [1, 5, 3, 2, 4] and list(spread([7])) == [7] and list(spread([])) == []
 
 
-# --- the widget ------------------------------------------------------------------------------------------------------
-
-
-def test_the_widget_shows_what_the_static_twin_shows():
-    run = make_run()
-    w = trace_inspector(run)
-    for menu, value in (
-        (w.menus["step"], 10),
-        (w.menus["group"], 0),
-        (w.menus["colour"], "entropies"),
-        (w.menus["show"], "wrong"),
-        (w.menus["sort"], "length"),
-    ):
-        menu.value = value
-        assert w.view.value == str(inspector_html(run, **w.choice))
-    assert w.choice == {"step": 10, "group": 0, "colour": "entropies", "show": "wrong", "sort": "length"}
-
-
-def test_next_and_previous_stop_at_the_ends():
-    w = trace_inspector(make_run())
-    assert (w.previous.disabled, w.next.disabled) == (True, False)
-    w.next.click()
-    w.next.click()
-    assert (w.menus["step"].value, w.previous.disabled, w.next.disabled) == (10, False, True)
-    w._move(+1)
-    assert w.menus["step"].value == 10
-    w.previous.click()
-    assert w.menus["step"].value == 2
-
-
-def test_another_run_keeps_the_nearest_step_and_the_problem():
-    runs = [make_run(), make_run("countdown/f_isft_pos-s0", "f_isft_pos", steps=(3, 4, 13), groups=3)]
-    w = trace_inspector(runs)
-    w.menus["step"].value = 10
-    w.menus["group"].value = 0
-    w.menus["run"].value = 1
-    assert w.menus["step"].value == 13  # 10 and 13 leave the same remainder, so the problem of group 0 is the same
-    assert w.menus["group"].value == 0 and "s13g0i0" in w.view.value
-    w.menus["group"].value = 2
-    w.menus["run"].value = 0
-    assert w.menus["step"].value == 10 and w.menus["group"].value == 1  # no such problem here: the first mixed group
-
-
-def test_one_change_draws_once():
-    w = trace_inspector([make_run(), make_run("b", "grpo_no_kl")])
-    drawn = []
-    w.view.observe(lambda change: drawn.append(1), "value")
-    w.menus["run"].value = 1
-    w.menus["step"].value = 10
-    assert len(drawn) == 2
-
-
-def test_rollouts_are_read_when_they_are_wanted():
-    class Lazy(SimpleNamespace):
-        @property
-        def rollouts(self):
-            raise AssertionError("read too early")
-
-    w = trace_inspector([make_run(), Lazy(name="b", method="grpo_no_kl", seed=0)])
-    assert w.choice["step"] == 1
+def test_a_huge_group_stays_bounded():
+    rows = [response(1, 0, i, [" 77"] * 1024, correct=i % 2, group_size=64) for i in range(64)]
+    found = Explored(trace_inspector(pd.DataFrame(rows)))
+    assert len(found.html) < 3_000_000
+    assert found.first.text.count(" 77") == 64 * 1024 and "Only the first 125 of 1,024 tokens" in found.first.text
 
 
 def test_menus_name_runs_by_method_and_seed():
     runs = [make_run(), make_run("countdown/f-s1", "f_isft_pos", 1), make_run("lr/grpo-s0")]
-    names = [name for name, _ in trace_inspector(runs).menus["run"].options]
+    names = Explored(trace_inspector(runs)).controls["run"]["options"]
     assert names == ["GRPO, seed 0 (countdown/grpo-s0)", "F-ISFT⁺, seed 1", "GRPO, seed 0 (lr/grpo-s0)"]
 
 
@@ -424,112 +500,16 @@ def test_runs_without_rollouts_say_so():
             raise ValueError("a bad <line>")
 
     empty = SimpleNamespace(name="countdown/empty", method="grpo", seed=1, rollouts=pd.DataFrame())
-    w = trace_inspector([make_run(), empty, Unreadable(name="x", method="x", seed=0)])
-    w.menus["step"].value = 10
-    w.menus["run"].value = 1
-    assert "countdown/empty has no recorded rollouts." in w.view.value
-    assert w.menus["step"].disabled and w.next.disabled
-    w.menus["run"].value = 2
-    assert "cannot be read: a bad &lt;line&gt;" in w.view.value
-    w.menus["run"].value = 0
-    assert (w.menus["step"].value, w.menus["step"].disabled) == (10, False)
-    assert "no recorded rollouts" in static_inspector(empty)
+    text = Explored(trace_inspector([make_run(), empty, Unreadable(name="x", method="x", seed=0)])).first.text
+    assert "countdown/empty has no recorded rollouts." in text and "cannot be read: a bad <line>" in text
+    assert "no recorded rollouts" in trace_inspector(empty)
 
 
-def test_a_frame_and_a_starting_place():
-    w = trace_inspector(make_run().rollouts, step=9, group=0, colour="none", show="wrong")
-    assert w.choice | {"sort": ""} == {"step": 10, "group": 0, "colour": "none", "show": "wrong", "sort": ""}
-    assert w.menus["run"] not in w.children[0].children
-    for arguments in ({"runs": []}, {"runs": make_run(), "colour": "red"}, {"runs": make_run(), "group": 7}):
-        with pytest.raises(RlinoError):
-            trace_inspector(**arguments)
+def test_a_notebook_shows_html_and_a_short_line():
+    data, _ = DisplayFormatter().format(trace_inspector(make_run()))
+    assert set(data) == {"text/html", "text/plain"} and data["text/plain"].startswith("<Html, ")
 
 
-def test_the_widget_reads_the_same_in_every_notebook():
-    w = trace_inspector([make_run(), make_run("b", "f_isft_neg")])
-    bundle = w._repr_mimebundle_()
-    assert bundle["text/plain"] == "TraceInspector(2 sources of traces)"
-    assert bundle["text/html"] == w.view.value
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-
-
-def test_a_thousand_traces_render_one_group_at_a_time():
-    run = make_run(steps=tuple(range(1, 126)), groups=2)
-    assert len(run.rollouts) == 1000
-    w = trace_inspector(run)
-    one = trace_inspector(make_run(steps=(1,), groups=2))
-    assert len(w.view.value) == len(one.view.value) < 30_000
-    assert len(json.dumps(w.get_state(), default=str)) < 30_000
-
-
-def test_a_huge_group_stays_bounded():
-    rows = [response(1, 0, i, [" 77"] * 1024, correct=i % 2, group_size=64) for i in range(64)]
-    html = inspector_html(pd.DataFrame(rows))
-    assert len(html) < 3_000_000
-    assert Page(html).text.count(" 77") == 64 * 1024 and "Only the first 125 of 1,024 tokens" in html
-
-
-# --- the live plot ---------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def notebook(monkeypatch):
-    """As if a kernel ran the test; what is displayed is collected."""
-    shown = []
-    monkeypatch.setattr("rlino_lib.widgets.live._in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", shown.append)
-    return shown
-
-
-def test_a_live_plot_replaces_its_values_at_most_twice_a_second(notebook):
-    clock = Clock()
-    plot = LivePlot(100, ["reward", ("length/correct", "length/incorrect")], clock=clock)
-    pictures = []
-    plot.widget.children[1].observe(lambda change: pictures.append(change["new"]), "value")
-    plot.show()
-    for step in range(1, 7):
-        clock.now += 0.25
-        plot.update(step, {"reward": step / 100, "length/correct": 20.0, "length/incorrect": math.nan, "name": "x"})
-    assert notebook == [plot.widget]
-    assert len(pictures) == 3
-    assert pictures[-1].startswith("<img alt=") and "data:image/png;base64," in pictures[-1]
-    status = Page(plot.widget.children[0].value).text
-    assert "step 5 of 100 · reward 0.05" in status
-    assert plot.status() == "Training: step 6 of 100 · reward 0.06 · length/correct 20 · 0:01 so far, about 0:23 left"
-    assert list(plot.history.columns) == ["reward", "length/correct", "length/incorrect"]
-
-
-def test_the_last_step_is_always_drawn(notebook):
-    clock = Clock()
-    plot = LivePlot(2, ["reward"], title="<b>", clock=clock)
-    plot.show()
-    plot.update(1, {"reward": 0.0})
-    plot.update(2, {"reward": 1.0})
-    page = Page(plot.widget.children[0].value + plot.widget.children[1].value)
-    assert "<b>: step 2 of 2 · reward 1 · done in 0:00" in page.text
-    assert repr(plot.widget) == "LivePlot"
-
-
-def test_a_live_plot_in_a_script_draws_nothing(monkeypatch, capsys):
-    plot = LivePlot(3, ["reward", "entropy"])
-    monkeypatch.setattr(plot, "draw", lambda: pytest.fail("drawn without a notebook"))
-    plot.show()
-    for step in (1, 2, 3):
-        plot.update(step, {"reward": 0.5})
-    assert capsys.readouterr() == ("", "")
-    assert [len(a.lines) for a in plot.figure().axes] == [2, 1]
-
-
-def test_a_live_plot_needs_something_to_plot():
-    for arguments in ((0, ["reward"]), (10, [])):
-        with pytest.raises(RlinoError):
-            LivePlot(*arguments)
+def test_the_page_reads_the_same_in_every_notebook():
+    a, b = (trace_inspector([make_run(), make_run("b", "f_isft_neg")]) for _ in range(2))
+    assert a == b and "id=" not in re.sub("data-id=", "", a.split("<script")[0])

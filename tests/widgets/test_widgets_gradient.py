@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from html.parser import HTMLParser
+import re
 
 import pytest
 import torch
@@ -19,54 +19,23 @@ from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade
 from rlino_lib.widgets import gradient as explorers
 from rlino_lib.widgets.gradient import (
+    GROUPS,
+    LENGTHS,
     METHODS,
+    SHARES,
     first_mixed,
     gradient_microscope,
     group_weights,
-    microscope_html,
     sample_names,
     score_rows,
-    side_curves,
-    static_microscope,
-    static_weights,
     weights_explorer,
-    weights_html,
 )
 from tests.policy.test_rollout import EVEN, random_model
+from tests.widgets.test_widgets import Explored, Page
 
 VERDICTS = [0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0]
 RULES = {"grpo_no_kl": ("zscore", {}), "f_isft_posneg": ("group_balanced", {}), "f_isft_pos": ("positive", {})}
 RULES |= {"f_isft_neg": ("negative", {}), "f_isft_posneg_unit": ("signed", {})}
-
-
-class Page(HTMLParser):
-    """Text of the cells; fails where elements do not nest, or an attribute could run a script."""
-
-    def __init__(self, source: str):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.cells, self.text = [], [], [], ""
-        self.feed(source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        assert tag != "script" and not any(name.startswith("on") for name, _ in attrs)
-        self.tags.append((tag, dict(attrs)))
-        self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if self.open[-1:] != ["style"] else ""
-        if self.open[-1:] == ["td"]:
-            self.cells.append(data)
-
-    def count(self, tag: str) -> int:
-        return sum(t == tag for t, _ in self.tags)
 
 
 def read(text: str) -> float:
@@ -81,10 +50,9 @@ def read(text: str) -> float:
 def test_sides_are_the_curves_of_the_rule_whatever_the_lengths(method, group_size):
     rule, options = RULES[method]
     by_rule = curve(rule, group_size, **options)
-    found = side_curves(method, group_size, (7, 19))
+    sides = [group_weights(method, group_size, k, (7, 19))["side"] for k in range(group_size + 1)]
     for side in ("right", "wrong"):
-        assert found[side].to_numpy() == pytest.approx(by_rule[side].to_numpy(), abs=1e-12)
-    assert found["total"].to_numpy() == pytest.approx((by_rule["right"] + by_rule["wrong"]).to_numpy(), abs=1e-12)
+        assert [s[side] for s in sides] == pytest.approx(by_rule[side].tolist(), abs=1e-12)
 
 
 def test_the_normaliser_decides_what_length_does():
@@ -99,44 +67,56 @@ def test_the_normaliser_decides_what_length_does():
     assert rloo["w"].tolist() == pytest.approx([6 / 7 / 8, -2 / 7 / 8])
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("k", [0, 3, 8])
-def test_every_page_is_well_formed_and_has_the_numbers(method, k):
-    page, table = Page(weights_html(method, 8, k, 5, 48)), group_weights(method, 8, k, (5, 48))
-    assert page.count("svg") == 2 and page.count("table") == 1
-    cells = [page.cells[:6], page.cells[6:]]
-    for row, (_, numbers) in zip(cells, table.iterrows(), strict=True):
-        assert [read(x) for x in row] == pytest.approx(numbers.tolist(), rel=6e-3, nan_ok=True)
-    assert ("learns nothing" in page.text) == (not table["side"].any())
-    assert all("aria-label" in attrs for tag, attrs in page.tags if tag == "svg")
+@pytest.fixture(scope="module")
+def weights():
+    return Explored(weights_explorer(methods=["grpo_no_kl", "dr_grpo", "dapo", "f_isft_neg"]))
+
+
+@pytest.mark.parametrize("method", ["grpo_no_kl", "dr_grpo", "dapo", "f_isft_neg"])
+@pytest.mark.parametrize("k, right, wrong", [(0, 0, 2), (3, 1, 1), (8, 2, 0)])
+def test_every_choice_has_the_numbers(weights, method, k, right, wrong):
+    table = group_weights(method, 8, k, (LENGTHS[right], LENGTHS[wrong]))
+    m = weights.option("a", METHODS[method])
+    choice = {"size": GROUPS.index(8), "p": SHARES.index(k / 8), "right": right, "wrong": wrong}
+    for side in ("right", "wrong"):
+        for letter in ("a", "b"):  # both sides of the page show the same of a method
+            page = Page(f"<table><tr>{weights.page(f'{side}_{letter}', **{letter: m}, **choice)}</tr></table>")
+            assert [read(x) for x in page.cells[:6]] == pytest.approx(table.loc[side].tolist(), rel=6e-3, nan_ok=True)
+    assert ("learns nothing" in weights.page("all_a", a=m, **choice)) == (not table["side"].any())
+    svg = Page(weights.page("curve_a", a=m, **choice))
+    assert svg.count("svg") == 1 and METHODS[method] in svg.having(class_="rlino-plot")[0]["aria-label"]
+
+
+def test_the_bars_are_as_wide_as_a_response_and_as_high_as_a_weight(weights):
+    def bars(method):
+        m, p = weights.option("a", METHODS[method]), SHARES.index(0.25)
+        pages = [weights.page("wrong_a", a=m, size=2, p=p, right=0, wrong=w) for w in range(3)]
+        return [tuple(map(int, re.search(r"width:(\d+)px;height:(\d+)px", page).groups())) for page in pages]
+
+    grpo, dr_grpo = bars("grpo_no_kl"), bars("dr_grpo")
+    assert [w for w, _ in grpo] == [3 * n for n in LENGTHS] == [w for w, _ in dr_grpo]
+    assert grpo[0][1] > grpo[1][1] > grpo[2][1] and len({h for _, h in dr_grpo}) == 1
+
+
+def test_two_methods_stand_side_by_side(weights):
+    text = weights.first.text
+    assert f"A: {METHODS['grpo_no_kl']}" in text and f"B: {METHODS['dr_grpo']}" in text and "Σ" in text
+    assert [c["kind"] for c in weights.controls.values() if c["name"] in ("p", "right", "wrong")] == ["slider"] * 3
+    assert all(weights.page("right_a", size=0, p=p) is None for p in range(9) if p % 4)  # a group of 2 has three shares
 
 
 @pytest.mark.parametrize(
-    "choice", [dict(method="ppo"), dict(k=9), dict(k=-1), dict(group_size=1, k=0), dict(right_length=0)]
+    "choice", [dict(a="ppo"), dict(b="grpo"), dict(k=9), dict(k=-1), dict(size=5), dict(methods=["x"])]
 )
 def test_what_cannot_be_shown_is_said(choice):
-    for show in (weights_html, weights_explorer):
-        with pytest.raises(RlinoError):
-            show(**choice)
-
-
-def test_the_sliders_keep_within_the_group():
-    explorer = weights_explorer(group_size=8, k=7)
-    explorer.menus["group_size"].value = 4
-    assert explorer.menus["k"].max == 4 and explorer.choice["k"] == 4
-    assert explorer.view.value == str(weights_html(**explorer.choice))
-    explorer.menus["k"].value = 0
-    explorer.menus["method"].value = "f_isft_neg"
-    assert explorer.view.value == str(weights_html("f_isft_neg", 4, 0)) and repr(explorer) == "WeightsExplorer()"
-    assert explorer._repr_mimebundle_()["text/html"] == explorer.view.value
-
-
-def test_static_weights_are_the_same_pages():
-    found = str(static_weights(["grpo_no_kl", "dr_grpo"], k=3))
-    assert str(weights_html("grpo_no_kl", k=3)) in found and str(weights_html("dr_grpo", k=3)) in found
-    assert Page(found).count("details") == 2 and found.count("<details open>") == 1
     with pytest.raises(RlinoError):
-        static_weights(["ppo"])
+        weights_explorer(**choice)
+
+
+@pytest.mark.parametrize("choice", [dict(method="ppo"), dict(k=9), dict(group_size=1, k=0), dict(lengths=(0, 4))])
+def test_numbers_of_what_is_not_there_are_refused(choice):
+    with pytest.raises(RlinoError):
+        group_weights(**{"method": "grpo_no_kl"} | choice)
 
 
 # --- the microscope --------------------------------------------------------------------------------------------------
@@ -182,18 +162,22 @@ def test_grpo_and_balanced_differ_by_one_number_a_group(scored):
     assert first_mixed(scores) == 1
 
 
-@pytest.mark.parametrize("pair", [("grpo_no_kl", "dapo"), ("w_reinforce", "grpo_no_kl"), ("f_isft_neg", "rloo")])
+@pytest.mark.parametrize("pair", [("grpo_no_kl", "dapo"), ("dr_grpo", "grpo_no_kl"), ("grpo_no_kl", "rloo")])
 @pytest.mark.parametrize("group", [0, 1, 2])
 def test_a_microscope_page_has_the_weights(scored, pair, group):
     _, scores = scored
-    page = Page(microscope_html(scores, *pair, group, sample=1))
+    found = Explored(gradient_microscope(scores, *pair))
+    choice = {name: found.option(name, METHODS[m]) for name, m in zip("ab", pair, strict=True)}
+    page = Page(found.page("pair", **choice, group=group))
     wa, wb = (scores.weights(m) for m in pair)
     factor = (scores.product(wa, wa) / scores.product(wb, wb)) ** 0.5
     rows = slice(4 * group, 4 * group + 4)
     wanted = (1000 * torch.stack([wa, factor * wb, wa - factor * wb], 1)[rows]).flatten().tolist()
     assert [read(x) for x in page.cells] == pytest.approx(wanted, rel=6e-3, abs=1e-6)
-    assert page.count("pre") == 3
-    assert all(attrs.get("tabindex") == "0" for tag, attrs in page.tags if tag == "pre")
+    for k in range(4):
+        text = found.page("text", group=group, response=k)
+        assert sample_names(scores, group)[k] in text and len(found.tokens(text)) == 1
+    assert "1 of 4 right" in found.controls["group"]["options"][1] and found.controls["group"]["start"] == 1
 
 
 def test_hostile_text_stays_text(scored):
@@ -202,45 +186,20 @@ def test_hostile_text_stays_text(scored):
     scores.rollouts.prompts[1], kept = evil, scores.rollouts.prompts[1]
     scores.tokens[4], tokens = [evil, *scores.tokens[4][1:]], scores.tokens[4]
     try:
-        page = Page(microscope_html(scores, group=1))  # the parser fails on a script
-        assert page.text.count("alert(1)") >= 2
-        gradient_microscope(scores)
+        found = Explored(gradient_microscope(scores, group=1))
+        assert found.first.text.count("alert(1)") == 2 and found.tokens(found.page("text"))[0][0] == evil
     finally:
         scores.rollouts.prompts[1], scores.tokens[4] = kept, tokens
 
 
-@pytest.mark.parametrize("choice", [dict(a="ppo"), dict(b="grpo"), dict(group=3), dict(group=-1)])
+@pytest.mark.parametrize("choice", [dict(a="ppo"), dict(b="grpo"), dict(group=3), dict(group=-1), dict(firsts=["x"])])
 def test_what_the_microscope_cannot_show_is_said(scored, choice):
     _, scores = scored
-    for show in (microscope_html, gradient_microscope):
-        with pytest.raises(RlinoError):
-            show(scores, **choice)
     with pytest.raises(RlinoError):
-        microscope_html(scores, sample=4)
+        gradient_microscope(scores, **choice)
 
 
 def test_ungraded_responses_are_refused(scored):
     policy, _ = scored
     with pytest.raises(RlinoError, match="grade"):
         score_rows(policy, sample(policy, EVEN[:1], 2, max_new_tokens=4), cap=4)
-
-
-def test_the_menus_follow_the_group(scored):
-    _, scores = scored
-    widget = gradient_microscope(scores)
-    assert widget.choice == {"a": "grpo_no_kl", "b": "f_isft_posneg", "group": 1, "sample": 0}
-    widget.menus["sample"].value = 3
-    assert widget.view.value == str(microscope_html(scores, group=1, sample=3))
-    widget.menus["group"].value = 2
-    assert widget.choice["sample"] == 0 and [f"{n} tokens" for n, _ in widget.menus["sample"].options] == sample_names(
-        scores, 2
-    )
-    widget.menus["b"].value = "dapo"
-    assert widget.view.value == str(microscope_html(scores, b="dapo", group=2))
-    assert repr(widget) == "GradientMicroscope()" and "1 of 4 right" in widget.menus["group"].options[1][0]
-
-
-def test_static_microscope_is_the_same_pages(scored):
-    _, scores = scored
-    found = str(static_microscope(scores, [("grpo_no_kl", "dapo")]))
-    assert str(microscope_html(scores, b="dapo")) in found and Page(found).count("details") == 1

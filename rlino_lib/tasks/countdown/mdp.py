@@ -102,7 +102,8 @@ def count_states(
     start = tuple(sorted(nums))
     if len(start) < 2 or n_attempts < 1:
         raise RlinoError("counting states needs at least two numbers and one attempt")
-    strings, histories = set(), set()
+    strings: set[tuple] = set()
+    histories: set[tuple[Step, ...]] = set()
     complete = 0
     for steps in attempts(start):
         complete += 1

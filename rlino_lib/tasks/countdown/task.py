@@ -85,7 +85,7 @@ class Countdown(SettingsTask):
         return grade_countdown(problem.data["nums"], problem.data["target"], response, self.rewards)
 
     def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
-        """The counts of a response as a search (chapter 08)."""
+        """The counts of a response as a search (chapter 08c)."""
         from rlino_lib.tasks.countdown.trace import search_counts
 
         return search_counts(problem, up_to_stop(response, self.stop))

@@ -9,10 +9,11 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Qwen2Tokenizer
 
 from rlino_lib.training.config import Recipe
@@ -23,7 +24,7 @@ from rlino_lib.training.sft import Example, collate
 BLOCK = 32  # batches whose traces are sampled together and sorted by length
 
 
-class Blocks:
+class Blocks(Dataset):
     """The batches of a recipe, a block at a time; each is seeded by its place, so any process makes the same."""
 
     def __init__(self, recipe: Recipe, tokenizer: Qwen2Tokenizer) -> None:
@@ -51,7 +52,8 @@ class Blocks:
         rng.shuffle(chunks)
         batches = []
         for chunk in chunks:
-            traces = [Example(ids[i][: starts[i]], ids[i][starts[i] :], sign=1, weight=1.0) for i in chunk]
+            pairs = ((tuple(ids[i][: starts[i]]), tuple(ids[i][starts[i] :])) for i in chunk)
+            traces = [Example(*pair, sign=1, weight=1.0) for pair in pairs]
             batches.append(torch.stack(collate(traces, self.tokenizer.pad_token_id)[:2]))  # [2, B, T]
         return torch.cat([b.flatten() for b in batches]).numpy(), [b.shape[2] for b in batches]
 
@@ -79,7 +81,7 @@ def batches(
 def _loaded(blocks: Blocks, places: range, workers: int) -> DataLoader:
     """The blocks of these places in their order."""
     workers = min(workers, len(places))
-    settings = {}
+    settings: dict[str, Any] = {}
     if workers:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or it warns of the fork; a worker has one core
         fork = "fork" in multiprocessing.get_all_start_methods()

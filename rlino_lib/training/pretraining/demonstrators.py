@@ -228,7 +228,7 @@ class JointSource:
         return rng.choice(self.sources).row(rng)
 
 
-SOURCES = {
+SOURCES: dict[str, type[Source]] = {
     "countdown": CountdownSource,
     "word_problems": WordProblemSource,
     "joint": JointSource,

@@ -1,0 +1,115 @@
+"""Evidence from public records of real models (chapter 13), with problems or prompts as the sample.
+
+Nothing here is judged over seeds: a record has one. So what is judged is what happened in a record. What the records
+say of the claims on methods stands in the ledger, in the field `real` of those claims.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from rlino_lib.analysis.real import (
+    Estimate,
+    Gains,
+    clustered_gap,
+    estimate,
+    gains_by_visits,
+    length_gap,
+    mean_of,
+    nearer,
+    rank_correlations,
+    side_ratios,
+    within_gaps,
+)
+from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence
+from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, verdict_on_all
+from rlino_lib.records.real import real_table, visits
+
+AS_RELEASED = ("Rho-1 1B", "Rho-1 7B", "Qwen2.5-3B-Instruct")  # two base models, and one that its makers post-trained
+DIFFICULTY = ("gold_steps", "gold_characters", "question_characters")
+PROBLEM = ("task", "problem")
+
+
+@lru_cache(maxsize=1)
+def one_run() -> Gains:
+    """The bins of the one public run that recorded each visit of each prompt."""
+    return gains_by_visits(visits())
+
+
+def _above(found: Estimate, least: float) -> str:
+    return HOLDS if found.low >= least else FAILS if found.high < least else UNDECIDED
+
+
+def _gaps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By record, mean length of wrong less right: pooled, and with the problem held; with their resamples."""
+    table = real_table("gsm8k")
+    models = {name: table[table["model"] == name] for name in AS_RELEASED}
+    gaps = {name: (length_gap(f, "characters"), length_gap(f, "characters", DIFFICULTY)) for name, f in models.items()}
+    tasks = real_table("arithmetic")
+    pooled = clustered_gap(tasks, "characters", PROBLEM)
+    gaps["arithmetic, within"] = pooled, mean_of(within_gaps(tasks, "characters", PROBLEM))
+    return gaps
+
+
+@evidence
+def wrong_is_longer_without_training(claim: Claim, records: Records) -> Evidence:
+    """Statistic: mean length of wrong less right responses, problems pooled, in characters, by record.
+
+    Threshold `characters`: of each record it holds where the interval over problems lies above, fails where below.
+    """
+    found = {name: estimate(pooled) for name, (pooled, _) in _gaps().items()}
+    verdicts = [_above(gap, claim.threshold["characters"]) for gap in found.values()]
+    words = "; ".join(f"{name.partition(',')[0]} {gap.words()}" for name, gap in found.items())
+    return Evidence(verdict_on_all(verdicts), f"characters: {words}")
+
+
+@evidence
+def little_is_left_with_the_problem_held(claim: Claim, records: Records) -> Evidence:
+    """Statistic: what is left of the difference with difficulty held, or within problems, less `share` of the pooled.
+
+    Threshold `share`: of each record it holds where the interval of that lies below 0, fails where above.
+    """
+    gaps = _gaps()
+    left = {name: estimate(claim.threshold["share"] * pooled - held) for name, (pooled, held) in gaps.items()}
+    verdicts = [_above(rest, 0) for rest in left.values()]
+    words = "; ".join(f"{name} {estimate(held).words()}" for name, (_, held) in gaps.items())
+    return Evidence(verdict_on_all(verdicts), f"characters: {words}")
+
+
+@evidence
+def gains_in_the_order_of_weights(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: bins of prompts gain in the order of the weights √(p(1−p)) that GRPO gave them.
+
+    Statistic: Spearman's correlation over bins. Threshold `rank`: holds where the interval lies there or above.
+    """
+    found = estimate(rank_correlations(one_run()))
+    return Evidence(_above(found, claim.threshold["rank"]), f"rank correlation {found.words(2)}")
+
+
+@evidence
+def gains_know_no_side(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: hard and easy prompts of equal weight gain equally.
+
+    Statistic: gain per weight, hard over easy. Threshold `ratio`: holds where the interval lies in [1/ratio, ratio].
+    """
+    found = estimate(side_ratios(one_run()))
+    most = claim.threshold["ratio"]
+    inside = found.low >= 1 / most and found.high <= most
+    outside = found.low > most or found.high < 1 / most
+    verdict = HOLDS if inside else FAILS if outside else UNDECIDED
+    return Evidence(verdict, f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] times as much on the hard side")
+
+
+@evidence
+def log_odds_move_as_weights(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: from the first visits to the last, log-odds move as √(p(1−p)), rather than by the same amount.
+
+    Statistic: the share of resamples in which the weight's path is the nearer one. Threshold `share`: holds at that
+    share or more, fails at 1 − share or less.
+    """
+    found = nearer(one_run())
+    share = claim.threshold["share"]
+    verdict = HOLDS if found >= share else FAILS if found <= 1 - share else UNDECIDED
+    return Evidence(verdict, f"the weight's path is nearer in {100 * found:.0f} % of the resamples")

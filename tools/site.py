@@ -1,0 +1,210 @@
+"""The book as web pages that need no kernel and no network: `python -m tools.site` (make site).
+
+Sphinx does the work, with the settings in `docs/conf.py`. Here what it reads is laid out in `build/site-src`: the pages
+of `docs`, the chapters as they were executed, and the repository's own pages with links that fit the site. What it
+writes is `build/site`: open `index.html`, no server is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from html import unescape
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+from sphinx.cmd.build import build_main
+
+from rlino_lib.claims.ledger import read_ledger
+from rlino_lib.cli.terminal import Parser, run_program
+from rlino_lib.errors import RlinoError
+from rlino_lib.figures.recorded import markdown_table
+from rlino_lib.paths import REPO
+from tools.book import build, chapters, number_of, title
+from tools.report import address
+
+FIGURES = "data/figures"
+# Files of the repository that are pages of the site, or come with it, by their names there.
+PAGES = {
+    "README.md": "index.md",
+    "CLAIMS.md": "claims.md",
+    "book/notation.md": "notation.md",
+    "data/README.md": "about-data.md",
+    "CONTRIBUTING.md": "about-contributing.md",
+    "CHANGELOG.md": "about-changes.md",
+    "CITATION.cff": "CITATION.cff",
+    "LICENSE": "LICENSE",
+}
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)([^)\s#]+)(#[^)\s]*)?\)")
+ARXIV = re.compile(r"\[([^\]]*)\]\(https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)")
+EXPLORER = re.compile(r'<section class="rlino-explorer[^>]*aria-label="([^"]*)"')
+
+
+# ---- Markdown --------------------------------------------------------------------------------------------------------
+def papers(bibliography: str) -> dict[str, str]:
+    """The keys of a BibTeX file's entries by their arXiv number."""
+    return {number: key for key, number in re.findall(r"@\w+\{([^,]+),[^@]*?eprint = \{([\d.]+)\}", bibliography)}
+
+
+def cite(text: str, cited: Mapping[str, str]) -> str:
+    """Citations for links to arXiv, {number: key} `cited`; a link with other words than its number stays beside it."""
+
+    def citation(link: re.Match[str]) -> str:
+        words, number = link.groups()
+        if number not in cited:
+            return link[0]
+        role = f"{{cite:alp}}`{cited[number]}`"
+        return role if words.removeprefix("arXiv").strip() == number else f"{link[0]} ({role})"
+
+    return ARXIV.sub(citation, text)
+
+
+def relink(text: str, name: str, pages: Mapping[str, str], root: Path = REPO, to: str = "") -> str:
+    """The Markdown of the repository's file `name`, with links to pages of the site, {file: page} `pages`.
+
+    A link to a file without a page leads to the repository's address `to`; where that is empty, its words alone stay.
+    """
+
+    def moved(link: re.Match[str]) -> str:
+        words, target, place = link.groups(default="")
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if file in pages:
+            return f"[{words}]({pages[file]}{place})"
+        if not (root / file).exists():  # code that looks like a link
+            return link[0]
+        return f"[{words}]({to}/blob/main/{file}{place})" if to else words
+
+    return LINK.sub(moved, text)
+
+
+def glossary(text: str, pages: Mapping[str, str]) -> str:
+    """The page of notation with its words as Sphinx's own glossary: they can be linked to, and a search finds them.
+
+    `pages` has the page of a chapter by its number.
+    """
+    symbols, heading, words = text.partition("## Glossary\n")
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \| (\w+) \|$", words, re.M)
+    terms = [f"{word}\n  {meaning} ([chapter {number}]({pages[number]}))\n" for word, meaning, number in rows]
+    return "\n".join([f"{symbols}{heading}", "````{glossary}", *terms, "````\n"])
+
+
+def link_claims(text: str, names: Collection[str]) -> str:
+    """Markdown in which a claim's name, as code, leads to its row in the table of claims."""
+    return re.sub(r"(?<!`)`([\w-]+)`(?!`)", lambda m: f"[{m[0]}](claims.md#{m[1]})" if m[1] in names else m[0], text)
+
+
+def anchored(text: str) -> str:
+    """Markdown whose rows of tables can be linked to, by the first name of code in them: #rollouts-mask."""
+
+    def with_anchor(row: re.Match[str]) -> str:
+        name = re.sub(r"[^a-z0-9]+", "-", row[2].lower())
+        return f"| []{{#{name}}}{row[1]}`{row[2]}`"
+
+    return re.sub(r"(?m)^\| ([^`\n]*)`([^`\n]+)`", with_anchor, text)
+
+
+def sortable(text: str) -> str:
+    """Markdown whose tables can be sorted by any column."""
+    return re.sub(r"(?m)(^\|.*\n)+", lambda table: f":::{{container}} sortable\n{table[0]}:::\n", text)
+
+
+# ---- chapters --------------------------------------------------------------------------------------------------------
+def explorers(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
+    """The explorers among a notebook's outputs: the number of the cell, and what it is called."""
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", ()):
+            page = "".join(output.get("data", {}).get("text/html", ""))
+            yield from ((number, unescape(label)) for label in EXPLORER.findall(page))
+
+
+def with_alt_texts(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with each cell's `alt` where myst-nb looks for the alternative text of its figures."""
+    for cell in notebook.cells:
+        if "alt" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
+    return notebook
+
+
+# ---- the site --------------------------------------------------------------------------------------------------------
+def lay_out(root: Path, source: Path, to: str = "") -> None:
+    """Write everything that Sphinx reads into the folder `source`, anew."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "docs", source)
+    shutil.copytree(root / FIGURES, source / FIGURES)
+    scripts = chapters(root / "book")
+    page_of = {number_of(script): f"{script.stem}.ipynb" for script in scripts}
+    pages = {file: page for file, page in PAGES.items() if (root / file).exists()}
+    pages |= {f"book/{page}": page for page in page_of.values()}
+    cited = papers(_read(source / "references.bib"))
+    names = {claim.id for claim in read_ledger()}
+    citing = {number: [] for number in cited}
+    to_try = []
+    for script, page in zip(scripts, page_of.values(), strict=True):
+        notebook = with_alt_texts(build(script))
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = relink(cell.source, f"book/{page}", pages, root, to)
+                for _, number in ARXIV.findall(cell.source):
+                    citing.get(number, []).append(f"[{number_of(script)}]({page})")
+                cell.source = link_claims(cite(cell.source, cited), names)
+        places = list(explorers(notebook))
+        to_try += [f"- {title(notebook, script)}: [{label}]({page}#explorer-{place})\n" for place, label in places]
+        for place, _ in reversed(places):
+            notebook.cells.insert(place, new_markdown_cell(f"[]{{#explorer-{place}}}"))
+        _write(source / page, nbformat.writes(notebook))
+    for file, page in pages.items():
+        if page in PAGES.values():
+            text = relink(_read(root / file), file, pages, root, to)
+            text = text.replace("[Site](#run-it)", "[Explorers](explorers.md)")  # the site is where its reader is
+            _write(source / page.replace("index.md", "readme.inc"), text)
+    _write(source / "claims.md", sortable(anchored(_read(source / "claims.md"))))
+    _write(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
+    rows = [(f"{{cite:t}}`{cited[n]}`", ", ".join(dict.fromkeys(places))) for n, places in citing.items() if places]
+    _fill(source / "references.md", "cited", markdown_table([("paper", "chapters"), *rows], numbers=False))
+    _fill(source / "explorers.md", "explorers", "".join(to_try))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _fill(path: Path, place: str, text: str) -> None:
+    _write(path, _read(path).replace(f"<!-- {place} -->", text))
+
+
+def make(root: Path = REPO, out: Path | None = None) -> Path:
+    """Build the site into `out`; returns its first page. RlinoError where Sphinx warns of anything."""
+    out = out or root / "build" / "site"
+    source, doctrees = (out.with_name(f"{out.name}-{part}") for part in ("src", "doctrees"))
+    lay_out(root, source, address())
+    shutil.rmtree(out, ignore_errors=True)
+    os.environ["RLINO_PYPROJECT"] = str(root / "pyproject.toml")
+    if build_main(["-W", "--keep-going", "-n", "-q", "-d", str(doctrees), str(source), str(out)]):
+        raise RlinoError("the site has faults, listed above")
+    return out / "index.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build the site. Exit code 2 where it has faults."""
+    return run_program(lambda: _make(argv), "site")
+
+
+def _make(argv: list[str] | None) -> int:
+    parser = Parser(prog="python -m tools.site", description="Build the web pages into build/site.")
+    parser.add_argument("--out", type=Path, help="another folder for the pages")
+    print("written:", make(out=parser.parse_args(argv).out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
