@@ -42,7 +42,7 @@ class Settings(dict):
             raise KeyError(name)
         raise RlinoError(f"{self.run} was imported, and does not record {name}")
 
-    def __or__(self, other: dict[str, Any]) -> Settings:
+    def __or__(self, other: Any) -> Any:  # of a dict and a dict it would be a dict
         return Settings({**self, **other}, self.run)
 
 
