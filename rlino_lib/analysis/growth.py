@@ -33,8 +33,12 @@ def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     """The responses of one kind; raises RlinoError for an unknown kind."""
     if kind not in KINDS:
         raise RlinoError(f"unknown kind of responses {kind!r}: one of {', '.join(KINDS)}")
+    if responses["correct"].isna().any():
+        raise RlinoError("which responses are right is not known of all of them")
     if kind == "right":
         return responses[responses["correct"]]
+    if kind == "wrong, not truncated" and responses["clipped"].isna().any():
+        raise RlinoError("which responses were truncated is not known of all of them")
     return responses[~responses["correct"] & ~(responses["clipped"] & (kind != "wrong"))]
 
 
@@ -50,7 +54,8 @@ def pooled_final(runs: Sequence[Run]) -> pd.DataFrame:
 
 def first_responses(run: Run) -> pd.DataFrame:
     """The base's responses in the run's own evaluation before training; raises RlinoError where the run kept none."""
-    return _kept(run, (run.responses["step"] == 0) & ~run.responses["final"], "its base")
+    held_out = run.responses.get("held_out", True)  # an imported run has its training samples too
+    return _kept(run, (run.responses["step"] == 0) & ~run.responses["final"] & held_out, "its base")
 
 
 def _kept(run: Run, chosen: pd.Series, whose: str) -> pd.DataFrame:
@@ -228,8 +233,16 @@ def by_rate(responses: pd.DataFrame, base: pd.DataFrame, bins: int = 5) -> pd.Da
     return pd.DataFrame(rows, columns=columns).set_index("solved by the base")
 
 
+def lengths_of(responses: pd.DataFrame) -> pd.Series:
+    """The lengths of responses, tokens; raises RlinoError where imported ones do not have them."""
+    if responses["length"].isna().any():
+        raise RlinoError("lengths in tokens are not known here: assign(length=responses['characters']) has others")
+    return responses["length"]
+
+
 def paired_lengths(responses: pd.DataFrame) -> pd.Series:
     """Mean length of wrong less mean length of right responses, problem by problem, where there are both."""
+    lengths_of(responses)
     means = responses.groupby(["problem_id", "correct"])["length"].mean().unstack()
     means = means.reindex(columns=[False, True])
     return (means[False] - means[True]).dropna()
@@ -244,6 +257,8 @@ def survival(lengths: ArrayLike, ended: ArrayLike, confidence: float = 0.95) -> 
     Columns: `longer`, and its interval from `low` to `high` (scipy.stats.ecdf). Raises RlinoError where nothing ended.
     """
     lengths = np.asarray(lengths, float)
+    if np.isnan(lengths).any() or pd.isna(np.asarray(ended, object)).any():
+        raise RlinoError("a length, or whether it has ended, is not known of every response")
     ended = np.asarray(ended, bool)
     if not ended.any():
         raise RlinoError("no response has ended: there is nothing to estimate")

@@ -80,9 +80,9 @@ def accuracy_at(run: Run, *, samples: int | None = None, updates: int | None = N
     if (samples is None) == (updates is None):
         raise RlinoError("give either a number of samples or a number of updates")
     axis, budget = ("samples", samples) if updates is None else ("updates", updates)
+    evaluations = curve(run)
     last = run.metrics.iloc[-1]
     end = last["samples"] if axis == "samples" else last["step"] * updates_per_step(run)
-    evaluations = curve(run)
     accuracy = evaluations.loc[evaluations[axis] <= budget, "accuracy"]
     if end < budget or accuracy.empty:
         raise RlinoError(f"{run.name} has no evaluation for {budget} {axis}: it ended after {end:.0f}")

@@ -17,7 +17,7 @@ from rlino_lib.claims.ledger import LEDGER, Claim, Evidence, Records, read_ledge
 from rlino_lib.claims.verdicts import UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import DATA, RUNS
-from rlino_lib.records.runs import Run
+from rlino_lib.records.runs import UNKNOWN, Run
 
 COLUMNS = ["id", "statement", "model", "task", "verdict", "effect", "paper"]
 AT_SCALE = "at the paper's scale"
@@ -86,6 +86,19 @@ def beside_the_book(judged: pd.DataFrame, yours: pd.DataFrame) -> pd.DataFrame:
     return verdicts.set_index("")
 
 
+def silent(folder: str | Path, path: str | Path = LEDGER) -> list[str]:
+    """The runs in a folder that no claim is about, each in a line that says what it would take."""
+    about = [(claim.about["method"], claim.about.get("reference"), STANDS_FOR.get(claim.about.get("task"), ()))
+             for claim in read_ledger(path) if "method" in claim.about]  # fmt: skip
+    lines = []
+    for run in find_runs(folder):
+        task = run.config["task"]
+        if not any(run.method in pair and task in tasks for *pair, tasks in about):
+            how = ": `rlino import --method … --task …` names them" if UNKNOWN in (run.method, task) else ""
+            lines.append(f"{run.name}: no claim is about the method {run.method} on the task {task}{how}")
+    return lines
+
+
 def _planned(claim: Claim, seeds: float) -> Claim:
     """The claim with at most that many planned seeds."""
     fewer = {name: min(value, seeds) for name, value in claim.threshold.items() if name == "seeds"}
@@ -100,6 +113,10 @@ def _as(run: Run, task: str) -> Run:
 
 
 def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Evidence:
+    for run in runs:
+        if run.seed is None and run.method in (claim.about["method"], claim.about.get("reference")):
+            return Evidence(UNTESTED, f"{run.name} does not say its seed: `rlino import --seed N` does")
+    runs = [run for run in runs if run.seed is not None]
     try:
         result = judge(claim, Records(RUNS, ledger, runs))
         so_far = _so_far(claim, runs) if result.verdict == UNTESTED else ""

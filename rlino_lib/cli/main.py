@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlino_lib.cli import doctor, grade, options
+from rlino_lib.cli import doctor, grade, import_, options
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.paths import RUNS, base_of
@@ -190,7 +190,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
       rlino claims --yours runs
     """
     from rlino_lib.claims.judge import judge_all
-    from rlino_lib.claims.yours import AT_SCALE, judge_yours
+    from rlino_lib.claims.yours import AT_SCALE, judge_yours, silent
     from rlino_lib.folders import write_json
 
     for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
@@ -207,6 +207,8 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
         else:
             line = f"{row.found:22} {row.effect}" + (f"; {row.standing}" if row.standing else "")
         print(f"{row.id:22} {line}", file=sys.stderr)
+    for line in silent(args.yours) if args.yours else ():
+        print(f"rlino: {line}", file=sys.stderr)
     if args.out:
         write_json(Path(args.out), judged.to_dict("records"))
     differ = [
@@ -234,6 +236,7 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command(_pretrain, options.PRETRAIN, goes_on=True),
     "train": Command(_train, options.TRAIN, goes_on=True),
     "evaluate": Command(_evaluate, options.EVALUATE, goes_on=True),
+    "import": Command(import_.main, options.IMPORT, goes_on=True),
     "grid": Command(_grid, options.GRID, goes_on=True),
     "fetch": Command(_fetch, options.FETCH, goes_on=True),
     "bench": Command(_bench, options.BENCH),

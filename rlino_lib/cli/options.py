@@ -54,6 +54,7 @@ class BenchConfig:
 
 
 _NAME = settings.text("")
+_KNOWN = settings.text("a name in UTF-8", r"[^\x00-\x1f\x7f]{0,200}")
 FOLDER = Allowed(
     "a folder, there or not yet, with a name in UTF-8",
     lambda v: _NAME.holds(v) and (Path(v).is_dir() or not os.path.lexists(v)),
@@ -148,6 +149,22 @@ EVALUATE = (
     option("--shots", allowed=settings.whole(),
            help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)"),
     option("--responses", action="store_true", help="keep the texts too, for `rlino grade`"),
+)  # fmt: skip
+FORMATS = ("trl", "verl", "lm-eval", "jsonl")  # as in records.importers, which takes its time to load
+IMPORT = (
+    option("sources", nargs="+", metavar="SOURCE", help="a file or a folder; several of one run, of one format"),
+    option("--out", allowed=FOLDER, required=True, help="run folder to write"),
+    option("--format", choices=FORMATS, default="", help="what wrote the files (default: recognised)"),
+    option("--map", action="append", default=[], metavar="FIELD=COLUMN",
+           help="which column holds which field, several separated by commas"),
+    option("--split", choices=("train", "validation", "test"), default="",
+           help="what the responses are of: training, evaluations during it, or the test after it (default: train; "
+           "test for lm-eval, and for JSONL without steps)"),
+    option("--filter", default="", help="of lm-eval: whose verdicts are read (default: the first in the file)"),
+    option("--method", allowed=_KNOWN, default="", help="the run's method, as of `rlino train`, or another"),
+    option("--task", allowed=_KNOWN, default="", help=f"the run's task: {', '.join(TASKS)}, or another"),
+    option("--model", allowed=_KNOWN, default="", help="the model that it started from, by its hub id"),
+    option("--seed", allowed=settings.SEED, help="the run's seed"),
 )  # fmt: skip
 GRID = (
     option("file"),

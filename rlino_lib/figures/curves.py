@@ -19,6 +19,7 @@ from rlino_lib.figures.style import (
     BANDS,
     LENGTHS,
     PALETTE,
+    UNITS,
     Look,
     axis_label,
     in_order,
@@ -97,7 +98,7 @@ def _prepared(frame: pd.DataFrame, x: str, columns: Sequence[str], smooth: int) 
     keys = ["method", "seed"]
     data = frame[[*keys, x, *columns]].dropna(subset=list(columns), how="all").sort_values([*keys, x])
     if smooth > 1:
-        rolled = data.groupby(keys)[list(columns)].rolling(smooth, min_periods=1).mean()
+        rolled = data.groupby(keys, dropna=False)[list(columns)].rolling(smooth, min_periods=1).mean()
         data[list(columns)] = rolled.reset_index(level=keys, drop=True)
     return data.reset_index(drop=True)
 
@@ -181,12 +182,12 @@ def length_curves(
     """Mean response length by step, a panel for each method: right, wrong, and wrong but not truncated.
 
     `source` is "eval" (held-out problems, the default where they are recorded) or "train" (the training samples).
-    Lines are means over seeds, bands run from the lowest to the highest seed. Raises RlinoError as `learning_curves`.
+    Lines are means over seeds, bands run from the lowest to the highest seed. Imported runs may have lengths in
+    characters alone, and then these are drawn. Raises RlinoError as `learning_curves`, and for both units together.
     """
-    if source is None:
-        source = "eval" if "eval/length/correct" in frame.columns else "train"
-    prefix = "eval/length/" if source == "eval" else "length/"
-    wanted = {kind: prefix + kind for kind in kinds}
+    prefix, unit = _lengths(frame, source, kinds)
+    source = "eval" if prefix.startswith("eval") else "train"
+    wanted = {kind: f"{prefix}/{kind}" for kind in kinds if f"{prefix}/{kind}" in frame or unit == "tokens"}
     _need(frame, ("method", "seed", "step", *wanted.values()), "length_curves")
     data = _prepared(frame, "step", list(wanted.values()), smooth)
     _need(data, (), "length_curves")
@@ -200,8 +201,23 @@ def length_curves(
         axis.set_xlabel(axis_label("step"))
     what = "held-out problems" if source == "eval" else "training samples"
     shared_legend(figure, f"{what}; band: lowest to highest seed", 3)
-    figure.supylabel("mean length (tokens per response)", fontsize=10)
+    figure.supylabel(f"mean length ({unit} per response)", fontsize=10)
     return figure
+
+
+def _lengths(frame: pd.DataFrame, source: str | None, kinds: Sequence[str]) -> tuple[str, str]:
+    """Where a frame has lengths of these kinds ("eval/length", say), and their unit; RlinoError for two units."""
+    for prefix in ("eval/", "") if source is None else ("eval/" if source == "eval" else "",):
+        known = {unit: frame.reindex(columns=[f"{prefix}{unit}/{kind}" for kind in kinds]).notna().any(axis=1)
+                 for unit in UNITS}  # fmt: skip
+        if (known["characters"] & ~known["length"]).any():
+            if known["length"].any():
+                raise RlinoError("length_curves: some lengths are in tokens, others in characters: draw them apart")
+            return f"{prefix}characters", UNITS["characters"]
+        if known["length"].any():
+            return f"{prefix}length", UNITS["length"]
+    default = "eval/" if source == "eval" or (source is None and "eval/length/correct" in frame) else ""
+    return f"{default}length", UNITS["length"]
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ LENGTHS = {
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
     "incorrect_unclipped": ("wrong, not truncated", Look(PALETTE[1], (1.5, 1.2), "s")),
 }
+UNITS = {"length": "tokens", "characters": "characters"}  # of lengths in metrics, by where they stand
 BANDS = {"range": "lowest to highest seed", "ci": "95 % interval of the mean"}
 
 
@@ -117,8 +118,8 @@ def axis_label(name: str) -> str:
     if name in AXES:
         return AXES[name]
     stem, _, kind = name.rpartition("/")
-    if stem.endswith("length") and kind in LENGTHS:
-        return f"length, {LENGTHS[kind][0]} (tokens)"
+    if stem.endswith(tuple(UNITS)) and kind in LENGTHS:
+        return f"length, {LENGTHS[kind][0]} ({UNITS[stem.rpartition('/')[2]]})"
     return name.replace("_", " ")
 
 

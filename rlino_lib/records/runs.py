@@ -19,13 +19,39 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import Kind, read_json, read_jsonl, whole_lines
 from rlino_lib.paths import RUNS
 
+# The columns of metrics.csv, the same for every method so that a run's first row can set them.
+COLUMNS = (
+    "step samples reward accuracy format_ok completions/mean_length completions/clipped_ratio frac_reward_zero_std "
+    "entropy kl loss grad_norm lr clip_ratio length/correct length/incorrect length/incorrect_unclipped n_correct "
+    "n_incorrect logprob/correct logprob/incorrect eval/accuracy eval/format_ok eval/mean_length eval/clipped_ratio "
+    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped "
+    "eval/kl_base eval/base/correct eval/base/incorrect"
+).split()
+UNKNOWN = "unknown"  # the method, the task or the model of an imported run, where nothing says it
+
+
+class Settings(dict):
+    """A run's settings; one that an imported run does not record raises RlinoError."""
+
+    def __init__(self, values: dict[str, Any], run: str) -> None:
+        super().__init__(values)
+        self.run = run
+
+    def __missing__(self, name: str) -> Any:
+        if "imported_from" not in self:
+            raise KeyError(name)
+        raise RlinoError(f"{self.run} was imported, and does not record {name}")
+
+    def __or__(self, other: Any) -> Any:  # of a dict and a dict it would be a dict
+        return Settings({**self, **other}, self.run)
+
 
 class Run:
-    """One run folder, read lazily."""
+    """One run folder, read lazily; `rlino import` makes one of another library's files, with much that is not known."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config: dict = read_json(self.path / "config.json")
+        self.config: dict = Settings(read_json(self.path / "config.json"), self.name)
         summary = self.path / "summary.json"
         self.summary: dict | None = read_json(summary) if summary.exists() else None
 
@@ -46,7 +72,8 @@ class Run:
         return self.config["method"]
 
     @property
-    def seed(self) -> int:
+    def seed(self) -> int | None:
+        """None where an imported run does not say it."""
         return self.config["seed"]
 
     @cached_property
@@ -68,11 +95,13 @@ class Run:
     def responses(self) -> pd.DataFrame:
         """One row per held-out response: those of the evaluations, and (`final`) of the test after training.
 
-        Raises RlinoError where the run kept none.
+        An imported run has all its responses here; `held_out` says which are, and `characters` how long they are where
+        `length`, in tokens, is not known. Raises RlinoError where the run kept none.
         """
-        frame = _read_csv(self.path / "responses.csv.gz")
-        for name in ("final", "correct", "clipped"):
-            frame[name] = frame[name].astype(bool)
+        ids = {"dtype": {"problem_id": "str"}, "keep_default_na": False, "na_values": [""]}  # "01" and "NA" are ids too
+        frame = _read_csv(self.path / "responses.csv.gz", **ids)
+        for name in {"final", "held_out", "correct", "clipped"} & set(frame):
+            frame[name] = frame[name].astype("boolean" if frame[name].isna().any() else bool)
         return frame
 
     @cached_property
@@ -84,9 +113,9 @@ class Run:
             return pd.DataFrame(rows)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, **settings: Any) -> pd.DataFrame:
     try:
-        return pd.read_csv(io.StringIO("\n".join(whole_lines(path))))
+        return pd.read_csv(io.StringIO("\n".join(whole_lines(path))), **settings)
     except (OSError, ValueError) as e:  # not there, empty, or no table
         raise RlinoError(f"{path} is missing or empty") from e
 

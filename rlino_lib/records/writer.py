@@ -51,10 +51,15 @@ class RunWriter:
             with replacing(path) as part:
                 append_jsonl(part, rollouts)
 
-    def metrics(self, row: Mapping[str, Any], seconds: float) -> None:
-        """Append one step: its metrics, and its time beside them."""
+    def head(self, columns: Iterable[str]) -> None:
+        """Begin the metrics with their columns, for a run that may have no steps."""
+        _append_csv(self.path / "metrics.csv", [columns])
+
+    def metrics(self, row: Mapping[str, Any], seconds: float | None = None) -> None:
+        """Append one step: its metrics, and its time beside them where it is known."""
         self._append("metrics.csv", {k: _short(v) for k, v in row.items()})
-        self._append("timing.csv", {"step": row["step"], "seconds": round(seconds, 2)})
+        if seconds is not None:
+            self._append("timing.csv", {"step": row["step"], "seconds": round(seconds, 2)})
 
     def probes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append what the probed updates of a step measured."""

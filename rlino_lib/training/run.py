@@ -16,22 +16,13 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import begun_precision, output_folder
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import RUN, Run, complete_run, load_run, read_run
+from rlino_lib.records.runs import COLUMNS, RUN, Run, complete_run, load_run, read_run
 from rlino_lib.records.writer import RunWriter
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.guard_rails import Guards
 from rlino_lib.training.traces import trace_rows
 from rlino_lib.training.trainer import Trainer
-
-# The columns of metrics.csv, the same for every method so that a run's first row can set them.
-COLUMNS = (
-    "step samples reward accuracy format_ok completions/mean_length completions/clipped_ratio frac_reward_zero_std "
-    "entropy kl loss grad_norm lr clip_ratio length/correct length/incorrect length/incorrect_unclipped n_correct "
-    "n_incorrect logprob/correct logprob/incorrect eval/accuracy eval/format_ok eval/mean_length eval/clipped_ratio "
-    "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped "
-    "eval/kl_base eval/base/correct eval/base/incorrect"
-).split()
 
 
 def train(

@@ -50,6 +50,7 @@ from rlino_lib.widgets.traces import (
     missing,
     problem_name,
     tokens_of,
+    unit_of,
     values_of,
 )
 
@@ -176,7 +177,7 @@ def _card(row: Row, trace: int, notes: str, longest: int, show: str) -> str:
     return (
         f'<article class="rlino-card rlino-{kind}" aria-label="sample {sample}, {words[2:]}" '
         f'data-kind="{" ".join(kinds)}" data-keys="{keys}"{" hidden" * (show not in kinds)}>'
-        f'<header><span class="rlino-chip">{words}</span>{cut} <strong>{length:,} tokens</strong>'
+        f'<header><span class="rlino-chip">{words}</span>{cut} <strong>{length:,} {unit_of(row)}</strong>'
         f' <span class="rlino-sample">#{sample}</span></header>'
         f'<div class="rlino-length" aria-hidden="true" style="width:{100 * length / max(longest, 1):.0f}%"></div>'
         f"{_facts(facts, 'numbers')}{_facts(read, 'read')}{box}{notes}</article>"
@@ -196,7 +197,8 @@ def _header(rows: list[Row]) -> str:
     wrong = [r for r in rows if is_false(r["correct"])]
     rewards = np.array([float(r["reward"]) for r in rows if not missing(r["reward"])])
     advantages = _advantages(rows)
-    facts = [("gold", f"<code>{escape_line(rows[0]['gold'], 500)}</code>")]
+    gold = rows[0]["gold"]
+    facts = [("gold", "–" if missing(gold) else f"<code>{escape_line(gold, 500)}</code>")]
     facts.append(("right", f"{len(right)} of {len(rows)}"))
     if len(rewards):
         facts.append(("reward", f"{number(rewards.mean(), False)} ± {number(rewards.std(), False)}"))
@@ -204,7 +206,7 @@ def _header(rows: list[Row]) -> str:
         sides = (("right", right), ("wrong", wrong))
         texts = [f"{name} {_extent(_advantages(side), 1e-6)}" for name, side in sides if side]
         facts.append(("advantage", ", ".join(texts)))
-    prompt = str(rows[0]["prompt"])
+    prompt = "" if missing(rows[0]["prompt"]) else str(rows[0]["prompt"])
     short = len(prompt) <= 80 and "\n" not in prompt
     if prompt and short:
         facts.append(("prompt", f"<code>{escape_line(prompt)}</code>"))
@@ -244,7 +246,8 @@ def _run_names(sources: Sequence[Any]) -> list[str]:
         if isinstance(source, pd.DataFrame):
             names.append(f"frame {k + 1}")
         elif (method := getattr(source, "method", None)) is not None:
-            names.append(f"{label(method)}, seed {getattr(source, 'seed', None)}")
+            seed = getattr(source, "seed", None)  # an imported run may not say it
+            names.append(label(method) + ("" if seed is None else f", seed {seed}"))
         else:
             names.append(full[k] or f"run {k + 1}")
     return [

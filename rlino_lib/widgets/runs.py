@@ -27,7 +27,17 @@ from rlino_lib.widgets.inspector import (
 )
 from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, lines_svg, slot, svg_html, trace_box
 from rlino_lib.widgets.tokens import Html, escape_line, number, plain
-from rlino_lib.widgets.traces import Row, Traces, as_traces, is_true, length_of, problem_name, tokens_of, values_of
+from rlino_lib.widgets.traces import (
+    Row,
+    Traces,
+    as_traces,
+    is_true,
+    length_of,
+    problem_name,
+    tokens_of,
+    unit_of,
+    values_of,
+)
 
 Key = tuple[str, int]  # task and seed: runs of one key see the same problems in the same order
 SIDES = ("A", "B")
@@ -114,7 +124,7 @@ def _group_row(rows: list[Row], sample: int) -> str:
 def _response(row: Row, side: str, group: str, trace: int, notes: str) -> str:
     """One response with its facts, below its group."""
     facts = [verdict(row)[1] + (", truncated" if is_true(row["clipped"]) else "")]
-    facts.append(f"{length_of(row):,} tokens, advantage {number(row['advantage'])}")
+    facts.append(f"{length_of(row):,} {unit_of(row)}, advantage {number(row['advantage'])}")
     if (logprobs := values_of(row, "logprobs")) is not None:
         facts[-1] += f", log p {number(math.fsum(logprobs))}"
     text = f"{html.escape('; '.join(facts))}<br>answer {answer_html(row)}; grader: {reason_html(row)}"
@@ -134,6 +144,10 @@ def _start_html(a: Row, b: Row) -> str:
 # --- the comparer ----------------------------------------------------------------------------------------------------
 
 
+def _in_order(key: Key) -> tuple[str, int]:
+    return key[0], -1 if key[1] is None else key[1]  # an imported run may not say its seed
+
+
 def _runs_of(runs: Iterable[Any], a: str, b: str | None, seed: int | None) -> tuple[Key, dict[str, Any]]:
     """The task and seed of which there are two runs, preferably of a and b, and its runs by method."""
     groups: dict[Key, dict[str, Any]] = {}
@@ -142,7 +156,7 @@ def _runs_of(runs: Iterable[Any], a: str, b: str | None, seed: int | None) -> tu
         if run.method in group:
             raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
         group[run.method] = run
-    keys = [key for key in sorted(groups) if len(groups[key]) > 1 and seed in (None, key[1])]
+    keys = [key for key in sorted(groups, key=_in_order) if len(groups[key]) > 1 and seed in (None, key[1])]
     if not keys:
         raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
     key = next((k for k in keys if {a, b} - {None} <= set(groups[k])), keys[0])
@@ -261,8 +275,9 @@ def _page(
         slots[f"name_{x}"] = Slot((x,), {(k,): f"{x.upper()}: {escape_line(name)}" for k, name in enumerate(names)})
         slots[f"text_{x}"] = Slot((x, "step", "problem", "response"), responses)
         boxes.append(f"<div><p>{slot(f'name_{x}', 'strong')}</p>{slot(f'text_{x}')}</div>")
-    note = '<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; tokens. In brackets the response below.</p>'
-    title = f"<p>{escape_line(key[0])}, seed {key[1]}</p>"
+    unit = unit_of(pages.traces[0].frame.iloc[0].to_dict())
+    note = f'<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; {unit}. In brackets the response below.</p>'
+    title = f"<p>{escape_line(key[0])}, seed {'?' if key[1] is None else key[1]}</p>"
     body = f"{title}{slot('curves')}{slot('head')}{slot('start')}"
     return explorer(
         "Two runs", controls, slots, f'{body}<div class="rlino-two">{"".join(boxes)}</div>{note}', pages.made

@@ -141,7 +141,17 @@ def values_of(row: Row, column: str) -> list[float] | None:
 
 
 def length_of(row: Row) -> int:
-    return int(row["length"]) if not missing(row.get("length")) else len(tokens_of(row))
+    """The length in tokens; in characters where no tokens are recorded, of an imported response (`unit_of`)."""
+    if not missing(row.get("length")):
+        return int(row["length"])
+    return len(tokens_of(row)) if unit_of(row) == "tokens" else len(str(row.get("response") or ""))
+
+
+def unit_of(row: Row) -> str:
+    """What `length_of` counts."""
+    tokens = row["tokens"]
+    counted = isinstance(tokens, list | tuple | np.ndarray) and len(tokens)
+    return "tokens" if counted or not missing(row.get("length")) else "characters"
 
 
 def as_traces(source: Any) -> Traces:

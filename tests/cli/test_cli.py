@@ -27,7 +27,7 @@ from rlino_lib.training.pretraining.demonstrators import SOURCES
 
 SETTINGS_CLASSES = (TrainConfig, Recipe, EvaluateConfig, SampleConfig, BenchConfig, GridFile, Objective)
 REQUIRED = {(Objective, "name"), (GridFile, "seeds")}  # fields without a default, or with one that is refused
-COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "fetch", "claims", "bench", "presets", "doctor"]
+COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "import", "fetch", "claims", "bench", "presets", "doctor"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,62 @@
+"""JSONL of any origin: a response a line, or a step's metrics, named by `--map` or by the book's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.records.importers.fields import FIELDS, Column, whole
+from rlino_lib.records.importers.files import Record, first_record, json_lines
+from rlino_lib.records.importers.source import Imported, Reader, present, responses, scalars
+
+
+def files(source: Path) -> list[Path]:
+    """The file, or the JSONL files of a folder by name."""
+    if source.is_dir():
+        return sorted(path for path in source.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
+    return [source] if source.is_file() and first_record(source) else []
+
+
+def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) -> Imported:
+    """The responses and the metrics; a column under the name of a field is that field, unless another is mapped to it.
+
+    A file has metrics where its first line has a step, no response, and nothing but numbers (or `--map` names metrics).
+    """
+    imported = Imported(columns=dict(mapped))
+    records: list[tuple[str, Record]] = []
+    for path in paths:
+        lines = list(json_lines(path))
+        if lines and _has_metrics(lines[0][1], mapped):
+            _read_metrics(lines, mapped.get("step", Column("step")), imported)
+        else:
+            records += lines
+    if records or not imported.logged or "response" in mapped:
+        taken = {column.name for column in mapped.values()}
+        own = present(records[0][1] if records else {}, {name: name for name in FIELDS if name not in taken})
+        imported.columns = {**own, **mapped}
+        imported.rows = responses(records, imported.columns)
+    return imported
+
+
+def _has_metrics(record: Record, mapped: Mapping[str, Column]) -> bool:
+    plain = all(value is None or isinstance(value, int | float) for value in record.values())
+    named = any(name not in FIELDS for name in mapped)
+    step, response = (mapped.get(name, Column(name)).name for name in ("step", "response"))
+    return step in record and response not in record and (plain or named)
+
+
+def _read_metrics(lines: Sequence[tuple[str, Record]], step: Column, imported: Imported) -> None:
+    for where, record in lines:
+        try:
+            place = whole(step.of(record))
+        except (KeyError, TypeError, ValueError):
+            place = None
+        if place is None:
+            raise RlinoError(f"{where}: a line of metrics has a step, a whole number of 0 or more, as {step.name!r}")
+        numbers = {name: value for name, value in scalars(record) if name != step.name}
+        imported.logged.setdefault(place, {}).update(numbers)
+
+
+WORDS = "JSONL with a response or a step's metrics a line, whose columns --map names: --map response=text,correct=score"
+READER = Reader(WORDS, files, read)

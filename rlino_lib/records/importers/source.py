@@ -1,0 +1,57 @@
+"""What a reader of a format returns, and what it is told: the two ends that `into_run` joins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.records.importers.fields import Column, Row, rows_of
+from rlino_lib.records.importers.files import Record
+
+
+@dataclass
+class Imported:
+    """What files say of a run."""
+
+    rows: list[Row] = field(default_factory=list)  # a response each, by the names of run folders
+    logged: dict[int, dict[str, float]] = field(default_factory=dict)  # by step
+    columns: dict[str, Column] = field(default_factory=dict)  # which column holds which field
+    config: dict[str, Any] = field(default_factory=dict)  # settings that the files name: model, task, max_new_tokens
+    summary: dict[str, Any] = field(default_factory=dict)
+    unclear: frozenset[int] = frozenset()  # steps whose responses may be training samples or not
+
+
+class Reader(NamedTuple):
+    """A format: how to recognise it, its files in a source, how to read them, and what it is in words."""
+
+    words: str  # what was expected, for an error
+    files: Callable[[Path], list[Path]]  # of a source, a file or a folder: those that this reads; empty for others
+    read: Callable[[Sequence[Path], Mapping[str, Column], str], Imported]  # files, --map, --filter
+    split: str = "train"  # what its responses are unless the command says so
+
+
+def responses(records: Sequence[tuple[str, Record]], columns: Mapping[str, Column]) -> list[Row]:
+    """The rows of records; raises RlinoError where there is none, or no column is the response."""
+    if not records:
+        raise RlinoError("there is no response to import: every file is empty")
+    where, record = records[0]
+    if "response" not in columns:
+        names = ", ".join(map(repr, list(record)[:12]))
+        raise RlinoError(f"{where}: which of its columns is the response? --map response=COLUMN, one of {names}")
+    return list(rows_of(records, columns))
+
+
+def present(record: Record, columns: Mapping[str, str]) -> dict[str, Column]:
+    """Of the columns that a format has, those that a record has."""
+    return {name: Column(column) for name, column in columns.items() if column in record}
+
+
+def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a logged record, by names that print; NaN and what is no number is left out."""
+    for name, value in record.items():
+        if isinstance(value, int | float) and abs(value) <= 1e300:
+            name = "".join(c if c.isprintable() else "\ufffd" for c in name) or "\ufffd"
+            yield name, int(value) if abs(value) < 2**53 and value == int(value) else value
