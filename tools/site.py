@@ -154,9 +154,10 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
                     citing.get(number, []).append(f"[{number_of(script)}]({page})")
                 cell.source = link_claims(cite(cell.source, cited), names)
         places = list(explorers(notebook))
-        to_try += [f"- {title(notebook, script)}: [{label}]({page}#explorer-{place})\n" for place, label in places]
+        anchor = f"explorer-{number_of(script)}"  # one name, one place in the whole site
+        to_try += [f"- {title(notebook, script)}: [{label}]({page}#{anchor}-{place})\n" for place, label in places]
         for place, _ in reversed(places):
-            notebook.cells.insert(place, new_markdown_cell(f"[]{{#explorer-{place}}}"))
+            notebook.cells.insert(place, new_markdown_cell(f"[]{{#{anchor}-{place}}}"))
         _write(source / page, nbformat.writes(notebook))
     for file, page in pages.items():
         if page in PAGES.values():
