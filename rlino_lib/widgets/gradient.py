@@ -9,76 +9,18 @@ import html
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
-import torch
 from torch import Tensor
 
-from rlino_lib.errors import RlinoError
-from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
-from rlino_lib.methods.credit import Graded, credit
-from rlino_lib.methods.loss import token_weights
-from rlino_lib.policy.logprobs import response_logprobs
-from rlino_lib.policy.models import Policy
-from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.widgets.page import LINES, Control, Slot, Trace, chosen, explorer, sides_svg, slot, trace_box
+from rlino_lib.errors import RlinoError, chosen
+from rlino_lib.evaluation.scores import Scores, first_mixed, rows_of, sample_names
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.groups import METHODS, Side, sides_of
+from rlino_lib.widgets.page import LINES, Control, Slot, Trace, explorer, sides_svg, slot, trace_box
 from rlino_lib.widgets.tokens import Html, colour_limit, colour_style, escape_line, number
 
-# Methods whose weights follow from one group alone, by their names in menus.
-METHODS = {name: text for name, text in LABELS.items() if name != "grpo"}
-LONGEST = 48  # tokens of a response in the explorer
-CAP = 64  # the L of 1/(N·L)
-F64 = torch.float64
-
-
-def batch_weights(method: str, rewards: Tensor, group_size: int, mask: Tensor, cap: int) -> tuple[Tensor, Tensor]:
-    """Advantages [N] and weights [N, T] of a batch at ratio 1, in float64; 0 on rows that the method leaves out.
-
-    rewards [N], groups together; mask [N, T]; `cap` the length L. The policy is its own reference, so that KL is 0.
-    Raises RlinoError for a method that is not among METHODS.
-    """
-    objective = OBJECTIVES[chosen(method, METHODS, "method")]
-    same = torch.zeros(mask.shape, dtype=F64)  # [N, T]
-    advantage, keep = credit(objective, Graded(rewards.to(F64), group_size, mask, same, same, cap))  # [N], [N]
-    weights = torch.zeros(mask.shape, dtype=F64)  # [N, T]
-    if keep.any():
-        weights[keep] = token_weights(objective, advantage[keep], mask[keep], cap)
-    return advantage, weights
-
-
 # --- the explorer: a group in four numbers ---------------------------------------------------------------------------
-
-
-Side = dict[str, float]
-
-
-def _sides(method: str, group_size: int, k: int, lengths: tuple[int, int]) -> dict[str, Side]:
-    right = torch.arange(group_size) < k  # [G]
-    mask = torch.arange(max(lengths)) < torch.where(right, *lengths)[:, None]  # [G, T]
-    advantage, weights = batch_weights(method, right.to(F64), group_size, mask, CAP)  # [G], [G, T]
-    sums = weights.sum(1).tolist()
-    first, advantages = weights[:, 0].tolist(), advantage.tolist()
-    sides = {}
-    for side, count, tokens, i in (("right", k, lengths[0], 0), ("wrong", group_size - k, lengths[1], -1)):
-        row = {"count": count, "tokens": tokens, "advantage": advantages[i], "w": first[i], "response": sums[i]}
-        if not count:
-            row |= dict.fromkeys(("advantage", "w", "response"), math.nan)
-        sides[side] = row | {"side": sum(sums[:k] if side == "right" else sums[k:])}
-    return sides
-
-
-def group_weights(method: str, group_size: int = 8, k: int = 2, lengths: tuple[int, int] = (12, 24)) -> pd.DataFrame:
-    """A group of which k are right, as two rows, right and wrong, all responses of a side equally long.
-
-    Columns: count, tokens of a response, advantage, w of a token, and its sums over a response and over the side.
-    Raises RlinoError for a group, a k, a length or a method outside what can be shown.
-    """
-    if not (2 <= group_size <= 64 and 0 <= k <= group_size):
-        raise RlinoError(f"{k} right of a group of {group_size}: groups have 2 to 64 responses")
-    if not all(1 <= n <= LONGEST for n in lengths):
-        raise RlinoError(f"lengths {lengths[0]} and {lengths[1]}: from 1 to {LONGEST} tokens")
-    return pd.DataFrame.from_dict(_sides(method, group_size, k, lengths), "index")
 
 
 GROUPS = (2, 4, 8)  # sizes of the explorer's groups
@@ -105,7 +47,7 @@ def _weight_slots(methods: Sequence[str]) -> dict[str, dict[tuple[int, ...], str
     for m, method in enumerate(methods):
         for g, size in enumerate(GROUPS):
             tables = {
-                (k, r, w): _sides(method, size, k, (LENGTHS[r], LENGTHS[w]))
+                (k, r, w): sides_of(method, size, k, (LENGTHS[r], LENGTHS[w]))
                 for k, r, w in itertools.product(range(size + 1), range(len(LENGTHS)), range(len(LENGTHS)))
             }
             for r, w in itertools.product(range(len(LENGTHS)), repeat=2):
@@ -179,85 +121,10 @@ def weights_explorer(
 # --- the microscope: a real group ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Sampled groups with the scalar products of their scores: gram [N, N] float64, ∇log π(o_i) · ∇log π(o_j).
-
-    A method that gives every token of a response one weight has the gradient Σ_i w_i ∇log π(o_i), so `gram` is all it
-    takes to compare the gradients of any two. tokens: N lists of text; cap: the length L at which responses are
-    truncated.
-    """
-
-    rollouts: Rollouts
-    tokens: list[list[str]]
-    gram: Tensor
-    cap: int
-
-    def __repr__(self) -> str:
-        return f"Scores({len(self.rollouts.prompts)} groups of {self.rollouts.group_size})"
-
-    def weights(self, method: str) -> Tensor:
-        """The weight of a token of each response, [N] float64. Raises RlinoError for a method that has none."""
-        r = self.rollouts
-        return batch_weights(method, r.rewards, r.group_size, r.mask, self.cap)[1][:, 0]
-
-    def product(self, a: Tensor, b: Tensor, rows: slice = slice(None)) -> float:
-        """The scalar product of two gradients Σ_i w_i ∇log π(o_i), from their weights [N], over some rows."""
-        return (a[rows] @ self.gram[rows, rows] @ b[rows]).item()
-
-    def cosine(self, a: Tensor, b: Tensor, rows: slice = slice(None)) -> float:
-        """The cosine of two gradients; nan where one is 0."""
-        size = self.product(a, a, rows) * self.product(b, b, rows)
-        return self.product(a, b, rows) / size**0.5 if size > 0 else float("nan")
-
-
-def score_rows(policy: Policy, rollouts: Rollouts, cap: int) -> Scores:
-    """One backward pass for each sampled response; `cap` is the length at which they are truncated.
-
-    Raises RlinoError for responses that were not graded.
-    """
-    if len(rollouts.grades) != len(rollouts.ids):
-        raise RlinoError("grade the rollouts before comparing methods on them")
-    params = [p for p in policy.model.parameters() if p.requires_grad]
-    scores = []
-    for row in range(len(rollouts.ids)):
-        logprobs, mask = response_logprobs(policy.model, rollouts, torch.tensor([row]))  # [1, T'] each
-        gradients = torch.autograd.grad((logprobs * mask).sum(), params, materialize_grads=True)
-        scores.append(torch.cat([g.flatten() for g in gradients]).to(F64))
-    matrix = torch.stack(scores)  # [N, parameters]
-    tokens = [
-        [policy.tokenizer.decode([t]) for t in ids[written].tolist()]
-        for ids, written in zip(rollouts.ids, rollouts.mask, strict=True)
-    ]
-    return Scores(rollouts, tokens, (matrix @ matrix.T).cpu(), cap)
-
-
-def sample_names(scores: Scores, group: int) -> list[str]:
-    """A line for each response of a group: its number from 1, the verdict, its length."""
-    r = scores.rollouts
-    rows = _rows(scores, group)
-    responses = zip(r.correct[rows].tolist(), r.lengths[rows].tolist(), strict=True)
-    return [f"{j + 1}: {'right' if right else 'wrong'}, {n} tokens" for j, (right, n) in enumerate(responses)]
-
-
-def first_mixed(scores: Scores) -> int:
-    """The first group with right and wrong responses, or group 0."""
-    k = scores.rollouts.correct.view(-1, scores.rollouts.group_size).sum(1)  # [P]
-    mixed = ((k > 0) & (k < scores.rollouts.group_size)).nonzero()
-    return int(mixed[0]) if len(mixed) else 0
-
-
-def _rows(scores: Scores, group: int) -> slice:
-    if not 0 <= group < len(scores.rollouts.prompts):
-        raise RlinoError(f"group {group} of {len(scores.rollouts.prompts)}: count from 0")
-    g = scores.rollouts.group_size
-    return slice(group * g, (group + 1) * g)
-
-
 def _pair_html(scores: Scores, a: str, b: str, weights: dict[str, Tensor], group: int) -> str:
     """Two methods on one group: every response's weight under each, their difference, and how the gradients compare."""
     r = scores.rollouts
-    rows = _rows(scores, group)
+    rows = rows_of(scores, group)
     wa, wb = weights[a], weights[b]  # [N] each
     squares = [scores.product(w, w) for w in (wa, wb)]  # of both gradients' lengths
     factor = (squares[0] / squares[1]) ** 0.5 if min(squares) > 0 else 1.0
@@ -294,7 +161,7 @@ def gradient_microscope(
     right and wrong responses. Raises RlinoError for an unknown method or group.
     """
     group = first_mixed(scores) if group is None else group
-    _rows(scores, group)  # raises where there is no such group
+    rows_of(scores, group)  # raises where there is no such group
     for method in (a, b, *firsts):
         chosen(method, METHODS, "method")
     firsts = list(dict.fromkeys([*firsts, a]))

@@ -1,32 +1,34 @@
 """The trace inspector: pick a run, a step and a problem, and read the whole group side by side. It needs no kernel.
 
-A source of traces is a run, a DataFrame of rollouts, or `Traces` (see traces.py).
+A source of traces is a run, a DataFrame of rollouts, or `Traces` (see records/traces.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.figures.style import label
-from rlino_lib.widgets.page import (
-    BUDGET,
-    Control,
-    Meter,
-    Slot,
-    Trace,
-    chosen,
-    explorer,
-    message,
-    slot,
-    to_json,
-    trace_box,
-)
+from rlino_lib.records.traces import (
+    Place,
+    Row,
+    Traces,
+    as_traces,
+    is_false,
+    is_true,
+    length_of,
+    missing,
+    places_of,
+    problem_name,
+    tokens_of,
+    values_of,
+)  # fmt: skip
+from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, message, slot, to_json, trace_box
 from rlino_lib.widgets.tokens import (
     MAX_CHARACTERS,
     MAX_COLOURED,
@@ -39,19 +41,7 @@ from rlino_lib.widgets.tokens import (
     plain,
     shorten,
     visible,
-)
-from rlino_lib.widgets.traces import (
-    Row,
-    Traces,
-    as_traces,
-    is_false,
-    is_true,
-    length_of,
-    missing,
-    problem_name,
-    tokens_of,
-    values_of,
-)
+)  # fmt: skip
 
 
 class Colour(NamedTuple):
@@ -253,41 +243,6 @@ def _run_names(sources: Sequence[Any]) -> list[str]:
     ]
 
 
-def spread(values: Sequence[int]) -> Iterator[int]:
-    """The values in an order of which every beginning is spread out: the ends, the middle, the quarters, …"""
-    done: set[int] = set()
-    parts = 1
-    while len(done) < len(values):
-        for k in range(parts + 1):
-            place = round(k * (len(values) - 1) / parts)
-            if place not in done:
-                done.add(place)
-                yield values[place]
-        parts *= 2
-
-
-Place = tuple[int, int, int]  # run, step, group
-
-
-def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
-    """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
-    ranked = []
-    for r, source in enumerate(traces):
-        if steps is not None:
-            for step in steps if r == 0 else ():
-                source.rows(step, source.groups(step)[0] if source.groups(step) else 0)  # raises where there is none
-        wanted = [s for s in steps if s in source.steps] if steps is not None else list(spread(source.steps))
-        for j, step in enumerate(wanted):
-            mixed = [source.first_mixed(step)]
-            if groups is not None:
-                mixed = list(groups)
-                for group in mixed:
-                    source.rows(step, group)  # raises where there is no such group
-            others = [] if groups is not None else [g for g in source.groups(step) if g not in mixed]
-            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(mixed + others)]
-    return [place for *_, place in sorted(ranked)]
-
-
 def trace_inspector(
     runs: Any,
     *,
@@ -343,7 +298,7 @@ def trace_inspector(
         made += new
         meter.add([pages[place]], new)
     names = [name for name, source in named if source.steps]
-    titles = {(r, at, g): recorded[r].title(at, g) for r, at, g in pages}
+    titles = {(r, at, g): plain(recorded[r].title(at, g)) for r, at, g in pages}
     return _page(names, titles, pages, made, start | {"absent": absent})
 
 

@@ -12,43 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from rlino_lib.errors import chosen
+from rlino_lib.exact.length_toy import CHANGES, NORMALISERS, PARAMETERS, Drift, LengthToy, explore_length, variant
 from rlino_lib.exact.length_toy import METHODS as NAMES
-from rlino_lib.exact.length_toy import NORMALISERS, PARAMETERS, Drift, LengthToy, drift, variant
 from rlino_lib.methods.catalogue import LABELS
-from rlino_lib.widgets.page import LINES, Control, Slot, chosen, explorer, frame_table, sides_svg, slot, svg_html
+from rlino_lib.widgets.page import LINES, Control, Slot, explorer, frame_table, sides_svg, slot, svg_html
 from rlino_lib.widgets.tokens import Html, number
 
-CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("none", {}),
-    "cap": ("a truncated response is wrong", {"truncated_is_wrong": True}),
-    "hits": ("later tokens hit with 0.15", {"hit": 0.15}),
-    "mixed": ("wrong ones are longer", {"stop_right": 0.4, "stop_wrong": 0.15}),
-}
 SHARES = (0.1, 0.2, 0.5, 0.8, 0.9)  # p of the slider and of the curve
 COUPLINGS = (0.0, 1.0)
-GROUP = 4  # responses in a group
-
-
-def explore_length(
-    method: str = "grpo_no_kl",
-    normaliser: str = "per_response",
-    change: str = "plain",
-    p: float = 0.5,
-    cap: int = 8,
-    coupling: float = 0.0,
-) -> tuple[LengthToy, Drift]:
-    """The toy and its drift at the choices of the page. Raises RlinoError for unknown choices."""
-    chosen(method, NAMES, "method")
-    chosen(normaliser, NORMALISERS, "normaliser")
-    toy = LengthToy(p=p, horizon=cap, coupling=coupling, **CHANGES[chosen(change, CHANGES, "change")][1])
-    return toy, drift(toy, variant(method, normaliser), GROUP)
-
-
-def _shifts(result: Drift) -> dict[str, float]:
-    """Drifts under a step of length 1 in the logits: how large the steps are is a matter of the learning rate."""
-    size = result.update.norm().item() or 1.0
-    drifts = (result.table["drift"] / size).items()
-    return {str(name): 0.0 if abs(d) < 1e-9 else float(d) for name, d in drifts}
 
 
 _SIDES = {"right": (LINES[0][0], "●"), "wrong": (LINES[1][0], "▲"), "wrong, not truncated": (LINES[1][0], "△")}
@@ -64,7 +36,7 @@ def _arrows_svg(result: Drift, cap: int) -> str:
         x = left + scale * (tokens - 1)
         parts.append(f'<path d="M{x:.1f} 18V{bottom}" stroke="#8883"/>')
         parts.append(f'<text x="{x:.1f}" y="12" text-anchor="middle">{tokens}</text>')
-    shifts = _shifts(result)
+    shifts = result.shifts
     for y, (name, (colour, mark)) in zip(range(top, bottom, 40), _SIDES.items(), strict=False):
         shift = shifts[name]
         x = left + scale * (result.table.loc[name, "length"] - 1)
@@ -88,9 +60,9 @@ def _arrows_svg(result: Drift, cap: int) -> str:
 def _sentences(toy: LengthToy, result: Drift) -> str:
     """The drift in words, from the numbers."""
     words = {1: "get longer", 0: "keep their length", -1: "get shorter"}
-    shifts = _shifts(result)
+    shifts = result.shifts
     side = {n: words[(shifts[n] > 0) - (shifts[n] < 0)] for n in _SIDES}
-    gain = 100 * result.gain / (result.update.norm().item() or 1.0)
+    gain = 100 * result.gain / result.length
     lines = [
         f"Right responses {side['right']}; wrong ones {side['wrong']}; wrong ones that are not truncated "
         f"{side['wrong, not truncated']}.",

@@ -38,14 +38,6 @@ _SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
 STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 
 
-def chosen(value: str, known: Iterable[str], what: str) -> str:
-    """The value, or RlinoError with the names that exist."""
-    known = tuple(known)
-    if value not in known:
-        raise RlinoError(f"unknown {what} {value!r}: one of {', '.join(known)}")
-    return value
-
-
 # --- an explorer -----------------------------------------------------------------------------------------------------
 
 

@@ -10,60 +10,29 @@ import html
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from rlino_lib.analysis.pairs import Key, most_different, runs_of_a_seed, same_start, shared, shared_steps
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import in_order, label
-from rlino_lib.widgets.inspector import (
-    answer_html,
-    colour_control,
-    colours_of,
-    reason_html,
+from rlino_lib.records.traces import (
+    Row,
+    Traces,
+    as_traces,
+    is_true,
+    length_of,
+    problem_name,
     spread,
-    trace_of,
-    verdict,
-)
+    tokens_of,
+    values_of,
+)  # fmt: skip
+from rlino_lib.widgets.inspector import answer_html, colour_control, colours_of, reason_html, trace_of, verdict
 from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, lines_svg, slot, svg_html, trace_box
 from rlino_lib.widgets.tokens import Html, escape_line, number, plain
-from rlino_lib.widgets.traces import Row, Traces, as_traces, is_true, length_of, problem_name, tokens_of, values_of
 
-Key = tuple[str, int]  # task and seed: runs of one key see the same problems in the same order
 SIDES = ("A", "B")
-
-
-class Shared(NamedTuple):
-    """A problem that both runs have at a step, and its group in each."""
-
-    problem: str
-    a: int
-    b: int
-
-
-def shared_steps(a: Traces, b: Traces) -> list[int]:
-    """The recorded steps at which both have a problem in common."""
-    return [step for step in a.steps if step in b.steps and shared(a, b, step)]
-
-
-def shared(a: Traces, b: Traces, step: int) -> list[Shared]:
-    """The problems that both have at a step, in the order of the first."""
-    pairs = ((a.problem(step, g), g) for g in a.groups(step))
-    return [Shared(name, g, other) for name, g in pairs if (other := b.find(step, name)) is not None]
-
-
-def most_different(a: Traces, b: Traces, step: int) -> int:
-    """The place in `shared` of the problem on which the numbers of right responses differ most; the first of these."""
-    gaps = [abs(a.count_right(step, s.a) - b.count_right(step, s.b)) for s in shared(a, b, step)]
-    return gaps.index(max(gaps))
-
-
-def same_start(a: Row, b: Row) -> int:
-    """For how many tokens two responses agree from the start."""
-    one = tokens_of(a)
-    other = tokens_of(b)
-    places = range(min(len(one), len(other)))
-    return next((t for t in places if one[t] != other[t]), len(places))
 
 
 # --- parts of the page -----------------------------------------------------------------------------------------------
@@ -134,21 +103,6 @@ def _start_html(a: Row, b: Row) -> str:
 # --- the comparer ----------------------------------------------------------------------------------------------------
 
 
-def _runs_of(runs: Iterable[Any], a: str, b: str | None, seed: int | None) -> tuple[Key, dict[str, Any]]:
-    """The task and seed of which there are two runs, preferably of a and b, and its runs by method."""
-    groups: dict[Key, dict[str, Any]] = {}
-    for run in runs:
-        group = groups.setdefault((run.config["task"], run.seed), {})
-        if run.method in group:
-            raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
-        group[run.method] = run
-    keys = [key for key in sorted(groups) if len(groups[key]) > 1 and seed in (None, key[1])]
-    if not keys:
-        raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
-    key = next((k for k in keys if {a, b} - {None} <= set(groups[k])), keys[0])
-    return key, {method: groups[key][method] for method in in_order(groups[key])}
-
-
 class _Pages:
     """What the comparer shows, by the numbers of its options."""
 
@@ -198,7 +152,8 @@ def run_comparer(
     of one method, task and seed, where the two have no problem in common, and for an unknown colour.
     """
     colours = colour_control(colour)
-    key, by_method = _runs_of(runs, a, b, seed)
+    key, group = runs_of_a_seed(runs, a, b, seed)
+    by_method = {method: group[method] for method in in_order(group)}
     methods = list(by_method)
     a = a if a in methods else methods[0]
     b = b if b in methods and b != a else next(m for m in methods if m != a)

@@ -1,4 +1,4 @@
-"""Rollouts by step and group, from a recorded run or from a frame made live. No HTML here.
+"""Rollouts by step and group, from a recorded run or from a frame made live.
 
 A source of traces is a `Run`, or a DataFrame of rollouts: one row per response, columns as in a run's `rollouts.jsonl`.
 """
@@ -6,13 +6,13 @@ A source of traces is a `Run`, or a DataFrame of rollouts: one row per response,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets.tokens import plain
 
 Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
@@ -78,7 +78,7 @@ class Traces:
 
     def title(self, step: int, group: int) -> str:
         """One line for a menu: the problem, with its group where two have one name, and how many are right."""
-        names = {g: plain(problem_name(self.frame.iloc[self._rows[step, g][0]]), 60) for g in self.groups(step)}
+        names = {g: shortened(problem_name(self.frame.iloc[self._rows[step, g][0]]), 60) for g in self.groups(step)}
         name = names[group] + f" (group {group})" * (list(names.values()).count(names[group]) > 1)
         right = f"{self.count_right(step, group)} of {len(self._rows[step, group])} right"
         return f"{name} · {right}"
@@ -147,3 +147,46 @@ def length_of(row: Row) -> int:
 def as_traces(source: Any) -> Traces:
     """A source of traces as `Traces`; raises RlinoError for anything else."""
     return source if isinstance(source, Traces) else Traces(source)
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` characters; … stands for what is left out."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# --- which groups ----------------------------------------------------------------------------------------------------
+
+
+def spread(values: Sequence[int]) -> Iterator[int]:
+    """The values in an order of which every beginning is spread out: the ends, the middle, the quarters, …"""
+    done: set[int] = set()
+    parts = 1
+    while len(done) < len(values):
+        for k in range(parts + 1):
+            place = round(k * (len(values) - 1) / parts)
+            if place not in done:
+                done.add(place)
+                yield values[place]
+        parts *= 2
+
+
+Place = tuple[int, int, int]  # run, step, group
+
+
+def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
+    """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
+    ranked = []
+    for r, source in enumerate(traces):
+        if steps is not None:
+            for step in steps if r == 0 else ():
+                source.rows(step, source.groups(step)[0] if source.groups(step) else 0)  # raises where there is none
+        wanted = [s for s in steps if s in source.steps] if steps is not None else list(spread(source.steps))
+        for j, step in enumerate(wanted):
+            mixed = [source.first_mixed(step)]
+            if groups is not None:
+                mixed = list(groups)
+                for group in mixed:
+                    source.rows(step, group)  # raises where there is no such group
+            others = [] if groups is not None else [g for g in source.groups(step) if g not in mixed]
+            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(mixed + others)]
+    return [place for *_, place in sorted(ranked)]
