@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class RlinoError(Exception):
@@ -13,9 +16,9 @@ class RlinoWarning(UserWarning):
     """Something that the user should know; the command line goes on after a single line on stderr."""
 
 
-def chosen(value: str, known: Iterable[str], what: str) -> str:
+def chosen(value: T, known: Iterable[T], what: str) -> T:
     """The value, or RlinoError with the names that exist."""
     known = tuple(known)
     if value not in known:
-        raise RlinoError(f"unknown {what} {value!r}: one of {', '.join(known)}")
+        raise RlinoError(f"unknown {what} {value!r}: one of {', '.join(map(str, known))}")
     return value

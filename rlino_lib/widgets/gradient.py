@@ -40,34 +40,33 @@ def _row_html(side: str, row: Side, top: float) -> str:
     return f'<th scope="row">{sign if height else ""} {side}</th>' + "".join(f"<td>{c}</td>" for c in [*cells, bar])
 
 
-def _weight_slots(methods: Sequence[str]) -> dict[str, dict[tuple[int, ...], str]]:
+def _weight_slots(methods: Sequence[str]) -> dict[str, dict[tuple, str]]:
     """What the explorer shows of each method, group size, share right and pair of lengths."""
-    curves: dict[tuple[int, ...], str] = {}
-    rows: dict[str, dict[tuple[int, ...], str]] = {"right": {}, "wrong": {}, "all": {}}
-    for m, method in enumerate(methods):
-        for g, size in enumerate(GROUPS):
-            tables = {
-                (k, r, w): sides_of(method, size, k, (LENGTHS[r], LENGTHS[w]))
-                for k, r, w in itertools.product(range(size + 1), range(len(LENGTHS)), range(len(LENGTHS)))
-            }
-            for r, w in itertools.product(range(len(LENGTHS)), repeat=2):
-                sides = [{side: row["side"] for side, row in tables[k, r, w].items()} for k in range(size + 1)]
-                curve = pd.DataFrame(sides, index=[k / size for k in range(size + 1)])
-                caption = "sum of w over a side against p: ● right, solid; ▲ wrong, dashed"
-                alt = f"{METHODS[method]}: sum of the weights of right and of wrong responses against the share right"
-                curves[m, g, r, w] = sides_svg(curve, caption, html.escape(alt))
-            for (k, r, w), table in tables.items():
-                same = (row["w"] for (other, _, _), t in tables.items() if other == k for row in t.values())
-                top = colour_limit(same) or 1.0
-                place = m, g, SHARES.index(k / size), r, w
-                for side, row in table.items():
-                    rows[side][place] = _row_html(side, row, top)
-                total = sum(row["side"] for row in table.values())
-                text = f"sum over the group: {number(0.0 if abs(total) < 1e-12 else total)}"
-                text += (
-                    "" if any(row["side"] for row in table.values()) else "; from this group the update learns nothing"
-                )
-                rows["all"][place] = f'<td colspan="8">{text}</td>'
+    curves: dict[tuple, str] = {}
+    rows: dict[str, dict[tuple, str]] = {"right": {}, "wrong": {}, "all": {}}
+    caption = "sum of w over a side against p: ● right, solid; ▲ wrong, dashed"
+    for method, size in itertools.product(methods, GROUPS):
+        counts = range(size + 1)
+        tables: dict[tuple, dict[str, Side]] = {
+            (k, right, wrong): sides_of(method, size, k, (right, wrong))
+            for k, right, wrong in itertools.product(counts, LENGTHS, LENGTHS)
+        }
+        alt = f"{METHODS[method]}: sum of the weights of right and of wrong responses against the share right"
+        for lengths in itertools.product(LENGTHS, repeat=2):
+            sides = [{side: row["side"] for side, row in tables[k, *lengths].items()} for k in counts]
+            curve = pd.DataFrame(sides, index=[k / size for k in counts])
+            curves[method, size, *lengths] = sides_svg(curve, caption, html.escape(alt))
+        for (k, right, wrong), table in tables.items():
+            same = (row["w"] for (other, *_), t in tables.items() if other == k for row in t.values())
+            top = colour_limit(same) or 1.0
+            place = method, size, k / size, right, wrong
+            for side, row in table.items():
+                rows[side][place] = _row_html(side, row, top)
+            total = sum(row["side"] for row in table.values())
+            text = f"sum over the group: {number(0.0 if abs(total) < 1e-12 else total)}"
+            if not any(row["side"] for row in table.values()):
+                text += "; from this group the update learns nothing"
+            rows["all"][place] = f'<td colspan="8">{text}</td>'
     return {"curve": curves, **rows}
 
 
@@ -85,37 +84,36 @@ def weights_explorer(
         raise RlinoError(f"{k} right of a group of {size}: the explorer has groups of {', '.join(map(str, GROUPS))}")
     methods = list(dict.fromkeys([*methods, a, b]))
     views = _weight_slots(methods)
-    names = [METHODS[m] for m in methods]
-    lengths = [f"{n} tokens" for n in LENGTHS]
-    shares = [f"p = {p:g}" for p in SHARES]
+    names = {m: METHODS[m] for m in methods}
+    lengths = {n: f"{n} tokens" for n in LENGTHS}
+    shares = {p: f"p = {p:g}" for p in SHARES}
     controls = [
-        Control("a", "A", names, methods.index(a), buttons=True),
-        Control("b", "B", names, methods.index(b), buttons=True),
-        Control("size", "Group", [f"G = {g}" for g in GROUPS], GROUPS.index(size)),
-        Control("p", "Share right", shares, SHARES.index(k / size), "slider", nearest=True),
-        Control("right", "Right ones", lengths, 1, "slider"),
-        Control("wrong", "Wrong ones", lengths, 1, "slider"),
+        Control("a", "A", names, a, buttons=True),
+        Control("b", "B", names, b, buttons=True),
+        Control("size", "Group", {g: f"G = {g}" for g in GROUPS}, size),
+        Control("p", "Share right", shares, k / size, "slider", nearest=True),
+        Control("right", "Right ones", lengths, LENGTHS[1], "slider"),
+        Control("wrong", "Wrong ones", lengths, LENGTHS[1], "slider"),
     ]
-    places = {(s,): f'<span style="left:{60 + 250 * p:.0f}px"></span>' for s, p in enumerate(SHARES)}
-    heads = ("side", "count", "tokens", "Â", "w of a token", "of a response", "of the side", "w × |o|")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    places = {(p,): f'<span style="left:{60 + 250 * p:.0f}px"></span>' for p in SHARES}
+    columns = ("side", "count", "tokens", "Â", "w of a token", "of a response", "of the side", "w × |o|")
+    head = "".join(f'<th scope="col">{text}</th>' for text in columns)
     slots: dict[str, Slot] = {}
-    columns = []
+    halves = []
     for x in _LETTERS:
         by = (x, "size", "p", "right", "wrong")
         slots |= {f"{name}_{x}": Slot(by, views[name]) for name in ("right", "wrong", "all")}
         slots |= {f"curve_{x}": Slot((x, "size", "right", "wrong"), views["curve"]), f"p_{x}": Slot(("p",), places)}
-        formulas = [
-            f"<strong>{METHODS[m]}</strong><br><code>{html.escape(repr(OBJECTIVES[m]))}</code>" for m in methods
-        ]
-        slots[f"name_{x}"] = Slot((x,), {(m,): f"{x.upper()}: {text}" for m, text in enumerate(formulas)})
+        formulas = {m: html.escape(repr(OBJECTIVES[m])) for m in methods}
+        heads = {(m,): f"{x.upper()}: <strong>{names[m]}</strong><br><code>{formulas[m]}</code>" for m in methods}
+        slots[f"name_{x}"] = Slot((x,), heads)
         rows = "".join(slot(f"{name}_{x}", "tr") for name in ("right", "wrong", "all"))
-        columns.append(
+        halves.append(
             f"<div>{slot(f'name_{x}', 'p')}"
             f'<div class="rlino-at">{slot(f"curve_{x}")}{slot(f"p_{x}", "div", "rlino-places")}</div>'
             f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
         )
-    return explorer("Weights explorer", controls, slots, f'<div class="rlino-two">{"".join(columns)}</div>')
+    return explorer("Weights explorer", controls, slots, f'<div class="rlino-two">{"".join(halves)}</div>')
 
 
 # --- the microscope: a real group ------------------------------------------------------------------------------------
@@ -165,13 +163,12 @@ def gradient_microscope(
     for method in (a, b, *firsts):
         chosen(method, METHODS, "method")
     firsts = list(dict.fromkeys([*firsts, a]))
-    seconds = list(METHODS)
     size = scores.rollouts.group_size
     groups = range(len(scores.rollouts.prompts))
-    weights = {m: scores.weights(m) for m in seconds}
+    weights = {m: scores.weights(m) for m in METHODS}
     pages = {
-        (i, j, g): _pair_html(scores, one, other, weights, g)
-        for (i, one), (j, other), g in itertools.product(enumerate(firsts), enumerate(seconds), groups)
+        (one, other, g): _pair_html(scores, one, other, weights, g)
+        for one, other, g in itertools.product(firsts, METHODS, groups)
     }
     texts = {}
     traces: list[Trace] = []
@@ -180,11 +177,12 @@ def gradient_microscope(
         texts[g, k] = f"<p>Response {name}</p>{trace_box(len(traces), f'Response {name}')}"
         traces.append(Trace(scores.tokens[g * size + k]))
     right = scores.rollouts.correct.view(-1, size).sum(1).tolist()
+    names = {g: f"{g + 1}: {k} of {size} right" for g, k in enumerate(right)}
     controls = [
-        Control("a", "A", [METHODS[m] for m in firsts], firsts.index(a)),
-        Control("b", "B", [METHODS[m] for m in seconds], seconds.index(b), buttons=True),
-        Control("group", "Group", [f"{g + 1}: {k} of {size} right" for g, k in enumerate(right)], group, buttons=True),
-        Control("response", "Response", [str(k + 1) for k in range(size)], buttons=True),
+        Control("a", "A", {m: METHODS[m] for m in firsts}, a),
+        Control("b", "B", METHODS, b, buttons=True),
+        Control("group", "Group", names, group, buttons=True),
+        Control("response", "Response", {k: str(k + 1) for k in range(size)}, buttons=True),
     ]
     slots = {"pair": Slot(("a", "b", "group"), pages), "text": Slot(("group", "response"), texts)}
     return explorer("Gradient microscope", controls, slots, slot("pair") + slot("text"), traces)

@@ -95,9 +95,8 @@ def reason_html(row: Row) -> str:
 
 def colour_control(colour: str) -> Control:
     """The menu of colours. Raises RlinoError for an unknown one."""
-    start = list(COLOURS).index(chosen(colour, COLOURS, "colour"))
-    names = [c.menu for c in COLOURS.values()]
-    return Control("colour", "Colour by", names, start, act="colour", values=list(COLOURS))
+    names = {name: look.menu for name, look in COLOURS.items()}
+    return Control("colour", "Colour by", names, chosen(colour, COLOURS, "colour"), act="colour")
 
 
 def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]:
@@ -297,29 +296,28 @@ def trace_inspector(
         pages[place], new = _group(recorded[r], at, g, len(made), start)
         made += new
         meter.add([pages[place]], new)
-    names = [name for name, source in named if source.steps]
-    titles = {(r, at, g): plain(recorded[r].title(at, g)) for r, at, g in pages}
-    return _page(names, titles, pages, made, start | {"absent": absent})
+    names = dict(enumerate(name for name, source in named if source.steps))
+    problems = {place: plain(recorded[place[0]].title(*place[1:])) for place in pages}
+    return _page(names, problems, pages, made, start | {"absent": absent})
 
 
 def _page(
-    names: list[str], titles: dict[Place, str], pages: dict[Place, str], made: list[Trace], start: dict[str, str]
+    names: dict[int, str], problems: dict[Place, str], pages: dict[Place, str], made: list[Trace], start: dict[str, str]
 ) -> Html:
     """The explorer over the groups that were made; it opens at the first of them."""
     opened = next(iter(pages))
-    steps = sorted({step for _, step, _ in pages})
+    steps = {s: str(s) for s in sorted({s for _, s, _ in pages})}
     # the most wanted first: it is where another run or step leads that has not the same problem
-    problems = sorted(set(titles.values()))
-    wanted = [problems.index(title) for title in dict.fromkeys(titles.values())]
-    views = {(r, steps.index(s), problems.index(titles[r, s, g])): page for (r, s, g), page in pages.items()}
+    wanted = list(dict.fromkeys(problems.values()))
     controls = [
         Control("run", "Run", names),
-        Control("step", "Step", [str(s) for s in steps], steps.index(opened[1]), buttons=True, nearest=True),
-        Control("problem", "Problem", problems, problems.index(titles[opened]), buttons=True, first=wanted),
+        Control("step", "Step", steps, opened[1], buttons=True, nearest=True),
+        Control("problem", "Problem", sorted(wanted), wanted[0], buttons=True, first=wanted),
         colour_control(start["colour"]),
-        Control("show", "Show", SHOWS, SHOWS.index(start["show"]), act="show", values=SHOWS),
-        Control("sort", "Sort by", SORTS, SORTS.index(start["sort"]), act="sort", values=SORTS),
+        Control("show", "Show", SHOWS, start["show"], act="show"),
+        Control("sort", "Sort by", SORTS, start["sort"], act="sort"),
     ]
+    views = {(r, step, problems[r, step, g]): page for (r, step, g), page in pages.items()}
     notes = f"<p>{escape_line(start['absent'])}</p>" if start["absent"] else ""
     slots = {"group": Slot(("run", "step", "problem"), views)}
     return explorer("Trace inspector", controls, slots, notes + slot("group"), made)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from typing import Any
 
 import pandas as pd
 
@@ -102,47 +101,38 @@ def length_explorer(
     The cap is the same on all pages, and a shared stop logit is there for the plain toy alone. Raises RlinoError for
     unknown choices, for a p or a coupling that the controls do not have, and for what the toy cannot enumerate.
     """
-    axes: dict[str, tuple[Any, ...]] = {
-        "method": NAMES, "normaliser": tuple(NORMALISERS), "change": tuple(CHANGES), "coupling": COUPLINGS, "p": SHARES,
-    }  # fmt: skip
     given = {"method": method, "normaliser": normaliser, "change": change, "coupling": coupling, "p": p}
-    start = {}
-    for name, value in given.items():
-        chosen(str(value), map(str, axes[name]), name)
-        start[name] = [str(v) for v in axes[name]].index(str(value))
-    pages: dict[tuple[int, ...], str] = {}
-    curves: dict[tuple[int, ...], str] = {}
+    controls = [
+        Control("method", "Method", {m: LABELS[m] for m in NAMES}, method),
+        Control("normaliser", "Normaliser", NORMALISERS, normaliser),
+        Control("change", "Change", {name: text for name, (text, _) in CHANGES.items()}, change),
+        Control("coupling", "Shared stop logit", {c: f"{c:g}" for c in COUPLINGS}, coupling),
+        Control("p", "Chance of right", {share: f"p = {share:g}" for share in SHARES}, p, "slider"),
+    ]
+    for control in controls:
+        chosen(given[control.name], control.keys, control.name)
+    pages: dict[tuple, str] = {}
+    curves: dict[tuple, str] = {}
     caption = "drift per unit of learning rate against p: ● right; ▲ wrong"
     alt = "the drift of the mean length of right and of wrong responses against p; the table has the chosen p"
-    for place in itertools.product(*(range(len(values)) for name, values in axes.items() if name != "p")):
-        choice = {name: axes[name][k] for name, k in zip(axes, place, strict=False)} | {"cap": cap}
+    for place in itertools.product(NAMES, NORMALISERS, CHANGES, COUPLINGS):
+        choice = dict(zip(given, place, strict=False)) | {"cap": cap}
         if choice["coupling"] and choice["change"] != "plain":
             continue
         rows = {}
-        for k, share in enumerate(SHARES):
+        for share in SHARES:
             toy, result = explore_length(**choice, p=share)
             rows[share] = [float(result.table["drift"][side]) for side in ("right", "wrong")]
-            pages[*place, k] = _arrows_svg(result, toy.horizon) + _sentences(toy, result) + _table(result)
+            pages[*place, share] = _arrows_svg(result, toy.horizon) + _sentences(toy, result) + _table(result)
         curve = pd.DataFrame.from_dict(rows, "index", columns=["right", "wrong"])
         curves[place] = sides_svg(curve, caption, alt)
     formulas = {
-        (m, n): f"<code>{html.escape(repr(variant(NAMES[m], name)))}</code>"
-        for m, (n, name) in itertools.product(range(len(NAMES)), enumerate(NORMALISERS))
+        (m, name): f"<code>{html.escape(repr(variant(m, name)))}</code>"
+        for m, name in itertools.product(NAMES, NORMALISERS)
     }
-    texts = {
-        "method": ("Method", [LABELS[m] for m in NAMES]),
-        "normaliser": ("Normaliser", list(NORMALISERS.values())),
-        "change": ("Change", [text for text, _ in CHANGES.values()]),
-        "coupling": ("Shared stop logit", [f"{c:g}" for c in COUPLINGS]),
-        "p": ("Chance of right", [f"p = {share:g}" for share in SHARES]),
-    }
-    controls = [
-        Control(name, label, options, start[name], "slider" if name == "p" else "menu")
-        for name, (label, options) in texts.items()
-    ]
     slots = {
         "formula": Slot(("method", "normaliser"), formulas),
-        "page": Slot(tuple(axes), pages),
-        "curve": Slot(tuple(axes)[:-1], curves),
+        "page": Slot(tuple(given), pages),
+        "curve": Slot(tuple(given)[:-1], curves),
     }
     return explorer("Length toy", controls, slots, slot("formula", "p") + slot("page") + slot("curve"))

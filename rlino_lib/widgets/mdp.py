@@ -140,28 +140,27 @@ def mdp_explorer(vocab: int = 3, horizon: int = 4, reward: str = "two", merge: b
     sizes = sorted({*SIZES, (vocab, horizon)})
     slips = sorted({*SLIPS, slip})
     drawings, sentences, tables = {}, {}, {}
-    texts: dict[str, int] = {}  # of responses, as the menu has them
-    best = []
-    for place in itertools.product(range(len(sizes)), range(len(RULES)), range(len(slips))):
-        size, rule, k = place
-        explored = explore(*sizes[size], list(RULES)[rule], slips[k])
-        graphs = {merged: graph_of(explored, merged) for merged in (False, True)}
+    best: dict[tuple, str] = {}  # the response that is opened first
+    texts: dict[str, None] = {}  # of responses, as the menu has them
+    for place in itertools.product(sizes, RULES, slips):
+        explored = explore(*place[0], *place[1:])
         rows = zip(explored.mdp.responses(explored.policy)["response"], explored.mdp.right.tolist(), strict=True)
-        names = [texts.setdefault(f"{text} · {'right' if right else 'wrong'}", len(texts)) for text, right in rows]
-        best.append(names[default_response(explored)])
+        names = [f"{text} · {'right' if right else 'wrong'}" for text, right in rows]
+        texts |= dict.fromkeys(names)
+        best[place] = names[default_response(explored)]
         for merged in (False, True):
-            drawings[*place, merged] = _drawing(graphs[merged], merged)
+            graph = graph_of(explored, merged)
+            drawings[*place, merged] = _drawing(graph, merged)
             sentences[*place, merged] = _sentences(explored, merged)
             for n, name in enumerate(names):
-                tables[*place, merged, name] = _response_html(explored, graphs[merged], n)
-    start = (sizes.index((vocab, horizon)), list(RULES).index(reward), slips.index(slip))
-    opened = best[list(itertools.product(range(len(sizes)), range(len(RULES)), range(len(slips)))).index(start)]
+                tables[*place, merged, name] = _response_html(explored, graph, n)
+    opened = best[(vocab, horizon), reward, slip]
     controls = [
-        Control("size", "Size", [f"V = {v}, H = {h}" for v, h in sizes], start[0]),
-        Control("reward", "Right", [rule.words for rule in RULES.values()], start[1]),
-        Control("slip", "Slips", [f"{s:.0%}" for s in slips], start[2]),
-        Control("merge", "States", ["one for each text", "merged"], int(merge)),
-        Control("response", "Response", list(texts), opened, first=list(dict.fromkeys(best)), buttons=True),
+        Control("size", "Size", {(v, h): f"V = {v}, H = {h}" for v, h in sizes}, (vocab, horizon)),
+        Control("reward", "Right", {name: rule.words for name, rule in RULES.items()}, reward),
+        Control("slip", "Slips", {s: f"{s:.0%}" for s in slips}, slip),
+        Control("merge", "States", {False: "one for each text", True: "merged"}, merge),
+        Control("response", "Response", list(texts), opened, first=list(dict.fromkeys(best.values())), buttons=True),
         Control("token", "Token", kind="step", buttons=True),
     ]
     by = ("size", "reward", "slip", "merge")

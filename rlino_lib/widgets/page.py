@@ -41,25 +41,44 @@ STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_te
 # --- an explorer -----------------------------------------------------------------------------------------------------
 
 
-class Control(NamedTuple):
-    """A menu or a slider over texts, the one at `start` chosen first.
+@dataclass(frozen=True)
+class Control:
+    """A menu or a slider over options, {key: text} or texts that are their own keys; that of key `start` comes first.
 
-    With `act` it changes only looks, at once: colour, show (a filter) or sort, by its `values`. A `kind` of step is a
-    slider over the tokens of what is shown, and stop one over its attempts; these have no texts. Where a choice before
-    it takes away what was chosen, it goes to an option of the same name (what stands before " · "), else with `nearest`
-    to the one closest by, else to the first of the order `first`.
+    With `act` it changes only looks, at once: colour, show (a filter) or sort, by its keys. A `kind` of step is a
+    slider over the tokens of what is shown, and stop one over its attempts; these have no options. Where a choice
+    before it takes away what was chosen, it goes to an option of the same name (what stands before " · "), else with
+    `nearest` to the one closest by, else to the first of the keys `first`.
     """
 
     name: str
     label: str
-    options: Sequence[str] | None = None
-    start: int = 0
+    options: Mapping[Any, str] | Sequence[str] = ()
+    start: Any = None  # None: the first
     kind: str = "menu"  # menu, slider, step or stop
     buttons: bool = False  # ‹ and › beside it
     nearest: bool = False
-    first: Sequence[int] | None = None
+    first: Sequence[Any] = ()
     act: str = ""
-    values: Sequence[str] | None = None
+
+    @property
+    def keys(self) -> list[Any]:
+        """The keys of its options."""
+        return list(self.options)
+
+    @property
+    def opened(self) -> Any:
+        """The key that is chosen first."""
+        return self.keys[0] if self.start is None and self.options else self.start
+
+    def data(self) -> dict[str, Any]:
+        """What the script needs, which knows options by their numbers."""
+        number = self.keys.index
+        start = number(self.opened) if self.options else 0
+        texts = list(self.options.values()) if isinstance(self.options, Mapping) else self.keys
+        fields = vars(self) | {"options": texts, "start": start, "first": list(map(number, self.first))}
+        fields["values"] = self.keys if self.act else None
+        return {name: value for name, value in fields.items() if value or name == "start"}
 
 
 @dataclass
@@ -117,10 +136,10 @@ def _short(value: float, limit: float) -> str:
 
 
 class Slot(NamedTuple):
-    """A part of the page: its HTML for the options, as numbers, of the controls named in `by`."""
+    """A part of the page: its HTML for the keys of the options of the controls named in `by`."""
 
     by: tuple[str, ...]
-    views: Mapping[Any, str]  # by tuples of int
+    views: Mapping[Any, str]  # by tuples of keys
 
 
 def trace_box(number: int, label: str, kind: str = "") -> str:
@@ -149,10 +168,9 @@ def explorer(
     `body` is safe HTML with the places of the slots; `label` is any text. Slots with the same views share their data.
     Raises RlinoError where the first choice has no page.
     """
-    start = {c.name: c.start for c in controls}
-    data, first = _exported(controls, slots, start)
+    data, first = _exported(controls, slots)
     data["traces"] = [trace.data() for trace in traces]
-    colour = next((c.values[c.start] for c in controls if c.act == "colour"), None)
+    colour = next((c.opened for c in controls if c.act == "colour"), None)
     for name, fragment in first.items():
         body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
     body = _still(body, traces, colour)
@@ -164,14 +182,13 @@ def explorer(
     )
 
 
-def _exported(
-    controls: Sequence[Control], slots: Mapping[str, Slot], start: Mapping[str, int]
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _exported(controls: Sequence[Control], slots: Mapping[str, Slot]) -> tuple[dict[str, Any], dict[str, str]]:
     """What the script needs, without traces, and the first fragment of each slot."""
     fragments: dict[str, int] = {}
     views: dict[int, list[int] | dict[int, int]] = {}
     first = {}
-    size = {c.name: len(c.options or ()) for c in controls}
+    keys = {c.name: c.keys for c in controls}
+    start = {c.name: c.opened for c in controls}
     for name, (by, pages) in slots.items():
         at = tuple(start[c] for c in by)
         if at not in pages:
@@ -180,16 +197,16 @@ def _exported(
         if id(pages) in views:
             continue
         numbers = {}
-        for place, values in enumerate(itertools.product(*(range(size[c]) for c in by))):
+        for place, values in enumerate(itertools.product(*(keys[c] for c in by))):
             if (page := pages.get(values)) is None:
                 continue
             numbers[place] = fragments.setdefault(page, len(fragments))
-        full = len(numbers) == math.prod(size[c] for c in by)
+        full = len(numbers) == math.prod(len(keys[c]) for c in by)
         views[id(pages)] = list(numbers.values()) if full else numbers
-    keys = list(views)
+    places = list(views)
     return {
-        "controls": [{k: v for k, v in c._asdict().items() if v or k == "start"} for c in controls],
-        "slots": {name: {"by": s.by, "views": keys.index(id(s.views))} for name, s in slots.items()},
+        "controls": [control.data() for control in controls],
+        "slots": {name: {"by": s.by, "views": places.index(id(s.views))} for name, s in slots.items()},
         "views": list(views.values()),
         **min((_cut(fragments, at) for at in _CUTS), key=lambda cut: len(to_json(cut))),
     }, first

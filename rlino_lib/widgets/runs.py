@@ -104,35 +104,34 @@ def _start_html(a: Row, b: Row) -> str:
 
 
 class _Pages:
-    """What the comparer shows, by the numbers of its options."""
+    """What the comparer shows, by methods, steps, names of problems and numbers of responses."""
 
     def __init__(self, traces: Mapping[str, Traces], colour: str) -> None:
-        self.traces = list(traces.values())
+        self.traces = traces
         self.colour = colour
-        self.problems: dict[str, int] = {}  # by their name in the menu
-        self.heads: dict[tuple[int, ...], str] = {}  # (step, problem)
-        self.responses: dict[tuple[int, ...], str] = {}  # (method, step, problem, response)
-        self.starts: dict[tuple[int, ...], str] = {}  # (a, b, step, problem, response)
+        self.heads: dict[tuple, str] = {}  # (step, problem)
+        self.responses: dict[tuple, str] = {}  # (method, step, problem, response)
+        self.starts: dict[tuple, str] = {}  # (a, b, step, problem, response)
         self.made: list[Trace] = []
 
-    def add(self, at: int, step: int, name: str, methods: list[int]) -> tuple[list[str], list[Trace]]:
+    def add(self, step: int, name: str, methods: list[str]) -> tuple[list[str], list[Trace]]:
         """The pages of a problem at a step, for the methods that have it; what is new."""
         groups = {m: self.traces[m].rows(step, self.traces[m].find(step, name) or 0) for m in methods}
         every = [row for rows in groups.values() for row in rows]
         limits, legends = colours_of(every, self.colour)
         title = plain(problem_name(every[0]), 60)
-        k = self.problems.setdefault(title, len(self.problems))
-        self.heads[at, k] = f'<p class="rlino-title"><strong>Step {step} · {escape_line(title)}</strong></p>{legends}'
+        head = f'<p class="rlino-title"><strong>Step {step} · {escape_line(title)}</strong></p>'
+        self.heads[step, title] = head + legends
         size = min(map(len, groups.values()))
         first = len(self.made)
         pages = []
         for (m, rows), i in itertools.product(groups.items(), range(size)):
             trace, notes = trace_of(rows[i], limits, len(every))
-            pages.append(_response(rows[i], label(str(m)), _group_row(rows, i), len(self.made), notes))
-            self.responses[m, at, k, i] = pages[-1]
+            pages.append(_response(rows[i], label(m), _group_row(rows, i), len(self.made), notes))
+            self.responses[m, step, title, i] = pages[-1]
             self.made.append(trace)
         for (m, rows), (n, others), i in itertools.product(groups.items(), groups.items(), range(size)):
-            self.starts[m, n, at, k, i] = _start_html(rows[i], others[i])
+            self.starts[m, n, step, title, i] = _start_html(rows[i], others[i])
         return pages, self.made[first:]
 
 
@@ -165,56 +164,44 @@ def run_comparer(
     pages = _Pages(traces, colour)
     steps = common[-1:] + [step for step in spread(common) if step != common[-1]]
     meter = Meter(budget)
-    taken: list[int] = []
     for step in steps:
-        if taken and not meter.room:
+        if pages.made and not meter.room:
             break
-        taken.append(step)
         names = shared(traces[a], traces[b], step)
         worst = most_different(traces[a], traces[b], step)
         name = names[worst].problem
-        having = [
-            k for k, source in enumerate(pages.traces) if step in source.steps and source.find(step, name) is not None
-        ]
-        meter.add(*pages.add(len(taken) - 1, step, name, having))
-    return _page(key, by_method, pages, taken, (a, b), colours)
+        having = [m for m, source in traces.items() if step in source.steps and source.find(step, name) is not None]
+        meter.add(*pages.add(step, name, having))
+    return _page(key, by_method, pages, (a, b, common[-1]), colours)
 
 
-def _page(
-    key: Key, by_method: Mapping[str, Any], pages: _Pages, taken: list[int], start: tuple[str, str], colours: Control
-) -> Html:
+def _page(key: Key, by_method: Mapping[str, Any], pages: _Pages, start: tuple[str, str, int], colours: Control) -> Html:
     """The explorer over the pages that were made."""
-    methods = list(by_method)
-    names = [plain(label(m), 40) for m in methods]
-    order = sorted(range(len(taken)), key=lambda k: taken[k])  # steps in the menu are in order
-    place = {k: n for n, k in enumerate(order)}
-
-    def moved(views: Mapping[tuple[int, ...], str], at: int) -> dict[tuple[int, ...], str]:
-        return {(*key[:at], place[key[at]], *key[at + 1 :]): page for key, page in views.items()}
-
-    size = 1 + max(key[3] for key in pages.responses)
+    names = {m: plain(label(m), 40) for m in by_method}
+    steps = sorted({step for step, _ in pages.heads})
+    problems = list(dict.fromkeys(problem for _, problem in pages.heads))
+    size = 1 + max(place[-1] for place in pages.responses)
     controls = [
-        Control("a", "A", names, methods.index(start[0]), buttons=True),
-        Control("b", "B", names, methods.index(start[1]), buttons=True),
-        Control("step", "Step", [str(taken[k]) for k in order], place[0], buttons=True, nearest=True),
-        Control("problem", "Problem", list(pages.problems)),
-        Control("response", "Response", [str(k + 1) for k in range(size)], buttons=True),
+        Control("a", "A", names, start[0], buttons=True),
+        Control("b", "B", names, start[1], buttons=True),
+        Control("step", "Step", {s: str(s) for s in steps}, start[2], buttons=True, nearest=True),
+        Control("problem", "Problem", problems),
+        Control("response", "Response", {k: str(k + 1) for k in range(size)}, buttons=True),
         colours,
     ]
-    responses = moved(pages.responses, 1)
     curves = {
-        (i, j): _curves_svg(by_method[one], by_method[other])
-        for (i, one), (j, other) in itertools.product(enumerate(methods), repeat=2)
+        (one, other): _curves_svg(by_method[one], by_method[other])
+        for one, other in itertools.product(by_method, repeat=2)
     }
     slots = {
-        "head": Slot(("step", "problem"), moved(pages.heads, 0)),
+        "head": Slot(("step", "problem"), pages.heads),
         "curves": Slot(("a", "b"), curves),
-        "start": Slot(("a", "b", "step", "problem", "response"), moved(pages.starts, 2)),
+        "start": Slot(("a", "b", "step", "problem", "response"), pages.starts),
     }
     boxes = []
     for x in ("a", "b"):
-        slots[f"name_{x}"] = Slot((x,), {(k,): f"{x.upper()}: {escape_line(name)}" for k, name in enumerate(names)})
-        slots[f"text_{x}"] = Slot((x, "step", "problem", "response"), responses)
+        slots[f"name_{x}"] = Slot((x,), {(m,): f"{x.upper()}: {escape_line(name)}" for m, name in names.items()})
+        slots[f"text_{x}"] = Slot((x, "step", "problem", "response"), pages.responses)
         boxes.append(f"<div><p>{slot(f'name_{x}', 'strong')}</p>{slot(f'text_{x}')}</div>")
     note = '<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; tokens. In brackets the response below.</p>'
     title = f"<p>{escape_line(key[0])}, seed {key[1]}</p>"

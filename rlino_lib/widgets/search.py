@@ -230,8 +230,8 @@ def search_view(
         group = traces.first_mixed(step) if step in traces.steps else 0
     responses = read_group(traces.rows(step, group))
     now = pick(responses, sample)
-    pages: dict[tuple[str, ...], str] = {}  # (step, problem, response, tree)
-    texts: dict[tuple[str, ...], str] = {}  # (step, problem, response)
+    pages: dict[tuple, str] = {}  # (step, problem, response, whether of the group)
+    texts: dict[tuple, str] = {}  # (step, problem, response)
     made: list[Trace] = []
     best: list[str] = []  # the response with the most attempts of each group
     meter = Meter(budget)
@@ -249,45 +249,34 @@ def search_view(
         written = [head + whole]
         first = len(made)
         for response in members:
-            key = str(at), title, sample_name(response)
+            key = at, title, sample_name(response)
             own = _draw(grow([response]), response.search.nums, ids, response) + _KEY
             tokens, notes = shorten(response.tokens)
             made.append(Trace(tokens))
             texts[key] = _words(response, root, ids, len(made) - 1, notes)
-            pages[*key, "the response"], pages[*key, "its whole group"] = head + own, head + whole
+            pages[*key, False] = head + own
+            pages[*key, True] = head + whole
             written += [own, texts[key]]
         best.append(sample_name(pick(members, None)))
         meter.add(written, made[first:])
-    return _page(pages, texts, made, best, (str(step), plain(traces.title(step, group)), sample_name(now)), overlay)
+    opened = step, plain(traces.title(step, group)), sample_name(now)
+    return _page(pages, texts, made, best, (*opened, overlay))
 
 
 def _page(
-    pages: dict[tuple[str, ...], str], texts: dict[tuple[str, ...], str], made: Sequence[Trace], best: Sequence[str],
-    start: tuple[str, ...], overlay: bool,
-) -> Html:  # fmt: skip
-    """The explorer over trees and texts by their names in menus."""
-    steps = sorted({key[0] for key in texts}, key=int)
-    problems = sorted({key[1] for key in texts})
-    names = sorted({key[2] for key in texts}, key=lambda name: (int(name[1:].split()[0]), name))
-    trees = ["the response", "its whole group"]
-    options = steps, problems, names, trees
-    first = [problems.index(problem) for problem in dict.fromkeys(key[1] for key in texts)]
-    at = [values.index(name) for values, name in zip(options, start, strict=False)]
+    pages: dict[tuple, str], texts: dict[tuple, str], made: Sequence[Trace], best: Sequence[str], start: tuple
+) -> Html:
+    """The explorer over trees and texts by what stands in menus."""
+    steps, problems, names = ({key[k]: None for key in texts} for k in range(3))
+    by_number = sorted(names, key=lambda name: (int(name[1:].split()[0]), name))
     controls = [
-        Control("step", "Step", steps, at[0], buttons=True, nearest=True),
-        Control("problem", "Problem", problems, at[1], first=first),
-        Control("response", "Response", names, at[2], buttons=True, first=[names.index(name) for name in best]),
-        Control("tree", "Tree of", trees, int(overlay)),
+        Control("step", "Step", {s: str(s) for s in sorted(steps)}, start[0], buttons=True, nearest=True),
+        Control("problem", "Problem", sorted(problems), start[1], first=list(problems)),
+        Control("response", "Response", by_number, start[2], buttons=True, first=best),
+        Control("tree", "Tree of", {False: "the response", True: "its whole group"}, start[3]),
         Control("attempt", "Attempt", kind="stop", buttons=True),
         Control("token", "Token", kind="step", buttons=True),
     ]
-    numbered = [
-        {
-            tuple(values.index(name) for values, name in zip(options, key, strict=False)): page
-            for key, page in by.items()
-        }
-        for by in (pages, texts)
-    ]
     by = ("step", "problem", "response", "tree")
-    slots = {"tree": Slot(by, numbered[0]), "words": Slot(by[:3], numbered[1])}
+    slots = {"tree": Slot(by, pages), "words": Slot(by[:3], texts)}
     return explorer("Search view", controls, slots, slot("tree") + slot("words"), made, "rlino-search")
