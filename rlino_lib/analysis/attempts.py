@@ -105,6 +105,37 @@ def nodes_of(root: Node) -> list[Node]:
     return [root, *(child for _, child in walk(root))]
 
 
+def lay_out(root: Node) -> int:
+    """Give every node its row, leaves from the top and a parent in the middle of its children; the number of rows."""
+    rows = 0
+    for node in reversed(nodes_of(root)):
+        if node.children:
+            ys = [c.y for c in node.children.values()]
+            node.y = (ys[0] + ys[-1]) / 2
+        else:
+            node.y = -rows
+            rows += 1
+    for node in nodes_of(root):
+        node.y += rows - 1
+    return rows
+
+
+Span = tuple[int, int]  # from and to a number of tokens, both included
+
+
+def spans_of(response: Response, root: Node) -> tuple[dict[tuple, list[Span]], dict[int, Span]]:
+    """When each node of the tree, by its path, and each attempt, by its number, is under way in a response."""
+    nodes: dict[tuple, list[Span]] = {}
+    for node in nodes_of(root)[1:]:
+        for sample, k in node.passed:
+            if sample == response.sample:
+                written = response.search.attempts[k - 1].steps[node.depth - 1].end
+                span = bisect_left(response.ends, written) + 1, response.token_after(k)
+                nodes.setdefault(node.path, []).append(span)
+    count = min(len(response.search.attempts), MOST)
+    return nodes, {k: (bisect_left(response.begun, k), response.token_after(k)) for k in range(1, count + 1)}
+
+
 def attempt_table(response: Response) -> pd.DataFrame:
     """The first MOST attempts of a response in words, a row each, all cells text."""
     search = response.search

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.traces import Row, Traces, tokens_of
 
@@ -61,3 +63,12 @@ def runs_of_a_seed(runs: Iterable[Any], a: str, b: str | None, seed: int | None)
         raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
     key = next((k for k in keys if {a, b} - {None} <= set(groups[k])), keys[0])
     return key, groups[key]
+
+
+def held_out_accuracy(source: Any) -> pd.Series | None:
+    """A run's held-out accuracy by step; None for fewer than two, or a source without metrics."""
+    try:
+        accuracy = source.metrics.dropna(subset=["eval/accuracy"]).set_index("step")["eval/accuracy"]
+    except (AttributeError, KeyError, RlinoError):
+        return None
+    return accuracy if len(accuracy) > 1 else None

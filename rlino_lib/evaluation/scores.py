@@ -40,6 +40,11 @@ class Scores:
         """The scalar product of two gradients Σ_i w_i ∇log π(o_i), from their weights [N], over some rows."""
         return (a[rows] @ self.gram[rows, rows] @ b[rows]).item()
 
+    def factor(self, a: Tensor, b: Tensor) -> float:
+        """The number by which b's gradient is as long as a's on the batch; 1 where one is 0."""
+        squares = self.product(a, a), self.product(b, b)
+        return (squares[0] / squares[1]) ** 0.5 if min(squares) > 0 else 1.0
+
     def cosine(self, a: Tensor, b: Tensor, rows: slice = slice(None)) -> float:
         """The cosine of two gradients; nan where one is 0."""
         size = self.product(a, a, rows) * self.product(b, b, rows)

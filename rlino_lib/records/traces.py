@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.methods.catalogue import LABELS
 
 Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
 _DEFAULTS |= {"advantage": math.nan, "correct": None, "answer": None, "reason": "", "clipped": False}
+MAX_COLOURED = 8_000  # tokens of one text that get a colour and a tooltip; what follows is shown as plain text
+MAX_CHARACTERS = 2_000_000  # characters of one text that are shown; a longer one says that it was shortened
 _LISTS = ("tokens", "logprobs", "entropies", "weights")
 
 
@@ -152,6 +156,57 @@ def as_traces(source: Any) -> Traces:
 def shortened(text: str, limit: int) -> str:
     """A text of at most `limit` characters; … stands for what is left out."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def named_traces(runs: Any) -> list[tuple[str, Traces]]:
+    """A source, or each of a list of them, with its name. Raises RlinoError for an empty list."""
+    sources = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
+    if not sources:
+        raise RlinoError("no run to inspect: the list is empty")
+    return list(zip(_names(sources), map(as_traces, sources), strict=True))
+
+
+def _names(sources: Sequence[Any]) -> list[str]:
+    """A name for each source: method and seed, with the run's name where that is not enough to tell."""
+    names = []
+    full = [str(getattr(source, "name", "")) for source in sources]
+    for k, source in enumerate(sources):
+        if isinstance(source, pd.DataFrame):
+            names.append(f"frame {k + 1}")
+        elif (method := getattr(source, "method", None)) is not None:
+            names.append(f"{LABELS.get(method, method)}, seed {getattr(source, 'seed', None)}")
+        else:
+            names.append(full[k] or f"run {k + 1}")
+    twice = [names.count(name) > 1 for name in names]
+    return [f"{name} ({text})" if text and more else name for name, text, more in zip(names, full, twice, strict=True)]
+
+
+def shorten(
+    tokens: Sequence[object], max_coloured: int = MAX_COLOURED, max_characters: int = MAX_CHARACTERS, share: int = 1
+) -> tuple[list[str], list[str]]:
+    """The tokens as text, those beyond `max_coloured` joined to one, and notes on what was joined or left out.
+
+    `share` texts share these limits, down to 100 tokens and 10,000 characters.
+    """
+    max_coloured = max(min(100, max_coloured), max_coloured // share)
+    max_characters = max(min(10_000, max_characters), max_characters // share)
+    texts = [str(token) for token in islice(tokens, max_coloured)]
+    rest = "".join(map(str, islice(tokens, max_coloured, None)))
+    total = sum(map(len, texts)) + len(rest)
+    notes = []
+    if total > max_characters:
+        room = max_characters
+        for t, text in enumerate(texts):
+            if len(text) > room:
+                texts, rest = texts[:t], text
+                break
+            room -= len(text)
+        rest = rest[:room]
+    if len(texts) < len(tokens):
+        notes.append(f"Only the first {len(texts):,} of {len(tokens):,} tokens have colours and tooltips.")
+    if total > max_characters:
+        notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
+    return texts + [rest] * bool(rest), notes
 
 
 # --- which groups ----------------------------------------------------------------------------------------------------

@@ -17,11 +17,10 @@ from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.evaluation.scores import Scores, first_mixed, rows_of, sample_names
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.groups import METHODS, Side, sides_of
-from rlino_lib.widgets.page import LINES, Control, Slot, Trace, explorer, sides_svg, slot, trace_box
+from rlino_lib.widgets.page import LINES, Control, Slot, Trace, explorer, frame_table, sides_svg, slot, trace_box
 from rlino_lib.widgets.tokens import Html, colour_limit, colour_style, escape_line, number
 
 # --- the explorer: a group in four numbers ---------------------------------------------------------------------------
-
 
 GROUPS = (2, 4, 8)  # sizes of the explorer's groups
 LENGTHS = (8, 16, 32)  # tokens of its responses
@@ -123,28 +122,22 @@ def _pair_html(scores: Scores, a: str, b: str, weights: dict[str, Tensor], group
     """Two methods on one group: every response's weight under each, their difference, and how the gradients compare."""
     r = scores.rollouts
     rows = rows_of(scores, group)
-    wa, wb = weights[a], weights[b]  # [N] each
-    squares = [scores.product(w, w) for w in (wa, wb)]  # of both gradients' lengths
-    factor = (squares[0] / squares[1]) ** 0.5 if min(squares) > 0 else 1.0
+    wa = weights[a]  # [N]
+    wb = weights[b]  # [N]
+    factor = scores.factor(wa, wb)
     sides = [(1000 * w[rows]).tolist() for w in (wa, factor * wb, wa - factor * wb)]
     limit = colour_limit(sides[0] + sides[1])
     sides = [[0.0 if abs(v) < 1e-9 * limit else v for v in side] for side in sides]
-    heads = ("response", "A", f"B × {number(factor, False)}", "A − B")
-    lines = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>'
-        + "".join(f'<td style="{colour_style(v, "diverging", limit)}">{number(v)}</td>' for v in values)
-        + "</tr>"
-        for name, *values in zip(sample_names(scores, group), *sides, strict=True)
-    )
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    names = pd.Index(sample_names(scores, group), name="response")
+    frame = pd.DataFrame(dict(zip(("A", f"B × {number(factor, False)}", "A − B"), sides, strict=True)), names)
+    table = frame_table(frame.map(number), styles=frame.map(lambda v: colour_style(v, "diverging", limit)))
     right = int(r.correct[rows].sum())
     return (
         f"<p><strong>{escape_line(r.prompts[group], 80)}</strong>: {right} of {r.group_size} right</p>"
         f"<p>A: {METHODS[a]}. B: {METHODS[b]}. Cosine of the two gradients: "
         f"<strong>{number(scores.cosine(wa, wb, rows), False)}</strong> on this group, "
         f"<strong>{number(scores.cosine(wa, wb), False)}</strong> on the batch of {len(r.prompts)} groups. "
-        "Weights of a token, in thousandths:</p>"
-        f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+        f"Weights of a token, in thousandths:</p>{table}"
     )
 
 

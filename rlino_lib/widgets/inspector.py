@@ -10,38 +10,36 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from rlino_lib.errors import RlinoError, chosen
-from rlino_lib.figures.style import label
+from rlino_lib.errors import chosen
 from rlino_lib.records.traces import (
     Place,
     Row,
     Traces,
-    as_traces,
     is_false,
     is_true,
     length_of,
     missing,
+    named_traces,
     places_of,
     problem_name,
+    shorten,
     tokens_of,
     values_of,
-)  # fmt: skip
+)
 from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, message, slot, to_json, trace_box
 from rlino_lib.widgets.tokens import (
-    MAX_CHARACTERS,
-    MAX_COLOURED,
     Html,
     Scale,
+    box_html,
     colour_limit,
     escape_line,
     legend_html,
+    notes_html,
     number,
     plain,
-    shorten,
     visible,
-)  # fmt: skip
+)
 
 
 class Colour(NamedTuple):
@@ -120,13 +118,12 @@ def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]
 
 def trace_of(row: Row, limits: dict[str, float], share: int = 1) -> tuple[Trace, str]:
     """A response as the script shows it, and notes on it (safe HTML); `share` responses share the limits of size."""
-    tokens, notes = shorten(tokens_of(row), max(100, MAX_COLOURED // share), max(10_000, MAX_CHARACTERS // share))
+    tokens, notes = shorten(tokens_of(row), share=share)
     columns: dict[str, tuple[Sequence[float], Scale, float]] = {}
     for column, limit in limits.items():
         if (values := values_of(row, column)) is not None:
             columns[column] = (values[: len(tokens)], COLOURS[column].scale, limit)
-    html = "".join(f'<p class="rlino-note">{escape_line(note)}</p>' for note in notes)
-    return Trace(tokens, columns, {name: look.tip for name, look in COLOURS.items()}), html
+    return Trace(tokens, columns, {name: look.tip for name, look in COLOURS.items()}), notes_html(notes)
 
 
 # --- one card --------------------------------------------------------------------------------------------------------
@@ -201,8 +198,7 @@ def _header(rows: list[Row]) -> str:
     if advantages and not any(advantages):
         header += "<p>Every advantage is 0: from this group the update learns nothing.</p>"
     if prompt and not short:
-        box = f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="Prompt">{visible(prompt)}</pre>'
-        header += f"<details><summary>Prompt</summary>{box}</details>"
+        header += f"<details><summary>Prompt</summary>{box_html(visible(prompt), 'Prompt')}</details>"
     return header
 
 
@@ -220,26 +216,6 @@ def _group(traces: Traces, step: int, group: int, first: int, start: dict[str, s
     problem = escape_line(problem_name(rows[0]), 200)
     title = f'<p class="rlino-title"><strong>Step {step} · {problem}</strong>{name}</p>'
     return f'{title}{_header(rows)}{legends}<div class="rlino-cards">{cards}</div>', [trace for trace, _ in made]
-
-
-# --- which groups ----------------------------------------------------------------------------------------------------
-
-
-def _run_names(sources: Sequence[Any]) -> list[str]:
-    """A name in the menu for each source: method and seed, with the run's name where that is not enough to tell."""
-    names = []
-    full = [str(getattr(source, "name", "")) for source in sources]
-    for k, source in enumerate(sources):
-        if isinstance(source, pd.DataFrame):
-            names.append(f"frame {k + 1}")
-        elif (method := getattr(source, "method", None)) is not None:
-            names.append(f"{label(method)}, seed {getattr(source, 'seed', None)}")
-        else:
-            names.append(full[k] or f"run {k + 1}")
-    return [
-        plain(f"{name} ({text})" if text and names.count(name) > 1 else name, 80)
-        for name, text in zip(names, full, strict=True)
-    ]
 
 
 def trace_inspector(
@@ -268,10 +244,7 @@ def trace_inspector(
         "colour": colour, "show": chosen(show, SHOWS, "filter"), "sort": chosen(sort, SORTS, "order"),
     }  # fmt: skip
     colour_control(colour)  # raises for an unknown one
-    sources = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
-    if not sources:
-        raise RlinoError("no run to inspect: the list is empty")
-    named = list(zip(_run_names(sources), map(as_traces, sources), strict=True))
+    named = named_traces(runs)
     absent = " ".join(source.message for _, source in named if source.message)
     recorded = [source for _, source in named if source.steps]
     if not recorded:
@@ -296,7 +269,7 @@ def trace_inspector(
         pages[place], new = _group(recorded[r], at, g, len(made), start)
         made += new
         meter.add([pages[place]], new)
-    names = dict(enumerate(name for name, source in named if source.steps))
+    names = dict(enumerate(plain(name, 80) for name, source in named if source.steps))
     problems = {place: plain(recorded[place[0]].title(*place[1:])) for place in pages}
     return _page(names, problems, pages, made, start | {"absent": absent})
 

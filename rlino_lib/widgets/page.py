@@ -7,7 +7,8 @@ stays, with its drawings as images.
 
 The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
 number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
-`fragments`, lists of numbers of `parts`; and `traces`: tokens, `levels` with one letter per token and colour, `values`.
+`fragments`, lists of numbers of `parts`; `traces`: tokens, `levels` with one letter per token and column, `values`;
+and the `colours` of these letters.
 """
 
 from __future__ import annotations
@@ -26,8 +27,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.widgets.tokens import (
+    PALETTES,
+    Html,
+    Scale,
+    box_html,
+    escape_line,
+    level_of,
+    number,
+    printable,
+    token_spans,
+)
 from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
-from rlino_lib.widgets.tokens import Html, Scale, escape_line, level_of, number, printable, token_spans
 
 BLUE = "#0173b2"
 ORANGE = "#d55e00"
@@ -143,11 +154,8 @@ class Slot(NamedTuple):
 
 
 def trace_box(number: int, label: str, kind: str = "") -> str:
-    """A scrollable box, reachable from the keyboard, for the trace of this number; `label` is any text."""
-    css = f"rlino-trace {kind}".strip()
-    return (
-        f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}" data-trace="{number}"></pre>'
-    )
+    """A box for the trace of this number; `label` is any text."""
+    return box_html("", label, kind, f' data-trace="{number}"')
 
 
 def slot(name: str, tag: str = "div", css: str = "") -> str:
@@ -170,6 +178,9 @@ def explorer(
     """
     data, first = _exported(controls, slots)
     data["traces"] = [trace.data() for trace in traces]
+    if traces:
+        colours = itertools.chain(*(PALETTES[name] for name in _MARKS))
+        data["colours"] = dict(zip("".join(_MARKS.values()), colours, strict=True))
     colour = next((c.opened for c in controls if c.act == "colour"), None)
     for name, fragment in first.items():
         body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
@@ -203,28 +214,21 @@ def _exported(controls: Sequence[Control], slots: Mapping[str, Slot]) -> tuple[d
             numbers[place] = fragments.setdefault(page, len(fragments))
         full = len(numbers) == math.prod(len(keys[c]) for c in by)
         views[id(pages)] = list(numbers.values()) if full else numbers
+    parts: dict[str, int] = {}
+    numbers_of = [[parts.setdefault(part, len(parts)) for part in parts_of(page)] for page in fragments]
     places = list(views)
     return {
         "controls": [control.data() for control in controls],
         "slots": {name: {"by": s.by, "views": places.index(id(s.views))} for name, s in slots.items()},
         "views": list(views.values()),
-        **min((_cut(fragments, at) for at in _CUTS), key=lambda cut: len(to_json(cut))),
+        "fragments": numbers_of,
+        "parts": list(parts),
     }, first
 
 
-def _cut(fragments: Iterable[str], at: str) -> dict[str, Any]:
-    """Fragments as numbers of their parts."""
-    parts: dict[str, int] = {}
-    numbers = [[parts.setdefault(part, len(parts)) for part in parts_of(page, at)] for page in fragments]
-    return {"fragments": numbers, "parts": list(parts)}
-
-
-_CUTS = ("(?<=>)|(?=<)", "(?=<[a-z])")  # at all tags, or before opening ones
-
-
-def parts_of(page: str, at: str = _CUTS[0]) -> list[str]:
-    """A page cut at its tags."""
-    return [part for part in re.split(at, page) if part]
+def parts_of(page: str) -> list[str]:
+    """A page cut at its opening tags."""
+    return re.split("(?=<[a-z])", page)
 
 
 class Meter:
@@ -294,17 +298,19 @@ def message(text: str) -> Html:
     )
 
 
-def frame_table(frame: pd.DataFrame, ids: Sequence[str] = ()) -> str:
-    """A frame of text as a table whose first column is its index; `ids` of its rows are for stepping."""
+def frame_table(frame: pd.DataFrame, ids: Sequence[str] = (), styles: pd.DataFrame | None = None) -> str:
+    """A frame of text as a table whose first column is its index; `ids` of rows are for stepping, `styles` of cells."""
 
-    def cells(tag: str, texts: Iterable[object]) -> str:
-        return "".join(f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>" for text in texts)
+    def cell(tag: str, text: object) -> str:
+        return f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>"
 
+    looks = frame.map(lambda _: "td") if styles is None else styles.map('td style="{}"'.format)
     rows = []
-    for k, (name, values) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
+    for k, name in enumerate(frame.index):
         mark = f' data-id="{ids[k]}"' if ids else ""
-        rows.append(f"<tr{mark}>{cells('th scope=' + chr(34) + 'row' + chr(34), [name])}{cells('td', values)}</tr>")
-    head = cells('th scope="col"', [frame.index.name or "", *frame.columns])
+        cells = "".join(map(cell, looks.iloc[k], frame.iloc[k]))
+        rows.append(f"<tr{mark}>{cell('th scope=' + chr(34) + 'row' + chr(34), name)}{cells}</tr>")
+    head = "".join(cell('th scope="col"', name) for name in [frame.index.name or "", *frame.columns])
     return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -329,35 +335,42 @@ def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
     return f"{box}{svg_html(body, width, height, alt)}</div>"
 
 
-def lines_svg(curves: pd.DataFrame, left: float, width: float, zero: float, scale: float, first: int = 0) -> str:
-    """Columns against the index, in [0, 1]: lines with signs, in the looks of LINES from `first` on.
+def plot_svg(
+    curves: pd.DataFrame, levels: Mapping[float, str], ends: tuple[str, str], alt: str, caption: str = "",
+    size: tuple[int, int] = (250, 160),
+) -> str:  # fmt: skip
+    """Columns against the index, from 0 to 1, as lines with signs in the looks of LINES; NaN is left out.
 
-    `scale` pixels stand for 1.
+    `levels` are the heights that are ruled, with their names; the lowest and the highest are `size` apart. `ends` name
+    0 and 1. All texts are safe.
     """
+    left, top = 60, 14
+    width, height = size
+    high, low = max(levels), min(levels)
+    points = {
+        name: [(left + width * float(x), top + height * (high - y) / (high - low)) for x, y in column.dropna().items()]
+        for name, column in curves.items()
+    }
     parts = []
-    for name, (colour, dash, sign) in zip(curves, LINES[first:], strict=False):
-        points = [(left + width * float(x), zero - scale * float(y)) for x, y in curves[name].items()]
-        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
+    for level, text in levels.items():
+        y = top + height * (high - level) / (high - low)
+        parts.append(f'<path d="M{left} {y:.0f}h{width}" stroke="#8886"/>')
+        parts.append(f'<text x="{left - 5}" y="{y + 4:.0f}" text-anchor="end">{text}</text>')
+    for line, (colour, dash, sign) in zip(points.values(), LINES, strict=False):
+        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in line)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         dot = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0" if sign == "●" else "m0 -4l4 7h-8z"
-        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in points[:: max(1, len(points) // 8)])
+        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in line[:: max(1, len(line) // 8)])
         parts.append(f'<path d="{dots}" fill="{colour}"/>')
-    return "".join(parts)
+    end = top + height + 22
+    parts.append(f'<text x="{left}" y="{end}">{ends[0]}</text>')
+    parts.append(f'<text x="{left + width}" y="{end}" text-anchor="end">{ends[1]}</text>')
+    parts.append(f'<text x="{left + width / 2}" y="{end + 18}" text-anchor="middle">{caption}</text>')
+    return svg_html("".join(parts), left + width + 30, end + (26 if caption else 6), alt)
 
 
 def sides_svg(curves: pd.DataFrame, caption: str, alt: str) -> str:
     """The columns right and wrong against p, the index: solid with circles, dashed with triangles."""
-    top = float(curves[["right", "wrong"]].abs().max(axis=None))
-    flat = top < 1e-9
-    left, width, zero, reach = 60, 250, 94, 80
-    parts = []
-    for y, text in ((zero - reach, number(top)), (zero, "0"), (zero + reach, number(-top))):
-        parts.append(f'<path d="M{left} {y}h{width}" stroke="#8886"/>')
-        if y == zero or not flat:
-            parts.append(f'<text x="{left - 5}" y="{y + 4}" text-anchor="end">{text}</text>')
-    parts.append(lines_svg(curves[["right", "wrong"]], left, width, zero, 0 if flat else reach / top))
-    parts.append(
-        f'<text x="{left}" y="196">p = 0</text><text x="{left + width}" y="196" text-anchor="end">1</text>'
-        f'<text x="{left + width / 2}" y="214" text-anchor="middle">{caption}</text>'
-    )
-    return svg_html("".join(parts), left + width + 30, 222, alt)
+    top = float(curves.abs().max(axis=None))
+    levels = {top: number(top), 0.0: "0", -top: number(-top)} if top >= 1e-9 else {1.0: "", 0.0: "0", -1.0: ""}
+    return plot_svg(curves[["right", "wrong"]], levels, ("p = 0", "1"), alt, caption)

@@ -1,7 +1,7 @@
 """The run comparer (chapter 07): two runs on the same problem, their curves, their groups and two responses.
 
-A source is a run, a DataFrame of rollouts, or `Traces` (see traces.py). Runs of one seed sample the same problems with
-the same random numbers, so that their responses part only where their policies do.
+A source is a run, a DataFrame of rollouts, or `Traces` (see records/traces.py). Runs of one seed sample the same
+problems with the same random numbers, so that their responses part only where their policies do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlino_lib.analysis.pairs import Key, most_different, runs_of_a_seed, same_start, shared, shared_steps
+from rlino_lib.analysis import pairs
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import in_order, label
 from rlino_lib.records.traces import (
@@ -27,9 +27,9 @@ from rlino_lib.records.traces import (
     spread,
     tokens_of,
     values_of,
-)  # fmt: skip
+)
 from rlino_lib.widgets.inspector import answer_html, colour_control, colours_of, reason_html, trace_of, verdict
-from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, lines_svg, slot, svg_html, trace_box
+from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, plot_svg, slot, trace_box
 from rlino_lib.widgets.tokens import Html, escape_line, number, plain
 
 SIDES = ("A", "B")
@@ -38,37 +38,19 @@ SIDES = ("A", "B")
 # --- parts of the page -----------------------------------------------------------------------------------------------
 
 
-def _curve(source: Any) -> pd.Series | None:
-    """Held-out accuracy by step, where the source has metrics."""
-    try:
-        accuracy = source.metrics.dropna(subset=["eval/accuracy"]).set_index("step")["eval/accuracy"]
-    except (AttributeError, KeyError, RlinoError):
-        return None
-    return accuracy if len(accuracy) > 1 else None
-
-
 def _curves_svg(a: Any, b: Any) -> str:
     """Both held-out accuracies over training."""
-    one, other = _curve(a), _curve(b)
+    one = pairs.held_out_accuracy(a)
+    other = pairs.held_out_accuracy(b)
     if one is None or other is None:
         return ""
-    top = max(one.max(), other.max()) or 1.0
-    last = max(one.index.max(), other.index.max())
-    left, width, zero, reach = 40, 360, 82, 68
-    marks = "".join(
-        f'<path d="M{left} {y}h{width}" stroke="#8886"/>'
-        f'<text x="{left - 4}" y="{y + 4}" text-anchor="end">{text}</text>'
-        for y, text in ((zero, "0%"), (zero - reach, f"{top:.0%}"))
-    )
-    lines = "".join(
-        lines_svg(pd.DataFrame({n: curve}), left, width, zero, reach / top, k)
-        for k, (n, curve) in enumerate(
-            (("A", one.set_axis(one.index / last)), ("B", other.set_axis(other.index / last)))
-        )
-    )
-    ends = f'<text x="{left}" y="97">step 0</text><text x="{left + width}" y="97" text-anchor="end">{last}</text>'
+    curves = pd.DataFrame({"A": one, "B": other})
+    top = float(curves.max(axis=None)) or 1.0
+    last = curves.index.max()
+    curves.index = curves.index / last
     caption = "share right, held out, over training: A solid with circles, B dashed with triangles"
-    return f"<p>{caption}</p>{svg_html(marks + lines + ends, left + width + 20, 102, caption)}"
+    levels = {top: f"{top:.0%}", 0.0: "0%"}
+    return f"<p>{caption}</p>{plot_svg(curves, levels, ('step 0', str(last)), caption, size=(360, 68))}"
 
 
 def _group_row(rows: list[Row], sample: int) -> str:
@@ -92,7 +74,7 @@ def _response(row: Row, side: str, group: str, trace: int, notes: str) -> str:
 
 def _start_html(a: Row, b: Row) -> str:
     """Where two responses part, in words, and for the script, which draws a bar there."""
-    start = same_start(a, b)
+    start = pairs.same_start(a, b)
     if all(start == len(tokens_of(row)) for row in (a, b)):
         return '<p data-part="-1">They are the same, token for token.</p>'
     text = f"They agree for {start} token{'s' * (start > 1)}; a double bar stands where they part."
@@ -151,13 +133,13 @@ def run_comparer(
     of one method, task and seed, where the two have no problem in common, and for an unknown colour.
     """
     colours = colour_control(colour)
-    key, group = runs_of_a_seed(runs, a, b, seed)
+    key, group = pairs.runs_of_a_seed(runs, a, b, seed)
     by_method = {method: group[method] for method in in_order(group)}
     methods = list(by_method)
     a = a if a in methods else methods[0]
     b = b if b in methods and b != a else next(m for m in methods if m != a)
     traces = {m: as_traces(run) for m, run in by_method.items()}
-    common = shared_steps(traces[a], traces[b])
+    common = pairs.shared_steps(traces[a], traces[b])
     if not common:
         text = traces[a].message or traces[b].message
         raise RlinoError(text or f"{label(a)} and {label(b)} have no problem in common at any step")
@@ -167,15 +149,17 @@ def run_comparer(
     for step in steps:
         if pages.made and not meter.room:
             break
-        names = shared(traces[a], traces[b], step)
-        worst = most_different(traces[a], traces[b], step)
+        names = pairs.shared(traces[a], traces[b], step)
+        worst = pairs.most_different(traces[a], traces[b], step)
         name = names[worst].problem
         having = [m for m, source in traces.items() if step in source.steps and source.find(step, name) is not None]
         meter.add(*pages.add(step, name, having))
     return _page(key, by_method, pages, (a, b, common[-1]), colours)
 
 
-def _page(key: Key, by_method: Mapping[str, Any], pages: _Pages, start: tuple[str, str, int], colours: Control) -> Html:
+def _page(
+    key: pairs.Key, by_method: Mapping[str, Any], pages: _Pages, start: tuple[str, str, int], colours: Control
+) -> Html:
     """The explorer over the pages that were made."""
     names = {m: plain(label(m), 40) for m in by_method}
     steps = sorted({step for step, _ in pages.heads})

@@ -5,13 +5,13 @@ One response, or all of its group on one tree; the reading is that of `tasks/cou
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from rlino_lib.analysis.attempts import MOST, Node, Response, attempt_table, grow, nodes_of, pick, read_group, walk
+from rlino_lib.analysis import attempts as trees
+from rlino_lib.analysis.attempts import MOST, Node, Response
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.traces import as_traces, is_true, places_of, problem_name
+from rlino_lib.records.traces import as_traces, is_true, places_of, problem_name, shorten
 from rlino_lib.tasks.countdown.game import pieces
 from rlino_lib.widgets.inspector import verdict
 from rlino_lib.widgets.page import (
@@ -26,26 +26,10 @@ from rlino_lib.widgets.page import (
     slot,
     stepped,
     trace_box,
-)  # fmt: skip
-from rlino_lib.widgets.tokens import Html, escape_line, plain, shorten
+)
+from rlino_lib.widgets.tokens import Html, escape_line, notes_html, plain
 
 # --- the tree --------------------------------------------------------------------------------------------------------
-
-
-def _place(root: Node) -> int:
-    """Give every node its row, leaves from the top and a parent in the middle of its children; the number of rows."""
-    rows = 0
-    for node in reversed(nodes_of(root)):
-        if node.children:
-            ys = [c.y for c in node.children.values()]
-            node.y = (ys[0] + ys[-1]) / 2
-        else:
-            node.y = -rows
-            rows += 1
-    for node in nodes_of(root):
-        node.y += rows - 1
-    return rows
-
 
 ROW = 32  # pixels of a leaf's row
 LABEL = 76  # pixels of the level part of an edge, with its label
@@ -54,8 +38,8 @@ GAP = 46  # pixels of its sloped part
 
 def _draw(root: Node, start: tuple[int, ...], ids: dict[tuple, int], of: Response | int) -> str:
     """The tree from left to right, of one response or of so many; each node has its id, and the script its looks."""
-    rows = _place(root)
-    nodes = nodes_of(root)
+    rows = trees.lay_out(root)
+    nodes = trees.nodes_of(root)
     left = {id(n): _left(n, start) for n in nodes}
     x = 8.0
     columns = []
@@ -64,7 +48,7 @@ def _draw(root: Node, start: tuple[int, ...], ids: dict[tuple, int], of: Respons
         columns.append((x, width))
         x += width + GAP + LABEL
     parts = [_box(root, left[id(root)], columns[0], 20 + ROW * root.y, of)]
-    for parent, child in walk(root):
+    for parent, child in trees.walk(root):
         begin = sum(columns[parent.depth]), 20 + ROW * parent.y
         y = 20 + ROW * child.y
         edge = _edge(child, begin, (columns[child.depth][0], y), of)
@@ -157,7 +141,7 @@ def _count(n: int, what: str) -> str:
 def _group_sentences(group: list[Response], root: Node) -> str:
     """The group in a line: how much of the tree its responses share."""
     attempts = sum(len(s.search.attempts) for s in group)
-    paths = [n for n in nodes_of(root) if n.ended]
+    paths = [n for n in trees.nodes_of(root) if n.ended]
     shared = sum(len({s for s, _ in n.ended}) > 1 for n in paths)
     hits = sum(s.search.first_hit is not None for s in group)
     return (
@@ -176,29 +160,16 @@ _KEY = (
 # --- the view --------------------------------------------------------------------------------------------------------
 
 
-def _marks(response: Response, root: Node, ids: dict[tuple, int]) -> dict[str, list[tuple[int, int]]]:
-    """From and to which token each node of the tree, and each row of the table, is under way in a response."""
-    marks: dict[str, list[tuple[int, int]]] = {}
-    for node in nodes_of(root)[1:]:
-        for sample, k in node.passed:
-            if sample == response.sample:
-                written = response.search.attempts[k - 1].steps[node.depth - 1].end
-                span = bisect_left(response.ends, written) + 1, response.token_after(k)
-                marks.setdefault(f"n{ids[node.path]}", []).append(span)
-    for k in range(1, min(len(response.search.attempts), MOST) + 1):
-        marks[f"a{k}"] = [(bisect_left(response.begun, k), response.token_after(k))]
-    return marks
-
-
 def _words(response: Response, root: Node, ids: dict[tuple, int], trace: int, notes: list[str]) -> str:
     """A response's sentences, its text and its table, with what stepping through them needs."""
     attempts = len(response.search.attempts)
     stops = [0, *(response.token_after(k) for k in range(1, attempts + 1))]
-    attributes = stepped(len(response.tokens), _marks(response, root, ids), stops)
-    rows = [f"a{k}" for k in range(1, min(attempts, MOST) + 1)]
-    note = "".join(f'<p class="rlino-note">{escape_line(text)}</p>' for text in notes)
+    nodes, rows = trees.spans_of(response, root)
+    marks = {f"n{ids[path]}": spans for path, spans in nodes.items()} | {f"a{k}": [span] for k, span in rows.items()}
+    attributes = stepped(len(response.tokens), marks, stops)
     box = trace_box(trace, f"Response {response.sample}", "rlino-stepped")
-    return f"<div {attributes}>{_sentences(response)}{box}{note}{frame_table(attempt_table(response), ids=rows)}</div>"
+    table = frame_table(trees.attempt_table(response), ids=[f"a{k}" for k in rows])
+    return f"<div {attributes}>{_sentences(response)}{box}{notes_html(notes)}{table}</div>"
 
 
 def sample_name(response: Response) -> str:
@@ -228,8 +199,8 @@ def search_view(
     step = traces.steps[0] if step is None else step
     if group is None:
         group = traces.first_mixed(step) if step in traces.steps else 0
-    responses = read_group(traces.rows(step, group))
-    now = pick(responses, sample)
+    responses = trees.read_group(traces.rows(step, group))
+    now = trees.pick(responses, sample)
     pages: dict[tuple, str] = {}  # (step, problem, response, whether of the group)
     texts: dict[tuple, str] = {}  # (step, problem, response)
     made: list[Trace] = []
@@ -241,23 +212,23 @@ def search_view(
             continue
         done.add((at, g))
         title = plain(traces.title(at, g))
-        members = read_group(traces.rows(at, g))
-        root = grow(members)
-        ids = {node.path: k for k, node in enumerate(nodes_of(root))}
+        members = trees.read_group(traces.rows(at, g))
+        root = trees.grow(members)
+        ids = {node.path: k for k, node in enumerate(trees.nodes_of(root))}
         whole = _group_sentences(members, root) + _draw(root, members[0].search.nums, ids, len(members)) + _KEY
         head = f"<p><strong>Step {at} · {escape_line(problem_name(members[0].row), 200)}</strong></p>"
         written = [head + whole]
         first = len(made)
         for response in members:
             key = at, title, sample_name(response)
-            own = _draw(grow([response]), response.search.nums, ids, response) + _KEY
+            own = _draw(trees.grow([response]), response.search.nums, ids, response) + _KEY
             tokens, notes = shorten(response.tokens)
             made.append(Trace(tokens))
             texts[key] = _words(response, root, ids, len(made) - 1, notes)
             pages[*key, False] = head + own
             pages[*key, True] = head + whole
             written += [own, texts[key]]
-        best.append(sample_name(pick(members, None)))
+        best.append(sample_name(trees.pick(members, None)))
         meter.add(written, made[first:])
     opened = step, plain(traces.title(step, group)), sample_name(now)
     return _page(pages, texts, made, best, (*opened, overlay))

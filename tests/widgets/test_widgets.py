@@ -14,10 +14,10 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.traces import Traces, spread
+from rlino_lib.records.traces import Traces, shorten, spread
 from rlino_lib.widgets import tokens_html, trace_inspector
 from rlino_lib.widgets.page import Control, Slot, Trace, explorer, frame_table, slot, stepped, svg_html, trace_box
-from rlino_lib.widgets.tokens import number, plain, shorten, token_spans
+from rlino_lib.widgets.tokens import number, plain, token_spans
 
 HOSTILE = [
     "<script>alert(1)</script>",
