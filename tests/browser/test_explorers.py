@@ -45,7 +45,8 @@ def rollouts(texts: list[str] | None = None, steps: tuple[int, ...] = (1, 2, 10)
         for group in range(2):
             for sample in range(4):
                 right = (step + group + sample) % 2 == 0
-                tokens = texts or [" 1", " +", " 2", "\n", f" s{step}g{group}i{sample}"] * (sample % 3 + 1)
+                tokens = [" 1", " +", " 2", "\n", f" s{step}g{group}i{sample}"] * (sample % 3 + 1)
+                tokens = [*texts, *[" x"] * (3 - sample)] if texts else tokens
                 text = texts[(group + sample) % len(texts)] if texts else ""
                 places = range(len(tokens))
                 rows.append({
