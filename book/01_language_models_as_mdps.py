@@ -341,7 +341,7 @@ pd.DataFrame(
 # that sees the state can react to what happened; an arm cannot.
 
 # %% alt="Line plot: expected reward against the chance that the environment writes the token, from 0 to 1. One line for the best policy, which sees the state, and one for the best arm, fixed beforehand. They start together and part as the chance grows."
-from rlino_lib.widgets.mdp import explore
+from rlino_lib.exact.ruled_mdp import explore
 
 toy = explore().mdp
 rows = []

@@ -490,7 +490,8 @@ figure
 # batch. B is scaled by one number for the batch.
 
 # %%
-from rlino_lib.widgets.gradient import gradient_microscope, score_rows, weights_explorer
+from rlino_lib.evaluation.scores import score_rows
+from rlino_lib.widgets.gradient import gradient_microscope, weights_explorer
 
 scores = score_rows(base, rollouts, config.max_new_tokens)
 gradient_microscope(scores)

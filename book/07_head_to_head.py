@@ -996,7 +996,8 @@ trace_inspector(opened, step=steps[-1], colour="entropies", budget=300_000) if s
 # take the arrow keys. A double bar marks where two responses part.
 
 # %%
-from rlino_lib.widgets.runs import run_comparer, same_start
+from rlino_lib.analysis.pairs import same_start
+from rlino_lib.widgets import run_comparer
 
 group = [run for run in pool if run.path.parent == worst.path.parent] if worst else []
 paired_up = len({run.method for run in group}) > 1

@@ -17,13 +17,13 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.exact.identities import Identity, drift_constant
 from rlino_lib.exact.token_mdp import F64, TokenMDP, flat_gradient
 from rlino_lib.methods import terms
@@ -321,6 +321,17 @@ class Drift(NamedTuple):
     gain: float
     table: pd.DataFrame
 
+    @property
+    def shifts(self) -> dict[str, float]:
+        """Drifts under a step of length 1 in the logits: how large the steps are is a matter of the learning rate."""
+        drifts = (self.table["drift"] / self.length).items()
+        return {str(name): 0.0 if abs(d) < 1e-9 else float(d) for name, d in drifts}
+
+    @property
+    def length(self) -> float:
+        """The length of the step in the logits, 1 where it is 0."""
+        return self.update.norm().item() or 1.0
+
 
 def drift(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Drift:
     """How lengths move under an infinitely small expected step; NaN for a side that has no responses."""
@@ -375,3 +386,29 @@ def cap_selection(toy: LengthToy) -> float:
     steps = toy.horizon - 1
     s = (1 - toy.stop_right) ** steps
     return (1 - toy.p) * (1 - s) - s * (steps * toy.stop_right) ** 2
+
+
+# --- choices by name -------------------------------------------------------------------------------------------------
+
+CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("none", {}),
+    "cap": ("a truncated response is wrong", {"truncated_is_wrong": True}),
+    "hits": ("later tokens hit with 0.15", {"hit": 0.15}),
+    "mixed": ("wrong ones are longer", {"stop_right": 0.4, "stop_wrong": 0.15}),
+}
+GROUP = 4  # responses in a group
+
+
+def explore_length(
+    method: str = "grpo_no_kl",
+    normaliser: str = "per_response",
+    change: str = "plain",
+    p: float = 0.5,
+    cap: int = 8,
+    coupling: float = 0.0,
+) -> tuple[LengthToy, Drift]:
+    """A toy and its drift by the names of the choices. Raises RlinoError for unknown choices."""
+    chosen(method, METHODS, "method")
+    chosen(normaliser, NORMALISERS, "normaliser")
+    toy = LengthToy(p=p, horizon=cap, coupling=coupling, **CHANGES[chosen(change, CHANGES, "change")][1])
+    return toy, drift(toy, variant(method, normaliser), GROUP)

@@ -18,6 +18,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import (
     BANDS,
     LENGTHS,
+    LOOKS,
     PALETTE,
     UNITS,
     Look,
@@ -161,6 +162,29 @@ def line_panels(
 
 
 # --- lengths ---------------------------------------------------------------------------------------------------------
+
+
+def live_panels(history: pd.DataFrame, columns: Sequence[Sequence[str]], total: int) -> Figure:
+    """A run of `total` steps as far as it has come: a panel for each group of columns, and their last values."""
+    width = 3.9 * len(columns)
+    figure, axes = new_figure(1, len(columns), (width, 2.6), layout=None)
+    # margins in inches: laying out anew at each redraw would cost more than the drawing
+    figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.9, wspace=0.28)
+    looks = list(LOOKS.values())
+    for axis, names in zip(axes[0], columns, strict=True):
+        for k, name in enumerate(names):
+            kind = name.rpartition("/")[2]
+            text, form = LENGTHS.get(kind, (axis_label(name), looks[k % len(looks)]))
+            values = history[name].dropna() if name in history else pd.Series(dtype=float)
+            axis.plot(values.index, values, **form.line(label=text, marker=""))
+            if len(values):
+                last = {"color": form.colour, "markersize": 5, "clip_on": False}
+                axis.plot(values.index[-1:], values.iloc[-1:], form.marker, **last)
+        axis.set(xlim=(0, total), xlabel=axis_label("step"), ylabel=axis_label(names[0]))
+        if len(names) > 1:
+            axis.set_ylabel("mean length (tokens)" if all("length" in n for n in names) else "")
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 0.97), ncol=len(names), fontsize=8)
+    return figure
 
 
 def _length_panel(axis: Axes, data: pd.DataFrame, columns: Mapping[str, str]) -> None:

@@ -1,9 +1,6 @@
 // The one script of all explorers: controls over pages that Python rendered. No framework, no fetch; it may run twice.
 (() => {
   "use strict";
-  const HUES = { positive: "0,114,178", negative: "213,94,0", size: "112,60,190" };
-  const PALETTES = { positive: "12345678", negative: "abcdefgh", size: "ABCDEFGH" };
-
   const make = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -13,20 +10,13 @@
 
   const keepKeys = (node) => node.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab takes arrow keys
 
-  const colourOf = (mark) => {
-    for (const [palette, marks] of Object.entries(PALETTES)) {
-      const level = marks.indexOf(mark) + 1;
-      if (level) return { palette, colour: `rgba(${HUES[palette]},${(0.06 + (0.54 * level) / 8).toFixed(2)})` };
-    }
-    return { palette: "", colour: "" };
-  };
-
   class Explorer {
     constructor(root) {
       this.root = root;
       this.data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
       this.controls = this.data.controls;
       this.value = Object.fromEntries(this.controls.map((control) => [control.name, control.start]));
+      this.size = Object.fromEntries(this.controls.map((control) => [control.name, control.options?.length]));
       this.bar = make("div", { class: "rlino-controls", role: "group", "aria-label": "Controls" });
       this.status = make("p", { class: "rlino-status", role: "status", "aria-live": "polite" });
       root.querySelectorAll(".rlino-static").forEach((note) => note.remove());
@@ -47,7 +37,9 @@
       if (slider) control.box.append(control.text);
       for (const [by, sign, word] of control.buttons ? [[-1, "‹", "Previous"], [1, "›", "Next"]] : []) {
         const button = make("button", { type: "button", "aria-label": `${word}: ${control.label}` }, sign);
-        button.addEventListener("click", () => this.move(control, by));
+        button.addEventListener("click", () => {
+          this.choose(control, control.open[control.open.indexOf(this.value[control.name]) + by]);
+        });
         control.box.append(button);
       }
       control.input.addEventListener(slider ? "input" : "change", () => {
@@ -56,12 +48,8 @@
       this.bar.append(control.box);
     }
 
-    move(control, by) {
-      const next = control.open[control.open.indexOf(this.value[control.name]) + by];
-      if (next !== undefined) this.choose(control, next);
-    }
-
     choose(control, value) {
+      if (value === undefined) return; // a button at an end
       this.value[control.name] = value;
       if (control.kind === "stop") this.value.token = this.stops[value];
       if (control.kind === "step" || control.kind === "stop") this.step();
@@ -101,15 +89,11 @@
       return open;
     }
 
-    sizeOf(name) {
-      return this.controls.find((control) => control.name === name).options.length;
-    }
-
     placeToValues(by, place) {
       const at = {};
       for (const name of [...by].reverse()) {
-        at[name] = place % this.sizeOf(name);
-        place = Math.floor(place / this.sizeOf(name));
+        at[name] = place % this.size[name];
+        place = Math.floor(place / this.size[name]);
       }
       return at;
     }
@@ -153,7 +137,7 @@
 
     show() {
       for (const [name, { by, views }] of Object.entries(this.data.slots)) {
-        const place = by.reduce((sum, control) => sum * this.sizeOf(control) + this.value[control], 0);
+        const place = by.reduce((sum, control) => sum * this.size[control] + this.value[control], 0);
         const page = this.data.views[views][place];
         const slot = this.root.querySelector(`[data-slot="${name}"]`);
         if (slot.page === page && page !== undefined) continue;
@@ -190,16 +174,16 @@
     act() {
       const chosen = {};
       for (const { act, values, name } of this.controls) if (act) chosen[act] = values[this.value[name]];
+      const part = Number(this.root.querySelector("[data-part]")?.dataset.part ?? -1); // where two responses part, a bar
       for (const box of this.root.querySelectorAll("pre[data-trace]")) {
         const trace = this.data.traces[box.dataset.trace];
         const marks = trace.levels[chosen.colour ?? Object.keys(trace.levels)[0]] ?? "";
         [...box.children].forEach((token, t) => {
-          const { palette, colour } = colourOf(marks[t]);
-          token.style.backgroundColor = colour;
-          token.classList.toggle("rlino-below", palette === "negative");
+          token.style.backgroundColor = this.data.colours[marks[t]] ?? "";
+          token.classList.toggle("rlino-below", "abcdefgh".includes(marks[t] ?? "."));
+          token.classList.toggle("rlino-part", t === part);
         });
       }
-      for (const part of this.root.querySelectorAll("[data-part]")) this.part(Number(part.dataset.part));
       for (const legend of this.root.querySelectorAll("[data-legend]")) {
         legend.hidden = legend.dataset.legend !== chosen.colour;
       }
@@ -207,13 +191,6 @@
       for (const card of cards) card.hidden = !card.dataset.kind.split(" ").includes(chosen.show ?? "all");
       const keyOf = (card) => Number(JSON.parse(card.dataset.keys)[chosen.sort]);
       if (chosen.sort) cards.sort((a, b) => keyOf(a) - keyOf(b)).forEach((card) => card.parentNode.append(card));
-    }
-
-    // Where two responses differ for the first time, a bar.
-    part(place) {
-      for (const box of this.root.querySelectorAll("pre[data-trace]")) {
-        [...box.children].forEach((token, t) => token.classList.toggle("rlino-part", t === place));
-      }
     }
 
     // After so many tokens: what is written, what is under way, what is still to come.

@@ -1,57 +1,45 @@
 """The trace inspector: pick a run, a step and a problem, and read the whole group side by side. It needs no kernel.
 
-A source of traces is a run, a DataFrame of rollouts, or `Traces` (see traces.py).
+A source of traces is a run, a DataFrame of rollouts, or `Traces` (see records/traces.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from rlino_lib.errors import RlinoError
-from rlino_lib.figures.style import label
-from rlino_lib.widgets.page import (
-    BUDGET,
-    Control,
-    Meter,
-    Slot,
-    Trace,
-    chosen,
-    explorer,
-    message,
-    slot,
-    to_json,
-    trace_box,
-)
-from rlino_lib.widgets.tokens import (
-    MAX_CHARACTERS,
-    MAX_COLOURED,
-    Html,
-    Scale,
-    colour_limit,
-    escape_line,
-    legend_html,
-    number,
-    plain,
-    shorten,
-    visible,
-)
-from rlino_lib.widgets.traces import (
+from rlino_lib.errors import chosen
+from rlino_lib.records.traces import (
+    Place,
     Row,
     Traces,
-    as_traces,
     is_false,
     is_true,
     length_of,
     missing,
+    named_traces,
+    places_of,
     problem_name,
+    shorten,
     tokens_of,
     unit_of,
     values_of,
+)
+from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, message, slot, to_json, trace_box
+from rlino_lib.widgets.tokens import (
+    Html,
+    Scale,
+    box_html,
+    colour_limit,
+    escape_line,
+    legend_html,
+    notes_html,
+    number,
+    plain,
+    visible,
 )
 
 
@@ -106,9 +94,8 @@ def reason_html(row: Row) -> str:
 
 def colour_control(colour: str) -> Control:
     """The menu of colours. Raises RlinoError for an unknown one."""
-    start = list(COLOURS).index(chosen(colour, COLOURS, "colour"))
-    names = [c.menu for c in COLOURS.values()]
-    return Control("colour", "Colour by", names, start, act="colour", values=list(COLOURS))
+    names = {name: look.menu for name, look in COLOURS.items()}
+    return Control("colour", "Colour by", names, chosen(colour, COLOURS, "colour"), act="colour")
 
 
 def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]:
@@ -132,13 +119,12 @@ def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]
 
 def trace_of(row: Row, limits: dict[str, float], share: int = 1) -> tuple[Trace, str]:
     """A response as the script shows it, and notes on it (safe HTML); `share` responses share the limits of size."""
-    tokens, notes = shorten(tokens_of(row), max(100, MAX_COLOURED // share), max(10_000, MAX_CHARACTERS // share))
+    tokens, notes = shorten(tokens_of(row), share=share)
     columns: dict[str, tuple[Sequence[float], Scale, float]] = {}
     for column, limit in limits.items():
         if (values := values_of(row, column)) is not None:
             columns[column] = (values[: len(tokens)], COLOURS[column].scale, limit)
-    html = "".join(f'<p class="rlino-note">{escape_line(note)}</p>' for note in notes)
-    return Trace(tokens, columns, {name: look.tip for name, look in COLOURS.items()}), html
+    return Trace(tokens, columns, {name: look.tip for name, look in COLOURS.items()}), notes_html(notes)
 
 
 # --- one card --------------------------------------------------------------------------------------------------------
@@ -214,8 +200,7 @@ def _header(rows: list[Row]) -> str:
     if advantages and not any(advantages):
         header += "<p>Every advantage is 0: from this group the update learns nothing.</p>"
     if prompt and not short:
-        box = f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="Prompt">{visible(prompt)}</pre>'
-        header += f"<details><summary>Prompt</summary>{box}</details>"
+        header += f"<details><summary>Prompt</summary>{box_html(visible(prompt), 'Prompt')}</details>"
     return header
 
 
@@ -233,62 +218,6 @@ def _group(traces: Traces, step: int, group: int, first: int, start: dict[str, s
     problem = escape_line(problem_name(rows[0]), 200)
     title = f'<p class="rlino-title"><strong>Step {step} · {problem}</strong>{name}</p>'
     return f'{title}{_header(rows)}{legends}<div class="rlino-cards">{cards}</div>', [trace for trace, _ in made]
-
-
-# --- which groups ----------------------------------------------------------------------------------------------------
-
-
-def _run_names(sources: Sequence[Any]) -> list[str]:
-    """A name in the menu for each source: method and seed, with the run's name where that is not enough to tell."""
-    names = []
-    full = [str(getattr(source, "name", "")) for source in sources]
-    for k, source in enumerate(sources):
-        if isinstance(source, pd.DataFrame):
-            names.append(f"frame {k + 1}")
-        elif (method := getattr(source, "method", None)) is not None:
-            seed = getattr(source, "seed", None)  # an imported run may not say it
-            names.append(label(method) + ("" if seed is None else f", seed {seed}"))
-        else:
-            names.append(full[k] or f"run {k + 1}")
-    return [
-        plain(f"{name} ({text})" if text and names.count(name) > 1 else name, 80)
-        for name, text in zip(names, full, strict=True)
-    ]
-
-
-def spread(values: Sequence[int]) -> Iterator[int]:
-    """The values in an order of which every beginning is spread out: the ends, the middle, the quarters, …"""
-    done: set[int] = set()
-    parts = 1
-    while len(done) < len(values):
-        for k in range(parts + 1):
-            place = round(k * (len(values) - 1) / parts)
-            if place not in done:
-                done.add(place)
-                yield values[place]
-        parts *= 2
-
-
-Place = tuple[int, int, int]  # run, step, group
-
-
-def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
-    """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
-    ranked = []
-    for r, source in enumerate(traces):
-        if steps is not None:
-            for step in steps if r == 0 else ():
-                source.rows(step, source.groups(step)[0] if source.groups(step) else 0)  # raises where there is none
-        wanted = [s for s in steps if s in source.steps] if steps is not None else list(spread(source.steps))
-        for j, step in enumerate(wanted):
-            mixed = [source.first_mixed(step)]
-            if groups is not None:
-                mixed = list(groups)
-                for group in mixed:
-                    source.rows(step, group)  # raises where there is no such group
-            others = [] if groups is not None else [g for g in source.groups(step) if g not in mixed]
-            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(mixed + others)]
-    return [place for *_, place in sorted(ranked)]
 
 
 def trace_inspector(
@@ -317,10 +246,7 @@ def trace_inspector(
         "colour": colour, "show": chosen(show, SHOWS, "filter"), "sort": chosen(sort, SORTS, "order"),
     }  # fmt: skip
     colour_control(colour)  # raises for an unknown one
-    sources = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
-    if not sources:
-        raise RlinoError("no run to inspect: the list is empty")
-    named = list(zip(_run_names(sources), map(as_traces, sources), strict=True))
+    named = named_traces(runs)
     absent = " ".join(source.message for _, source in named if source.message)
     recorded = [source for _, source in named if source.steps]
     if not recorded:
@@ -345,29 +271,28 @@ def trace_inspector(
         pages[place], new = _group(recorded[r], at, g, len(made), start)
         made += new
         meter.add([pages[place]], new)
-    names = [name for name, source in named if source.steps]
-    titles = {(r, at, g): recorded[r].title(at, g) for r, at, g in pages}
-    return _page(names, titles, pages, made, start | {"absent": absent})
+    names = dict(enumerate(plain(name, 80) for name, source in named if source.steps))
+    problems = {place: plain(recorded[place[0]].title(*place[1:])) for place in pages}
+    return _page(names, problems, pages, made, start | {"absent": absent})
 
 
 def _page(
-    names: list[str], titles: dict[Place, str], pages: dict[Place, str], made: list[Trace], start: dict[str, str]
+    names: dict[int, str], problems: dict[Place, str], pages: dict[Place, str], made: list[Trace], start: dict[str, str]
 ) -> Html:
     """The explorer over the groups that were made; it opens at the first of them."""
     opened = next(iter(pages))
-    steps = sorted({step for _, step, _ in pages})
+    steps = {s: str(s) for s in sorted({s for _, s, _ in pages})}
     # the most wanted first: it is where another run or step leads that has not the same problem
-    problems = sorted(set(titles.values()))
-    wanted = [problems.index(title) for title in dict.fromkeys(titles.values())]
-    views = {(r, steps.index(s), problems.index(titles[r, s, g])): page for (r, s, g), page in pages.items()}
+    wanted = list(dict.fromkeys(problems.values()))
     controls = [
         Control("run", "Run", names),
-        Control("step", "Step", [str(s) for s in steps], steps.index(opened[1]), buttons=True, nearest=True),
-        Control("problem", "Problem", problems, problems.index(titles[opened]), buttons=True, first=wanted),
+        Control("step", "Step", steps, opened[1], buttons=True, nearest=True),
+        Control("problem", "Problem", sorted(wanted), wanted[0], buttons=True, first=wanted),
         colour_control(start["colour"]),
-        Control("show", "Show", SHOWS, SHOWS.index(start["show"]), act="show", values=SHOWS),
-        Control("sort", "Sort by", SORTS, SORTS.index(start["sort"]), act="sort", values=SORTS),
+        Control("show", "Show", SHOWS, start["show"], act="show"),
+        Control("sort", "Sort by", SORTS, start["sort"], act="sort"),
     ]
+    views = {(r, step, problems[r, step, g]): page for (r, step, g), page in pages.items()}
     notes = f"<p>{escape_line(start['absent'])}</p>" if start["absent"] else ""
     slots = {"group": Slot(("run", "step", "problem"), views)}
     return explorer("Trace inspector", controls, slots, notes + slot("group"), made)

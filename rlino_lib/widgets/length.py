@@ -8,47 +8,18 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from typing import Any
 
 import pandas as pd
 
+from rlino_lib.errors import chosen
+from rlino_lib.exact.length_toy import CHANGES, NORMALISERS, PARAMETERS, Drift, LengthToy, explore_length, variant
 from rlino_lib.exact.length_toy import METHODS as NAMES
-from rlino_lib.exact.length_toy import NORMALISERS, PARAMETERS, Drift, LengthToy, drift, variant
 from rlino_lib.methods.catalogue import LABELS
-from rlino_lib.widgets.page import LINES, Control, Slot, chosen, explorer, frame_table, sides_svg, slot, svg_html
+from rlino_lib.widgets.page import LINES, Control, Slot, explorer, frame_table, sides_svg, slot, svg_html
 from rlino_lib.widgets.tokens import Html, number
 
-CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("none", {}),
-    "cap": ("a truncated response is wrong", {"truncated_is_wrong": True}),
-    "hits": ("later tokens hit with 0.15", {"hit": 0.15}),
-    "mixed": ("wrong ones are longer", {"stop_right": 0.4, "stop_wrong": 0.15}),
-}
 SHARES = (0.1, 0.2, 0.5, 0.8, 0.9)  # p of the slider and of the curve
 COUPLINGS = (0.0, 1.0)
-GROUP = 4  # responses in a group
-
-
-def explore_length(
-    method: str = "grpo_no_kl",
-    normaliser: str = "per_response",
-    change: str = "plain",
-    p: float = 0.5,
-    cap: int = 8,
-    coupling: float = 0.0,
-) -> tuple[LengthToy, Drift]:
-    """The toy and its drift at the choices of the page. Raises RlinoError for unknown choices."""
-    chosen(method, NAMES, "method")
-    chosen(normaliser, NORMALISERS, "normaliser")
-    toy = LengthToy(p=p, horizon=cap, coupling=coupling, **CHANGES[chosen(change, CHANGES, "change")][1])
-    return toy, drift(toy, variant(method, normaliser), GROUP)
-
-
-def _shifts(result: Drift) -> dict[str, float]:
-    """Drifts under a step of length 1 in the logits: how large the steps are is a matter of the learning rate."""
-    size = result.update.norm().item() or 1.0
-    drifts = (result.table["drift"] / size).items()
-    return {str(name): 0.0 if abs(d) < 1e-9 else float(d) for name, d in drifts}
 
 
 _SIDES = {"right": (LINES[0][0], "●"), "wrong": (LINES[1][0], "▲"), "wrong, not truncated": (LINES[1][0], "△")}
@@ -64,7 +35,7 @@ def _arrows_svg(result: Drift, cap: int) -> str:
         x = left + scale * (tokens - 1)
         parts.append(f'<path d="M{x:.1f} 18V{bottom}" stroke="#8883"/>')
         parts.append(f'<text x="{x:.1f}" y="12" text-anchor="middle">{tokens}</text>')
-    shifts = _shifts(result)
+    shifts = result.shifts
     for y, (name, (colour, mark)) in zip(range(top, bottom, 40), _SIDES.items(), strict=False):
         shift = shifts[name]
         x = left + scale * (result.table.loc[name, "length"] - 1)
@@ -88,9 +59,9 @@ def _arrows_svg(result: Drift, cap: int) -> str:
 def _sentences(toy: LengthToy, result: Drift) -> str:
     """The drift in words, from the numbers."""
     words = {1: "get longer", 0: "keep their length", -1: "get shorter"}
-    shifts = _shifts(result)
+    shifts = result.shifts
     side = {n: words[(shifts[n] > 0) - (shifts[n] < 0)] for n in _SIDES}
-    gain = 100 * result.gain / (result.update.norm().item() or 1.0)
+    gain = 100 * result.gain / result.length
     lines = [
         f"Right responses {side['right']}; wrong ones {side['wrong']}; wrong ones that are not truncated "
         f"{side['wrong, not truncated']}.",
@@ -130,47 +101,38 @@ def length_explorer(
     The cap is the same on all pages, and a shared stop logit is there for the plain toy alone. Raises RlinoError for
     unknown choices, for a p or a coupling that the controls do not have, and for what the toy cannot enumerate.
     """
-    axes: dict[str, tuple[Any, ...]] = {
-        "method": NAMES, "normaliser": tuple(NORMALISERS), "change": tuple(CHANGES), "coupling": COUPLINGS, "p": SHARES,
-    }  # fmt: skip
     given = {"method": method, "normaliser": normaliser, "change": change, "coupling": coupling, "p": p}
-    start = {}
-    for name, value in given.items():
-        chosen(str(value), map(str, axes[name]), name)
-        start[name] = [str(v) for v in axes[name]].index(str(value))
-    pages: dict[tuple[int, ...], str] = {}
-    curves: dict[tuple[int, ...], str] = {}
+    controls = [
+        Control("method", "Method", {m: LABELS[m] for m in NAMES}, method),
+        Control("normaliser", "Normaliser", NORMALISERS, normaliser),
+        Control("change", "Change", {name: text for name, (text, _) in CHANGES.items()}, change),
+        Control("coupling", "Shared stop logit", {c: f"{c:g}" for c in COUPLINGS}, coupling),
+        Control("p", "Chance of right", {share: f"p = {share:g}" for share in SHARES}, p, "slider"),
+    ]
+    for control in controls:
+        chosen(given[control.name], control.keys, control.name)
+    pages: dict[tuple, str] = {}
+    curves: dict[tuple, str] = {}
     caption = "drift per unit of learning rate against p: ● right; ▲ wrong"
     alt = "the drift of the mean length of right and of wrong responses against p; the table has the chosen p"
-    for place in itertools.product(*(range(len(values)) for name, values in axes.items() if name != "p")):
-        choice = {name: axes[name][k] for name, k in zip(axes, place, strict=False)} | {"cap": cap}
+    for place in itertools.product(NAMES, NORMALISERS, CHANGES, COUPLINGS):
+        choice = dict(zip(given, place, strict=False)) | {"cap": cap}
         if choice["coupling"] and choice["change"] != "plain":
             continue
         rows = {}
-        for k, share in enumerate(SHARES):
+        for share in SHARES:
             toy, result = explore_length(**choice, p=share)
             rows[share] = [float(result.table["drift"][side]) for side in ("right", "wrong")]
-            pages[*place, k] = _arrows_svg(result, toy.horizon) + _sentences(toy, result) + _table(result)
+            pages[*place, share] = _arrows_svg(result, toy.horizon) + _sentences(toy, result) + _table(result)
         curve = pd.DataFrame.from_dict(rows, "index", columns=["right", "wrong"])
         curves[place] = sides_svg(curve, caption, alt)
     formulas = {
-        (m, n): f"<code>{html.escape(repr(variant(NAMES[m], name)))}</code>"
-        for m, (n, name) in itertools.product(range(len(NAMES)), enumerate(NORMALISERS))
+        (m, name): f"<code>{html.escape(repr(variant(m, name)))}</code>"
+        for m, name in itertools.product(NAMES, NORMALISERS)
     }
-    texts = {
-        "method": ("Method", [LABELS[m] for m in NAMES]),
-        "normaliser": ("Normaliser", list(NORMALISERS.values())),
-        "change": ("Change", [text for text, _ in CHANGES.values()]),
-        "coupling": ("Shared stop logit", [f"{c:g}" for c in COUPLINGS]),
-        "p": ("Chance of right", [f"p = {share:g}" for share in SHARES]),
-    }
-    controls = [
-        Control(name, label, options, start[name], "slider" if name == "p" else "menu")
-        for name, (label, options) in texts.items()
-    ]
     slots = {
         "formula": Slot(("method", "normaliser"), formulas),
-        "page": Slot(tuple(axes), pages),
-        "curve": Slot(tuple(axes)[:-1], curves),
+        "page": Slot(tuple(given), pages),
+        "curve": Slot(tuple(given)[:-1], curves),
     }
     return explorer("Length toy", controls, slots, slot("formula", "p") + slot("page") + slot("curve"))

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.style import LENGTHS, LOOKS, axis_label, new_figure
+from rlino_lib.figures.curves import live_panels
 from rlino_lib.widgets.tokens import Html
 
 if TYPE_CHECKING:
@@ -123,26 +123,7 @@ class LivePlot:
 
     def figure(self) -> Figure:
         """The panels as they are now."""
-        width = 3.9 * len(self.panels)
-        figure, axes = new_figure(1, len(self.panels), (width, 2.6), layout=None)
-        # margins in inches: laying out anew at each redraw would cost more than the drawing
-        figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.9, wspace=0.28)
-        history = self.history
-        looks = list(LOOKS.values())
-        for axis, names in zip(axes[0], self.panels, strict=True):
-            for k, name in enumerate(names):
-                kind = name.rpartition("/")[2]
-                text, form = LENGTHS.get(kind, (axis_label(name), looks[k % len(looks)]))
-                values = history[name].dropna() if name in history else pd.Series(dtype=float)
-                axis.plot(values.index, values, **form.line(label=text, marker=""))
-                if len(values):
-                    last = {"color": form.colour, "markersize": 5, "clip_on": False}
-                    axis.plot(values.index[-1:], values.iloc[-1:], form.marker, **last)
-            axis.set(xlim=(0, self.total), xlabel=axis_label("step"), ylabel=axis_label(names[0]))
-            if len(names) > 1:
-                axis.set_ylabel("mean length (tokens)" if all("length" in n for n in names) else "")
-                axis.legend(loc="lower left", bbox_to_anchor=(0, 0.97), ncol=len(names), fontsize=8)
-        return figure
+        return live_panels(self.history, self.panels, self.total)
 
 
 def _minutes(seconds: float) -> str:

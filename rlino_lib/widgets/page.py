@@ -7,7 +7,8 @@ stays, with its drawings as images.
 
 The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
 number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
-`fragments`, lists of numbers of `parts`; and `traces`: tokens, `levels` with one letter per token and colour, `values`.
+`fragments`, lists of numbers of `parts`; `traces`: tokens, `levels` with one letter per token and column, `values`;
+and the `colours` of these letters.
 """
 
 from __future__ import annotations
@@ -26,8 +27,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.widgets.tokens import (
+    PALETTES,
+    Html,
+    Scale,
+    box_html,
+    escape_line,
+    level_of,
+    number,
+    printable,
+    token_spans,
+)
 from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
-from rlino_lib.widgets.tokens import Html, Scale, escape_line, level_of, number, printable, token_spans
 
 BLUE = "#0173b2"
 ORANGE = "#d55e00"
@@ -38,36 +49,47 @@ _SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
 STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 
 
-def chosen(value: str, known: Iterable[str], what: str) -> str:
-    """The value, or RlinoError with the names that exist."""
-    known = tuple(known)
-    if value not in known:
-        raise RlinoError(f"unknown {what} {value!r}: one of {', '.join(known)}")
-    return value
-
-
 # --- an explorer -----------------------------------------------------------------------------------------------------
 
 
-class Control(NamedTuple):
-    """A menu or a slider over texts, the one at `start` chosen first.
+@dataclass(frozen=True)
+class Control:
+    """A menu or a slider over options, {key: text} or texts that are their own keys; that of key `start` comes first.
 
-    With `act` it changes only looks, at once: colour, show (a filter) or sort, by its `values`. A `kind` of step is a
-    slider over the tokens of what is shown, and stop one over its attempts; these have no texts. Where a choice before
-    it takes away what was chosen, it goes to an option of the same name (what stands before " · "), else with `nearest`
-    to the one closest by, else to the first of the order `first`.
+    With `act` it changes only looks, at once: colour, show (a filter) or sort, by its keys. A `kind` of step is a
+    slider over the tokens of what is shown, and stop one over its attempts; these have no options. Where a choice
+    before it takes away what was chosen, it goes to an option of the same name (what stands before " · "), else with
+    `nearest` to the one closest by, else to the first of the keys `first`.
     """
 
     name: str
     label: str
-    options: Sequence[str] | None = None
-    start: int = 0
+    options: Mapping[Any, str] | Sequence[str] = ()
+    start: Any = None  # None: the first
     kind: str = "menu"  # menu, slider, step or stop
     buttons: bool = False  # ‹ and › beside it
     nearest: bool = False
-    first: Sequence[int] | None = None
+    first: Sequence[Any] = ()
     act: str = ""
-    values: Sequence[str] | None = None
+
+    @property
+    def keys(self) -> list[Any]:
+        """The keys of its options."""
+        return list(self.options)
+
+    @property
+    def opened(self) -> Any:
+        """The key that is chosen first."""
+        return self.keys[0] if self.start is None and self.options else self.start
+
+    def data(self) -> dict[str, Any]:
+        """What the script needs, which knows options by their numbers."""
+        number = self.keys.index
+        start = number(self.opened) if self.options else 0
+        texts = list(self.options.values()) if isinstance(self.options, Mapping) else self.keys
+        fields = vars(self) | {"options": texts, "start": start, "first": list(map(number, self.first))}
+        fields["values"] = self.keys if self.act else None
+        return {name: value for name, value in fields.items() if value or name == "start"}
 
 
 @dataclass
@@ -125,18 +147,15 @@ def _short(value: float, limit: float) -> str:
 
 
 class Slot(NamedTuple):
-    """A part of the page: its HTML for the options, as numbers, of the controls named in `by`."""
+    """A part of the page: its HTML for the keys of the options of the controls named in `by`."""
 
     by: tuple[str, ...]
-    views: Mapping[Any, str]  # by tuples of int
+    views: Mapping[Any, str]  # by tuples of keys
 
 
 def trace_box(number: int, label: str, kind: str = "") -> str:
-    """A scrollable box, reachable from the keyboard, for the trace of this number; `label` is any text."""
-    css = f"rlino-trace {kind}".strip()
-    return (
-        f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}" data-trace="{number}"></pre>'
-    )
+    """A box for the trace of this number; `label` is any text."""
+    return box_html("", label, kind, f' data-trace="{number}"')
 
 
 def slot(name: str, tag: str = "div", css: str = "") -> str:
@@ -157,10 +176,12 @@ def explorer(
     `body` is safe HTML with the places of the slots; `label` is any text. Slots with the same views share their data.
     Raises RlinoError where the first choice has no page.
     """
-    start = {c.name: c.start for c in controls}
-    data, first = _exported(controls, slots, start)
+    data, first = _exported(controls, slots)
     data["traces"] = [trace.data() for trace in traces]
-    colour = next((c.values[c.start] for c in controls if c.act == "colour"), None)
+    if traces:
+        colours = itertools.chain(*(PALETTES[name] for name in _MARKS))
+        data["colours"] = dict(zip("".join(_MARKS.values()), colours, strict=True))
+    colour = next((c.opened for c in controls if c.act == "colour"), None)
     for name, fragment in first.items():
         body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
     body = _still(body, traces, colour)
@@ -172,14 +193,13 @@ def explorer(
     )
 
 
-def _exported(
-    controls: Sequence[Control], slots: Mapping[str, Slot], start: Mapping[str, int]
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _exported(controls: Sequence[Control], slots: Mapping[str, Slot]) -> tuple[dict[str, Any], dict[str, str]]:
     """What the script needs, without traces, and the first fragment of each slot."""
     fragments: dict[str, int] = {}
     views: dict[int, list[int] | dict[int, int]] = {}
     first = {}
-    size = {c.name: len(c.options or ()) for c in controls}
+    keys = {c.name: c.keys for c in controls}
+    start = {c.name: c.opened for c in controls}
     for name, (by, pages) in slots.items():
         at = tuple(start[c] for c in by)
         if at not in pages:
@@ -188,34 +208,27 @@ def _exported(
         if id(pages) in views:
             continue
         numbers = {}
-        for place, values in enumerate(itertools.product(*(range(size[c]) for c in by))):
+        for place, values in enumerate(itertools.product(*(keys[c] for c in by))):
             if (page := pages.get(values)) is None:
                 continue
             numbers[place] = fragments.setdefault(page, len(fragments))
-        full = len(numbers) == math.prod(size[c] for c in by)
+        full = len(numbers) == math.prod(len(keys[c]) for c in by)
         views[id(pages)] = list(numbers.values()) if full else numbers
-    keys = list(views)
+    parts: dict[str, int] = {}
+    numbers_of = [[parts.setdefault(part, len(parts)) for part in parts_of(page)] for page in fragments]
+    places = list(views)
     return {
-        "controls": [{k: v for k, v in c._asdict().items() if v or k == "start"} for c in controls],
-        "slots": {name: {"by": s.by, "views": keys.index(id(s.views))} for name, s in slots.items()},
+        "controls": [control.data() for control in controls],
+        "slots": {name: {"by": s.by, "views": places.index(id(s.views))} for name, s in slots.items()},
         "views": list(views.values()),
-        **min((_cut(fragments, at) for at in _CUTS), key=lambda cut: len(to_json(cut))),
+        "fragments": numbers_of,
+        "parts": list(parts),
     }, first
 
 
-def _cut(fragments: Iterable[str], at: str) -> dict[str, Any]:
-    """Fragments as numbers of their parts."""
-    parts: dict[str, int] = {}
-    numbers = [[parts.setdefault(part, len(parts)) for part in parts_of(page, at)] for page in fragments]
-    return {"fragments": numbers, "parts": list(parts)}
-
-
-_CUTS = ("(?<=>)|(?=<)", "(?=<[a-z])")  # at all tags, or before opening ones
-
-
-def parts_of(page: str, at: str = _CUTS[0]) -> list[str]:
-    """A page cut at its tags."""
-    return [part for part in re.split(at, page) if part]
+def parts_of(page: str) -> list[str]:
+    """A page cut at its opening tags."""
+    return re.split("(?=<[a-z])", page)
 
 
 class Meter:
@@ -285,17 +298,19 @@ def message(text: str) -> Html:
     )
 
 
-def frame_table(frame: pd.DataFrame, ids: Sequence[str] = ()) -> str:
-    """A frame of text as a table whose first column is its index; `ids` of its rows are for stepping."""
+def frame_table(frame: pd.DataFrame, ids: Sequence[str] = (), styles: pd.DataFrame | None = None) -> str:
+    """A frame of text as a table whose first column is its index; `ids` of rows are for stepping, `styles` of cells."""
 
-    def cells(tag: str, texts: Iterable[object]) -> str:
-        return "".join(f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>" for text in texts)
+    def cell(tag: str, text: object) -> str:
+        return f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>"
 
+    looks = frame.map(lambda _: "td") if styles is None else styles.map('td style="{}"'.format)
     rows = []
-    for k, (name, values) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
+    for k, name in enumerate(frame.index):
         mark = f' data-id="{ids[k]}"' if ids else ""
-        rows.append(f"<tr{mark}>{cells('th scope=' + chr(34) + 'row' + chr(34), [name])}{cells('td', values)}</tr>")
-    head = cells('th scope="col"', [frame.index.name or "", *frame.columns])
+        cells = "".join(map(cell, looks.iloc[k], frame.iloc[k]))
+        rows.append(f"<tr{mark}>{cell('th scope=' + chr(34) + 'row' + chr(34), name)}{cells}</tr>")
+    head = "".join(cell('th scope="col"', name) for name in [frame.index.name or "", *frame.columns])
     return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -320,35 +335,42 @@ def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
     return f"{box}{svg_html(body, width, height, alt)}</div>"
 
 
-def lines_svg(curves: pd.DataFrame, left: float, width: float, zero: float, scale: float, first: int = 0) -> str:
-    """Columns against the index, in [0, 1]: lines with signs, in the looks of LINES from `first` on.
+def plot_svg(
+    curves: pd.DataFrame, levels: Mapping[float, str], ends: tuple[str, str], alt: str, caption: str = "",
+    size: tuple[int, int] = (250, 160),
+) -> str:  # fmt: skip
+    """Columns against the index, from 0 to 1, as lines with signs in the looks of LINES; NaN is left out.
 
-    `scale` pixels stand for 1.
+    `levels` are the heights that are ruled, with their names; the lowest and the highest are `size` apart. `ends` name
+    0 and 1. All texts are safe.
     """
+    left, top = 60, 14
+    width, height = size
+    high, low = max(levels), min(levels)
+    points = {
+        name: [(left + width * float(x), top + height * (high - y) / (high - low)) for x, y in column.dropna().items()]
+        for name, column in curves.items()
+    }
     parts = []
-    for name, (colour, dash, sign) in zip(curves, LINES[first:], strict=False):
-        points = [(left + width * float(x), zero - scale * float(y)) for x, y in curves[name].items()]
-        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
+    for level, text in levels.items():
+        y = top + height * (high - level) / (high - low)
+        parts.append(f'<path d="M{left} {y:.0f}h{width}" stroke="#8886"/>')
+        parts.append(f'<text x="{left - 5}" y="{y + 4:.0f}" text-anchor="end">{text}</text>')
+    for line, (colour, dash, sign) in zip(points.values(), LINES, strict=False):
+        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in line)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         dot = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0" if sign == "●" else "m0 -4l4 7h-8z"
-        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in points[:: max(1, len(points) // 8)])
+        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in line[:: max(1, len(line) // 8)])
         parts.append(f'<path d="{dots}" fill="{colour}"/>')
-    return "".join(parts)
+    end = top + height + 22
+    parts.append(f'<text x="{left}" y="{end}">{ends[0]}</text>')
+    parts.append(f'<text x="{left + width}" y="{end}" text-anchor="end">{ends[1]}</text>')
+    parts.append(f'<text x="{left + width / 2}" y="{end + 18}" text-anchor="middle">{caption}</text>')
+    return svg_html("".join(parts), left + width + 30, end + (26 if caption else 6), alt)
 
 
 def sides_svg(curves: pd.DataFrame, caption: str, alt: str) -> str:
     """The columns right and wrong against p, the index: solid with circles, dashed with triangles."""
-    top = float(curves[["right", "wrong"]].abs().max(axis=None))
-    flat = top < 1e-9
-    left, width, zero, reach = 60, 250, 94, 80
-    parts = []
-    for y, text in ((zero - reach, number(top)), (zero, "0"), (zero + reach, number(-top))):
-        parts.append(f'<path d="M{left} {y}h{width}" stroke="#8886"/>')
-        if y == zero or not flat:
-            parts.append(f'<text x="{left - 5}" y="{y + 4}" text-anchor="end">{text}</text>')
-    parts.append(lines_svg(curves[["right", "wrong"]], left, width, zero, 0 if flat else reach / top))
-    parts.append(
-        f'<text x="{left}" y="196">p = 0</text><text x="{left + width}" y="196" text-anchor="end">1</text>'
-        f'<text x="{left + width / 2}" y="214" text-anchor="middle">{caption}</text>'
-    )
-    return svg_html("".join(parts), left + width + 30, 222, alt)
+    top = float(curves.abs().max(axis=None))
+    levels = {top: number(top), 0.0: "0", -top: number(-top)} if top >= 1e-9 else {1.0: "", 0.0: "0", -1.0: ""}
+    return plot_svg(curves[["right", "wrong"]], levels, ("p = 0", "1"), alt, caption)

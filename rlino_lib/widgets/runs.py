@@ -1,7 +1,7 @@
 """The run comparer (chapter 07): two runs on the same problem, their curves, their groups and two responses.
 
-A source is a run, a DataFrame of rollouts, or `Traces` (see traces.py). Runs of one seed sample the same problems with
-the same random numbers, so that their responses part only where their policies do.
+A source is a run, a DataFrame of rollouts, or `Traces` (see records/traces.py). Runs of one seed sample the same
+problems with the same random numbers, so that their responses part only where their policies do.
 """
 
 from __future__ import annotations
@@ -10,106 +10,48 @@ import html
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from rlino_lib.analysis import pairs
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import in_order, label
-from rlino_lib.widgets.inspector import (
-    answer_html,
-    colour_control,
-    colours_of,
-    reason_html,
-    spread,
-    trace_of,
-    verdict,
-)
-from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, lines_svg, slot, svg_html, trace_box
-from rlino_lib.widgets.tokens import Html, escape_line, number, plain
-from rlino_lib.widgets.traces import (
+from rlino_lib.records.traces import (
     Row,
     Traces,
     as_traces,
     is_true,
     length_of,
     problem_name,
+    spread,
     tokens_of,
     unit_of,
     values_of,
 )
+from rlino_lib.widgets.inspector import answer_html, colour_control, colours_of, reason_html, trace_of, verdict
+from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, plot_svg, slot, trace_box
+from rlino_lib.widgets.tokens import Html, escape_line, number, plain
 
-Key = tuple[str, int]  # task and seed: runs of one key see the same problems in the same order
 SIDES = ("A", "B")
-
-
-class Shared(NamedTuple):
-    """A problem that both runs have at a step, and its group in each."""
-
-    problem: str
-    a: int
-    b: int
-
-
-def shared_steps(a: Traces, b: Traces) -> list[int]:
-    """The recorded steps at which both have a problem in common."""
-    return [step for step in a.steps if step in b.steps and shared(a, b, step)]
-
-
-def shared(a: Traces, b: Traces, step: int) -> list[Shared]:
-    """The problems that both have at a step, in the order of the first."""
-    pairs = ((a.problem(step, g), g) for g in a.groups(step))
-    return [Shared(name, g, other) for name, g in pairs if (other := b.find(step, name)) is not None]
-
-
-def most_different(a: Traces, b: Traces, step: int) -> int:
-    """The place in `shared` of the problem on which the numbers of right responses differ most; the first of these."""
-    gaps = [abs(a.count_right(step, s.a) - b.count_right(step, s.b)) for s in shared(a, b, step)]
-    return gaps.index(max(gaps))
-
-
-def same_start(a: Row, b: Row) -> int:
-    """For how many tokens two responses agree from the start."""
-    one = tokens_of(a)
-    other = tokens_of(b)
-    places = range(min(len(one), len(other)))
-    return next((t for t in places if one[t] != other[t]), len(places))
 
 
 # --- parts of the page -----------------------------------------------------------------------------------------------
 
 
-def _curve(source: Any) -> pd.Series | None:
-    """Held-out accuracy by step, where the source has metrics."""
-    try:
-        accuracy = source.metrics.dropna(subset=["eval/accuracy"]).set_index("step")["eval/accuracy"]
-    except (AttributeError, KeyError, RlinoError):
-        return None
-    return accuracy if len(accuracy) > 1 else None
-
-
 def _curves_svg(a: Any, b: Any) -> str:
     """Both held-out accuracies over training."""
-    one, other = _curve(a), _curve(b)
+    one = pairs.held_out_accuracy(a)
+    other = pairs.held_out_accuracy(b)
     if one is None or other is None:
         return ""
-    top = max(one.max(), other.max()) or 1.0
-    last = max(one.index.max(), other.index.max())
-    left, width, zero, reach = 40, 360, 82, 68
-    marks = "".join(
-        f'<path d="M{left} {y}h{width}" stroke="#8886"/>'
-        f'<text x="{left - 4}" y="{y + 4}" text-anchor="end">{text}</text>'
-        for y, text in ((zero, "0%"), (zero - reach, f"{top:.0%}"))
-    )
-    lines = "".join(
-        lines_svg(pd.DataFrame({n: curve}), left, width, zero, reach / top, k)
-        for k, (n, curve) in enumerate(
-            (("A", one.set_axis(one.index / last)), ("B", other.set_axis(other.index / last)))
-        )
-    )
-    ends = f'<text x="{left}" y="97">step 0</text><text x="{left + width}" y="97" text-anchor="end">{last}</text>'
+    curves = pd.DataFrame({"A": one, "B": other})
+    top = float(curves.max(axis=None)) or 1.0
+    last = curves.index.max()
+    curves.index = curves.index / last
     caption = "share right, held out, over training: A solid with circles, B dashed with triangles"
-    return f"<p>{caption}</p>{svg_html(marks + lines + ends, left + width + 20, 102, caption)}"
+    levels = {top: f"{top:.0%}", 0.0: "0%"}
+    return f"<p>{caption}</p>{plot_svg(curves, levels, ('step 0', str(last)), caption, size=(360, 68))}"
 
 
 def _group_row(rows: list[Row], sample: int) -> str:
@@ -133,7 +75,7 @@ def _response(row: Row, side: str, group: str, trace: int, notes: str) -> str:
 
 def _start_html(a: Row, b: Row) -> str:
     """Where two responses part, in words, and for the script, which draws a bar there."""
-    start = same_start(a, b)
+    start = pairs.same_start(a, b)
     if all(start == len(tokens_of(row)) for row in (a, b)):
         return '<p data-part="-1">They are the same, token for token.</p>'
     text = f"They agree for {start} token{'s' * (start > 1)}; a double bar stands where they part."
@@ -144,55 +86,35 @@ def _start_html(a: Row, b: Row) -> str:
 # --- the comparer ----------------------------------------------------------------------------------------------------
 
 
-def _in_order(key: Key) -> tuple[str, int]:
-    return key[0], -1 if key[1] is None else key[1]  # an imported run may not say its seed
-
-
-def _runs_of(runs: Iterable[Any], a: str, b: str | None, seed: int | None) -> tuple[Key, dict[str, Any]]:
-    """The task and seed of which there are two runs, preferably of a and b, and its runs by method."""
-    groups: dict[Key, dict[str, Any]] = {}
-    for run in runs:
-        group = groups.setdefault((run.config["task"], run.seed), {})
-        if run.method in group:
-            raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
-        group[run.method] = run
-    keys = [key for key in sorted(groups, key=_in_order) if len(groups[key]) > 1 and seed in (None, key[1])]
-    if not keys:
-        raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
-    key = next((k for k in keys if {a, b} - {None} <= set(groups[k])), keys[0])
-    return key, {method: groups[key][method] for method in in_order(groups[key])}
-
-
 class _Pages:
-    """What the comparer shows, by the numbers of its options."""
+    """What the comparer shows, by methods, steps, names of problems and numbers of responses."""
 
     def __init__(self, traces: Mapping[str, Traces], colour: str) -> None:
-        self.traces = list(traces.values())
+        self.traces = traces
         self.colour = colour
-        self.problems: dict[str, int] = {}  # by their name in the menu
-        self.heads: dict[tuple[int, ...], str] = {}  # (step, problem)
-        self.responses: dict[tuple[int, ...], str] = {}  # (method, step, problem, response)
-        self.starts: dict[tuple[int, ...], str] = {}  # (a, b, step, problem, response)
+        self.heads: dict[tuple, str] = {}  # (step, problem)
+        self.responses: dict[tuple, str] = {}  # (method, step, problem, response)
+        self.starts: dict[tuple, str] = {}  # (a, b, step, problem, response)
         self.made: list[Trace] = []
 
-    def add(self, at: int, step: int, name: str, methods: list[int]) -> tuple[list[str], list[Trace]]:
+    def add(self, step: int, name: str, methods: list[str]) -> tuple[list[str], list[Trace]]:
         """The pages of a problem at a step, for the methods that have it; what is new."""
         groups = {m: self.traces[m].rows(step, self.traces[m].find(step, name) or 0) for m in methods}
         every = [row for rows in groups.values() for row in rows]
         limits, legends = colours_of(every, self.colour)
         title = plain(problem_name(every[0]), 60)
-        k = self.problems.setdefault(title, len(self.problems))
-        self.heads[at, k] = f'<p class="rlino-title"><strong>Step {step} · {escape_line(title)}</strong></p>{legends}'
+        head = f'<p class="rlino-title"><strong>Step {step} · {escape_line(title)}</strong></p>'
+        self.heads[step, title] = head + legends
         size = min(map(len, groups.values()))
         first = len(self.made)
         pages = []
         for (m, rows), i in itertools.product(groups.items(), range(size)):
             trace, notes = trace_of(rows[i], limits, len(every))
-            pages.append(_response(rows[i], label(str(m)), _group_row(rows, i), len(self.made), notes))
-            self.responses[m, at, k, i] = pages[-1]
+            pages.append(_response(rows[i], label(m), _group_row(rows, i), len(self.made), notes))
+            self.responses[m, step, title, i] = pages[-1]
             self.made.append(trace)
         for (m, rows), (n, others), i in itertools.product(groups.items(), groups.items(), range(size)):
-            self.starts[m, n, at, k, i] = _start_html(rows[i], others[i])
+            self.starts[m, n, step, title, i] = _start_html(rows[i], others[i])
         return pages, self.made[first:]
 
 
@@ -212,70 +134,61 @@ def run_comparer(
     of one method, task and seed, where the two have no problem in common, and for an unknown colour.
     """
     colours = colour_control(colour)
-    key, by_method = _runs_of(runs, a, b, seed)
+    key, group = pairs.runs_of_a_seed(runs, a, b, seed)
+    by_method = {method: group[method] for method in in_order(group)}
     methods = list(by_method)
     a = a if a in methods else methods[0]
     b = b if b in methods and b != a else next(m for m in methods if m != a)
     traces = {m: as_traces(run) for m, run in by_method.items()}
-    common = shared_steps(traces[a], traces[b])
+    common = pairs.shared_steps(traces[a], traces[b])
     if not common:
         text = traces[a].message or traces[b].message
         raise RlinoError(text or f"{label(a)} and {label(b)} have no problem in common at any step")
     pages = _Pages(traces, colour)
     steps = common[-1:] + [step for step in spread(common) if step != common[-1]]
     meter = Meter(budget)
-    taken: list[int] = []
     for step in steps:
-        if taken and not meter.room:
+        if pages.made and not meter.room:
             break
-        taken.append(step)
-        names = shared(traces[a], traces[b], step)
-        worst = most_different(traces[a], traces[b], step)
+        names = pairs.shared(traces[a], traces[b], step)
+        worst = pairs.most_different(traces[a], traces[b], step)
         name = names[worst].problem
-        having = [
-            k for k, source in enumerate(pages.traces) if step in source.steps and source.find(step, name) is not None
-        ]
-        meter.add(*pages.add(len(taken) - 1, step, name, having))
-    return _page(key, by_method, pages, taken, (a, b), colours)
+        having = [m for m, source in traces.items() if step in source.steps and source.find(step, name) is not None]
+        meter.add(*pages.add(step, name, having))
+    return _page(key, by_method, pages, (a, b, common[-1]), colours)
 
 
 def _page(
-    key: Key, by_method: Mapping[str, Any], pages: _Pages, taken: list[int], start: tuple[str, str], colours: Control
+    key: pairs.Key, by_method: Mapping[str, Any], pages: _Pages, start: tuple[str, str, int], colours: Control
 ) -> Html:
     """The explorer over the pages that were made."""
-    methods = list(by_method)
-    names = [plain(label(m), 40) for m in methods]
-    order = sorted(range(len(taken)), key=lambda k: taken[k])  # steps in the menu are in order
-    place = {k: n for n, k in enumerate(order)}
-
-    def moved(views: Mapping[tuple[int, ...], str], at: int) -> dict[tuple[int, ...], str]:
-        return {(*key[:at], place[key[at]], *key[at + 1 :]): page for key, page in views.items()}
-
-    size = 1 + max(key[3] for key in pages.responses)
+    names = {m: plain(label(m), 40) for m in by_method}
+    steps = sorted({step for step, _ in pages.heads})
+    problems = list(dict.fromkeys(problem for _, problem in pages.heads))
+    size = 1 + max(place[-1] for place in pages.responses)
     controls = [
-        Control("a", "A", names, methods.index(start[0]), buttons=True),
-        Control("b", "B", names, methods.index(start[1]), buttons=True),
-        Control("step", "Step", [str(taken[k]) for k in order], place[0], buttons=True, nearest=True),
-        Control("problem", "Problem", list(pages.problems)),
-        Control("response", "Response", [str(k + 1) for k in range(size)], buttons=True),
+        Control("a", "A", names, start[0], buttons=True),
+        Control("b", "B", names, start[1], buttons=True),
+        Control("step", "Step", {s: str(s) for s in steps}, start[2], buttons=True, nearest=True),
+        Control("problem", "Problem", problems),
+        Control("response", "Response", {k: str(k + 1) for k in range(size)}, buttons=True),
         colours,
     ]
-    responses = moved(pages.responses, 1)
     curves = {
-        (i, j): _curves_svg(by_method[one], by_method[other])
-        for (i, one), (j, other) in itertools.product(enumerate(methods), repeat=2)
+        (one, other): _curves_svg(by_method[one], by_method[other])
+        for one, other in itertools.product(by_method, repeat=2)
     }
     slots = {
-        "head": Slot(("step", "problem"), moved(pages.heads, 0)),
+        "head": Slot(("step", "problem"), pages.heads),
         "curves": Slot(("a", "b"), curves),
-        "start": Slot(("a", "b", "step", "problem", "response"), moved(pages.starts, 2)),
+        "start": Slot(("a", "b", "step", "problem", "response"), pages.starts),
     }
     boxes = []
     for x in ("a", "b"):
-        slots[f"name_{x}"] = Slot((x,), {(k,): f"{x.upper()}: {escape_line(name)}" for k, name in enumerate(names)})
-        slots[f"text_{x}"] = Slot((x, "step", "problem", "response"), responses)
+        slots[f"name_{x}"] = Slot((x,), {(m,): f"{x.upper()}: {escape_line(name)}" for m, name in names.items()})
+        slots[f"text_{x}"] = Slot((x, "step", "problem", "response"), pages.responses)
         boxes.append(f"<div><p>{slot(f'name_{x}', 'strong')}</p>{slot(f'text_{x}')}</div>")
-    unit = unit_of(pages.traces[0].frame.iloc[0].to_dict())
+    unit = unit_of(next(iter(pages.traces.values())).frame.iloc[0].to_dict())
     note = f'<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; {unit}. In brackets the response below.</p>'
     title = f"<p>{escape_line(key[0])}, seed {'?' if key[1] is None else key[1]}</p>"
     body = f"{title}{slot('curves')}{slot('head')}{slot('start')}"

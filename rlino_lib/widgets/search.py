@@ -5,18 +5,15 @@ One response, or all of its group on one tree; the reading is that of `tasks/cou
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
+from rlino_lib.analysis import attempts as trees
+from rlino_lib.analysis.attempts import MOST, Node, Response
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.traces import as_traces, is_true, places_of, problem_name, shorten
 from rlino_lib.tasks.countdown.game import pieces
-from rlino_lib.tasks.countdown.trace import Search, Written, countdown_problem, read_search, unordered
-from rlino_lib.widgets.inspector import places_of, verdict
+from rlino_lib.widgets.inspector import verdict
 from rlino_lib.widgets.page import (
     BUDGET,
     Control,
@@ -30,114 +27,9 @@ from rlino_lib.widgets.page import (
     stepped,
     trace_box,
 )
-from rlino_lib.widgets.tokens import Html, escape_line, plain, shorten
-from rlino_lib.widgets.traces import Row, as_traces, is_true, problem_name, tokens_of
-
-DEEPEST = 6  # steps of an attempt that are drawn
-MOST = 60  # attempts of one response that are drawn and listed: any response can be shown
-
-
-@dataclass
-class Response:
-    """A response of the group with its tokens and its reading."""
-
-    sample: int
-    row: Row
-    search: Search
-    tokens: list[str]  # as recorded where they spell the response, else its pieces
-    ends: list[int]  # where each token ends, in characters of the response
-    begun: list[int]  # how many attempts have begun after 0, 1, 2, … tokens
-
-    def token_after(self, attempt: int) -> int:
-        """How many tokens there are up to the end of an attempt; 0 for attempt 0."""
-        return bisect_right(self.ends, self.search.attempts[attempt - 1].end) if attempt else 0
-
-
-def read_group(rows: Iterable[Row]) -> list[Response]:
-    """The responses of a group, read; raises RlinoError where they are not answers to a Countdown problem."""
-    responses = []
-    for row in rows:
-        problem = countdown_problem(row.get("data"))
-        tokens = [str(t) for t in tokens_of(row)]
-        text = row["response"] if isinstance(row.get("response"), str) else "".join(tokens)
-        if len(tokens) < 2 or not "".join(tokens).startswith(text):
-            tokens = pieces(text)
-        search = read_search(problem, text)
-        ends = list(accumulate(map(len, tokens)))
-        starts = [attempt.start for attempt in search.attempts]
-        begun = [0, *(bisect_left(starts, end) for end in ends)]
-        responses.append(Response(int(row["sample"]), row, search, tokens, ends, begun))
-    return responses
-
+from rlino_lib.widgets.tokens import Html, escape_line, notes_html, plain
 
 # --- the tree --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Node:
-    """Where the attempts stand after the same steps; the order of numbers that are added or multiplied is forgotten."""
-
-    written: Written | None  # the step that leads here; None at the root
-    path: tuple = ()  # the keys of the steps that lead here
-    children: dict[tuple, Node] = field(default_factory=dict)
-    passed: list[tuple[int, int]] = field(default_factory=list)  # (sample, attempt) that come through
-    ended: list[tuple[int, int]] = field(default_factory=list)  # those that end here
-    hit: bool = False
-    y: float = 0.0
-
-    @property
-    def depth(self) -> int:
-        """How many steps lead here."""
-        return len(self.path)
-
-    @property
-    def text(self) -> str:
-        """The operation that leads here."""
-        return "{} {} {}".format(*unordered(self.written.step)) if self.written else ""
-
-
-def grow(group: Iterable[Response]) -> Node:
-    """The tree of the first MOST attempts of each response, DEEPEST steps deep."""
-    root = Node(None)
-    for response in group:
-        for k, attempt in enumerate(response.search.attempts[:MOST], 1):
-            node = root
-            node.passed.append((response.sample, k))
-            for depth, w in enumerate(attempt.steps[:DEEPEST], 1):
-                key = unordered(w.step), w.fault
-                node = node.children.setdefault(key, Node(w, (*node.path, key)))
-                node.passed.append((response.sample, k))
-                node.hit |= attempt.hit == depth
-            node.ended.append((response.sample, k))
-    return root
-
-
-def walk(node: Node) -> Iterable[tuple[Node, Node]]:
-    """Every edge, (parent, child), in the order of drawing."""
-    for child in node.children.values():
-        yield node, child
-        yield from walk(child)
-
-
-def nodes_of(root: Node) -> list[Node]:
-    """Every node, the root first, in the order of drawing."""
-    return [root, *(child for _, child in walk(root))]
-
-
-def _place(root: Node) -> int:
-    """Give every node its row, leaves from the top and a parent in the middle of its children; the number of rows."""
-    rows = 0
-    for node in reversed(nodes_of(root)):
-        if node.children:
-            ys = [c.y for c in node.children.values()]
-            node.y = (ys[0] + ys[-1]) / 2
-        else:
-            node.y = -rows
-            rows += 1
-    for node in nodes_of(root):
-        node.y += rows - 1
-    return rows
-
 
 ROW = 32  # pixels of a leaf's row
 LABEL = 76  # pixels of the level part of an edge, with its label
@@ -146,8 +38,8 @@ GAP = 46  # pixels of its sloped part
 
 def _draw(root: Node, start: tuple[int, ...], ids: dict[tuple, int], of: Response | int) -> str:
     """The tree from left to right, of one response or of so many; each node has its id, and the script its looks."""
-    rows = _place(root)
-    nodes = nodes_of(root)
+    rows = trees.lay_out(root)
+    nodes = trees.nodes_of(root)
     left = {id(n): _left(n, start) for n in nodes}
     x = 8.0
     columns = []
@@ -156,7 +48,7 @@ def _draw(root: Node, start: tuple[int, ...], ids: dict[tuple, int], of: Respons
         columns.append((x, width))
         x += width + GAP + LABEL
     parts = [_box(root, left[id(root)], columns[0], 20 + ROW * root.y, of)]
-    for parent, child in walk(root):
+    for parent, child in trees.walk(root):
         begin = sum(columns[parent.depth]), 20 + ROW * parent.y
         y = 20 + ROW * child.y
         edge = _edge(child, begin, (columns[child.depth][0], y), of)
@@ -217,32 +109,6 @@ def _ended(node: Node, of: Response | int) -> str:
 # --- the words -------------------------------------------------------------------------------------------------------
 
 
-def attempt_table(response: Response) -> pd.DataFrame:
-    """The first MOST attempts of a response in words, a row each, all cells text."""
-    search = response.search
-    repeats = zip(*(search.repeats(same) for same in ("exact", "order", "results")), strict=True)
-    rows = []
-    for a, (exact, order, results) in zip(search.attempts[:MOST], repeats, strict=False):
-        same = f"#{exact}" if exact else f"#{order}, in another order" if order else ""
-        same = same or (f"#{results}, its results" if results else "new")
-        word = a.verdict or "none"
-        if (a.hit is not None) != (a.verdict == "yes") and a.verdict:
-            word += ", but hits" if a.hit is not None else ", but does not hit"
-        steps = a.steps[:DEEPEST]
-        rows.append(
-            {
-                "steps": ", ".join("{} {} {} = {}".format(*w.step) for w in steps) + " …" * (len(a.steps) > DEEPEST),
-                "hits": "✓" if a.hit is not None else "",
-                "verdict": word,
-                "repeats": same if a.verdict else "",
-                "faults": "; ".join(w.fault for w in steps if w.fault),
-                "tokens": str(search.tokens(a.start, a.end)),
-            }
-        )
-    names = ["steps", "hits", "verdict", "repeats", "faults", "tokens"]
-    return pd.DataFrame(rows, columns=names, index=pd.Index(range(1, len(rows) + 1), name="attempt"))
-
-
 def _sentences(response: Response) -> str:
     """The response as a search, in a line or two."""
     search = response.search
@@ -275,7 +141,7 @@ def _count(n: int, what: str) -> str:
 def _group_sentences(group: list[Response], root: Node) -> str:
     """The group in a line: how much of the tree its responses share."""
     attempts = sum(len(s.search.attempts) for s in group)
-    paths = [n for n in nodes_of(root) if n.ended]
+    paths = [n for n in trees.nodes_of(root) if n.ended]
     shared = sum(len({s for s, _ in n.ended}) > 1 for n in paths)
     hits = sum(s.search.first_hit is not None for s in group)
     return (
@@ -294,29 +160,16 @@ _KEY = (
 # --- the view --------------------------------------------------------------------------------------------------------
 
 
-def _marks(response: Response, root: Node, ids: dict[tuple, int]) -> dict[str, list[tuple[int, int]]]:
-    """From and to which token each node of the tree, and each row of the table, is under way in a response."""
-    marks: dict[str, list[tuple[int, int]]] = {}
-    for node in nodes_of(root)[1:]:
-        for sample, k in node.passed:
-            if sample == response.sample:
-                written = response.search.attempts[k - 1].steps[node.depth - 1].end
-                span = bisect_left(response.ends, written) + 1, response.token_after(k)
-                marks.setdefault(f"n{ids[node.path]}", []).append(span)
-    for k in range(1, min(len(response.search.attempts), MOST) + 1):
-        marks[f"a{k}"] = [(bisect_left(response.begun, k), response.token_after(k))]
-    return marks
-
-
 def _words(response: Response, root: Node, ids: dict[tuple, int], trace: int, notes: list[str]) -> str:
     """A response's sentences, its text and its table, with what stepping through them needs."""
     attempts = len(response.search.attempts)
     stops = [0, *(response.token_after(k) for k in range(1, attempts + 1))]
-    attributes = stepped(len(response.tokens), _marks(response, root, ids), stops)
-    rows = [f"a{k}" for k in range(1, min(attempts, MOST) + 1)]
-    note = "".join(f'<p class="rlino-note">{escape_line(text)}</p>' for text in notes)
+    nodes, rows = trees.spans_of(response, root)
+    marks = {f"n{ids[path]}": spans for path, spans in nodes.items()} | {f"a{k}": [span] for k, span in rows.items()}
+    attributes = stepped(len(response.tokens), marks, stops)
     box = trace_box(trace, f"Response {response.sample}", "rlino-stepped")
-    return f"<div {attributes}>{_sentences(response)}{box}{note}{frame_table(attempt_table(response), ids=rows)}</div>"
+    table = frame_table(trees.attempt_table(response), ids=[f"a{k}" for k in rows])
+    return f"<div {attributes}>{_sentences(response)}{box}{notes_html(notes)}{table}</div>"
 
 
 def sample_name(response: Response) -> str:
@@ -346,10 +199,10 @@ def search_view(
     step = traces.steps[0] if step is None else step
     if group is None:
         group = traces.first_mixed(step) if step in traces.steps else 0
-    responses = read_group(traces.rows(step, group))
-    now = pick(responses, sample)
-    pages: dict[tuple[str, ...], str] = {}  # (step, problem, response, tree)
-    texts: dict[tuple[str, ...], str] = {}  # (step, problem, response)
+    responses = trees.read_group(traces.rows(step, group))
+    now = trees.pick(responses, sample)
+    pages: dict[tuple, str] = {}  # (step, problem, response, whether of the group)
+    texts: dict[tuple, str] = {}  # (step, problem, response)
     made: list[Trace] = []
     best: list[str] = []  # the response with the most attempts of each group
     meter = Meter(budget)
@@ -358,64 +211,43 @@ def search_view(
         if (at, g) in done or (done and not meter.room):
             continue
         done.add((at, g))
-        title = traces.title(at, g)
-        members = read_group(traces.rows(at, g))
-        root = grow(members)
-        ids = {node.path: k for k, node in enumerate(nodes_of(root))}
+        title = plain(traces.title(at, g))
+        members = trees.read_group(traces.rows(at, g))
+        root = trees.grow(members)
+        ids = {node.path: k for k, node in enumerate(trees.nodes_of(root))}
         whole = _group_sentences(members, root) + _draw(root, members[0].search.nums, ids, len(members)) + _KEY
         head = f"<p><strong>Step {at} · {escape_line(problem_name(members[0].row), 200)}</strong></p>"
         written = [head + whole]
         first = len(made)
         for response in members:
-            key = str(at), title, sample_name(response)
-            own = _draw(grow([response]), response.search.nums, ids, response) + _KEY
+            key = at, title, sample_name(response)
+            own = _draw(trees.grow([response]), response.search.nums, ids, response) + _KEY
             tokens, notes = shorten(response.tokens)
             made.append(Trace(tokens))
             texts[key] = _words(response, root, ids, len(made) - 1, notes)
-            pages[*key, "the response"], pages[*key, "its whole group"] = head + own, head + whole
+            pages[*key, False] = head + own
+            pages[*key, True] = head + whole
             written += [own, texts[key]]
-        best.append(sample_name(pick(members, None)))
+        best.append(sample_name(trees.pick(members, None)))
         meter.add(written, made[first:])
-    return _page(pages, texts, made, best, (str(step), traces.title(step, group), sample_name(now)), overlay)
-
-
-def pick(group: list[Response], sample: int | None) -> Response:
-    """The response of this number, or the one with the most attempts; raises RlinoError where there is none."""
-    if sample is None:
-        return max(group, key=lambda s: (len(s.search.attempts), -s.sample))
-    by_sample = {response.sample: response for response in group}
-    if sample not in by_sample:
-        raise RlinoError(f"no response {sample}: the group has {', '.join(map(str, list(by_sample)[:16]))}")
-    return by_sample[sample]
+    opened = step, plain(traces.title(step, group)), sample_name(now)
+    return _page(pages, texts, made, best, (*opened, overlay))
 
 
 def _page(
-    pages: dict[tuple[str, ...], str], texts: dict[tuple[str, ...], str], made: Sequence[Trace], best: Sequence[str],
-    start: tuple[str, ...], overlay: bool,
-) -> Html:  # fmt: skip
-    """The explorer over trees and texts by their names in menus."""
-    steps = sorted({key[0] for key in texts}, key=int)
-    problems = sorted({key[1] for key in texts})
-    names = sorted({key[2] for key in texts}, key=lambda name: (int(name[1:].split()[0]), name))
-    trees = ["the response", "its whole group"]
-    options = steps, problems, names, trees
-    first = [problems.index(problem) for problem in dict.fromkeys(key[1] for key in texts)]
-    at = [values.index(name) for values, name in zip(options, start, strict=False)]
+    pages: dict[tuple, str], texts: dict[tuple, str], made: Sequence[Trace], best: Sequence[str], start: tuple
+) -> Html:
+    """The explorer over trees and texts by what stands in menus."""
+    steps, problems, names = ({key[k]: None for key in texts} for k in range(3))
+    by_number = sorted(names, key=lambda name: (int(name[1:].split()[0]), name))
     controls = [
-        Control("step", "Step", steps, at[0], buttons=True, nearest=True),
-        Control("problem", "Problem", problems, at[1], first=first),
-        Control("response", "Response", names, at[2], buttons=True, first=[names.index(name) for name in best]),
-        Control("tree", "Tree of", trees, int(overlay)),
+        Control("step", "Step", {s: str(s) for s in sorted(steps)}, start[0], buttons=True, nearest=True),
+        Control("problem", "Problem", sorted(problems), start[1], first=list(problems)),
+        Control("response", "Response", by_number, start[2], buttons=True, first=best),
+        Control("tree", "Tree of", {False: "the response", True: "its whole group"}, start[3]),
         Control("attempt", "Attempt", kind="stop", buttons=True),
         Control("token", "Token", kind="step", buttons=True),
     ]
-    numbered = [
-        {
-            tuple(values.index(name) for values, name in zip(options, key, strict=False)): page
-            for key, page in by.items()
-        }
-        for by in (pages, texts)
-    ]
     by = ("step", "problem", "response", "tree")
-    slots = {"tree": Slot(by, numbered[0]), "words": Slot(by[:3], numbered[1])}
+    slots = {"tree": Slot(by, pages), "words": Slot(by[:3], texts)}
     return explorer("Search view", controls, slots, slot("tree") + slot("words"), made, "rlino-search")

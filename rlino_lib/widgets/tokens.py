@@ -8,16 +8,15 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Literal
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.traces import shorten, shortened
 
 Scale = Literal["diverging", "sequential"]
 
 LEVELS = 8  # colour steps on each side of 0; steps, so that the last digit of a value cannot change the page
-MAX_COLOURED = 8_000  # tokens of one text that get a colour and a tooltip; what follows is shown as plain text
-MAX_CHARACTERS = 2_000_000  # characters of one text that are shown; a longer one says that it was shortened
 _TIP = 60  # characters of a token that its tooltip repeats
 
 
@@ -44,9 +43,7 @@ _SURROGATES = range(0xD800, 0xE000)
 def plain(text: object, limit: int | None = None) -> str:
     """Any value as one line of text that is safe to show, not escaped: for menus. Shortened to `limit` characters."""
     text = str(text)
-    if limit is not None and len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return printable(text).replace("\n", "").replace("\t", "")
+    return printable(text if limit is None else shortened(text, limit)).replace("\n", "").replace("\t", "")
 
 
 def visible(text: object) -> str:
@@ -89,7 +86,7 @@ def _float(value: object) -> float:
 # Blue above 0, orange below, violet for one-sided values. The value sets the opacity, so that small values stay faint
 # on light and on dark pages. The text keeps the page's own colour; at full strength its contrast is 5 or more on both.
 _HUES = {"positive": "0,114,178", "negative": "213,94,0", "size": "112,60,190"}
-_PALETTES = {
+PALETTES = {
     name: tuple(f"rgba({hue},{0.06 + 0.54 * k / LEVELS:.2f})" for k in range(1, LEVELS + 1))
     for name, hue in _HUES.items()
 }
@@ -113,30 +110,7 @@ def level_of(value: float, scale: Scale, limit: float) -> tuple[str, int]:
 def colour_style(value: float, scale: Scale, limit: float) -> str:
     """The style of an element for a value, empty for no colour."""
     palette, level = level_of(value, scale, limit)
-    return f"background-color:{_PALETTES[palette][level - 1]}" if level else ""
-
-
-def shorten(
-    tokens: Sequence[object], max_coloured: int = MAX_COLOURED, max_characters: int = MAX_CHARACTERS
-) -> tuple[list[str], list[str]]:
-    """The tokens as text, those beyond `max_coloured` joined to one, and notes on what was joined or left out."""
-    texts = [str(token) for token in islice(tokens, max_coloured)]
-    rest = "".join(map(str, islice(tokens, max_coloured, None)))
-    total = sum(map(len, texts)) + len(rest)
-    notes = []
-    if total > max_characters:
-        room = max_characters
-        for t, text in enumerate(texts):
-            if len(text) > room:
-                texts, rest = texts[:t], text
-                break
-            room -= len(text)
-        rest = rest[:room]
-    if len(texts) < len(tokens):
-        notes.append(f"Only the first {len(texts):,} of {len(tokens):,} tokens have colours and tooltips.")
-    if total > max_characters:
-        notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
-    return texts + [rest] * bool(rest), notes
+    return f"background-color:{PALETTES[palette][level - 1]}" if level else ""
 
 
 def token_spans(
@@ -180,10 +154,15 @@ pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
 </style>"""
 
 
-def trace_box(spans: str, notes: Sequence[str], label: str) -> str:
-    """A scrollable box, reachable from the keyboard, around the output of `token_spans`."""
-    lines = "".join(f'<p class="rlino-note">{html.escape(n)}</p>' for n in notes)
-    return f'<pre class="rlino-trace" tabindex="0" role="group" aria-label="{escape_line(label)}">{spans}</pre>{lines}'
+def box_html(content: str, label: str, kind: str = "", data: str = "") -> str:
+    """A scrollable box for tokens, reachable from the keyboard; `label` is any text, the rest is safe."""
+    css = f"rlino-trace {kind}".strip()
+    return f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}"{data}>{content}</pre>'
+
+
+def notes_html(notes: Iterable[str]) -> str:
+    """Notes below a box."""
+    return "".join(f'<p class="rlino-note">{escape_line(note)}</p>' for note in notes)
 
 
 def legend_html(values: Iterable[object], scale: Scale, limit: float | None = None, label: str = "value") -> str:
@@ -207,7 +186,7 @@ def legend_html(values: Iterable[object], scale: Scale, limit: float | None = No
 
 
 def _swatches(palette: str) -> str:
-    name, colours = ("u", _PALETTES[palette][::-1]) if palette == "negative" else ("span", _PALETTES[palette])
+    name, colours = ("u", PALETTES[palette][::-1]) if palette == "negative" else ("span", PALETTES[palette])
     cells = "".join(f'<{name} style="background-color:{c}">&nbsp;&nbsp;</{name}>' for c in colours[::2])
     return f'<span aria-hidden="true">{cells}</span>'
 
@@ -242,5 +221,5 @@ def tokens_html(
     spans = token_spans(texts, values, scale=scale, limit=limit, label=label, tips=tips)
     caption = f"<figcaption>{escape_line(title)}</figcaption>" if title else ""
     legend = legend_html(values, scale, limit, label) if values is not None else ""
-    box = trace_box(spans, notes, title or "tokens")
+    box = box_html(spans, title or "tokens") + notes_html(notes)
     return Html(f'{STYLE}<figure class="rlino-tokens mathjax_ignore">{caption}{legend}{box}</figure>')

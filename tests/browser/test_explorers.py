@@ -12,8 +12,9 @@ import torch
 from driving import SEEN, act, by_keyboard, by_mouse
 from filelock import FileLock
 
+from rlino_lib.evaluation.scores import Scores
 from rlino_lib.widgets import mdp_explorer, run_comparer, search_view, trace_inspector
-from rlino_lib.widgets.gradient import Scores, gradient_microscope, weights_explorer
+from rlino_lib.widgets.gradient import gradient_microscope, weights_explorer
 from rlino_lib.widgets.length import length_explorer
 from rlino_lib.widgets.tokens import printable
 
@@ -44,11 +45,8 @@ def rollouts(texts: list[str] | None = None, steps: tuple[int, ...] = (1, 2, 10)
         for group in range(2):
             for sample in range(4):
                 right = (step + group + sample) % 2 == 0
-                tokens = (
-                    [*texts, *[" end"] * (4 - sample)]
-                    if texts
-                    else [" 1", " +", " 2", "\n", f" s{step}g{group}i{sample}"] * (sample % 3 + 1)
-                )
+                tokens = [" 1", " +", " 2", "\n", f" s{step}g{group}i{sample}"] * (sample % 3 + 1)
+                tokens = [*texts, *[" x"] * (3 - sample)] if texts else tokens
                 text = texts[(group + sample) % len(texts)] if texts else ""
                 places = range(len(tokens))
                 rows.append({

@@ -14,11 +14,10 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.traces import Traces, shorten, spread
 from rlino_lib.widgets import tokens_html, trace_inspector
-from rlino_lib.widgets.inspector import spread
 from rlino_lib.widgets.page import Control, Slot, Trace, explorer, frame_table, slot, stepped, svg_html, trace_box
-from rlino_lib.widgets.tokens import number, plain, shorten, token_spans
-from rlino_lib.widgets.traces import Traces
+from rlino_lib.widgets.tokens import number, plain, token_spans
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -246,9 +245,9 @@ def test_number(value, text):
 
 def small(**settings):
     traces = [Trace(["a", "<b>"], {"w": ([1.0, -0.5], "diverging", 1.0)}), Trace(["c"])]
-    views = {(0, 0): f"<p>first</p>{trace_box(0, 'one')}", (1, 1): f"<p>last</p>{trace_box(1, 'two')}"}
+    views = {("x0", "y0"): f"<p>first</p>{trace_box(0, 'one')}", ("x1", "y1"): f"<p>last</p>{trace_box(1, 'two')}"}
     controls = [Control("x", "X", ["x0", "x1"]), Control("y", "Y", ["y0", "y1"])]
-    slots = {"page": Slot(("x", "y"), views), "note": Slot(("y",), {(0,): "<i>n0</i>", (1,): "<i>n1</i>"})}
+    slots = {"page": Slot(("x", "y"), views), "note": Slot(("y",), {("y0",): "<i>n0</i>", ("y1",): "<i>n1</i>"})}
     return explorer("Small", controls, slots, slot("page") + slot("note", "p"), traces, **settings)
 
 
@@ -269,7 +268,7 @@ def test_the_first_choice_must_be_there():
 def test_without_a_script_all_is_written_and_drawings_are_images():
     body = f"<div {stepped(3, {'n1': [(1, 2)], 'n2': [(2, 3)], 'n3': [(4, 4)]})}>"
     body += svg_html('<g data-id="n1"/><g data-id="n2"/>', 10, 10, "alt") + '<p data-id="n3">x</p></div>'
-    html = explorer("x", [Control("x", "X", ["0"])], {"s": Slot(("x",), {(0,): body})}, slot("s"))
+    html = explorer("x", [Control("x", "X", ["0"])], {"s": Slot(("x",), {("0",): body})}, slot("s"))
     twin = html.split("<script")[0]
     assert (
         "<svg" not in twin

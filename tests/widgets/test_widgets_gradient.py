@@ -9,25 +9,21 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.scores import first_mixed, sample_names, score_rows
 from rlino_lib.exact.identities import curve, float64_copy
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.groups import CAP, METHODS, group_weights
 from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade
-from rlino_lib.widgets import gradient as explorers
 from rlino_lib.widgets.gradient import (
     GROUPS,
     LENGTHS,
-    METHODS,
     SHARES,
-    first_mixed,
     gradient_microscope,
-    group_weights,
-    sample_names,
-    score_rows,
     weights_explorer,
 )
 from tests.policy.test_rollout import EVEN, random_model
@@ -62,7 +58,7 @@ def test_the_normaliser_decides_what_length_does():
     short, long = (group_weights("dr_grpo", 8, 2, (12, n)) for n in (12, 48))
     assert long.loc["wrong", "w"] == pytest.approx(short.loc["wrong", "w"])
     assert long.loc["wrong", "response"] == pytest.approx(4 * short.loc["wrong", "response"])
-    assert long.loc["wrong", "w"] == pytest.approx(-0.25 / 8 / explorers.CAP)
+    assert long.loc["wrong", "w"] == pytest.approx(-0.25 / 8 / CAP)
     rloo = group_weights("rloo", 8, 2)  # its ratio is that of the whole response: a sum over tokens
     assert rloo["w"].tolist() == pytest.approx([6 / 7 / 8, -2 / 7 / 8])
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.exact.length_toy import METHODS, NORMALISERS, LengthToy, drift, variant
-from rlino_lib.widgets.length import CHANGES, COUPLINGS, SHARES, _arrows_svg, _shifts, explore_length, length_explorer
+from rlino_lib.exact.length_toy import CHANGES, METHODS, NORMALISERS, LengthToy, drift, explore_length, variant
+from rlino_lib.widgets.length import COUPLINGS, SHARES, _arrows_svg, length_explorer
 from tests.widgets.test_widgets import Explored, Page
 from tests.widgets.test_widgets_gradient import read
 
@@ -37,7 +37,7 @@ def test_the_table_has_the_exact_numbers(found, normaliser, change):
 def test_arrows_point_where_the_drift_goes(method, choice):
     result = explore_length(method=method, **choice)[1]
     source = _arrows_svg(result, choice.get("cap", 8))
-    shifts = _shifts(result)
+    shifts = result.shifts
     drawn = [s for name, s in shifts.items() if name != "all" and abs(s) * 400 / (choice.get("cap", 8) - 1) >= 0.5]
     heads = [float(x) for x in HEAD.findall(source)]
     assert [h > 0 for h in heads] == [s > 0 for s in drawn] and 0 not in heads

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets import mdp as mdp_page
-from rlino_lib.widgets.mdp import RULES, SIZES, Rule, default_response, explore, mdp_explorer
+from rlino_lib.exact import ruled_mdp
+from rlino_lib.exact.ruled_mdp import RULES, Rule, default_response, explore
+from rlino_lib.widgets.mdp import SIZES, mdp_explorer
 from tests.widgets.test_widgets import Explored, Page
 
 
@@ -107,8 +108,8 @@ def test_the_page_is_the_same_at_every_call_and_reachable_by_keyboard(found):
 
 
 def test_names_are_escaped(monkeypatch):
-    real = mdp_page.TokenMDP
-    monkeypatch.setattr(mdp_page, "TokenMDP", lambda *a: real(*a, names=("·", "<b>", "\"&")[: a[0]]))
+    real = ruled_mdp.TokenMDP
+    monkeypatch.setattr(ruled_mdp, "TokenMDP", lambda *a: real(*a, names=("·", "<b>", "\"&")[: a[0]]))
     monkeypatch.setitem(RULES, "evil", Rule("<img src=x onerror=alert(1)>", lambda s, t: 0, 0))
     assert Explored(mdp_explorer(reward="evil")).first.count("b") == 0
 

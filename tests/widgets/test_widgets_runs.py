@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from rlino_lib.analysis.pairs import most_different, same_start, shared, shared_steps
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets.runs import as_traces, most_different, run_comparer, same_start, shared, shared_steps
+from rlino_lib.records.traces import as_traces
+from rlino_lib.widgets import run_comparer
 from rlino_lib.widgets.tokens import plain
 from tests.widgets.test_widgets import HOSTILE, Explored, response
 

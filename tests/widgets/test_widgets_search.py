@@ -8,9 +8,9 @@ import re
 import pandas as pd
 import pytest
 
+from rlino_lib.analysis.attempts import MOST, attempt_table, grow, read_group, walk
 from rlino_lib.errors import RlinoError
 from rlino_lib.widgets import search_view
-from rlino_lib.widgets.search import MOST, attempt_table, grow, read_group, walk
 from tests.widgets.test_widgets import Explored, Page
 
 MISS, HIT, ODD = " 8 - 2 = 6, 6 * 4 = 24", " 8 * 4 = 32, 32 * 2 = 64", " 8 * 4 = 33, 32 + 2 = 34"

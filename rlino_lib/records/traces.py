@@ -1,4 +1,4 @@
-"""Rollouts by step and group, from a recorded run or from a frame made live. No HTML here.
+"""Rollouts by step and group, from a recorded run or from a frame made live.
 
 A source of traces is a `Run`, or a DataFrame of rollouts: one row per response, columns as in a run's `rollouts.jsonl`.
 """
@@ -6,17 +6,21 @@ A source of traces is a `Run`, or a DataFrame of rollouts: one row per response,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.widgets.tokens import plain
+from rlino_lib.methods.catalogue import LABELS
 
 Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
 _DEFAULTS |= {"advantage": math.nan, "correct": None, "answer": None, "reason": "", "clipped": False}
+MAX_COLOURED = 8_000  # tokens of one text that get a colour and a tooltip; what follows is shown as plain text
+MAX_CHARACTERS = 2_000_000  # characters of one text that are shown; a longer one says that it was shortened
 _LISTS = ("tokens", "logprobs", "entropies", "weights")
 
 
@@ -78,7 +82,7 @@ class Traces:
 
     def title(self, step: int, group: int) -> str:
         """One line for a menu: the problem, with its group where two have one name, and how many are right."""
-        names = {g: plain(problem_name(self.frame.iloc[self._rows[step, g][0]]), 60) for g in self.groups(step)}
+        names = {g: shortened(problem_name(self.frame.iloc[self._rows[step, g][0]]), 60) for g in self.groups(step)}
         name = names[group] + f" (group {group})" * (list(names.values()).count(names[group]) > 1)
         right = f"{self.count_right(step, group)} of {len(self._rows[step, group])} right"
         return f"{name} · {right}"
@@ -157,3 +161,98 @@ def unit_of(row: Row) -> str:
 def as_traces(source: Any) -> Traces:
     """A source of traces as `Traces`; raises RlinoError for anything else."""
     return source if isinstance(source, Traces) else Traces(source)
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` characters; … stands for what is left out."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def named_traces(runs: Any) -> list[tuple[str, Traces]]:
+    """A source, or each of a list of them, with its name. Raises RlinoError for an empty list."""
+    sources = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
+    if not sources:
+        raise RlinoError("no run to inspect: the list is empty")
+    return list(zip(_names(sources), map(as_traces, sources), strict=True))
+
+
+def _names(sources: Sequence[Any]) -> list[str]:
+    """A name for each source: method and seed, with the run's name where that is not enough to tell."""
+    names = []
+    full = [str(getattr(source, "name", "")) for source in sources]
+    for k, source in enumerate(sources):
+        if isinstance(source, pd.DataFrame):
+            names.append(f"frame {k + 1}")
+        elif (method := getattr(source, "method", None)) is not None:
+            seed = getattr(source, "seed", None)  # an imported run may not say it
+            names.append(LABELS.get(method, method) + ("" if seed is None else f", seed {seed}"))
+        else:
+            names.append(full[k] or f"run {k + 1}")
+    twice = [names.count(name) > 1 for name in names]
+    return [f"{name} ({text})" if text and more else name for name, text, more in zip(names, full, twice, strict=True)]
+
+
+def shorten(
+    tokens: Sequence[object], max_coloured: int = MAX_COLOURED, max_characters: int = MAX_CHARACTERS, share: int = 1
+) -> tuple[list[str], list[str]]:
+    """The tokens as text, those beyond `max_coloured` joined to one, and notes on what was joined or left out.
+
+    `share` texts share these limits, down to 100 tokens and 10,000 characters.
+    """
+    max_coloured = max(min(100, max_coloured), max_coloured // share)
+    max_characters = max(min(10_000, max_characters), max_characters // share)
+    texts = [str(token) for token in islice(tokens, max_coloured)]
+    rest = "".join(map(str, islice(tokens, max_coloured, None)))
+    total = sum(map(len, texts)) + len(rest)
+    notes = []
+    if total > max_characters:
+        room = max_characters
+        for t, text in enumerate(texts):
+            if len(text) > room:
+                texts, rest = texts[:t], text
+                break
+            room -= len(text)
+        rest = rest[:room]
+    if len(texts) < len(tokens):
+        notes.append(f"Only the first {len(texts):,} of {len(tokens):,} tokens have colours and tooltips.")
+    if total > max_characters:
+        notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
+    return texts + [rest] * bool(rest), notes
+
+
+# --- which groups ----------------------------------------------------------------------------------------------------
+
+
+def spread(values: Sequence[int]) -> Iterator[int]:
+    """The values in an order of which every beginning is spread out: the ends, the middle, the quarters, …"""
+    done: set[int] = set()
+    parts = 1
+    while len(done) < len(values):
+        for k in range(parts + 1):
+            place = round(k * (len(values) - 1) / parts)
+            if place not in done:
+                done.add(place)
+                yield values[place]
+        parts *= 2
+
+
+Place = tuple[int, int, int]  # run, step, group
+
+
+def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
+    """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
+    ranked = []
+    for r, source in enumerate(traces):
+        if steps is not None:
+            for step in steps if r == 0 else ():
+                source.rows(step, source.groups(step)[0] if source.groups(step) else 0)  # raises where there is none
+        wanted = [s for s in steps if s in source.steps] if steps is not None else list(spread(source.steps))
+        for j, step in enumerate(wanted):
+            mixed = [source.first_mixed(step)]
+            if groups is not None:
+                mixed = list(groups)
+                for group in mixed:
+                    source.rows(step, group)  # raises where there is no such group
+            others = [] if groups is not None else [g for g in source.groups(step) if g not in mixed]
+            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(mixed + others)]
+    return [place for *_, place in sorted(ranked)]
