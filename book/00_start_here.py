@@ -52,7 +52,7 @@ judged = judge_all()  # every claim of the book, from the recorded runs
 display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 
 # %% [markdown]
-# *Brackets: 95 % intervals over seeds.*
+# *Brackets: intervals over seeds, of 95 % or more.*
 #
 # **Where the question comes from.** A language model that is trained by reinforcement learning samples answers, has
 # them graded, and makes the good ones likelier and the bad ones less likely. The paper *RL in Name Only?* ([arXiv
@@ -274,9 +274,9 @@ recorded.recorded_figure(runs)
 # *What to look at:* in the upper row, where does each line end compared with the grey ones, and is its band of seeds
 # wider than the gaps between methods? In the lower row, do the two lines move apart? A line that falls in the upper
 # row is a method that destroys what the base could do; a line that stops in the lower row has no such responses
-# left. All methods but F-ISFT⁻ end close together, and its seeds end far apart. Wrong responses grow away from right
-# ones under every method. All methods have the learning rate that suits GRPO here, as the paper, too, has one rate for
-# all. At a lower rate F-ISFT⁻ learns: the ledger judges it at both. In numbers:
+# left. All methods but F-ISFT⁻ end within a few points of each other, and its seeds end far apart. Wrong responses
+# grow away from right ones under every method. All methods have the learning rate that suits GRPO here, as the paper,
+# too, has one rate for all. At a lower rate F-ISFT⁻ learns: the ledger judges it at both. In numbers:
 
 # %% tags=["nbval-check-output"]
 ends = recorded.outcomes(runs)

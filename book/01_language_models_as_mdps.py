@@ -296,7 +296,8 @@ by_rate.round(0)
 # kinds fail in some seeds. This is the benefit of its smaller noise: at the best rate of each, uniform credit takes
 # longer. (The best of three is chosen on the same seeds, so the distances are a little flattered.) So uniform credit
 # leaves the direction as it is and costs samples, even on responses of five tokens. On hundreds of tokens there is
-# more noise to remove. But then the values have to be learnt or sampled, which adds noise of its own (chapter 10).
+# more noise to remove. But then the values have to be learnt or sampled, which adds noise of its own (chapter 10,
+# planned).
 #
 # ## Where the bandit ends
 #
@@ -885,5 +886,5 @@ _ = check_random_play(random_play)
 #
 # Open:
 #
-# - Whether credit per step makes training better when its values have to be estimated (chapter 10).
+# - Whether credit per step makes training better when its values have to be estimated (chapter 10, planned).
 # - What the division by $|o|$ does to lengths (chapter 08).

@@ -442,7 +442,7 @@ print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixe
 # %% [markdown]
 # Groups without contrast cost samples and give no gradient. More samples per problem, or problems of a suitable
 # difficulty, make more groups mixed; DAPO ([arXiv 2503.14476](https://arxiv.org/abs/2503.14476)) keeps sampling until
-# all are (chapter 11).
+# all are (chapter 11, planned).
 #
 # The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response,
 # since those of sampling carry no gradient.
@@ -873,4 +873,4 @@ _ = check_kl_k3(my_k3)
 # - Whether the KL term matters for the outcome. The recorded seeds bound the difference no more closely than the
 #   interval above.
 # - Whether $1/|o_i|$ makes wrong responses longer (chapters 08b and 08c), and whether uniform credit costs anything
-#   (chapter 10).
+#   (chapter 10, planned).

@@ -418,7 +418,7 @@ figure
 # *What to look at.* Do lines and markers coincide, and where do they end? They coincide. The chance of success
 # always ends above that of the reference (the grey line), by much where $\beta$ is small. All right responses are
 # raised by one factor, so nothing in this iteration changes their shares among each other: GRPO's optimum
-# *sharpens*. Chapter 09 asks how far that holds of training.
+# *sharpens*. Chapter 09 (planned) asks how far that holds of training.
 #
 # ## A real model
 #

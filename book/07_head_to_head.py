@@ -1286,4 +1286,4 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 # - Whether any of this holds for larger models, where differences between methods may have another size (chapter
 #   12).
 # - Why wrong responses grow, and how much of that is the normaliser (chapter 08c).
-# - Whether equal accuracy hides unequal coverage: pass@k (chapter 09).
+# - Whether equal accuracy hides unequal coverage: pass@k (chapter 09, planned).

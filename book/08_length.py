@@ -146,8 +146,9 @@ for normaliser, text in NORMALISERS.items():
 clean(pd.DataFrame(rows, columns=["normaliser", "step", "side", "derivative", "of steps"]).set_index("normaliser"), 6)
 
 # %% [markdown]
-# At a step of length $10^{-4}$ the two agree to all digits. At a step of length 1 they differ, as a curve differs from
-# its tangent, but the zero of the constant normaliser stays a zero.
+# Both columns are drifts per expected step. At a step of length $10^{-4}$ in the logits the two agree to all digits. At
+# one of length 1 they differ, as a curve differs from its tangent, but the zero of the constant normaliser stays a
+# zero.
 #
 # The controls set the method, the normaliser and $p$ (arrow keys work on all of them). *Change* and *Shared stop
 # logit* are explained below.
@@ -561,6 +562,8 @@ for task_name in tables.TASKS:
 figure_four(panels)
 
 # %%
+size = runs[0].config["eval_problems"]
+say(f"Our curves are measured on the first {size} problems of the test split, and tables on more.")
 for name, frame in panels.items():
     by = frame.groupby("step")[["length_correct", "length_incorrect", "share_correct"]].mean()
     first, last = by.iloc[0], by.iloc[-1]

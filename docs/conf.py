@@ -25,6 +25,7 @@ nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", None),
 ]
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables too, in what a cell prints
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_selector = "div.cell_input pre, div.highlight-sh pre"

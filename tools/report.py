@@ -148,7 +148,8 @@ def links(where: str) -> str:
 def readme(text: str, judged: pd.DataFrame) -> str:
     """The README's text with its computed parts made anew; `judged` is what `judge_all` returned."""
     text = fill(text, "links", links(address()))
-    text = fill(text, "findings", findings_list(judged))
+    files = {chapter.number: f"book/{chapter.script.stem}.ipynb" for chapter in chapters()}
+    text = fill(text, "findings", findings_list(judged, files))
     text = fill(text, "verdicts", f"{verdict_counts(judged)}: [all of them](CLAIMS.md).")
     return fill(text, "chapters", chapters_table())
 

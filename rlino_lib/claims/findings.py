@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -47,10 +48,13 @@ def _numbers(effect: str) -> list[str]:
     return [number if number.endswith("seeds") else number + seeds for number in _NUMBER.findall(effect)]
 
 
-def findings_list(judged: pd.DataFrame) -> str:
-    """The findings as a numbered list in Markdown."""
-    lines = enumerate(findings(judged), 1)
-    return "\n".join(f"{k}. {text} *→ {', '.join(chapters)}*" for k, (text, chapters) in lines)
+def findings_list(judged: pd.DataFrame, files: Mapping[str, str] | None = None) -> str:
+    """The findings as a numbered list in Markdown, with links to the chapters that `files` has by their numbers."""
+    lines = []
+    for k, (text, chapters) in enumerate(findings(judged), 1):
+        places = [f"[{number}]({files[number]})" if files else number for number in chapters]
+        lines.append(f"{k}. {text} *→ {', '.join(places)}*")
+    return "\n".join(lines)
 
 
 def verdict_counts(judged: pd.DataFrame) -> str:
@@ -61,4 +65,4 @@ def verdict_counts(judged: pd.DataFrame) -> str:
     *parts, last = [f"{n} {(one if n == 1 else several)[v]}" for v in VERDICTS if (n := counts.get(v, 0))]
     text = f"Of {len(judged)} claims {', '.join(parts)}{' and ' * bool(parts)}{last}"
     superseded = (judged["superseded_by"] != "").sum()
-    return f"{text} ({superseded} of them superseded)" if superseded else text
+    return f"{text} ({superseded} of all superseded by others)" if superseded else text

@@ -171,7 +171,8 @@ def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figur
     names = [f"{name}, to {NORMALISERS[key]}{'' if judges else ' (exploratory)'}" for (judges, name, key), _ in rows]
     axis.set_yticks(range(len(rows)), names)
     ticks = [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5]
-    axis.set(xscale="log", xlabel="giving up with 1/|o|, as a ratio", ylim=(len(rows) - 0.4, -0.6))
+    axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6))
+    axis.set_xlabel("rate of giving up with 1/|o|, over the rate without it")
     low, high = axis.get_xlim()
     set_ticks(axis, [tick for tick in ticks if low <= tick <= high], "{:g}")
     axis.grid(axis="y", visible=False)

@@ -36,7 +36,7 @@ def _row_html(side: str, row: Side, top: float) -> str:
     height = 0 if math.isnan(row["w"]) else 40 * abs(row["w"]) / top
     size = f"width:{3 * row['tokens']:.0f}px;height:{height:.0f}px;background:{colour}"
     bar = f'<span class="rlino-bar" style="{size}"></span>{"below 0" if row["w"] < 0 else ""}' if height else "–"
-    return f'<th scope="row">{sign if height else ""} {side}</th>' + "".join(f"<td>{c}</td>" for c in [*cells, bar])
+    return f'<th scope="row">{sign if height else ""} {side}</th>' + "".join(f"<td>{c}</td>" for c in [bar, *cells])
 
 
 def _weight_slots(methods: Sequence[str]) -> dict[str, dict[tuple, str]]:
@@ -95,7 +95,7 @@ def weights_explorer(
         Control("wrong", "Wrong ones", lengths, LENGTHS[1], "slider"),
     ]
     places = {(p,): f'<span style="left:{60 + 250 * p:.0f}px"></span>' for p in SHARES}
-    columns = ("side", "count", "tokens", "Â", "w of a token", "of a response", "of the side", "w × |o|")
+    columns = ("side", "w × |o|", "count", "tokens", "Â", "w of a token", "of a response", "of the side")
     head = "".join(f'<th scope="col">{text}</th>' for text in columns)
     slots: dict[str, Slot] = {}
     halves = []

@@ -65,7 +65,8 @@ def _sentences(toy: LengthToy, result: Drift) -> str:
     lines = [
         f"Right responses {side['right']}; wrong ones {side['wrong']}; wrong ones that are not truncated "
         f"{side['wrong, not truncated']}.",
-        f"An arrow is the drift under a step of length 1, at which success gains {number(gain)} points.",
+        f"An arrow is the drift, scaled from the expected step to one of length 1 in the logits, which "
+        f"gains {number(gain)} points of success.",
     ]
     if not any(shifts.values()):
         lines.append("These weights do not know the length, and the length buys no reward: there is nothing to climb.")
