@@ -270,10 +270,10 @@ def test_a_route_of_two_hours_takes_two_hours(root, name):
     assert minutes["00"] + len(OPENINGS) / 2 <= 22  # the route of 20 minutes: half a minute for each answer
 
 
-def test_the_chapters_of_come_here_if_exist(root):
+def test_the_chapters_of_come_here_for_exist(root):
     text = (root / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("**Come here if**") : text.index("## Your own runs")]
-    numbers = set(re.findall(r"\b\d\d[a-z]?\b", table))
+    places = text[text.index("**Come here for**") : text.index("## Your own runs")]
+    numbers = set(re.findall(r"\b\d\d[a-z]?\b", places))
     assert numbers and numbers <= {chapter.number for chapter in OPENINGS}
 
 
