@@ -879,6 +879,8 @@ pd.DataFrame(gains).T.map("{:.1%}".format)
 # And the real GSM8K? Its own solutions, graded by all five. (It is not part of the repository: `rlino fetch gsm8k`.)
 
 # %%
+from pathlib import Path
+
 from IPython.display import display
 
 from rlino_lib.errors import RlinoError
@@ -887,7 +889,7 @@ try:
     real = get_task("gsm8k")
     solutions = [p for split in ("train", "validation", "test") for p in real.problems(split)]
 except RlinoError as e:
-    print(e)
+    print(str(e).replace(str(Path.home()), "~"))
 else:
     verdicts = {
         grader: pd.Series([grade_number(p.data["answer"], p.gold, grader=grader).correct for p in solutions])
@@ -909,7 +911,6 @@ else:
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 lines = [
     json.dumps({"nums": [8, 2, 4], "target": 64, "response": "<answer> ( 8 * 4 ) * 2 </answer>"}),

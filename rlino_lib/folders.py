@@ -207,7 +207,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append objects to a JSONL file, one per line. Half a surrogate pair, which UTF-8 does not have, is escaped."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    """Append objects to a JSONL file, one per line. Half a surrogate pair, which UTF-8 does not have, is escaped.
+
+    What JSON has no form for, a date or bytes of an imported table, is written as its text.
+    """
+    text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
     with path.open("ab") as f:
         f.write(text.encode("utf-8", "backslashreplace"))

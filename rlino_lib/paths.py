@@ -27,4 +27,4 @@ def base_of(task: str) -> str:
 def cache_folder() -> Path:
     """Where data sets live that the repository does not hold: `$RLINO_DATA`, or `~/.cache/rlino`."""
     home = os.environ.get("RLINO_DATA")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "rlino"
+    return Path(os.path.expanduser(home or "~/.cache/rlino"))  # which stays as it is where nobody knows a home

@@ -43,6 +43,7 @@ PAGES = {
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)([^)\s#]+)(#[^)\s]*)?\)")
 ARXIV = re.compile(r"\[([^\]]*)\]\(https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)")
+MARK = ".rlino-site"  # in each folder that a build may empty again
 EXPLORER = re.compile(r'<section class="rlino-explorer[^>]*aria-label="([^"]*)"')
 
 
@@ -132,10 +133,19 @@ def with_alt_texts(notebook: NotebookNode) -> NotebookNode:
 
 
 # ---- the site --------------------------------------------------------------------------------------------------------
+def empty(folder: Path) -> None:
+    """Empty a folder for a build. RlinoError where something is there that no build has made."""
+    if folder.exists():
+        if not (folder / MARK).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise RlinoError(f"{folder} is there, and no site of an earlier build: choose another folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+
+
 def lay_out(root: Path, source: Path, to: str = "") -> None:
-    """Write everything that Sphinx reads into the folder `source`, anew."""
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root / "docs", source)
+    """Write everything that Sphinx reads into the empty folder `source`."""
+    shutil.copytree(root / "docs", source, dirs_exist_ok=True)
     shutil.copytree(root / FIGURES, source / FIGURES)
     scripts = chapters(root / "book")
     page_of = {number_of(script): f"{script.stem}.ipynb" for script in scripts}
@@ -185,10 +195,11 @@ def _fill(path: Path, place: str, text: str) -> None:
 
 def make(root: Path = REPO, out: Path | None = None) -> Path:
     """Build the site into `out`; returns its first page. RlinoError where Sphinx warns of anything."""
-    out = out or root / "build" / "site"
-    source, doctrees = (out.with_name(f"{out.name}-{part}") for part in ("src", "doctrees"))
+    out = (out or root / "build" / "site").resolve()
+    source, doctrees = (out.parent / f"{out.name}-{part}" for part in ("src", "doctrees"))
+    for folder in (out, source, doctrees):
+        empty(folder)
     lay_out(root, source, address())
-    shutil.rmtree(out, ignore_errors=True)
     os.environ["RLINO_PYPROJECT"] = str(root / "pyproject.toml")
     if build_main(["-W", "--keep-going", "-n", "-q", "-d", str(doctrees), str(source), str(out)]):
         raise RlinoError("the site has faults, listed above")

@@ -38,12 +38,13 @@ from rlino_lib.claims.verdicts import (
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
-from rlino_lib.records.runs import Run
+from rlino_lib.records.runs import UNKNOWN, Run
 
 
 def normaliser_of(run: Run) -> str:
-    """The normaliser that a run was trained with."""
-    return run.config.get("objective_settings", {}).get("normaliser", OBJECTIVES[run.method].normaliser)
+    """The normaliser that a run was trained with; unknown for a method that is not in the catalogue."""
+    row = OBJECTIVES.get(run.method)  # an imported run may have any method
+    return run.config.get("objective_settings", {}).get("normaliser", row.normaliser if row else UNKNOWN)
 
 
 def length_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:

@@ -86,7 +86,7 @@ def _unless(missing: bool, name: str, look: Callable[[], Check]) -> Check:
     """A check that needs the packages, or a line that says why there is none."""
     try:
         return look()
-    except (ImportError, OSError, AttributeError) as e:  # also of a library that lacks a part of itself
+    except Exception as e:  # whatever a library that lacks a part of itself may raise
         return Check(name, "unknown", f"install the packages first ({e})" if missing else f"{INSTALL} ({e})")
 
 
@@ -195,7 +195,7 @@ def chromium() -> Check:
     """A browser for the tests of the web pages, the system's or Playwright's own."""
     named = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
     caches = (named,) if named else ("~/.cache/ms-playwright", "~/Library/Caches/ms-playwright")
-    installed = (path for cache in caches for path in Path(cache).expanduser().glob("chromium*"))
+    installed = (path for cache in caches for path in Path(os.path.expanduser(cache)).glob("chromium*"))
     found = next((str(path) for name in BROWSERS if (path := shutil.which(name))), None) or next(installed, None)
     if found:
         return Check("Chromium", str(found))

@@ -42,6 +42,9 @@ def to_unipo(run: Any, path: str | Path | None = None) -> dict[str, Any]:
     rollouts = run.rollouts
     if not len(rollouts):
         raise RlinoError(f"{getattr(run, 'name', 'this run')} has no recorded rollouts")
+    if missing := [name for name in ("tokens", "reward") if name not in rollouts]:
+        lacks = " and no ".join(missing)
+        raise RlinoError(f"{getattr(run, 'name', 'this run')} has no {lacks}, which UNIPO's schema asks for")
     config = dict(run.config)
     metrics = run.metrics.set_index("step") if len(run.metrics) else pd.DataFrame()
     entries = []
@@ -120,7 +123,8 @@ def from_unipo(source: str | Path | Mapping[str, Any]) -> pd.DataFrame:
         raise RlinoError(f"{name} does not follow UNIPO's schema: {text.splitlines()[0][:200]}") from None
     if not rows:
         raise RlinoError(f"{name} has no responses")
-    return pd.DataFrame(rows)
+    with pd.option_context("mode.string_storage", "python"):  # Arrow's has no half surrogate pairs
+        return pd.DataFrame(rows)
 
 
 def _row(step: int, group: int, sample: int, prompt: str, response: Mapping[str, Any]) -> dict[str, Any]:

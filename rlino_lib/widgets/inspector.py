@@ -67,7 +67,7 @@ _TESTS = {
 _KEYS = {
     "sample": lambda row: int(row["sample"]),
     "length": lambda row: length_of(row),
-    "advantage": lambda row: 1e9 if missing(row["advantage"]) else -float(row["advantage"]),
+    "advantage": lambda row: 1e9 if missing(row["advantage"]) else -max(-1e9, min(1e9, float(row["advantage"]))),
 }
 SHOWS = tuple(_TESTS)
 SORTS = tuple(_KEYS)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.length import normaliser_of
 from rlino_lib.claims.yours import AT_SCALE, COLUMNS, beside_the_book, find_runs, judge_yours, paper_model
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.runs import UNKNOWN
 
 
 def make(folder, method, seed, right, task="countdown", model="a/model", complete=True, **settings):
@@ -135,3 +138,8 @@ def test_runs_of_the_papers_models_fill_the_column_at_its_scale(tmp_path, capsys
 def test_without_runs_of_a_reader_the_column_is_empty():
     table = beside_the_book(judge_all(), pd.DataFrame(columns=COLUMNS))
     assert len(table) and set(table[AT_SCALE]) == {"–"} and len(table.columns) == 3
+
+
+def test_a_method_that_nobody_knows_has_no_known_normaliser():
+    run = SimpleNamespace(method="mine", config={})
+    assert normaliser_of(run) == UNKNOWN

@@ -83,3 +83,15 @@ def test_what_is_not_there_is_said(tmp_path):
         from_unipo(tmp_path / "none.json")
     with pytest.raises(RlinoError, match="no recorded rollouts"):
         to_unipo(SimpleNamespace(name="x", method="grpo", config={}, metrics=pd.DataFrame(), rollouts=pd.DataFrame()))
+
+
+def test_half_a_surrogate_pair_is_read_and_what_a_run_lacks_is_said(tmp_path):
+    path = tmp_path / "half.json"
+    response = {"tokens": {"strings": ["a"]}}
+    prompts = [{"prompt": "\ud800", "responses": [response]}]
+    path.write_text(json.dumps({"entries": [{"step": 1, "prompts": prompts}]}))
+    assert from_unipo(path)["prompt"].tolist() == ["\ud800"]
+    rollouts = pd.DataFrame([{"step": 1}])
+    run = SimpleNamespace(name="mine", method="grpo", config={}, metrics=pd.DataFrame(), rollouts=rollouts)
+    with pytest.raises(RlinoError, match="mine has no tokens and no reward"):
+        to_unipo(run)

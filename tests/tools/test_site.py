@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from rlino_lib.errors import RlinoError
 from tools import book
 from tools import site as tool
 
@@ -245,3 +246,18 @@ def test_a_cell_with_the_tag_is_compared_when_the_notebook_is_run_again(tmp_path
     command = [sys.executable, "-m", "pytest", *options, "."]
     report = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
     assert "1 failed, 1 passed" in report and "marked.ipynb" in report
+
+
+def test_a_build_empties_what_a_build_made_and_nothing_else(tmp_path):
+    folder = tmp_path / "site"
+    tool.empty(folder)
+    (folder / "index.html").write_text("old")
+    tool.empty(folder)
+    assert [path.name for path in folder.iterdir()] == [tool.MARK]
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("x")
+    for other in (precious, precious / "thesis.tex"):
+        with pytest.raises(RlinoError, match="no site of an earlier build"):
+            tool.empty(other)
+    assert (precious / "thesis.tex").read_text() == "x"

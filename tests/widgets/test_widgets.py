@@ -512,3 +512,9 @@ def test_a_notebook_shows_html_and_a_short_line():
 def test_the_page_reads_the_same_in_every_notebook():
     a, b = (trace_inspector([make_run(), make_run("b", "f_isft_neg")]) for _ in range(2))
     assert a == b and "id=" not in re.sub("data-id=", "", a.split("<script")[0])
+
+
+def test_an_advantage_without_end_is_no_number_in_the_page():
+    ends = (math.inf, -math.inf)
+    rows = [response(1, 0, i, ["a"], correct=i) | {"advantage": end} for i, end in enumerate(ends)]
+    assert "Infinity" not in trace_inspector(pd.DataFrame(rows))

@@ -28,7 +28,7 @@ def files(source: Path) -> list[Path]:
         return [source] if source.name == STATE or source.suffix == ".parquet" else []
     states = [source / STATE] if (source / STATE).is_file() else []
     if not states:
-        checkpoints = [p for p in source.glob("checkpoint-*") if p.name[11:].isdigit() and (p / STATE).is_file()]
+        checkpoints = [p for p in source.glob("checkpoint-*") if p.name[11:].isdecimal() and (p / STATE).is_file()]
         states = [p / STATE for p in sorted(checkpoints, key=lambda p: int(p.name[11:]))[-1:]]
     folder = source / "completions"
     return states + numbered(folder if folder.is_dir() else source, r"completions_(\d+)\.parquet")
@@ -118,7 +118,7 @@ def _is_plain_sum(names: Sequence[str], imported: Imported) -> bool:
 
 
 def _total(rewards: Sequence[float | None]) -> float | None:
-    known = [value for value in rewards if value is not None and value == value]
+    known = [value for value in rewards if isinstance(value, int | float) and value == value]
     return sum(known) if known else None
 
 
