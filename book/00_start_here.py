@@ -287,7 +287,7 @@ display(Markdown(f"{recorded.results_table(ends)}\n\n{recorded.measured(runs)} B
 #
 # A claim is written in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen.
 # The verdict is computed: for identities from both of their sides, for claims on training from the recorded runs.
-# Chapters 01 and 06 to 08 derive the claims that are here so far.
+# Chapters 01, 06 to 08c and 13 derive the claims that are here so far.
 #
 # There are five verdicts. "Holds" and "does not hold here" each take a test that passes: finding no difference is
 # not finding that there is none. "Holds with conditions" means that the answer is not the same under all conditions

@@ -29,7 +29,7 @@
 # - It makes it exact. Each equality is computed twice, by two pieces of code that share nothing, in double precision.
 #   Beside each stands a near miss, something that looks equal and is not.
 # - It says what is left. All methods of this family have one update,
-#   $$ \nabla J = \sum_i \sum_t w_{it}\, \nabla \log \pi_\theta(o_{it} \mid q, o_{i<t}), $$
+#   $\nabla J = \sum_i \sum_t w_{it}\, \nabla \log \pi_\theta(o_{it} \mid q, o_{i<t})$,
 #   and with binary rewards their weights differ by a curve over the difficulty of the prompt, and by a normaliser.
 # - It looks for where the equality ends. It needs on-policy samples. A batch that serves many updates goes off-policy:
 #   the importance ratios leave 1 and the clip begins to act. Recorded runs go from one update per batch to many.

@@ -244,7 +244,7 @@ pd.DataFrame({name: [c.failed, c.ended] for name, c in counted.items()}, index=[
 
 # %% [markdown]
 # Rates are compared as a ratio, rate with $1/|o|$ to rate without, within a seed. A ratio of 0.75 means that $1/|o|$
-# takes away a quarter of what giving up is left. The first claim of the ledger is about causes: how much of the *fall*
+# takes away a quarter of the giving up that is left. The first claim of the ledger is about causes: how much of the *fall*
 # from the base's rate is absent with a constant, on the scale of logarithms?
 #
 # Two rules keep this honest. **All runs above are exploratory here**: their ratios were known when the thresholds were
@@ -426,8 +426,8 @@ print(f"largest gap between a sum of parts and the growth it should be, tokens: 
 # %% [markdown]
 # *What to look at.* In each group of three bars, the first is what the paper's figure shows. Whatever the third bar
 # still has is there without $1/|o|$. "Longer, of the same kind" is what no other part explains. The same for GRPO in
-# numbers, seed by seed; the last column is what $1/|o|$ does, and where it changes the last row, how much is learnt,
-# the other rows compare models that are not equally good:
+# numbers, seed by seed; the last column is what $1/|o|$ does. The last row says how much is learnt. Where $1/|o|$
+# changes that, the other rows compare models that are not equally good:
 
 # %%
 for key, text in TASKS.items():

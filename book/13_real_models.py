@@ -225,8 +225,8 @@ say(f"kl: entropy {most:.2f} nats at the end, that of a uniform choice among {np
 #
 # The run with KL collapsed and the run that only clips did not. That is no evidence that KL harms. There is one seed of
 # each, with one prompt a step and a summed log-probability, and the collapse ends in a nearly uniform choice among
-# all tokens, which no KL term asks for. These runs share code, base and prompts, and part by more than any two seeds
-# of one method in this book; what would a second seed of each have done? **What it would take:** five seeds of each,
+# all tokens, which no KL term asks for. These runs share code, base and prompts, and end far apart; what would a
+# second seed of each have done? **What it would take:** five seeds of each,
 # with lengths of right and wrong apart.
 #
 # ## GRPO beside filtered SFT
