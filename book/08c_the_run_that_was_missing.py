@@ -244,8 +244,8 @@ pd.DataFrame({name: [c.failed, c.ended] for name, c in counted.items()}, index=[
 
 # %% [markdown]
 # Rates are compared as a ratio, rate with $1/|o|$ to rate without, within a seed. A ratio of 0.75 means that $1/|o|$
-# takes away a quarter of the giving up that is left. The first claim of the ledger is about causes: how much of the *fall*
-# from the base's rate is absent with a constant, on the scale of logarithms?
+# takes away a quarter of the giving up that is left. The first claim of the ledger is about causes: how much of the
+# *fall* from the base's rate is absent with a constant, on the scale of logarithms?
 #
 # Two rules keep this honest. **All runs above are exploratory here**: their ratios were known when the thresholds were
 # set, so they judge nothing. What judges are ten new seeds of GRPO without KL, on which the normaliser is all that
