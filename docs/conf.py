@@ -37,6 +37,17 @@ bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 bibtex_default_style = "plain"
 
+
+def setup(app):
+    """docutils calls citations a list, and gives its items another role: a screen reader is told of no list instead."""
+
+    def without_role(app, pagename, templatename, context, doctree):
+        listed = '<div role="list" class="citation-list">'
+        context["body"] = context.get("body", "").replace(listed, listed.replace('role="list" ', ""))
+
+    app.connect("html-page-context", without_role)
+
+
 # ---- the pages -------------------------------------------------------------------------------------------------------
 html_theme = "sphinx_book_theme"
 html_title = project

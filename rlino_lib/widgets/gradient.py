@@ -17,7 +17,7 @@ from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.evaluation.scores import Scores, first_mixed, rows_of, sample_names
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.groups import METHODS, Side, sides_of
-from rlino_lib.widgets.page import LINES, Control, Slot, Trace, explorer, frame_table, sides_svg, slot, trace_box
+from rlino_lib.widgets.page import LINES, Control, Slot, Trace, explorer, frame_table, sides_svg, slot, trace_box, wide
 from rlino_lib.widgets.tokens import Html, colour_limit, colour_style, escape_line, number
 
 # --- the explorer: a group in four numbers ---------------------------------------------------------------------------
@@ -110,12 +110,9 @@ def weights_explorer(
         halves.append(
             f"<div>{slot(f'name_{x}', 'p')}"
             f'<div class="rlino-at">{slot(f"curve_{x}")}{slot(f"p_{x}", "div", "rlino-places")}</div>'
-            f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
+            f"{wide(head, rows)}</div>"
         )
     return explorer("Weights explorer", controls, slots, f'<div class="rlino-two">{"".join(halves)}</div>')
-
-
-# --- the microscope: a real group ------------------------------------------------------------------------------------
 
 
 def _pair_html(scores: Scores, a: str, b: str, weights: dict[str, Tensor], group: int) -> str:

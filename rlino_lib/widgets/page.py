@@ -288,14 +288,10 @@ def stepped(last: int, marks: Mapping[str, Sequence[tuple[int, int]]], stops: Se
     return f'data-steps="{last}" data-marks="{texts[0]}" data-stops="{texts[1]}"'
 
 
-# --- parts of pages --------------------------------------------------------------------------------------------------
-
-
 def message(text: str) -> Html:
     """A page that says why there is nothing to show."""
-    return Html(
-        f'{STYLE}<section class="rlino-page mathjax_ignore" aria-label="Message"><p>{escape_line(text)}</p></section>'
-    )
+    body = f"<p>{escape_line(text)}</p>"
+    return Html(f'{STYLE}<section class="rlino-page mathjax_ignore" aria-label="Message">{body}</section>')
 
 
 def frame_table(frame: pd.DataFrame, ids: Sequence[str] = (), styles: pd.DataFrame | None = None) -> str:
@@ -311,7 +307,13 @@ def frame_table(frame: pd.DataFrame, ids: Sequence[str] = (), styles: pd.DataFra
         cells = "".join(map(cell, looks.iloc[k], frame.iloc[k]))
         rows.append(f"<tr{mark}>{cell('th scope=' + chr(34) + 'row' + chr(34), name)}{cells}</tr>")
     head = "".join(cell('th scope="col"', name) for name in [frame.index.name or "", *frame.columns])
-    return f'<div class="rlino-wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return wide(head, "".join(rows))
+
+
+def wide(head: str, rows: str) -> str:
+    """A table from the HTML of its head and its rows, in a box that can be scrolled from the keyboard too."""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="rlino-wide" tabindex="0" role="group" aria-label="Table">{table}</div>'
 
 
 # In the drawing itself, so that it holds in an image too.
