@@ -48,9 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One Chromium per worker: Playwright's own, or one on PATH."""
+    """One Chromium per module: Playwright's own, or one on PATH.
+
+    Not per session: while Playwright runs it has an event loop in the main thread, and no other test may start one.
+    """
     api = pytest.importorskip("playwright.sync_api", reason=f"no Playwright: {HOW}")
     root = hasattr(os, "geteuid") and os.geteuid() == 0  # for whom Chromium's sandbox does not start
     flags = ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"]
@@ -216,9 +219,9 @@ class Lab:
         return notebook
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One JupyterLab per worker."""
+    """One JupyterLab per module."""
     server = Lab(tmp_path_factory.mktemp("lab"))
     try:
         server.wait()
@@ -230,7 +233,7 @@ def lab(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 # --- accessibility ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def axe(chromium: Browser) -> Callable[..., list[str]]:
     """Serious and critical findings of axe-core on a page, or on the part of it that a selector names, as lines.
 

@@ -45,7 +45,7 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def _opened(path: Path) -> Any:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
