@@ -173,7 +173,7 @@ def test_every_response_and_group_can_be_chosen():
     ]
     assert sum(page is not None for page in pages) == len(FRAME)
     assert found.first.count("img") == 1 and all(a["alt"] for tag, a in found.first.elements if tag == "img")
-    assert sum(a.get("tabindex") == "0" for _, a in found.first.elements) == 2  # the drawing and the trace
+    assert sum(a.get("tabindex") == "0" for _, a in found.first.elements) == 3  # drawing, trace and table
     assert [c["kind"] for c in found.controls.values()][-2:] == ["stop", "step"] and search_view(FRAME) == found.html
     assert re.findall("#(.)", names[found.controls["response"]["start"]]) == ["0"]  # it has the most attempts
 
