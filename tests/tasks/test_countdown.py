@@ -605,3 +605,17 @@ def test_written_steps_are_read_back(pairs):
         lines.append(" {} {} {} = {} no".format(*step))
     assert trace_steps("\n".join(lines)) == made
     assert count_attempts("\n".join(lines)) == len(pairs)
+
+
+def test_new_targets_are_kept_out_of_training_and_stand_in_every_second_held_out_problem():
+    task = Countdown(n_numbers=4, new_targets=True)
+    trained = {p.data["target"] for p in task.problems("train", 1000)}
+    assert {p.data["kind"] for p in task.problems("train", 100)} == {"problem"}
+    for split in ("validation", "test"):
+        held_out = task.problems(split, 100)
+        assert [p.data["kind"] for p in held_out] == ["problem", "target"] * 50
+        for problem in held_out:
+            assert (problem.data["target"] in trained) == (problem.data["kind"] == "problem")
+            nums, target = problem.data["nums"], problem.data["target"]
+            assert split_of(nums, target) == split  # a new target does not let a problem of training in
+    assert {p.id for p in task.problems("test", 20)} < {p.id for p in task.problems("test", 40)}

@@ -92,6 +92,11 @@ def split_of(nums: Iterable[int], target: int) -> str:
     return split_of_key(problem_key(nums, target))
 
 
+def split_of_target(target: int) -> str:
+    """The split of a target, for a task that keeps some of them out of training: by a hash of its own."""
+    return split_of_key(f"target={target}")
+
+
 def make_problem(nums: Sequence[int], target: int) -> Problem:
     """A `Problem` with its numbers in the order given; gold is one solution, or says that there is none."""
     solved = solutions(nums, target) if len(nums) <= 4 else []

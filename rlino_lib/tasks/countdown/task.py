@@ -7,14 +7,14 @@ conventions are TinyZero's: the last `<answer>…</answer>` counts.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.settings import FLAG, interval, one_of, setting, whole
 from rlino_lib.tasks.base import END_MARKS, REWARD_SCHEMES, Grade, Problem, SettingsTask, Template, how_many, up_to_stop
 from rlino_lib.tasks.countdown.environment import Calculator
-from rlino_lib.tasks.countdown.game import keys_of_split, make_problem
+from rlino_lib.tasks.countdown.game import keys_of_split, make_problem, split_of_target
 from rlino_lib.tasks.countdown.grade import grade_countdown, problem_from_record
 
 # Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
@@ -45,6 +45,7 @@ class Countdown(SettingsTask):
     rewards: str = setting("binary", "what an answer earns", one_of(REWARD_SCHEMES))
     seed: int = setting(0, "of the order of problems", whole())
     calculator: bool = setting(False, "whether the result of a step is written for the policy", FLAG)
+    new_targets: bool = setting(False, "whether some targets are kept out of training, for held-out problems", FLAG)
 
     name = "countdown"
     templates = TEMPLATES
@@ -64,14 +65,22 @@ class Countdown(SettingsTask):
 
     def _shuffled(self, split: str, n: int | None) -> list[Problem]:
         keys = list(keys_of_split(split, self.n_numbers, tuple(self.numbers), tuple(self.targets)))  # JSON has lists
-        n = how_many(n, len(keys), split, "countdown with these ranges")
         rng = random.Random(f"{split}-{self.seed}")
         rng.shuffle(keys)
+        if self.new_targets:
+            known, new = ([key for key in keys if split_of_target(key[1]) == where] for where in ("train", split))
+            # Every second held-out problem has a new target, so that any prefix holds half of each kind.
+            keys = known if split == "train" else [key for pair in zip(known, new, strict=False) for key in pair]
+        n = how_many(n, len(keys), split, "countdown with these ranges")
         problems = []
         for key, target in keys[:n]:
             nums = list(key)
             rng.shuffle(nums)
-            problems.append(make_problem(nums, target))
+            problem = make_problem(nums, target)
+            if self.new_targets:
+                kind = "problem" if split_of_target(target) == "train" else "target"
+                problem = replace(problem, data={**problem.data, "kind": kind})
+            problems.append(problem)
         return problems
 
     def prompt(self, problem: Problem) -> str:
