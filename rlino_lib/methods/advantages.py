@@ -24,7 +24,8 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     `group_batch_zscore` the same after the group mean is off (REINFORCE++ with baseline). On rewards above
     `threshold`=0.5, the F-ISFT family: `positive` 1 on right responses, `negative` −1 on wrong ones, `signed` ±1,
     `weighted` `weight`=0.1 on right and −1 on wrong ones (W-REINFORCE, 2506.01347), `group_balanced` 1/k on the k right
-    and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere.
+    and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere. `best`: 1 on the response
+    of each group with the highest reward, the first of several (best of N, 2412.01951), 0 on the others.
     A group of one, a group of equal rewards, and for rules over the batch a batch of equal rewards get exactly 0 by
     every rule that compares. Half precision is computed in float32. Raises RlinoError for an unknown rule or option,
     rewards that do not fill whole groups, or are not finite.
@@ -104,6 +105,11 @@ def _group_balanced(r: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     return torch.where(mixed, right / k.clamp_min(1) - (1 - right) / n_wrong.clamp_min(1), 0)  # [P, G]
 
 
+def _best(r: torch.Tensor) -> torch.Tensor:
+    first = torch.zeros_like(r).scatter_(1, r.argmax(1, keepdim=True), 1)  # [P, G]
+    return torch.where((r == r[:, :1]).all(1, keepdim=True), 0, first)
+
+
 ADVANTAGES = {
     "zscore": Term(_zscore, "(r_i − mean r) / (std r + 1e-4)"),
     "mean": Term(_off, "r_i − mean r"),
@@ -120,6 +126,7 @@ ADVANTAGES = {
         "weight if right, else −1",
     ),
     "group_balanced": Term(_group_balanced, "1/k if right, −1/(G−k) if wrong, k of G right, mixed groups only"),
+    "best": Term(_best, "1 if r_i is the highest of its group, else 0"),
 }
 
 

@@ -58,6 +58,10 @@ _ROWS = (
     Objective("raft", advantage="positive", **_LIKELIHOOD, filter="right", source=_MINIMAL + "right responses"),
     Objective("raft_pp", advantage="positive", filter="right", source=_MINIMAL + "right responses, ratio and clip"),
     Objective("reinforce_rej", advantage="signed", filter="mixed", source=_MINIMAL + "mixed groups; rewards ±1"),
+    Objective(
+        "best_of_group", advantage="best", **_LIKELIHOOD,
+        source="SFT-Sharpening, 2412.01951 §3.1, where the reward is log_likelihood; best-of-N SFT by any other",
+    ),
     Objective("psr", advantage="positive", normaliser="token_mean", source=_NSR),
     Objective("nsr", advantage="negative", normaliser="token_mean", source=_NSR),
     Objective("w_reinforce", advantage="weighted", options={"weight": 0.1}, normaliser="token_mean", source=_NSR),

@@ -26,6 +26,8 @@ class Responses(Protocol):
     @property
     def lengths(self) -> Tensor: ...  # [N] int64
 
+    logprobs: Tensor  # [N, T] float32, the sampler's, 0 where another wrote
+
 
 # Each from `Responses` to [N].
 REWARDS = {
@@ -33,6 +35,8 @@ REWARDS = {
     "correct": Term(lambda responses: responses.correct.float(), "1 if right, else 0"),
     # RLSP, 2502.06773, rewards length as exploration; as a function of |o| it grows ever more slowly.
     "length_bonus": Term(lambda responses: -1 / responses.lengths.clamp_min(1).float(), "−1/|o_i|"),
+    # The self-reward of sharpening, 2412.01951 §2: what the policy itself thinks likely, and no verifier.
+    "log_likelihood": Term(lambda responses: responses.logprobs.sum(1), "Σ_t log π_old(o_it)"),
 }
 _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z]\w*)")
 

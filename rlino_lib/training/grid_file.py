@@ -4,7 +4,8 @@ The file has "base" (settings of every run), "seeds", and the runs: one by one i
 as the product of "axes": {"task": ["countdown", …], "method": […]}. An axis is a list of values of one setting, or has
 names for several settings: {"batch": {"sgd": {"prompts": 64}, "whole": {"prompts": 512, "epochs": 8}}}. In "set", each
 {"where": {"method": "grpo", "task": […]}, "lr": 2e-4} changes settings of the runs that it matches. "jobs" is the
-number of runs at a time. A setting beside those of TrainConfig is "threads", a run's CPU threads (1).
+number of runs at a time. Settings beside those of TrainConfig are "threads", a run's CPU threads (1), and "save",
+whether it keeps the trained model.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import SEED, TABLE, as_tuples, check, check_names, list_of, setting, strict_json, whole
+from rlino_lib.settings import FLAG, SEED, TABLE, as_tuples, check, check_names, list_of, setting, strict_json, whole
 from rlino_lib.tasks import get_task
 from rlino_lib.training.config import TrainConfig
 
 Settings = dict[str, Any]
 THREADS = whole(1, 1024)  # of a run, which shares the machine with others: never torch's own choice
-SETTINGS = (*(f.name for f in fields(TrainConfig) if f.name != "seed"), "threads")
+OF_COMMAND = ("threads", "save")  # settings of a run's command alone
+SETTINGS = (*(f.name for f in fields(TrainConfig) if f.name != "seed"), *OF_COMMAND)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _check_name(name: str, runs: Iterable[str]) -> None:
 
 def train_config(settings: Settings) -> TrainConfig:
     """The configuration that a run of a grid trains with."""
-    return TrainConfig(**{name: value for name, value in settings.items() if name != "threads"})
+    return TrainConfig(**{name: value for name, value in settings.items() if name not in OF_COMMAND})
 
 
 def _checked(name: str, settings: Settings, seed: int) -> Settings:
@@ -117,6 +119,7 @@ def _checked(name: str, settings: Settings, seed: int) -> Settings:
     try:
         check_names(settings, SETTINGS, "a run")
         THREADS.check("threads", settings.get("threads", 1))
+        FLAG.check("save", settings.get("save", False))
         if settings.get("model") == "":
             raise RlinoError("model is empty: leave it out for the base that ships with the task")
         settings = {**settings, "seed": seed}
@@ -169,6 +172,7 @@ def command_line(settings: Settings, out: Path) -> list[str]:
         if name in ("task_settings", "objective_settings"):
             flag = f"--{name.removesuffix('_settings')}-set"
             words += [w for k, v in value.items() for w in (flag, f"{k}={json.dumps(v)}")]
-        elif name != "threads":
+        elif name not in OF_COMMAND:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--save"] * settings.get("save", False)
     return [*words, "--threads", str(settings.get("threads", 1)), "--out", str(out)]

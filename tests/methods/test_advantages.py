@@ -304,3 +304,8 @@ def test_a_batch_whose_groups_are_all_dropped_has_no_credit():
 def test_which_rows_need_a_reference():
     needy = {name for name, o in OBJECTIVES.items() if o.needs_reference}
     assert needy == {"grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline"}
+
+
+def test_best_marks_one_response_of_each_group_that_differs():
+    rewards = torch.tensor([-3.0, -1.0, -2.0, -1.0, 5.0, 5.0, 5.0, 5.0])
+    assert advantages(rewards, 4, "best").tolist() == [0, 1, 0, 0, 0, 0, 0, 0]

@@ -12,6 +12,7 @@ RESPONSES = SimpleNamespace(
     rewards=torch.tensor([1.0, 0.1, 0.0]),
     correct=torch.tensor([True, False, False]),
     lengths=torch.tensor([4, 2, 10]),
+    logprobs=torch.tensor([[-0.5, -0.25], [-2.0, 0.0], [-1.0, -3.0]]),
 )
 
 
@@ -21,6 +22,7 @@ RESPONSES = SimpleNamespace(
         ("verifier", [1.0, 0.1, 0.0]),
         ("correct", [1.0, 0.0, 0.0]),
         ("length_bonus", [-0.25, -0.5, -0.1]),
+        ("log_likelihood", [-0.75, -2.0, -4.0]),
         ("verifier + 0.5*length_bonus", [0.875, -0.15, -0.05]),
         ("2*correct-length_bonus", [2.25, 0.5, 0.1]),
         ("-correct + .5 * correct", [-0.5, 0.0, 0.0]),

@@ -104,6 +104,7 @@ ONE = {"runs": [{"name": "a", "method": "grpo"}]}
         ({"runs": [{"name": "a", "method": "grpoo"}]}, "unknown method 'grpoo'"),
         ({"runs": [{"name": "a", "threads": "two"}]}, "threads must be a whole number"),
         ({"runs": [{"name": "a", "threads": 0}]}, "threads must be a whole number"),
+        ({"runs": [{"name": "a", "save": 1}]}, "save must be true or false"),
         ({"runs": [{"name": "a", "seed": 7}]}, "no setting 'seed'"),
         ({"runs": [{"name": "a", "task_settings": 3}]}, "task_settings must be a table"),
         ({"runs": [{"name": "a", "task_settings": {"colour": 3}}]}, "colour"),
@@ -204,6 +205,7 @@ def test_settings_become_the_printed_command(tmp_path):
     ((name, settings),) = read_grid(file)
     words = " ".join(command_line(settings, tmp_path / name))
     assert name == "a-s7" and "--lr 0.0003" in words and "--task-set n_numbers=4" in words and "--seed 7" in words
+    assert "--save" not in words and "--save" in command_line({"save": True}, tmp_path)
     assert "--threads 1 --out" in words and "--threads 3" in " ".join(command_line({"threads": 3}, tmp_path))
 
 
