@@ -6,8 +6,9 @@ A source of traces is a `Run`, or a DataFrame of rollouts: one row per response,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Traces:
     """Rollouts by step and group. A source without any has no steps, and `message` says so.
 
     Missing columns are filled in: one step, a group for each problem, and nothing to colour by.
-    Raises RlinoError for a source of another kind, or rows that have neither `tokens` nor `response`.
+    Raises RlinoError for a source of another kind, rows that have neither `tokens` nor `response`, and a row with
+    something else where a number is due.
     """
 
     def __init__(self, source: Any):
@@ -42,7 +44,7 @@ class Traces:
         except AttributeError:
             kind = type(source).__name__
             raise RlinoError(f"traces come from a run or a DataFrame of rollouts, not a {kind}") from None
-        self.frame = _complete(frame)
+        self.frame = _complete(frame, self.name or "the frame")
         self._rows = self.frame.groupby(["step", "group"], sort=True).indices if len(self.frame) else {}
         if not self._rows and not self.message:
             self.message = f"{self.name or 'This frame'} has no recorded rollouts."
@@ -88,12 +90,13 @@ class Traces:
         return f"{name} · {right}"
 
 
-def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+def _complete(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """A copy with every column that the rendering reads, and a plain index."""
     if not len(frame):
         return pd.DataFrame(columns=["step", "group"])
     if not {"tokens", "response"} & set(frame.columns):
         raise RlinoError("rollouts need a column `tokens` or `response`")
+    _refuse_texts(frame, name)
     frame = frame.reset_index(drop=True).copy()
     for name, value in (_DEFAULTS | dict.fromkeys(_LISTS)).items():
         if name not in frame:
@@ -103,6 +106,34 @@ def _complete(frame: pd.DataFrame) -> pd.DataFrame:
     if "sample" not in frame:
         frame["sample"] = frame.groupby(["step", "group"]).cumcount()
     return frame.astype({"step": int, "group": int})
+
+
+def _refuse_texts(frame: pd.DataFrame, name: str) -> None:
+    """Raise RlinoError, with the row, where a number is due and something else stands."""
+    if not frame.columns.is_unique:
+        raise RlinoError(f"the rollouts of {name} have a column twice")
+    for column in frame.columns.intersection(list(_DUE)):
+        due, holds = _DUE[column]
+        for place, value in enumerate(frame[column], 1):
+            if not holds(value):
+                held = shortened(ascii(value), 60)
+                raise RlinoError(f"the rollouts of {name}, response {place}: {column} is to be {due}, not {held}")
+
+
+def _is_number(value: object) -> bool:
+    return missing(value) or (isinstance(value, Real) and not (isinstance(value, int) and abs(value) >= 2**1000))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Real) and 0 <= value < 2**53 and value == int(value)
+
+
+_WHOLE = "a whole number of 0 or more"
+_DUE: dict[str, tuple[str, Callable[[object], bool]]] = {  # by column: what its values are to be
+    **dict.fromkeys(("step", "group", "sample"), (_WHOLE, _is_whole)),
+    "length": (_WHOLE, lambda value: missing(value) or _is_whole(value)),
+    **dict.fromkeys(("reward", "advantage"), ("a number", _is_number)),
+}
 
 
 def _some(values: list[int]) -> str:
@@ -137,11 +168,14 @@ def tokens_of(row: Row) -> list[object]:
 
 
 def values_of(row: Row, column: str) -> list[float] | None:
-    """A per-token column of one response, None where it is absent or has another length than the tokens."""
+    """A per-token column of one response; None where it is absent, has another length, or holds what is no number."""
     values = row.get(column)
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
         return None
-    return [math.nan if v is None else float(v) for v in values]
+    try:
+        return [math.nan if v is None else float(v) for v in values]
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def length_of(row: Row) -> int:

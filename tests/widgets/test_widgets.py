@@ -377,6 +377,36 @@ def test_a_missing_or_odd_column_falls_back(colour, column, broken):
         assert all(column not in trace["levels"] for trace in found.data["traces"])
 
 
+@pytest.mark.parametrize("column", ["weights", "logprobs", "entropies"])
+@pytest.mark.parametrize("broken", [["x"] * 5, [[1]] * 5, [{}] * 5, [10**400] * 5])
+def test_texts_among_the_numbers_of_tokens_are_no_colours(column, broken):
+    assert "the tokens are not coloured" in Explored(trace_inspector(make_run(**{column: broken}, steps=(1,)))).first.text
+
+
+ODD = ("high", [1.0], {}, "\u202e" * 500, 10**400)
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    *((name, value) for name in ("reward", "advantage", "step", "group", "sample", "length") for value in ODD),
+    *((name, value) for name in ("step", "group", "sample") for value in (None, math.nan, math.inf, -1, 0.5, 10**39)),
+])  # fmt: skip
+def test_what_is_no_number_is_one_line_that_names_run_and_response(column, value):
+    run = make_run(steps=(1,))
+    rows = run.rollouts.to_dict("records")
+    rows[2][column] = value
+    for source in (SimpleNamespace(name="countdown/odd", rollouts=pd.DataFrame(rows)), pd.DataFrame(rows)):
+        with pytest.raises(RlinoError, match=rf"response 3: {column} is to be a .*number.*, not ") as e:
+            trace_inspector(source)
+        name = getattr(source, "name", "the frame")
+        assert name in str(e.value) and str(e.value).isprintable() and len(str(e.value)) < 200
+
+
+def test_a_frame_with_a_column_twice_is_refused():
+    frame = make_run(steps=(1,)).rollouts
+    with pytest.raises(RlinoError, match="have a column twice"):
+        trace_inspector(pd.concat([frame, frame[["reward"]]], axis=1))
+
+
 @pytest.mark.parametrize("columns", [["response"], ["tokens"], ["response", "correct", "reward"]])
 def test_a_live_frame_may_have_few_columns(columns):
     text = Explored(trace_inspector(make_run(steps=(1,), groups=1).rollouts[columns])).first.text
