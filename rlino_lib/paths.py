@@ -23,10 +23,8 @@ def pyproject(root: Path = REPO) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
         _ = [tables["project"][name] for name in ("version", "requires-python", "dependencies")]
-    except (OSError, ValueError) as e:
-        raise RlinoError(f"{path} is missing or damaged ({e}): git checkout -- pyproject.toml") from e
-    except (KeyError, TypeError) as e:
-        raise RlinoError(f"{path} is damaged: it lacks {e} in [project]") from e
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise RlinoError(f"{path} is missing or damaged ({type(e).__name__}: {e}): git checkout -- {path.name}") from e
     return tables
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.records.runs import seed_words
 
 Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
@@ -102,10 +103,15 @@ def _complete(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         if name not in frame:
             frame[name] = pd.Series([value] * len(frame), dtype=object if value is None else None)
     if "group" not in frame:
-        frame["group"] = frame.groupby("step")["problem_id"].transform(lambda ids: pd.factorize(ids)[0])
+        frame["group"] = frame.groupby("step")["problem_id"].transform(_numbered)
     if "sample" not in frame:
         frame["sample"] = frame.groupby(["step", "group"]).cumcount()
     return frame.astype({"step": int, "group": int})
+
+
+def _numbered(ids: pd.Series) -> np.ndarray:
+    """Equal ids as equal numbers from 0, [N]; an id may be anything that JSON has."""
+    return pd.factorize(np.array([str(name) for name in ids], dtype=object))[0]
 
 
 def _refuse_texts(frame: pd.DataFrame, name: str) -> None:
@@ -218,8 +224,7 @@ def _names(sources: Sequence[Any]) -> list[str]:
         if isinstance(source, pd.DataFrame):
             names.append(f"frame {k + 1}")
         elif (method := getattr(source, "method", None)) is not None:
-            seed = getattr(source, "seed", None)  # an imported run may not say it
-            names.append(LABELS.get(method, method) + ("" if seed is None else f", seed {seed}"))
+            names.append(f"{LABELS.get(method, method)}, {seed_words(getattr(source, 'seed', None))}")
         else:
             names.append(full[k] or f"run {k + 1}")
     twice = [names.count(name) > 1 for name in names]

@@ -408,6 +408,17 @@ def test_why_the_first_line_cannot_be_read_is_in_the_error_without_a_format_too(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_device_is_no_source(tmp_path):
+    with pytest.raises(RlinoError, match="null is missing, or neither a file nor a folder"):
+        brought("/dev/null", tmp_path / "out")
+
+
+def test_a_step_that_is_no_number_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"response": "a", "step": 1}\n{"response": "b", "step": NaN}\n')
+    with pytest.raises(RlinoError, match="line 2: step .* is to be a whole number of 0 or more, not NaN"):
+        brought(tmp_path / "a.jsonl", tmp_path / "out")
+
+
 def test_a_file_that_is_given_twice_is_refused(tmp_path):
     file = jsonl(tmp_path / "src" / "a.jsonl", [{"response": "a"}])
     (tmp_path / "link.jsonl").symlink_to(file)
@@ -435,6 +446,16 @@ def test_a_table_with_a_column_twice_is_refused(tmp_path):
     table = pa.table([pa.array([1]), pa.array(["p"]), pa.array(["a"]), pa.array(["b"])], names=names)
     pyarrow.parquet.write_table(table, tmp_path / "completions_00001.parquet")
     with pytest.raises(RlinoError, match="completions_00001.parquet has the column 'completion' twice"):
+        brought(tmp_path / "completions_00001.parquet", tmp_path / "out")
+
+
+def test_a_date_beyond_the_calendar_is_one_line(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    table = pa.table({"step": [1], "prompt": ["p"], "completion": ["a"], "at": pa.array([2**62], pa.timestamp("us"))})
+    pyarrow.parquet.write_table(table, tmp_path / "completions_00001.parquet")
+    with pytest.raises(RlinoError, match="completions_00001.parquet is damaged, or no Parquet"):
         brought(tmp_path / "completions_00001.parquet", tmp_path / "out")
 
 
@@ -615,7 +636,7 @@ def test_two_imported_runs_are_compared(tmp_path):
     assert "seed ?" in page and "characters, advantage" in page and "truncated; characters." in page
     assert "seed 3" in run_comparer(runs, "grpo", "rloo", seed=3)
     page = trace_inspector(runs)
-    assert "GRPO, seed 3" in page and "RLOO, seed 3" in page and "None" not in page
+    assert "GRPO, seed 3" in page and "RLOO, seed 3" in page and "GRPO, seed ?" in page and "None" not in page
 
 
 def test_parquet_without_pyarrow_says_what_it_needs(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from IPython.core.formatters import DisplayFormatter
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.traces import Traces, shorten, spread
 from rlino_lib.widgets import tokens_html, trace_inspector
+from rlino_lib.widgets.inspector import COLOURS
 from rlino_lib.widgets.page import Control, Slot, Trace, explorer, frame_table, slot, stepped, svg_html, trace_box
 from rlino_lib.widgets.tokens import number, plain, token_spans
 
@@ -380,7 +381,8 @@ def test_a_missing_or_odd_column_falls_back(colour, column, broken):
 @pytest.mark.parametrize("column", ["weights", "logprobs", "entropies"])
 @pytest.mark.parametrize("broken", [["x"] * 5, [[1]] * 5, [{}] * 5, [10**400] * 5])
 def test_texts_among_the_numbers_of_tokens_are_no_colours(column, broken):
-    assert "the tokens are not coloured" in Explored(trace_inspector(make_run(**{column: broken}, steps=(1,)))).first.text
+    page = Explored(trace_inspector(make_run(**{column: broken}, steps=(1,)), colour=column))
+    assert f"No {COLOURS[column].menu} is recorded here" in page.first.text
 
 
 ODD = ("high", [1.0], {}, "\u202e" * 500, 10**400)
@@ -399,6 +401,12 @@ def test_what_is_no_number_is_one_line_that_names_run_and_response(column, value
             trace_inspector(source)
         name = getattr(source, "name", "the frame")
         assert name in str(e.value) and str(e.value).isprintable() and len(str(e.value)) < 200
+
+
+def test_an_id_may_be_anything_that_json_has():
+    rows = [{"response": "a", "problem_id": name} for name in ([], {}, {"a": [1]}, None, 5, "\ud800", [], None)]
+    assert Traces(pd.DataFrame(rows)).frame["group"].tolist() == [0, 1, 2, 3, 4, 5, 0, 3]
+    assert trace_inspector(pd.DataFrame(rows, dtype=object))
 
 
 def test_a_frame_with_a_column_twice_is_refused():

@@ -152,7 +152,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Record]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", row
-    except (pyarrow.ArrowException, OSError, ValueError) as e:  # a text that is no UTF-8 is a ValueError
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as e:  # no UTF-8, or no date of Python's
         raise RlinoError(f"{path} is damaged, or no Parquet: {str(e).splitlines()[0]}") from e
 
 

@@ -72,8 +72,8 @@ def import_run(
 def _files(sources: Sequence[Path], kind: str) -> tuple[str, list[Path]]:
     """The format of the sources, and their files."""
     for source in sources:
-        if not source.exists():
-            raise RlinoError(f"{source} is missing")
+        if not (source.is_file() or source.is_dir()):
+            raise RlinoError(f"{source} is missing, or neither a file nor a folder")
     names = [kind] if kind else list(FORMATS)
     for name in names:
         found = [FORMATS[name].files(source) for source in sources]
