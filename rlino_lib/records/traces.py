@@ -131,7 +131,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Real) and 0 <= value < 2**53 and value == int(value)
+    return isinstance(value, int | float | np.number) and bool(0 <= value < 2**53) and float(value).is_integer()
 
 
 _WHOLE = "a whole number of 0 or more"
