@@ -28,7 +28,7 @@ from rlino_lib.figures.recorded import (
     recorded_figure,
 )
 from rlino_lib.folders import read_json, write_whole
-from rlino_lib.paths import BASES, DEFAULT_BASE, REPO
+from rlino_lib.paths import BASES, DEFAULT_BASE, REPO, pyproject
 from rlino_lib.records.runs import Run, list_runs
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.word_problems.task import LARGEST
@@ -131,8 +131,7 @@ def chapters_table() -> str:
 
 def address() -> str:
     """The repository's address, `[tool.rlino] address` in pyproject.toml; empty where it has none yet."""
-    settings = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"].get("rlino", {})
-    return settings.get("address", "").rstrip("/")
+    return pyproject().get("tool", {}).get("rlino", {}).get("address", "").rstrip("/")
 
 
 def links(where: str) -> str:

@@ -7,7 +7,6 @@ writes is `build/site`: open `index.html`, no server is needed.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import shutil
@@ -156,7 +155,7 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     citing = {number: [] for number in cited}
     to_try = []
     for script, page in zip(scripts, page_of.values(), strict=True):
-        notebook = with_alt_texts(build(script))
+        notebook = with_alt_texts(build(script, executed=True))
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = relink(cell.source, f"book/{page}", pages, root, to)
@@ -200,7 +199,6 @@ def make(root: Path = REPO, out: Path | None = None) -> Path:
     for folder in (out, source, doctrees):
         empty(folder)
     lay_out(root, source, address())
-    os.environ["RLINO_PYPROJECT"] = str(root / "pyproject.toml")
     if build_main(["-W", "--keep-going", "-n", "-q", "-d", str(doctrees), str(source), str(out)]):
         raise RlinoError("the site has faults, listed above")
     return out / "index.html"

@@ -221,14 +221,14 @@ NUMBERS = (
 )  # fmt: skip
 
 
-def bench_gpu(repeats: int = 1, seed: int = 0, budget: float = BUDGET) -> dict[str, Any]:
+def bench_gpu(seed: int = 0, budget: float = BUDGET) -> dict[str, Any]:
     """One model of Qwen2.5-0.5B's shape at random weights, 64 prompts × 8 samples × 128 tokens, in bfloat16.
 
     Each measurement is printed on stderr when it is there. The most important ones come first, and what might not end
     within `budget` seconds is left out. The result has every number by its unit, null where it was not measured:
     milliseconds of a decoding step of all rows and of what comes before the first (prompts, capture), tokens per
     second, their ratio to `model.generate`, seconds and model TFLOP/s of an update, seconds of a whole step, its peak
-    memory beside the estimate, and seconds of a step of the shipped base. `repeats` is without effect.
+    memory beside the estimate, and seconds of a step of the shipped base.
     """
     began = time.perf_counter()
     device = pick_device()

@@ -164,7 +164,10 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.policy.device import machine
 
     benches = bench.BENCHES | {"gpu": bench_gpu.bench_gpu}
-    return {"machine": machine()} | benches[args.what](repeats=args.repeats, seed=args.seed)
+    settings = options.fields_of(args, options.BenchConfig)
+    if args.what == "gpu" and "repeats" in settings:
+        raise RlinoError("--repeats: `rlino bench gpu` measures once, within its minute: leave it out")
+    return {"machine": machine()} | benches[args.what](**settings)
 
 
 def _presets(args: argparse.Namespace) -> dict[str, Any]:

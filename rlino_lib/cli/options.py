@@ -181,7 +181,7 @@ FETCH = (
 )
 BENCH = (
     option("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
-    *field_options(BenchConfig, filled=True), _THREADS,
+    *field_options(BenchConfig), _THREADS,
 )  # fmt: skip
 PRESETS = (option("name", nargs="?", default=""),)
 CLAIMS = (

@@ -6,8 +6,9 @@ import pytest
 
 from rlino_lib.analysis.real import ALIKE, CURVES, Estimate, along, rank_correlations, side_ratios
 from rlino_lib.claims import real
-from rlino_lib.claims.ledger import RECORDED, Claim, read_ledger
+from rlino_lib.claims.ledger import NO_VERDICT, RECORDED, Claim, read_ledger
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from tools import report
 
 LEDGER = {claim.id: claim for claim in read_ledger()}
 
@@ -43,6 +44,19 @@ def test_the_shape(share, verdict, monkeypatch):
 def test_thresholds_are_as_they_were_set():
     names = ("gains-order", "gains-sides", "gains-shape")
     assert [dict(LEDGER[name].threshold) for name in names] == [{"rank": 0.7}, {"ratio": 1.5}, {"share": 0.975}]
+
+
+def test_chapter_13_opens_with_the_verdict_on_each_of_its_claims():
+    (answer,) = (chapter.answer for chapter in report.chapters() if chapter.number == "13")
+    claims = [claim for claim in LEDGER.values() if claim.evidence.startswith("real.")]
+    verdicts = [f"`{c.id}` {'is ' * (c.verdict == UNDECIDED)}{c.verdict}" for c in claims]
+    assert len(verdicts) >= 5 and [words for words in verdicts if words not in answer] == []
+
+
+def test_a_row_on_one_public_run_says_why_it_can_hold_while_real_models_give_no_verdict():
+    rows = [c for c in LEDGER.values() if c.evidence.startswith("real.") and c.real["says"] == NO_VERDICT]
+    assert LEDGER["gains-order"] in rows and LEDGER["gains-order"].verdict == HOLDS
+    assert all("the verdict is on its prompts" in c.real_models and "on the method" in c.real_models for c in rows)
 
 
 def test_what_chapter_13_says_of_the_two_sides():

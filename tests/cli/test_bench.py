@@ -66,10 +66,10 @@ def test_the_shape_bench_steps_a_random_model_and_compares_its_estimate(monkeypa
 
 
 def test_the_command_says_on_what_machine_it_measured(monkeypatch, capsys):
-    monkeypatch.setitem(bench.BENCHES, "rollout", lambda repeats, seed: {"bench": "rollout"})
-    assert cli.main(["bench", "rollout"]) == 0
+    monkeypatch.setitem(bench.BENCHES, "rollout", lambda **settings: {"bench": "rollout"} | settings)
+    assert cli.main(["bench", "rollout", "--repeats", "2"]) == 0
     row = json.loads(capsys.readouterr().out)
-    assert row["bench"] == "rollout" and row["machine"].startswith(platform.machine())
+    assert row["bench"] == "rollout" and row["repeats"] == 2 and row["machine"].startswith(platform.machine())
 
 
 # --- bench gpu -------------------------------------------------------------------------------------------------------
@@ -99,6 +99,13 @@ def test_the_bench_of_a_gpu_measures_everything_and_says_so_as_it_goes(no_engine
     lines = err.splitlines()
     said = [lines.index(next(line for line in lines if f"{name} " in line)) for name in measured]
     assert len(set(said)) == len(bench_gpu.MEASUREMENTS)
+
+
+def test_repeats_are_refused_where_nothing_is_repeated(monkeypatch, capsys):
+    monkeypatch.setattr(bench_gpu, "bench_gpu", lambda **settings: settings)
+    assert cli.main(["bench", "gpu", "--repeats", "5"]) == 2
+    assert "measures once, within its minute: leave it out" in capsys.readouterr().err
+    assert cli.main(["bench", "gpu", "--seed", "3"]) == 0 and json.loads(capsys.readouterr().out)["seed"] == 3
 
 
 def test_no_measurement_is_begun_once_the_time_is_spent(capsys):

@@ -248,6 +248,29 @@ def test_a_cell_with_the_tag_is_compared_when_the_notebook_is_run_again(tmp_path
     assert "1 failed, 1 passed" in report and "marked.ipynb" in report
 
 
+def test_a_chapter_without_its_outputs_is_no_page(tmp_path):
+    script = tmp_path / "01_name.py"
+    script.write_text("# %%\n1\n", encoding="utf-8")
+    for content, words in ((None, "01_name.ipynb is missing: make book"), ("<<<<<<< HEAD\n{", "is not a notebook")):
+        if content:
+            script.with_suffix(".ipynb").write_text(content, encoding="utf-8")
+        with pytest.raises(RlinoError, match=words):
+            book.build(script, executed=True)
+        assert len(book.build(script).cells) == 1  # to be executed
+
+
+def test_the_site_is_of_executed_chapters(tmp_path, root, monkeypatch):
+    """A damaged notebook ends the layout with its name, before anything of it is a page."""
+    for name in ("docs", tool.FIGURES, "book"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+    (tmp_path / "root" / "docs" / "references.bib").write_text("")
+    (tmp_path / "root" / "book" / "01_name.py").write_text("# %%\n1\n", encoding="utf-8")
+    (tmp_path / "root" / "book" / "01_name.ipynb").write_text("{", encoding="utf-8")
+    with pytest.raises(RlinoError, match="01_name.ipynb is not a notebook"):
+        tool.lay_out(tmp_path / "root", tmp_path / "pages")
+    assert not list((tmp_path / "pages").glob("*.ipynb"))
+
+
 def test_a_build_empties_what_a_build_made_and_nothing_else(tmp_path):
     folder = tmp_path / "site"
     tool.empty(folder)
