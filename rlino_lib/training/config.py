@@ -47,7 +47,6 @@ class Recipe:
     weight_decay: float = setting(0.01, "of AdamW", number(0))
     four_numbers: float = setting(0.10, "share of problems with four numbers; the rest have three", number(0, 1))
     n_four: int = setting(10_000, "how many problems with four numbers there are to draw from", COUNT)
-    new_targets: int = setting(0, "1: some targets of Countdown are kept out of the traces", SWITCH)
     seed: int = setting(0, "seed of the weights and the traces", SEED)
     hidden_size: int = setting(128, "width of the model, which has four heads", whole(8, multiple=8))
     layers: int = setting(3, "decoder layers of the model", COUNT)

@@ -89,10 +89,9 @@ class CountdownSource:
     words += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
 
     def __init__(self, recipe: Recipe) -> None:
-        self.task = Countdown(n_numbers=3, new_targets=bool(recipe.new_targets))
+        self.task = Countdown(n_numbers=3)
         self.four_numbers = recipe.four_numbers
-        with_four = replace(self.task, n_numbers=4)
-        four = with_four.problems("train", recipe.n_four) if recipe.four_numbers else []
+        four = Countdown(n_numbers=4).problems("train", recipe.n_four) if recipe.four_numbers else []
         self.pools = self.task.problems("train"), four
 
     def row(self, rng: random.Random) -> tuple[str, str]:
