@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.claims.judge import judge_all, ledger_rows
+from rlino_lib.claims.judge import ledger_rows
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.curves import figure_readme
 from rlino_lib.figures.style import label, style
@@ -108,9 +109,9 @@ def _spread(values: pd.Series) -> str:
     return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
-def claims_table(judged: pd.DataFrame | None = None) -> str:
-    """The ledger as a Markdown table: `judged` is what `judge_all` returned, and the ledger is judged anew without."""
-    return markdown_table(ledger_rows(judge_all() if judged is None else judged), numbers=False)
+def claims_table(judged: pd.DataFrame, files: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The ledger as a Markdown table: `judged` is what `judge_all` returned; chapters link to `files` by number."""
+    return markdown_table(ledger_rows(judged, files), numbers=False)
 
 
 def recorded_figure(runs: Sequence[Run]) -> Figure:
