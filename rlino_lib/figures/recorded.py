@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from rlino_lib.claims.judge import ledger_rows
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.curves import figure_readme
 from rlino_lib.figures.style import label, style
 from rlino_lib.folders import read_json
@@ -118,5 +119,11 @@ def recorded_figure(runs: Sequence[Run]) -> Figure:
     """The recorded runs at a glance: share right and lengths by step, a column for each method."""
     style()
     figure = figure_readme(metrics_frame(runs))
-    figure.axes[0].set_ylabel(f"share right, {runs[0].config['eval_split']} split")
+    config = runs[0].config
+    split = config["eval_split"]
+    figure.axes[0].set_ylabel(f"share right, {split} split")
+    task = TASKS.get(config["task"], config["task"])
+    seeds = len({run.seed for run in runs})
+    words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {seeds} seed{'s' * (seeds > 1)} a method"
+    figure.suptitle(words, fontsize="large", fontweight="bold")
     return figure
