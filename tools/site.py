@@ -129,7 +129,8 @@ def explorers(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
         for output in cell.get("outputs", ()):
             page = "".join(output.get("data", {}).get("text/html", ""))
             opened = OPENED.search(page)
-            place = ", at " + re.sub(r"<[^>]*>", "", opened[1].replace(" <small>", ", of ")) if opened else ""
+            words = re.sub(r"<[^>]*>", "", opened[1].replace(" <small>", ", of ")) if opened else ""
+            place = words.replace("Step", ", at step", 1)
             yield from ((number, unescape(f"{section}: {label}{place}")) for label in EXPLORER.findall(page))
 
 
