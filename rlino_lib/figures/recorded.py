@@ -124,6 +124,7 @@ def recorded_figure(runs: Sequence[Run]) -> Figure:
     figure.axes[0].set_ylabel(f"share right, {split} split")
     task = TASKS.get(config["task"], config["task"])
     seeds = len({run.seed for run in runs})
-    words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {seeds} seed{'s' * (seeds > 1)} a method"
+    each = f"{seeds} seed{'s' * (seeds > 1)} a method"
+    words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {each}"
     figure.suptitle(words, fontsize="large", fontweight="bold")
     return figure
