@@ -352,7 +352,7 @@ def figure_readme(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> 
     data = _prepared(frame, "step", ["eval/accuracy", *kinds.values()], 1)
     _need(data, (), "figure_readme")
     methods = [m for m in methods or in_order(data["method"]) if (data["method"] == m).any()]
-    size = (1.45 * len(methods) + 1.2, 4.6)  # narrow, so that the text stays readable at a README's width
+    size = (1.15 * len(methods) + 1.0, 5.4)  # narrow, so that the text stays readable at a README's width
     figure, axes = new_figure(2, len(methods), size, sharex=True, sharey="row", gridspec_kw={"height_ratios": (1.2, 1)})
     means = data.groupby(["method", "step"])["eval/accuracy"].mean()
     for (top, bottom), method in zip(axes.T, methods, strict=True):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.claims.judge import judge_all, ledger_rows
+from rlino_lib.claims.judge import ledger_rows
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.curves import figure_readme
 from rlino_lib.figures.style import label, style
 from rlino_lib.folders import read_json
@@ -108,14 +110,21 @@ def _spread(values: pd.Series) -> str:
     return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
-def claims_table(judged: pd.DataFrame | None = None) -> str:
-    """The ledger as a Markdown table: `judged` is what `judge_all` returned, and the ledger is judged anew without."""
-    return markdown_table(ledger_rows(judge_all() if judged is None else judged), numbers=False)
+def claims_table(judged: pd.DataFrame, files: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The ledger as a Markdown table: `judged` is what `judge_all` returned; chapters link to `files` by number."""
+    return markdown_table(ledger_rows(judged, files), numbers=False)
 
 
 def recorded_figure(runs: Sequence[Run]) -> Figure:
     """The recorded runs at a glance: share right and lengths by step, a column for each method."""
     style()
     figure = figure_readme(metrics_frame(runs))
-    figure.axes[0].set_ylabel(f"share right, {runs[0].config['eval_split']} split")
+    config = runs[0].config
+    split = config["eval_split"]
+    figure.axes[0].set_ylabel(f"share right, {split} split")
+    task = TASKS.get(config["task"], config["task"])
+    seeds = len({run.seed for run in runs})
+    each = f"{seeds} seed{'s' * (seeds > 1)} a method"
+    words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {each}"
+    figure.suptitle(words, fontsize="large", fontweight="bold")
     return figure

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.text import Text
 
 from rlino_lib.claims.findings import findings, findings_list, verdict_counts
 from rlino_lib.claims.judge import judge_all
@@ -58,7 +59,7 @@ def base(tmp_path):
 def make_run(folder, method, seed, test=None, ends=0.3):
     """A run of two evaluations; the second has no right response where it `ends` at 0."""
     config = {"method": method, "seed": seed, "weights_sha256_16": HASH, "temperature": 1.0, "steps": 20}
-    config |= {"eval_problems": 64, "eval_split": "test", "eval_samples": 1}
+    config |= {"task": "countdown", "eval_problems": 64, "eval_split": "test", "eval_samples": 1}
     writer = RunWriter(folder / f"{method}-s{seed}", config)
     for step, accuracy in ((0, 0.1), (10, None), (20, ends)):
         row = dict.fromkeys(COLUMNS) | {"step": step, "eval/accuracy": accuracy}
@@ -155,8 +156,17 @@ def test_the_figure_is_reproducible(tmp_path):
 
 def test_the_figure_shows_every_length(tmp_path):
     runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "f_isft_neg", 0, ends=0.0)]
-    lower = recorded.recorded_figure(runs).axes[2:4]
+    figure = recorded.recorded_figure(runs)
+    lower = figure.axes[2:4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
+    assert figure.get_suptitle() == "Countdown: 64 problems of the test split, 1 seed a method"
+
+
+def test_the_figure_can_be_read_at_the_width_of_a_page():
+    """Text of more than 10 pixels, at the 690 that the front page has room for."""
+    figure = recorded.recorded_figure(list_runs(report.GROUP))
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) * 690 / (72 * figure.get_figwidth()) > 10
 
 
 # ---- what is shipped -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import jupytext
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from rlino_lib.errors import RlinoError
 from tools import book
@@ -207,10 +207,13 @@ def test_links_are_those_of_the_file_that_they_stand_in():
     )
 
 
-def test_explorers_are_found_by_their_labels():
-    page = '<style></style><section class="rlino-explorer x" aria-label="Traces &amp; groups"><p>a</p></section>'
+def test_explorers_are_named_by_section_label_and_where_they_open():
+    page = '<style></style><section class="rlino-explorer x" aria-label="Traces &amp; groups">'
+    page += '<p class="rlino-title"><strong>Step 1 · 4 4 → 8</strong> <small>countdown/grpo-s0</small></p></section>'
     outputs = [new_output("display_data", {"text/html": page}), new_output("display_data", {"text/html": "<p></p>"})]
-    assert list(tool.explorers(new_notebook(cells=[new_code_cell(outputs=outputs)]))) == [(0, "Traces & groups")]
+    cells = [new_markdown_cell("# A chapter\n\n## A section"), new_code_cell(outputs=outputs)]
+    name = "A section: Traces & groups, at step 1 · 4 4 → 8, of countdown/grpo-s0"
+    assert list(tool.explorers(new_notebook(cells=cells))) == [(1, name)]
 
 
 # ---- what chapters tell the site -------------------------------------------------------------------------------------
