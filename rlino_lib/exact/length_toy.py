@@ -400,13 +400,9 @@ GROUP = 4  # responses in a group
 
 
 def explore_length(
-    method: str = "grpo_no_kl",
-    normaliser: str = "per_response",
-    change: str = "plain",
-    p: float = 0.5,
-    cap: int = 8,
-    coupling: float = 0.0,
-) -> tuple[LengthToy, Drift]:
+    method: str = "grpo_no_kl", normaliser: str = "per_response", change: str = "plain",
+    p: float = 0.5, cap: int = 8, coupling: float = 0.0,
+) -> tuple[LengthToy, Drift]:  # fmt: skip
     """A toy and its drift by the names of the choices. Raises RlinoError for unknown choices."""
     chosen(method, METHODS, "method")
     chosen(normaliser, NORMALISERS, "normaliser")

@@ -27,7 +27,7 @@ import torch
 from rlino_lib.cli.main import run_result
 from rlino_lib.cli.options import FOLDER, TRAIN_SETTINGS, add_options, name_values, set_threads, train_config
 from rlino_lib.cli.terminal import Parser, run_program
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
@@ -84,6 +84,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
     check_reward(config)
+    chosen(engine, ENGINES, "engine")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
@@ -91,7 +92,6 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
     task = get_task(config.task, **config.task_settings)
     environment = getattr(task, "environment", None) or hasattr(task, "opening")
     refusals = (
-        (engine not in ENGINES, f"unknown engine {engine!r}: one of {', '.join(ENGINES)}"),
         (
             engine == "sft" and not literal,
             "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out",

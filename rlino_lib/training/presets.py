@@ -6,7 +6,7 @@ import tomllib
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.paths import DATA
 from rlino_lib.settings import as_tuples
 from rlino_lib.training.config import TrainConfig
@@ -51,6 +51,4 @@ def presets() -> dict[str, Preset]:
 
 def find_preset(name: str) -> Preset:
     """One preset; raises RlinoError for an unknown name."""
-    if name not in presets():
-        raise RlinoError(f"unknown preset {name!r}: one of {', '.join(presets())}")
-    return presets()[name]
+    return presets()[chosen(name, presets(), "preset")]

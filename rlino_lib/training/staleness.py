@@ -36,11 +36,9 @@ def is_probed(update: int) -> bool:
 
 
 def probe(
-    logprobs_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
-    parameters: list[torch.nn.Parameter],
-    rollouts: Rollouts,
-    micro_batch: int,
-) -> dict[str, Any]:
+    logprobs_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], parameters: list[torch.nn.Parameter],
+    rollouts: Rollouts, micro_batch: int,
+) -> dict[str, Any]:  # fmt: skip
     """Ratios to the sampler, share clipped, KL to the sampler, and two comparisons of gradients.
 
     `logprobs_of(rows)` gives log-probs with gradient and mask, both [B, T'], of rows of the rollouts. Groups without

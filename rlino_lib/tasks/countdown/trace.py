@@ -282,12 +282,9 @@ def read_trace(problem: Problem, response: str) -> list[Visit]:
 
 
 def credit_table(
-    problem: Problem,
-    response: str,
-    advantage: float = 1.0,
-    again: float = 0.0,
+    problem: Problem, response: str, advantage: float = 1.0, again: float = 0.0,
     split: Callable[[str], Sequence[object]] = pieces,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """One row per visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
 
     `best` is 1 where the attempt under way can still succeed, `uniform` is `searcher_value` with `again`; both are the

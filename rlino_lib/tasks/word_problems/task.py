@@ -216,16 +216,6 @@ def _fill(rng: random.Random) -> dict[str, str]:
     return fill
 
 
-def generate(split: str, n: int | None = None, *, distractors: float = 0.3, seed: int = 0) -> list[Problem]:
-    """The first `n` problems of a split (all of them where `n` is None), no template with the same numbers twice.
-
-    Of a held-out split every second problem has an unseen template, so that any prefix holds half of each kind.
-    Raises RlinoError for an unknown split, or where it does not hold `n` problems.
-    """
-    n = how_many(n, SIZES.get(split, 0), split, "word_problems")
-    return list(_split(split, n, distractors, seed))
-
-
 @lru_cache(maxsize=8)
 def _split(split: str, n: int, distractors: float, seed: int) -> tuple[Problem, ...]:
     rng = random.Random(f"word-problems-{split}-{seed}")
@@ -253,7 +243,12 @@ class WordProblems(base.SettingsTask):
     templates = TEMPLATES
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        return generate(split, n, distractors=self.distractors, seed=self.seed)
+        """The first `n` problems of a split (all of them where `n` is None), no template with the same numbers twice.
+
+        Of a held-out split every second problem has an unseen template, so that any prefix holds half of each kind.
+        Raises RlinoError for an unknown split, or where it does not hold `n` problems.
+        """
+        return list(_split(split, how_many(n, SIZES.get(split, 0), split, self.name), self.distractors, self.seed))
 
     def least_length(self, problem: Problem) -> int:
         """How many tokens a response has at least that leaves no step out, its end included, with the shipped base.

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import CleanRoom, Countdown, Problem, WordProblems
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.clean_room import BAD, FILLER, GOOD
@@ -234,10 +233,3 @@ SOURCES: dict[str, type[Source]] = {
     "joint": JointSource,
     "clean_room": CleanRoomSource,
 }
-
-
-def source_of(task: str) -> type[Source]:
-    """The traces of a task; raises RlinoError for one that no base is made for."""
-    if task not in SOURCES:
-        raise RlinoError(f"no base is made for {task!r}: one of {', '.join(SOURCES)}")
-    return SOURCES[task]
