@@ -26,11 +26,9 @@ from torch import Tensor
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.exact.identities import Identity, drift_constant
 from rlino_lib.exact.token_mdp import F64, TokenMDP, flat_gradient
-from rlino_lib.methods import terms
+from rlino_lib.methods import catalogue, loss, terms
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.credit import Graded, credit
-from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
 
 METHODS = ("grpo_no_kl", "dr_grpo", "f_isft_pos", "f_isft_neg", "f_isft_posneg", "f_isft_posneg_unit")
@@ -45,7 +43,7 @@ def variant(method: str, normaliser: str) -> Objective:
 
     Example: `variant("dr_grpo", "per_response")`.
     """
-    return varied(method, {"normaliser": normaliser})
+    return catalogue.varied(method, {"normaliser": normaliser})
 
 
 # --- the toy ---------------------------------------------------------------------------------------------------------
@@ -193,7 +191,7 @@ def _weights(rewards: Tensor, lengths: Tensor, objective: Objective, group_size:
     weights = torch.zeros_like(rewards)  # [M, N]
     for k in kind[keep.any(1)].unique():
         rows = keep & (kind == k)[:, None]  # [M, N]
-        weights[rows] = token_weights(objective, advantage[rows], mask[rows], cap)[:, 0] * (kind == k).sum()
+        weights[rows] = loss.token_weights(objective, advantage[rows], mask[rows], cap)[:, 0] * (kind == k).sum()
     return weights
 
 

@@ -31,8 +31,7 @@ from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
-from rlino_lib.records.runs import RUN, Run, complete_run, load_run
-from rlino_lib.records.writer import RunWriter
+from rlino_lib.records import runs, writer
 from rlino_lib.settings import THREADS
 from rlino_lib.tasks import get_task
 from rlino_lib.training import memory
@@ -165,7 +164,7 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
 def train(
     config: TrainConfig, out: str | Path, *, engine: str = "grpo", save: bool = False,
     trl_settings: dict[str, Any] | None = None, progress: bool = False,
-) -> Run:  # fmt: skip
+) -> runs.Run:  # fmt: skip
     """Run a configuration on all processes into a folder that they share, and return it, as `training.run.train`.
 
     engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `trl_settings` are settings of TRL
@@ -183,10 +182,10 @@ def train(
         args._setup_devices = torch.device("cpu")
     place = {"scale": {"engine": engine, "processes": state.num_processes, "trl": trl_settings or {}}}
     with ExitStack() as held:
-        folder = output_folder(out, RUN, run_settings(config) | place, RUN_DEFAULTS)
+        folder = output_folder(out, runs.RUN, run_settings(config) | place, RUN_DEFAULTS)
         if _everywhere(state, lambda: held.enter_context(folder)):
-            _everywhere(state, lambda: bool(complete_run(out, save)))
-            return load_run(out)
+            _everywhere(state, lambda: bool(runs.complete_run(out, save)))
+            return runs.load_run(out)
         pool = Pool(config)
         policy = load_policy(config.model)
         record = _everywhere(state, lambda: describe(config, policy)) | place
@@ -194,13 +193,13 @@ def train(
         trainer = build(config, args, policy, pool)
 
         def begin() -> None:
-            trainer.recorder.writer = RunWriter(out, record, RUN_DEFAULTS | {"update": record["update"]})
+            trainer.recorder.writer = writer.RunWriter(out, record, RUN_DEFAULTS | {"update": record["update"]})
 
         _everywhere(state, begin)
         options = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
         with memory.out_of_memory_advice(options):
             _drive(trainer, state, out, save)
-    return load_run(out)
+    return runs.load_run(out)
 
 
 def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:
