@@ -6,8 +6,6 @@
 and their defaults from the same place. NaN and infinity are never allowed, and a bool is not a number.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

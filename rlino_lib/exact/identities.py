@@ -4,8 +4,6 @@ An `Identity` has two sides that share no code, and the gap between them. A near
 well: that they differ. Everything is exact, in float64: sums over all responses or groups, or the gradient of a batch.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Token MDPs small enough to be drawn, whose reward a running summary of the text decides, and their graphs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ A rule sees the whole batch, so it may normalise over groups or over everything.
 the reward) and after it (filters) stands here too; `credit` puts them in order.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The table of methods, each a row of choices (chapters 04 and 06), and where the library differs from TRL."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any

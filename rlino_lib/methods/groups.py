@@ -1,7 +1,5 @@
 """What a method makes of a batch at ratio 1, and of one group in four numbers: p, G and the lengths of both sides."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 The size of the verifier's own reward is the setting `rewards` of a task: `tasks.base.REWARD_SCHEMES`.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

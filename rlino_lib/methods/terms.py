@@ -3,8 +3,6 @@
 Tensors are [N, T], 0 where masked; `mask` is as numbers. A new choice is a row here and at most one function.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

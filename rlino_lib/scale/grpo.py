@@ -1,7 +1,5 @@
 """An `Objective` inside TRL's `GRPOTrainer`: its advantages, its loss, and nothing else of it changed (chapter 12)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

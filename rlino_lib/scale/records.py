@@ -4,8 +4,6 @@ Every process sees the responses of all of them, so the numbers of a step, the g
 same everywhere and nothing has to be sent back; the main process alone writes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

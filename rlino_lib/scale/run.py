@@ -9,8 +9,6 @@ processes, the loss is `objectives.policy_loss`, and every normaliser counts the
 micro-batches of it. TRL's own choices (loss_type, scale_rewards, epsilon…) have no effect.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Tasks with verifiers: problems, prompts and graders, by name."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

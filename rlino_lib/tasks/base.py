@@ -3,8 +3,6 @@
 The reward that a run trains on is named in another table, `methods.rewards.REWARDS`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Data sets from their public homes, with checksums: `rlino fetch` (chapter 02). The repository holds none of them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from http.client import HTTPException

@@ -1,7 +1,5 @@
 """The settings of a base model and of a run. Free of torch, so that the command line can show them at once."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar

@@ -7,8 +7,6 @@ names for several settings: {"batch": {"sgd": {"prompts": 64}, "whole": {"prompt
 number of runs at a time. A setting beside those of TrainConfig is "threads", a run's CPU threads (1).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping

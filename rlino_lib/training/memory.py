@@ -4,8 +4,6 @@ Parameters are counted exactly, on a model without storage. Activations are coun
 layer of Qwen2 and Llama as transformers writes it; other models come near it.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Named settings of `rlino train`, from data/presets.toml: what the paper gives and what is our choice (chapter 12)."""
 
-from __future__ import annotations
-
 import tomllib
 from functools import lru_cache
 from typing import Any, NamedTuple

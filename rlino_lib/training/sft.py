@@ -6,8 +6,6 @@ give the same gradient is a result (chapter 06), not built in. (Over a large voc
 `policy/logprobs.py`, and no loss.)
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

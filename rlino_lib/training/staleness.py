@@ -4,8 +4,6 @@ A probe reads and never trains. It compares, at the current weights, the gradien
 plain weighted likelihood (the same advantages, no ratio) and with that of balanced F-ISFT⁺⁻.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The records of rollouts in a run: whole groups token by token, and one row of counts per held-out response."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any

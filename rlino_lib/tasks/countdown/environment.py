@@ -1,7 +1,5 @@
 """A calculator for Countdown: the policy writes `19 * 3 =`, and the result is written for it."""
 
-from __future__ import annotations
-
 import re
 
 from rlino_lib.tasks.arithmetic import calculate

@@ -4,8 +4,6 @@ The generator, an exact solver with integer intermediates, and a grader that is 
 conventions are TinyZero's: the last `<answer>…</answer>` counts.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ text that writes no verdicts is one attempt. Nothing here needs a model or torch
 search only the first MAX_READ characters are read, so that the work is bounded whatever a model writes.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from bisect import bisect_left

@@ -4,8 +4,6 @@ Solutions are written as GSM8K's are, one line per step with its equation, and `
 grader grades them. Some templates never occur in train, and the numbers of those that do are split as well.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What pretraining reads: traces in batches of similar lengths, made here or by worker processes."""
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import os

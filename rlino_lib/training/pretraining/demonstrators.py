@@ -3,8 +3,6 @@
 A source is what pretraining needs of a task: the words of its vocabulary, a demonstrator, and rows of prompt and trace.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

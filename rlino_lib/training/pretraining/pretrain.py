@@ -1,7 +1,5 @@
 """How the shipped base models were made: next-token training on the traces of mediocre demonstrators (chapter 03)."""
 
-from __future__ import annotations
-
 import math
 import platform
 import random

@@ -1,7 +1,5 @@
 """The update by the gradient of the loss: credit, then the current log-probs, then `policy_loss` (chapter 04)."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 from functools import partial
