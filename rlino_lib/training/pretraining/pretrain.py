@@ -71,15 +71,12 @@ def read_base(folder: Path) -> tuple[dict[str, Any] | None, bool]:
 
     Raises RlinoError where the folder holds some other model, or a run.
     """
-    card, checkpoint = folder / "card.json", folder / "checkpoint.pt"
+    card = folder / "card.json"
     if card.exists():
         recorded = read_json(card, needs="recipe")
         return recorded["recipe"], "weights_sha256_16" in recorded
     if (folder / "config.json").exists():
         raise RlinoError(f"{folder} holds another model, or a run: choose another --out")
-    if checkpoint.exists():  # of an earlier version, which wrote its card last
-        with models.checkpoint_state(checkpoint) as state:
-            return state["recipe"], False
     return None, False
 
 
