@@ -144,7 +144,7 @@ def check(settings: Any, of: str = "") -> None:
 def check_names(names: Collection[str], known: Collection[str], of: str) -> None:
     """Raise RlinoError for the first name that is none of the known settings."""
     if unknown := [name for name in names if name not in known]:
-        raise RlinoError(f"{of} has no setting {_short(unknown[0])}: {', '.join(known)}")
+        raise RlinoError(f"{of} has no setting {_short(unknown[0])}: one of {', '.join(known)}")
 
 
 def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
