@@ -65,9 +65,6 @@ class Node(NamedTuple):
     texts: list[str]
 
 
-Edge = tuple[int, int]  # the numbers of two nodes
-
-
 class Graph(NamedTuple):
     """A drawing's nodes, its edges {(from, to): [(token, probability)]}, and the node of each place.
 
@@ -75,7 +72,7 @@ class Graph(NamedTuple):
     """
 
     nodes: list[Node]
-    edges: dict[Edge, list[tuple[str, float]]]
+    edges: dict[tuple[int, int], list[tuple[str, float]]]  # by the numbers of two nodes
     place: list[int]
 
 
