@@ -5,8 +5,6 @@ new ones, and only then write. Work in an unfinished folder resumes, a complete 
 other settings is refused.
 """
 
-from __future__ import annotations
-
 import errno
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Where the book's files are."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from pathlib import Path

@@ -3,14 +3,12 @@
 The reward that a run trains on is named in another table, `methods.rewards.REWARDS`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.settings import check
 from rlino_lib.tasks.arithmetic import trace_counts
 
@@ -156,8 +154,7 @@ def how_many(n: int | None, size: int, split: str, task: str) -> int:
 
     Raises RlinoError for an unknown split, or where it has fewer than `n` problems.
     """
-    if split not in SPLITS:
-        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    chosen(split, SPLITS, "split")
     n_problems = size if n is None else n
     if not 0 <= n_problems <= size:
         raise RlinoError(f"{task} has {size} {split} problems, {n} were asked for")

@@ -10,8 +10,6 @@ the whole batch, sorted by length, are hardly padded. Attention in two parts, to
 would lose the fast causal kernel besides. It would pay where prompts are much longer than responses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -23,7 +23,6 @@ from rlino_lib.tasks.word_problems.task import (
     _numbers,
     apply,
     draw,
-    generate,
     problem_from_record,
     solve,
     templates,
@@ -33,6 +32,12 @@ from rlino_lib.tasks.word_problems.task import (
 from rlino_lib.tasks.word_problems.templates import FAMILIES, FILLERS, PEOPLE
 
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
+
+
+def generate(split, n=None, **settings):
+    return WordProblems(**settings).problems(split, n)
+
+
 TEST = WordProblems().problems("test")
 
 

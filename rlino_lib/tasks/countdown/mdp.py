@@ -4,8 +4,6 @@ A language model's state is the text so far. The task's own state forgets how it
 state, and its values can be computed exactly. Nothing here needs a model or torch.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
