@@ -14,7 +14,7 @@ LEDGER = {claim.id: claim for claim in read_ledger()}
 
 def judged(function, monkeypatch, name, found, **threshold):
     claim = Claim("c", "…", "…", "descriptive", f"real.{function.__name__}", threshold)
-    monkeypatch.setattr(real, name, lambda gains: found)
+    monkeypatch.setattr(real.real, name, lambda gains: found)
     monkeypatch.setattr(real, "one_run", lambda: None)
     monkeypatch.setattr(real, "estimate", lambda values: values)
     return function(claim, RECORDED).verdict
@@ -46,7 +46,7 @@ def test_thresholds_are_as_they_were_set():
 
 
 def test_what_chapter_13_says_of_the_two_sides():
-    found = real.estimate(real.side_ratios(real.one_run()))
+    found = real.estimate(side_ratios(real.one_run()))
     assert found.low > 1 and found.low < LEDGER["gains-sides"].threshold["ratio"] < found.high
 
 
