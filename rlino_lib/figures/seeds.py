@@ -202,7 +202,9 @@ def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
     return figure
 
 
-def beside_figure(sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFrame | None]], margin: float) -> Figure:
+def beside_figure(
+    sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFrame | None]], margin: float = 0.0
+) -> Figure:
     """Points above GRPO in several sources, a panel each: {title: ({name: points by method}, intervals or None)}.
 
     Intervals have the columns low and high by method, and the margin behind them in grey.
@@ -217,9 +219,8 @@ def beside_figure(sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFr
             for method, row in intervals[intervals["low"] > -math.inf].iterrows():
                 axis.plot([row["low"], row["high"]], [methods.index(method)] * 2, color="0.25", linewidth=1.5)
             axis.axvspan(-margin, margin, color="0.92", zorder=0)
-        axis.axvline(0, color="0.4", linewidth=1)
-        axis.set(title=title, ylim=(len(methods) - 0.5, -0.5), xlabel="points above GRPO on this scale")
-        axis.set_yticks(range(len(methods)), [label(m) for m in methods])
+        style.named_rows(axis, map(label, methods))
+        axis.set(title=title, xlabel="points above GRPO on this scale")
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 

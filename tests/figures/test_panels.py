@@ -121,10 +121,6 @@ def test_the_figures_of_chapter_05():
     assert [a.get_title(loc="left") for a in figure.axes[:2]] == ["F-ISFT⁺", "F-ISFT⁻"]
     figure = isft.cosines_figure(pd.DataFrame({"by": ["a", "b"], "cosine": [0.5, -0.5]}))
     assert figure.axes[0].get_xlabel() == "cosine"
-    gaps = pd.DataFrame({"seed 0": [1.0], "seed 1": [2.0]}, index=["f_isft_pos"])
-    figure = isft.gaps_figure({"here": gaps, "paper": gaps})
-    assert [a.get_title(loc="left") for a in figure.axes] == ["here", "paper"]
-    assert figure.axes[0].get_yticklabels()[0].get_text() == "F-ISFT⁺"
 
 
 def test_the_figures_of_chapter_08():
