@@ -39,7 +39,7 @@ def ends_figure(rows: pd.DataFrame) -> Figure:
     for axis, measure in zip(axes[0], measures, strict=True):
         part = rows[rows["panel"] == measure]
         names = {row: NORMALISERS.get(row) or label(row) for row in style.in_order(part["row"])}
-        style.intervals(axis, part.assign(name=part["row"].map(names)), looks, list(names.values()))
+        style.intervals(axis, part.assign(name=part["row"].map(names)), looks, list(names.values()), at=None)
         axis.set_xlabel(measure)
     shared_legend(figure, "bar: 95 % t-interval over seeds")
     return figure

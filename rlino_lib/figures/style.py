@@ -195,13 +195,15 @@ def interval(axis: Axes, y: float, value: float, ends: Sequence[float], form: Lo
     axis.plot(value, y, form.marker, color=form.colour, markersize=7, label=name)
 
 
-def intervals(axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], names: Sequence[str] | None = None) -> None:
+def intervals(
+    axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], names: Sequence[str] = (), at: float | None = 0.0
+) -> None:
     """A row for each name, and in it a mark with its interval for each kind.
 
     `rows` has the columns MARKS, a kind being one of `looks`; `names` is their order, if not that of `rows`.
     """
     names = list(names or dict.fromkeys(rows["name"]))
-    named_rows(axis, names)
+    named_rows(axis, names, at)
     places = rows.groupby("name").cumcount() - (rows.groupby("name")["kind"].transform("count") - 1) / 2
     for place, row in zip(places, rows.itertuples(), strict=True):
         y = names.index(row.name) + 0.24 * place
