@@ -824,10 +824,11 @@ rounded = beside.rename(index=label).round(1)
 rounded.astype(object).where(rounded.notna(), "–")
 
 # %% alt="Points above or below GRPO in percentage points, a row for each method: left the seeds recorded here, right the paper's models."
-from rlino_lib.figures.isft import gaps_figure
+from rlino_lib.figures.seeds import beside_figure
 
-titles = (f"here: {gap.shape[1]} seeds", "paper: one run a model, weights of ⁺⁻ unknown")
-gaps_figure(dict(zip(titles, (gap.add_prefix("seed "), their_gap.loc[gap.index]), strict=True)))
+by_seed = dict(gap.add_prefix("seed ").items())
+by_model = dict(their_gap.loc[gap.index].items())
+beside_figure({"here": (by_seed, None), "paper: one run a model, weights of ⁺⁻ unknown": (by_model, None)})
 
 # %% [markdown]
 # *What to look at.* Is the order of the methods the same in both panels, and how far apart are the seeds of one

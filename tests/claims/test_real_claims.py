@@ -15,7 +15,7 @@ LEDGER = {claim.id: claim for claim in read_ledger()}
 
 def judged(function, monkeypatch, name, found, **threshold):
     claim = Claim("c", "…", "…", "descriptive", f"real.{function.__name__}", threshold)
-    monkeypatch.setattr(real, name, lambda gains: found)
+    monkeypatch.setattr(real.real, name, lambda gains: found)
     monkeypatch.setattr(real, "one_run", lambda: None)
     monkeypatch.setattr(real, "estimate", lambda values: values)
     return function(claim, RECORDED).verdict
@@ -60,7 +60,7 @@ def test_a_row_on_one_public_run_says_why_it_can_hold_while_real_models_give_no_
 
 
 def test_what_chapter_13_says_of_the_two_sides():
-    found = real.estimate(real.side_ratios(real.one_run()))
+    found = real.estimate(side_ratios(real.one_run()))
     assert found.low > 1 and found.low < LEDGER["gains-sides"].threshold["ratio"] < found.high
 
 

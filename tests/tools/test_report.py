@@ -73,22 +73,19 @@ def make_run(folder, method, seed, test=None, ends=0.3):
 
 
 # ---- outcomes --------------------------------------------------------------------------------------------------------
-def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
-    runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "grpo", 1, ends=0.4), make_run(tmp_path, "f_isft_neg", 0)]
-    frame = recorded.outcomes(runs, base)
-    assert list(frame["method"]) == ["base", "grpo", "grpo", "f_isft_neg"]
-    assert frame["accuracy"].round(6).tolist() == [0.1, 0.3, 0.4, 0.3]
-    table = recorded.results_table(frame).splitlines()
-    assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 | 2.0 |"
-    assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] | 2.0 [2.0, 2.0] |"
-    assert table[4].startswith("| F-ISFT⁻ | 1 | 30.0 |") and len(table) == 5
-    assert "64 problems of the test split, samples per problem: 1" in recorded.measured(runs, base)
+def test_a_run_that_was_not_tested_is_named(tmp_path, base):
+    runs = [make_run(tmp_path, "grpo", 0, test=summary(0.25)), make_run(tmp_path, "f_isft_neg", 0)]
+    with pytest.raises(RlinoError, match="f_isft_neg-s0: no test after training, which --test-samples asks for"):
+        recorded.outcomes(runs, base)
 
 
 def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
     runs = [make_run(tmp_path, "grpo", s, test=summary(0.25 + 0.1 * s)) for s in (0, 1)]
     frame = recorded.outcomes(runs, base)
     assert frame["accuracy"].round(6).tolist() == [0.2, 0.25, 0.35] and frame["length/correct"].tolist() == [30.0] * 3
+    table = recorded.results_table(frame).splitlines()
+    assert table[2] == "| base model | – | 20.0 | 30.0 | 40.0 | 1.0 |" and len(table) == 4
+    assert table[3] == "| GRPO | 2 | 30.0 [25.0, 35.0] | 30.0 [30.0, 30.0] | 40.0 [40.0, 40.0] | 1.0 [1.0, 1.0] |"
     assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in recorded.measured(runs, base)
     (base / "evaluation.json").write_text(json.dumps({"asked": {"weights_sha256_16": "other"}, "found": {}}))
     with pytest.raises(RlinoError, match="did not start from the weights"):
@@ -96,8 +93,9 @@ def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
 
 
 def test_a_run_without_right_responses_has_a_dash(tmp_path, base):
-    table = recorded.results_table(recorded.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
-    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 | 2.0 |"
+    run = make_run(tmp_path, "f_isft_neg", 0, test=summary(0.0, **{"length/correct": None}))
+    table = recorded.results_table(recorded.outcomes([run], base))
+    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 40.0 | 1.0 |"
     with pytest.raises(RlinoError, match="no recorded runs"):
         recorded.outcomes([])
 
