@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rlino_lib.settings import number, one_of, setting, whole
 from rlino_lib.tasks import base
-from rlino_lib.tasks.arithmetic import calculate
+from rlino_lib.tasks.arithmetic import calculate, trace_steps
 from rlino_lib.tasks.base import (
     END_MARKS,
     REWARD_SCHEMES,
@@ -273,3 +273,9 @@ class WordProblems(base.SettingsTask):
     def grade(self, problem: Problem, response: str) -> Grade:
         # Whatever the template, since all three begin with "Question:", and responses to grade may come from elsewhere.
         return grade_number(problem.data["answer"], up_to_stop(response, _STOP), self.rewards)
+
+    def chain_right(self, problem: Problem, response: str) -> bool:
+        """Whether every written step holds, and the last one's result is the answer, which is right (chapter 09)."""
+        steps = trace_steps(up_to_stop(response, _STOP))
+        ends = bool(steps) and steps[-1][0][3] == problem.data["answer"]
+        return ends and all(right for _, right in steps) and self.grade(problem, response).correct
