@@ -262,6 +262,7 @@ def test_a_right_chain_has_right_steps_and_ends_with_the_answer():
     task = WordProblems()
     for problem in TEST[:50]:
         assert task.chain_right(problem, f" {problem.gold}")
+        assert task.chain_right(problem_from_record({"answer": problem.gold}), problem.gold)
         *lines, answer = problem.gold.split("\n")
         assert not task.chain_right(problem, answer)  # no step
         assert not task.chain_right(problem, "\n".join(lines))  # no answer

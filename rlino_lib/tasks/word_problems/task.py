@@ -277,5 +277,7 @@ class WordProblems(base.SettingsTask):
     def chain_right(self, problem: Problem, response: str) -> bool:
         """Whether every written step holds, and the last one's result is the answer, which is right (chapter 09)."""
         steps = trace_steps(up_to_stop(response, _STOP))
-        ends = bool(steps) and steps[-1][0][3] == problem.data["answer"]
-        return ends and all(right for _, right in steps) and self.grade(problem, response).correct
+        if not steps or not all(right for _, right in steps):
+            return False
+        answers = (self.grade(p, response).correct for p in (problem, Problem("", {"answer": steps[-1][0][3]})))
+        return all(answers)
