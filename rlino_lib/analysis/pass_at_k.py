@@ -1,6 +1,7 @@
 """pass@k from counts: estimates, their errors, curves and paired differences (chapters 03, 07 and 09).
 
 A frame here has one row per problem, with columns `id`, `n` (samples) and `c` (right ones), as an evaluation records.
+CoT-pass@k (2506.14245), which counts right answers by right chains, is pass@k of `frame.assign(c=frame["cc"])`.
 """
 
 from __future__ import annotations
