@@ -48,6 +48,7 @@ class Task(Protocol):
     complete, and `grade` reads up to it (`up_to_stop`). And it may have `counts(problem, response) -> dict[str, int |
     None]`: what else a run should record of held-out responses, under the same names for each, for any string and in
     bounded time. `trace_counts(response) -> dict[str, int]` counts arithmetic in a trace, for an evaluation to add up.
+    `chain_right(problem, response) -> bool` says whether what leads to a right answer is right as well, for CoT-pass@k.
     `environment: Environment | None` writes into the responses of its training and its evaluations.
     """
 

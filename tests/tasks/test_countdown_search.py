@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import load_run
+from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.tasks.base import Problem
 from rlino_lib.tasks.countdown.game import expression, make_problem, pieces
@@ -19,6 +20,7 @@ from rlino_lib.tasks.countdown.grade import grade_countdown, shape
 from rlino_lib.tasks.countdown.mdp import attempt_text, attempts
 from rlino_lib.tasks.countdown.trace import (
     MAX_READ,
+    chain_is_right,
     countdown_problem,
     read_search,
     read_trace,
@@ -343,3 +345,37 @@ def test_recorded_states_are_those_of_chapter_01(recorded):
             assert v.end == w.end and (v.state is None or v.state == w.left) and (not v.fault or w.fault)
             seen += v.state is not None
     assert seen > 1000
+
+
+# --- right chains ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [
+        (f"{HIT} yes{END}", True),
+        (f"{MISS} no\n{HIT} yes{END}", True),
+        (f"{HIT} yes </think> <answer> 2 * ( 4 * 8 ) </answer>", True),  # the order of what is multiplied is free
+        (f"{HIT} yes </think> <answer> 2 * 4 * 8 + 0 </answer>", False),  # a wrong answer
+        (f"{HIT} yes </think> <answer> ( 4 * 2 ) * 8 </answer>", False),  # right, and of no attempt
+        (f"{MISS} no\n{HIT} no{END}", False),  # its attempt is called no
+        (f"{HIT} no\n{HIT} yes{END}", False),  # a wrong verdict before
+        (f"{MISS} yes\n{HIT} yes{END}", False),
+        (f" 8 - 2 = 7, 7 * 4 = 28 no\n{HIT} yes{END}", False),  # a wrong equation before
+        (f" 8 * 4 = 33, 33 * 2 = 64 yes{END}", False),  # right by two slips
+        (f" 8 * 8 = 64 yes\n{HIT} yes{END}", False),  # no hit: there is one 8
+        (f"{HIT}{END}", False),  # not called anything
+        (" <answer> ( 8 * 4 ) * 2 </answer>", False),  # no chain at all
+        (f"{HIT} yes", False),
+        (f"{MISS} no\n" * 1000 + f"{HIT} yes{END}", False),  # too long to be read to its end
+    ],
+)
+def test_a_right_answer_by_a_right_chain(response, right):
+    assert chain_is_right(PROBLEM, response) == right == Countdown().chain_right(PROBLEM, response)
+
+
+@settings(max_examples=30)
+@given(st.text(alphabet="8241 +-*/=,\n", max_size=40) | st.text(max_size=40))
+def test_a_chain_is_not_better_than_its_answer(text):
+    for response in (text, text + END, f"{HIT} yes{text}{END}"):
+        assert chain_is_right(PROBLEM, response) <= grade_countdown(NUMS, TARGET, response).correct

@@ -261,3 +261,16 @@ def test_a_hostile_megabyte_is_graded_in_milliseconds(piece):
     start = time.perf_counter()
     WordProblems().grade(TEST[0], text)
     assert time.perf_counter() - start < 0.1
+
+
+def test_a_right_chain_has_right_steps_and_ends_with_the_answer():
+    task = WordProblems()
+    for problem in TEST[:50]:
+        assert task.chain_right(problem, f" {problem.gold}")
+        assert task.chain_right(problem_from_record({"answer": problem.gold}), problem.gold)
+        *lines, answer = problem.gold.split("\n")
+        assert not task.chain_right(problem, answer)  # no step
+        assert not task.chain_right(problem, "\n".join(lines))  # no answer
+        assert not task.chain_right(problem, "\n".join([*lines, "So 1 * 1 = 1.", answer]))  # the last step is another
+        assert not task.chain_right(problem, "\n".join(["So 1 + 1 = 3.", *lines, answer]))  # a slip on the way
+        assert not task.chain_right(problem, "\n".join([*lines, "#### 1"]))

@@ -96,6 +96,12 @@ class Countdown(SettingsTask):
 
         return search_counts(problem, up_to_stop(response, self.stop))
 
+    def chain_right(self, problem: Problem, response: str) -> bool:
+        """Whether every step and verdict of a response is right, and its answer follows from them (chapter 09)."""
+        from rlino_lib.tasks.countdown.trace import chain_is_right
+
+        return chain_is_right(problem, up_to_stop(response, self.stop))
+
     def attempt_ends(self, problem: Problem, response: str) -> list[int]:
         """Places at which a response may be split, in characters: 0, and the end of each attempt that has a verdict.
 

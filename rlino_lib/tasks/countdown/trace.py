@@ -184,6 +184,22 @@ def _attempt(steps: list[Written], verdict: str, start: int, end: int, target: i
     return Attempt(tuple(steps), verdict, start, end, hit)
 
 
+def chain_is_right(problem: Problem, response: str) -> bool:
+    """Whether a response is right by its own chain: CoT-pass@k counts such samples (2506.14245).
+
+    Every equation holds, every verdict is the truth about its attempt, and the answer is right and the expression of an
+    attempt that is called yes. What would stand past MAX_READ is not read, and then the chain does not count as right.
+    """
+    if len(response) > MAX_READ or not grade_countdown(problem.data["nums"], problem.data["target"], response).correct:
+        return False
+    search = read_search(problem, response)
+    honest = all((a.verdict == "yes") == (a.hit is not None) for a in search.attempts if a.verdict)
+    if not honest or not all(w.true for a in search.attempts for w in a.steps):
+        return False
+    answered = search.answer_attempt
+    return answered is not None and search.attempts[answered - 1].verdict == "yes"
+
+
 # --- counting --------------------------------------------------------------------------------------------------------
 
 

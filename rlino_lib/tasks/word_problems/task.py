@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rlino_lib.settings import number, one_of, setting, whole
 from rlino_lib.tasks import base
-from rlino_lib.tasks.arithmetic import calculate
+from rlino_lib.tasks.arithmetic import calculate, trace_steps
 from rlino_lib.tasks.gsm8k.grade import grade_number, problem_from_record
 from rlino_lib.tasks.word_problems.templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
@@ -255,3 +255,11 @@ class WordProblems(base.SettingsTask):
     def grade(self, problem: base.Problem, response: str) -> base.Grade:
         # Whatever the template, since all three begin with "Question:", and responses to grade may come from elsewhere.
         return grade_number(problem.data["answer"], base.up_to_stop(response, _STOP), self.rewards)
+
+    def chain_right(self, problem: base.Problem, response: str) -> bool:
+        """Whether every written step holds, and the last one's result is the answer, which is right (chapter 09)."""
+        steps = trace_steps(base.up_to_stop(response, _STOP))
+        if not steps or not all(right for _, right in steps):
+            return False
+        answers = (problem, base.Problem("", {"answer": steps[-1][0][3]}))
+        return all(self.grade(p, response).correct for p in answers)
