@@ -74,9 +74,8 @@ class Decoder:
         logits, positions = self._read_prompts()  # [P, V], [P, S]
         capacity = self.length + self.new_tokens
         if self.fused:
-            adapt = partial(self.fused.adapted, rows=prompt_rows, length=self.length, capacity=capacity)
-            # Layer by layer, so that of one alone there are two copies at a time.
-            self.layers = [FlatLayer(*adapt(layer), self.length) for layer in self.layers]
+            adapt = partial(self.fused.adapted, rows=prompt_rows, length=self.length, capacity=self.length)
+            self.layers = [FlatLayer(*adapt(layer), len(prompt_rows), capacity) for layer in self.layers]
             self.cache = None
         else:
             for layer in cast(list[GroupLayer], self.layers):
