@@ -103,7 +103,7 @@ class Draft:
 
         The last rows fill the places of those that leave, so that few have to be moved. None while they are few.
         """
-        if self.left > 0.85 * len(self.alive):
+        if self.left > 0.95 * len(self.alive):
             return None
         keep = torch.arange(self.left, device=self.rows.device)  # [B']
         keep[~self.alive[: self.left]] = self.left + self.alive[self.left :].nonzero()[:, 0]
