@@ -1,8 +1,8 @@
 """A model while it decodes (chapter 04): logits after the prompts, then after each further token, over a cache.
 
-What makes it fast: one prefill that all samples of a prompt share, a preallocated cache that is written in place,
-attention that never repeats the key-value heads, a fused step for small models and on a GPU (`fused.py`), and there the
-steps as one graph (`graph.py`).
+What makes it fast: one prefill that all samples of a prompt share, on a CPU one row for all that have written the same
+so far where samples are many, a preallocated cache that is written in place, attention that never repeats the key-value
+heads, a fused step for small models and on a GPU (`fused.py`), and there the steps as one graph (`graph.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from rlino_lib.errors import RlinoWarning
 from rlino_lib.policy.device import is_small
 from rlino_lib.policy.fused import FlatLayer, FusedDecoder, misfit
 from rlino_lib.policy.graph import CapturedSteps
-
 
 MANY = 64  # rows of each prompt, from which on those that have written the same so far are one row of the model
 DISTINCT = 0.8  # share of the rows that differ, above which it saves less than it costs
