@@ -1,7 +1,7 @@
 """Many samples of a prompt: rows that have written the same so far are one row of the model, and texts stay the same.
 
-That they do with prefixes, environments and stop strings too is seen in the other tests of sampling, which also run with
-rows merged.
+That they do with prefixes, environments and stop strings too is seen in the other tests of sampling, which also run
+with rows merged.
 """
 
 import pytest
