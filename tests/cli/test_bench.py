@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from rlino_lib.cli import bench, bench_gpu
+from rlino_lib.cli import bench, bench_gpu, options
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy.models import load_policy
@@ -88,6 +88,11 @@ def test_the_command_says_on_what_machine_it_measured(monkeypatch, capsys):
     assert cli.main(["bench", "rollout"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["bench"] == "rollout" and row["machine"].startswith(platform.machine())
+
+
+def test_the_command_takes_every_bench():
+    (_, settings), *_ = options.BENCH
+    assert set(settings["choices"]) == {*bench.BENCHES, "gpu"}
 
 
 # --- bench gpu -------------------------------------------------------------------------------------------------------
