@@ -112,6 +112,7 @@ def execute(notebook: NotebookNode, folder: Path, on_cell_start: Callable[..., N
     """
     env = dict(os.environ, PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     env.pop("MPLBACKEND", None)  # figures belong in the notebook
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # older kernels warn of modules that no debugger will look at
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisInterpreter())
     if hasattr(manager, "transport_encryption"):  # in newer jupyter_clients; without it each kernel prints a warning
         manager.transport_encryption = "auto"

@@ -52,7 +52,7 @@ def giving_up(responses: pd.DataFrame) -> GivingUp:
     if not {"attempts", "first_hit", "false_yes"} <= set(responses.columns):
         raise RlinoError("giving up is read from responses that are counted in attempts, as those to Countdown are")
     no_hit = responses["first_hit"].isna()
-    made = responses["attempts"].where(no_hit, responses["first_hit"])  # up to the first hit
+    made = responses["first_hit"].fillna(responses["attempts"]).astype(float)  # up to the first hit
     ended = no_hit & ~responses["correct"] & ~responses["clipped"] & (made > 0)
     failed = (made - 1).clip(lower=0) + ended
     if not failed.sum():

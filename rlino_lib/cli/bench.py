@@ -14,11 +14,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.policy import decode
 from rlino_lib.policy.device import autocast
 from rlino_lib.policy.logprobs import last_hidden, token_logprobs
 from rlino_lib.policy.models import Policy, count_parameters, load_policy
@@ -30,6 +32,8 @@ from rlino_lib.training.memory import peak_bytes
 PROMPTS = 64
 GROUP = 8  # samples of each
 NEW_TOKENS = 96
+MANY_PROBLEMS = 2
+MANY_SAMPLES = 1024  # of each
 TOKENS = 2048  # two responses of 1,024
 VOCABULARY = 151_936  # of Qwen2.5
 
@@ -85,6 +89,29 @@ def bench_rollout(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
         "rollout", tokens=tokens, rlino_tokens_per_s=round(tokens / fast), generate_tokens_per_s=round(tokens / slow),
         ratio=round(slow / fast, 2), gemm_gflops=round(peak / 1e9, 1),
         share_of_gemm_peak=round(2 * count_parameters(policy.model) * tokens / fast / peak, 3),
+    )  # fmt: skip
+
+
+def bench_pass_at_k(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
+    """Tokens per second of 1,024 samples of each of 2 problems of four numbers, by cap 160, with equal rows merged and
+    each by itself; the minutes that 256 such problems would take at that rate; and the peak of this process's memory.
+    """
+    policy = load_policy()
+    task = Countdown(n_numbers=4)
+    prompts = [task.prompt(p) for p in task.problems("test", MANY_PROBLEMS)]
+    merged = partial(sample, policy, prompts, MANY_SAMPLES, max_new_tokens=160, seed=seed, precision="fp32")
+
+    def alone() -> None:
+        with patch.object(decode, "MANY", MANY_SAMPLES + 1):
+            merged()
+
+    fast, slow = seconds(merged, alone, repeats=repeats)
+    tokens = int(merged().lengths.sum())
+    return _row(
+        "pass-at-k", problems=MANY_PROBLEMS, samples=MANY_SAMPLES, tokens=tokens, seconds=round(fast, 2),
+        tokens_per_s=round(tokens / fast), alone_tokens_per_s=round(tokens / slow), ratio=round(slow / fast, 2),
+        instructions=torch.backends.cpu.get_cpu_capability(), peak_mib=round(peak_bytes() / 2**20),
+        minutes_of_256_problems=round(256 / MANY_PROBLEMS * fast / 60, 1),
     )  # fmt: skip
 
 
@@ -253,5 +280,5 @@ def bench_shape(name: str, repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     return _row(f"shape-{name}", **_alone(_shape_steps, name, repeats, torch.get_num_threads(), seed))
 
 
-BENCHES = {"rollout": bench_rollout, "step": bench_step, "memory": bench_memory}
+BENCHES = {"rollout": bench_rollout, "pass-at-k": bench_pass_at_k, "step": bench_step, "memory": bench_memory}
 BENCHES |= {f"shape-{name}": partial(bench_shape, name) for name in SHAPES}

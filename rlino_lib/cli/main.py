@@ -159,6 +159,7 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
 
     examples:
       rlino bench rollout
+      rlino bench pass-at-k   # a minute
       rlino bench step --repeats 5
       rlino bench memory --repeats 3
       rlino bench shape-0.5b --repeats 1

@@ -182,7 +182,7 @@ FETCH = (
     option("--seed", allowed=settings.SEED, default=0, help="without effect: fetching draws nothing at random"),
 )
 BENCH = (
-    option("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
+    option("what", choices=("rollout", "pass-at-k", "step", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
     *field_options(BenchConfig), _THREADS,
 )  # fmt: skip
 PRESETS = (option("name", nargs="?", default=""),)

@@ -1,8 +1,8 @@
 """A model while it decodes (chapter 04): logits after the prompts, then after each further token, over a cache.
 
-What makes it fast: one prefill that all samples of a prompt share, a preallocated cache that is written in place,
-attention that never repeats the key-value heads, a fused step for small models and on a GPU (`fused.py`), and there the
-steps as one graph (`graph.py`).
+What makes it fast: one prefill that all samples of a prompt share, on a CPU one row for all that have written the same
+so far where samples are many, a preallocated cache that is written in place, attention that never repeats the key-value
+heads, a fused step for small models and on a GPU (`fused.py`), and there the steps as one graph (`graph.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from rlino_lib.errors import RlinoWarning
 from rlino_lib.policy.device import is_small
 from rlino_lib.policy.fused import FlatLayer, FusedDecoder, misfit
 from rlino_lib.policy.graph import CapturedSteps
+
+MANY = 64  # rows of each prompt, from which on those that have written the same so far are one row of the model
+DISTINCT = 0.8  # share of the rows that differ, above which it saves less than it costs
 
 
 def fused_decoder(model: PreTrainedModel, length: int, plain: bool) -> FusedDecoder | None:
@@ -73,17 +76,19 @@ class Decoder:
         """Logits [B, V] after the prompts, for rows that go on from `prompt_rows` [B] int64, each in [0, P)."""
         logits, positions = self._read_prompts()  # [P, V], [P, S]
         capacity = self.length + self.new_tokens
+        merging = len(prompt_rows) >= MANY * len(self.ids)
+        self.merged = prompt_rows if merging else None  # [B], of many samples: the model's row that each row is part of
+        rows = torch.arange(len(self.ids), device=self.ids.device) if merging else prompt_rows  # [R], of the model
         if self.fused:
-            adapt = partial(self.fused.adapted, rows=prompt_rows, length=self.length, capacity=capacity)
-            # Layer by layer, so that of one alone there are two copies at a time.
-            self.layers = [FlatLayer(*adapt(layer), self.length) for layer in self.layers]
+            adapt = partial(self.fused.adapted, rows=rows, length=self.length, capacity=self.length)
+            self.layers = [FlatLayer(*adapt(layer), len(prompt_rows), capacity) for layer in self.layers]
             self.cache = None
         else:
             for layer in cast(list[GroupLayer], self.layers):
-                layer.select(prompt_rows, capacity)
+                layer.select(rows, capacity)
         if self.padded:
-            self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, prompt_rows)  # [B, S+new]
-        self.position = positions[:, -1].index_select(0, prompt_rows)  # [B], of the last token
+            self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, rows)  # [R, S+new]
+        self.position = positions[:, -1].index_select(0, rows)  # [R], of the last token
         return logits.index_select(0, prompt_rows)
 
     def capture(self, prompt_rows: torch.Tensor, pick: Callable) -> tuple[torch.Tensor, CapturedSteps]:
@@ -110,6 +115,30 @@ class Decoder:
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after one more token for each row, tokens [B] int64."""
+        if self.merged is not None:
+            tokens = self._merge(tokens)  # [R]
+        logits = self._step(tokens)  # [R, V]
+        return logits if self.merged is None else logits.index_select(0, self.merged)
+
+    def _merge(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tokens of the model's rows [R] for those of all rows [B]: its rows branch where tokens differ."""
+        assert self.merged is not None
+        size = int(tokens.max()) + 1
+        pairs, merged = (self.merged * size + tokens).unique(return_inverse=True)  # [R], [B]
+        if len(pairs) > DISTINCT * len(tokens):  # from here on each row is one of the model's
+            self._select(self.merged)
+            self.merged = None
+            return tokens
+        before = pairs // size  # [R], the row that each of them was, in order
+        again = torch.zeros_like(pairs)  # [R]
+        again[1:] = before[1:] == before[:-1]
+        order = again.argsort(stable=True)  # [R]; the first branch of each row stays at its place
+        self.merged = order.argsort()[merged]  # [B]
+        self._select(before[order])
+        return (pairs % size)[order]
+
+    def _step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The same for the model's rows, tokens [R] int64."""
         self.position = self.position + 1
         self.length += 1
         # Without padding all rows stand at the same place.
@@ -127,6 +156,12 @@ class Decoder:
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some rows of the batch, [B'] int64, and forget the others."""
+        if self.merged is None:
+            self._select(rows)
+        else:  # what no row is part of is forgotten at the next step
+            self.merged = self.merged[rows]
+
+    def _select(self, rows: torch.Tensor) -> None:
         for layer in self.layers:
             layer.select(rows)
         self.position = self.position[rows]

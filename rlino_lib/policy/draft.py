@@ -101,11 +101,12 @@ class Draft:
     def leave(self) -> torch.Tensor | None:
         """Take the rows that have ended out of the batch: [B'], the places of those that go on.
 
-        None while they are few: leaving costs a copy of the cache, so several leave together.
+        The last rows fill the places of those that leave, so that few have to be moved. None while they are few.
         """
-        if self.left > 0.85 * len(self.alive):
+        if self.left > 0.95 * len(self.alive):
             return None
-        keep = self.alive.nonzero()[:, 0]
+        keep = torch.arange(self.left, device=self.rows.device)  # [B']
+        keep[~self.alive[: self.left]] = self.left + self.alive[self.left :].nonzero()[:, 0]
         self.rows, self.newest, self.alive = self.rows[keep], self.newest[keep], self.alive[keep]
         return keep
 

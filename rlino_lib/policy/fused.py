@@ -26,25 +26,28 @@ TYPES = ({torch.float32}, {torch.float32, torch.bfloat16})  # of weights, on a C
 
 
 class FlatLayer:
-    """Keys and values of one layer with the heads of a token side by side, each [B, S+T, Hkv·D]."""
+    """Keys and values of one layer with the heads of a token side by side, each [≥ B, S+T, Hkv·D]."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        """keys and values [B, Hkv, S+T, D], of which the first `length` places are filled."""
-        self.keys = keys.transpose(1, 2).flatten(2)  # [B, S+T, Hkv·D]
-        self.values = values.transpose(1, 2).flatten(2)  # [B, S+T, Hkv·D]
-        self.kv_heads = keys.shape[1]
-        self.length = length
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int, capacity: int) -> None:
+        """keys and values [B, Hkv, S, D] of the tokens so far; there is room for `capacity` tokens of `room` rows."""
+        self.rows, self.kv_heads, self.length, dim = keys.shape
+        self.keys = keys.new_empty(room, capacity, self.kv_heads * dim)  # [≥ B, S+T, Hkv·D]
+        self.values = torch.empty_like(self.keys)
+        self.keys[: self.rows, : self.length] = keys.transpose(1, 2).flatten(2)
+        self.values[: self.rows, : self.length] = values.transpose(1, 2).flatten(2)
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Write the keys and values of one more token, each [B, Hkv, D]."""
-        self.keys[:, self.length] = keys.flatten(1)
-        self.values[:, self.length] = values.flatten(1)
+        self.keys[: self.rows, self.length] = keys.flatten(1)
+        self.values[: self.rows, self.length] = values.flatten(1)
         self.length += 1
 
     def select(self, rows: torch.Tensor) -> None:
-        """Keep some rows of the batch."""
-        self.keys = self.keys.index_select(0, rows)
-        self.values = self.values.index_select(0, rows)
+        """Keep, move or repeat rows of the batch, as many as there is room for; what stays at its place is not read."""
+        self.rows = len(rows)
+        moved = (rows != torch.arange(len(rows))).nonzero()[:, 0]
+        for states in (self.keys[:, : self.length], self.values[:, : self.length]):
+            states[moved] = states[rows[moved]]
 
     def attend(self, queries: torch.Tensor, attention: torch.Tensor | None) -> torch.Tensor:
         """Attention of one new token for each row; queries [B, H, D], attention [B, L] or None; returns [B, H·D].
@@ -57,8 +60,8 @@ class FlatLayer:
         spread = queries.new_zeros(n, kv, heads // kv, kv, dim)  # [B, Hkv, H/Hkv, Hkv, D]
         own = spread.diagonal(dim1=1, dim2=3)  # [B, H/Hkv, D, Hkv]
         own.copy_(queries.unflatten(1, (kv, -1)).permute(0, 2, 3, 1))
-        keys = self.keys[:, : self.length]  # [B, L, Hkv·D]
-        values = self.values[:, : self.length]  # [B, L, Hkv·D]
+        keys = self.keys[: self.rows, : self.length]  # [B, L, Hkv·D]
+        values = self.values[: self.rows, : self.length]  # [B, L, Hkv·D]
         scores = torch.bmm(keys, spread.view(n, heads, -1).transpose(1, 2)).transpose(1, 2)  # [B, H, L]
         if attention is not None:
             scores.masked_fill_(~attention[:, None], torch.finfo(scores.dtype).min)
@@ -93,7 +96,7 @@ def misfit(model: PreTrainedModel) -> str:
 
 def base_model(model: PreTrainedModel) -> PreTrainedModel:
     """The model inside its adapters, or the model."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _mlp(layer: Any) -> tuple[nn.Module, ...]:

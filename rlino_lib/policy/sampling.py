@@ -2,8 +2,9 @@
 
 `respond` is the whole loop. What makes it fast at small sizes: the decoder (`decode.py`), finished responses leaving
 the batch, one uniform number for each token drawn beforehand in place of a multinomial call, and threads that split
-the batch by rows instead of splitting each matrix product. A row's randomness is its own, so that its text does not
-depend on which rows sit beside it.
+the batch by rows instead of splitting each matrix product. Of many samples of a prompt, rows that have written the same
+so far are one row of the model, which the decoder keeps to itself. A row's randomness is its own, so that its text does
+not depend on which rows sit beside it.
 """
 
 from __future__ import annotations
@@ -322,7 +323,8 @@ def _in_chunks(
     n = len(batch.uniform)
     size = batch.group_size
     workers = min(threads, max(1, n // ROWS_PER_WORKER))
-    rows = max(1, min(max_rows, math.ceil(n / workers)) // size) * size  # of a chunk
+    rows = min(max_rows, math.ceil(n / workers))
+    rows = rows // size * size or rows  # of a chunk: whole groups, or a part of one
     chunks = [range(k, min(k + rows, n)) for k in range(0, n, rows)]
     every = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(every // workers,)) as pool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from rlino_lib.cli import bench, bench_gpu
+from rlino_lib.cli import bench, bench_gpu, options
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 
@@ -32,6 +32,24 @@ def test_a_bench_reports_both_sides_and_their_ratio(name, sides, monkeypatch):
     row = bench.BENCHES[name](repeats=1)
     assert all(row[side] > 0 for side in sides) and row["ratio"] > 0
     assert row["threads"] == torch.get_num_threads()
+
+
+def test_the_bench_of_many_samples_measures_with_and_without_merging(monkeypatch):
+    from rlino_lib.policy import decode
+
+    monkeypatch.setattr(bench, "MANY_PROBLEMS", 1)
+    monkeypatch.setattr(bench, "MANY_SAMPLES", decode.MANY)
+    merging = []
+    prefill = decode.Decoder.prefill
+    monkeypatch.setattr(
+        decode.Decoder, "prefill", lambda self, rows: (prefill(self, rows), merging.append(self.merged is not None))[0]
+    )
+    row = bench.bench_pass_at_k(repeats=1)
+    assert merging == [True, False, True, False, True]
+    assert (row["problems"], row["samples"]) == (1, decode.MANY) and 0 < row["tokens"] <= 160 * decode.MANY
+    assert row["tokens_per_s"] == pytest.approx(row["ratio"] * row["alone_tokens_per_s"], rel=0.1)
+    assert row["minutes_of_256_problems"] == pytest.approx(256 * row["seconds"] / 60, rel=0.1, abs=0.1)
+    assert row["peak_mib"] > 0 and row["instructions"] and row["threads"] == torch.get_num_threads()
 
 
 @pytest.mark.slow
@@ -67,6 +85,11 @@ def test_the_command_says_on_what_machine_it_measured(monkeypatch, capsys):
     assert cli.main(["bench", "rollout", "--repeats", "2"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["bench"] == "rollout" and row["repeats"] == 2 and row["machine"].startswith(platform.machine())
+
+
+def test_the_command_takes_every_bench():
+    (_, settings), *_ = options.BENCH
+    assert set(settings["choices"]) == {*bench.BENCHES, "gpu"}
 
 
 # --- bench gpu -------------------------------------------------------------------------------------------------------

@@ -54,4 +54,4 @@ def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in record.items():
         if isinstance(value, int | float) and abs(value) <= 1e300:
             name = "".join(c if c.isprintable() else "\ufffd" for c in name) or "\ufffd"
-            yield name, int(value) if abs(value) < 2**53 and value == int(value) else value
+            yield name, int(value) if abs(value) < 2**53 and value == int(value) else float(value)
