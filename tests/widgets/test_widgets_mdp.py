@@ -109,7 +109,7 @@ def test_the_page_is_the_same_at_every_call_and_reachable_by_keyboard(found):
 
 def test_names_are_escaped(monkeypatch):
     real = ruled_mdp.TokenMDP
-    monkeypatch.setattr(ruled_mdp, "TokenMDP", lambda *a: real(*a, names=("·", "<b>", "\"&")[: a[0]]))
+    monkeypatch.setattr(ruled_mdp, "TokenMDP", lambda *a: real(*a, names=("·", "<b>", '"&')[: a[0]]))
     monkeypatch.setitem(RULES, "evil", Rule("<img src=x onerror=alert(1)>", lambda s, t: 0, 0))
     assert Explored(mdp_explorer(reward="evil")).first.count("b") == 0
 
