@@ -54,9 +54,10 @@ def chain_advantages(rollouts: pd.DataFrame, group: str | list[str] = "group", e
 
     With p_c the share of right chains (column `chain_right`), α and β the mean reward of right and of wrong chains, and
     σ the group's standard deviation + eps, these are E[A | right] = (1 − p_c)(α − β)/σ and E[A | wrong] =
-    −p_c(α − β)/σ: the sign of α − β alone decides, which is the theorem of 2506.14245, here for finite groups. Columns:
-    n, p_c, alpha, beta, sigma, right, wrong; NaN for a side without responses. The batch's mean over right chains is
-    that of `right` with weights n·p_c, over wrong ones that of `wrong` with n·(1 − p_c).
+    −p_c(α − β)/σ. So the sign of α − β alone decides, which is the theorem of 2506.14245, here for finite groups. A
+    flag that asks for a right answer too makes α = 1 and the theorem empty; one of equations and verdicts alone does
+    not. Columns: n, p_c, alpha, beta, sigma, right, wrong; NaN for a side without responses. The batch's mean over
+    right chains is that of `right` with weights n·p_c, over wrong ones that of `wrong` with n·(1 − p_c).
     """
     frame = rollouts.assign(chain_right=rollouts["chain_right"].astype(bool), reward=rollouts["reward"].astype(float))
     groups = frame.groupby(group)

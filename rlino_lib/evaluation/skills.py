@@ -11,7 +11,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.evaluation.values import prefix_values
 from rlino_lib.policy.models import Policy
-from rlino_lib.tasks import Countdown, Problem, WordProblems
+from rlino_lib.tasks import Problem, Task
 from rlino_lib.tasks.arithmetic import Step, trace_steps
 from rlino_lib.tasks.base import hash_of
 from rlino_lib.tasks.countdown.game import solutions
@@ -39,9 +39,9 @@ def hinted_solution(problem: Problem) -> tuple[Step, ...]:
 
 
 def hint_values(
-    policy: Policy, task: Countdown, problems: Sequence[Problem], samples: int = 16, seed: int = 0, **settings: Any
+    policy: Policy, task: Task, problems: Sequence[Problem], samples: int = 16, seed: int = 0, **settings: Any
 ) -> pd.DataFrame:
-    """The share of right responses that begin with each of HINTS: rows of `prefix_values` with a column `hint`.
+    """The share right of responses to Countdown that begin with each of HINTS: `prefix_values` with a column `hint`.
 
     The cap of `settings`, `max_new_tokens`, counts the hint. The gain of each hint is
     `against(frame, "value", "hint", "none")`. With three numbers half a solution is its first equation.
@@ -54,7 +54,7 @@ def hint_values(
 
 
 def sub_problems(
-    policy: Policy, task: WordProblems, problems: Sequence[Problem], samples: int = 16, seed: int = 0, **settings: Any
+    policy: Policy, task: Task, problems: Sequence[Problem], samples: int = 16, seed: int = 0, **settings: Any
 ) -> pd.DataFrame:
     """Word problems step by step: whether the policy, given all steps before, gets each next one right.
 
