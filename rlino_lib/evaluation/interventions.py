@@ -97,7 +97,11 @@ def forced_answers(
     prefixes = [thought + NO_THOUGHT for *_, thought in rows]
     longest = max(map(len, policy.tokenizer(prefixes, add_special_tokens=False)["input_ids"]))
     prompts = [task.prompt(problems[i]) for i, *_ in rows]
-    settings = {"temperature": 0.0, "max_new_tokens": longest + ANSWER, "stop_strings": ("</answer>",)} | sampling
+    settings: dict[str, Any] = {
+        "temperature": 0.0,
+        "max_new_tokens": longest + ANSWER,
+        "stop_strings": ("</answer>",),
+    } | sampling
     rollouts = sample(policy, prompts, 1, prefixes=prefixes, **settings)
     table = [_answered(task, problems[i], text) for (i, *_), text in zip(rows, rollouts.texts, strict=True)]
     frame = pd.DataFrame(rows, columns=["response", "edit", "thought"]).join(pd.DataFrame(table))
