@@ -887,4 +887,5 @@ _ = check_random_play(random_play)
 # Open:
 #
 # - Whether credit per step makes training better when its values have to be estimated (chapter 10, planned).
-# - What the division by $|o|$ does to lengths (chapter 08).
+#
+# Chapters 08 to 08c answer what the division by $|o|$ does to lengths.

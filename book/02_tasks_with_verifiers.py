@@ -1057,7 +1057,7 @@ print(f"largest change of an advantage in {len(binary)} groups that always answe
 # - **Settled here**: an all-wrong group is *not* always silent. Under the reward 0 / 0.1 / 1 it has a full-sized
 #   gradient as soon as its format is mixed, which the paper's binary derivation leaves out; under the binary reward
 #   it has none.
-# - **Open**: whether that push towards answering changes the length of responses during training (chapter 08c), and
-#   how much of a training gain is *noticing* what was found and how much is finding more (chapters 07 and 09).
+# - **Open**: whether that push towards answering changes the length of responses during training,
+#   and how much of a training gain is *noticing* what was found or finding more (chapter 09, planned).
 #
 # Next, chapter 03 looks at the model that wrote these responses.

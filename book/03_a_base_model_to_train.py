@@ -966,6 +966,6 @@ print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems we
 # - A truncated response is wrong by construction, so lengths by verdict have to be shown with the share that was
 #   truncated.
 # - **Settled here**: the starting point of every later claim. **Open**: whether training lifts only the left end of
-#   the pass@k curve (chapter 09, planned), and which part of any growth in length is search (chapter 08c).
+#   the pass@k curve (chapter 09, planned). Chapter 08c answers which part of the growth in length is search.
 #
 # Next, chapter 04 turns four responses into a gradient.

@@ -870,7 +870,7 @@ _ = check_kl_k3(my_k3)
 #
 # Open:
 #
-# - Whether the KL term matters for the outcome. The recorded seeds bound the difference no more closely than the
-#   interval above.
-# - Whether $1/|o_i|$ makes wrong responses longer (chapters 08b and 08c), and whether uniform credit costs anything
-#   (chapter 10, planned).
+# - Whether the KL term matters for the outcome on Countdown: `kl-countdown` is undecided (chapter 07).
+# - Whether uniform credit costs anything (chapter 10, planned).
+#
+# Chapters 08b and 08c answer whether $1/|o_i|$ makes wrong responses longer.

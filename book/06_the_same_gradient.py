@@ -20,7 +20,7 @@
 # **The answer.** They have the same gradient on fresh samples with binary rewards. What is left is a curve: how much
 # a prompt weighs, by its share of right responses. When a batch serves many updates, the ratios leave one, the clip
 # begins to act, and the two methods part. In the ledger: `balanced` holds, `clip-range` holds with conditions,
-# `name-only` holds with conditions.
+# `name-only` holds with conditions: at few updates per batch, and not at many.
 #
 # Chapter 04 reduced GRPO to a weighted cross-entropy. Chapter 05 began with a cross-entropy and reached GRPO up to a
 # factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is
@@ -996,6 +996,7 @@ _ = check_amplification(my_step)
 #
 # Open:
 #
-# - Whether GRPO and F-ISFT⁺⁻ are equivalent in outcome at the scale of the long runs, within a margin (chapter 07).
-# - What the normaliser does over many steps (chapters 08, 08b and 08c).
 # - Whether the threshold lies elsewhere for a larger model, where one update moves the ratios less.
+#
+# Chapter 07 tests whether the two are equivalent in outcome over long runs: on one task of two it is settled.
+# Chapters 08b and 08c answer what the normaliser does over many steps.

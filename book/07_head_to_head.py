@@ -1283,7 +1283,8 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 # %% [markdown]
 # Open:
 #
-# - Whether any of this holds for larger models, where differences between methods may have another size (chapter
-#   12).
-# - Why wrong responses grow, and how much of that is the normaliser (chapter 08c).
+# - Whether any of this holds for larger models, where differences between methods may have another size. Chapter 12
+#   has first seeds of one.
 # - Whether equal accuracy hides unequal coverage: pass@k (chapter 09, planned).
+#
+# Chapter 08c answers why wrong responses grow, and how much is the normaliser.

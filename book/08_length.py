@@ -643,7 +643,7 @@ _ = check_survival(my_survival)
 #   wrong than before, a cap cuts more of them, and going on may pay.
 # - A mean over truncated responses has the cap in it, and so has a mean without them.
 #
-# Open:
+# Answered next:
 #
-# - Does a trained model follow the drift where nothing else moves lengths (chapter 08b)?
-# - What is left of it where length is work, and what is the rest (chapter 08c)?
+# - Does a trained model follow the drift where nothing else moves lengths? Chapter 08b.
+# - What is left of it where length is work, and what is the rest? Chapter 08c.

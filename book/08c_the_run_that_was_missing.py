@@ -593,5 +593,6 @@ say(f"Superseded: {'; '.join(moved)}. Under revision: "
 # Open:
 #
 # - How long the truncated responses would be: the one conclusion that is still under revision.
-# - Whether the proportions are the same in models that can tell better whether they are wrong (chapter 12).
+# - Whether the proportions are the same in models that can tell better whether they are wrong: chapter 12 has first
+#   seeds of one that is larger.
 # - Whether credit that knows which tokens mattered makes responses shorter (chapter 10, planned).

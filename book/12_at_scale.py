@@ -465,8 +465,8 @@ beside_the_book(judge_all(), yours)
 
 # %%
 print("rm -r data/base/mid data/runs/mid data/runs/mid-lr")
-print("bash tools/mid.sh packed        # pretraining, evaluation, learning rate, runs")
-print("for part in packed/*.tar.gz; do tar -C data -xzf $part; done   # where it ran elsewhere")
+print("bash tools/mid.sh        # pretraining, evaluation, learning rate, runs")
+print("tar -czf mid.tar.gz --exclude='*.safetensors' --exclude='*.pt' data/base/mid data/runs/mid*   # to take it home")
 
 # %%
 from rlino_lib.claims.sizes import GIVING_UP, GROWTH, ends_by_size, gaps_by_size, runs_by_size, verdicts_by_size

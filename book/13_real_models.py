@@ -21,7 +21,7 @@
 # the difficulty of the problem, and under a cap nearly all of it can be the cap. What takes training stays open: each
 # public record is one run with one seed, and among this book's own runs single seeds disagree. So of most claims the
 # ledger says what a verdict would take. In the ledger: `longer-before` holds, `longer-held` holds with conditions,
-# `gains-order` holds, `gains-shape` is undecided.
+# `gains-order` holds, `gains-sides` is undecided, `gains-shape` is undecided.
 #
 # The models of this book have less than a million parameters, or 27 million in between. Others have published, under
 # open licences, what larger models did: responses with verdicts, logs of GRPO, the share right at each visit of a
@@ -410,7 +410,8 @@ again.groupby("model", sort=False)[["strict", "lenient"]].mean().round(3)
 # ## What the records say to the ledger
 #
 # Every claim has a column "real models": *supports*, *speaks against*, *no verdict* with what one would take, or
-# *silent*. These are the claims of which the records say anything:
+# *silent*. A row on a public run can hold and have *no verdict* there: the verdict is on the prompts of that run, and
+# the column asks what holds of the method. These are the claims of which the records say anything:
 
 # %%
 rows = [(c.id, c.real["says"], c.real["record"], c.real.get("takes", "")) for c in ledger if c.real]

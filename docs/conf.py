@@ -1,15 +1,13 @@
 """Sphinx's settings for the site. `python -m tools.site` copies this folder beside the chapters, and builds there."""
 
-import os
-import tomllib
-from pathlib import Path
+from rlino_lib.paths import pyproject
+from tools.report import address
 
-PROJECT = tomllib.loads(Path(os.environ["RLINO_PYPROJECT"]).read_text(encoding="utf-8"))
-ADDRESS = PROJECT["tool"]["rlino"]["address"]  # of the repository, or empty
+ADDRESS = address()  # of the repository, or empty
 
 project = "RL in Name Only?"
 author = "the authors of RL in Name Only?, an executable book"
-release = PROJECT["project"]["version"]
+release = pyproject()["project"]["version"]
 copyright = "the authors; MIT License"
 language = "en"
 

@@ -1,7 +1,5 @@
 """The exception that the command line turns into a single line on stderr and exit code 2, and a warning like it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 

@@ -5,8 +5,6 @@ new ones, and only then write. Work in an unfinished folder resumes, a complete 
 other settings is refused.
 """
 
-from __future__ import annotations
-
 import errno
 import gzip
 import json
@@ -179,7 +177,7 @@ def read_json(path: Path, needs: str = "") -> dict[str, Any]:
         raise RlinoError(f"{path} is missing: {path.parent} is neither a run folder nor a base's") from e
     except OSError as e:  # a file where a folder should be, or no permission
         raise RlinoError(f"{path} cannot be read: {e.strerror}") from e
-    except ValueError as e:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as e:  # no JSON, or no UTF-8
         raise RlinoError(f"{path} is damaged: {e}") from e
     if not isinstance(value, dict) or (needs and needs not in value):
         raise RlinoError(f"{path} is something else than rlino writes: it has no {needs or 'settings'}")
@@ -201,9 +199,12 @@ def whole_lines(path: Path) -> list[str]:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of the whole lines of a JSONL file, as `append_jsonl` writes it; RlinoError where one is damaged."""
     try:
-        return [json.loads(line) for line in whole_lines(path)]
-    except ValueError as e:
+        rows = [json.loads(line) for line in whole_lines(path)]
+    except (ValueError, RecursionError) as e:
         raise RlinoError(f"{path} is damaged: {e}") from e
+    if place := next((k for k, row in enumerate(rows, 1) if not isinstance(row, dict)), 0):
+        raise RlinoError(f"{path} is damaged: line {place} is no object")
+    return rows
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,9 +1,9 @@
 """Where the book's files are."""
 
-from __future__ import annotations
-
 import os
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from rlino_lib.errors import RlinoError
 
@@ -13,6 +13,17 @@ RUNS = DATA / "runs"
 CHAPTER_COSTS = DATA / "bench" / "chapters.json"  # written by `python -m tools.book run --record`
 BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems", "clean_room")}  # those shipped
 DEFAULT_BASE = BASES["countdown"]
+
+
+def pyproject(root: Path = REPO) -> dict[str, Any]:
+    """The tables of a checkout's pyproject.toml, `project` among them; RlinoError where it is missing or damaged."""
+    path = root / "pyproject.toml"
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        _ = [tables["project"][name] for name in ("version", "requires-python", "dependencies")]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise RlinoError(f"{path} is missing or damaged ({type(e).__name__}: {e}): git checkout -- {path.name}") from e
+    return tables
 
 
 def base_of(task: str) -> str:

@@ -6,8 +6,6 @@
 and their defaults from the same place. NaN and infinity are never allowed, and a bool is not a number.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -146,7 +144,7 @@ def check(settings: Any, of: str = "") -> None:
 def check_names(names: Collection[str], known: Collection[str], of: str) -> None:
     """Raise RlinoError for the first name that is none of the known settings."""
     if unknown := [name for name in names if name not in known]:
-        raise RlinoError(f"{of} has no setting {_short(unknown[0])}: {', '.join(known)}")
+        raise RlinoError(f"{of} has no setting {_short(unknown[0])}: one of {', '.join(known)}")
 
 
 def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:

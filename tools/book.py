@@ -17,7 +17,6 @@ import re
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +36,7 @@ from packaging.utils import canonicalize_name
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import write_whole
-from rlino_lib.paths import CHAPTER_COSTS, REPO
+from rlino_lib.paths import CHAPTER_COSTS, REPO, pyproject
 from tools.costs import Meter, record
 
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
@@ -64,13 +63,18 @@ def number_of(script: Path) -> str:
     return script.stem.partition("_")[0]
 
 
-def build(script: Path) -> NotebookNode:
-    """The notebook of a script; cell ids, and outputs of cells that are never executed, come from the one on disk."""
+def build(script: Path, executed: bool = False) -> NotebookNode:
+    """The notebook of a script; cell ids, and outputs of cells that are never executed, come from the one on disk.
+
+    One that is not made yet, or is no notebook (a merge conflict), is made anew; RlinoError where `executed` asks for
+    its outputs.
+    """
     notebook = _read_script(script)
     path = script.with_suffix(".ipynb")
-    # Not made yet, or no notebook (a merge conflict): make it anew.
-    existing = (_read_notebook(path) if path.exists() else None) or NotebookNode(notebook, cells=[])
-    notebook = combine_inputs_with_outputs(notebook, existing, "py:percent")
+    existing = _read_notebook(path) if path.exists() else None
+    if executed and existing is None:
+        raise RlinoError(sync_pair(script)[0])
+    notebook = combine_inputs_with_outputs(notebook, existing or NotebookNode(notebook, cells=[]), "py:percent")
     notebook.metadata.pop("widgets", None)
     return notebook
 
@@ -229,8 +233,8 @@ def _faults(cell: NotebookNode) -> list[str]:
 # ---- check and lock: the pins ----------------------------------------------------------------------------------------
 def requirements(root: Path) -> list[Requirement]:
     """What pyproject.toml asks for: the dependencies and the extras that the lock pins."""
+    project = pyproject(root)["project"]
     try:
-        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         extras = project["optional-dependencies"]
         lines = [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
         return [Requirement(line) for line in lines]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import io
 import json
 import re
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
@@ -184,12 +185,8 @@ TABLES: dict[str, Callable[[Sources], Iterable[Row]]] = {
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
     """Rows as gzipped CSV, the same bytes each time."""
-    rows = list(rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.write_bytes(gzip.compress(text.getvalue().encode("utf-8"), mtime=0))
+    compression = {"method": "gzip", "mtime": 0}
+    pd.DataFrame(list(rows)).to_csv(path, index=False, lineterminator="\n", compression=compression)
 
 
 def make(folder: Path, out: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from rlino_lib.figures.recorded import (
     recorded_figure,
 )
 from rlino_lib.folders import read_json, write_whole
-from rlino_lib.paths import BASES, DEFAULT_BASE, REPO
+from rlino_lib.paths import BASES, DEFAULT_BASE, REPO, pyproject
 from rlino_lib.records.runs import Run, list_runs
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.word_problems.task import LARGEST
@@ -110,6 +110,11 @@ def chapters(folder: Path = REPO / "book") -> list[Chapter]:
     return [Chapter(script) for script in book.chapters(folder)]
 
 
+def chapter_files() -> dict[str, str]:
+    """The notebooks of the chapters by number, as links in the repository's own pages have them."""
+    return {chapter.number: f"book/{chapter.script.stem}.ipynb" for chapter in chapters()}
+
+
 def words(text: str) -> int:
     """The words of Markdown: what holds a letter or a digit, between spaces; comments are not counted."""
     return len(re.findall(r"\S*[^\W_]\S*", re.sub(r"<!--.*?-->", "", text, flags=re.S)))
@@ -131,8 +136,7 @@ def chapters_table() -> str:
 
 def address() -> str:
     """The repository's address, `[tool.rlino] address` in pyproject.toml; empty where it has none yet."""
-    settings = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"].get("rlino", {})
-    return settings.get("address", "").rstrip("/")
+    return pyproject().get("tool", {}).get("rlino", {}).get("address", "").rstrip("/")
 
 
 def links(where: str) -> str:
@@ -148,8 +152,7 @@ def links(where: str) -> str:
 def readme(text: str, judged: pd.DataFrame) -> str:
     """The README's text with its computed parts made anew; `judged` is what `judge_all` returned."""
     text = fill(text, "links", links(address()))
-    files = {chapter.number: f"book/{chapter.script.stem}.ipynb" for chapter in chapters()}
-    text = fill(text, "findings", findings_list(judged, files))
+    text = fill(text, "findings", findings_list(judged, chapter_files()))
     text = fill(text, "verdicts", f"{verdict_counts(judged)}: [all of them](CLAIMS.md).")
     return fill(text, "chapters", chapters_table())
 
@@ -157,7 +160,7 @@ def readme(text: str, judged: pd.DataFrame) -> str:
 def claims_page(judged: pd.DataFrame) -> str:
     """CLAIMS.md: how to read the ledger, the counts of verdicts, and a row for each claim."""
     template = (REPO / "tools" / "claims.md").read_text(encoding="utf-8")
-    return template.format(counts=verdict_counts(judged), table=claims_table(judged))
+    return template.format(counts=verdict_counts(judged), table=claims_table(judged, chapter_files()))
 
 
 def write_figure(path: Path = FIGURE, runs: Sequence[Run] | None = None) -> None:

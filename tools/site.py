@@ -7,7 +7,6 @@ writes is `build/site`: open `index.html`, no server is needed.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import shutil
@@ -45,6 +44,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)([^)\s#]+)(#[^)\s]*)?\)")
 ARXIV = re.compile(r"\[([^\]]*)\]\(https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)")
 MARK = ".rlino-site"  # in each folder that a build may empty again
 EXPLORER = re.compile(r'<section class="rlino-explorer[^>]*aria-label="([^"]*)"')
+OPENED = re.compile(r'<p class="rlino-title">(.*?)</p>')
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -117,11 +117,20 @@ def sortable(text: str) -> str:
 
 # ---- chapters --------------------------------------------------------------------------------------------------------
 def explorers(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
-    """The explorers among a notebook's outputs: the number of the cell, and what it is called."""
+    """The explorers among a notebook's outputs: the number of the cell, and what a reader will see there.
+
+    That is the section of the chapter, what the explorer is called, and where it opens: step, problem and run.
+    """
+    section = ""
     for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            section = [section, *re.findall(r"(?m)^##+ +(.*)", cell.source)][-1]
         for output in cell.get("outputs", ()):
             page = "".join(output.get("data", {}).get("text/html", ""))
-            yield from ((number, unescape(label)) for label in EXPLORER.findall(page))
+            opened = OPENED.search(page)
+            words = re.sub(r"<[^>]*>", "", opened[1].replace(" <small>", ", of ")) if opened else ""
+            place = words.replace("Step", ", at step", 1)
+            yield from ((number, unescape(f"{section}: {label}{place}")) for label in EXPLORER.findall(page))
 
 
 def with_alt_texts(notebook: NotebookNode) -> NotebookNode:
@@ -156,7 +165,7 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     citing = {number: [] for number in cited}
     to_try = []
     for script, page in zip(scripts, page_of.values(), strict=True):
-        notebook = with_alt_texts(build(script))
+        notebook = with_alt_texts(build(script, executed=True))
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = relink(cell.source, f"book/{page}", pages, root, to)
@@ -200,7 +209,6 @@ def make(root: Path = REPO, out: Path | None = None) -> Path:
     for folder in (out, source, doctrees):
         empty(folder)
     lay_out(root, source, address())
-    os.environ["RLINO_PYPROJECT"] = str(root / "pyproject.toml")
     if build_main(["-W", "--keep-going", "-n", "-q", "-d", str(doctrees), str(source), str(out)]):
         raise RlinoError("the site has faults, listed above")
     return out / "index.html"

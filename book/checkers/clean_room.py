@@ -2,12 +2,7 @@
 
 from checkers.check import Solution, exercise
 
-_WEIGHTS = (
-    [1.0, 1 / 2, 1 / 3, 1 / 4],
-    [0.25, 0.25, 0.25, 0.25],
-    [1.0, 2.0, 3.0],
-    [1.0, 0.5, 0.5, 0.25, 0.1, 0.1],
-)
+_WEIGHTS = ([1.0, 1 / 2, 1 / 3, 1 / 4], [0.25, 0.25, 0.25, 0.25], [1.0, 2.0, 3.0], [1.0, 0.5, 0.5, 0.25, 0.1, 0.1])
 
 
 @exercise("rate", *((weights, q) for weights in _WEIGHTS for q in (0.1, 0.4)))
@@ -19,16 +14,13 @@ def check_rate(weights: list[float], q: float) -> Solution:
     scores = [1 - q * n for n in places]
     ended = sum(p * s * w for p, s, w in zip(chances, scores, weights, strict=True))
     cut = (1 - q) ** cap
+    mean_weight = sum(p * w for p, w in zip(chances, weights, strict=True)) + cut * weights[-1]
+    equal_chances = sum(s * w for s, w in zip(scores, weights, strict=True)) / cap
     return ended - cut * q * cap * weights[-1], {
         "responses that are cut are left out: they have a score and a weight, too": ended,
         "a response that is cut has no end: its score is −qH, not 1 − qH": ended + cut * (1 - q * cap) * weights[-1],
-        "the mean of the weights: it lacks the score": sum(p * w for p, w in zip(chances, weights, strict=True))
-        + cut * weights[-1],
-        "a mean over lengths with equal chances: short responses are more frequent": sum(
-            s * w for s, w in zip(scores, weights, strict=True)
-        )
-        / cap,
-        "the sign: a response with fewer tokens than 1/q has a positive score": cut * q * cap * weights[-1] - ended,
+        "the mean of the weights: it lacks the score": mean_weight,
+        "a mean over lengths with equal chances: short responses are more frequent": equal_chances,
     }
 
 

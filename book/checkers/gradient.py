@@ -21,7 +21,6 @@ def check_group_pull(k: int, g: int) -> Solution:
         "p(1−p): that is r − mean without the std, Dr. GRPO": variance,
         "the sum over the right responses, not yet divided by G": g * right,
         "the advantage of one right response: there are k of them": right * g / k if k else 0.0,
-        "the pull on the wrong side: the sign": -right,
     }
 
 
@@ -56,7 +55,6 @@ def check_drift_constant(p: float, g: int) -> Solution:
     return right, {
         "too small by √((G−1)/G), at G = 2 by 0.707: did you use the sample std?": right * math.sqrt((g - 1) / g),
         "1/√(p(1−p)) is the limit of large groups": 1 / math.sqrt(variance),
-        "half of it: a right response pushes p up, and a wrong one does so too": right / 2,
         "not yet divided by p(1−p)": mean_root,
         "not yet divided by G": g * right,
         "the constant of r − mean, without the std": (g - 1) / g,
@@ -107,6 +105,7 @@ def check_amplification(p: float, p_ref: float, beta: float) -> Solution:
         return 1 / (1 + (1 - start) / start * math.exp(-lift))
 
     root = math.sqrt(p * (1 - p))
+    root_ref = math.sqrt(p_ref * (1 - p_ref))
     lift = 1 / (beta * root)
     return lifted(p_ref, lift), {
         "it climbs from p, not from p_ref: the KL term holds on to the reference": lifted(p, lift),
@@ -114,7 +113,5 @@ def check_amplification(p: float, p_ref: float, beta: float) -> Solution:
         "β is missing, or stands on the wrong side of the fraction": lifted(p_ref, beta / root),
         "the sign in the exponent: success must become likelier": lifted(p_ref, -lift),
         "the odds, not the probability": p_ref / (1 - p_ref) * math.exp(lift),
-        "std and reference are swapped: the std is that of the current p": lifted(
-            p, 1 / (beta * math.sqrt(p_ref * (1 - p_ref)))
-        ),
+        "std and reference are swapped: the std is that of the current p": lifted(p, 1 / (beta * root_ref)),
     }

@@ -17,10 +17,10 @@ def check_advantages(rewards: Tensor, group_size: int) -> Solution:
     std = groups.std(1, keepdim=True)
     gap = groups - groups.mean(1, keepdim=True)  # [P, G]
     population = groups.std(1, correction=0, keepdim=True)
+    one_group = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
     return advantages(rewards, group_size), {
         "the population std, not the sample std": (gap / (population + 1e-4)).flatten(),
-        "the batch is one group: take mean and std within each group": (rewards - rewards.mean())
-        / (rewards.std() + 1e-4),
+        "the batch is one group: take mean and std within each group": one_group,
         "no division by the std": gap.flatten(),
         "it divides by the variance, not by the std": (gap / (std**2 + 1e-4)).flatten(),
         "the mean is not subtracted": (groups / (std + 1e-4)).flatten(),

@@ -48,13 +48,12 @@ def check_survival(lengths: list[int], ended: list[bool]) -> Solution:
     at = np.unique(lengths)[:, None]  # [D, 1], beside all responses [N]
     ends = ((lengths == at) & ended).sum(1)  # [D]
     longer = lengths > at  # [D, N]
+    missed = np.cumprod(1 - ends / (longer.sum(1) + 1))
     right = survival(lengths, ended)["longer"].tolist()
     return right, {
         "a truncated response counts as one that ended there: how long it would be is not known": longer.mean(1),
         "truncated responses are left out: those are the long ones": longer[:, ended].mean(1),
-        "at risk are all responses that are at least this long, those that end here too": np.cumprod(
-            1 - ends / (longer.sum(1) + 1)
-        ),
+        "at risk are all responses that are at least this long, those that end here too": missed,
         "divided by all responses: only those at risk count at each step": np.cumprod(1 - ends / len(lengths)),
         "the share that is *not* longer": 1 - np.array(right),
     }

@@ -54,7 +54,6 @@ def check_step_advantages(values: list[float], reward: float) -> Solution:
     gap = reward - values[0]
     n = len(values)
     return right, {
-        "the sign is the wrong way round: what follows minus what was": -right,
         "r − V(s_t) for each step: a return minus a baseline, which also counts later steps": reward - np.array(values),
         "uniform credit, (r − V(s_0)) / T": [gap / n] * n,
         "r − V(s_0) at every step: the response's advantage": [gap] * n,
@@ -96,7 +95,6 @@ def check_seeing(p: np.ndarray, rewards: np.ndarray) -> Solution:
     return with_sight - without, {
         "the value with sight: take off the value without": with_sight,
         "the value without sight, not the difference": without,
-        "the sign: seeing never costs anything": without - with_sight,
         "the best reward of all: the observation is not chosen": rewards.max() - without,
         "every observation counts alike: weigh them by p": rewards.max(1).mean() - rewards.mean(0).max(),
         "without sight one action is chosen, not one at random": with_sight - (p @ rewards).mean(),
@@ -121,15 +119,10 @@ def _anywhere(state: tuple[int, ...], target: int) -> float:
           tolerance=1e-9)  # fmt: skip
 def check_random_play(state: tuple[int, ...], target: int) -> Solution:
     """`value(state, target)`: the chance that uniformly drawn operations end at the target (use `actions`)."""
-
-    def over_states(after: list[tuple]) -> Fraction:
-        return sum(dict(after).values()) / len(dict(after))
-
+    over_states = _play(state, target, lambda after: sum(dict(after).values()) / len(dict(after)))
     return float(uniform_value(state, target)), {
         "the best action's value: that is V*": _play(state, target, lambda after: max(v for _, v in after)),
         "a sum over actions, not their mean": _play(state, target, lambda after: sum(v for _, v in after)),
-        "it draws among states: two actions may lead to one state, which is then likelier": _play(
-            state, target, over_states
-        ),
+        "it draws among states: two actions may lead to one state, which is then likelier": over_states,
         "any number on the way may be the target: all numbers have to be used": _anywhere(state, target),
     }

@@ -16,10 +16,9 @@ def check_parts(start: float, between: tuple[float, float], now: tuple[float, fl
     selection = share * cap + (1 - share) * rest - start
     truncated = (share_now - share) * (cap - rest)
     longer = (1 - share_now) * (rest_now - rest)
+    loose = (1 - share) * (rest_now - rest)
     return (selection, truncated, longer), {
-        "the sum does not close: weigh `longer` with the share that is not truncated now": (
-            selection, truncated, (1 - share) * (rest_now - rest)
-        ),
+        "the sum does not close: weigh `longer` by the share that is not truncated now": (selection, truncated, loose),
         "a truncated response has grown by the cap less the length that it would have had": (
             selection, (share_now - share) * cap, longer
         ),

@@ -1,5 +1,7 @@
 """Checkers of chapter 13's exercises: regression to the mean, truncation as an outcome, pooled and within."""
 
+from statistics import mean
+
 from checkers.check import Solution, exercise
 
 _LUCK = [
@@ -11,31 +13,23 @@ _LUCK = [
 ]
 
 
-def _mean(values) -> float:
-    values = list(values)
-    return sum(values) / len(values)
-
-
 @exercise("gain", (_LUCK, 0.0, 0.125), (_LUCK, 0.5, 1.0), (_LUCK, 0.0, 0.0))
 def check_gain(visits: list[list[float]], low: float, high: float) -> Solution:
     """`gain(visits, low, high)`: the mean gain of prompts whose share on visits 1 and 3 is from `low` to `high`."""
     taken = [v for v in visits if low <= (v[0] + v[2]) / 2 <= high]
 
     def gain(start) -> float:
-        return _mean(v[-1] - start(v) for v in taken)
+        return mean(v[-1] - start(v) for v in taken)
 
-    inner = [v for v in visits if low < (v[0] + v[2]) / 2 < high]
-    later = [v for v in visits if low <= (v[1] + v[3]) / 2 <= high]
+    inner = [v[-1] - (v[1] + v[3]) / 2 for v in visits if low < (v[0] + v[2]) / 2 < high]
+    later = [v[-1] - (v[1] + v[3]) / 2 for v in visits if low <= (v[1] + v[3]) / 2 <= high]
     return gain(lambda v: (v[1] + v[3]) / 2), {
         "the start on the visits that sorted: regression to the mean counts as gain": gain(lambda v: (v[0] + v[2]) / 2),
         "visit 1 as the start: it also sorted": gain(lambda v: v[0]),
-        "sorted by visits 2 and 4, which measure the start": _mean(v[-1] - (v[1] + v[3]) / 2 for v in later)
-        if later else 0.0,
-        "the prompts at `low` and at `high` belong to it": _mean(v[-1] - (v[1] + v[3]) / 2 for v in inner)
-        if inner else 0.0,
-        "the share at the end, not the gain": _mean(v[-1] for v in taken),
-        "the sign: the end less the start": -gain(lambda v: (v[1] + v[3]) / 2),
-    }  # fmt: skip
+        "sorted by visits 2 and 4, which measure the start": mean(later or [0.0]),
+        "the prompts at `low` and at `high` belong to it": mean(inner or [0.0]),
+        "the share at the end, not the gain": mean(v[-1] for v in taken),
+    }
 
 
 _CUT = (
@@ -49,11 +43,11 @@ _CUT = (
 def check_bounds(lengths: list[int], correct: list[bool], truncated: list[bool], longest: int) -> Solution:
     """`bounds(lengths, correct, truncated, longest)`: the least and the largest mean of wrong less right lengths."""
     rows = list(zip(lengths, correct, truncated, strict=True))
-    right = _mean(n for n, ok, _ in rows if ok)
-    least = _mean(n for n, ok, _ in rows if not ok) - right
-    most = _mean(longest if cut else n for n, ok, cut in rows if not ok) - right
-    ended = _mean(n for n, ok, cut in rows if not (ok or cut)) - right
-    everyone = _mean(longest for _, ok, _ in rows if not ok) - right
+    right = mean(n for n, ok, _ in rows if ok)
+    least = mean(n for n, ok, _ in rows if not ok) - right
+    most = mean(longest if cut else n for n, ok, cut in rows if not ok) - right
+    ended = mean(n for n, ok, cut in rows if not (ok or cut)) - right
+    everyone = mean(longest for _, ok, _ in rows if not ok) - right
     return (least, most), {
         "truncated responses are dropped, which selects on the outcome": (ended, ended),
         "the lower bound without truncated ones: they have their recorded length at least": (ended, most),
@@ -75,20 +69,18 @@ def check_pooled_and_within(responses: list[tuple[str, bool, float]]) -> Solutio
     """`gaps(responses)`: mean length of wrong less right, pooled, and as a mean over problems that have both."""
 
     def gap(rows) -> float:
-        return _mean(n for _, ok, n in rows if not ok) - _mean(n for _, ok, n in rows if ok)
+        return mean(n for _, ok, n in rows if not ok) - mean(n for _, ok, n in rows if ok)
 
     problems = [[row for row in responses if row[0] == name] for name in dict.fromkeys(row[0] for row in responses)]
     mixed = [rows for rows in problems if len({ok for _, ok, _ in rows}) == 2]
-    pooled, within = gap(responses), _mean(map(gap, mixed))
+    pooled, within = gap(responses), mean(map(gap, mixed))
     together = [row for rows in mixed for row in rows]
     weights = [len(rows) for rows in mixed]
     weighted = sum(w * gap(rows) for w, rows in zip(weights, mixed, strict=True)) / sum(weights)
+    diluted = within * len(mixed) / len(problems)
     return (pooled, within), {
         "within: mixed problems are pooled again; take each one's own difference first": (pooled, gap(together)),
         "within: a problem counts once, however many responses it has": (pooled, weighted),
-        "within: divided by all problems; those of one kind have no difference": (
-            pooled, within * len(mixed) / len(problems)
-        ),
-        "wrong less right, not right less wrong": (-pooled, -within),
+        "within: divided by all problems; those of one kind have no difference": (pooled, diluted),
         "within first, then pooled: the other way round": (within, pooled),
     }  # fmt: skip

@@ -1,10 +1,26 @@
-"""pass@k from counts (chapters 03 and 07)."""
+"""pass@k from counts: estimates, their errors, curves and paired differences (chapters 03, 07 and 09).
+
+A frame here has one row per problem, with columns `id`, `n` (samples) and `c` (right ones), as an evaluation records.
+CoT-pass@k (2506.14245), which counts right answers by right chains, is pass@k of `frame.assign(c=frame["cc"])`.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import ArrayLike
+
+from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
+
+OVERSAMPLING = 4  # samples of a problem for each of the largest k
+FEW = 5  # problems; where a mean, or its distance from 1, hangs on fewer, its interval is exact and not bootstrapped
+
+
+# --- one problem -----------------------------------------------------------------------------------------------------
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -17,3 +33,131 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n - c < k:
         return 1.0
     return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
+
+
+def estimates(n: ArrayLike, c: ArrayLike, ks: Sequence[int]) -> np.ndarray:
+    """`pass_at_k` of problems with n samples and c right ones, each [P] or one number, at every k: [P, K] float64."""
+    return np.vectorize(pass_at_k, otypes=[float])(np.asarray(n)[..., None], np.asarray(c)[..., None], ks)
+
+
+def true_pass_at_k(p: ArrayLike, ks: Sequence[int]) -> np.ndarray:
+    """1 − (1 − p)^k for problems with known chances p [P], such as a guesser's, at every k: [P, K] float64."""
+    return 1 - (1 - np.asarray(p, dtype=float)[..., None]) ** np.asarray(ks)
+
+
+def variance(n: int, p: float, k: int) -> float:
+    """The variance of `pass_at_k` over the n samples of a problem with chance p: exact, summed over the binomial.
+
+    To first order in 1/n it is k²·p·(1−p)^(2k−1)/n, the delta method's. At k = n the estimate is whether c > 0, a coin.
+    """
+    counts = np.arange(n + 1)
+    error = estimates(n, counts, [k])[:, 0] - true_pass_at_k(p, [k])[0]  # [n+1]
+    return float(scipy.stats.binom.pmf(counts, n, p) @ error**2)
+
+
+def unsolved_bound(n: int, level: float = 0.95) -> float:
+    """The largest p that n samples with none right leave possible: 1 − (1 − level)^(1/n), about 3/n at 95 %."""
+    return float(1 - (1 - level) ** (1 / n))
+
+
+# --- many problems ---------------------------------------------------------------------------------------------------
+
+
+def pass_at_k_table(
+    frame: pd.DataFrame, ks: Sequence[int] | None = None, *, oversampling: float = OVERSAMPLING, level: float = 0.95
+) -> pd.DataFrame:
+    """The mean of pass@k over problems with an interval: columns k, pass_at_k, low, high, as the figure takes them.
+
+    `ks` are by default the powers of two that the samples suffice for. The interval is a BCa bootstrap over problems: a
+    problem's c moves with it, so that the spread between problems and the error within each are both in it. Near 0 and
+    1 it is exact (`mean_interval`). Raises RlinoError where a problem has fewer samples than `oversampling`·k: at k = n
+    a problem's estimate is 0 or 1. `oversampling=1` allows that.
+    """
+    ks = _check_ks(ks, int(frame["n"].min()), oversampling)
+    values = estimates(frame["n"], frame["c"], ks)  # [P, K]
+    bounds = [mean_interval(column, level) for column in values.T]
+    return _table({"k": ks, "pass_at_k": values.mean(0)}, bounds)
+
+
+def paired_difference(
+    frame: pd.DataFrame, reference: pd.DataFrame, ks: Sequence[int] | None = None, *,
+    oversampling: float = OVERSAMPLING, level: float = 0.95,
+) -> pd.DataFrame:  # fmt: skip
+    """pass@k of one frame minus that of another on the same problems: columns k, pass_at_k, reference, difference, low,
+    high.
+
+    Problems are resampled in pairs. Where the difference hangs on fewer than `FEW` of them, the interval joins the
+    exact ones of the gains and of the losses. Raises RlinoError as `pass_at_k_table` does, and where the problems are
+    not the same.
+    """
+    pairs = paired(frame, reference)
+    ks = _check_ks(ks, int(pairs[["n", "n_reference"]].min().min()), oversampling)
+    values = estimates(pairs["n"], pairs["c"], ks)  # [P, K]
+    baseline = estimates(pairs["n_reference"], pairs["c_reference"], ks)  # [P, K]
+    differences = values - baseline
+    bounds = [_difference_interval(column, level) for column in differences.T]
+    means = {"k": ks, "pass_at_k": values.mean(0), "reference": baseline.mean(0), "difference": differences.mean(0)}
+    return _table(means, bounds)
+
+
+def paired(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """n and c of both on the same problems, by id: columns n, c, n_reference, c_reference.
+
+    Raises RlinoError where a problem is missing from one of them or stands twice in one.
+    """
+    one, other = (f.set_index("id")[["n", "c"]] for f in (frame, reference))
+    if not (one.index.is_unique and other.index.is_unique) or len(one.index.symmetric_difference(other.index)):
+        raise RlinoError("two evaluations are compared on the same problems, each of them once")
+    return one.join(other.add_suffix("_reference"))
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """An interval for the mean of problems' values in [0, 1], (low, high).
+
+    A bootstrap sees no spread where all problems are at 0 or at 1, and too little where almost all are. There Clopper
+    and Pearson's holds: of all variables in [0, 1] with one mean, the one of 0 and 1 alone spreads most.
+    """
+    values = np.asarray(values, dtype=float)
+    if min(_carriers(values), _carriers(1 - values)) >= FEW:
+        return bootstrap_interval(values, level=level)
+    return _exact_interval(float(values.sum()), len(values), level)
+
+
+def _difference_interval(differences: np.ndarray, level: float) -> tuple[float, float]:
+    if _carriers(differences) >= FEW:
+        return bootstrap_interval(differences, level=level)
+    gains, losses = (float(np.maximum(side, 0).sum()) for side in (differences, -differences))
+    each = (1 + level) / 2  # both hold together with at least `level`
+    (low, high), (least, most) = (_exact_interval(side, len(differences), each) for side in (gains, losses))
+    return low - most, high - least
+
+
+def _carriers(values: np.ndarray) -> float:
+    """How many problems carry a sum: (Σ|x|)²/Σx², the count of those that are not 0 where these are alike."""
+    squares = float(values @ values)
+    return float(np.abs(values).sum() ** 2 / squares) if squares else 0.0
+
+
+def _exact_interval(successes: float, n: int, level: float) -> tuple[float, float]:
+    """Clopper and Pearson's, by the beta distribution, which takes parts of a success as well."""
+    tail = (1 - level) / 2
+    low = scipy.stats.beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
+    high = scipy.stats.beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
+    return float(low), float(high)
+
+
+def _check_ks(ks: Sequence[int] | None, n: int, oversampling: float) -> list[int]:
+    if ks is None:
+        ks = [2**i for i in range(n.bit_length()) if oversampling * 2**i <= n]
+    most = max(ks, default=1)
+    if n < oversampling * most:
+        raise RlinoError(
+            f"pass@{most} needs {oversampling * most:g} samples of each problem ({oversampling:g}·k), not {n}: take "
+            "more samples or a smaller k, or give oversampling=1 for estimates with large errors"
+        )
+    return list(ks)
+
+
+def _table(columns: dict[str, ArrayLike], bounds: Sequence[tuple[float, float]]) -> pd.DataFrame:
+    low, high = zip(*bounds, strict=True)
+    return pd.DataFrame(columns).assign(low=low, high=high)

@@ -114,7 +114,8 @@ def _by_updates(passed: pd.Series, effect: str, runs: Sequence[Run]) -> Evidence
     if failed.empty:
         return Evidence(HOLDS, f"up to {passed.index[-1]} updates per batch; {effect}", runs)
     verdict = FAILS if failed[0] == passed.index[0] else CONDITIONS
-    return Evidence(verdict, f"not at {_listed(failed)} updates per batch; {effect}", runs)
+    held = f"it holds at {_listed(passed.index[passed])} and " if passed.any() else ""
+    return Evidence(verdict, f"{held}not at {_listed(failed)} updates per batch; {effect}", runs)
 
 
 @evidence
@@ -147,7 +148,7 @@ def grpo_stays_balanced_f_isft(claim: Claim, records: Records) -> Evidence:
     ends = table[["cosine ends", "clipped ends", "accuracy ends"]]
     undecided = table.index[table["accuracy open"]]
     crossed = [f"{name.removesuffix(' ends')} at {_listed(hit.index[hit])}" for name, hit in ends.items() if hit.any()]
-    effect = "; ".join(crossed) or "no bound was crossed"
+    effect = f"the bound was crossed by {', by '.join(crossed)}" if crossed else "no bound was crossed"
     if len(undecided):
         effect += f"; accuracy undecided at {_listed(undecided)}: its interval reaches beyond the margin"
     return _by_updates(~ends.any(axis=1), effect, runs)

@@ -10,16 +10,9 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.growth import base_accuracy
+from rlino_lib.claims import verdicts
 from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
-from rlino_lib.claims.verdicts import (
-    CONDITIONS,
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    mean_in_words,
-    verdict_above_zero,
-    verdict_on_all,
-)
+from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words, verdict_above_zero
 from rlino_lib.records.runs import Run
 
 
@@ -135,14 +128,14 @@ def below_the_base_at_every_rate(claim: Claim, records: Records) -> Evidence:
     by_rate = _by_rate(claim, records)
     require_seeds(claim, max(map(len, by_rate.values()), default=0))
     rates_of_grpo = {run.config["lr"] for run in duels(claim.about["task"], records) if run.method == "grpo"}
-    verdicts = []
+    results = []
     words = []
     for rate, runs in by_rate.items():
         gains = pd.Series([stats.final_accuracy(run) - base_accuracy(run) for run in runs])
-        verdicts.append(verdict_above_zero(-gains))
+        results.append(verdict_above_zero(-gains))
         whose = ", GRPO's own," if rate in rates_of_grpo else ""
-        words.append(f"at a learning rate of {rate:g}{whose} {mean_in_words(gains)} from the base: {verdicts[-1]}")
-    verdict = verdicts[0] if len(set(verdicts)) == 1 else CONDITIONS
+        words.append(f"at a learning rate of {rate:g}{whose} {mean_in_words(gains)} from the base: {results[-1]}")
+    verdict = results[0] if len(set(results)) == 1 else verdicts.CONDITIONS
     return Evidence(verdict, "; ".join(words), sum(by_rate.values(), []))
 
 
@@ -160,5 +153,6 @@ def right_answers_likelier_wrong_ones_less(claim: Claim, records: Records) -> Ev
         recorded = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
         changes[side] = pd.Series([column.iloc[-1] - column.iloc[0] for column in recorded])
     right, wrong = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(c.mean(), *stats.t_interval(c)) for c in changes.values())
-    verdict = verdict_on_all([verdict_above_zero(changes["correct"]), verdict_above_zero(-changes["incorrect"])])
+    halves = [verdict_above_zero(changes["correct"]), verdict_above_zero(-changes["incorrect"])]
+    verdict = verdicts.verdict_on_all(halves)
     return Evidence(verdict, f"nats a response, over {len(runs)} seeds: right {right}, wrong {wrong}", runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def judge(claim: Claim, records: Records) -> Evidence:
 def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
     """One row per claim of the ledger.
 
-    Columns: its fields, `standing` and `real_models`; the verdict `found`, its `effect`, and its `runs`.
+    Columns: its fields, `chapter`, `standing` and `real_models`; the verdict `found`, its `effect`, and its `runs`.
     """
     records = Records(Path(root), read_ledger(path))
     rows = []
@@ -31,16 +32,23 @@ def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFram
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
         found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}
-        rows.append(vars(claim) | {"real_models": claim.real_models} | found)
+        rows.append(vars(claim) | {"chapter": claim.chapter, "real_models": claim.real_models} | found)
     return pd.DataFrame(rows)
 
 
-def ledger_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """`judge_all` as rows of a table for CLAIMS.md and chapter 00, the head first."""
-    head = ("claim", "name", "in the paper", "kind", "verdict", "real models", "what was found")
+def ledger_rows(frame: pd.DataFrame, files: Mapping[str, str]) -> list[tuple[Any, ...]]:
+    """`judge_all` as rows of a table for CLAIMS.md and chapter 00, the head first.
+
+    A claim's chapter links to its file in `files`, {number: file}, where that has one.
+    """
+    head = ("claim", "verdict", "chapter", "name", "what was found", "in the paper", "kind", "real models")
     why = frame["standing"].map(lambda words: words and ". *{}:*{}".format(*_heading(words)))
-    columns = frame[["statement", "id", "paper", "kind", "found", "real_models"]].assign(effect=frame["effect"] + why)
-    columns["id"] = "`" + columns["id"] + "`"
+    columns = frame.assign(
+        id="`" + frame["id"] + "`",
+        effect=frame["effect"] + why,
+        chapter=frame["chapter"].map(lambda number: f"[{number}]({files[number]})" if number in files else number),
+    )
+    columns = columns[["statement", "found", "chapter", "id", "effect", "paper", "kind", "real_models"]]
     return [head, *columns.itertuples(index=False, name=None)]
 
 

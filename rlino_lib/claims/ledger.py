@@ -18,6 +18,11 @@ from rlino_lib.records.runs import Run, list_runs
 
 LEDGER = REPO / "data" / "claims.toml"
 KINDS = ("exact", "statistical", "descriptive")
+# The chapter of a claim, or of the module of its evidence.
+CHAPTERS = {
+    "weighted-sft": "04", "closed-form": "04", "bandit": "01", "gradient": "06", "head_to_head": "07",
+    "clean_room": "08b", "length": "08c", "real": "13",
+}  # fmt: skip
 SUPPORTS, AGAINST, NO_VERDICT, SILENT = "supports", "speaks against", "no verdict", "silent"
 
 
@@ -36,6 +41,11 @@ class Claim:
     revision: str = ""  # why the claim or its test is under revision or superseded, where it is
     superseded_by: str = ""  # the claim that is to be read in its place
     real: Mapping[str, str] = field(default_factory=dict, hash=False)  # says, record, takes: public records, chapter 13
+
+    @property
+    def chapter(self) -> str:
+        """The chapter that derives and judges it: 08c; empty for evidence that is not the book's."""
+        return CHAPTERS.get(self.id) or CHAPTERS.get(self.evidence.partition(".")[0], "")
 
     @property
     def standing(self) -> str:

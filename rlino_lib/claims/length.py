@@ -13,28 +13,13 @@ from typing import cast
 
 import pandas as pd
 
+from rlino_lib.analysis import growth as grown
 from rlino_lib.analysis.giving_up import false_yes_share, giving_up, giving_up_rates, log_ratios, share_of_fall
-from rlino_lib.analysis.growth import (
-    Kind,
-    base_cap,
-    base_length,
-    base_problems,
-    final_responses,
-    first_responses,
-    growth,
-    parts_of,
-)
+from rlino_lib.analysis.growth import Kind, base_problems, final_responses, first_responses, growth, parts_of
 from rlino_lib.analysis.statistics import median_coverage, median_interval
+from rlino_lib.claims import verdicts
 from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
-from rlino_lib.claims.verdicts import (
-    CONDITIONS,
-    FAILS,
-    HOLDS,
-    mean_in_words,
-    ratio_in_words,
-    verdict_above_zero,
-    verdict_on_all,
-)
+from rlino_lib.claims.verdicts import FAILS, HOLDS, mean_in_words, ratio_in_words, verdict_above_zero
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
@@ -54,7 +39,11 @@ def length_runs(task: str, method: str, normaliser: str = "per_response", record
     evaluation do not count: their lengths cannot be compared with it.
     """
     runs = [*records.runs("head-to-head"), *records.runs("length")]
-    return _runs_of(task, method, normaliser, runs, lambda run: base_cap(run) in (None, run.config["max_new_tokens"]))
+
+    def one_cap(run: Run) -> bool:
+        return grown.base_cap(run) in (None, run.config["max_new_tokens"])
+
+    return _runs_of(task, method, normaliser, runs, one_cap)
 
 
 def giving_up_runs(task: str, method: str, normaliser: str = "per_response", records: Records = RECORDED) -> list[Run]:
@@ -98,7 +87,7 @@ def _growths(runs: list[Run], side: Kind) -> pd.Series:
 def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
     """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
     side = cast(Kind, claim.about["kind"])  # of `growth.KINDS`; neither `Claim.kind` nor `Objective.kind`
-    start = base_length(base_problems(runs[0]), side)
+    start = grown.base_length(base_problems(runs[0]), side)
     growths = _growths(runs, side)
     verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
     return Evidence(verdict, f"{mean_in_words(growths, 'tokens')}, from {start:.1f}", runs)
@@ -159,9 +148,9 @@ def growth_survives_other_normalisers(claim: Claim, records: Records) -> Evidenc
     """
     rows = _planned_runs(claim, records, "token_mean", "constant")
     results = dict(zip(("token mean", "constant"), (_growth_evidence(claim, runs) for runs in rows), strict=True))
-    verdict = verdict_on_all([result.verdict for result in results.values()])
+    verdict = verdicts.verdict_on_all([result.verdict for result in results.values()])
     effect = "; ".join(f"{name} {result.effect}" for name, result in results.items())
-    if verdict == CONDITIONS:
+    if verdict == verdicts.CONDITIONS:
         effect += "; " + ", ".join(f"{result.verdict} under {name}" for name, result in results.items())
     return Evidence(verdict, effect, sum(rows, []))
 

@@ -7,7 +7,6 @@ So the words tell both: where the interval lies to the threshold, and where to n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from statistics import mean
 
 import pandas as pd
@@ -72,32 +71,18 @@ def causes_in_words(verdict: str, shares: pd.Series, share: float) -> str:
 
 def giving_up_in_words(records: Records) -> dict[str, str]:
     """A sentence for each of the two claims on giving up, by the claim's id; needs the ledger of `records`."""
-    return {
-        "caused-giving-up": _judged_in_words("caused-giving-up", records, causes_in_words, _shares),
-        "lowers-giving-up": _judged_in_words("lowers-giving-up", records, lowers_in_words, _log_ratios),
-    }
-
-
-def _judged_in_words(
-    name: str,
-    records: Records,
-    words: Callable[[str, pd.Series, float], str],
-    values: Callable[[Claim, Records], pd.Series],
-) -> str:
-    claim = _claim(name, records)
-    result = judge(claim, records)
-    if result.verdict == UNTESTED:
-        return f"No answer here: {result.effect}."
-    return words(result.verdict, values(claim, records), claim.threshold["share"])
-
-
-def _shares(claim: Claim, records: Records) -> pd.Series:
-    return shares_of_fall(*judged_giving_up(claim, records))[1]
-
-
-def _log_ratios(claim: Claim, records: Records) -> pd.Series:
-    _, rates = judged_giving_up(claim, records)
-    return log_ratios(rates["per_response"], rates["constant"])
+    sentences = {}
+    for name, words in (("caused-giving-up", causes_in_words), ("lowers-giving-up", lowers_in_words)):
+        claim = _claim(name, records)
+        result = judge(claim, records)
+        if result.verdict == UNTESTED:
+            sentences[name] = f"No answer here: {result.effect}."
+            continue
+        runs, rates = judged_giving_up(claim, records)
+        ratios = log_ratios(rates["per_response"], rates["constant"])
+        values = ratios if words is lowers_in_words else shares_of_fall(runs, rates)[1]
+        sentences[name] = words(result.verdict, values, claim.threshold["share"])
+    return sentences
 
 
 def _claim(name: str, records: Records) -> Claim:

@@ -10,19 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from rlino_lib.analysis.real import (
-    Estimate,
-    Gains,
-    clustered_gap,
-    estimate,
-    gains_by_visits,
-    length_gap,
-    mean_of,
-    nearer,
-    rank_correlations,
-    side_ratios,
-    within_gaps,
-)
+from rlino_lib.analysis import real
+from rlino_lib.analysis.real import Estimate, Gains, estimate
 from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, verdict_on_all
 from rlino_lib.records.real import real_table, visits
@@ -35,7 +24,7 @@ PROBLEM = ("task", "problem")
 @lru_cache(maxsize=1)
 def one_run() -> Gains:
     """The bins of the one public run that recorded each visit of each prompt."""
-    return gains_by_visits(visits())
+    return real.gains_by_visits(visits())
 
 
 def _above(found: Estimate, least: float) -> str:
@@ -45,11 +34,13 @@ def _above(found: Estimate, least: float) -> str:
 def _gaps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By record, mean length of wrong less right: pooled, and with the problem held; with their resamples."""
     table = real_table("gsm8k")
-    models = {name: table[table["model"] == name] for name in AS_RELEASED}
-    gaps = {name: (length_gap(f, "characters"), length_gap(f, "characters", DIFFICULTY)) for name, f in models.items()}
+    gaps = {}
+    for name in AS_RELEASED:
+        own = table[table["model"] == name]
+        gaps[name] = real.length_gap(own, "characters"), real.length_gap(own, "characters", DIFFICULTY)
     tasks = real_table("arithmetic")
-    pooled = clustered_gap(tasks, "characters", PROBLEM)
-    gaps["arithmetic, within"] = pooled, mean_of(within_gaps(tasks, "characters", PROBLEM))
+    pooled = real.clustered_gap(tasks, "characters", PROBLEM)
+    gaps["arithmetic, within"] = pooled, real.mean_of(real.within_gaps(tasks, "characters", PROBLEM))
     return gaps
 
 
@@ -84,7 +75,7 @@ def gains_in_the_order_of_weights(claim: Claim, records: Records) -> Evidence:
 
     Statistic: Spearman's correlation over bins. Threshold `rank`: holds where the interval lies there or above.
     """
-    found = estimate(rank_correlations(one_run()))
+    found = estimate(real.rank_correlations(one_run()))
     return Evidence(_above(found, claim.threshold["rank"]), f"rank correlation {found.words(2)}")
 
 
@@ -94,7 +85,7 @@ def gains_know_no_side(claim: Claim, records: Records) -> Evidence:
 
     Statistic: gain per weight, hard over easy. Threshold `ratio`: holds where the interval lies in [1/ratio, ratio].
     """
-    found = estimate(side_ratios(one_run()))
+    found = estimate(real.side_ratios(one_run()))
     most = claim.threshold["ratio"]
     inside = found.low >= 1 / most and found.high <= most
     outside = found.low > most or found.high < 1 / most
@@ -109,7 +100,7 @@ def log_odds_move_as_weights(claim: Claim, records: Records) -> Evidence:
     Statistic: the share of resamples in which the weight's path is the nearer one. Threshold `share`: holds at that
     share or more, fails at 1 − share or less.
     """
-    found = nearer(one_run())
+    found = real.nearer(one_run())
     share = claim.threshold["share"]
     verdict = HOLDS if found >= share else FAILS if found <= 1 - share else UNDECIDED
     return Evidence(verdict, f"the weight's path is nearer in {100 * found:.0f} % of the resamples")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlino_lib.analysis.statistics import differences, final_accuracy, outcomes
+from rlino_lib.analysis.statistics import differences, outcomes
 from rlino_lib.claims.head_to_head import is_plain
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import LEDGER, Claim, Evidence, Records, read_ledger
@@ -119,14 +119,14 @@ def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Eviden
     runs = [run for run in runs if run.seed is not None]
     try:
         result = judge(claim, Records(RUNS, ledger, runs))
-        so_far = _so_far(claim, runs) if result.verdict == UNTESTED else ""
+        so_far = _so_far(claim, runs, ledger) if result.verdict == UNTESTED else ""
     except RlinoError as e:  # a run without its test, or a base without its evaluation
         return Evidence(UNTESTED, str(e))
     return Evidence(result.verdict, f"{result.effect}{so_far}", result.runs)
 
 
-def _so_far(claim: Claim, runs: Sequence[Run]) -> str:
-    """What too few seeds say."""
+def _so_far(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> str:
+    """What too few seeds say, in the quantity that the claim is about: a difference of methods, or its evidence's."""
     method = claim.about["method"]
     reference = claim.about.get("reference")
     compared = [run for run in runs if run.method in (method, reference) and is_plain(run)]
@@ -136,5 +136,5 @@ def _so_far(claim: Claim, runs: Sequence[Run]) -> str:
     if common and len(methods) == 2:
         gaps = differences(outcomes(paired), method, reference)
         return f"; so far {gaps.mean():+.1f} points (seeds: {len(gaps)})"
-    scores = [final_accuracy(run) for run in paired if run.method == method]
-    return f"; so far {sum(scores) / len(scores):.1f} % right (seeds: {len(scores)})" if scores else ""
+    result = judge(_planned(claim, 1), Records(RUNS, ledger, runs))
+    return "" if result.verdict == UNTESTED or reference else f"; so far {result.effect}"

@@ -19,7 +19,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.policy.device import autocast, pick_device
+from rlino_lib.policy.device import autocast
 from rlino_lib.policy.logprobs import last_hidden, token_logprobs
 from rlino_lib.policy.models import Policy, count_parameters, load_policy
 from rlino_lib.policy.sampling import sample
@@ -223,13 +223,9 @@ def _shape_steps(name: str, repeats: int, threads: int, seed: int) -> dict[str, 
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    device = pick_device()
-    on_gpu = device.startswith("cuda")
     size: dict[str, Any] = dict(prompts=2, group_size=4, max_new_tokens=32, micro_batch=2, precision="fp32")
-    if on_gpu:
-        size = dict(prompts=64, group_size=8, max_new_tokens=256, precision="bf16")
-    config = TrainConfig(method="nsr", eval_every=0, seed=seed, guard="warn", **size)
-    policy = Policy(Qwen2ForCausalLM(shape_config(name)).to(device).eval(), load_policy().tokenizer)
+    config = TrainConfig(method="nsr", eval_every=0, seed=seed, guard="warn", device="cpu", **size)
+    policy = Policy(Qwen2ForCausalLM(shape_config(name)).eval(), load_policy().tokenizer)
     trainer = Trainer(config, policy)
     prompts = [trainer.task.prompt(p) for p in trainer.problems[: config.prompts]]
     length = policy.tokenizer(prompts, return_tensors="pt", padding=True)["input_ids"].shape[1]
@@ -237,14 +233,13 @@ def _shape_steps(name: str, repeats: int, threads: int, seed: int) -> dict[str, 
     step, sampling, slow = seconds(trainer.step, lambda: trainer.sample(1), theirs, repeats=repeats)
     responses = config.prompts * config.group_size
     tokens = responses * config.max_new_tokens
-    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()
     return {
-        "parameters": count_parameters(policy.model), "device": device, "precision": config.precision,
+        "parameters": count_parameters(policy.model), "device": config.device, "precision": config.precision,
         "responses": responses, "new_tokens": config.max_new_tokens, "step_s": round(step, 2),
         "update_s": round(step - sampling, 2), "rlino_tokens_per_s": round(tokens / sampling, 1),
         "generate_tokens_per_s": round(tokens / slow, 1), "ratio": round(slow / sampling, 2),
         "estimate_gib": round(estimate(policy.model.config, config, length).total / GIB, 2),
-        "peak_gib": round(peak / GIB, 2),
+        "peak_gib": round(peak_bytes() / GIB, 2),
     }  # fmt: skip
 
 
@@ -252,8 +247,8 @@ def bench_shape(name: str, repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     """A random model of the shape of Qwen2.5-0.5B or 1.5B: seconds of a step and of its update, tokens per second
     beside transformers' generation, and peak memory beside the estimate; in a process of its own.
 
-    On a GPU 64 prompts × 8 samples of 256 tokens in bfloat16, on a CPU 2 × 4 of 32 in float32. On a CPU the peak is
-    that of the process, the interpreter and its libraries in it.
+    On a CPU, with 2 prompts × 4 samples of 32 tokens in float32; `rlino bench gpu` measures a card. The peak is that of
+    the process, the interpreter and its libraries in it.
     """
     return _row(f"shape-{name}", **_alone(_shape_steps, name, repeats, torch.get_num_threads(), seed))
 

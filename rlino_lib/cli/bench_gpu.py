@@ -8,10 +8,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +19,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlino_lib.cli.bench import generate, shape_config, timed, trl_seconds
 from rlino_lib.policy.device import pick_device
-from rlino_lib.policy.models import Policy, count_parameters, load_policy, save_policy
+from rlino_lib.policy.models import Policy, count_parameters, load_policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import get_task
@@ -149,42 +147,19 @@ class GpuBench:
         estimated = estimate(self.load.shape, self.config, length, self.free).total
         return {"step_s": seconds, "peak_gib": peak / GIB, "estimate_gib": estimated / GIB}
 
-    def base_fp32(self) -> dict[str, float]:
-        """a step of GRPO on the shipped base, in float32"""
-        return {"base_fp32_s": self._base(self.device, "fp32")}
-
-    def base_bf16(self) -> dict[str, float]:
-        """the same in bfloat16"""
-        return {"base_bf16_s": self._base(self.device, "bf16")}
-
-    def base_cpu(self) -> dict[str, float]:
-        """the same on two threads of the CPU"""
+    def base(self) -> dict[str, float]:
+        """a step of GRPO on the shipped base, in float32, in bfloat16, and on two threads of the CPU"""
+        numbers = {f"base_{precision}_s": self._base(self.device, precision) for precision in ("fp32", "bf16")}
         before = torch.get_num_threads()
         torch.set_num_threads(2)
         try:
-            return {"base_cpu_s": self._base("cpu", "fp32")}
+            return numbers | {"base_cpu_s": self._base("cpu", "fp32")}
         finally:
             torch.set_num_threads(before)
 
     def trl(self) -> dict[str, float]:
         """a step of TRL's trainer on the shipped base"""
         return {"trl_base_s": trl_seconds(self._base_config(self.device, "fp32"), repeats=1)}
-
-    def vllm(self) -> dict[str, float]:
-        """the same samples by vLLM"""
-        from vllm import LLM, SamplingParams
-
-        half = Policy(copy.deepcopy(self.policy.model).to(torch.bfloat16), self.policy.tokenizer)
-        settings = SamplingParams(
-            n=self.load.group, temperature=1.0, max_tokens=self.load.new_tokens, ignore_eos=True, detokenize=False
-        )
-        ids = [{"prompt_token_ids": row} for row in self.policy.tokenizer(self.prompts)["input_ids"]]
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-            save_policy(half, folder)
-            engine = LLM(model=folder, dtype="bfloat16", max_model_len=512, gpu_memory_utilization=0.4)
-            engine.generate(ids[:1], settings, use_tqdm=False)  # a warm-up
-            seconds, _ = self.seconds(lambda: engine.generate(ids, settings, use_tqdm=False))
-        return {"vllm_tokens_per_s": self.load.rows * self.load.new_tokens / seconds}
 
     # --- parts of them
 
@@ -210,25 +185,25 @@ class GpuBench:
 
 # Each measurement, the seconds that it may take on a card, and the package that it needs.
 MEASUREMENTS = (
-    ("sampling", 10, ""), ("update", 12, ""), ("generate", 6, ""), ("step", 6, ""), ("base_fp32", 4, ""),
-    ("base_bf16", 4, ""), ("base_cpu", 10, ""), ("trl", 20, "trl"), ("vllm", 40, "vllm"),
+    ("sampling", 10, ""), ("update", 12, ""), ("generate", 6, ""), ("step", 6, ""), ("base", 18, ""),
+    ("trl", 20, "trl"),
 )  # fmt: skip
 # What each of them reports.
 NUMBERS = (
     "decode_ms", "prefill_ms", "sample_s", "tokens_per_s", "generate_ms", "generate_tokens_per_s", "ratio", "update_s",
     "update_tokens", "update_tflops", "step_s", "peak_gib", "estimate_gib", "base_fp32_s", "base_bf16_s", "base_cpu_s",
-    "trl_base_s", "vllm_tokens_per_s",
+    "trl_base_s",
 )  # fmt: skip
 
 
-def bench_gpu(repeats: int = 1, seed: int = 0, budget: float = BUDGET) -> dict[str, Any]:
+def bench_gpu(seed: int = 0, budget: float = BUDGET) -> dict[str, Any]:
     """One model of Qwen2.5-0.5B's shape at random weights, 64 prompts × 8 samples × 128 tokens, in bfloat16.
 
     Each measurement is printed on stderr when it is there. The most important ones come first, and what might not end
     within `budget` seconds is left out. The result has every number by its unit, null where it was not measured:
     milliseconds of a decoding step of all rows and of what comes before the first (prompts, capture), tokens per
     second, their ratio to `model.generate`, seconds and model TFLOP/s of an update, seconds of a whole step, its peak
-    memory beside the estimate, and seconds of a step of the shipped base. `repeats` is without effect.
+    memory beside the estimate, and seconds of a step of the shipped base.
     """
     began = time.perf_counter()
     device = pick_device()

@@ -13,13 +13,13 @@ import platform
 import shutil
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from rlino_lib.paths import BASES, CHAPTER_COSTS, REPO, cache_folder
+from rlino_lib.cli.terminal import run_program
+from rlino_lib.paths import BASES, CHAPTER_COSTS, REPO, cache_folder, pyproject
 
 MAIN = ("torch", "transformers", "numpy", "pandas", "matplotlib", "ipywidgets", "jupyterlab")  # named if fine, too
 GIB = 2**30
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
 
 def report() -> Iterator[Check]:
     """All checks, those first on which the others rest."""
-    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = pyproject()["project"]
     yield python(project["requires-python"])
     missing = False
     for check in packages(project["dependencies"]):
@@ -204,4 +204,4 @@ def chromium() -> Check:
 
 
 if __name__ == "__main__":
-    sys.exit(main(argparse.Namespace()))
+    sys.exit(run_program(lambda: main(argparse.Namespace()), "doctor"))

@@ -32,11 +32,9 @@ class Line:
 
 
 def grade_stream(
-    lines: Iterable[bytes],
-    task_name: str = "countdown",
-    rewards: str = "binary",
+    lines: Iterable[bytes], task_name: str = "countdown", rewards: str = "binary",
     settings: Mapping[str, Any] | None = None,
-) -> Iterator[Line]:
+) -> Iterator[Line]:  # fmt: skip
     """Grade JSONL lines in order, holding one at a time; blank lines yield nothing, but count in the numbering from 1.
 
     Never raises because of a line. Raises RlinoError for an unknown task, reward scheme or setting.

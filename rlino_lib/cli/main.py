@@ -79,8 +79,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
       rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --samples 1 --out runs/qwen-eval
       rlino evaluate --task gsm8k --shots 4 --model Qwen/Qwen2.5-0.5B --problems 0 --temperature 0 --max-new-tokens 320 --precision bf16 --responses --out runs/gsm8k-eval
       rlino grade --task gsm8k --task-set grader=flexible runs/gsm8k-eval/responses.jsonl > graded.jsonl
+      rlino evaluate --samples 3072 --seed 1 --unsolved-by runs/base-eval --out runs/base-eval-more
     """  # noqa: E501
-    from rlino_lib.evaluation.evaluate import EVALUATION, evaluate, rows_so_far, summarise
+    from rlino_lib.evaluation.evaluate import EVALUATION, evaluate, rows_so_far, summarise, unsolved
     from rlino_lib.folders import begun_precision, output_folder, read_json, refuse_other, write_json
     from rlino_lib.policy.device import pick_device, policy_precision
     from rlino_lib.policy.models import load_policy, weights_hash
@@ -89,6 +90,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     own = options.task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
     task = get_task(args.task, **own)
     problems = task.problems(args.split, args.problems or None)
+    if args.unsolved_by:
+        problems = unsolved(problems, Path(args.unsolved_by))
     out = Path(args.out)
     record = out / "evaluation.json"
     rows = out / "problems.jsonl"
@@ -98,8 +101,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     settings = {
         "task": args.task, "task_settings": own, "split": args.split, "samples": args.samples, **sampling,
         "seed": args.seed, "problems": len(problems), "responses": keeps_texts, "precision": args.precision,
+        "unsolved_by": args.unsolved_by or "",
     }  # fmt: skip
-    defaults = {"problems": len(problems), "precision": "fp32"}
+    defaults = {"problems": len(problems), "precision": "fp32", "unsolved_by": ""}
     with output_folder(out, EVALUATION, settings, defaults) as complete:
         policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
         settings["weights_sha256_16"] = weights_hash(policy.model)
@@ -164,7 +168,10 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.policy.device import machine
 
     benches = bench.BENCHES | {"gpu": bench_gpu.bench_gpu}
-    return {"machine": machine()} | benches[args.what](repeats=args.repeats, seed=args.seed)
+    settings = options.fields_of(args, options.BenchConfig)
+    if args.what == "gpu" and "repeats" in settings:
+        raise RlinoError("--repeats: `rlino bench gpu` measures once, within its minute: leave it out")
+    return {"machine": machine()} | benches[args.what](**settings)
 
 
 def _presets(args: argparse.Namespace) -> dict[str, Any]:

@@ -148,6 +148,8 @@ EVALUATE = (
     *_RUN, *field_options(EvaluateConfig, filled=True), _TASK_SET,
     option("--shots", allowed=settings.whole(),
            help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)"),
+    option("--unsolved-by", allowed=A_FOLDER, metavar="DIR",
+           help="of these problems only those of which the evaluation in DIR has no right sample"),
     option("--responses", action="store_true", help="keep the texts too, for `rlino grade`"),
 )  # fmt: skip
 FORMATS = ("trl", "verl", "lm-eval", "jsonl")  # as in records.importers, which takes its time to load
@@ -181,7 +183,7 @@ FETCH = (
 )
 BENCH = (
     option("what", choices=("rollout", "step", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
-    *field_options(BenchConfig, filled=True), _THREADS,
+    *field_options(BenchConfig), _THREADS,
 )  # fmt: skip
 PRESETS = (option("name", nargs="?", default=""),)
 CLAIMS = (

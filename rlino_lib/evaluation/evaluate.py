@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, Task
 
+ROWS = 4096  # responses that are sampled, graded and counted at a time, however many there are of a problem
+GROUP = 1024  # samples of a problem that are drawn together: more are drawn in parts of one size
 TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper's Countdown
 
 
@@ -92,7 +95,7 @@ def evaluate(
     out: str | Path | None = None,
     progress: bool = False,
     seed: int = 0,
-    chunk: int = 64,
+    chunk: int | None = None,
     on_rollouts: Callable[[Rollouts], None] | None = None,
     responses: str | Path | None = None,
     **sampling: Any,
@@ -100,13 +103,21 @@ def evaluate(
     """One row per problem: n samples, c right, and sums over its responses (length, format, step arithmetic…).
 
     With `out`, rows are appended to that JSONL file as they are made, and problems that it already holds are not
-    sampled again, so a killed evaluation resumes where it stopped. A problem's samples depend only on `seed` and its
-    place. With `responses` the texts are also appended to that JSONL file, one per line, for `rlino grade` to grade
-    with another grader. `on_rollouts` is called with the graded rollouts of each chunk of problems, and `sampling` goes
-    to `sample_graded`. Raises RlinoError where a file holds another evaluation.
+    sampled again, so a killed evaluation resumes where it stopped: at the last whole `chunk` of problems, by default 64
+    or as many as have ROWS responses. A problem's samples depend only on `seed`, its place and these two. No more than
+    ROWS responses are held at a time. With `responses` the texts are also appended to that JSONL file, one per line,
+    for `rlino grade` to grade with another grader. `on_rollouts` is called with the graded rollouts each time, and
+    `sampling` goes to `sample_graded`. Raises RlinoError where a file holds another evaluation, and where more than
+    GROUP samples do not divide into equal parts.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
+    parts = math.ceil(samples / GROUP)
+    size = samples // parts
+    if size * parts < samples:
+        raise RlinoError(f"more than {GROUP} samples are drawn in equal parts: {(size + 1) * parts}, not {samples}")
+    at_once = ROWS // size  # parts
+    chunk = chunk or max(1, min(64, ROWS // samples))
     files = [Path(path) if path else None for path in (responses, out)]
     rows, texts = rows_so_far(files[1], files[0], problems, samples)
     first = len(rows) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
@@ -118,16 +129,21 @@ def evaluate(
                 append_jsonl(part, whole)
     bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
     for start in range(first, len(problems), chunk):
-        some = problems[start : start + chunk]
-        rollouts = sample_graded(policy, task, some, samples, seed=seed * 1_000_003 + start, **sampling)
-        new = [problem_row(rollouts, i, task) for i in range(len(some))]
+        some = [problem for problem in problems[start : start + chunk] for _ in range(parts)]
+        new: list[dict[str, Any]] = []
+        for k in range(0, len(some), at_once):
+            seed_of_call = seed * 1_000_003 + start * parts + k
+            rollouts = sample_graded(policy, task, some[k : k + at_once], size, seed=seed_of_call, **sampling)
+            new += [problem_row(rollouts, i, task) for i in range(len(rollouts.problems))]
+            if on_rollouts:
+                on_rollouts(rollouts)
+            if files[0]:
+                append_jsonl(files[0], _texts(rollouts, k % parts, parts))
+        new = [_added(new[k : k + parts]) for k in range(0, len(new), parts)]
         rows += new
-        if on_rollouts:
-            on_rollouts(rollouts)
-        for file, lines in zip(files, (_texts(rollouts), new), strict=True):
-            if file:
-                append_jsonl(file, lines)
-        bar.update(len(some))
+        if files[1]:
+            append_jsonl(files[1], new)
+        bar.update(len(new))
     bar.close()
     return pd.DataFrame(rows)
 
@@ -162,6 +178,20 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     return implied | recorded["asked"], complete
 
 
+def unsolved(problems: Sequence[Problem], folder: Path) -> list[Problem]:
+    """Those of the problems of which the evaluation in a folder has no right sample.
+
+    Raises RlinoError where there is no evaluation, or none of its failures is among them.
+    """
+    if not (folder / "problems.jsonl").exists():
+        raise RlinoError(f"{folder} holds no evaluation")
+    failed = {row["id"] for row in read_jsonl(folder / "problems.jsonl") if not row["c"]}
+    kept = [problem for problem in problems if problem.id in failed]
+    if not kept:
+        raise RlinoError(f"the evaluation in {folder} leaves none of these problems unsolved")
+    return kept
+
+
 EVALUATION = Kind("evaluation", read_evaluation, ("problems.jsonl", "responses.jsonl"))
 
 
@@ -170,36 +200,57 @@ def test_problems(task: Task) -> list[Problem]:
     return task.problems("test", None if task.name == "gsm8k" else TEST_PROBLEMS)
 
 
-def _texts(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
-    """A line for each response, in the form that `rlino grade` reads."""
+def _texts(rollouts: Rollouts, first: int, parts: int) -> Iterator[dict[str, Any]]:
+    """A line for each response, in the form that `rlino grade` reads.
+
+    Each problem has `parts` groups; the first group here is number `first` of its problem's.
+    """
     for i, (text, grade) in enumerate(zip(rollouts.texts, rollouts.grades, strict=True)):
-        problem = rollouts.problems[i // rollouts.group_size]
+        group, place = divmod(i, rollouts.group_size)
+        problem = rollouts.problems[group]
+        sample = (first + group) % parts * rollouts.group_size + place
         facts = {"length": int(rollouts.lengths[i]), "clipped": bool(rollouts.truncated[i]), "response": text}
         verdict = {"reward": grade.reward, "correct": grade.correct, "reason": grade.reason}
-        yield {"id": problem.id, "sample": i % rollouts.group_size, **problem.data, **facts, **verdict}
+        yield {"id": problem.id, "sample": sample, **problem.data, **facts, **verdict}
 
 
 def problem_row(rollouts: Rollouts, i: int, task: Task) -> dict[str, Any]:
-    """The row of problem i in graded rollouts: n samples, c right, and sums over them."""
+    """The row of group i in graded rollouts: n samples, c right, `cc` of them by a right chain, and sums over them.
+
+    `cc` and the counts of a trace are there where the task says them.
+    """
     rows = slice(i * rollouts.group_size, (i + 1) * rollouts.group_size)
     grades = rollouts.grades[rows]
     lengths = rollouts.lengths[rows].tolist()
-    kind = rollouts.problems[i].data.get("kind")
-    return {
-        "id": rollouts.problems[i].id,
+    problem = rollouts.problems[i]
+    kind = problem.data.get("kind")
+    texts = rollouts.texts[rows]
+    row = {
+        "id": problem.id,
         "n": len(grades),
         "c": sum(g.correct for g in grades),
         "format_ok": sum(g.format_ok for g in grades),
         "clipped": int(rollouts.truncated[rows].sum()),
         "tokens": sum(lengths),
         "tokens_correct": sum(n for n, g in zip(lengths, grades, strict=True) if g.correct),
-        **_trace_counts(task, rollouts.texts[rows]),
-        **({"kind": kind} if kind else {}),
+        **_trace_counts(task, texts),
     }
+    if hasattr(task, "chain_right"):
+        right = Counter(text for text, grade in zip(texts, grades, strict=True) if grade.correct)
+        row["cc"] = sum(n for text, n in right.items() if task.chain_right(problem, text))
+    return row | ({"kind": kind} if kind else {})
 
 
-def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Any]:
-    """The numbers of an evaluation: pass@k with BCa intervals over problems, format, arithmetic and lengths."""
+def _added(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of a problem from those of its parts: counts add up, the rest is the same in all."""
+    return {name: sum(r[name] for r in rows) if isinstance(v, int) else v for name, v in rows[0].items()}
+
+
+def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64, 256)) -> dict[str, Any]:
+    """The numbers of an evaluation: pass@k with BCa intervals over problems, format, arithmetic and lengths.
+
+    `chain_right` is the share of right answers whose chain is right too, where every row counts them (`cc`).
+    """
     n = int(frame["n"].iloc[0])
     total = int(frame["n"].sum())
     right = int(frame["c"].sum())
@@ -220,10 +271,17 @@ def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64)) -> dict[s
     if "steps" in frame and frame["steps"].sum():
         out["steps_right"] = float(frame["steps_right"].sum() / frame["steps"].sum())
         out["attempts_per_response"] = float(frame["attempts"].sum() / total)
+    if "cc" in frame and frame["cc"].notna().all() and right:
+        out["chain_right"] = float(frame["cc"].sum() / right)
     return out
 
 
 def _trace_counts(task: Task, texts: Sequence[str]) -> dict[str, int]:
-    """Sums over texts of what the task counts in a trace, if it counts anything."""
-    counts = [task.trace_counts(text) for text in texts] if hasattr(task, "trace_counts") else []
-    return {name: sum(c[name] for c in counts) for name in (counts[0] if counts else ())}
+    """Sums over texts of what the task counts in a trace, if it counts anything; each distinct one is read once."""
+    if not hasattr(task, "trace_counts"):
+        return {}
+    counts: Counter[str] = Counter()
+    for text, n in Counter(texts).items():
+        for name, count in task.trace_counts(text).items():
+            counts[name] += n * count
+    return dict(counts)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.exact.length_toy import NORMALISERS, variant
+from rlino_lib.exact.length_toy import NORMALISERS, expected_share, variant
 from rlino_lib.exact.token_mdp import F64
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.loss import Batch, policy_loss
@@ -139,7 +138,10 @@ def expected_step(room: Room, normaliser: str) -> Tensor:
     reward alone. What it is multiplied by, 1/(N|o|), 1/(N·L) or 1/(|o| + R), is averaged over R, the tokens of all
     others: a sum of independent lengths, whose distribution is a product of polynomials.
     """
+    if normaliser not in NORMALISERS:
+        raise RlinoError(f"no rates under {normaliser!r}: one of {', '.join(NORMALISERS)}")
     o, g = room.outcomes, room.group_size
+    own = torch.arange(room.cap + 1, dtype=F64).clamp_min(1)  # [H + 1]; there is no length 0
     rewarded = o.reward == 1
     chance = (o.chance * rewarded).sum().item()
     by_length = [_by_length(o, ~rewarded, room.cap), _by_length(o, rewarded, room.cap)]  # [H + 1] each, sums to 1
@@ -148,7 +150,7 @@ def expected_step(room: Room, normaliser: str) -> Tensor:
     for k in range(g):
         odds = math.comb(g - 1, k) * chance**k * (1 - chance) ** (g - 1 - k)
         others = [(by_length[1], k), (by_length[0], g - 1 - k), (anybody, room.rows - g)]
-        share = _share(normaliser, room, others)  # [H + 1], by the own length
+        share = expected_share(normaliser, own, others, room.rows, room.cap)  # [H + 1], by the own length
         for reward in (0, 1):
             group = (torch.arange(g) < k + reward).to(F64)  # [G], those with a reward first
             advantage = advantages(group, g, variant(METHOD, normaliser).advantage)[reward - 1]
@@ -162,24 +164,6 @@ def _by_length(o: Outcomes, where: Tensor, cap: int) -> Tensor:
     """The distribution of lengths among some kinds of response, [H + 1]."""
     chances = torch.zeros(cap + 1, dtype=F64).index_add_(0, o.length[where], o.chance[where])
     return chances / chances.sum()
-
-
-def _share(normaliser: str, room: Room, others: Sequence[tuple[Tensor, int]]) -> Tensor:
-    """What an advantage is multiplied by for each own length, in expectation over the others' lengths: [H + 1]."""
-    own = torch.arange(room.cap + 1, dtype=F64).clamp_min(1)  # [H + 1]; there is no length 0
-    if normaliser == "per_response":
-        return 1 / (room.rows * own)
-    if normaliser == "constant":
-        return torch.full_like(own, 1 / (room.rows * room.cap))
-    if normaliser != "token_mean":
-        raise RlinoError(f"no rates under {normaliser!r}: one of {', '.join(NORMALISERS)}")
-    size = room.rows * room.cap + 1  # most tokens of all others, and none
-    spectrum = torch.ones(size // 2 + 1, dtype=torch.complex128)
-    for chances, count in others:
-        spectrum = spectrum * torch.fft.rfft(chances, size) ** count
-    total = torch.fft.irfft(spectrum, size)  # [size], the chances of R = 0, 1, …
-    tokens = torch.arange(size, dtype=F64)
-    return torch.stack([total @ (1 / (tokens + n)) for n in own])
 
 
 def rates(room: Room) -> pd.DataFrame:

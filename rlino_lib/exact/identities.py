@@ -4,8 +4,6 @@ An `Identity` has two sides that share no code, and the gap between them. A near
 well: that they differ. Everything is exact, in float64: sums over all responses or groups, or the gradient of a batch.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -103,13 +101,9 @@ def sft_side(model, rollouts: Rollouts, weights: Tensor) -> Gradient:
     rows = weights.nonzero()[:, 0].tolist()
     if not rows:
         raise RlinoError("no example has a weight: every group is all right or all wrong")
-    examples = []
-    for row in rows:
-        place = row // rollouts.group_size
-        prompt = rollouts.prompt_ids[place, rollouts.prompt_mask[place]].tolist()
-        response = rollouts.ids[row, rollouts.mask[row]].tolist()
-        examples.append(sft.Example(tuple(prompt), tuple(response), 1, 1.0))
-    inputs, labels, _ = sft.collate(examples, 0)  # the weights of collate are float32
+    inputs, labels, _ = sft.collate(
+        [sft.example_of(rollouts, row) for row in rows], 0
+    )  # the weights of collate are float32
     return gradients(model, sft.sft_loss(model, inputs, labels, weights[rows]) / len(rollouts.ids))
 
 

@@ -26,11 +26,9 @@ from torch import Tensor
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.exact.identities import Identity, drift_constant
 from rlino_lib.exact.token_mdp import F64, TokenMDP, flat_gradient
-from rlino_lib.methods import terms
+from rlino_lib.methods import catalogue, loss, terms
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.credit import Graded, credit
-from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
 
 METHODS = ("grpo_no_kl", "dr_grpo", "f_isft_pos", "f_isft_neg", "f_isft_posneg", "f_isft_posneg_unit")
@@ -45,7 +43,7 @@ def variant(method: str, normaliser: str) -> Objective:
 
     Example: `variant("dr_grpo", "per_response")`.
     """
-    return varied(method, {"normaliser": normaliser})
+    return catalogue.varied(method, {"normaliser": normaliser})
 
 
 # --- the toy ---------------------------------------------------------------------------------------------------------
@@ -193,7 +191,7 @@ def _weights(rewards: Tensor, lengths: Tensor, objective: Objective, group_size:
     weights = torch.zeros_like(rewards)  # [M, N]
     for k in kind[keep.any(1)].unique():
         rows = keep & (kind == k)[:, None]  # [M, N]
-        weights[rows] = token_weights(objective, advantage[rows], mask[rows], cap)[:, 0] * (kind == k).sum()
+        weights[rows] = loss.token_weights(objective, advantage[rows], mask[rows], cap)[:, 0] * (kind == k).sum()
     return weights
 
 
@@ -263,8 +261,8 @@ def predicted_weights(toy: LengthToy, objective: Objective, group_size: int = 4,
     weights = torch.zeros_like(probs)
     for j in range(g):
         odds = math.comb(g - 1, j) * chance**j * (1 - chance) ** (g - 1 - j)
-        others = [given[1]] * j + [given[0]] * (g - 1 - j) + [by_length.sum(0)] * (n - g)
-        share = _share(objective.normaliser, lengths.to(F64), others, n, toy.horizon)  # [responses]
+        others = [(given[1], j), (given[0], g - 1 - j), (by_length.sum(0), n - g)]
+        share = expected_share(objective.normaliser, lengths.to(F64), others, n, toy.horizon)  # [responses]
         for side in (0, 1):
             group = (torch.arange(g) < j + side).to(F64)  # [G], right first
             advantage = advantages(group, g, objective.advantage, **objective.options)[side - 1]
@@ -272,16 +270,21 @@ def predicted_weights(toy: LengthToy, objective: Objective, group_size: int = 4,
     return weights
 
 
-def _share(normaliser: str, own: Tensor, others: list[Tensor], n: int, cap: int) -> Tensor:
-    """What an advantage is multiplied by, in expectation over the others' lengths: [responses]."""
+def expected_share(normaliser: str, own: Tensor, others: list[tuple[Tensor, int]], n: int, cap: int) -> Tensor:
+    """What an advantage is multiplied by for each length `own` [M], in expectation over the others' lengths: [M].
+
+    `others`: chances by length [cap + 1], and how many responses have them; n responses in all.
+    """
     if normaliser == "per_response":
         return 1 / (n * own)
     if not terms.NORMALISERS[normaliser].knows_length:
         return own**0 / (n * (cap if normaliser == "constant" else 1))
-    total = torch.ones(1, dtype=F64)  # the chances of R = 0, 1, …
-    for part in others:
-        total = torch.nn.functional.conv1d(total[None, None], part.flip(0)[None, None], padding=len(part) - 1)[0, 0]
-    return (total / (own[:, None] + torch.arange(len(total)))).sum(1)
+    size = n * cap + 1  # most tokens of all others, and none
+    spectrum = torch.ones(size // 2 + 1, dtype=torch.complex128)
+    for chances, count in others:
+        spectrum = spectrum * torch.fft.rfft(chances, size) ** count
+    total = torch.fft.irfft(spectrum, size)  # [size], the chances of R = 0, 1, …
+    return (1 / (own[:, None] + torch.arange(size))) @ total
 
 
 def predicted_update(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Tensor:
@@ -400,13 +403,9 @@ GROUP = 4  # responses in a group
 
 
 def explore_length(
-    method: str = "grpo_no_kl",
-    normaliser: str = "per_response",
-    change: str = "plain",
-    p: float = 0.5,
-    cap: int = 8,
-    coupling: float = 0.0,
-) -> tuple[LengthToy, Drift]:
+    method: str = "grpo_no_kl", normaliser: str = "per_response", change: str = "plain",
+    p: float = 0.5, cap: int = 8, coupling: float = 0.0,
+) -> tuple[LengthToy, Drift]:  # fmt: skip
     """A toy and its drift by the names of the choices. Raises RlinoError for unknown choices."""
     chosen(method, METHODS, "method")
     chosen(normaliser, NORMALISERS, "normaliser")

@@ -1,7 +1,5 @@
 """Token MDPs small enough to be drawn, whose reward a running summary of the text decides, and their graphs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,9 +65,6 @@ class Node(NamedTuple):
     texts: list[str]
 
 
-Edge = tuple[int, int]  # the numbers of two nodes
-
-
 class Graph(NamedTuple):
     """A drawing's nodes, its edges {(from, to): [(token, probability)]}, and the node of each place.
 
@@ -77,7 +72,7 @@ class Graph(NamedTuple):
     """
 
     nodes: list[Node]
-    edges: dict[Edge, list[tuple[str, float]]]
+    edges: dict[tuple[int, int], list[tuple[str, float]]]  # by the numbers of two nodes
     place: list[int]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.nn.functional import one_hot
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 
 LIMIT = 1_000_000  # responses
 F64 = torch.float64
@@ -192,9 +192,7 @@ class TokenMDP:
             "split": advantage / self.lengths[:, None],
             "exact": exact.A[self.states, self.tokens],
         }
-        if kind not in kinds:
-            raise RlinoError(f"unknown credit {kind!r}: one of {', '.join(kinds)}")
-        return kinds[kind] * self.mask  # [N, H]
+        return kinds[chosen(kind, kinds, "credit")] * self.mask  # [N, H]
 
     def expected_update(self, policy: Module, weights: Tensor) -> Tensor:
         """E[Σ_t w_t ∇log π(o_t | o_<t)] over responses drawn from the policy, flat [parameters].

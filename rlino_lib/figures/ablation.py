@@ -8,18 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from rlino_lib.analysis.growth import (
-    KINDS,
-    Parts,
-    attempt_counts,
-    base_problems,
-    final_responses,
-    growth,
-    left_out,
-    of_kind,
-    parts_of,
-    survival,
-)
+from rlino_lib.analysis import growth as grown
+from rlino_lib.analysis.growth import KINDS, Parts, final_responses, growth, parts_of
 from rlino_lib.analysis.statistics import curve, final_accuracy
 from rlino_lib.analysis.tables import common, in_brackets, mean_interval, means_of, pooled
 from rlino_lib.claims.ledger import RECORDED, Records
@@ -146,7 +136,7 @@ _COUNTS = {
 
 def attempts_table(frames: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
     """Countdown responses as searches, means over the frames (runs) of each name."""
-    means = {name: pd.DataFrame(map(attempt_counts, own)).mean() for name, own in frames.items()}
+    means = {name: pd.DataFrame(map(grown.attempt_counts, own)).mean() for name, own in frames.items()}
     return pd.DataFrame(means).T[list(_COUNTS)].rename(columns=_COUNTS)
 
 
@@ -218,9 +208,9 @@ def parts_in_words(frame: pd.DataFrame) -> str:
 
 def left_out_in_words(runs: Sequence[Run]) -> str:
     """How many wrong responses to the word problems leave a step out, of the base and after training, and lengths."""
-    base = base_problems(runs[0])
-    wrong = of_kind(pooled(runs), "wrong")
-    short = left_out(wrong, base)
+    base = grown.base_problems(runs[0])
+    wrong = grown.of_kind(pooled(runs), "wrong")
+    short = grown.left_out(wrong, base)
     return (
         f"a step is left out in {100 * base['short'].sum() / base['wrong'].sum():.0f} % of the base's wrong responses "
         f"({base['tokens_short'].sum() / base['short'].sum():.1f} tokens each) and in {100 * short.mean():.0f} % of "
@@ -282,4 +272,4 @@ def censored_lengths(base: pd.DataFrame, runs: Ablation, others: Sequence[Run]) 
 
 
 def _still_going(responses: pd.DataFrame, form: Look) -> tuple[pd.DataFrame, Look]:
-    return survival(responses["length"], ~responses["clipped"]), form
+    return grown.survival(responses["length"], ~responses["clipped"]), form

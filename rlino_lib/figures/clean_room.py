@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rlino_lib.analysis.statistics import t_interval
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.figures.length import NORMALISER_LOOKS, SIDE_LOOKS
-from rlino_lib.figures.style import new_figure, panels, shared_legend
+from rlino_lib.figures.style import interval, named_rows, new_figure, panels, shared_legend
 
 _SIDES = {"bad": SIDE_LOOKS["wrong"], "good": SIDE_LOOKS["right"]}
 
@@ -42,18 +42,13 @@ def gap_figure(groups: Mapping[str, pd.DataFrame]) -> Figure:
     """
     figure, axes = new_figure(1, len(groups), (4.2 * len(groups) + 1, 3.2), sharey=True)
     for axis, (title, frame) in zip(axes[0], groups.items(), strict=True):
-        axis.axvline(0, color="0.4", linewidth=1)
-        for y, name in enumerate(NORMALISERS):
-            form = NORMALISER_LOOKS[name]
+        named_rows(axis, NORMALISERS.values())
+        for y, (name, form) in enumerate(NORMALISER_LOOKS.items()):
             values = frame.loc[frame["normaliser"] == name, "gap"]
-            if values.empty:
-                continue
-            axis.plot(values, [y - 0.18] * len(values), form.marker, color=form.colour, markersize=4, alpha=0.6)
-            axis.plot(t_interval(values), [y + 0.18] * 2, color=form.colour, linewidth=2.5)
-            axis.plot(values.mean(), y + 0.18, form.marker, color=form.colour, markersize=8)
-        axis.set(title=title, xlabel="filler after bad − after good, tokens", ylim=(len(NORMALISERS) - 0.5, -0.5))
-        axis.set_yticks(range(len(NORMALISERS)), list(NORMALISERS.values()))
-        axis.grid(axis="y", visible=False)
+            if len(values):
+                axis.plot(values, [y - 0.18] * len(values), form.marker, color=form.colour, markersize=4, alpha=0.6)
+                interval(axis, y + 0.18, values.mean(), t_interval(values), form)
+        axis.set(title=title, xlabel="filler after bad − after good, tokens")
     return figure
 
 

@@ -5,7 +5,7 @@ Data frames and arrays come in; a matplotlib Figure comes out, or the Axes that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,76 +15,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.style import (
-    BANDS,
-    LENGTHS,
-    LOOKS,
-    PALETTE,
-    UNITS,
-    Look,
-    axis_label,
-    in_order,
-    label,
-    look,
-    mean_and_band,
-    new_figure,
-    panels,
-    shared_legend,
-)
-
-
-def _need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
-    missing = [c for c in columns if c not in frame.columns]
-    if missing:
-        raise RlinoError(f"{what} needs the columns {', '.join(missing)}")
-    if frame.empty:
-        raise RlinoError(f"{what}: no rows to draw")
-
+from rlino_lib.figures import style
+from rlino_lib.figures.style import LENGTHS, in_order, label, look, mean_and_band, new_figure, panels, shared_legend
 
 # --- learning curves -------------------------------------------------------------------------------------------------
 
 
-def _seed_curves(axis: Axes, frame: pd.DataFrame, x: str, y: str, method: str, band: str, **line: Any) -> None:
+def _seed_curves(axis: Axes, frame: pd.DataFrame, y: str, method: str, **line: Any) -> None:
     """A method's mean over seeds with its band, and a thin line for each seed."""
     rows = frame[frame["method"] == method]
     seeds = rows.dropna(subset=[y]).groupby("seed")
     for _, run in seeds if len(seeds) > 1 else ():
-        axis.plot(run[x], run[y], color=look(method).colour, linewidth=0.7, alpha=0.4)
-    mean_and_band(axis, rows, x, y, look(method), band, **{"label": label(method)} | line)
+        axis.plot(run["step"], run[y], color=look(method).colour, linewidth=0.7, alpha=0.4)
+    mean_and_band(axis, rows, "step", y, look(method), label=label(method), **line)
 
 
 def learning_curves(
-    frame: pd.DataFrame,
-    y: str = "eval/accuracy",
-    *,
-    x: str = "step",
-    methods: Sequence[str] | None = None,
-    band: str = "range",
-    smooth: int = 1,
-    title: str | None = None,
-    ax: Axes | None = None,
+    frame: pd.DataFrame, y: str = "eval/accuracy", *, smooth: int = 1, title: str = "", ax: Axes | None = None
 ) -> Figure | Axes:
-    """One metric against the step, a line for each method: the mean over seeds, a band, and a thin line for each seed.
+    """One metric by step, a line for each method: the mean over seeds, a band, and a thin line for each seed.
 
-    `frame` is `records.metrics_frame(runs)`: columns `method`, `seed`, `x`, `y`; rows where `y` is blank are left out.
-    `band` is "range" (lowest to highest seed) or "ci" (95 % bootstrap interval of the mean); the legend says which.
-    `smooth` averages each run over that many rows first. Raises RlinoError where columns or rows are missing.
+    `frame` is `records.metrics_frame(runs)`: columns `method`, `seed`, `step`, `y`; rows where `y` is blank are left
+    out. The band runs from the lowest to the highest seed. `smooth` averages each run over that many rows first.
+    Raises RlinoError where columns or rows are missing.
     """
-    _need(frame, ("method", "seed", x, y), "learning_curves")
-    if band not in BANDS:
-        raise RlinoError(f"unknown band {band!r}: one of {', '.join(BANDS)}")
-    data = _prepared(frame, x, [y], smooth)
-    _need(data, (), f"learning_curves of {y}")
-    methods = [m for m in methods or in_order(data["method"]) if (data["method"] == m).any()]
-    data = data[data["method"].isin(methods)]
+    style.need(frame, ("method", "seed", "step", y), "learning_curves")
+    data = _prepared(frame, [y], smooth)
+    style.need(data, (), f"learning_curves of {y}")
+    methods = in_order(data["method"])
     figure, axis = (None, ax) if ax is not None else _single((7, 4.4))
-    marks = {"markevery": max(1, data[x].nunique() // 12), "markersize": 6, "markeredgewidth": 0.5}
+    marks = {"markevery": max(1, data["step"].nunique() // 12), "markersize": 6, "markeredgewidth": 0.5}
     for method in methods:
-        _seed_curves(axis, data, x, y, method, band, **marks, markeredgecolor="white")
+        _seed_curves(axis, data, y, method, **marks, markeredgecolor="white")
     seeds = int(data.groupby("method")["seed"].nunique().max())
-    axis.set(xlabel=axis_label(x), ylabel=axis_label(y) + (f", mean of {smooth} steps" if smooth > 1 else ""))
-    axis.set_title(title or "")
-    text = f"line: mean of {seeds} seeds; band: {BANDS[band]}; thin: each seed" if seeds > 1 else None
+    ylabel = style.axis_label(y) + (f", mean of {smooth} steps" if smooth > 1 else "")
+    axis.set(xlabel=style.axis_label("step"), ylabel=ylabel, title=title)
+    text = f"line: mean of {seeds} seeds; {style.BAND}; thin: each seed" if seeds > 1 else None
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=min(len(methods), 3), title=text)
     return figure or axis
 
@@ -94,50 +60,41 @@ def _single(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes[0, 0]
 
 
-def _prepared(frame: pd.DataFrame, x: str, columns: Sequence[str], smooth: int) -> pd.DataFrame:
-    """The columns to draw in order of `x`, each run smoothed, rows without any value dropped."""
+def _prepared(frame: pd.DataFrame, columns: Sequence[str], smooth: int) -> pd.DataFrame:
+    """The columns to draw in order of steps, each run smoothed, rows without any value dropped."""
     keys = ["method", "seed"]
-    data = frame[[*keys, x, *columns]].dropna(subset=list(columns), how="all").sort_values([*keys, x])
+    columns = list(columns)
+    data = frame[[*keys, "step", *columns]].dropna(subset=columns, how="all").sort_values([*keys, "step"])
     if smooth > 1:
-        rolled = data.groupby(keys, dropna=False)[list(columns)].rolling(smooth, min_periods=1).mean()
-        data[list(columns)] = rolled.reset_index(level=keys, drop=True)
+        rolled = data.groupby(keys, dropna=False)[columns].rolling(smooth, min_periods=1).mean()
+        data[columns] = rolled.reset_index(level=keys, drop=True)
     return data.reset_index(drop=True)
 
 
 def curve_panels(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str],
-    *,
-    smooth: int = 1,
-    size: tuple[float, float] = (4.6, 3.1),
-    legend_columns: int = 3,
+    frame: pd.DataFrame, columns: Mapping[str, str], *, smooth: int = 1, size: tuple[float, float] = (4.6, 3.1),
     **settings: Any,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """`learning_curves` of several metrics, {column: title}, two in a row, with one legend."""
     figure, axes = panels(len(columns), 2, size, sharex=True, **settings)
     for axis, (column, title) in zip(axes, columns.items(), strict=True):
         learning_curves(frame, column, smooth=smooth, title=title, ax=axis)
         axis.get_legend().remove()
-        axis.set_ylabel(axis_label(column))
-    shared_legend(figure, f"each point a mean of {smooth} steps; band: lowest to highest seed", legend_columns)
+        axis.set_ylabel(style.axis_label(column))
+    shared_legend(figure, f"each point a mean of {smooth} steps; {style.BAND}", 3)
     return figure
 
 
 # --- lines in panels -------------------------------------------------------------------------------------------------
 
-Line = tuple[str, Look, Any, Any]  # name, look, x and y
+Line = tuple[str, style.Look, Any, Any]  # name, look, x and y
 
 
 def line_panels(
-    lines: Mapping[str, Sequence[Line]],
-    *,
-    size: tuple[float, float] = (4.5, 3.4),
-    guides: tuple[float | None, float | None] = (None, None),
-    legend: str | None = None,
-    line: Mapping[str, Any] | None = None,
-    sharey: bool = True,
-    **settings: Any,
-) -> Figure:
+    lines: Mapping[str, Sequence[Line]], *, size: tuple[float, float] = (4.5, 3.4), legend: str | None = None,
+    guides: tuple[float | None, float | None] = (None, None), line: Mapping[str, Any] | None = None,
+    sharey: bool = True, **settings: Any,
+) -> Figure:  # fmt: skip
     """Lines in panels side by side, {title: [(name, look, x, y)]}, with a thin line at x and at y of `guides`.
 
     `legend` is the title of one legend below (may be ""); without it the first panel has its own. `line` has further
@@ -170,17 +127,17 @@ def live_panels(history: pd.DataFrame, columns: Sequence[Sequence[str]], total: 
     figure, axes = new_figure(1, len(columns), (width, 2.6), layout=None)
     # margins in inches: laying out anew at each redraw would cost more than the drawing
     figure.subplots_adjust(0.62 / width, 0.5 / 2.6, 1 - 0.12 / width, 0.9, wspace=0.28)
-    looks = list(LOOKS.values())
+    looks = list(style.LOOKS.values())
     for axis, names in zip(axes[0], columns, strict=True):
         for k, name in enumerate(names):
             kind = name.rpartition("/")[2]
-            text, form = LENGTHS.get(kind, (axis_label(name), looks[k % len(looks)]))
+            text, form = LENGTHS.get(kind, (style.axis_label(name), looks[k % len(looks)]))
             values = history[name].dropna() if name in history else pd.Series(dtype=float)
             axis.plot(values.index, values, **form.line(label=text, marker=""))
             if len(values):
                 last = {"color": form.colour, "markersize": 5, "clip_on": False}
                 axis.plot(values.index[-1:], values.iloc[-1:], form.marker, **last)
-        axis.set(xlim=(0, total), xlabel=axis_label("step"), ylabel=axis_label(names[0]))
+        axis.set(xlim=(0, total), xlabel=style.axis_label("step"), ylabel=style.axis_label(names[0]))
         if len(names) > 1:
             axis.set_ylabel("mean length (tokens)" if all("length" in n for n in names) else "")
             axis.legend(loc="lower left", bbox_to_anchor=(0, 0.97), ncol=len(names), fontsize=8)
@@ -196,13 +153,9 @@ def _length_panel(axis: Axes, data: pd.DataFrame, columns: Mapping[str, str]) ->
 
 
 def length_curves(
-    frame: pd.DataFrame,
-    *,
-    source: str | None = None,
-    smooth: int = 1,
-    columns: int = 3,
+    frame: pd.DataFrame, *, source: str | None = None, smooth: int = 1, columns: int = 3,
     kinds: Sequence[str] = tuple(LENGTHS),
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Mean response length by step, a panel for each method: right, wrong, and wrong but not truncated.
 
     `source` is "eval" (held-out problems, the default where they are recorded) or "train" (the training samples).
@@ -212,9 +165,9 @@ def length_curves(
     prefix, unit = _lengths(frame, source, kinds)
     source = "eval" if prefix.startswith("eval") else "train"
     wanted = {kind: f"{prefix}/{kind}" for kind in kinds if f"{prefix}/{kind}" in frame or unit == "tokens"}
-    _need(frame, ("method", "seed", "step", *wanted.values()), "length_curves")
-    data = _prepared(frame, "step", list(wanted.values()), smooth)
-    _need(data, (), "length_curves")
+    style.need(frame, ("method", "seed", "step", *wanted.values()), "length_curves")
+    data = _prepared(frame, list(wanted.values()), smooth)
+    style.need(data, (), "length_curves")
     methods = in_order(data["method"])
     figure, axes = panels(len(methods), columns, (3.4, 2.7), sharex=True, sharey=True)
     for axis, method in zip(axes, methods, strict=True):
@@ -222,9 +175,9 @@ def length_curves(
         axis.set_title(label(method))
     axes[0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
     for axis in axes[-min(columns, len(methods)) :]:
-        axis.set_xlabel(axis_label("step"))
+        axis.set_xlabel(style.axis_label("step"))
     what = "held-out problems" if source == "eval" else "training samples"
-    shared_legend(figure, f"{what}; band: lowest to highest seed", 3)
+    shared_legend(figure, f"{what}; {style.BAND}", 3)
     figure.supylabel(f"mean length ({unit} per response)", fontsize=10)
     return figure
 
@@ -233,33 +186,26 @@ def _lengths(frame: pd.DataFrame, source: str | None, kinds: Sequence[str]) -> t
     """Where a frame has lengths of these kinds ("eval/length", say), and their unit; RlinoError for two units."""
     for prefix in ("eval/", "") if source is None else ("eval/" if source == "eval" else "",):
         known = {unit: frame.reindex(columns=[f"{prefix}{unit}/{kind}" for kind in kinds]).notna().any(axis=1)
-                 for unit in UNITS}  # fmt: skip
+                 for unit in style.UNITS}  # fmt: skip
         if (known["characters"] & ~known["length"]).any():
             if known["length"].any():
                 raise RlinoError("length_curves: some lengths are in tokens, others in characters: draw them apart")
-            return f"{prefix}characters", UNITS["characters"]
+            return f"{prefix}characters", style.UNITS["characters"]
         if known["length"].any():
-            return f"{prefix}length", UNITS["length"]
+            return f"{prefix}length", style.UNITS["length"]
     default = "eval/" if source == "eval" or (source is None and "eval/length/correct" in frame) else ""
-    return f"{default}length", UNITS["length"]
+    return f"{default}length", style.UNITS["length"]
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def weights_bars(
-    weights: Any,
-    mask: Any = None,
-    tokens: Sequence[Sequence[str]] | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    title: str | None = None,
-) -> Figure:
+def weights_bars(weights: Any, mask: Any = None, *, names: Sequence[str] | None = None) -> Figure:
     """The weight of every token of a group: one row per response, one bar per token, up where it becomes likelier.
 
-    `weights` is [G, T], `mask` [G, T] true on response tokens (all, where None), as arrays or CPU tensors; `tokens` are
-    G lists of texts, written under the bars where at most 32 tokens fit; `names` labels the rows. A bar's area is the
-    push on its token, and Σw on the right is the push on the whole response. Raises RlinoError for shapes that differ.
+    `weights` is [G, T], `mask` [G, T] true on response tokens (all, where None), as arrays or CPU tensors; `names`
+    labels the rows. A bar's area is the push on its token, and Σw on the right is the push on the whole response.
+    Raises RlinoError for shapes that differ.
     """
     weights = np.atleast_2d(np.asarray(weights, dtype=float))
     mask = np.ones(weights.shape, bool) if mask is None else np.atleast_2d(np.asarray(mask)).astype(bool)
@@ -268,7 +214,6 @@ def weights_bars(
     count, length = weights.shape
     finite = np.where(mask & np.isfinite(weights), weights, 0.0)
     reach = float(np.abs(finite).max()) or 1.0
-    written = tokens is not None and length <= 32
     figure, axes = new_figure(count, 1, (8, 0.6 * count + 0.7), sharex=True)
     for i, axis in enumerate(axes[:, 0]):
         at = np.flatnonzero(mask[i])
@@ -279,18 +224,14 @@ def weights_bars(
         sns.despine(ax=axis, left=True, bottom=True)
         total = f"Σw {finite[i].sum():+.3g}".replace("-", "−")
         axis.annotate(total, (1.01, 0.5), xycoords="axes fraction", va="center", fontsize=9, annotation_clip=False)
-        if written:
-            _write_tokens(axis, tokens[i], finite[i], at)
-            axis.tick_params(labelbottom=False)
-    axes[0, 0].set_title(title or f"weight of each token; full height is ±{reach:.3g}")
-    if not written:
-        axes[-1, 0].set_xlabel("token of the response")
+    axes[0, 0].set_title(f"weight of each token; full height is ±{reach:.3g}")
+    axes[-1, 0].set_xlabel("token of the response")
     return figure
 
 
 def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
     """Bars up and down from a line through the tokens of the response; many tokens become one outline per sign."""
-    for sign, colour, hatch in ((values > 0, PALETTE[0], ""), (values < 0, PALETTE[1], "////")):
+    for sign, colour, hatch in ((values > 0, style.PALETTE[0], ""), (values < 0, style.PALETTE[1], "////")):
         bar = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         if len(values) > 40:
             axis.stairs(np.where(sign, values, 0), np.arange(len(values) + 1) - 0.5, fill=True, **bar)
@@ -300,30 +241,19 @@ def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
         axis.plot([at.min() - 0.45, at.max() + 0.45], [0, 0], color="0.35", linewidth=1)
 
 
-def _write_tokens(axis: Axes, tokens: Sequence[str], values: np.ndarray, at: np.ndarray) -> None:
-    """Each token on the side of the line where its bar is not."""
-    for t, token in zip(at, tokens, strict=False):
-        side = -1 if values[t] >= 0 else 1
-        text = str(token).strip().replace("$", r"\$") or "␣"
-        place: dict[str, Any] = {"ha": "center", "va": "top" if side < 0 else "bottom", "fontsize": 8}
-        axis.annotate(text, (t, 0), xytext=(0, 3 * side), textcoords="offset points", **place)
-
-
 # --- pass@k ----------------------------------------------------------------------------------------------------------
 
 
-def pass_at_k_curve(
-    frame: pd.DataFrame, *, interval: str = "interval", title: str | None = None, ax: Axes | None = None
-) -> Figure | Axes:
+def pass_at_k_curve(frame: pd.DataFrame, *, interval: str = "interval") -> Figure:
     """pass@k against k on a log2 axis, a line for each method with its interval as a band.
 
     `frame` has the columns `k` and `pass_at_k` (a share), and where known `low` and `high` (the interval) and `method`
     ("base" for the model before training). `interval` says in the legend what the band is ("95 % bootstrap interval").
     Raises RlinoError where columns or rows are missing.
     """
-    _need(frame, ("k", "pass_at_k"), "pass_at_k_curve")
+    style.need(frame, ("k", "pass_at_k"), "pass_at_k_curve")
     data = frame if "method" in frame.columns else frame.assign(method="base")
-    figure, axis = (None, ax) if ax is not None else _single((6.4, 4.2))
+    figure, axis = _single((6.4, 4.2))
     for method in in_order(data["method"]):
         rows = data[data["method"] == method].sort_values("k")
         form = look(method)
@@ -331,43 +261,42 @@ def pass_at_k_curve(
         if {"low", "high"} <= set(rows.columns):
             axis.fill_between(rows["k"], rows["low"], rows["high"], color=form.colour, alpha=0.15, linewidth=0)
     axis.set_xscale("log", base=2)
-    ticks = sorted(data["k"].unique())
-    axis.set_xticks(ticks, [f"{k:g}" for k in ticks], minor=False)
-    axis.set(xlabel="k, samples per problem", ylabel="pass@k (share of problems solved)", title=title or "")
+    style.set_ticks(axis, data["k"], "{:g}")
+    axis.set(xlabel="k, samples per problem", ylabel="pass@k (share of problems solved)")
     axis.legend(title=f"band: {interval}" if {"low", "high"} <= set(data.columns) else None)
-    return figure or axis
+    return figure
 
 
 # --- the README's figure ---------------------------------------------------------------------------------------------
 
 
-def figure_readme(frame: pd.DataFrame, methods: Sequence[str] | None = None) -> Figure:
+def figure_readme(frame: pd.DataFrame) -> Figure:
     """The recorded runs at a glance, a column for each method: test accuracy above, length of right and wrong below.
 
     `frame` is `records.metrics_frame(runs)` of runs evaluated on the test split. The other methods' accuracies stand
     in grey behind each. Raises RlinoError where columns or rows are missing.
     """
     kinds = {kind: f"eval/length/{kind}" for kind in ("correct", "incorrect")}
-    _need(frame, ("method", "seed", "step", "eval/accuracy", *kinds.values()), "figure_readme")
-    data = _prepared(frame, "step", ["eval/accuracy", *kinds.values()], 1)
-    _need(data, (), "figure_readme")
-    methods = [m for m in methods or in_order(data["method"]) if (data["method"] == m).any()]
-    size = (1.45 * len(methods) + 1.2, 4.6)  # narrow, so that the text stays readable at a README's width
+    style.need(frame, ("method", "seed", "step", "eval/accuracy", *kinds.values()), "figure_readme")
+    data = _prepared(frame, ["eval/accuracy", *kinds.values()], 1)
+    style.need(data, (), "figure_readme")
+    methods = in_order(data["method"])
+    size = (1.15 * len(methods) + 1.0, 5.4)  # narrow, so that the text stays readable at a README's width
     figure, axes = new_figure(2, len(methods), size, sharex=True, sharey="row", gridspec_kw={"height_ratios": (1.2, 1)})
     means = data.groupby(["method", "step"])["eval/accuracy"].mean()
     for (top, bottom), method in zip(axes.T, methods, strict=True):
         own = data[data["method"] == method]
         for other in (m for m in methods if m != method):
             top.plot(means[other].index, means[other], color="0.72", linewidth=1, zorder=1)
-        _seed_curves(top, own, "step", "eval/accuracy", method, "range", marker="")
+        _seed_curves(top, own, "eval/accuracy", method, marker="")
         top.set(title=label(method).replace(" ", "\n", 1), ylim=(0, 1))
         _length_panel(bottom, own, kinds)
-        bottom.set(xlabel=axis_label("step"))
+        bottom.set(xlabel=style.axis_label("step"))
     axes[1, 0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
     axes[0, 0].set_ylabel("share right, test split")
     axes[1, 0].set_ylabel("mean length (tokens)")
     seeds = int(data.groupby("method")["seed"].nunique().max())
-    title = f"line: mean of {seeds} seeds; band: lowest to highest seed; grey: the other methods"
+    title = f"line: mean of {seeds} seeds; {style.BAND}; grey: the other methods"
     handles, names = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, [f"{n} responses" for n in names], loc="outside lower center", ncol=2, title=title)
     return figure

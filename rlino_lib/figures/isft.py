@@ -56,17 +56,3 @@ def cosines_figure(frame: pd.DataFrame) -> Figure:
     axes[0, 0].axvline(0, color="0.35", linewidth=1)
     axes[0, 0].set(ylabel="", xlim=(-1, 1))
     return figure
-
-
-def gaps_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
-    """Points above GRPO, {title: a frame with a row for each method}: a point for each column, named in the legend."""
-    figure, axes = new_figure(1, len(panels), (9.6, 3.4), sharey=True)
-    for axis, palette, (title, gaps) in zip(axes[0], ("colorblind", "dark"), panels.items(), strict=True):
-        points = gaps.rename(index=label).rename_axis(index="method", columns="of").stack().rename("points")
-        order = [label(method) for method in gaps.index]
-        look = {"order": order, "size": 8, "jitter": False, "palette": palette}
-        sns.stripplot(points.reset_index(), x="points", y="method", hue="of", ax=axis, **look)
-        axis.axvline(0, color="0.35", linewidth=1)
-        axis.set(xlabel="percentage points above GRPO", ylabel="", title=title)
-        axis.get_legend().set_title(None)
-    return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,8 @@ from rlino_lib.analysis.statistics import median_interval, t_interval
 from rlino_lib.analysis.tables import mean_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
-from rlino_lib.figures.style import (
-    LENGTHS,
-    PALETTE,
-    Look,
-    axis_label,
-    in_order,
-    label,
-    mean_and_band,
-    new_figure,
-    set_ticks,
-    shared_legend,
-)
+from rlino_lib.figures import style
+from rlino_lib.figures.style import LENGTHS, PALETTE, Look, mean_and_band, new_figure, shared_legend
 
 # A normaliser has one look in every figure of the chapter.
 _LOOKS = (Look(PALETTE[4], (), "o"), Look(PALETTE[2], (5, 1.5), "s"), Look("0.25", (1.5, 1.2), "^"))
@@ -61,7 +51,7 @@ def growth_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
         _from_zero(row[0])
         row[0].set_ylabel("mean length, tokens")
     for axis in axes[-1]:
-        axis.set_xlabel(axis_label("step"))
+        axis.set_xlabel(style.axis_label("step"))
     shared_legend(figure, "held-out problems; band: lowest to highest seed", 3)
     return figure
 
@@ -80,33 +70,24 @@ def growth_plot(growths: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
     normaliser, responses and growth, a row for each run (`figures.ablation.growths`); `tasks` are names of tasks.
     Raises RlinoError for no rows.
     """
-    if growths.empty:
-        raise RlinoError("growth_plot: no rows to draw")
-    methods = in_order(growths["method"])
+    style.need(growths, ("responses",), "growth_plot")
+    methods = style.in_order(growths["method"])
     kinds = list(dict.fromkeys(growths["responses"]))
     size = (3.4 * len(kinds) + 1.2, (0.5 * len(methods) + 0.8) * len(tasks) + 0.7)
     figure, axes = new_figure(len(tasks), len(kinds), size, sharex="row", sharey=True)
+    looks = {text: NORMALISER_LOOKS[name] for name, text in NORMALISERS.items()}
     for row, (task, text) in zip(axes, tasks.items(), strict=True):
         for axis, kind in zip(row, kinds, strict=True):
-            axis.axvline(0, color="0.4", linewidth=1)
-            _growth_marks(axis, growths[(growths["task"] == task) & (growths["responses"] == kind)], methods)
-            axis.set(title=f"{text}: {kind}", ylim=(len(methods) - 0.5, -0.5))
-            axis.set_yticks(range(len(methods)), [label(m) for m in methods])
-            axis.grid(axis="y", visible=False)
+            own = growths[(growths["task"] == task) & (growths["responses"] == kind)].groupby(["normaliser", "method"])
+            marks = [(style.label(m), NORMALISERS[n], *mean_interval(own.get_group((n, m))["growth"]))
+                     for n in NORMALISERS for m in methods if (n, m) in own.groups]  # fmt: skip
+            rows = pd.DataFrame(marks, columns=style.MARKS)
+            style.intervals(axis, rows, looks, list(map(style.label, methods)))
+            axis.set_title(f"{text}: {kind}")
     for axis in axes[-1]:
         axis.set_xlabel("growth of the mean length, tokens")
     shared_legend(figure, "bar: 95 % over seeds", 3)
     return figure
-
-
-def _growth_marks(axis: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> None:
-    for shift, (key, text) in zip((-0.22, 0.0, 0.22), NORMALISERS.items(), strict=True):
-        form = NORMALISER_LOOKS[key]
-        for method, part in rows[rows["normaliser"] == key].groupby("method"):
-            mean, low, high = mean_interval(part["growth"])
-            y = methods.index(method) + shift
-            axis.plot([low, high], [y, y], color=form.colour, linewidth=2)
-            axis.plot(mean, y, form.marker, color=form.colour, markersize=7, label=text)
 
 
 def parts_bars(panels: Mapping[str, Mapping[str, Parts]]) -> Figure:
@@ -117,11 +98,9 @@ def parts_bars(panels: Mapping[str, Mapping[str, Parts]]) -> Figure:
     for axis, (title, bars) in zip(axes[:, 0], panels.items(), strict=True):
         for y, parts in enumerate(bars.values()):
             _stacked(axis, y, parts)
-        axis.axvline(0, color="0.4", linewidth=1)
-        axis.set_yticks(range(len(bars)), list(bars))
-        axis.set(ylim=(len(bars) - 0.4, -0.6), title=title)
+        style.named_rows(axis, bars)
+        axis.set_title(title)
         axis.margins(x=0.1)
-        axis.grid(axis="y", visible=False)
     axes[-1, 0].set_xlabel("tokens of growth, from the base to the end")
     shared_legend(figure, None, 3)
     return figure
@@ -148,12 +127,10 @@ def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figur
     Student's (thin); an interval that is infinite is left out. `threshold` is a ratio to mark. Raises RlinoError for no
     rows.
     """
-    if ratios.empty:
-        raise RlinoError("ratios_figure: no rows to draw")
+    style.need(ratios, (), "ratios_figure")
     rows = ratios.groupby(["judges", "comparison", "normaliser"], sort=False)["log_ratio"]
     rows = sorted(rows, key=lambda row: not row[0][0])  # what judges comes first
     figure, ((axis,),) = new_figure(1, 1, (8.6, 0.62 * len(rows) + 1.5))
-    axis.axvline(1, color="0.4", linewidth=1)
     if threshold is not None:
         axis.axvline(threshold, color="0.4", linewidth=1.5, dashes=(3, 2))
     for y, ((judges, _, normaliser), values) in enumerate(rows):
@@ -169,13 +146,11 @@ def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figur
                 axis.plot(np.exp(ends), [y + shift] * 2, color=form.colour, linewidth=width, solid_capstyle="butt")
             axis.plot(np.exp(middle), y + shift, "|", color="black", markersize=9)
     names = [f"{name}, to {NORMALISERS[key]}{'' if judges else ' (exploratory)'}" for (judges, name, key), _ in rows]
-    axis.set_yticks(range(len(rows)), names)
+    style.named_rows(axis, names, at=1)
     ticks = [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5]
-    axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6))
-    axis.set_xlabel("rate of giving up with 1/|o|, over the rate without it")
+    axis.set(xscale="log", xlabel="rate of giving up with 1/|o|, over the rate without it")
     low, high = axis.get_xlim()
-    set_ticks(axis, [tick for tick in ticks if low <= tick <= high], "{:g}")
-    axis.grid(axis="y", visible=False)
+    style.set_ticks(axis, [tick for tick in ticks if low <= tick <= high], "{:g}")
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from rlino_lib.analysis.real import CURVES, Gains, Truncation, fit_times, moved, truncation
 from rlino_lib.figures.length import SIDE_LOOKS
-from rlino_lib.figures.style import PALETTE, Look, new_figure, shared_legend
+from rlino_lib.figures.style import PALETTE, Look, intervals, new_figure, shared_legend
 
 # How a difference of lengths is taken: over all problems, with difficulty held, or within problems.
 KIND_LOOKS = {
@@ -21,9 +21,8 @@ KIND_LOOKS = {
     "difficulty held": Look(PALETTE[0], (), "s"),
     "within problems": Look(PALETTE[2], (), "^"),
 }
-CURVE_LOOKS = dict(
-    zip(CURVES, (Look(PALETTE[4]), Look(PALETTE[2], (5, 1.5)), Look(PALETTE[1], (1.5, 1.2))), strict=True)
-)
+_LOOKS = Look(PALETTE[4]), Look(PALETTE[2], (5, 1.5)), Look(PALETTE[1], (1.5, 1.2))
+CURVE_LOOKS = dict(zip(CURVES, _LOOKS, strict=True))
 GROUPS = {"none right": ("0.35", "//"), "mixed": (PALETTE[0], ""), "all right": ("0.8", "..")}
 
 
@@ -35,16 +34,8 @@ def gap_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
     rows = [frame["name"].nunique() for frame in panels.values()]
     figure, axes = new_figure(len(panels), 1, (8.2, 0.48 * sum(rows) + 1.9), height_ratios=rows, sharex=True)
     for axis, (title, frame) in zip(axes[:, 0], panels.items(), strict=True):
-        names = list(frame["name"].unique())
-        axis.axvline(0, color="0.4", linewidth=1)
-        for row in frame.itertuples():
-            form = KIND_LOOKS[row.kind]
-            y = names.index(row.name) + (0.16 if row.kind != "pooled" else -0.16)
-            axis.plot([row.low, row.high], [y, y], color=form.colour, linewidth=2)
-            axis.plot(row.value, y, form.marker, color=form.colour, markersize=7, label=row.kind)
-        axis.set(title=title, ylim=(len(names) - 0.5, -0.5))
-        axis.set_yticks(range(len(names)), names)
-        axis.grid(axis="y", visible=False)
+        intervals(axis, frame, KIND_LOOKS)
+        axis.set_title(title)
     axes[-1, 0].set_xlabel("wrong − right, % of the mean length of right responses")
     shared_legend(figure, "bar: 95 % over problems", 3)
     return figure
@@ -77,11 +68,12 @@ def _mark_means(axis: Axes, found: Truncation) -> None:
     axis.plot(found.whole, 0.02, "^", markeredgecolor=wrong, markerfacecolor="white", **settings)
 
 
-def log_figure(panels: Mapping[str, pd.DataFrame], smooth: int = 20, columns: int = 4) -> Figure:
+def log_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
     """Share right and, below it, mean length by step, for each title; frames have step, right, tokens, seed if several.
 
-    Lengths are relative to their mean over the first tenth of the run; curves are means over so many rows or a tenth.
+    Lengths are relative to their mean over the first tenth of the run; curves are means over 20 rows or a tenth.
     """
+    columns = min(4, len(panels))
     blocks = math.ceil(len(panels) / columns)
     figure, axes = new_figure(2 * blocks, columns, (2.45 * columns + 0.6, 3.6 * blocks), sharey=False)
     for k, (title, frame) in enumerate(panels.items()):
@@ -90,7 +82,7 @@ def log_figure(panels: Mapping[str, pd.DataFrame], smooth: int = 20, columns: in
         width = 2 if len(runs) == 1 else 0.8
         for part in runs:
             tenth = max(2, len(part) // 10)
-            means = part[["right", "tokens"]].rolling(min(smooth, tenth), min_periods=1).mean()
+            means = part[["right", "tokens"]].rolling(min(20, tenth), min_periods=1).mean()
             above.plot(part["step"], means["right"], color=PALETTE[0], linewidth=width)
             below.plot(part["step"], means["tokens"] / part["tokens"].iloc[:tenth].mean(), "--", color=PALETTE[1],
                        linewidth=width)  # fmt: skip
@@ -98,8 +90,7 @@ def log_figure(panels: Mapping[str, pd.DataFrame], smooth: int = 20, columns: in
         above.set(ylim=(0, 1), xticklabels=[])
         below.set(xlabel="steps", yscale="log", ylim=(0.5, 5))
         below.axhline(1, color="0.4", linewidth=1)
-        ticks = [0.5, 1, 2, 4]
-        below.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        below.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
         below.minorticks_off()
         if k % columns == 0:
             above.set_ylabel("share right")
@@ -113,14 +104,9 @@ def difference_figure(rows: pd.DataFrame) -> Figure:
     """Differences in accuracy with intervals, a row each: name, over ("problems" or "seeds"), value, low and high."""
     figure, ((axis,),) = new_figure(1, 1, (8.2, 0.45 * len(rows) + 1.5))
     looks = {"problems": Look(PALETTE[0], (), "o"), "seeds": Look(PALETTE[1], (), "s")}
-    axis.axvline(0, color="0.4", linewidth=1)
-    for y, row in enumerate(rows.itertuples()):
-        form = looks[row.over]
-        axis.plot([row.low, row.high], [y, y], color=form.colour, linewidth=2)
-        axis.plot(row.value, y, form.marker, color=form.colour, markersize=7, label=f"95 % over {row.over}")
-    axis.set(xlabel="accuracy, GRPO − the other, points", ylim=(len(rows) - 0.5, -0.5))
-    axis.set_yticks(range(len(rows)), rows["name"])
-    axis.grid(axis="y", visible=False)
+    rows = rows.assign(kind="95 % over " + rows["over"])
+    intervals(axis, rows, {f"95 % over {over}": form for over, form in looks.items()})
+    axis.set_xlabel("accuracy, GRPO − the other, points")
     shared_legend(figure)
     return figure
 
@@ -137,12 +123,7 @@ def signal_figure(by_visit: pd.DataFrame, others: Mapping[str, pd.Series]) -> Fi
     left.set(title="Qwen2.5-Math-1.5B", xlabel="visit of a prompt", ylabel="share of groups", ylim=(0, 1))
     left.set_xlim(by_visit.index[0], by_visit.index[-1])
     own = {"Qwen2.5-Math-1.5B": 1 - by_visit["mixed"]} | dict(others)
-    looks = [
-        Look("0.15", (), "o"),
-        Look(PALETTE[0], (5, 1.5), "s"),
-        Look(PALETTE[1], (1.5, 1.2), "^"),
-        Look(PALETTE[2]),
-    ]
+    looks = Look("0.15", (), "o"), Look(PALETTE[0], (5, 1.5), "s"), Look(PALETTE[1], (1.5, 1.2), "^"), Look(PALETTE[2])
     for (name, share), form in zip(own.items(), looks, strict=False):
         window = max(1, len(share) // 8)
         mean = share.rolling(window, min_periods=window).mean()
@@ -154,7 +135,7 @@ def signal_figure(by_visit: pd.DataFrame, others: Mapping[str, pd.Series]) -> Fi
     return figure
 
 
-def gains_figure(found: Mapping[str, Gains], least: int = 10) -> Figure:
+def gains_figure(found: Mapping[str, Gains]) -> Figure:
     """Gains above and moves of log-odds below, by the share right at the start, and where three curves would lead.
 
     A column for each title. Each curve has the one time that fits its ends best; bars are 95 % over prompts.
@@ -162,14 +143,14 @@ def gains_figure(found: Mapping[str, Gains], least: int = 10) -> Figure:
     figure, axes = new_figure(2, len(found), (4.3 * len(found) + 0.4, 6.2), sharex=True, sharey="row")
     grid = np.linspace(0.004, 0.996, 249)
     for (above, below), (title, one) in zip(axes.T, found.items(), strict=True):
-        table = one.table(least)
+        table = one.table(10)
         for curve, form in CURVE_LOOKS.items():
             time = fit_times(one.sample, curve)[0][0]
             end = moved(grid, time, curve)
             above.plot(grid, end - grid, **form.line(label=f"pushed by {curve}" if curve != "all alike" else curve))
             below.plot(grid, np.log(end / (1 - end) * (1 - grid) / grid), **form.line())
-        for axis, name, low, high in ((above, "gain", "low", "high"), (below, "log-odds", *_ENDS)):
-            axis.vlines(table["start"], table[low], table[high], color="black", linewidth=1.5)
+        for axis, name, ends in ((above, "gain", ""), (below, "log-odds", "log-odds/")):
+            axis.vlines(table["start"], table[f"{ends}low"], table[f"{ends}high"], color="black", linewidth=1.5)
             axis.plot(table["start"], table[name], "o", color="black", label="bins" if axis is above else None)
             axis.axhline(0, color="0.4", linewidth=1)
         above.set_title(title)
@@ -178,6 +159,3 @@ def gains_figure(found: Mapping[str, Gains], least: int = 10) -> Figure:
     axes[1, 0].set_ylabel("gain in log-odds")
     shared_legend(figure)
     return figure
-
-
-_ENDS = ("log-odds/low", "log-odds/high")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.claims.judge import judge_all, ledger_rows
+from rlino_lib.claims.judge import ledger_rows
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.curves import figure_readme
 from rlino_lib.figures.style import label, style
 from rlino_lib.folders import read_json
@@ -36,33 +38,23 @@ def say(text: str) -> None:
     print(textwrap.fill(text, 110))
 
 
-def tested(runs: Sequence[Run]) -> bool:
-    """Whether every run was evaluated once more on the whole test split when training had ended."""
-    return all("test" in (run.summary or {}) for run in runs)
-
-
 def outcomes(runs: Sequence[Run], base: Path = BASE) -> pd.DataFrame:
     """How the base (first row, method "base") and each run do on held-out problems.
 
     Columns: method, seed; accuracy, format_ok and clipped_ratio (shares); length/correct and length/incorrect (tokens,
     NaN where there is no such response). Runs are judged by their test at the end, and the base by its own evaluation
-    on the same split; where a run has no such test, all are judged by evaluations during training: the last, and that
-    of step 0.
-    Raises RlinoError where there are no runs, or they did not start from the base in `base`.
+    on the same split. Raises RlinoError where there are no runs, where one has no test, and where they did not start
+    from the base in `base`.
     """
     if not runs:
         raise RlinoError("there are no recorded runs here: `make runs` makes them")
-    if tested(runs):
-        evaluation = evaluation_of(base)
-        if {run.config["weights_sha256_16"] for run in runs} != {evaluation["asked"]["weights_sha256_16"]}:
-            raise RlinoError(f"the runs did not start from the weights that {base / 'evaluation.json'} is about")
-        start = _outcome(evaluation["found"])
-        ends = [_outcome(run.summary["test"]) for run in runs]
-    else:
-        columns = {f"eval/{name}": name for name in OUTCOMES}
-        evaluated = [run.metrics[list(columns)].rename(columns=columns).dropna(subset="accuracy") for run in runs]
-        start = pd.DataFrame([frame.iloc[0] for frame in evaluated]).mean().to_dict()
-        ends = [frame.iloc[-1].to_dict() for frame in evaluated]
+    if untested := [run.name for run in runs if "test" not in (run.summary or {})]:
+        raise RlinoError(f"{', '.join(untested)}: no test after training, which --test-samples asks for")
+    evaluation = evaluation_of(base)
+    if {run.config["weights_sha256_16"] for run in runs} != {evaluation["asked"]["weights_sha256_16"]}:
+        raise RlinoError(f"the runs did not start from the weights that {base / 'evaluation.json'} is about")
+    start = _outcome(evaluation["found"])
+    ends = [_outcome(run.summary["test"]) for run in runs]
     rows = [{"method": "base", "seed": pd.NA, **start}]
     rows += [{"method": run.method, "seed": run.seed, **end} for run, end in zip(runs, ends, strict=True)]
     return pd.DataFrame(rows).astype({"seed": "Int64"} | dict.fromkeys(OUTCOMES, float))
@@ -80,13 +72,9 @@ def _outcome(summary: Mapping[str, Any]) -> dict[str, Any]:
 def measured(runs: Sequence[Run], base: Path = BASE) -> str:
     """On what, and with how many samples, `outcomes` was measured, in words."""
     config = runs[0].config
-    problems, split, samples = (config[f"eval_{k}"] for k in ("problems", "split", "samples"))
-    if tested(runs):
-        test = runs[0].summary["test"]
-        problems = test["problems"]
-        split = "test"
-        samples = f"{test['samples']} (the base: {evaluation_of(base)['found']['samples']})"
-    how = f"{problems:,} problems of the {split} split, samples per problem: {samples}"
+    test = runs[0].summary["test"]
+    samples = f"{test['samples']} (the base: {evaluation_of(base)['found']['samples']})"
+    how = f"{test['problems']:,} problems of the test split, samples per problem: {samples}"
     how += f"; temperature {config['temperature']:g}; {config['steps']} optimiser steps"
     return f"Measured on {how}. Curves by step are on the first {config['eval_problems']:,} of these problems."
 
@@ -108,14 +96,21 @@ def _spread(values: pd.Series) -> str:
     return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
-def claims_table(judged: pd.DataFrame | None = None) -> str:
-    """The ledger as a Markdown table: `judged` is what `judge_all` returned, and the ledger is judged anew without."""
-    return markdown_table(ledger_rows(judge_all() if judged is None else judged), numbers=False)
+def claims_table(judged: pd.DataFrame, files: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The ledger as a Markdown table: `judged` is what `judge_all` returned; chapters link to `files` by number."""
+    return markdown_table(ledger_rows(judged, files), numbers=False)
 
 
 def recorded_figure(runs: Sequence[Run]) -> Figure:
     """The recorded runs at a glance: share right and lengths by step, a column for each method."""
     style()
     figure = figure_readme(metrics_frame(runs))
-    figure.axes[0].set_ylabel(f"share right, {runs[0].config['eval_split']} split")
+    config = runs[0].config
+    split = config["eval_split"]
+    figure.axes[0].set_ylabel(f"share right, {split} split")
+    task = TASKS.get(config["task"], config["task"])
+    seeds = len({run.seed for run in runs})
+    each = f"{seeds} seed{'s' * (seeds > 1)} a method"
+    words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {each}"
+    figure.suptitle(words, fontsize="large", fontweight="bold")
     return figure

@@ -16,20 +16,11 @@ from matplotlib.figure import Figure
 from rlino_lib.analysis.statistics import compare
 from rlino_lib.analysis.tables import paired_differences
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures import style
 from rlino_lib.figures.curves import line_panels
-from rlino_lib.figures.style import (
-    axis_label,
-    in_order,
-    label,
-    look,
-    mean_and_band,
-    new_figure,
-    panels,
-    set_ticks,
-    shared_legend,
-)
+from rlino_lib.figures.style import in_order, label, look, mean_and_band, new_figure, panels, shared_legend
 
-BAND = "line: mean over seeds; band: lowest to highest seed"
+BAND = f"line: mean over seeds; {style.BAND}"
 
 
 def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
@@ -54,21 +45,16 @@ def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float
 
 
 def forest_plot(
-    rows: pd.DataFrame,
-    margin: float,
-    reference: str = "grpo",
-    zoom: float = 3.0,
-    names: Mapping[str, str] | None = None,
+    rows: pd.DataFrame, margin: float, reference: str = "grpo", names: Mapping[str, str] | None = None
 ) -> Figure:
     """Differences to the reference with the margin of equivalence: two panels per task, one row per method.
 
     `rows` is `paired_rows`; the thick line is the interval of TOST (level 1 − 2α), the thin one that of level 1 − α. A
     filled marker is a row whose column `whole` is true, or where there is no such column: as many seeds as were
-    planned. The right panel is the same within ±zoom margins, with an arrow for what lies beyond. `names` replaces the
+    planned. The right panel is the same within three margins, with an arrow for what lies beyond. `names` replaces the
     tasks in the titles. Raises RlinoError for no rows.
     """
-    if rows.empty:
-        raise RlinoError("forest_plot: no rows to draw")
+    style.need(rows, (), "forest_plot")
     tasks = list(dict.fromkeys(rows["task"]))
     heights = [rows["task"].eq(task).sum() + 1.2 for task in tasks]
     size = (10.4, 0.42 * sum(heights) + 0.9 * len(tasks))
@@ -80,13 +66,12 @@ def forest_plot(
         low = min(ends.min(axis=None), -1.5 * margin)
         high = max(ends.max(axis=None), 1.5 * margin)
         room = 0.05 * (high - low)
-        for axis, edges in ((left, (low - room, high + room)), (right, (-zoom * margin, zoom * margin))):
+        for axis, edges in ((left, (low - room, high + room)), (right, (-3 * margin, 3 * margin))):
             _forest(axis, part, margin, *edges)
             axis.set_xlabel(f"points above {label(reference)}")
         left.set_title((names or {}).get(task, task))
         left.set_yticks(range(len(part)), [f"{label(m)}, {n}" for m, n in part["n"].items()])
-        right.set_yticks(range(len(part)), [""] * len(part))
-        right.set_title(f"the same within ±{margin * zoom:g}")
+        right.set_title(f"the same within ±{3 * margin:g}")
     marks = "thick: the interval of TOST; thin: the usual one; grey: the margin; hollow: fewer seeds than planned"
     figure.supxlabel(f"after a name: seeds; {marks}", fontsize=9)
     return figure
@@ -95,8 +80,9 @@ def forest_plot(
 def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: float) -> None:
     """One panel from left to right: one row per method from top to bottom."""
     axis.axvspan(-margin, margin, color="0.9", zorder=0)
-    for edge, dash in ((-margin, (4, 2)), (margin, (4, 2)), (0.0, (None, None))):
-        axis.axvline(edge, color="0.4", linewidth=1, dashes=dash, zorder=1)
+    style.named_rows(axis, [""] * len(part))
+    for edge in (-margin, margin):
+        axis.axvline(edge, color="0.4", linewidth=1, dashes=(4, 2), zorder=1)
     for y, (method, row) in enumerate(part.iterrows()):
         form = look(method)
         mean = row["mean"]
@@ -112,48 +98,45 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
         axis.plot(edge * 0.96, y, side, **mark)
         text = f"{mean:+.1f}".replace("-", "−")
         axis.annotate(text, (edge * 0.87, y), ha="left" if mean < left else "right", va="center", fontsize=9)
-    axis.set(xlim=(left, right), ylim=(len(part) - 0.4, -0.6))
-    axis.grid(axis="y", visible=False)
+    axis.set_xlim(left, right)
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _line(axis: Axes, data: pd.DataFrame, x: str, y: str, method: str, marks: int = 8) -> None:
-    """A method's mean over seeds, and its band."""
+def _line(axis: Axes, data: pd.DataFrame, y: str, method: str, marks: int = 8) -> None:
+    """A method's mean over seeds by step, and its band."""
     rows = data[data["method"] == method]
-    every = max(1, rows.dropna(subset=[y])[x].nunique() // marks)
-    mean_and_band(axis, rows, x, y, look(method), label=label(method), markevery=every, markersize=6, linewidth=1.8)
+    every = max(1, rows.dropna(subset=[y])["step"].nunique() // marks)
+    line = {"label": label(method), "markevery": every, "markersize": 6, "linewidth": 1.8}
+    mean_and_band(axis, rows, "step", y, look(method), **line)
 
 
-def method_panels(frame: pd.DataFrame, y: str = "eval/accuracy", *, x: str = "step", columns: int = 4) -> Figure:
-    """One metric by step, a panel for each method: its mean and band, the other methods' means in grey behind.
+def method_panels(frame: pd.DataFrame) -> Figure:
+    """Held-out accuracy by step, a panel for each method: its mean and band, the other methods' means in grey behind.
 
-    The horizontal line is the base, the mean of the first row. Raises RlinoError where the metric is nowhere recorded.
+    The horizontal line is the base, the mean of the first row. Raises RlinoError where accuracy is nowhere recorded.
     """
-    data = _recorded(frame, x, [y])
+    y = "eval/accuracy"
+    data = _recorded(frame, [y])
     methods = in_order(data["method"])
-    figure, axes = panels(len(methods), columns, (2.5, 2.2), sharex=True, sharey=True)
-    means = data.groupby(["method", x])[y].mean()
+    figure, axes = panels(len(methods), 4, (2.5, 2.2), sharex=True, sharey=True)
+    means = data.groupby(["method", "step"])[y].mean()
     for axis, method in zip(axes, methods, strict=True):
         for other in (m for m in methods if m != method):
             axis.plot(means[other].index, means[other], color="0.75", linewidth=1, zorder=1)
-        axis.axhline(data.loc[data[x] == data[x].min(), y].mean(), color="0.5", linewidth=1, dashes=(1, 2))
-        _line(axis, data, x, y, method)
+        axis.axhline(data.loc[data["step"] == data["step"].min(), y].mean(), color="0.5", linewidth=1, dashes=(1, 2))
+        _line(axis, data, y, method)
         seeds = data.loc[data["method"] == method, "seed"].nunique()
         axis.set_title(f"{label(method)}, {seeds} seed{'s' * (seeds > 1)}")
-    figure.supxlabel(f"{axis_label(x)}   ({BAND}; grey: the other methods; dotted: the base)", fontsize=9)
-    figure.supylabel(axis_label(y), fontsize=10)
+    notes = f"{BAND}; grey: the other methods; dotted: the base"
+    figure.supxlabel(f"{style.axis_label('step')}   ({notes})", fontsize=9)
+    figure.supylabel(style.axis_label(y), fontsize=10)
     return figure
 
 
 def measure_panels(
-    frame: pd.DataFrame,
-    measures: Mapping[str, str],
-    *,
-    x: str = "step",
-    columns: int = 3,
-    symlog: Mapping[str, float] | None = None,
+    frame: pd.DataFrame, measures: Mapping[str, str], *, columns: int = 3, symlog: Mapping[str, float] | None = None
 ) -> Figure:
     """Several metrics by step, a panel each with all methods: {column: title}. What is nowhere recorded is left out.
 
@@ -161,18 +144,18 @@ def measure_panels(
     throughout. Raises RlinoError where no metric is recorded.
     """
     known = [c for c in measures if c in frame and frame[c].notna().any()]
-    data = _recorded(frame, x, known)
+    data = _recorded(frame, known)
     methods = in_order(data["method"])
     figure, axes = panels(len(known), columns, (3.4, 2.7), sharex=True)
     figure.set_figheight(figure.get_figheight() + 0.5)  # room for the legend
     for axis, column in zip(axes, known, strict=True):
         for method in methods:
-            _line(axis, data, x, column, method, marks=5)
+            _line(axis, data, column, method, marks=5)
         axis.set_title(measures[column])
         linear = (symlog or {}).get(column, math.inf)
         if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
             axis.set_yscale("symlog", linthresh=linear)
-    shared_legend(figure, f"{axis_label(x)}; {BAND}")
+    shared_legend(figure, f"{style.axis_label('step')}; {BAND}")
     return figure
 
 
@@ -193,7 +176,7 @@ def rates_figure(rates: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         part = rates[rates["task"] == task]
         best = part.loc[part.groupby("method")["accuracy"].idxmax()]
         axis.plot(best["lr"], best["accuracy"], "o", color="0.2", markerfacecolor="none", markersize=13)
-        set_ticks(axis, part["lr"], "{:g}")
+        style.set_ticks(axis, part["lr"], "{:g}")
     return figure
 
 
@@ -213,13 +196,15 @@ def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
         axis.axhline(base, color="0.5", linewidth=1, dashes=(1, 2))
         title = f"{times} pass{'es' if times > 1 else ''} over each"
         axis.set(xscale="log", xlabel="samples per iteration", title=title)
-        set_ticks(axis, runs["samples per iteration"], "{:,}", rotation=30)
+        style.set_ticks(axis, runs["samples per iteration"], "{:,}", rotation=30)
     axes[0].set_ylabel("share right, test split, %")
     shared_legend(figure, f"{BAND}; dotted: the base")
     return figure
 
 
-def beside_figure(sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFrame | None]], margin: float) -> Figure:
+def beside_figure(
+    sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFrame | None]], margin: float = 0.0
+) -> Figure:
     """Points above GRPO in several sources, a panel each: {title: ({name: points by method}, intervals or None)}.
 
     Intervals have the columns low and high by method, and the margin behind them in grey.
@@ -234,16 +219,15 @@ def beside_figure(sources: Mapping[str, tuple[Mapping[str, pd.Series], pd.DataFr
             for method, row in intervals[intervals["low"] > -math.inf].iterrows():
                 axis.plot([row["low"], row["high"]], [methods.index(method)] * 2, color="0.25", linewidth=1.5)
             axis.axvspan(-margin, margin, color="0.92", zorder=0)
-        axis.axvline(0, color="0.4", linewidth=1)
-        axis.set(title=title, ylim=(len(methods) - 0.5, -0.5), xlabel="points above GRPO on this scale")
-        axis.set_yticks(range(len(methods)), [label(m) for m in methods])
+        style.named_rows(axis, map(label, methods))
+        axis.set(title=title, xlabel="points above GRPO on this scale")
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
 
-def _recorded(frame: pd.DataFrame, x: str, columns: Sequence[str]) -> pd.DataFrame:
+def _recorded(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The rows in which one of the columns has a value; RlinoError where there are none."""
-    missing = [c for c in ("method", "seed", x, *columns) if c not in frame]
+    missing = [c for c in ("method", "seed", "step", *columns) if c not in frame]
     data = frame.dropna(subset=list(columns), how="all") if columns and not missing else frame[:0]
     if data.empty:
         raise RlinoError(f"nothing to draw: no values of {', '.join(missing or columns) or 'any measure'}")

@@ -7,7 +7,7 @@ closed for pyplot: a notebook shows one where it is the last value of a cell, an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -16,13 +16,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import LABELS
 
 AXES = {
     "step": "optimiser steps",
-    "samples": "responses sampled",
-    "seconds": "seconds",
     "reward": "mean reward",
     "accuracy": "share right, training samples",
     "eval/accuracy": "share right, held out",
@@ -68,8 +66,9 @@ LENGTHS = {
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
     "incorrect_unclipped": ("wrong, not truncated", Look(PALETTE[1], (1.5, 1.2), "s")),
 }
+BAND = "band: lowest to highest seed"
+MARKS = ["name", "kind", "value", "low", "high"]  # the columns of `intervals`
 UNITS = {"length": "tokens", "characters": "characters"}  # of lengths in metrics, by where they stand
-BANDS = {"range": "lowest to highest seed", "ci": "95 % interval of the mean"}
 
 
 def style() -> None:
@@ -142,9 +141,7 @@ def panels(count: int, columns: int, size: tuple[float, float], **settings: Any)
     return figure, list(axes.flat[:count])
 
 
-def shared_legend(
-    figure: Figure, title: str | None = None, columns: int = 4, loc: str = "outside lower center"
-) -> None:
+def shared_legend(figure: Figure, title: str | None = None, columns: int = 4) -> None:
     """One legend for all axes of a figure, with each name once."""
     pairs = [pair for axis in figure.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     named = {name: handle for handle, name in reversed(pairs)}
@@ -159,20 +156,55 @@ def set_ticks(axis: Axes, values: Iterable[float], form: str, **settings: Any) -
     axis.minorticks_off()
 
 
-def mean_and_band(
-    axis: Axes, frame: pd.DataFrame, x: str, y: str, form: Look, band: str = "range", **line: Any
-) -> pd.Series:
-    """The mean of `y` at each `x` as a line, and a band: lowest to highest (range), or 95 % interval of the mean (ci).
+def need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    """Raises RlinoError where a frame that a figure is drawn from lacks columns, or has no rows."""
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise RlinoError(f"{what} needs the columns {', '.join(missing)}")
+    if frame.empty:
+        raise RlinoError(f"{what}: no rows to draw")
+
+
+def mean_and_band(axis: Axes, frame: pd.DataFrame, x: str, y: str, form: Look, **line: Any) -> pd.Series:
+    """The mean of `y` at each `x` as a line, and a band from the lowest value to the highest.
 
     `line` has further arguments of `Axes.plot`. Returns the means, empty where no row has a value.
     """
     values = frame.dropna(subset=[y]).groupby(x)[y]
     mean = values.mean()
-    if mean.empty:
-        return mean
-    low, high = values.min(), values.max()
-    if band == "ci":
-        low, high = zip(*(bootstrap_interval(part) for _, part in values), strict=True)
-    axis.fill_between(mean.index, low, high, color=form.colour, alpha=0.15, linewidth=0)
-    axis.plot(mean.index, mean, **form.line(**line))
+    if not mean.empty:
+        axis.fill_between(mean.index, values.min(), values.max(), color=form.colour, alpha=0.15, linewidth=0)
+        axis.plot(mean.index, mean, **form.line(**line))
     return mean
+
+
+def named_rows(axis: Axes, names: Iterable[str], at: float | None = 0.0) -> None:
+    """Rows named from top to bottom in place of a y axis, and an upright line `at` a value."""
+    names = list(names)
+    if at is not None:
+        axis.axvline(at, color="0.4", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
+
+
+def interval(axis: Axes, y: float, value: float, ends: Sequence[float], form: Look, name: str = "") -> None:
+    """A mark at a value and a bar between the ends of its interval, unless that is infinitely wide."""
+    if math.isfinite(ends[1] - ends[0]):
+        axis.plot(ends, [y, y], color=form.colour, linewidth=2)
+    axis.plot(value, y, form.marker, color=form.colour, markersize=7, label=name)
+
+
+def intervals(
+    axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], names: Sequence[str] = (), at: float | None = 0.0
+) -> None:
+    """A row for each name, and in it a mark with its interval for each kind.
+
+    `rows` has the columns MARKS, a kind being one of `looks`; `names` is their order, if not that of `rows`.
+    """
+    names = list(names or dict.fromkeys(rows["name"]))
+    named_rows(axis, names, at)
+    places = rows.groupby("name").cumcount() - (rows.groupby("name")["kind"].transform("count") - 1) / 2
+    for place, row in zip(places, rows.itertuples(), strict=True):
+        y = names.index(row.name) + 0.24 * place
+        interval(axis, y, row.value, (row.low, row.high), looks[row.kind], row.kind)

@@ -4,14 +4,12 @@ A rule sees the whole batch, so it may normalise over groups or over everything.
 the reward) and after it (filters) stands here too; `credit` puts them in order.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 
 import torch
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.methods.terms import Term
 
 
@@ -42,9 +40,7 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
 
 def check_rule(rule: str, options: Mapping[str, float]) -> None:
     """Raise RlinoError for an unknown rule, or an option that the rule does not have."""
-    if rule not in ADVANTAGES:
-        raise RlinoError(f"unknown advantage rule {rule!r}: one of {', '.join(ADVANTAGES)}")
-    known = list(inspect.signature(ADVANTAGES[rule].of).parameters)[1:]
+    known = list(inspect.signature(ADVANTAGES[chosen(rule, ADVANTAGES, "advantage rule")].of).parameters)[1:]
     for name in options:
         if name not in known:
             raise RlinoError(f"advantage rule {rule} has no option {name!r}: {', '.join(known) or 'it has none'}")

@@ -1,12 +1,10 @@
 """The table of methods, each a row of choices (chapters 04 and 06), and where the library differs from TRL."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.methods.objective import NO_CLIP, Objective
 from rlino_lib.settings import as_tuples, check_names
 
@@ -80,8 +78,7 @@ def varied(name: str, settings: Mapping[str, Any]) -> Objective:
 
     Raises RlinoError for an unknown method or choice, and for a kind of update that cannot make the step.
     """
-    if name not in OBJECTIVES:
-        raise RlinoError(f"unknown method {name!r}: one of {', '.join(OBJECTIVES)}")
+    chosen(name, OBJECTIVES, "method")
     check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
     row = replace(OBJECTIVES[name], **as_tuples(settings))
     if "update" in settings and row.kind != row.update:

@@ -1,7 +1,5 @@
 """Credit: shaped rewards, then a rule, then the rows that stay (chapters 04 and 05)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,21 +1,17 @@
 """What a method makes of a batch at ratio 1, and of one group in four numbers: p, G and the lengths of both sides."""
 
-from __future__ import annotations
-
 import math
 
-import pandas as pd
 import torch
 from torch import Tensor
 
-from rlino_lib.errors import RlinoError, chosen
+from rlino_lib.errors import chosen
 from rlino_lib.methods.catalogue import LABELS, OBJECTIVES
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import token_weights
 
 # Methods whose weights follow from one group alone, by their names in menus.
 METHODS = {name: text for name, text in LABELS.items() if name != "grpo"}
-LONGEST = 48  # tokens of a response
 CAP = 64  # the L of 1/(N·L)
 F64 = torch.float64
 
@@ -51,16 +47,3 @@ def sides_of(method: str, group_size: int, k: int, lengths: tuple[int, int]) -> 
             row |= dict.fromkeys(("advantage", "w", "response"), math.nan)
         sides[side] = row | {"side": sum(sums[:k] if side == "right" else sums[k:])}
     return sides
-
-
-def group_weights(method: str, group_size: int = 8, k: int = 2, lengths: tuple[int, int] = (12, 24)) -> pd.DataFrame:
-    """A group of which k are right, as two rows, right and wrong, all responses of a side equally long.
-
-    Columns: count, tokens of a response, advantage, w of a token, and its sums over a response and over the side.
-    Raises RlinoError for a group, a k, a length or a method outside what can be shown.
-    """
-    if not (2 <= group_size <= 64 and 0 <= k <= group_size):
-        raise RlinoError(f"{k} right of a group of {group_size}: groups have 2 to 64 responses")
-    if not all(1 <= n <= LONGEST for n in lengths):
-        raise RlinoError(f"lengths {lengths[0]} and {lengths[1]}: from 1 to {LONGEST} tokens")
-    return pd.DataFrame.from_dict(sides_of(method, group_size, k, lengths), "index")

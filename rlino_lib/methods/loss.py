@@ -1,7 +1,5 @@
 """The one loss of all methods, −J, and the weight that it gives each token (chapters 04 and 06)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 

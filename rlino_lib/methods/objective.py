@@ -7,8 +7,6 @@ weight at ratio 1 with the whole batch as one update; mini-batches and gradient 
 with TRL's own code (tests/methods/test_trl_parity.py); where they differ on purpose, `DIFFERENCES` says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 

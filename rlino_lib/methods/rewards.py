@@ -3,33 +3,16 @@
 The size of the verifier's own reward is the setting `rewards` of a task: `tasks.base.REWARD_SCHEMES`.
 """
 
-from __future__ import annotations
-
 import re
-from typing import Protocol
+from typing import Any
 
 from torch import Tensor
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.methods.terms import Term
 
-
-class Responses(Protocol):
-    """What a reward may read of N graded responses; `Rollouts` has it."""
-
-    @property
-    def rewards(self) -> Tensor: ...  # [N] float32, the verifier's
-
-    @property
-    def correct(self) -> Tensor: ...  # [N] bool, the verifier's verdicts
-
-    @property
-    def lengths(self) -> Tensor: ...  # [N] int64
-
-    logprobs: Tensor  # [N, T] float32, the sampler's, 0 where another wrote
-
-
-# Each from `Responses` to [N].
+# Each from N graded responses to [N]. It may read their `rewards` [N] float32 and verdicts `correct` [N] bool, both the
+# verifier's, their `lengths` [N] int64, and the sampler's `logprobs` [N, T] float32; `Rollouts` has them.
 REWARDS = {
     "verifier": Term(lambda responses: responses.rewards, "the verifier's reward"),
     "correct": Term(lambda responses: responses.correct.float(), "1 if right, else 0"),
@@ -51,13 +34,12 @@ def reward_weights(reward: str) -> dict[str, float]:
         raise RlinoError(f"a reward is a sum such as verifier + 0.5*length_bonus, not {reward!r}")
     weights: dict[str, float] = {}
     for sign, factor, name in (term.groups() for term in terms):
-        if name not in REWARDS:
-            raise RlinoError(f"unknown reward {name!r}: one of {', '.join(REWARDS)}")
+        chosen(name, REWARDS, "reward")
         weights[name] = weights.get(name, 0.0) + float(f"{sign}{factor or 1}")
     return weights
 
 
-def reward_of(reward: str, responses: Responses) -> Tensor:
+def reward_of(reward: str, responses: Any) -> Tensor:
     """The sum of rewards that `reward` names, [N] float32: `reward_of("verifier + 0.5*length_bonus", rollouts)`.
 
     Raises RlinoError as `reward_weights` does.

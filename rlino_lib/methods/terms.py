@@ -3,10 +3,8 @@
 Tensors are [N, T], 0 where masked; `mask` is as numbers. A new choice is a row here and at most one function.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,17 +50,7 @@ RATIOS = {
 # --- surrogates: ρ, log π and Â → the gain of each token, and where the clip took the gradient (None where it cannot) -
 
 
-class Settings(Protocol):
-    """What a surrogate reads of an `Objective`."""
-
-    @property
-    def clip_bounds(self) -> tuple[float | None, float | None]: ...
-
-    @property
-    def delta(self) -> float | None: ...
-
-    @property
-    def tau(self) -> tuple[float, float]: ...
+Settings = Any  # an `Objective`, of which a surrogate reads `clip_bounds`, `delta` and `tau`
 
 
 class Surrogate(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import cast
 
 import torch
@@ -62,7 +63,8 @@ class Rollouts:
         self.problems = list(problems)
         rows = [(problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
         if self.lots is None:
-            self.grades = [task.grade(*row) for row in rows]
+            grade = cache(task.grade)  # of many samples of a problem some are the same
+            self.grades = [grade(*row) for row in rows]
         else:
             drawn = cast(TaskWithLots, task).grade_drawn
             self.grades = [drawn(*row, lot) for row, lot in zip(rows, self.lots, strict=True)]

@@ -30,17 +30,20 @@ COLUMNS = (
 UNKNOWN = "unknown"  # the method, the task or the model of an imported run, where nothing says it
 
 
+def seed_words(seed: int | None) -> str:
+    """A seed in a title or a menu; an imported run may not say it."""
+    return f"seed {'?' if seed is None else seed}"
+
+
 class Settings(dict):
-    """A run's settings; one that an imported run does not record raises RlinoError."""
+    """A run's settings; one that is not recorded, as of an imported run, raises RlinoError."""
 
     def __init__(self, values: dict[str, Any], run: str) -> None:
         super().__init__(values)
         self.run = run
 
     def __missing__(self, name: str) -> Any:
-        if "imported_from" not in self:
-            raise KeyError(name)
-        raise RlinoError(f"{self.run} was imported, and does not record {name}")
+        raise RlinoError(f"{self.run} {'was imported, and ' * ('imported_from' in self)}does not record {name}")
 
     def __or__(self, other: Any) -> Any:  # of a dict and a dict it would be a dict
         return Settings({**self, **other}, self.run)

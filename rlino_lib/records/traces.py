@@ -6,8 +6,9 @@ A source of traces is a `Run`, or a DataFrame of rollouts: one row per response,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.records.runs import seed_words
 
 Row = dict[str, Any]  # a response with its columns
 _DEFAULTS: dict[str, Any] = {"step": 0, "problem_id": "", "data": None, "gold": "", "prompt": "", "reward": math.nan}
@@ -28,7 +30,8 @@ class Traces:
     """Rollouts by step and group. A source without any has no steps, and `message` says so.
 
     Missing columns are filled in: one step, a group for each problem, and nothing to colour by.
-    Raises RlinoError for a source of another kind, or rows that have neither `tokens` nor `response`.
+    Raises RlinoError for a source of another kind, rows that have neither `tokens` nor `response`, and a row with
+    something else where a number is due.
     """
 
     def __init__(self, source: Any):
@@ -42,7 +45,7 @@ class Traces:
         except AttributeError:
             kind = type(source).__name__
             raise RlinoError(f"traces come from a run or a DataFrame of rollouts, not a {kind}") from None
-        self.frame = _complete(frame)
+        self.frame = _complete(frame, self.name or "the frame")
         self._rows = self.frame.groupby(["step", "group"], sort=True).indices if len(self.frame) else {}
         if not self._rows and not self.message:
             self.message = f"{self.name or 'This frame'} has no recorded rollouts."
@@ -88,21 +91,55 @@ class Traces:
         return f"{name} · {right}"
 
 
-def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+def _complete(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """A copy with every column that the rendering reads, and a plain index."""
     if not len(frame):
         return pd.DataFrame(columns=["step", "group"])
     if not {"tokens", "response"} & set(frame.columns):
         raise RlinoError("rollouts need a column `tokens` or `response`")
+    _refuse_texts(frame, name)
     frame = frame.reset_index(drop=True).copy()
     for name, value in (_DEFAULTS | dict.fromkeys(_LISTS)).items():
         if name not in frame:
             frame[name] = pd.Series([value] * len(frame), dtype=object if value is None else None)
     if "group" not in frame:
-        frame["group"] = frame.groupby("step")["problem_id"].transform(lambda ids: pd.factorize(ids)[0])
+        frame["group"] = frame.groupby("step")["problem_id"].transform(_numbered)
     if "sample" not in frame:
         frame["sample"] = frame.groupby(["step", "group"]).cumcount()
     return frame.astype({"step": int, "group": int})
+
+
+def _numbered(ids: pd.Series) -> np.ndarray:
+    """Equal ids as equal numbers from 0, [N]; an id may be anything that JSON has."""
+    return pd.factorize(np.array([str(name) for name in ids], dtype=object))[0]
+
+
+def _refuse_texts(frame: pd.DataFrame, name: str) -> None:
+    """Raise RlinoError, with the row, where a number is due and something else stands."""
+    if not frame.columns.is_unique:
+        raise RlinoError(f"the rollouts of {name} have a column twice")
+    for column in frame.columns.intersection(list(_DUE)):
+        due, holds = _DUE[column]
+        for place, value in enumerate(frame[column], 1):
+            if not holds(value):
+                held = shortened(ascii(value), 60)
+                raise RlinoError(f"the rollouts of {name}, response {place}: {column} is to be {due}, not {held}")
+
+
+def _is_number(value: object) -> bool:
+    return missing(value) or (isinstance(value, Real) and not (isinstance(value, int) and abs(value) >= 2**1000))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and bool(0 <= value < 2**53) and float(value).is_integer()
+
+
+_WHOLE = "a whole number of 0 or more"
+_DUE: dict[str, tuple[str, Callable[[object], bool]]] = {  # by column: what its values are to be
+    **dict.fromkeys(("step", "group", "sample"), (_WHOLE, _is_whole)),
+    "length": (_WHOLE, lambda value: missing(value) or _is_whole(value)),
+    **dict.fromkeys(("reward", "advantage"), ("a number", _is_number)),
+}
 
 
 def _some(values: list[int]) -> str:
@@ -137,11 +174,14 @@ def tokens_of(row: Row) -> list[object]:
 
 
 def values_of(row: Row, column: str) -> list[float] | None:
-    """A per-token column of one response, None where it is absent or has another length than the tokens."""
+    """A per-token column of one response; None where it is absent, has another length, or holds what is no number."""
     values = row.get(column)
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
         return None
-    return [math.nan if v is None else float(v) for v in values]
+    try:
+        return [math.nan if v is None else float(v) for v in values]
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def length_of(row: Row) -> int:
@@ -184,8 +224,7 @@ def _names(sources: Sequence[Any]) -> list[str]:
         if isinstance(source, pd.DataFrame):
             names.append(f"frame {k + 1}")
         elif (method := getattr(source, "method", None)) is not None:
-            seed = getattr(source, "seed", None)  # an imported run may not say it
-            names.append(LABELS.get(method, method) + ("" if seed is None else f", seed {seed}"))
+            names.append(f"{LABELS.get(method, method)}, {seed_words(getattr(source, 'seed', None))}")
         else:
             names.append(full[k] or f"run {k + 1}")
     twice = [names.count(name) > 1 for name in names]

@@ -1,18 +1,17 @@
 """An `Objective` inside TRL's `GRPOTrainer`: its advantages, its loss, and nothing else of it changed (chapter 12)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from trl import GRPOTrainer
 
-from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.credit import credit
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.scale.records import Pool, Recorded, Row
-from rlino_lib.training.config import VERIFIER, TrainConfig
+from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.traces import policy_weighting
 from rlino_lib.training.trainer import rewarded
+from rlino_lib.training.updates.policy_gradient import graded_rows
 
 
 class ObjectiveTrainer(Recorded, GRPOTrainer):
@@ -59,12 +58,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         if o.needs_reference:
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
-        correct = None if c.reward == VERIFIER else rollouts.correct  # [N]
-        graded = Graded(
-            rollouts.rewards, c.group_size, rollouts.mask, rollouts.logprobs, ref, c.max_new_tokens, rollouts.truncated,
-            correct,
-        )  # fmt: skip
-        adv, keep = credit(o, graded)  # [N] or [N, T], [N]
+        adv, keep = credit(o, graded_rows(c, rollouts, rollouts.logprobs, ref))  # [N] or [N, T], [N]
         if self.recorder.keeps_groups(step):
             self.weighting = policy_weighting(o, adv, keep, rollouts, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)

@@ -4,8 +4,6 @@ Every process sees the responses of all of them, so the numbers of a step, the g
 same everywhere and nothing has to be sent back; the main process alone writes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,10 +24,8 @@ from rlino_lib.policy.models import Policy, eos_ids
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import StopStrings
 from rlino_lib.tasks import Grade, Problem, get_task
+from rlino_lib.training import run, traces, trainer
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.run import Recorder
-from rlino_lib.training.traces import response_rows
-from rlino_lib.training.trainer import Sums, Trainer, batch_of_problems
 
 MARK = "rlino.json"  # written last into a checkpoint: one without it is half a checkpoint
 
@@ -69,7 +65,7 @@ class Pool:
     def batches(self, config: TrainConfig) -> Iterator[int]:
         """The problems of all steps in the order in which `rlino train` has them."""
         for step in range(1, config.steps + 1):
-            yield from batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
+            yield from trainer.batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
 
 
 def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> Rollouts:
@@ -108,16 +104,16 @@ class Recorded(Mixed):
     """Mixed into a trainer of TRL, whose `roll` samples and grades prompts; everything else of a run is here."""
 
     lr_scheduler: LambdaLR | None
-    lr_at: Any = Trainer.lr_at  # the schedule of `rlino train`, of self.config
+    lr_at: Any = trainer.Trainer.lr_at  # the schedule of `rlino train`, of self.config
 
     def bind(self, config: TrainConfig, pool: Pool) -> None:
         """Set what the run is."""
         self.config = config
         self.pool = pool
-        self.recorder = Recorder(self, self.evaluate_policy)  # the main process gives its own a writer
+        self.recorder = run.Recorder(self, self.evaluate_policy)  # the main process gives its own a writer
         self.objective = varied(config.method, config.objective_settings)
         self.updates = config.epochs * config.minibatches  # of a step
-        self.sums = Sums()
+        self.sums = trainer.Sums()
         self.rollouts: Rollouts | None = None  # of the step under way, of all processes
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
         self.started = False  # whether a step was begun
@@ -253,10 +249,10 @@ class Recorded(Mixed):
 
     def _end_step(self, step: int) -> None:
         c = self.config
-        sums = Sums()
+        sums = trainer.Sums()
         for own in gather_object([self.sums.total]):
             sums.add(own, 1.0)
-        sums.norms, self.sums = self.sums.norms, Sums()
+        sums.norms, self.sums = self.sums.norms, trainer.Sums()
         metrics = {"step": step, "samples": step * c.prompts * c.group_size, **outcome_metrics(self.rollouts)}
         metrics |= {**sums.means(), "lr": self.lr_at(step)}
         self.recorder.step(metrics, self.rollouts, self.weighting, self.processing_class)
@@ -266,7 +262,7 @@ class Recorded(Mixed):
         samples = self.config.eval_samples
         parts = self._held_out(self.pool.held_out, samples, self.step_done)
         rollouts = self.to_rollouts([row for part in parts for row in part], samples)
-        self.responses = list(response_rows(rollouts, self.pool.task, self.step_done, final=False))
+        self.responses = list(traces.response_rows(rollouts, self.pool.task, self.step_done, final=False))
         return eval_columns(rollouts)
 
     def test(self) -> dict[str, Any]:
@@ -276,7 +272,7 @@ class Recorded(Mixed):
         for part in self._held_out(self.pool.test, samples, self.config.steps + 1):
             rollouts = self.to_rollouts(part, samples)
             problems += [problem_row(rollouts, i, self.pool.task) for i in range(len(rollouts.prompts))]
-            self.responses += response_rows(rollouts, self.pool.task, self.step_done, final=True)
+            self.responses += traces.response_rows(rollouts, self.pool.task, self.step_done, final=True)
         return summarise(pd.DataFrame(problems))
 
     def _held_out(self, problems: range, samples: int, step: int) -> Iterator[list[Row]]:

@@ -9,8 +9,6 @@ processes, the loss is `objectives.policy_loss`, and every normaliser counts the
 micro-batches of it. TRL's own choices (loss_type, scale_rewards, epsilon…) have no effect.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -27,12 +25,11 @@ import torch
 from rlino_lib.cli.main import run_result
 from rlino_lib.cli.options import FOLDER, TRAIN_SETTINGS, add_options, name_values, set_threads, train_config
 from rlino_lib.cli.terminal import Parser, run_program
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
-from rlino_lib.records.runs import RUN, Run, complete_run, load_run
-from rlino_lib.records.writer import RunWriter
+from rlino_lib.records import runs, writer
 from rlino_lib.settings import THREADS
 from rlino_lib.tasks import get_task
 from rlino_lib.training import memory
@@ -84,6 +81,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
     check_reward(config)
+    chosen(engine, ENGINES, "engine")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
@@ -91,7 +89,6 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
     task = get_task(config.task, **config.task_settings)
     writes_too = any(getattr(task, name, None) for name in ("environment", "opening", "opening_text"))
     refusals = (
-        (engine not in ENGINES, f"unknown engine {engine!r}: one of {', '.join(ENGINES)}"),
         (
             engine == "sft" and not literal,
             "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out",
@@ -165,7 +162,7 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
 def train(
     config: TrainConfig, out: str | Path, *, engine: str = "grpo", save: bool = False,
     trl_settings: dict[str, Any] | None = None, progress: bool = False,
-) -> Run:  # fmt: skip
+) -> runs.Run:  # fmt: skip
     """Run a configuration on all processes into a folder that they share, and return it, as `training.run.train`.
 
     engine: "grpo" for every method, or "sft" for f_isft_pos as TRL's `SFTTrainer`. `trl_settings` are settings of TRL
@@ -183,10 +180,10 @@ def train(
         args._setup_devices = torch.device("cpu")
     place = {"scale": {"engine": engine, "processes": state.num_processes, "trl": trl_settings or {}}}
     with ExitStack() as held:
-        folder = output_folder(out, RUN, run_settings(config) | place, RUN_DEFAULTS)
+        folder = output_folder(out, runs.RUN, run_settings(config) | place, RUN_DEFAULTS)
         if _everywhere(state, lambda: held.enter_context(folder)):
-            _everywhere(state, lambda: bool(complete_run(out, save)))
-            return load_run(out)
+            _everywhere(state, lambda: bool(runs.complete_run(out, save)))
+            return runs.load_run(out)
         pool = Pool(config)
         policy = load_policy(config.model)
         record = _everywhere(state, lambda: describe(config, policy)) | place
@@ -194,13 +191,13 @@ def train(
         trainer = build(config, args, policy, pool)
 
         def begin() -> None:
-            trainer.recorder.writer = RunWriter(out, record, RUN_DEFAULTS | {"update": record["update"]})
+            trainer.recorder.writer = writer.RunWriter(out, record, RUN_DEFAULTS | {"update": record["update"]})
 
         _everywhere(state, begin)
         options = "a smaller --micro-batch, --gradient-checkpointing 1, more processes or a lower --max-new-tokens"
         with memory.out_of_memory_advice(options):
             _drive(trainer, state, out, save)
-    return load_run(out)
+    return runs.load_run(out)
 
 
 def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:

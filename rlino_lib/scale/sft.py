@@ -14,8 +14,6 @@ mean weighs a response by its length, and takes a step as large from one accepte
 loss is overridden, and only that; the model's forward, its fused head and the update stay TRL's.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

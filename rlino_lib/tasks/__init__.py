@@ -1,33 +1,23 @@
 """Tasks with verifiers: problems, prompts and graders, by name."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import chosen
+from rlino_lib.settings import check_names
 from rlino_lib.tasks.base import Grade, Problem, Task
 from rlino_lib.tasks.clean_room import CleanRoom
 from rlino_lib.tasks.countdown.task import Countdown
 from rlino_lib.tasks.gsm8k.task import Gsm8k
 from rlino_lib.tasks.word_problems.task import WordProblems
 
-TASKS = {
-    "countdown": Countdown,
-    "word_problems": WordProblems,
-    "gsm8k": Gsm8k,
-    "clean_room": CleanRoom,
-}
+TASKS: dict[str, Any] = {task.name: task for task in (Countdown, WordProblems, Gsm8k, CleanRoom)}
 
 
 def get_task(name: str, /, **settings: Any) -> Task:
     """A task by name; raises RlinoError for a name or a setting that does not exist, or for a value out of range."""
-    if name not in TASKS:
-        raise RlinoError(f"unknown task {name!r}: one of {', '.join(TASKS)}")
-    known = [f.name for f in fields(TASKS[name])]
-    for key in settings:
-        if key not in known:
-            raise RlinoError(f"task {name} has no setting {key[:60]!r}: one of {', '.join(known)}")
+    chosen(name, TASKS, "task")
+    check_names(settings, [f.name for f in fields(TASKS[name])], f"task {name}")
     return TASKS[name](**settings)
 
 

@@ -1,7 +1,5 @@
 """Arithmetic as traces write it: the steps and verdicts of any text, in order (chapters 02 and 03)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import NamedTuple

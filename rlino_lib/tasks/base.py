@@ -3,14 +3,12 @@
 The reward that a run trains on is named in another table, `methods.rewards.REWARDS`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.settings import check
 from rlino_lib.tasks.arithmetic import trace_counts
 
@@ -50,6 +48,7 @@ class Task(Protocol):
     complete, and `grade` reads up to it (`up_to_stop`). And it may have `counts(problem, response) -> dict[str, int |
     None]`: what else a run should record of held-out responses, under the same names for each, for any string and in
     bounded time. `trace_counts(response) -> dict[str, int]` counts arithmetic in a trace, for an evaluation to add up.
+    `chain_right(problem, response) -> bool` says whether what leads to a right answer is right as well, for CoT-pass@k.
     `environment: Environment | None` writes into the responses of its training and its evaluations, and
     `opening_text: str` opens all of them: context for the policy, part of the text that is graded.
     """
@@ -157,8 +156,7 @@ def how_many(n: int | None, size: int, split: str, task: str) -> int:
 
     Raises RlinoError for an unknown split, or where it has fewer than `n` problems.
     """
-    if split not in SPLITS:
-        raise RlinoError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    chosen(split, SPLITS, "split")
     n_problems = size if n is None else n
     if not 0 <= n_problems <= size:
         raise RlinoError(f"{task} has {size} {split} problems, {n} were asked for")

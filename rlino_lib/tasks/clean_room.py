@@ -6,8 +6,6 @@ whatever happens to lengths is the method's doing. `worth` is the dial between t
 are better.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Data sets from their public homes, with checksums: `rlino fetch` (chapter 02). The repository holds none of them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from http.client import HTTPException
@@ -12,7 +10,7 @@ from urllib.request import Request, urlopen
 
 from tqdm.auto import tqdm
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.paths import REPO, cache_folder
 
 
@@ -67,8 +65,7 @@ def fetch(
     is. A download that was interrupted is resumed at the next call; a new folder that stays empty is removed. Raises
     RlinoError where a file cannot be fetched, and OSError where it cannot be written.
     """
-    if name not in SETS:
-        raise RlinoError(f"unknown data set {name!r}: one of {', '.join(SETS)}")
+    chosen(name, SETS, "data set")
     folder = Path(out).expanduser() if out else data_folder(name)
     if folder.resolve().is_relative_to(REPO):
         raise RlinoError(f"{folder} is inside {REPO}, which holds no data sets: choose another folder")

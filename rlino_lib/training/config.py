@@ -1,34 +1,14 @@
 """The settings of a base model and of a run. Free of torch, so that the command line can show them at once."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rlino_lib import settings
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import read_json
 from rlino_lib.paths import BASES, REPO, base_of
-from rlino_lib.settings import (
-    BATCH,
-    COUNT,
-    DEVICE,
-    MODEL,
-    PRECISION,
-    PRECISION_HELP,
-    RATE,
-    SEED,
-    SPLIT,
-    SWITCH,
-    TABLE,
-    TEMPERATURE,
-    check,
-    number,
-    one_of,
-    setting,
-    text,
-    whole,
-)
+from rlino_lib.settings import COUNT, SEED, SWITCH, TABLE, number, one_of, setting, text, whole
 from rlino_lib.tasks import TASKS
 
 TASK = one_of(TASKS)
@@ -41,22 +21,21 @@ class Recipe:
 
     steps: int = setting(4400, "batches", COUNT)
     restart: int = setting(2600, "the step at which Adam restarts, at half the rate, for a second cosine", COUNT)
-    batch_size: int = setting(128, "traces per step", BATCH)
-    lr: float = setting(2e-3, "the highest learning rate of AdamW", RATE)
+    batch_size: int = setting(128, "traces per step", settings.BATCH)
+    lr: float = setting(2e-3, "the highest learning rate of AdamW", settings.RATE)
     warmup: int = setting(50, "steps from rate 0 to the highest, twice", COUNT)
     weight_decay: float = setting(0.01, "of AdamW", number(0))
     four_numbers: float = setting(0.10, "share of problems with four numbers; the rest have three", number(0, 1))
     n_four: int = setting(10_000, "how many problems with four numbers there are to draw from", COUNT)
-    new_targets: int = setting(0, "1: some targets of Countdown are kept out of the traces", SWITCH)
     seed: int = setting(0, "seed of the weights and the traces", SEED)
     hidden_size: int = setting(128, "width of the model, which has four heads", whole(8, multiple=8))
     layers: int = setting(3, "decoder layers of the model", COUNT)
     task: str = setting("countdown", "countdown, word_problems, or joint: either, at random", one_of((*BASES, "joint")))
     merges: int = setting(0, "most byte pairs to learn, as large models do; 0: a token per word of the task", whole())
-    precision: str = setting("auto", PRECISION_HELP, PRECISION)
+    precision: str = setting("auto", settings.PRECISION_HELP, settings.PRECISION)
 
     def __post_init__(self) -> None:
-        check(self)
+        settings.check(self)
 
 
 @dataclass(frozen=True)
@@ -78,14 +57,14 @@ class TrainConfig:
     )  # fmt: skip
     task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
     task_settings: dict[str, Any] = setting(dict, "changes to the task, by its fields", TABLE)
-    model: str = setting("", "a folder or a hub id; the default is the base that ships with the task", MODEL)
+    model: str = setting("", "a folder or a hub id; the default is the base that ships with the task", settings.MODEL)
     seed: int = setting(0, "seed of the order of problems and of the sampling", SEED)
     steps: int = setting(200, "batches of samples", COUNT)
-    prompts: int = setting(64, "problems per step", BATCH)
-    group_size: int = setting(8, "responses per problem", BATCH)
+    prompts: int = setting(64, "problems per step", settings.BATCH)
+    group_size: int = setting(8, "responses per problem", settings.BATCH)
     max_new_tokens: int = setting(112, "most tokens of a response", COUNT)
-    temperature: float = setting(1.0, "temperature of the sampling", TEMPERATURE)
-    lr: float = setting(1e-4, "learning rate", RATE)
+    temperature: float = setting(1.0, "temperature of the sampling", settings.TEMPERATURE)
+    lr: float = setting(1e-4, "learning rate", settings.RATE)
     optimizer: str = setting("adamw", "adamw, or sgd: with momentum", one_of(("adamw", "sgd")))
     momentum: float = setting(0.9, "of sgd", number(0, 0.999))
     schedule: str = setting(
@@ -108,7 +87,7 @@ class TrainConfig:
         text("all-linear, or names of modules with commas between them", r"all-linear|[\w.]+(,[\w.]+)*"),
     )  # fmt: skip
     eval_every: int = setting(20, "steps between evaluations; 0: none", whole())
-    eval_split: str = setting("validation", "split of the evaluations: train, validation or test", SPLIT)
+    eval_split: str = setting("validation", "split of the evaluations: train, validation or test", settings.SPLIT)
     eval_problems: int = setting(512, "how many problems of that split, the first ones", COUNT)
     eval_samples: int = setting(1, "samples per problem in evaluations", COUNT)
     eval_base: int = setting(0, "1: evaluations also measure the KL to the base and the fate of its responses", SWITCH)
@@ -120,8 +99,8 @@ class TrainConfig:
     guard: str = setting(
         "stop", 'when a run trains nothing or may not fit into memory: "stop", or "warn"', one_of(("stop", "warn"))
     )
-    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", DEVICE)
-    precision: str = setting("auto", f"{PRECISION_HELP}; weights and Adam stay float32", PRECISION)
+    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", settings.DEVICE)
+    precision: str = setting("auto", f"{settings.PRECISION_HELP}; weights and Adam stay float32", settings.PRECISION)
     gradient_checkpointing: int = setting(0, "1: activations are recomputed, not kept; a third slower", SWITCH)
 
     # Settings that are younger than the first recorded runs.
@@ -131,7 +110,7 @@ class TrainConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        check(self)
+        settings.check(self)
         if self.minibatches > (n := self.prompts * self.group_size):
             raise RlinoError(f"minibatches must be at most the {n} responses of a step, not {self.minibatches}")
         if not self.lora_rank and (self.lora_alpha, self.lora_targets) != (32, "all-linear"):
@@ -157,9 +136,9 @@ def run_settings(config: TrainConfig) -> dict[str, Any]:
     The hash of the model's weights is added where a card beside the model states it.
     """
     path = Path(config.model).resolve()
-    settings = asdict(config) | {"model": str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model}
+    model = str(path.relative_to(REPO)) if path.is_relative_to(REPO) else config.model
     card = read_json(path / "card.json") if (path / "card.json").exists() else {}
-    return settings | {name: card[name] for name in ("weights_sha256_16",) if name in card}
+    return asdict(config) | {"model": model} | {name: card[name] for name in ("weights_sha256_16",) if name in card}
 
 
 # The values that settings younger than a recorded run had in it: precision was fp32 until it was recorded.

@@ -1,7 +1,5 @@
 """Many recorded runs from one file: complete ones are skipped, killed ones resumed, failed ones named at the end."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -8,8 +8,6 @@ number of runs at a time. Settings beside those of TrainConfig are "threads", a 
 whether it keeps the trained model.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping

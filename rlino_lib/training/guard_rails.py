@@ -1,7 +1,5 @@
 """Guard rails: a run that trains nothing reports it in one clear line instead of running on in silence (chapter 04)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

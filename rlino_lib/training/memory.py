@@ -4,8 +4,6 @@ Parameters are counted exactly, on a model without storage. Activations are coun
 layer of Qwen2 and Llama as transformers writes it; other models come near it.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
+from rlino_lib.policy import logprobs, models
 from rlino_lib.policy.device import gains_from_bf16, is_out_of_memory, pick_device, pick_precision
-from rlino_lib.policy.logprobs import LARGE, tile_size
-from rlino_lib.policy.models import add_lora, count_parameters, hub_options
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.micro_batches import by_tokens, most_rows
 
@@ -59,8 +56,8 @@ def _counts(model: PreTrainedConfig, config: TrainConfig) -> tuple[int, int]:
     """Parameters in all, and those that train."""
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(model)
-        built = add_lora(built, rank=config.lora_rank, targets=config.targets) if config.lora_rank else built
-    return count_parameters(built), sum(p.numel() for p in built.parameters() if p.requires_grad)
+        built = models.add_lora(built, rank=config.lora_rank, targets=config.targets) if config.lora_rank else built
+    return models.count_parameters(built), sum(p.numel() for p in built.parameters() if p.requires_grad)
 
 
 def _kv_widths(c: PreTrainedConfig) -> tuple[int, int]:
@@ -106,7 +103,7 @@ def _token_bytes(c: PreTrainedConfig, config: TrainConfig, bf16: bool) -> int:
 
 def _head_bytes(c: PreTrainedConfig, device: str, tokens: int) -> int:
     """Bytes of the logits of so many tokens; of a large vocabulary those of one slice, however many there are."""
-    return FLOAT * (2 * tile_size(device) if c.vocab_size >= LARGE else 3 * c.vocab_size * tokens)
+    return FLOAT * (2 * logprobs.tile_size(device) if c.vocab_size >= logprobs.LARGE else 3 * c.vocab_size * tokens)
 
 
 def _casts(config: TrainConfig, parameters: int, device: str) -> bool:
@@ -176,7 +173,7 @@ def micro_tokens(model: PreTrainedModel, config: TrainConfig) -> int:
     if config.micro_tokens:
         return config.micro_tokens
     config = replace(config, device=device)
-    total = count_parameters(model)
+    total = models.count_parameters(model)
     bf16 = _casts(config, total, device)
     needed = estimate(model.config, config, free=0)
     later = needed.optimizer + needed.gradients + HALF * bf16 * total
@@ -248,7 +245,7 @@ def check(config: TrainConfig, prompt_tokens: int = PROMPT_TOKENS) -> tuple[bool
     """
     free = free_bytes(config.device)
     try:
-        model = AutoConfig.from_pretrained(config.model, **hub_options(config.model))
+        model = AutoConfig.from_pretrained(config.model, **models.hub_options(config.model))
         needed = estimate(model, config, prompt_tokens, free)
     except Exception:  # the hub, the disk, the parsers and unusual models below each raise their own kinds
         return True, ""

@@ -10,13 +10,12 @@ the whole batch, sorted by length, are hardly padded. Attention in two parts, to
 would lose the fast causal kernel besides. It would pay where prompts are much longer than responses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.rollouts import Rollouts
@@ -48,10 +47,15 @@ class Limit:
 
 
 def by_tokens(config: TrainConfig, device: str) -> bool:
-    """Whether a run's micro-batches are cut by tokens. Not where they are part of the method."""
-    objective = varied(config.method, config.objective_settings)
+    """Whether a run's micro-batches are cut by tokens. Not where they are part of the method.
+
+    Raises RlinoError where the tokens of one are set none the less.
+    """
+    name = varied(config.method, config.objective_settings).normaliser
+    if config.micro_tokens and NORMALISERS[name].by_micro_batch:
+        raise RlinoError(f"the normaliser {name} divides by a micro-batch of rows: --micro-batch, not --micro-tokens")
     given = config.micro_tokens > 0 or device.startswith("cuda")
-    return given and not NORMALISERS[objective.normaliser].by_micro_batch
+    return given and not NORMALISERS[name].by_micro_batch
 
 
 def most_rows(config: TrainConfig) -> int:

@@ -1,12 +1,10 @@
 """Named settings of `rlino train`, from data/presets.toml: what the paper gives and what is our choice (chapter 12)."""
 
-from __future__ import annotations
-
 import tomllib
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.paths import DATA
 from rlino_lib.settings import as_tuples
 from rlino_lib.training.config import TrainConfig
@@ -51,6 +49,4 @@ def presets() -> dict[str, Preset]:
 
 def find_preset(name: str) -> Preset:
     """One preset; raises RlinoError for an unknown name."""
-    if name not in presets():
-        raise RlinoError(f"unknown preset {name!r}: one of {', '.join(presets())}")
-    return presets()[name]
+    return presets()[chosen(name, presets(), "preset")]

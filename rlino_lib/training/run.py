@@ -1,7 +1,5 @@
 """A run: steps, evaluations, records, guard rails, and resuming after a kill (chapters 04 and 05)."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Mapping

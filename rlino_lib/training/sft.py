@@ -6,8 +6,6 @@ give the same gradient is a result (chapter 06), not built in. (Over a large voc
 `policy/logprobs.py`, and no loss.)
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +19,6 @@ from rlino_lib.policy.logprobs import large_head, last_hidden, token_logprobs
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.micro_batches import Limit
 
-VARIANTS = ("pos", "neg", "posneg")
-WEIGHTS = ("unit", "group_balanced")
 # The data set whose signed weights are the advantages of a rule of `methods.advantages`: variant and weights.
 DATASETS = {
     "positive": ("pos", "unit"),
@@ -55,8 +51,8 @@ def build_dataset(rollouts: Rollouts, variant: str = "posneg", weights: str = "g
     Weights: `unit` (every example 1) or `group_balanced` (each side of a group sums to 1; groups that are all right or
     all wrong are left out). Raises RlinoError for unknown names or responses that were not graded.
     """
-    if variant not in VARIANTS or weights not in WEIGHTS:
-        raise RlinoError(f"F-ISFT has variants {', '.join(VARIANTS)} and weights {', '.join(WEIGHTS)}")
+    if variant not in ("pos", "neg", "posneg") or weights not in ("unit", "group_balanced"):
+        raise RlinoError("F-ISFT has variants pos, neg, posneg and weights unit, group_balanced")
     if len(rollouts.grades) != len(rollouts.ids):
         raise RlinoError("grade the rollouts before building a data set from them")
     dataset = []
@@ -69,11 +65,12 @@ def build_dataset(rollouts: Rollouts, variant: str = "posneg", weights: str = "g
         for sign, side in ((1, right), (-1, wrong)):
             if variant == "posneg" or (variant == "pos") == (sign > 0):
                 weight = 1.0 if weights == "unit" else 1.0 / len(side)
-                dataset += [_example(rollouts, i, sign, weight) for i in side]
+                dataset += [example_of(rollouts, i, sign, weight) for i in side]
     return dataset
 
 
-def _example(rollouts: Rollouts, i: int, sign: int, weight: float) -> Example:
+def example_of(rollouts: Rollouts, i: int, sign: int = 1, weight: float = 1.0) -> Example:
+    """Response i of the rollouts as an example."""
     g = i // rollouts.group_size
     prompt = rollouts.prompt_ids[g][rollouts.prompt_mask[g]].tolist()
     response = rollouts.ids[i][rollouts.written[i]].tolist()

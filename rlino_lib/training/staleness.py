@@ -4,8 +4,6 @@ A probe reads and never trains. It compares, at the current weights, the gradien
 plain weighted likelihood (the same advantages, no ratio) and with that of balanced F-ISFT⁺⁻.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -36,11 +34,9 @@ def is_probed(update: int) -> bool:
 
 
 def probe(
-    logprobs_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
-    parameters: list[torch.nn.Parameter],
-    rollouts: Rollouts,
-    micro_batch: int,
-) -> dict[str, Any]:
+    logprobs_of: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], parameters: list[torch.nn.Parameter],
+    rollouts: Rollouts, micro_batch: int,
+) -> dict[str, Any]:  # fmt: skip
     """Ratios to the sampler, share clipped, KL to the sampler, and two comparisons of gradients.
 
     `logprobs_of(rows)` gives log-probs with gradient and mask, both [B, T'], of rows of the rollouts. Groups without

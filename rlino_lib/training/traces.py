@@ -1,8 +1,7 @@
 """The records of rollouts in a run: whole groups token by token, and one row of counts per held-out response."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -41,10 +40,7 @@ def trace_rows(
             "weights": _short(weighting["weights"][i][written]),
             "reward": grade.reward,
             "advantage": _short(weighting["advantage"][i : i + 1])[0],
-            "correct": grade.correct,
-            "format_ok": grade.format_ok,
-            "answer": grade.answer,
-            "reason": grade.reason,
+            **asdict(grade),
             "length": int(rollouts.lengths[i]),
             "clipped": bool(rollouts.truncated[i]),
         }

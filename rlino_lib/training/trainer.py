@@ -1,7 +1,5 @@
 """One step for all methods: sample, grade, weigh, update (chapters 04 and 05). Records are kept by `run.py`."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Callable, Sequence

@@ -153,7 +153,7 @@
         this.stepped = stepped;
         this.marks = JSON.parse(stepped.dataset.marks);
         this.stops = JSON.parse(stepped.dataset.stops);
-        this.value.token = Number(stepped.dataset.steps);
+        this.value.token = this.stops[1] ?? Number(stepped.dataset.steps); // the first attempt, if there is one
       }
       if (stepped) this.step();
     }

@@ -17,6 +17,7 @@ import pandas as pd
 from rlino_lib.analysis import pairs
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.style import in_order, label
+from rlino_lib.records.runs import seed_words
 from rlino_lib.records.traces import (
     Row,
     Traces,
@@ -190,7 +191,7 @@ def _page(
         boxes.append(f"<div><p>{slot(f'name_{x}', 'strong')}</p>{slot(f'text_{x}')}</div>")
     unit = unit_of(next(iter(pages.traces.values())).frame.iloc[0].to_dict())
     note = f'<p class="rlino-note">✓ right, ✗ wrong, ✂ truncated; {unit}. In brackets the response below.</p>'
-    title = f"<p>{escape_line(key[0])}, seed {'?' if key[1] is None else key[1]}</p>"
+    title = f"<p>{escape_line(key[0])}, {seed_words(key[1])}</p>"
     body = f"{title}{slot('curves')}{slot('head')}{slot('start')}"
     return explorer(
         "Two runs", controls, slots, f'{body}<div class="rlino-two">{"".join(boxes)}</div>{note}', pages.made

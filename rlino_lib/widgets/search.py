@@ -80,10 +80,10 @@ def _edge(child: Node, begin: tuple[float, float], end: tuple[float, float], of:
 
 
 def _box(node: Node, text: str, column: tuple[float, float], y: float, of: Response | int) -> str:
-    """A node: black with ✓ where the target alone is left, dashed where a step broke the rules; who ends there."""
+    """A node: green with ✓ where the target alone is left, dashed where a step broke the rules; who ends there."""
     x, width = column
     broken = node.written is not None and bool(node.written.fault or node.written.left is None)
-    fill, ink = ("#111", "#fff") if node.hit else ("#fff", "#111")
+    fill, ink = ("#077a58", "#fff") if node.hit else ("none", "currentColor")
     look = f'fill="{fill}" stroke="#555"' + ' stroke-dasharray="4 2"' * broken
     tip = f"<title>{escape_line(node.written.fault)}</title>" if broken and node.written.fault else ""
     ended = _ended(node, of)
@@ -151,7 +151,7 @@ def _group_sentences(group: list[Response], root: Node) -> str:
 
 
 _KEY = (
-    "<p>Boxes hold the numbers left; ✓ on black is the target alone. ✗ and dashes mark a step that is wrong arithmetic "
+    "<p>Boxes hold the numbers left; ✓ on green is the target alone. ✗ and dashes mark a step that is wrong arithmetic "
     "or takes a number that is not left (? where nobody knows what is). #2 is the second attempt, with its verdict; "
     "↻ is one that was made before; × counts how often a step is taken, in a group by how many responses. Blue and "
     "bold is the attempt under way, and what is faint comes later or is another response's.</p>"

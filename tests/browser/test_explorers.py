@@ -156,6 +156,27 @@ def test_axe_on_a_page(show, axe, explorer, name, scheme):
     assert axe(page) == []
 
 
+def test_controls_are_large_enough_to_touch(watch, tmp_path):
+    """24 pixels for a mouse, 44 for a finger."""
+    path = tmp_path / "page.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><title>A page</title>{search_view(searches())}", "utf-8")
+    for touch, least in ((False, 24), (True, 44)):
+        with watch(has_touch=touch, is_mobile=touch) as context:
+            page = context.new_page()
+            page.goto(path.as_uri())
+            sizes = page.locator(".rlino-control :is(select, button, input)").evaluate_all(
+                "fields => fields.map(field => field.getBoundingClientRect()).filter(box => box.width)"
+                ".map(box => Math.min(box.width, box.height))"
+            )
+            assert len(sizes) > 5 and min(sizes) >= least
+
+
+def test_a_search_opens_at_its_first_attempt(show, explorer):
+    page = show(explorer("search view"))
+    assert page.locator("tr.rlino-now th").all_inner_texts() == ["1"]
+    assert page.locator("svg g.rlino-now").count() > 0
+
+
 def test_two_explorers_on_a_page_do_not_mix(show, explorer):
     one, other = show(*[explorer("trace inspector")] * 2).locator(".rlino-explorer").all()
     before = other.evaluate(SEEN)

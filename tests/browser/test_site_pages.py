@@ -40,6 +40,27 @@ def test_another_page(tab, axe, site, name, scheme):
     assert axe(tab) == []
 
 
+@pytest.mark.parametrize("name", ["01_language_models_as_mdps.html", "04_grpo.html", "08_length.html"])
+def test_explorers_are_dark_on_a_dark_page(tab, axe, site, name):
+    tab.emulate_media(color_scheme="dark")
+    tab.goto((site / name).as_uri())
+    grounds = tab.locator(".text_html:has(.rlino-explorer)").evaluate_all(
+        "boxes => boxes.map(box => getComputedStyle(box).backgroundColor)"
+    )
+    assert set(grounds) == {"rgba(0, 0, 0, 0)"}
+    assert axe(tab, ".rlino-explorer") == []
+
+
+@pytest.mark.parametrize("name", ["index.html", "claims.html", "06_the_same_gradient.html", "explorers.html"])
+def test_a_phone_scrolls_tables_and_not_the_page(tab, site, name):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.goto((site / name).as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if name == "claims.html":
+        verdict = tab.locator(".sortable tbody tr td:nth-child(2)").first.bounding_box()
+        assert verdict["x"] + verdict["width"] <= 390
+
+
 def test_search_finds_a_word_without_a_server(tab, site):
     tab.goto((site / "search.html").as_uri() + "?q=importance+ratio")
     tab.locator("#search-results a", has_text="Notation").first.wait_for()

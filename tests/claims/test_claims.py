@@ -72,7 +72,7 @@ def test_the_shipped_ledger_is_judged_as_it_says(capsys):
 def test_clipping_is_judged_by_updates_a_batch(happens, verdict, tmp_path):
     found = judged(CLIP_RANGE, recorded(tmp_path, **happens), clipped=0.05)
     assert found.verdict == verdict and len(found.runs) == 6
-    assert ("not at 4 updates" in found.effect) == (verdict != "holds")
+    assert ("it holds at 1 and not at 4 updates" in found.effect) == (verdict != "holds")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,8 @@ def test_clipping_is_judged_by_updates_a_batch(happens, verdict, tmp_path):
     [
         ({}, "holds", "no bound was crossed"),
         ({"gap": 0.02}, "holds", "no bound was crossed"),
-        ({"cosine": 0.8}, "holds with conditions", "cosine at 4"),
+        ({"cosine": 0.8}, "holds with conditions", "it holds at 1 and not at 4 updates per batch; the bound was"),
+        ({"cosine": 0.8}, "holds with conditions", "by cosine at 4"),
         ({"clipped": 0.2}, "holds with conditions", "clipped at 4"),
         ({"gap": 0.05}, "holds with conditions", "accuracy at 4"),
         ({"gap": 0.0285}, "holds", "accuracy undecided at 4"),
@@ -299,7 +300,8 @@ def test_what_is_under_revision_says_why(capsys):
     frame = judge_all()
     under = frame[frame["revision"] != ""]
     assert set(under["id"]) == {"caused-countdown", "caused-word", "cut-countdown", "gains-sides"}
-    shown = {row[0]: row[-1] for row in ledger_rows(frame)}
+    head, *rows = ledger_rows(frame, {})
+    shown = {row[0]: row[head.index("what was found")] for row in rows}
     for row in under.itertuples():
         heading = f"Superseded by {row.superseded_by}" if row.superseded_by else "Under revision"
         assert shown[row.statement].endswith(f"*{heading}:* {row.revision}")
@@ -395,6 +397,18 @@ def test_real_models_are_silent_or_say_what_a_verdict_takes():
         if claim.real and "records of" not in claim.statement and not claim.id.startswith("longer-"):
             assert claim.real["says"] == "no verdict"
             assert claim.real_models == f"no verdict ({claim.real['record']}); a verdict takes {claim.real['takes']}"
-    shown = ledger_rows(judge_all())
+    shown = ledger_rows(judge_all(), {})
     place = shown[0].index("real models")
     assert sorted(row[place] for row in shown[1:]) == sorted(c.real_models for c in ledger)
+
+
+def test_the_table_has_verdict_and_chapter_beside_the_claim(root):
+    """Each chapter judges the claims that name it: by their names, or by the module of their evidence."""
+    head, *rows = ledger_rows(judge_all(), {"06": "book/06.ipynb"})
+    assert head[:3] == ("claim", "verdict", "chapter") and {row[1] for row in rows} <= set(VERDICTS)
+    assert {row[2] for row in rows} == {"01", "04", "[06](book/06.ipynb)", "07", "08b", "08c", "13"}
+    for claim in read_ledger():
+        (script,) = (root / "book").glob(f"{claim.chapter}_*.py")
+        module = claim.evidence.partition(".")[0]
+        text = script.read_text(encoding="utf-8")
+        assert f"`{claim.id}`" in text or f'"{module}."' in text, claim.id

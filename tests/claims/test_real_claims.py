@@ -6,15 +6,16 @@ import pytest
 
 from rlino_lib.analysis.real import ALIKE, CURVES, Estimate, along, rank_correlations, side_ratios
 from rlino_lib.claims import real
-from rlino_lib.claims.ledger import RECORDED, Claim, read_ledger
+from rlino_lib.claims.ledger import NO_VERDICT, RECORDED, Claim, read_ledger
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from tools import report
 
 LEDGER = {claim.id: claim for claim in read_ledger()}
 
 
 def judged(function, monkeypatch, name, found, **threshold):
     claim = Claim("c", "…", "…", "descriptive", f"real.{function.__name__}", threshold)
-    monkeypatch.setattr(real, name, lambda gains: found)
+    monkeypatch.setattr(real.real, name, lambda gains: found)
     monkeypatch.setattr(real, "one_run", lambda: None)
     monkeypatch.setattr(real, "estimate", lambda values: values)
     return function(claim, RECORDED).verdict
@@ -45,8 +46,21 @@ def test_thresholds_are_as_they_were_set():
     assert [dict(LEDGER[name].threshold) for name in names] == [{"rank": 0.7}, {"ratio": 1.5}, {"share": 0.975}]
 
 
+def test_chapter_13_opens_with_the_verdict_on_each_of_its_claims():
+    (answer,) = (chapter.answer for chapter in report.chapters() if chapter.number == "13")
+    claims = [claim for claim in LEDGER.values() if claim.evidence.startswith("real.")]
+    verdicts = [f"`{c.id}` {'is ' * (c.verdict == UNDECIDED)}{c.verdict}" for c in claims]
+    assert len(verdicts) >= 5 and [words for words in verdicts if words not in answer] == []
+
+
+def test_a_row_on_one_public_run_says_why_it_can_hold_while_real_models_give_no_verdict():
+    rows = [c for c in LEDGER.values() if c.evidence.startswith("real.") and c.real["says"] == NO_VERDICT]
+    assert LEDGER["gains-order"] in rows and LEDGER["gains-order"].verdict == HOLDS
+    assert all("the verdict is on its prompts" in c.real_models and "on the method" in c.real_models for c in rows)
+
+
 def test_what_chapter_13_says_of_the_two_sides():
-    found = real.estimate(real.side_ratios(real.one_run()))
+    found = real.estimate(side_ratios(real.one_run()))
     assert found.low > 1 and found.low < LEDGER["gains-sides"].threshold["ratio"] < found.high
 
 

@@ -78,7 +78,8 @@ def test_too_few_seeds_are_no_verdict_and_say_what_there_is(tmp_path):
     found = judge_yours(tmp_path).set_index("id")
     assert found.loc["kl-countdown", "verdict"] == "not testable here"
     assert "so far +0.1 points (seeds: 1)" in found.loc["kl-countdown", "effect"]
-    assert "so far 50.0 % right (seeds: 1)" in found.loc["likelihood-countdown", "effect"]
+    assert "so far nats a response, over 1 seeds: right +0.0" in found.loc["likelihood-countdown", "effect"]
+    assert "so far" not in found.loc["grow-grpo-countdown", "effect"]  # these runs kept no responses
     assert found.loc["grow-grpo-countdown", "verdict"] == "not testable here"
 
 

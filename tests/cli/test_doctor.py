@@ -11,8 +11,11 @@ import psutil
 import pytest
 import torch
 
+from rlino_lib import paths
 from rlino_lib.cli import doctor, main
+from rlino_lib.errors import RlinoError
 from rlino_lib.training import grid
+from tools import book, report
 
 
 def run(capsys):
@@ -55,6 +58,22 @@ def test_it_runs_where_no_package_is_installed(root):
     assert result.returncode == 2, result.stderr
     assert "packages" in json.loads(result.stdout)["failed"] and "requirements.lock" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+DAMAGED = ("[project", "\xff", "[tool]", "project = 3", '[project]\nversion = "1"\nrequires-python = ">=3.11"\n', None)
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_pyproject_is_one_line_to_all_who_read_it(text, tmp_path, monkeypatch, capsys):
+    if text is not None:
+        (tmp_path / "pyproject.toml").write_text(text, encoding="latin-1")
+    monkeypatch.setattr(paths.pyproject, "__defaults__", (tmp_path,))
+    assert main.main(["doctor"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and str(tmp_path / "pyproject.toml") in err
+    for read in (report.address, lambda: book.requirements(tmp_path)):
+        with pytest.raises(RlinoError, match="pyproject.toml is missing or damaged"):
+            read()
 
 
 def test_an_old_python():

@@ -1,6 +1,7 @@
 """Intervals, and evaluations that go on where they were killed."""
 
 import json
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ import torch
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation import evaluate as evaluation
 from rlino_lib.evaluation.evaluate import (
     base_columns,
     eval_columns,
@@ -44,7 +46,7 @@ def rollouts():
         prompts=["a", "b"], prompt_ids=torch.zeros(2, 1), prompt_mask=torch.ones(2, 1).bool(), ids=torch.zeros(4, 4),
         mask=mask, logprobs=-1.0 * mask, entropies=0.5 * mask, truncated=torch.tensor([False, False, False, True]),
         texts=["1 + 1 = 2 yes", "1 + 1 = 3 no", " no 2 * 2 = 4 no", ""], group_size=2,
-        problems=[Problem("p", {"kind": "easy"}), Problem("q", {"kind": "hard"})],
+        problems=[Problem(i, {"kind": k, "nums": [1, 1], "target": 2}) for i, k in (("p", "easy"), ("q", "hard"))],
         grades=[Grade(1, True, True, "", ""), Grade(0, False, True, "", "")] + [Grade(0, False, False, None, "")] * 2,
     )  # fmt: skip
 
@@ -67,11 +69,11 @@ def test_rows_of_problems_and_their_summary_by_hand(rollouts):
     rows = [problem_row(rollouts, i, Countdown()) for i in range(2)]
     assert rows[0] == {
         "id": "p", "n": 2, "c": 1, "format_ok": 2, "clipped": 0, "tokens": 6, "tokens_correct": 2,
-        "steps": 2, "steps_right": 1, "attempts": 2, "kind": "easy",
+        "steps": 2, "steps_right": 1, "attempts": 2, "cc": 0, "kind": "easy",
     }  # fmt: skip
     assert rows[1] == {
         "id": "q", "n": 2, "c": 0, "format_ok": 0, "clipped": 1, "tokens": 7, "tokens_correct": 0,
-        "steps": 1, "steps_right": 1, "attempts": 2, "kind": "hard",
+        "steps": 1, "steps_right": 1, "attempts": 2, "cc": 0, "kind": "hard",
     }  # fmt: skip
     summary = summarise(pd.DataFrame(rows), ks=(1, 2, 4))
     assert list(summary)[:4] == ["problems", "samples", "pass@1", "pass@2"]
@@ -135,6 +137,137 @@ def test_texts_are_kept_survive_a_kill_and_can_be_graded_again(tmp_path, capsys)
     assert [r["correct"] for r in again] == [r["correct"] for r in said]
     with pytest.raises(RlinoError, match="responses.jsonl holds another evaluation"):
         evaluate(policy, task, problems[::-1], **(ask | {"out": tmp_path / "other.jsonl"}))
+
+
+# --- many samples ----------------------------------------------------------------------------------------------------
+
+
+class Lines:
+    """A sampler whose responses say by which call they were drawn, with which seed and in which row."""
+
+    def __init__(self, dies_at=None):
+        self.calls = []
+        self.dies_at = dies_at
+
+    def __call__(self, policy, task, problems, size, *, seed, **sampling):
+        if len(self.calls) == self.dies_at:
+            raise InterruptedError
+        self.calls.append(([p.id for p in problems], size, seed))
+        n = len(problems) * size
+        right = [(seed * 7 + row * row) % 3 == 0 for row in range(n)]
+        ones = torch.ones(n, 1).bool()
+        return Rollouts(
+            prompts=["?"] * len(problems), prompt_ids=ones, prompt_mask=ones, ids=ones, mask=ones, logprobs=ones * 0.0,
+            entropies=ones * 0.0, truncated=ones[:, 0], group_size=size, problems=list(problems),
+            texts=[f"{seed} {row} <answer> {1 if r else 0} </answer>" for row, r in enumerate(right)],
+            grades=[Grade(float(r), r, True, "", "") for r in right],
+        )  # fmt: skip
+
+
+def lines_of(monkeypatch, *args, dies_at=None, **keywords):
+    sampler = Lines(dies_at)
+    monkeypatch.setattr(evaluation, "sample_graded", sampler)
+    frame = None
+    try:
+        frame = evaluate(None, Countdown(), *args, **keywords)
+    except InterruptedError:
+        assert dies_at is not None
+    return frame, sampler.calls
+
+
+PROBLEMS = [Problem(f"p{k}", {"nums": [1], "target": 1}) for k in range(70)]
+
+
+def test_few_samples_are_drawn_as_they_always_were(monkeypatch):
+    """The recorded evaluations: 64 problems a call, whose first one's place is in the seed."""
+    for samples in (1, 16, 64):
+        _, calls = lines_of(monkeypatch, PROBLEMS, samples=samples, seed=2)
+        first, rest = ([p.id for p in part] for part in (PROBLEMS[:64], PROBLEMS[64:]))
+        assert calls == [(first, samples, 2_000_006), (rest, samples, 2_000_070)]
+
+
+@pytest.mark.parametrize(("samples", "size", "groups"), [(256, 256, 16), (1024, 1024, 4), (3072, 1024, 3),
+                                                         (1500, 750, 4), (8192, 1024, 4)])  # fmt: skip
+def test_no_more_responses_are_held_than_a_call_may_have(monkeypatch, samples, size, groups):
+    frame, calls = lines_of(monkeypatch, PROBLEMS[:9], samples=samples)
+    assert all(call_size == size and len(ids) <= groups for ids, call_size, _ in calls) and groups * size <= 4096
+    assert len({seed for *_, seed in calls}) == len(calls)
+    assert frame["id"].tolist() == [p.id for p in PROBLEMS[:9]] and (frame["n"] == samples).all()
+    drawn = [i for ids, *_ in calls for i in ids]
+    assert drawn == [p.id for p in PROBLEMS[:9] for _ in range(samples // size)]
+    assert frame["c"].sum() > 0 and (frame["tokens"] == samples).all() and (frame["cc"] == 0).all()
+
+
+def test_samples_that_make_no_equal_parts_are_refused():
+    with pytest.raises(RlinoError, match="more than 1024 samples are drawn in equal parts: 4100, not 4099"):
+        evaluate(None, Countdown(), PROBLEMS, samples=4099)
+
+
+@pytest.mark.parametrize(("samples", "chunk"), [(8, None), (6, None), (6, 2), (4, None)])
+@pytest.mark.parametrize("dies_at", [1, 2, 3])
+def test_an_evaluation_that_is_killed_amid_a_problem_goes_on_to_the_same_files(
+    tmp_path, monkeypatch, samples, chunk, dies_at
+):
+    monkeypatch.setattr(evaluation, "GROUP", 2)  # so that a problem's samples are spread over calls
+    monkeypatch.setattr(evaluation, "ROWS", 4)
+    files = [{name: tmp_path / f"{kind}-{name}" for name in ("out", "responses")} for kind in ("whole", "killed")]
+    whole, calls = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, chunk=chunk, **files[0])
+    assert len(calls) > 4
+    lines_of(monkeypatch, PROBLEMS[:5], samples=samples, chunk=chunk, dies_at=dies_at, **files[1])
+    resumed, rest = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, chunk=chunk, **files[1])
+    assert resumed.equals(whole) and calls[-len(rest) :] == rest
+    for name in files[0]:
+        assert files[0][name].read_bytes() == files[1][name].read_bytes()
+    texts = [json.loads(line) for line in files[0]["responses"].read_text().splitlines()]
+    assert [(t["id"], t["sample"]) for t in texts] == [(p.id, i) for p in PROBLEMS[:5] for i in range(samples)]
+    assert [sum(t["correct"] for t in texts if t["id"] == p.id) for p in PROBLEMS[:5]] == whole["c"].tolist()
+
+
+def test_a_text_that_is_sampled_often_is_read_once(rollouts, monkeypatch):
+    read = Counter()
+
+    class Counting(Countdown):
+        def grade(self, problem, response):
+            read["grade", response] += 1
+            return super().grade(problem, response)
+
+        def chain_right(self, problem, response):
+            read["chain", response] += 1
+            return super().chain_right(problem, response)
+
+    text = " 1 + 1 = 2 yes </think> <answer> 1 + 1 </answer>"
+    rollouts.texts = [text, text, text, "other"]
+    rollouts.grade(Counting(), rollouts.problems)
+    rows = [problem_row(rollouts, i, Counting()) for i in range(2)]
+    assert [(r["c"], r["cc"], r["steps"]) for r in rows] == [(2, 2, 2), (1, 1, 1)]
+    assert read == {("grade", text): 2, ("grade", "other"): 1, ("chain", text): 2}  # once for each problem
+
+
+def test_chains_are_in_the_summary_where_all_rows_count_them():
+    row = {"id": "p", "n": 8, "c": 4, "format_ok": 8, "clipped": 0, "tokens": 80, "tokens_correct": 40}
+    assert summarise(pd.DataFrame([row | {"cc": 3}, row | {"cc": 0}]))["chain_right"] == 3 / 8
+    for rows in ([row], [row, row | {"cc": 3}], [row | {"c": 0, "cc": 0}]):  # older records have no cc
+        assert "chain_right" not in summarise(pd.DataFrame(rows))
+
+
+def test_problems_that_an_evaluation_left_unsolved_are_sampled_more(tmp_path, capsys):
+    words = ["evaluate", "--device", "cpu", "--max-new-tokens", "40", "--problems", "12"]
+    base, more = tmp_path / "base", tmp_path / "more"
+    assert cli.main([*words, "--samples", "2", "--out", str(base)]) == 0
+    rows = [json.loads(line) for line in (base / "problems.jsonl").read_text().splitlines()]
+    failed = [row["id"] for row in rows if not row["c"]]
+    assert 0 < len(failed) < 12
+    again = [*words, "--samples", "4", "--seed", "1", "--unsolved-by", str(base), "--out", str(more)]
+    assert cli.main(again) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert [json.loads(line)["id"] for line in (more / "problems.jsonl").read_text().splitlines()] == failed
+    assert cli.main(again) == 0 and capsys.readouterr().out.splitlines()[-1] == first  # complete
+    assert cli.main([*words, "--samples", "4", "--seed", "1", "--out", str(more)]) == 2
+    assert cli.main([*words, "--unsolved-by", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "holds no evaluation" in capsys.readouterr().err
+    (base / "problems.jsonl").write_text("".join(json.dumps(row | {"c": 1}) + "\n" for row in rows))
+    assert cli.main([*words, "--unsolved-by", str(base), "--out", str(tmp_path / "x")]) == 2
+    assert "leaves none of these problems unsolved" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not (data_folder("gsm8k") / "test.jsonl").exists(), reason="`rlino fetch gsm8k` gets the data")

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from rlino_lib.analysis.growth import Parts
-from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import isft, length
 from rlino_lib.figures.curves import curve_panels, line_panels
@@ -41,14 +40,6 @@ def test_mean_and_band_draws_the_mean_between_its_ends():
     ends = axis.collections[0].get_paths()[0].vertices
     assert {tuple(p) for p in ends} >= {(0, 1), (0, 3), (1, 2), (1, 6)}
     assert mean_and_band(axis, frame[4:], "x", "y", look("grpo")).empty and len(axis.lines) == 1
-
-
-def test_the_other_band_is_a_bootstrap_interval():
-    frame = pd.DataFrame({"x": 0, "y": [1.0, 3.0, 4.0, 8.0]})
-    _, ((axis,),) = new_figure()
-    mean_and_band(axis, frame, "x", "y", look("grpo"), "ci")
-    ends = axis.collections[0].get_paths()[0].vertices[:, 1]
-    assert (ends.min(), ends.max()) == pytest.approx(bootstrap_interval(frame["y"]))
 
 
 def test_methods_have_one_order():
@@ -130,10 +121,6 @@ def test_the_figures_of_chapter_05():
     assert [a.get_title(loc="left") for a in figure.axes[:2]] == ["F-ISFT⁺", "F-ISFT⁻"]
     figure = isft.cosines_figure(pd.DataFrame({"by": ["a", "b"], "cosine": [0.5, -0.5]}))
     assert figure.axes[0].get_xlabel() == "cosine"
-    gaps = pd.DataFrame({"seed 0": [1.0], "seed 1": [2.0]}, index=["f_isft_pos"])
-    figure = isft.gaps_figure({"here": gaps, "paper": gaps})
-    assert [a.get_title(loc="left") for a in figure.axes] == ["here", "paper"]
-    assert figure.axes[0].get_yticklabels()[0].get_text() == "F-ISFT⁺"
 
 
 def test_the_figures_of_chapter_08():

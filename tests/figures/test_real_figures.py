@@ -31,7 +31,7 @@ def test_bars_of_lengths_add_up_to_all_responses():
 
 def test_lengths_of_logs_start_at_one():
     log = pd.DataFrame({"step": range(1, 101), "right": 0.5, "tokens": [40.0] * 50 + [80.0] * 50})
-    above, below = axes_of(real.log_figure({"one": log}, columns=1))
+    above, below = axes_of(real.log_figure({"one": log}))
     assert set(above.lines[0].get_ydata()) == {0.5}
     ends = [line.get_ydata() for line in below.lines if len(line.get_ydata()) == 100][0]
     assert (ends[0], ends[-1]) == (1.0, 2.0)

@@ -305,10 +305,12 @@ def test_what_is_damaged_and_not_merely_cut_is_one_line(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(b'{"a": "\xff"}\n')
     (tmp_path / "c.jsonl.gz").write_bytes(b"\x1f\x8b\x08\x00nothing")
     (tmp_path / "d.jsonl.gz").write_bytes(b"no gzip")
-    for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz", "d.jsonl.gz"):
+    (tmp_path / "no-object.jsonl").write_bytes(b'{"a": 1}\n[1]\n')
+    (tmp_path / "deep.jsonl").write_bytes(b"[" * 100_000 + b"\n")
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz", "d.jsonl.gz", "no-object.jsonl", "deep.jsonl"):
         with pytest.raises(RlinoError, match=f"{name} is damaged"):
             read_jsonl(tmp_path / name)
-    for content in (b"\xff", b"[]", b'{"other": 1}', b"{"):
+    for content in (b"\xff", b"[]", b'{"other": 1}', b"{", b"[" * 100_000):
         (tmp_path / "e.json").write_bytes(content)
         with pytest.raises(RlinoError, match="e.json is"):
             folders.read_json(tmp_path / "e.json", needs="asked")

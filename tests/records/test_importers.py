@@ -149,8 +149,9 @@ def test_conversations_are_texts(tmp_path):
         {"role": "user", "content": [{"type": "text", "text": "2 + 2?"}]},
     ]
     frame = pd.DataFrame({"step": [1], "prompt": [talk], "completion": [[{"role": "assistant", "content": "4"}]]})
-    frame.to_parquet(tmp_path / "completions_00001.parquet")
-    run, _ = brought(tmp_path, tmp_path / "out")
+    (tmp_path / "trl").mkdir()
+    frame.to_parquet(tmp_path / "trl" / "completions_00001.parquet")
+    run, _ = brought(tmp_path / "trl", tmp_path / "out")
     assert run.rollouts["prompt"][0] == "system: Be brief.\nuser: 2 + 2?" and run.rollouts["response"][0] == "4"
 
 
@@ -392,6 +393,82 @@ def test_a_format_that_is_not_known_is_one_line(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("line", "cause"), [
+    (b'{"response": "a", "response": "b"}\n', "an object has a key twice"),
+    (b'{"response": "\xff"}\n', "not UTF-8 at byte 15"), (b'["a"]\n', "not an object"),
+    (b'{"response": \n', "Expecting value at character"), (b"[" * 100_000 + b"\n", "not JSON that can be read"),
+    (b"\x00\x01\x7fELF\n", "not JSON"),
+])  # fmt: skip
+def test_why_the_first_line_cannot_be_read_is_in_the_error_without_a_format_too(line, cause, tmp_path, capsys):
+    good = jsonl(tmp_path / "good.jsonl", [{"response": "a"}])
+    (tmp_path / "a.jsonl").write_bytes(line + b'{"response": "c"}\n')
+    for sources in ([tmp_path / "a.jsonl"], [good, tmp_path / "a.jsonl"]):
+        code, out, err = shown(capsys, *sources, "--out", tmp_path / "out")
+        assert (code, out, err.count("\n")) == (2, "", 1) and "a.jsonl, line 1: not" in err and cause in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_is_no_source(tmp_path):
+    with pytest.raises(RlinoError, match="null is missing, or neither a file nor a folder"):
+        brought("/dev/null", tmp_path / "out")
+
+
+def test_a_step_that_is_no_number_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"response": "a", "step": 1}\n{"response": "b", "step": NaN}\n')
+    with pytest.raises(RlinoError, match="line 2: step .* is to be a whole number of 0 or more, not NaN"):
+        brought(tmp_path / "a.jsonl", tmp_path / "out")
+
+
+def test_a_file_that_is_given_twice_is_refused(tmp_path):
+    file = jsonl(tmp_path / "src" / "a.jsonl", [{"response": "a"}])
+    (tmp_path / "link.jsonl").symlink_to(file)
+    for again in (file, tmp_path / "src" / ".." / "src" / "a.jsonl", file.parent, tmp_path / "link.jsonl"):
+        with pytest.raises(RlinoError, match="a.jsonl is given twice"):
+            brought([file, again], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_output_is_not_inside_what_is_read(tmp_path, monkeypatch):
+    source = jsonl(tmp_path / "so" / "a.jsonl", [{"response": "a"}]).parent
+    monkeypatch.chdir(tmp_path)
+    for out in ("so", "so/", "so/run/mine", "./other/../so/x", source / "out"):
+        with pytest.raises(RlinoError, match="is inside so, which is read: choose another --out"):
+            brought("so", out)
+    assert [path.name for path in source.iterdir()] == ["a.jsonl"]
+    assert brought("so", "so2")[1]["responses"] == 1
+
+
+def test_a_table_with_a_column_twice_is_refused(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    names = ["step", "prompt", "completion", "completion"]
+    table = pa.table([pa.array([1]), pa.array(["p"]), pa.array(["a"]), pa.array(["b"])], names=names)
+    pyarrow.parquet.write_table(table, tmp_path / "completions_00001.parquet")
+    with pytest.raises(RlinoError, match="completions_00001.parquet has the column 'completion' twice"):
+        brought(tmp_path / "completions_00001.parquet", tmp_path / "out")
+
+
+def test_a_date_beyond_the_calendar_is_one_line(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    table = pa.table({"step": [1], "prompt": ["p"], "completion": ["a"], "at": pa.array([2**62], pa.timestamp("us"))})
+    pyarrow.parquet.write_table(table, tmp_path / "completions_00001.parquet")
+    with pytest.raises(RlinoError, match="completions_00001.parquet is damaged, or no Parquet"):
+        brought(tmp_path / "completions_00001.parquet", tmp_path / "out")
+
+
+def test_a_folder_of_verl_may_have_a_step_without_samples(tmp_path):
+    folder = verl_rollouts(tmp_path / "rollouts")
+    (folder / "0.jsonl").write_bytes(b"")
+    run, report = brought(folder, tmp_path / "out")
+    assert (report["format"], report["responses"]) == ("verl", 16) and run.metrics["step"].tolist() == [1, 2]
+    (folder / "0.jsonl").write_bytes(b"{")  # and a damaged one is named
+    with pytest.raises(RlinoError, match="0.jsonl, line 1: not JSON"):
+        brought(folder, tmp_path / "other")
+
+
 def test_damaged_files_are_named_and_leave_nothing(tmp_path):
     folder = trl_run(tmp_path / "trl")
     table = folder / "completions" / "completions_00002.parquet"
@@ -559,7 +636,7 @@ def test_two_imported_runs_are_compared(tmp_path):
     assert "seed ?" in page and "characters, advantage" in page and "truncated; characters." in page
     assert "seed 3" in run_comparer(runs, "grpo", "rloo", seed=3)
     page = trace_inspector(runs)
-    assert "GRPO, seed 3" in page and "RLOO, seed 3" in page and "None" not in page
+    assert "GRPO, seed 3" in page and "RLOO, seed 3" in page and "GRPO, seed ?" in page and "None" not in page
 
 
 def test_parquet_without_pyarrow_says_what_it_needs(tmp_path, monkeypatch):

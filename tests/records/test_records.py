@@ -9,6 +9,7 @@ from rlino_lib.folders import output_folder
 from rlino_lib.paths import RUNS
 from rlino_lib.records.runs import RUN, Run, list_runs, load_run, metrics_frame
 from rlino_lib.records.writer import RunWriter
+from rlino_lib.widgets.inspector import trace_inspector
 
 CONFIG = {"method": "grpo", "seed": 3, "lr": 1e-4}
 
@@ -73,6 +74,9 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     with pytest.raises(RlinoError, match="missing"):
         _ = load_run(tmp_path).metrics
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RlinoError, match=f"{tmp_path.name} does not record method"):
+        trace_inspector(load_run(tmp_path))
 
 
 def test_the_shipped_runs_are_complete_and_small():

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.tasks import Countdown, Problem, get_task
+from rlino_lib.tasks import Problem, get_task
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.tasks.countdown.game import (
     expression,
@@ -36,7 +36,12 @@ from rlino_lib.tasks.countdown.grade import (
     grade_countdown,
     problem_from_record,
 )
-from rlino_lib.tasks.countdown.task import generate
+from rlino_lib.tasks.countdown.task import Countdown
+
+
+def generate(split: str, n: int | None = None, **settings) -> list[Problem]:
+    return Countdown(**settings).problems(split, n)
+
 
 # --- independent means of checking -----------------------------------------------------------------------------------
 
@@ -202,7 +207,11 @@ def test_permutations_of_a_problem_are_one_problem_in_one_split(nums, target, rn
 def test_splits_are_disjoint_whatever_the_seeds_and_ranges(one, other):
     def keys(split, made_by):
         k, lo, width, seed = made_by
-        return {problem_key(**p.data) for p in generate(split, None, n_numbers=k, numbers=(lo, lo + width), seed=seed)}
+        try:
+            problems = generate(split, None, n_numbers=k, numbers=(lo, lo + width), seed=seed)
+        except RlinoError:  # there is none in these ranges
+            return set()
+        return {problem_key(**p.data) for p in problems}
 
     for a, b in (("train", "test"), ("train", "validation"), ("validation", "test")):
         assert not keys(a, one) & keys(b, other)

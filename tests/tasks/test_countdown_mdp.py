@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from fractions import Fraction
-from itertools import product
+from functools import cache
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -15,13 +17,14 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.values import continuation_values
 from rlino_lib.policy.models import load_policy
 from rlino_lib.tasks import Countdown
-from rlino_lib.tasks.countdown.game import make_problem, pieces, solutions
+from rlino_lib.tasks.countdown.game import make_problem, pieces, reachable, solutions, steps_from
 from rlino_lib.tasks.countdown.mdp import (
     actions,
     attempt_text,
     attempts,
     best_value,
     count_states,
+    guess_probability,
     searcher_value,
     uniform_value,
     ways,
@@ -78,6 +81,64 @@ def test_another_attempt_satisfies_the_bellman_equation():
     for bad in (-0.1, 1.0):
         with pytest.raises(RlinoError, match="chance of another attempt"):
             searcher_value(start, start, target, bad)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=3), st.integers(1, 99))
+def test_a_guess_is_right_as_often_as_all_attempts_of_the_demonstrator_say(nums, target):
+    """Every ordered choice of two numbers, and every step: the attempt's own tree, which merges nothing."""
+
+    def chance(left) -> Fraction:
+        if len(left) == 1:
+            return Fraction(left[0] == target)
+        total = Fraction()
+        for i, j in product(range(len(left)), repeat=2):
+            if i != j:
+                steps = [s for s in steps_from(left[i], left[j]) if s[3] <= Demonstrator.largest]
+                rest = [n for k, n in enumerate(left) if k not in (i, j)]
+                total += sum((chance([*rest, s[3]]) for s in steps), Fraction()) / len(steps)
+        return total / (len(left) * (len(left) - 1))
+
+    assert guess_probability(nums, target) == chance(nums)
+
+
+def test_a_guess_is_the_demonstrators_attempt():
+    nums, target = (3, 5, 7, 19), 41
+    rng = random.Random(0)
+    hits = sum(Demonstrator().attempt(nums, rng)[-1][3] == target for _ in range(20_000))
+    p = float(guess_probability(nums, target))
+    assert 0.001 < p < 0.1 and abs(hits / 20_000 - p) < 4 * (p / 20_000) ** 0.5
+
+
+@cache
+def forms(nums):
+    """The values of all plain expressions over the numbers, with their counts; None after a division by 0."""
+    if len(nums) == 1:
+        return Counter({Fraction(nums[0]): 1})
+    values = Counter()
+    places = range(len(nums))
+    for left in (c for r in range(1, len(nums)) for c in combinations(places, r)):
+        sides = forms(tuple(nums[i] for i in left)), forms(tuple(nums[i] for i in places if i not in left))
+        for (a, n), (b, m) in product(*(side.items() for side in sides)):
+            both = a is not None and b is not None
+            for value in (a + b, a - b, a * b, a / b if b else None) if both else [None] * 4:
+                values[value] += n * m
+    return values
+
+
+@pytest.mark.parametrize(("n_numbers", "count", "problems", "times"), [(3, 192, 200, 2), (4, 7680, 20, 3)])
+def test_a_guess_at_attempts_against_one_at_plain_expressions(n_numbers, count, problems, times):
+    """Over random problems of the task's ranges."""
+    rng = random.Random(0)
+    attempts_right = expressions_right = 0.0
+    for _ in range(problems):
+        nums = tuple(sorted(rng.randint(1, 20) for _ in range(n_numbers)))
+        target = rng.choice([n for n in sorted(reachable(nums)) if 10 <= n <= 99])
+        values = forms(nums)
+        assert values.total() == count and values[target] > 0
+        attempts_right += float(guess_probability(nums, target))
+        expressions_right += values[target] / count
+    assert attempts_right / expressions_right == pytest.approx(times, rel=0.25)
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------

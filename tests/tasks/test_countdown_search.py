@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import load_run
+from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.arithmetic import count_attempts, trace_steps
 from rlino_lib.tasks.base import Problem
 from rlino_lib.tasks.countdown.game import expression, make_problem, pieces
@@ -19,10 +20,11 @@ from rlino_lib.tasks.countdown.grade import grade_countdown, shape
 from rlino_lib.tasks.countdown.mdp import attempt_text, attempts
 from rlino_lib.tasks.countdown.trace import (
     MAX_READ,
+    chain_is_right,
+    countdown_problem,
     read_search,
     read_trace,
-    search_frame,
-    search_row,
+    search_counts,
     success_by_attempt,
 )
 
@@ -32,14 +34,26 @@ MISS, HIT = " 8 - 2 = 6, 6 * 4 = 24", " 8 * 4 = 32, 32 * 2 = 64"
 END = " </think> <answer> ( 8 * 4 ) * 2 </answer>"
 
 
-def frame(*responses: str, nums=NUMS, target=TARGET) -> pd.DataFrame:
-    return search_frame(
-        pd.DataFrame({"data": [{"nums": nums, "target": target}] * len(responses), "response": responses})
-    )
+def frame(*responses: str) -> pd.DataFrame:
+    rows = [search_counts(PROBLEM, response) for response in responses]
+    return pd.DataFrame(rows, columns=list(search_counts(PROBLEM, ""))).astype({"first_hit": "Int64"})
 
 
-def row(response: str) -> dict:
-    return search_row(read_search(PROBLEM, response))
+def row(response: str, problem: Problem = PROBLEM) -> dict:
+    """The recorded counts of a response, and others that follow from its reading."""
+    search = read_search(problem, response)
+    steps = [w for a in search.attempts for w in a.steps]
+    return search_counts(problem, response) | {
+        "closed": sum(bool(a.verdict) for a in search.attempts),
+        "hits": sum(a.hit is not None for a in search.attempts),
+        "repeats_exact": sum(k is not None for k in search.repeats("exact")),
+        "repeats_results": sum(k is not None for k in search.repeats("results")),
+        "steps": len(steps),
+        "steps_wrong": sum(not w.true for w in steps),
+        "steps_missing": sum(w.missing is not None for w in steps),
+        "tokens": len(search.starts),
+        "answer_attempt": search.answer_attempt,
+    }
 
 
 # --- hand-made traces ------------------------------------------------------------------------------------------------
@@ -59,16 +73,16 @@ def test_a_trace_is_a_list_of_attempts():
 GOLDEN = {
     f"{MISS} no\n{HIT} yes{END}": dict(
         attempts=2, closed=2, first_hit=2, hits=1, overlooked=0, false_yes=0, repeats_results=0, steps=4, steps_wrong=0,
-        steps_missing=0, tokens=34, tokens_attempts=24, tokens_per_attempt=12.0, attempts_after_hit=0,
-        tokens_after_hit=0, filler=0, answer_attempt=2, answer_is_last=True, unread=0,
+        steps_missing=0, tokens=34, tokens_attempts=24, attempts_after_hit=0,
+        tokens_after_hit=0, filler=0, answer_attempt=2,
     ),
     f"{HIT} no\n{MISS} no\n{MISS} yes </think> <answer> 4 * ( 8 - 2 ) </answer>": dict(
         attempts=3, first_hit=1, hits=1, overlooked=1, false_yes=1, repeats_exact=1, attempts_after_hit=2,
-        tokens_after_hit=24, answer_attempt=3, answer_is_last=True,
+        tokens_after_hit=24, answer_attempt=3,
     ),
     f"{MISS} no\n 8 - 2 = 6, 4 * 6 = 24 no\n 4 * 8 = 32, 2 * 32 = 64 no\n 2 * 4 = 8, 8 * 8 = 64 yes": dict(
         attempts=4, first_hit=3, hits=2, overlooked=1, repeats_exact=0, repeats_order=1, repeats_results=1,
-        attempts_after_hit=1, answer_attempt=None, answer_is_last=False,
+        attempts_after_hit=1, answer_attempt=None,
     ),
     " 8 + 4 = 13, 13 * 2 = 26 no\n 8 + 8 = 16, 99 + 1 = 101 no\n 8 * 4 = 32": dict(
         attempts=3, closed=2, first_hit=None, steps=5, steps_wrong=2, steps_missing=1, filler=0,
@@ -77,9 +91,9 @@ GOLDEN = {
         attempts=1, first_hit=1, steps=2, filler=5, tokens_after_hit=1,
     ),
     " no no\n yes": dict(attempts=0, closed=0, first_hit=None, filler=3, tokens_attempts=0),
-    f"{HIT} </think> <answer> 8 * 4 * 2 </answer>": dict(attempts=1, closed=0, first_hit=1, answer_is_last=True),
+    f"{HIT} </think> <answer> 8 * 4 * 2 </answer>": dict(attempts=1, closed=0, first_hit=1, answer_attempt=1),
     f"{HIT} yes </think> {MISS} no <answer> 64 </answer>": dict(attempts=1, steps=2, answer_attempt=None),
-    "": dict(attempts=0, steps=0, tokens=0, filler=0, answer_is_last=False, unread=0),
+    "": dict(attempts=0, steps=0, tokens=0, filler=0, answer_attempt=None),
 }  # fmt: skip
 
 
@@ -283,26 +297,16 @@ def test_megabytes_of_anything_are_bounded_work(kind):
     start = time.process_time()
     counts = row(FLOODS[kind])
     assert time.process_time() - start < 1.0
-    assert counts["unread"] == max(0, len(FLOODS[kind]) - MAX_READ) and counts["tokens"] <= MAX_READ
+    assert counts["tokens"] <= MAX_READ
 
 
-# --- frames ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_frame_keeps_its_rows():
-    rollouts = pd.DataFrame({"data": [{"nums": NUMS, "target": TARGET}] * 2, "response": [HIT, MISS]}, index=[7, 3])
-    searches = search_frame(rollouts.assign(step=4, sample=[0, 1], other=1))
-    assert searches.index.tolist() == [7, 3] and searches["step"].tolist() == [4, 4] and "other" not in searches
-    assert searches["first_hit"].tolist() == [1, pd.NA] and searches["first_hit"].dtype == "Int64"
-    assert len(frame()) == 0 and list(frame().columns) == list(frame("").columns)
+# --- recorded traces -------------------------------------------------------------------------------------------------
 
 
 def test_what_is_no_countdown_rollout_is_said():
-    with pytest.raises(RlinoError, match="need a column `data`"):
-        search_frame(pd.DataFrame({"response": [""]}))
     for data in ({}, None, {"nums": [1, "2"], "target": 3}, {"nums": [1, 2]}, {"question": "How many?"}):
         with pytest.raises(RlinoError, match="read from Countdown rollouts"):
-            search_frame(pd.DataFrame({"data": [data], "response": [""]}))
+            countdown_problem(data)
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +316,9 @@ def recorded() -> pd.DataFrame:
 
 
 def test_recorded_traces(recorded):
-    searches = search_frame(recorded)
+    rows = zip(recorded["data"], recorded["response"], strict=True)
+    searches = pd.DataFrame([row(text, countdown_problem(data)) for data, text in rows], index=recorded.index)
+    searches = searches.join(recorded[["correct", "clipped", "length"]])
     texts = recorded["response"].str.partition("</think>")[0]
     assert searches["steps"].tolist() == [len(trace_steps(t)) for t in texts]
     assert searches["steps_wrong"].tolist() == [sum(not right for _, right in trace_steps(t)) for t in texts]
@@ -324,8 +330,8 @@ def test_recorded_traces(recorded):
     assert (whole["tokens"] == whole["length"] - 1).all()  # the recorded length counts the token that ends a response
     hit = whole["first_hit"].notna()
     assert hit[whole["correct"]].all() and 0 < hit.sum() < len(whole)  # nobody is right without a hit
-    claimed = whole["answer_attempt"] == whole["first_hit"]
-    assert (whole["correct"] | ~claimed.fillna(False)).all()  # who answers with the hit is right
+    claimed = whole["answer_attempt"] == whole["first_hit"]  # NaN, which is none, equals nothing
+    assert (whole["correct"] | ~claimed).all()  # who answers with the hit is right
 
 
 def test_recorded_states_are_those_of_chapter_01(recorded):
@@ -339,3 +345,37 @@ def test_recorded_states_are_those_of_chapter_01(recorded):
             assert v.end == w.end and (v.state is None or v.state == w.left) and (not v.fault or w.fault)
             seen += v.state is not None
     assert seen > 1000
+
+
+# --- right chains ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [
+        (f"{HIT} yes{END}", True),
+        (f"{MISS} no\n{HIT} yes{END}", True),
+        (f"{HIT} yes </think> <answer> 2 * ( 4 * 8 ) </answer>", True),  # the order of what is multiplied is free
+        (f"{HIT} yes </think> <answer> 2 * 4 * 8 + 0 </answer>", False),  # a wrong answer
+        (f"{HIT} yes </think> <answer> ( 4 * 2 ) * 8 </answer>", False),  # right, and of no attempt
+        (f"{MISS} no\n{HIT} no{END}", False),  # its attempt is called no
+        (f"{HIT} no\n{HIT} yes{END}", False),  # a wrong verdict before
+        (f"{MISS} yes\n{HIT} yes{END}", False),
+        (f" 8 - 2 = 7, 7 * 4 = 28 no\n{HIT} yes{END}", False),  # a wrong equation before
+        (f" 8 * 4 = 33, 33 * 2 = 64 yes{END}", False),  # right by two slips
+        (f" 8 * 8 = 64 yes\n{HIT} yes{END}", False),  # no hit: there is one 8
+        (f"{HIT}{END}", False),  # not called anything
+        (" <answer> ( 8 * 4 ) * 2 </answer>", False),  # no chain at all
+        (f"{HIT} yes", False),
+        (f"{MISS} no\n" * 1000 + f"{HIT} yes{END}", False),  # too long to be read to its end
+    ],
+)
+def test_a_right_answer_by_a_right_chain(response, right):
+    assert chain_is_right(PROBLEM, response) == right == Countdown().chain_right(PROBLEM, response)
+
+
+@settings(max_examples=30)
+@given(st.text(alphabet="8241 +-*/=,\n", max_size=40) | st.text(max_size=40))
+def test_a_chain_is_not_better_than_its_answer(text):
+    for response in (text, text + END, f"{HIT} yes{text}{END}"):
+        assert chain_is_right(PROBLEM, response) <= grade_countdown(NUMS, TARGET, response).correct

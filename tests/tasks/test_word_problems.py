@@ -23,7 +23,6 @@ from rlino_lib.tasks.word_problems.task import (
     _numbers,
     apply,
     draw,
-    generate,
     problem_from_record,
     solve,
     templates,
@@ -33,6 +32,12 @@ from rlino_lib.tasks.word_problems.task import (
 from rlino_lib.tasks.word_problems.templates import FAMILIES, FILLERS, PEOPLE
 
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
+
+
+def generate(split, n=None, **settings):
+    return WordProblems(**settings).problems(split, n)
+
+
 TEST = WordProblems().problems("test")
 
 
@@ -256,3 +261,16 @@ def test_a_hostile_megabyte_is_graded_in_milliseconds(piece):
     start = time.perf_counter()
     WordProblems().grade(TEST[0], text)
     assert time.perf_counter() - start < 0.1
+
+
+def test_a_right_chain_has_right_steps_and_ends_with_the_answer():
+    task = WordProblems()
+    for problem in TEST[:50]:
+        assert task.chain_right(problem, f" {problem.gold}")
+        assert task.chain_right(problem_from_record({"answer": problem.gold}), problem.gold)
+        *lines, answer = problem.gold.split("\n")
+        assert not task.chain_right(problem, answer)  # no step
+        assert not task.chain_right(problem, "\n".join(lines))  # no answer
+        assert not task.chain_right(problem, "\n".join([*lines, "So 1 * 1 = 1.", answer]))  # the last step is another
+        assert not task.chain_right(problem, "\n".join(["So 1 + 1 = 3.", *lines, answer]))  # a slip on the way
+        assert not task.chain_right(problem, "\n".join([*lines, "#### 1"]))

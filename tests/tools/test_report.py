@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.text import Text
 
 from rlino_lib.claims.findings import findings, findings_list, verdict_counts
 from rlino_lib.claims.judge import judge_all
@@ -58,7 +59,7 @@ def base(tmp_path):
 def make_run(folder, method, seed, test=None, ends=0.3):
     """A run of two evaluations; the second has no right response where it `ends` at 0."""
     config = {"method": method, "seed": seed, "weights_sha256_16": HASH, "temperature": 1.0, "steps": 20}
-    config |= {"eval_problems": 64, "eval_split": "test", "eval_samples": 1}
+    config |= {"task": "countdown", "eval_problems": 64, "eval_split": "test", "eval_samples": 1}
     writer = RunWriter(folder / f"{method}-s{seed}", config)
     for step, accuracy in ((0, 0.1), (10, None), (20, ends)):
         row = dict.fromkeys(COLUMNS) | {"step": step, "eval/accuracy": accuracy}
@@ -72,22 +73,19 @@ def make_run(folder, method, seed, test=None, ends=0.3):
 
 
 # ---- outcomes --------------------------------------------------------------------------------------------------------
-def test_without_a_test_the_evaluations_during_training_count(tmp_path, base):
-    runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "grpo", 1, ends=0.4), make_run(tmp_path, "f_isft_neg", 0)]
-    frame = recorded.outcomes(runs, base)
-    assert list(frame["method"]) == ["base", "grpo", "grpo", "f_isft_neg"]
-    assert frame["accuracy"].round(6).tolist() == [0.1, 0.3, 0.4, 0.3]
-    table = recorded.results_table(frame).splitlines()
-    assert table[2] == "| base model | – | 10.0 | 31.2 | 35.5 | 2.0 |"
-    assert table[3] == "| GRPO | 2 | 35.0 [30.0, 40.0] | 31.2 [31.2, 31.2] | 55.5 [55.5, 55.5] | 2.0 [2.0, 2.0] |"
-    assert table[4].startswith("| F-ISFT⁻ | 1 | 30.0 |") and len(table) == 5
-    assert "64 problems of the test split, samples per problem: 1" in recorded.measured(runs, base)
+def test_a_run_that_was_not_tested_is_named(tmp_path, base):
+    runs = [make_run(tmp_path, "grpo", 0, test=summary(0.25)), make_run(tmp_path, "f_isft_neg", 0)]
+    with pytest.raises(RlinoError, match="f_isft_neg-s0: no test after training, which --test-samples asks for"):
+        recorded.outcomes(runs, base)
 
 
 def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
     runs = [make_run(tmp_path, "grpo", s, test=summary(0.25 + 0.1 * s)) for s in (0, 1)]
     frame = recorded.outcomes(runs, base)
     assert frame["accuracy"].round(6).tolist() == [0.2, 0.25, 0.35] and frame["length/correct"].tolist() == [30.0] * 3
+    table = recorded.results_table(frame).splitlines()
+    assert table[2] == "| base model | – | 20.0 | 30.0 | 40.0 | 1.0 |" and len(table) == 4
+    assert table[3] == "| GRPO | 2 | 30.0 [25.0, 35.0] | 30.0 [30.0, 30.0] | 40.0 [40.0, 40.0] | 1.0 [1.0, 1.0] |"
     assert "1,024 problems of the test split, samples per problem: 4 (the base: 64)" in recorded.measured(runs, base)
     (base / "evaluation.json").write_text(json.dumps({"asked": {"weights_sha256_16": "other"}, "found": {}}))
     with pytest.raises(RlinoError, match="did not start from the weights"):
@@ -95,8 +93,9 @@ def test_with_tests_these_count_and_the_base_has_its_own(tmp_path, base):
 
 
 def test_a_run_without_right_responses_has_a_dash(tmp_path, base):
-    table = recorded.results_table(recorded.outcomes([make_run(tmp_path, "f_isft_neg", 0, ends=0.0)], base))
-    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 115.5 | 2.0 |"
+    run = make_run(tmp_path, "f_isft_neg", 0, test=summary(0.0, **{"length/correct": None}))
+    table = recorded.results_table(recorded.outcomes([run], base))
+    assert table.splitlines()[-1] == "| F-ISFT⁻ | 1 | 0.0 | – | 40.0 | 1.0 |"
     with pytest.raises(RlinoError, match="no recorded runs"):
         recorded.outcomes([])
 
@@ -155,8 +154,17 @@ def test_the_figure_is_reproducible(tmp_path):
 
 def test_the_figure_shows_every_length(tmp_path):
     runs = [make_run(tmp_path, "grpo", 0), make_run(tmp_path, "f_isft_neg", 0, ends=0.0)]
-    lower = recorded.recorded_figure(runs).axes[2:4]
+    figure = recorded.recorded_figure(runs)
+    lower = figure.axes[2:4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
+    assert figure.get_suptitle() == "Countdown: 64 problems of the test split, 1 seed a method"
+
+
+def test_the_figure_can_be_read_at_the_width_of_a_page():
+    """Text of more than 10 pixels, at the 690 that the front page has room for."""
+    figure = recorded.recorded_figure(list_runs(report.GROUP))
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) * 690 / (72 * figure.get_figwidth()) > 10
 
 
 # ---- what is shipped -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import jupytext
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from rlino_lib.errors import RlinoError
 from tools import book
@@ -207,10 +207,13 @@ def test_links_are_those_of_the_file_that_they_stand_in():
     )
 
 
-def test_explorers_are_found_by_their_labels():
-    page = '<style></style><section class="rlino-explorer x" aria-label="Traces &amp; groups"><p>a</p></section>'
+def test_explorers_are_named_by_section_label_and_where_they_open():
+    page = '<style></style><section class="rlino-explorer x" aria-label="Traces &amp; groups">'
+    page += '<p class="rlino-title"><strong>Step 1 · 4 4 → 8</strong> <small>countdown/grpo-s0</small></p></section>'
     outputs = [new_output("display_data", {"text/html": page}), new_output("display_data", {"text/html": "<p></p>"})]
-    assert list(tool.explorers(new_notebook(cells=[new_code_cell(outputs=outputs)]))) == [(0, "Traces & groups")]
+    cells = [new_markdown_cell("# A chapter\n\n## A section"), new_code_cell(outputs=outputs)]
+    name = "A section: Traces & groups, at step 1 · 4 4 → 8, of countdown/grpo-s0"
+    assert list(tool.explorers(new_notebook(cells=cells))) == [(1, name)]
 
 
 # ---- what chapters tell the site -------------------------------------------------------------------------------------
@@ -246,6 +249,29 @@ def test_a_cell_with_the_tag_is_compared_when_the_notebook_is_run_again(tmp_path
     command = [sys.executable, "-m", "pytest", *options, "."]
     report = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
     assert "1 failed, 1 passed" in report and "marked.ipynb" in report
+
+
+def test_a_chapter_without_its_outputs_is_no_page(tmp_path):
+    script = tmp_path / "01_name.py"
+    script.write_text("# %%\n1\n", encoding="utf-8")
+    for content, words in ((None, "01_name.ipynb is missing: make book"), ("<<<<<<< HEAD\n{", "is not a notebook")):
+        if content:
+            script.with_suffix(".ipynb").write_text(content, encoding="utf-8")
+        with pytest.raises(RlinoError, match=words):
+            book.build(script, executed=True)
+        assert len(book.build(script).cells) == 1  # to be executed
+
+
+def test_the_site_is_of_executed_chapters(tmp_path, root, monkeypatch):
+    """A damaged notebook ends the layout with its name, before anything of it is a page."""
+    for name in ("docs", tool.FIGURES, "book"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+    (tmp_path / "root" / "docs" / "references.bib").write_text("")
+    (tmp_path / "root" / "book" / "01_name.py").write_text("# %%\n1\n", encoding="utf-8")
+    (tmp_path / "root" / "book" / "01_name.ipynb").write_text("{", encoding="utf-8")
+    with pytest.raises(RlinoError, match="01_name.ipynb is not a notebook"):
+        tool.lay_out(tmp_path / "root", tmp_path / "pages")
+    assert not list((tmp_path / "pages").glob("*.ipynb"))
 
 
 def test_a_build_empties_what_a_build_made_and_nothing_else(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlino_lib.errors import RlinoWarning
+from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.policy import logprobs
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -104,11 +104,10 @@ def test_adapters_and_large_vocabularies_have_the_same_gradients_too(method, lar
     assert expected.norm() > 0 and (found - expected).norm() <= 1e-10 * expected.norm()
 
 
-def test_a_method_that_divides_by_the_micro_batch_keeps_its_rows(batch):
+def test_a_method_that_divides_by_the_micro_batch_keeps_its_rows():
     config = replace(SMALL, method="bnpo", micro_batch=5)
-    _, expected = gradients(config, batch, double=False)
-    trainer, found = gradients(replace(config, micro_tokens=300), batch, double=False)
-    assert trainer.micro_tokens == 0 and torch.equal(found, expected)
+    with pytest.raises(RlinoError, match="divides by a micro-batch of rows: --micro-batch, not --micro-tokens"):
+        Trainer(replace(config, micro_tokens=300))
 
 
 def short_of_memory(model, tokens, monkeypatch):
@@ -239,7 +238,7 @@ def test_a_run_by_tokens_resumes_with_its_optimizer_and_its_tokens(tmp_path, mon
 def test_tokens_come_before_rows_and_rows_that_are_set_bound_the_automatic_choice():
     assert not by_tokens(SMALL, "cpu") and not by_tokens(SMALL, "mps") and by_tokens(SMALL, "cuda:1")
     assert by_tokens(replace(SMALL, micro_tokens=1), "cpu")
-    assert not by_tokens(replace(SMALL, micro_tokens=1, method="bnpo"), "cuda")
+    assert not by_tokens(replace(SMALL, method="bnpo"), "cuda")
     assert most_rows(SMALL) == 0 and most_rows(replace(SMALL, micro_batch=4)) == 4
     assert most_rows(replace(SMALL, micro_batch=4, micro_tokens=100)) == 0
 

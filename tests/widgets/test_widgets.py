@@ -16,6 +16,7 @@ from IPython.core.formatters import DisplayFormatter
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.traces import Traces, shorten, spread
 from rlino_lib.widgets import tokens_html, trace_inspector
+from rlino_lib.widgets.inspector import COLOURS
 from rlino_lib.widgets.page import Control, Slot, Trace, explorer, frame_table, slot, stepped, svg_html, trace_box
 from rlino_lib.widgets.tokens import number, plain, token_spans
 
@@ -375,6 +376,43 @@ def test_a_missing_or_odd_column_falls_back(colour, column, broken):
     if broken is None or len(broken) != 5:
         assert "the tokens are not coloured" in found.first.text
         assert all(column not in trace["levels"] for trace in found.data["traces"])
+
+
+@pytest.mark.parametrize("column", ["weights", "logprobs", "entropies"])
+@pytest.mark.parametrize("broken", [["x"] * 5, [[1]] * 5, [{}] * 5, [10**400] * 5])
+def test_texts_among_the_numbers_of_tokens_are_no_colours(column, broken):
+    page = Explored(trace_inspector(make_run(**{column: broken}, steps=(1,)), colour=column))
+    assert f"No {COLOURS[column].menu} is recorded here" in page.first.text
+
+
+ODD = ("high", [1.0], {}, "\u202e" * 500, 10**400)
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    *((name, value) for name in ("reward", "advantage", "step", "group", "sample", "length") for value in ODD),
+    *((name, value) for name in ("step", "group", "sample") for value in (None, math.nan, math.inf, -1, 0.5, 10**39)),
+])  # fmt: skip
+def test_what_is_no_number_is_one_line_that_names_run_and_response(column, value):
+    run = make_run(steps=(1,))
+    rows = run.rollouts.to_dict("records")
+    rows[2][column] = value
+    for source in (SimpleNamespace(name="countdown/odd", rollouts=pd.DataFrame(rows)), pd.DataFrame(rows)):
+        with pytest.raises(RlinoError, match=rf"response 3: {column} is to be a .*number.*, not ") as e:
+            trace_inspector(source)
+        name = getattr(source, "name", "the frame")
+        assert name in str(e.value) and str(e.value).isprintable() and len(str(e.value)) < 200
+
+
+def test_an_id_may_be_anything_that_json_has():
+    rows = [{"response": "a", "problem_id": name} for name in ([], {}, {"a": [1]}, None, 5, "\ud800", [], None)]
+    assert Traces(pd.DataFrame(rows)).frame["group"].tolist() == [0, 1, 2, 3, 4, 5, 0, 3]
+    assert trace_inspector(pd.DataFrame(rows, dtype=object))
+
+
+def test_a_frame_with_a_column_twice_is_refused():
+    frame = make_run(steps=(1,)).rollouts
+    with pytest.raises(RlinoError, match="have a column twice"):
+        trace_inspector(pd.concat([frame, frame[["reward"]]], axis=1))
 
 
 @pytest.mark.parametrize("columns", [["response"], ["tokens"], ["response", "correct", "reward"]])

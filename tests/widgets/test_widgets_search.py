@@ -71,7 +71,7 @@ def test_nodes_and_repeats_are_drawn():
     source = Explored(search_view(FRAME, sample=0)).page("tree")
     page = Page(source)
     assert page.count("svg") == 1 and page.count("rect") == 8  # the root and seven places
-    assert source.count('fill="#111"') == 1 and source.count("✓ 64") == 1 and "#1 no, #3 ↻ no" in source
+    assert source.count('fill="#077a58"') == 1 and source.count("✓ 64") == 1 and "#1 no, #3 ↻ no" in source
     assert source.count(" ✗</text>") == 2 and "8 * 4 is not 33" in source and "32 is not left" in source
     assert "8 - 2 ×2" in source and ">?<" in source
 

@@ -67,6 +67,13 @@ def whole(value: Any) -> int | None:
     return int(value)
 
 
+def place(value: Any) -> int:
+    """A whole number of 0 or more, as a step is. Raises ValueError for anything else, and NaN."""
+    if (number := whole(value)) is None:
+        raise ValueError("a whole number of 0 or more")
+    return number
+
+
 def verdict(value: Any) -> bool | None:
     """Right or wrong: true or false, 1 or 0; NaN is neither. Raises ValueError for anything else."""
     if isinstance(value, int | float):
@@ -101,7 +108,7 @@ class Field(NamedTuple):
 # By the names that `--map` takes. A run folder calls truncated responses clipped, as TRL does.
 FIELDS: dict[str, Field] = {
     "response": Field("response", text), "prompt": Field("prompt", text), "question": Field("question", short_text),
-    "problem_id": Field("problem_id", short_text), "step": Field("step", whole), "gold": Field("gold", short_text),
+    "problem_id": Field("problem_id", short_text), "step": Field("step", place), "gold": Field("gold", short_text),
     "answer": Field("answer", short_text), "reason": Field("reason", short_text), "reward": Field("reward", number),
     "advantage": Field("advantage", number), "correct": Field("correct", verdict),
     "truncated": Field("clipped", verdict), "format_ok": Field("format_ok", verdict),

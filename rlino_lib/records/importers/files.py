@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,17 @@ def json_lines(path: Path) -> Iterator[tuple[str, Record]]:
         yield where, record
 
 
-def first_record(path: Path) -> Record:
-    """The first object of a JSONL file, empty where the file does not begin with one; to recognise it by its keys."""
+def first_record(path: Path, strict: bool = False) -> Record:
+    """The first object of a JSONL file, to recognise it by its keys; empty where there is none.
+
+    A file that does not begin with an object has none, or where `strict` raises RlinoError.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):
             return next((record for _, record in json_lines(path)), {})
     except RlinoError:
+        if strict:
+            raise
         return {}
 
 
@@ -137,6 +143,8 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Record]]:
     read = number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            if twice := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
+                raise RlinoError(f"{path} has the column {twice[0]!r} twice")
             for batch in file.iter_batches(batch_size=256):
                 read += batch.nbytes
                 if read > MOST_BYTES:
@@ -144,7 +152,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Record]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", row
-    except (pyarrow.ArrowException, OSError, ValueError) as e:  # a text that is no UTF-8 is a ValueError
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as e:  # no UTF-8, or no date of Python's
         raise RlinoError(f"{path} is damaged, or no Parquet: {str(e).splitlines()[0]}") from e
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ def import_run(
     what the responses are of: train, validation or test (of which the last step is the test after training). `settings`
     has method, task, model and seed, each where it is known. All is read before anything is written; a complete import
     of the same files with the same settings is left as it is. Raises RlinoError for files of another format, with what
-    was expected, for damaged ones, and for a folder of another run.
+    was expected, for damaged ones or one that is given twice, and for a folder of another run or inside a source.
 
         import_run(["outputs/my-trl-run"], "runs/mine", settings={"method": "grpo", "seed": 0})
     """
     out = Path(out)
+    for source in map(Path, sources):
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise RlinoError(f"{out} is inside {source}, which is read: choose another --out")
     kind, files = _files([Path(source) for source in sources], kind)
     if filter_name and kind != "lm-eval":
         raise RlinoError(f"--filter is of lm-evaluation-harness alone, and {files[0]} is read as {kind}")
@@ -68,20 +72,32 @@ def import_run(
 def _files(sources: Sequence[Path], kind: str) -> tuple[str, list[Path]]:
     """The format of the sources, and their files."""
     for source in sources:
-        if not source.exists():
-            raise RlinoError(f"{source} is missing")
+        if not (source.is_file() or source.is_dir()):
+            raise RlinoError(f"{source} is missing, or neither a file nor a folder")
     names = [kind] if kind else list(FORMATS)
     for name in names:
         found = [FORMATS[name].files(source) for source in sources]
         if all(found):
             files = [path for paths in found for path in paths]
             check_sizes(files)
+            if twice := [path for path, n in Counter(path.resolve() for path in files).items() if n > 1]:
+                raise RlinoError(f"{twice[0]} is given twice: name each file once")
             return name, files
     expected = FORMATS[kind].words if kind else "; ".join(reader.words for reader in FORMATS.values())
-    keys = ", ".join(map(repr, list(first_record(sources[0]))[:12])) if sources[0].is_file() else ""
-    seen = f" (its first line has {keys})" if keys else ""
     where = str(sources[0]) if len(sources) == 1 else f"one of {', '.join(map(str, sources))}"
+    seen = "".join(map(_beginning, sources))
     raise RlinoError(f"{where} is not of a format that is known here{seen}: expected {expected}")
+
+
+def _beginning(source: Path) -> str:
+    """How a file begins, in brackets: the columns of its first line, or why that cannot be read."""
+    if not source.is_file():
+        return ""
+    try:
+        keys = ", ".join(map(repr, list(first_record(source, strict=True))[:12]))
+    except RlinoError as e:
+        return f" ({e})"
+    return f" (its first line has {keys})" if keys else ""
 
 
 def _name_metrics(imported: Imported, mapped: Mapping[str, Column]) -> None:

@@ -35,7 +35,8 @@ def files(source: Path) -> list[Path]:
     """A console's text, a JSONL file of metrics or of rollouts, or a folder of such rollouts."""
     if source.is_dir():
         dumps = numbered(source, r"(\d+)\.jsonl")
-        return dumps if dumps and _kind(dumps[0]) == "rollouts" else []
+        first = next(filter(first_record, dumps), None)  # of a step without samples the file is empty
+        return dumps if first and _kind(first) == "rollouts" else []
     return [source] if source.is_file() and _kind(source) else []
 
 

@@ -1,8 +1,8 @@
 """A calculator for Countdown: the policy writes `19 * 3 =`, and the result is written for it."""
 
-from __future__ import annotations
-
 import re
+
+from rlino_lib.tasks.arithmetic import calculate
 
 # As in `arithmetic`: not from the middle of a longer number, a decimal or a chain.
 _BEGUN = re.compile(r"(?<![0-9.])(?<![0-9)] [+\-*/] )([0-9]{1,9}) ([+\-*/]) ([0-9]{1,9}) =\Z")
@@ -18,11 +18,5 @@ class Calculator:
 
     def answer(self, text: str) -> str:
         match = _BEGUN.search(text[-64:])  # a step is shorter
-        if not match:
-            return ""
-        a, op, b = int(match[1]), match[2], int(match[3])
-        if op == "/":
-            result = a // b if b and a % b == 0 else -1
-        else:
-            result = {"+": a + b, "-": a - b, "*": a * b}[op]
-        return f" {result}" if 0 <= result < 10**9 else ""
+        result = calculate(int(match[1]), match[2], int(match[3])) if match else None
+        return "" if result is None or not 0 <= result < 10**9 else f" {result}"

@@ -1,7 +1,5 @@
 """The game of Countdown (chapter 02): which numbers lead where, its problems and their splits."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Whether a Countdown answer is right (chapter 02), for any string and in bounded time."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -4,11 +4,8 @@ The generator, an exact solver with integer intermediates, and a grader that is 
 conventions are TinyZero's: the last `<answer>…</answer>` counts.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.settings import FLAG, interval, one_of, setting, whole
@@ -69,13 +66,10 @@ class Countdown(SettingsTask):
         return "" if self.thinking else NO_THOUGHT
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        problems = self._shuffled(split, n)
-        if not problems and n is None:
-            ranges = ", ".join(f"{name}={getattr(self, name)}" for name in ("n_numbers", "numbers", "targets"))
-            raise RlinoError(f"countdown has no {split} problem with {ranges}")
-        return problems
+        """The first `n` solvable problems of a split in a seeded order, all of them where `n` is None.
 
-    def _shuffled(self, split: str, n: int | None) -> list[Problem]:
+        Raises RlinoError for an unknown split, where fewer than `n` problems exist, and where all are none.
+        """
         keys = list(keys_of_split(split, self.n_numbers, tuple(self.numbers), tuple(self.targets)))  # JSON has lists
         rng = random.Random(f"{split}-{self.seed}")
         rng.shuffle(keys)
@@ -83,9 +77,12 @@ class Countdown(SettingsTask):
             known, new = ([key for key in keys if split_of_target(key[1]) == where] for where in ("train", split))
             # Every second held-out problem has a new target, so that any prefix holds half of each kind.
             keys = known if split == "train" else [key for pair in zip(known, new, strict=False) for key in pair]
-        n = how_many(n, len(keys), split, "countdown with these ranges")
+        n_problems = how_many(n, len(keys), split, "countdown with these ranges")
+        if not keys and n is None:
+            ranges = ", ".join(f"{name}={getattr(self, name)}" for name in ("n_numbers", "numbers", "targets"))
+            raise RlinoError(f"countdown has no {split} problem with {ranges}")
         problems = []
-        for key, target in keys[:n]:
+        for key, target in keys[:n_problems]:
             nums = list(key)
             rng.shuffle(nums)
             problem = make_problem(nums, target)
@@ -111,6 +108,12 @@ class Countdown(SettingsTask):
 
         return search_counts(problem, up_to_stop(response, self.stop))
 
+    def chain_right(self, problem: Problem, response: str) -> bool:
+        """Whether every step and verdict of a response is right, and its answer follows from them (chapter 09)."""
+        from rlino_lib.tasks.countdown.trace import chain_is_right
+
+        return chain_is_right(problem, up_to_stop(response, self.stop))
+
     def attempt_ends(self, problem: Problem, response: str) -> list[int]:
         """Places at which a response may be split, in characters: where the policy's own text starts, and after
         each attempt that has a verdict.
@@ -121,12 +124,3 @@ class Countdown(SettingsTask):
 
         attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
         return [len(self.opening_text), *(a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)]
-
-
-def generate(split: str, n: int | None = None, **settings: Any) -> list[Problem]:
-    """The first `n` solvable problems of a split in a seeded order (all of them where `n` is None).
-
-    The settings are those of `Countdown`. Raises RlinoError for an unknown split, a setting out of range, or where
-    fewer than `n` problems exist.
-    """
-    return Countdown(**settings)._shuffled(split, n)

@@ -7,8 +7,6 @@ text that writes no verdicts is one attempt. Nothing here needs a model or torch
 search only the first MAX_READ characters are read, so that the work is bounded whatever a model writes.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from bisect import bisect_left
@@ -16,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -190,76 +188,46 @@ def _attempt(steps: list[Written], verdict: str, start: int, end: int, target: i
     return Attempt(tuple(steps), verdict, start, end, hit)
 
 
+def chain_is_right(problem: Problem, response: str) -> bool:
+    """Whether a response is right by its own chain: CoT-pass@k counts such samples (2506.14245).
+
+    Every equation holds, every verdict is the truth about its attempt, and the answer is right and the expression of an
+    attempt that is called yes. What would stand past MAX_READ is not read, and then the chain does not count as right.
+    """
+    if len(response) > MAX_READ or not grade_countdown(problem.data["nums"], problem.data["target"], response).correct:
+        return False
+    search = read_search(problem, response)
+    honest = all((a.verdict == "yes") == (a.hit is not None) for a in search.attempts if a.verdict)
+    if not honest or not all(w.true for a in search.attempts for w in a.steps):
+        return False
+    answered = search.answer_attempt
+    return answered is not None and search.attempts[answered - 1].verdict == "yes"
+
+
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
-def search_row(search: Search) -> dict[str, Any]:
-    """The counts of one response: a row of `search_frame`."""
-    s = search
+def search_counts(problem: Problem, response: str) -> dict[str, int | None]:
+    """What a run records of a held-out response, counted as a search.
+
+    `attempts`; `first_hit`, the first attempt that hits the target, None where none does; `repeats_order` as in
+    `Search.repeats`; hits `overlooked`, that are called no, and `false_yes`, a yes without a hit; what follows the
+    first hit in the thought, in attempts and in tokens; tokens of all attempts; `filler`, in tokens.
+    """
+    s = read_search(problem, response)
     hit = s.first_hit
-    answered = s.answer_attempt
-    steps = [w for a in s.attempts for w in a.steps]
-    within = [s.tokens(a.start, a.end) for a in s.attempts]
     after = s.attempts[hit - 1].end if hit else s.thought
     return {
         "attempts": len(s.attempts),
-        "closed": sum(bool(a.verdict) for a in s.attempts),
         "first_hit": hit,
-        "hits": sum(a.hit is not None for a in s.attempts),
+        "repeats_order": sum(k is not None for k in s.repeats()),
         "overlooked": sum(a.hit is not None and a.verdict == "no" for a in s.attempts),
         "false_yes": sum(a.hit is None and a.verdict == "yes" for a in s.attempts),
-        **{f"repeats_{same}": sum(k is not None for k in s.repeats(same)) for same in ("exact", "order", "results")},
-        "steps": len(steps),
-        "steps_wrong": sum(not w.true for w in steps),
-        "steps_missing": sum(w.missing is not None for w in steps),
-        "tokens": len(s.starts),
-        "tokens_attempts": sum(within),
-        "tokens_per_attempt": sum(within) / len(within) if within else float("nan"),
         "attempts_after_hit": len(s.attempts) - hit if hit else 0,
         "tokens_after_hit": s.tokens(after, s.thought),
+        "tokens_attempts": sum(s.tokens(a.start, a.end) for a in s.attempts),
         "filler": sum(len(pieces(text)) for text in s.filler),
-        "answer_attempt": answered,
-        "answer_is_last": answered is not None and answered == len(s.attempts),
-        "unread": max(0, len(s.response) - MAX_READ),
     }
-
-
-# What a run records of every held-out response.
-_RECORDED = (
-    "attempts", "first_hit", "repeats_order", "overlooked", "false_yes", "attempts_after_hit", "tokens_after_hit",
-    "tokens_attempts", "filler",
-)  # fmt: skip
-
-
-def search_counts(problem: Problem, response: str) -> dict[str, int | None]:
-    """The counts of `search_frame` that a run keeps of a response that it does not keep itself."""
-    row = search_row(read_search(problem, response))
-    return {name: row[name] for name in _RECORDED}
-
-
-_KEPT = ("run", "method", "seed", "step", "group", "sample", "problem_id", "correct", "clipped", "length")
-
-
-def search_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per response of a frame of rollouts (columns `data` and `response`), with its index, counted as a search.
-
-    `attempts` (`closed` of them by a verdict); `first_hit`, the first attempt that hits the target, <NA> where none
-    does; `hits`, of which `overlooked` are called no, and `false_yes`, a yes without a hit; `repeats_…` as in
-    `Search.repeats`; `steps`, of which `steps_wrong` are wrong arithmetic and `steps_missing` take a number that is not
-    left; `tokens` of the response, of its attempts and of one attempt on average; what follows the first hit in the
-    thought, in attempts and in tokens; `filler`, in tokens; the attempt that the answer is the expression of (<NA>:
-    none), and whether that is the last one; characters left `unread`. Columns that say which response it is are kept.
-    Raises RlinoError for a frame without the columns, or rows that are no Countdown problem.
-    """
-    missing = {"data", "response"} - set(rollouts.columns)
-    if missing:
-        raise RlinoError(f"rollouts to be read as searches need a column `{sorted(missing)[0]}`")
-    texts = zip(rollouts["data"], rollouts["response"], strict=True)
-    rows = [search_row(read_search(countdown_problem(data), str(text))) for data, text in texts]
-    names = list(search_row(read_search(Problem("", {"nums": [1], "target": 1}), "")))
-    frame = pd.DataFrame(rows, index=rollouts.index, columns=names)
-    frame = frame.astype({"first_hit": "Int64", "answer_attempt": "Int64"})
-    return pd.concat([rollouts[[c for c in _KEPT if c in rollouts]], frame], axis=1)
 
 
 def countdown_problem(data: object) -> Problem:
@@ -271,7 +239,7 @@ def countdown_problem(data: object) -> Problem:
 
 
 def success_by_attempt(frame: pd.DataFrame, attempts: int | None = None) -> pd.DataFrame:
-    """Success attempt by attempt, from a `search_frame`: one row for each number of attempts k, from 1.
+    """Success attempt by attempt, from `search_counts` as a frame: one row for each number of attempts k, from 1.
 
     `reached` counts the responses that make a k-th attempt with no hit before it, `hits` those that hit with it, `rate`
     is the share hits/reached; `within` is the share of all responses that hit within
@@ -332,12 +300,9 @@ def read_trace(problem: Problem, response: str) -> list[Visit]:
 
 
 def credit_table(
-    problem: Problem,
-    response: str,
-    advantage: float = 1.0,
-    again: float = 0.0,
+    problem: Problem, response: str, advantage: float = 1.0, again: float = 0.0,
     split: Callable[[str], Sequence[object]] = pieces,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """One row per visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
 
     `best` is 1 where the attempt under way can still succeed, `uniform` is `searcher_value` with `again`; both are the

@@ -8,8 +8,6 @@ letter: the first `####` or the last number of the whole response, compared as t
 strings too, and so for these two `Question:` ends a response wherever it stands, inside a sentence as well.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable, Mapping

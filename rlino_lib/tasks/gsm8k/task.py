@@ -4,8 +4,6 @@ The data are not part of the book: `rlino fetch gsm8k` gets them. Of the 7,473 p
 many as an evaluation during training takes, which leaves 6,961; the 1,319 of test are untouched.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import lru_cache

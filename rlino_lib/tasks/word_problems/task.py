@@ -4,8 +4,6 @@ Solutions are written as GSM8K's are, one line per step with its equation, and `
 grader grades them. Some templates never occur in train, and the numbers of those that do are split as well.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,24 +14,13 @@ from typing import Any, NamedTuple
 
 from rlino_lib.settings import number, one_of, setting, whole
 from rlino_lib.tasks import base
-from rlino_lib.tasks.arithmetic import calculate
-from rlino_lib.tasks.base import (
-    END_MARKS,
-    REWARD_SCHEMES,
-    SPLITS,
-    Grade,
-    Problem,
-    hash_of,
-    how_many,
-    split_of_key,
-    up_to_stop,
-)
+from rlino_lib.tasks.arithmetic import calculate, trace_steps
 from rlino_lib.tasks.gsm8k.grade import grade_number, problem_from_record
 from rlino_lib.tasks.word_problems.templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
 # Prompts are data. `compact` is what the shipped base reads, which ends its responses itself, so that sampling need not
 # look for a stop string; the others are for hub models.
-_STOP = ("\nQuestion:", *END_MARKS)
+_STOP = ("\nQuestion:", *base.END_MARKS)
 TEMPLATES = {
     "compact": base.Template("Question: {question}\nSolution:"),
     "zero_shot": base.Template(
@@ -126,12 +113,12 @@ def templates() -> dict[str, dict[str, list[Template]]]:
 
     Of each twelve two go to test and one to validation. What those need, train has, in other combinations.
     """
-    by_split: dict[str, dict[str, list[Template]]] = {split: {name: [] for name in FAMILIES} for split in SPLITS}
+    by_split: dict[str, dict[str, list[Template]]] = {split: {name: [] for name in FAMILIES} for split in base.SPLITS}
     for family, parts in FAMILIES.items():
         named = (tuple(zip(*path, strict=True)) for path in _paths(parts))
         every = [Template("-".join([family, *names]), pieces) for names, pieces in named]
         fitting = [t for t in every if 2 <= sum(len(piece.lines) for piece in t.pieces) <= 4]
-        fitting.sort(key=lambda template: hash_of(template.name))
+        fitting.sort(key=lambda template: base.hash_of(template.name))
         for place, template in enumerate(fitting[:KEEP]):
             by_split[{0: "test", 6: "test", 3: "validation"}.get(place % 12, "train")][family].append(template)
     return by_split
@@ -174,7 +161,7 @@ def _numbers(template: Template, rng: random.Random) -> tuple[list[dict[str, int
 # --- problems --------------------------------------------------------------------------------------------------------
 
 
-def draw(rng: random.Random, split: str = "train", kind: str = "numbers", distractors: float = 0.3) -> Problem:
+def draw(rng: random.Random, split: str = "train", kind: str = "numbers", distractors: float = 0.3) -> base.Problem:
     """One random problem. Its `kind`: "numbers", a template of train with numbers of the split, or "template", one that
     train does not have."""
     pool = templates()["train" if kind == "numbers" else split]
@@ -182,7 +169,7 @@ def draw(rng: random.Random, split: str = "train", kind: str = "numbers", distra
         template = rng.choice(pool[rng.choice(list(pool))])
         for _ in range(20):  # then another template: one with few numbers may have none in this split
             story = _numbers(template, rng)
-            if story and (kind == "template" or split_of_key(_key(template, story[0])) == split):
+            if story and (kind == "template" or base.split_of_key(_key(template, story[0])) == split):
                 return _problem(rng, template, *story, kind, distractors)
 
 
@@ -192,7 +179,7 @@ def _key(template: Template, numbers: Sequence[Mapping[str, int]]) -> str:
 
 def _problem(
     rng: random.Random, template: Template, numbers: list[dict[str, int]], steps: list[Line], kind: str, share: float
-) -> Problem:
+) -> base.Problem:
     """A story with these numbers in words; `share` of all stories have a distractor."""
     fill = _fill(rng)
     sentences = [piece.text.format_map(fill | own) for piece, own in zip(template.pieces, numbers, strict=True)]
@@ -203,7 +190,7 @@ def _problem(
     results = solve(steps)
     data = {"question": " ".join(sentences), "answer": results[-1], "kind": kind, "template": template.name}
     data |= {"numbers": [n for own in numbers for n in own.values()], "distractor": extra, "steps": steps}
-    return Problem(f"word_problems/{_key(template, numbers)}", data, write(steps, results).strip())
+    return base.Problem(f"word_problems/{_key(template, numbers)}", data, write(steps, results).strip())
 
 
 def _fill(rng: random.Random) -> dict[str, str]:
@@ -216,20 +203,10 @@ def _fill(rng: random.Random) -> dict[str, str]:
     return fill
 
 
-def generate(split: str, n: int | None = None, *, distractors: float = 0.3, seed: int = 0) -> list[Problem]:
-    """The first `n` problems of a split (all of them where `n` is None), no template with the same numbers twice.
-
-    Of a held-out split every second problem has an unseen template, so that any prefix holds half of each kind.
-    Raises RlinoError for an unknown split, or where it does not hold `n` problems.
-    """
-    n = how_many(n, SIZES.get(split, 0), split, "word_problems")
-    return list(_split(split, n, distractors, seed))
-
-
 @lru_cache(maxsize=8)
-def _split(split: str, n: int, distractors: float, seed: int) -> tuple[Problem, ...]:
+def _split(split: str, n: int, distractors: float, seed: int) -> tuple[base.Problem, ...]:
     rng = random.Random(f"word-problems-{split}-{seed}")
-    problems: dict[str, Problem] = {}
+    problems: dict[str, base.Problem] = {}
     while len(problems) < n:
         kind = "template" if split != "train" and len(problems) % 2 else "numbers"
         problem = draw(rng, split, kind, distractors)
@@ -246,16 +223,21 @@ class WordProblems(base.SettingsTask):
 
     distractors: float = setting(0.3, "share of problems with a sentence that does not matter", number(0, 1))
     template: str = setting("compact", "the form of a prompt", one_of(TEMPLATES))
-    rewards: str = setting("binary", "what an answer earns", one_of(REWARD_SCHEMES))
+    rewards: str = setting("binary", "what an answer earns", one_of(base.REWARD_SCHEMES))
     seed: int = setting(0, "of the order of problems", whole())
 
     name = "word_problems"
     templates = TEMPLATES
 
-    def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        return generate(split, n, distractors=self.distractors, seed=self.seed)
+    def problems(self, split: str, n: int | None = None) -> list[base.Problem]:
+        """The first `n` problems of a split (all of them where `n` is None), no template with the same numbers twice.
 
-    def least_length(self, problem: Problem) -> int:
+        Of a held-out split every second problem has an unseen template, so that any prefix holds half of each kind.
+        Raises RlinoError for an unknown split, or where it does not hold `n` problems.
+        """
+        return list(_split(split, base.how_many(n, SIZES.get(split, 0), split, self.name), self.distractors, self.seed))
+
+    def least_length(self, problem: base.Problem) -> int:
         """How many tokens a response has at least that leaves no step out, its end included, with the shipped base.
 
         A response that has all steps is as long as the solution, give or take a word; one that lacks a step is shorter
@@ -264,12 +246,20 @@ class WordProblems(base.SettingsTask):
         *lines, answer = (len(_TOKENS.findall(line)) for line in problem.gold.split("\n"))
         return sum(lines) + answer + 1 - min(lines) + 1  # the end is a token, and what is a line shorter is too short
 
-    def problem_from_record(self, record: Mapping[str, Any]) -> Problem:
+    def problem_from_record(self, record: Mapping[str, Any]) -> base.Problem:
         return problem_from_record(record, self.name)
 
-    def prompt(self, problem: Problem) -> str:
+    def prompt(self, problem: base.Problem) -> str:
         return TEMPLATES[self.template].text.format(question=problem.data["question"])
 
-    def grade(self, problem: Problem, response: str) -> Grade:
+    def grade(self, problem: base.Problem, response: str) -> base.Grade:
         # Whatever the template, since all three begin with "Question:", and responses to grade may come from elsewhere.
-        return grade_number(problem.data["answer"], up_to_stop(response, _STOP), self.rewards)
+        return grade_number(problem.data["answer"], base.up_to_stop(response, _STOP), self.rewards)
+
+    def chain_right(self, problem: base.Problem, response: str) -> bool:
+        """Whether every written step holds, and the last one's result is the answer, which is right (chapter 09)."""
+        steps = trace_steps(base.up_to_stop(response, _STOP))
+        if not steps or not all(right for _, right in steps):
+            return False
+        answers = (problem, base.Problem("", {"answer": steps[-1][0][3]}))
+        return all(self.grade(p, response).correct for p in answers)

@@ -1,7 +1,5 @@
 """The sentences that word problems are put together from (chapter 02), read from `sentences.toml`, which says how."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What pretraining reads: traces in batches of similar lengths, made here or by worker processes."""
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import os
@@ -18,7 +16,7 @@ from transformers import Qwen2Tokenizer
 
 from rlino_lib.training.config import Recipe
 from rlino_lib.training.grid import usable_cores
-from rlino_lib.training.pretraining.demonstrators import source_of
+from rlino_lib.training.pretraining.demonstrators import SOURCES
 from rlino_lib.training.sft import Example, collate
 
 BLOCK = 32  # batches whose traces are sampled together and sorted by length
@@ -30,7 +28,7 @@ class Blocks(Dataset):
     def __init__(self, recipe: Recipe, tokenizer: Qwen2Tokenizer) -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
-        self.source = source_of(recipe.task)(recipe)
+        self.source = SOURCES[recipe.task](recipe)
 
     def __len__(self) -> int:
         return -(-self.recipe.steps // BLOCK)

@@ -1,40 +1,23 @@
 """The demonstrators of the shipped base models: a mediocre searcher and a careless solver (chapter 03).
 
-A source is what pretraining needs of a task: the words of its vocabulary, a demonstrator, and rows of prompt and trace.
+A source is what pretraining needs of a task, made from a recipe: the `words` of its vocabulary, one token each, taken
+whole wherever they stand; a `demonstrator`, a dataclass that is recorded on the model card; and `row(rng)`, a random
+prompt of the train split and the demonstrator's response to it. Its batches hold traces of similar lengths, which saves
+padding, unless it has `by_length = False`.
 """
-
-from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
-from rlino_lib.errors import RlinoError
 from rlino_lib.tasks import CleanRoom, Countdown, Problem, WordProblems
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.clean_room import BAD, FILLER, GOOD
 from rlino_lib.tasks.countdown.game import expression, solutions, steps_from
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, vocabulary, write
 from rlino_lib.training.config import Recipe
-
-
-class Source(Protocol):
-    """The traces of one task.
-
-    Its batches hold traces of similar lengths, which saves padding, unless it has `by_length = False`.
-    """
-
-    demonstrator: Any  # a dataclass, recorded on the model card
-    words: list[str]  # one token each, taken whole wherever they stand
-
-    def __init__(self, recipe: Recipe) -> None: ...
-
-    def row(self, rng: random.Random) -> tuple[str, str]:
-        """A random prompt of the train split and the demonstrator's response to it."""
-        ...
-
 
 # --- Countdown -------------------------------------------------------------------------------------------------------
 
@@ -89,10 +72,9 @@ class CountdownSource:
     words += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
 
     def __init__(self, recipe: Recipe) -> None:
-        self.task = Countdown(n_numbers=3, new_targets=bool(recipe.new_targets))
+        self.task = Countdown(n_numbers=3)
         self.four_numbers = recipe.four_numbers
-        with_four = replace(self.task, n_numbers=4)
-        four = with_four.problems("train", recipe.n_four) if recipe.four_numbers else []
+        four = Countdown(n_numbers=4).problems("train", recipe.n_four) if recipe.four_numbers else []
         self.pools = self.task.problems("train"), four
 
     def row(self, rng: random.Random) -> tuple[str, str]:
@@ -229,16 +211,9 @@ class JointSource:
         return rng.choice(self.sources).row(rng)
 
 
-SOURCES: dict[str, type[Source]] = {
+SOURCES: dict[str, Any] = {
     "countdown": CountdownSource,
     "word_problems": WordProblemSource,
     "joint": JointSource,
     "clean_room": CleanRoomSource,
 }
-
-
-def source_of(task: str) -> type[Source]:
-    """The traces of a task; raises RlinoError for one that no base is made for."""
-    if task not in SOURCES:
-        raise RlinoError(f"no base is made for {task!r}: one of {', '.join(SOURCES)}")
-    return SOURCES[task]

@@ -1,7 +1,5 @@
 """How the shipped base models were made: next-token training on the traces of mediocre demonstrators (chapter 03)."""
 
-from __future__ import annotations
-
 import math
 import platform
 import random
@@ -21,7 +19,7 @@ from rlino_lib.policy import models
 from rlino_lib.policy.device import autocast, pick_device, pick_precision
 from rlino_lib.training.config import Recipe
 from rlino_lib.training.pretraining.batches import batches, default_workers
-from rlino_lib.training.pretraining.demonstrators import source_of
+from rlino_lib.training.pretraining.demonstrators import SOURCES
 from rlino_lib.training.sft import IGNORE
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
@@ -44,13 +42,13 @@ def build_tokenizer(task: str = "countdown") -> Qwen2Tokenizer:
     AutoTokenizer gives every Qwen-2 model this class, whatever the folder asks for: the base has to work with it.
     """
     tokenizer = _bytes()
-    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in source_of(task).words])
+    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in SOURCES[task].words])
     return tokenizer
 
 
 def learn_tokenizer(recipe: Recipe, rows: int = 20_000) -> Qwen2Tokenizer:
     """The same class with byte pairs learned from rows as the recipe trains on, at most its number of merges."""
-    source, rng = source_of(recipe.task)(recipe), random.Random(f"tokenizer-{recipe.seed}")
+    source, rng = SOURCES[recipe.task](recipe), random.Random(f"tokenizer-{recipe.seed}")
     texts = ("".join(source.row(rng)) for _ in range(rows))
     empty = _bytes()
     return empty.train_new_from_iterator(texts, vocab_size=len(empty) + recipe.merges, show_progress=False)
@@ -73,15 +71,12 @@ def read_base(folder: Path) -> tuple[dict[str, Any] | None, bool]:
 
     Raises RlinoError where the folder holds some other model, or a run.
     """
-    card, checkpoint = folder / "card.json", folder / "checkpoint.pt"
+    card = folder / "card.json"
     if card.exists():
         recorded = read_json(card, needs="recipe")
         return recorded["recipe"], "weights_sha256_16" in recorded
     if (folder / "config.json").exists():
         raise RlinoError(f"{folder} holds another model, or a run: choose another --out")
-    if checkpoint.exists():  # of an earlier version, which wrote its card last
-        with models.checkpoint_state(checkpoint) as state:
-            return state["recipe"], False
     return None, False
 
 
@@ -201,7 +196,7 @@ def _finish(out: Path, recipe: Recipe, policy: models.Policy, record: dict[str, 
         part.write_text("step,loss\n" + "".join(f"{s},{v:.5f}\n" for s, v in curve), encoding="utf-8")
     card = {
         "recipe": asdict(recipe),
-        "demonstrator": asdict(source_of(recipe.task).demonstrator),
+        "demonstrator": asdict(SOURCES[recipe.task].demonstrator),
         "parameters": models.count_parameters(policy.model),
         "response_tokens": record["tokens"],
         "seconds": round(record["seconds"]),

@@ -1,7 +1,5 @@
 """The update by the gradient of the loss: credit, then the current log-probs, then `policy_loss` (chapter 04)."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 from functools import partial
@@ -16,7 +14,7 @@ from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.training.config import VERIFIER
+from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.micro_batches import Limit, micro_batches
 from rlino_lib.training.traces import policy_weighting
 
@@ -26,10 +24,7 @@ def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dic
     c, o = trainer.config, trainer.objective
     old = _old_logprobs(trainer, rollouts)  # [N, T], or None
     ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
-    correct = None if c.reward == VERIFIER else rollouts.correct  # [N]
-    graded = Graded(
-        rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, rollouts.truncated, correct
-    )
+    graded = graded_rows(c, rollouts, old, ref)
     advantages, keep = credit(o, graded)  # [N] or [N, T], [N]
     order = keep.nonzero()[:, 0].tolist()
     for _ in range(c.epochs):
@@ -39,6 +34,14 @@ def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dic
             rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
             trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, rows))
     return policy_weighting(o, advantages, keep, rollouts, c.max_new_tokens)
+
+
+def graded_rows(c: TrainConfig, rollouts: Rollouts, old: Tensor | None, ref: Tensor | None) -> Graded:
+    """Rewarded rollouts of a run as credit takes them; log-probs [N, T] of the sampling policy and of the reference."""
+    correct = None if c.reward == VERIFIER else rollouts.correct  # [N]
+    return Graded(
+        rollouts.rewards, c.group_size, rollouts.mask, old, ref, c.max_new_tokens, rollouts.truncated, correct
+    )
 
 
 def _old_logprobs(trainer: Any, rollouts: Rollouts) -> Tensor | None:

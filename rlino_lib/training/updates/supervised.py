@@ -1,7 +1,5 @@
 """The update of filtered iterative SFT: a data set of right and wrong responses, and cross-entropy (chapter 05)."""
 
-from __future__ import annotations
-
 import random
 from functools import partial
 from typing import Any

@@ -1,0 +1,142 @@
+"""Which problems two models can solve, and whose chances rose or fell (chapter 09: sharpening or discovery).
+
+Frames have one row per problem: `id`, `n` samples, `c` right ones. The tables have a row for each of several models
+against the same base. One of these should be the base sampled again: what its row shows is the noise of n samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import scipy.optimize
+from numpy.typing import ArrayLike
+
+from rlino_lib.analysis.pass_at_k import OVERSAMPLING, paired, unsolved_bound
+from rlino_lib.errors import RlinoError
+
+CELLS = ("both", "base_only", "model_only", "neither")
+
+
+# --- which problems are solved ---------------------------------------------------------------------------------------
+
+
+def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], epsilon: float = 0.0) -> pd.DataFrame:
+    """How many problems the base and each model solve, a row for each model: CELLS, problems, and n samples of each.
+
+    A problem is solved where the share c/n exceeds `epsilon`. Raises RlinoError where the problems or their numbers of
+    samples differ: with more samples more is solved. `coverage(base, {"trained": a, "base again": b})`.
+    """
+    rows = {}
+    for name, frame in models.items():
+        pairs = paired(frame, base)
+        n = pairs["n"].iloc[0]
+        if (pairs[["n", "n_reference"]] != n).any(axis=None):
+            raise RlinoError(f"{name} and the base are compared at one number of samples of each problem")
+        by_model = pairs["c"] / n > epsilon
+        by_base = pairs["c_reference"] / n > epsilon
+        cells = (by_base & by_model, by_base & ~by_model, ~by_base & by_model, ~by_base & ~by_model)
+        rows[name] = [int(cell.sum()) for cell in cells] + [len(pairs), int(n)]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*CELLS, "problems", "n"])
+
+
+def leash(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rates of "The Invisible Leash" (2507.14843) of each row of `coverage`: srr, ndr, sds, nscr.
+
+    With P preserved (both), S shrunk (the base alone) and E expanded (the model alone): support retention
+    SRR = P/(P+S), net discovery NDR = E/(P+E), their harmonic mean SDS = 2PE/(P²+2PE+ES), and net support change
+    NSCR = (E−S)/(P+E+S). NaN where nothing is counted. The paper's P, S and E are of completions; here of problems.
+    """
+    p, s, e = (cells[name].astype(float) for name in CELLS[:3])
+    rates = {
+        "srr": p / (p + s),
+        "ndr": e / (p + e),
+        "sds": 2 * p * e / (p * p + 2 * p * e + e * s),
+        "nscr": (e - s) / (p + e + s),
+    }
+    return pd.DataFrame(rates)
+
+
+def discoveries(base: pd.DataFrame, model: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    """The problems that the model solves and the base does not, and what more samples of the base say of them, by id.
+
+    `more` holds further evaluations of the base, drawn with other seeds, on these problems or on more; a problem's rows
+    add up. Columns: `p`, the model's share; `n` and `c` of the base in all; `bound`, the largest chance of the base's
+    that n failures leave possible at 95 %; `stays`, whether the base still has none. Raises RlinoError where the base
+    has fewer than four times its samples on one of the problems.
+    """
+    pairs = paired(model, base)
+    table = pairs[(pairs["c"] > 0) & (pairs["c_reference"] == 0)]
+    further = more.groupby("id")[["n", "c"]].sum().reindex(table.index, fill_value=0)
+    n = table["n_reference"] + further["n"]
+    short = n.index[n < OVERSAMPLING * table["n_reference"]]
+    if len(short):
+        raise RlinoError(
+            f"{len(short)} problems need {OVERSAMPLING} times as many samples of the base, such as {short[0]}: "
+            "evaluate it again with --unsolved-by and another seed"
+        )
+    stays = further["c"] == 0
+    bound = n.map(unsolved_bound).where(stays)
+    return pd.DataFrame({"p": table["c"] / table["n"], "n": n, "c": further["c"], "bound": bound, "stays": stays})
+
+
+# --- whose chances moved ---------------------------------------------------------------------------------------------
+
+
+def changes(frame: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
+    """The change of each problem's c/n against the base in pooled binomial standard errors, by id; 0 where neither or
+    both always succeed. Raises RlinoError where the problems differ."""
+    pairs = paired(frame, base)
+    n, c, n_base, c_base = (pairs[name] for name in ("n", "c", "n_reference", "c_reference"))
+    pooled = (c + c_base) / (n + n_base)
+    error = (pooled * (1 - pooled) * (1 / n + 1 / n_base)) ** 0.5
+    return ((c / n - c_base / n_base) / error.where(error > 0, 1.0)).rename("z")
+
+
+def moved(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], errors: float = 2.0) -> pd.DataFrame:
+    """The share of problems whose chance fell, and rose, by more than `errors` standard errors: a row for each model.
+
+    Tilting towards the reward (`tilted`) lowers no problem's chance. What falls beyond the row of the base sampled
+    again has another cause: problems that interfere with one another, or training on finite samples.
+    """
+    z = {name: changes(frame, base) for name, frame in models.items()}
+    rows = {name: [(v < -errors).mean(), (v > errors).mean(), len(v)] for name, v in z.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["fell", "rose", "problems"])
+
+
+def tilted(p: ArrayLike, beta: float) -> np.ndarray:
+    """The chance of success of π* ∝ π_ref·e^{r/β} where π_ref has p and r is 0 or 1: p·e^{1/β}/(1 + p(e^{1/β} − 1)).
+
+    π* is the optimum of E[r] − β·KL(π‖π_ref). For β > 0 no p falls, and 0 and 1 stay; β = ∞ changes nothing, and a
+    negative β tilts away from the reward. Raises RlinoError for β = 0, where no optimum exists.
+    """
+    if beta == 0:
+        raise RlinoError("a tilt needs a β other than 0: the smaller it is, the stronger")
+    p = np.asarray(p, dtype=float)
+    return _with_odds(p, 1 / beta)
+
+
+def _with_odds(p: np.ndarray, log_factor: float) -> np.ndarray:
+    """p with its odds multiplied by e^log_factor; written so that nothing overflows."""
+    if log_factor < 0:
+        return 1 - _with_odds(1 - p, -log_factor)
+    other = (1 - p) * math.exp(-log_factor)
+    return np.divide(p, p + other, out=np.zeros_like(p), where=p > 0)
+
+
+def fitted_tilt(base: pd.DataFrame, model: pd.DataFrame) -> float:
+    """The one β by which tilting the base's shares c/n gives the model's mean pass@1; negative where that is lower.
+
+    The shares stand for the chances, so a problem with c = 0 stays at 0. Raises RlinoError where no tilt gives it: the
+    model's mean is not between the shares of problems that the base always and that it ever solves.
+    """
+    pairs = paired(model, base)
+    p = (pairs["c_reference"] / pairs["n_reference"]).to_numpy(float)
+    target = float((pairs["c"] / pairs["n"]).mean())
+    if not (p == 1).mean() < target < (p > 0).mean():
+        raise RlinoError(f"no tilt of the base has pass@1 {target:.3f}: it lies between {(p == 1).mean():.3f} and "
+                         f"{(p > 0).mean():.3f}, both excluded")  # fmt: skip
+    log_factor = float(scipy.optimize.brentq(lambda x: _with_odds(p, x).mean() - target, -700, 700))
+    return 1 / log_factor if log_factor else math.inf
