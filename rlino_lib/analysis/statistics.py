@@ -162,7 +162,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """A BCa bootstrap interval by scipy, (low, high); a point where all values agree (there is nothing to resample)."""
     values = np.asarray(values, dtype=float)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal but for rounding
         point = float(statistic(values))
         return point, point
     result = scipy.stats.bootstrap((values,), statistic, confidence_level=level, rng=np.random.default_rng(seed))

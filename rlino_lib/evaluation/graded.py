@@ -17,13 +17,16 @@ def sample_graded(
 ) -> Rollouts:
     """`group_size` responses to each problem, graded: a task's stop strings end them, its environment writes into them.
 
-    Where a task has lots (`TaskWithLots`), each response has its own, by its place and the seed: the task writes its
-    opening, and its grade may depend on it. `sampling` goes to `sample`, and its settings go before the task's own.
+    A task's `opening_text` opens all responses. Where a task has lots (`TaskWithLots`), each response has its own, by
+    its place and the seed: the task writes its opening, and its grade may depend on it. `sampling` goes to `sample`,
+    and its settings go before the task's own.
     """
     settings: dict[str, Any] = {
         "stop_strings": tuple(getattr(task, "stop", ())),
         "environment": getattr(task, "environment", None),
     }
+    if opening := getattr(task, "opening_text", ""):
+        settings["prefixes"] = [opening] * len(problems)
     lots = lots_of(task, len(problems) * group_size, seed)
     if lots is not None:
         opening = cast(TaskWithLots, task).opening

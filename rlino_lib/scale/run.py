@@ -87,7 +87,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
     unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
     task = get_task(config.task, **config.task_settings)
-    environment = getattr(task, "environment", None) or hasattr(task, "opening")
+    writes_too = any(getattr(task, name, None) for name in ("environment", "opening", "opening_text"))
     refusals = (
         (
             engine == "sft" and not literal,
@@ -95,7 +95,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         ),
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
-        (environment, "TRL samples without the task's environment: train with `rlino train`"),
+        (writes_too, "TRL samples without the task's environment and openings: train with `rlino train`"),
         (config.optimizer != "adamw", "a run at scale trains with AdamW: leave --optimizer out"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
         (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),

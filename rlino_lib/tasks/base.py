@@ -49,7 +49,8 @@ class Task(Protocol):
     None]`: what else a run should record of held-out responses, under the same names for each, for any string and in
     bounded time. `trace_counts(response) -> dict[str, int]` counts arithmetic in a trace, for an evaluation to add up.
     `chain_right(problem, response) -> bool` says whether what leads to a right answer is right as well, for CoT-pass@k.
-    `environment: Environment | None` writes into the responses of its training and its evaluations.
+    `environment: Environment | None` writes into the responses of its training and its evaluations, and
+    `opening_text: str` opens all of them: context for the policy, part of the text that is graded.
     """
 
     name: str

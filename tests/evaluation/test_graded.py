@@ -13,7 +13,9 @@ from rlino_lib.evaluation.evaluate import evaluate
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
-from rlino_lib.tasks import CleanRoom
+from rlino_lib.policy.sampling import sample
+from rlino_lib.records.runs import load_run
+from rlino_lib.tasks import CleanRoom, Countdown
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
@@ -98,6 +100,33 @@ def test_the_commands_know_the_task(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["grade", "--task", "clean_room", str(texts)]) == 0
     assert [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()] == verdicts
+
+
+def test_a_task_without_thinking_trains_and_evaluates_on_answers_alone(tmp_path, capsys):
+    """The opening is context: the policy's tokens, and what is learned of, begin after it."""
+    setting = ["--task-set", "thinking=false", "--device", "cpu", "--max-new-tokens", "24"]
+    for method in ("grpo_no_kl", "f_isft_pos"):
+        run = ["--method", method, "--steps", "2", "--prompts", "4", "--eval-every", "2", "--eval-problems", "4"]
+        assert cli.main(["train", *setting, *run, "--out", str(tmp_path / method)]) == 0
+        rows = load_run(tmp_path / method).rollouts
+        assert rows["response"].str.startswith(" </think> <answer>").all()
+        assert (rows["length"] == rows["tokens"].map(len) - 2).all() and (rows["length"] < 24 - 2 + 1).all()
+        assert rows["weights"].map(lambda weights: weights[:2] == [0, 0]).all()
+    counts = ["--problems", "4", "--samples", "2", "--responses", "--out", str(tmp_path / "evaluation")]
+    assert cli.main(["evaluate", *setting, *counts]) == 0
+    lines = (tmp_path / "evaluation" / "responses.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["response"].startswith(" </think> <answer>") for line in lines)
+    asked = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["asked"]
+    assert asked["task_settings"] == {"thinking": False}
+
+
+def test_a_thinking_task_is_sampled_as_before():
+    task = Countdown()
+    problems = task.problems("test", 3)
+    base = load_policy()
+    rollouts = sample_graded(base, task, problems, 4, seed=3)
+    assert rollouts.texts == sample(base, [task.prompt(p) for p in problems], 4, seed=3).texts
+    assert torch.equal(rollouts.written, rollouts.mask)
 
 
 # --- the shipped base ------------------------------------------------------------------------------------------------

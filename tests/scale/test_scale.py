@@ -297,6 +297,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
         ({"task_settings": {"calculator": True}}, "grpo", {}, "TRL samples without the task's environment"),
+        ({"task_settings": {"thinking": False}}, "grpo", {}, "without the task's environment and openings"),
         ({"device": "cuda:1"}, "grpo", {}, "accelerate chooses the device"),
         ({"micro_tokens": 4096}, "grpo", {}, "TRL cuts by rows: give --micro-batch"),
         ({}, "grpo", {"loss_type": "dapo"}, "does not take loss_type"),

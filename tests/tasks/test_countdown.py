@@ -628,3 +628,13 @@ def test_new_targets_are_kept_out_of_training_and_stand_in_every_second_held_out
             nums, target = problem.data["nums"], problem.data["target"]
             assert split_of(nums, target) == split  # a new target does not let a problem of training in
     assert {p.id for p in task.problems("test", 20)} < {p.id for p in task.problems("test", 40)}
+
+
+def test_without_thinking_the_answer_is_all_that_is_left_to_write():
+    task = Countdown(thinking=False)
+    problem = task.problems("test", 1)[0]
+    assert task.prompt(problem) == Countdown().prompt(problem) and Countdown().opening_text == ""
+    response = task.opening_text + f" {problem.gold.split(' = ')[0]} </answer>"
+    assert task.grade(problem, response).correct
+    assert task.attempt_ends(problem, response) == [len(task.opening_text)]
+    assert Countdown().attempt_ends(problem, "") == [0]

@@ -31,6 +31,9 @@ TEMPLATES = {
 }
 
 
+NO_THOUGHT = " </think> <answer>"  # after a prompt that opens the thought: what is left to write is the answer
+
+
 @dataclass(frozen=True)
 class Countdown(SettingsTask):
     """The `Task`: settings in, problems, prompts and grades out. Raises RlinoError for a setting out of range."""
@@ -43,6 +46,7 @@ class Countdown(SettingsTask):
     seed: int = setting(0, "of the order of problems", whole())
     calculator: bool = setting(False, "whether the result of a step is written for the policy", FLAG)
     new_targets: bool = setting(False, "whether some targets are kept out of training, for held-out problems", FLAG)
+    thinking: bool = setting(True, "whether the policy writes a thought; else all responses open with the answer", FLAG)
 
     name = "countdown"
     templates = TEMPLATES
@@ -52,6 +56,14 @@ class Countdown(SettingsTask):
     def environment(self) -> Calculator | None:
         """What writes into a response while it is sampled."""
         return Calculator() if self.calculator else None
+
+    @property
+    def opening_text(self) -> str:
+        """What every response opens with, which the policy does not write: without thinking, an empty thought.
+
+        NoThinking (2504.09858) prefills it, No-Thinking-RL (CLS-RL, 2503.16188) trains without one.
+        """
+        return "" if self.thinking else NO_THOUGHT
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """The first `n` solvable problems of a split in a seeded order, all of them where `n` is None.
@@ -103,11 +115,12 @@ class Countdown(SettingsTask):
         return chain_is_right(problem, up_to_stop(response, self.stop))
 
     def attempt_ends(self, problem: Problem, response: str) -> list[int]:
-        """Places at which a response may be split, in characters: 0, and the end of each attempt that has a verdict.
+        """Places at which a response may be split, in characters: where the policy's own text starts, and after
+        each attempt that has a verdict.
 
         A line break that follows belongs to the verdict, as in the base's tokens.
         """
         from rlino_lib.tasks.countdown.trace import read_search
 
         attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
-        return [0, *(a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)]
+        return [len(self.opening_text), *(a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)]

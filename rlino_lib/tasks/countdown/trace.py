@@ -79,6 +79,11 @@ class Attempt:
     end: int
     hit: int | None  # after how many of its steps the target alone was left, all of them right; None where never
 
+    @property
+    def shape(self) -> str | None:
+        """The `shape` of its expression; None where it has more steps than an expression may have."""
+        return shape(expression([w.step for w in self.steps])) if len(self.steps) < MAX_NUMBERS else None
+
     def key(self, same: Same = "order") -> tuple:
         """The key that two attempts share if they count as the same (see `Search.repeats`)."""
         steps = tuple(w.step for w in self.steps)
@@ -133,8 +138,7 @@ class Search:
         """The last attempt whose expression is the answer, up to the order of what is added or multiplied."""
         answer = shape(extract_answer(self.response) or "")
         for k in range(len(self.attempts), 0, -1) if answer else ():
-            steps = [w.step for w in self.attempts[k - 1].steps]
-            if len(steps) < MAX_NUMBERS and shape(expression(steps)) == answer:
+            if self.attempts[k - 1].shape == answer:
                 return k
         return None
 
