@@ -64,6 +64,8 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/length-rates.json
 	"$(BIN)/rlino" grid data/runs/length-remedies.json
 	"$(BIN)/rlino" grid data/runs/clean-room.json
+	"$(BIN)/rlino" grid data/runs/sharpening-lr.json
+	"$(BIN)/rlino" grid data/runs/sharpening.json
 	"$(BIN)/rlino" grid data/runs/clean-room-sgd.json
 	"$(BIN)/rlino" grid data/runs/clean-room-dial.json
 
