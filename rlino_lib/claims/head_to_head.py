@@ -151,6 +151,8 @@ def right_answers_likelier_wrong_ones_less(claim: Claim, records: Records) -> Ev
     changes = {}
     for side in ("correct", "incorrect"):
         recorded = [run.metrics[f"eval/base/{side}"].dropna() for run in runs]
+        if not all(map(len, recorded)):
+            raise NotTestable("not every run records how likely the base's own responses are: train with --eval-base 1")
         changes[side] = pd.Series([column.iloc[-1] - column.iloc[0] for column in recorded])
     right, wrong = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(c.mean(), *stats.t_interval(c)) for c in changes.values())
     halves = [verdict_above_zero(changes["correct"]), verdict_above_zero(-changes["incorrect"])]

@@ -210,7 +210,7 @@ def test_a_wrong_call_is_one_line(argv, capsys):
 @pytest.mark.parametrize("text", ["[", "[project]\nname = 3\n", '[project]\ndependencies = ["!"]\n'])
 def test_a_damaged_pyproject_is_one_line(text, tmp_path):
     (tmp_path / "pyproject.toml").write_text(text)
-    with pytest.raises(RlinoError, match="pyproject.toml is damaged"):
+    with pytest.raises(RlinoError, match="pyproject.toml is missing or damaged"):
         book.requirements(tmp_path)
 
 
