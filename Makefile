@@ -49,6 +49,9 @@ test-oldest: ready  ## unit tests with the lowest versions that are allowed, and
 browser: ready  ## install a Chromium, for the tests of the pages in tests/browser; without it they are skipped
 	$(PY) -m playwright install chromium
 
+# Chapter 09: four numbers, 256 problems, half of them with targets that no run trained on.
+FOUR = --task-set n_numbers=4 --task-set new_targets=true --split test --problems 256 --samples 1024 --max-new-tokens 160
+
 runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/countdown-lr.json
 	"$(BIN)/rlino" grid data/runs/countdown.json
@@ -66,6 +69,9 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/clean-room.json
 	"$(BIN)/rlino" grid data/runs/sharpening-lr.json
 	"$(BIN)/rlino" grid data/runs/sharpening.json
+	"$(BIN)/rlino" evaluate $(FOUR) --out data/base/countdown/four/t1
+	"$(BIN)/rlino" evaluate $(FOUR) --seed 1 --out data/base/countdown/four/t1-again
+	for run in data/runs/sharpening/*/; do "$(BIN)/rlino" evaluate $(FOUR) --model "$${run}model" --out "$${run}t1" || exit; done
 	"$(BIN)/rlino" grid data/runs/clean-room-sgd.json
 	"$(BIN)/rlino" grid data/runs/clean-room-dial.json
 

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, sqrt
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -174,6 +175,20 @@ def t_test(values: ArrayLike, mean: float = 0.0, alternative: str = "two-sided")
     with warnings.catch_warnings(action="ignore"):  # on too few values, and on values that all agree
         p = float(scipy.stats.ttest_1samp(_finite(values), mean, alternative=alternative).pvalue)
     return 1.0 if isnan(p) else p
+
+
+def bootstrap_p(
+    values: ArrayLike, mean: float, alternative: Literal["greater", "less"], resamples: int = 9999, seed: int = 0
+) -> float:
+    """The p value of a percentile bootstrap that the mean of values [P] is above, or below, a number.
+
+    The share of resampled means on the other side of it, itself included, and never 0: (1 + count)/(1 + resamples).
+    """
+    values = np.asarray(values, dtype=float)
+    rng = np.random.default_rng(seed)
+    means = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), resamples) @ values / len(values)
+    contrary = means <= mean if alternative == "greater" else means >= mean
+    return float((1 + contrary.sum()) / (1 + resamples))
 
 
 def tost(values: ArrayLike, margin: float) -> float:

@@ -1,0 +1,196 @@
+"""Evidence on sharpening and discovery (chapter 09): the same test problems, sampled often before and after training.
+
+D(k) of a trained policy is its pass@k less that of its base, in points. What is claimed of runs in general has to hold
+over seeds and over problems, so a test takes the larger of two p values: Student's over one number for each seed, and a
+bootstrap's over problems, of the mean over seeds. Holm's correction is over all claims of this module.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rlino_lib.analysis import coverage, pass_at_k
+from rlino_lib.analysis import statistics as stats
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from rlino_lib.errors import RlinoError
+from rlino_lib.paths import BASES
+from rlino_lib.records.runs import Run
+
+GROUP = "sharpening"
+BASE = Path(BASES["countdown"]) / "four"
+LARGEST_K = 256
+ALPHA = 0.05
+
+
+class Part(NamedTuple):
+    """One inequality of a claim: the mean of `values` lies above the threshold (side +1), or below it (−1)."""
+
+    name: str
+    values: np.ndarray  # [S, P], of S seeds and P problems, in points
+    threshold: float
+    side: int
+
+    def p(self, side: int) -> float:
+        """The p value of a test that the mean lies beyond the threshold on a side."""
+        alternative = "greater" if side > 0 else "less"
+        over_seeds = stats.t_test(self.values.mean(1), self.threshold, alternative)
+        return max(over_seeds, stats.bootstrap_p(self.values.mean(0), self.threshold, alternative))
+
+    def words(self) -> str:
+        """Mean, interval over seeds, and interval over problems."""
+        seeds = stats.t_interval(self.values.mean(1))
+        problems = stats.bootstrap_interval(self.values.mean(0))
+        numbers = "{:+.1f} points [{:+.1f}, {:+.1f}] over {} seeds, [{:+.1f}, {:+.1f}] over {} problems"
+        s, p = self.values.shape
+        return f"{self.name} " + numbers.format(self.values.mean(), *seeds, s, *problems, p)
+
+
+Parts = Callable[[Claim, Records], tuple[list[Part], list[Run]]]
+PARTS: dict[str, Parts] = {}  # by the name of the evidence
+
+
+def judged_by(parts: Parts) -> Parts:
+    """Registers evidence that consists of parts: it holds where all do, and does not hold here where one does not."""
+    name = f"{__name__.rpartition('.')[2]}.{parts.__name__}"
+    PARTS[name] = parts
+
+    @evidence
+    @wraps(parts)
+    def judge(claim: Claim, records: Records) -> Evidence:
+        own, runs = parts(claim, records)
+        family = [c for c in records.ledger if c.evidence in PARTS] or [claim]
+        p = np.ones((len(family), 2))  # a claim that is not testable yet counts as one that no test settles
+        for row, other in zip(p, family, strict=True):
+            with suppress(NotTestable):
+                row[:] = _p_values(PARTS[other.evidence](other, records)[0])
+        for_it, against = np.apply_along_axis(stats.holm, 0, p)[[c.id for c in family].index(claim.id)]
+        verdict = HOLDS if for_it < ALPHA else FAILS if against < ALPHA else UNDECIDED
+        words = "; ".join(part.words() for part in own)
+        return Evidence(verdict, f"{words}; for it p = {for_it:.2g}, against it p = {against:.2g}, after Holm", runs)
+
+    return parts
+
+
+def _p_values(parts: list[Part]) -> tuple[float, float]:
+    """Of all parts, and of the contrary of some: as many looks as parts."""
+    contrary = min(part.p(-part.side) for part in parts)
+    return max(part.p(part.side) for part in parts), min(1.0, len(parts) * contrary)
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def counts(folder: Path) -> pd.DataFrame:
+    """The recorded counts of an evaluation, a row for each problem; raises NotTestable where there are none."""
+    file = folder / "problems.jsonl"
+    if not file.exists():
+        raise NotTestable(f"no evaluation is recorded in {folder.parent.name}/{folder.name}")
+    return pd.read_json(file, lines=True)
+
+
+def evaluated(claim: Claim, records: Records, method: str) -> tuple[list[pd.DataFrame], list[Run]]:
+    """The counts of a method's runs at temperature 1, in the order of their seeds; NotTestable before all are there."""
+    runs = [run for run in records.runs(GROUP) if run.method == method and (run.path / "t1").exists()]
+    require_seeds(claim, len(runs))
+    runs = sorted(runs, key=lambda run: run.seed)
+    return [counts(run.path / "t1") for run in runs], runs
+
+
+def gains(frames: list[pd.DataFrame], k: int, column: str = "c") -> np.ndarray:
+    """D(k) of each seed and problem, [S, P], in points; `column` "cc" asks for the chain as well.
+
+    Raises RlinoError where the problems are not those of the base, in their order.
+    """
+    base = counts(BASE / "t1")
+    if any(not frame["id"].equals(base["id"]) for frame in frames):
+        raise RlinoError("an evaluation is of other problems than the base's")
+    chances = [pass_at_k.estimates(f["n"], f[column], [k])[:, 0] for f in (base, *frames)]
+    return 100 * (np.stack(chances[1:]) - chances[0])
+
+
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+
+@judged_by
+def curves_cross(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: the method is above its base in one sample, by `first`, and below it in 256, by `last` points."""
+    frames, runs = evaluated(claim, records, claim.about["method"])
+    first = Part("D(1)", gains(frames, 1), claim.threshold["first"], +1)
+    return [first, Part(f"D({LARGEST_K})", gains(frames, LARGEST_K), -claim.threshold["last"], -1)], runs
+
+
+@judged_by
+def discovers_more_than_chance(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: it solves problems that the base does not, `share` points more than the base sampled again does; and
+    so many that four times the samples of the base still leave unsolved."""
+    frames, runs = evaluated(claim, records, claim.about["method"])
+    base, again, more = (counts(BASE / name) for name in ("t1", "t1-again", "t1-unsolved"))
+    unsolved = base["c"].to_numpy() == 0
+    new = np.stack([unsolved & (f["c"] > 0) for f in frames])
+    stays = np.stack([base["id"].isin(coverage.discoveries(base, f, more).query("stays").index) for f in frames])
+    excess = 100.0 * new - 100.0 * (unsolved & (again["c"] > 0).to_numpy())
+    share = claim.threshold["share"]
+    return [Part("beyond chance", excess, share, +1), Part("unsolved at 4n", 100.0 * stays, share, +1)], runs
+
+
+@judged_by
+def chances_fall(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: more problems' chances fall, by two standard errors, than in the base sampled again, by `share`."""
+    frames, runs = evaluated(claim, records, claim.about["method"])
+    base, again = counts(BASE / "t1"), counts(BASE / "t1-again")
+    fell = np.stack([coverage.changes(f, base).loc[base["id"]] < -2 for f in (again, *frames)])
+    return [Part("fell", 100.0 * fell[1:] - 100.0 * fell[0], claim.threshold["share"], +1)], runs
+
+
+@judged_by
+def without_a_verifier(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: the method, which no verifier guides, has at least `share` of the reference's D(1), seed by seed."""
+    own, runs = evaluated(claim, records, claim.about["method"])
+    theirs, others = evaluated(claim, records, claim.about["reference"])
+    gap = gains(own, 1) - claim.threshold["share"] * gains(theirs, 1)
+    return [Part("gain less the share", gap, 0.0, +1)], [*runs, *others]
+
+
+@judged_by
+def a_colder_base(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: the base at its best lower temperature has at least `share` of the reference's D(1)."""
+    theirs, runs = evaluated(claim, records, claim.about["reference"])
+    cold = gains([counts(BASE / "cold")], 1)
+    return [Part("gain less the share", cold - claim.threshold["share"] * gains(theirs, 1), 0.0, +1)], runs
+
+
+@judged_by
+def right_chains_part_the_curves(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: D(256) is `points` or more of right answers by right chains, and less of right answers alone."""
+    frames, runs = evaluated(claim, records, claim.about["method"])
+    points = claim.threshold["points"]
+    with_chain = Part(f"D({LARGEST_K}) with chains", gains(frames, LARGEST_K, column="cc"), points, +1)
+    return [with_chain, Part(f"D({LARGEST_K})", gains(frames, LARGEST_K), points, -1)], runs
+
+
+@judged_by
+def keeps_more(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: the method's D(256) is above the reference's by `points`."""
+    own, runs = evaluated(claim, records, claim.about["method"])
+    theirs, others = evaluated(claim, records, claim.about["reference"])
+    gap = gains(own, LARGEST_K) - gains(theirs, LARGEST_K)
+    return [Part(f"difference of D({LARGEST_K})", gap, claim.threshold["points"], +1)], [*runs, *others]
+
+
+@judged_by
+def same_curve(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
+    """Hypothesis: method and reference differ by less than `points` in one sample and in 256: an equivalence."""
+    own, runs = evaluated(claim, records, claim.about["method"])
+    theirs, others = evaluated(claim, records, claim.about["reference"])
+    parts = []
+    for k in (1, LARGEST_K):
+        gap = gains(own, k) - gains(theirs, k)
+        sides = ((-claim.threshold["points"], +1), (claim.threshold["points"], -1))
+        parts += [Part(f"difference of D({k})", gap, threshold, side) for threshold, side in sides]
+    return parts, [*runs, *others]
