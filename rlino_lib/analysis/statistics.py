@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, sqrt
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -178,7 +177,7 @@ def t_test(values: ArrayLike, mean: float = 0.0, alternative: str = "two-sided")
 
 
 def bootstrap_p(
-    values: ArrayLike, mean: float, alternative: Literal["greater", "less"], resamples: int = 9999, seed: int = 0
+    values: ArrayLike, mean: float, alternative: str, resamples: int = 9999, seed: int = 0
 ) -> float:
     """The p value of a percentile bootstrap that the mean of values [P] is above, or below, a number.
 
