@@ -67,13 +67,13 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/length-rates.json
 	"$(BIN)/rlino" grid data/runs/length-remedies.json
 	"$(BIN)/rlino" grid data/runs/clean-room.json
+	"$(BIN)/rlino" grid data/runs/clean-room-sgd.json
+	"$(BIN)/rlino" grid data/runs/clean-room-dial.json
 	"$(BIN)/rlino" grid data/runs/sharpening-lr.json
 	"$(BIN)/rlino" grid data/runs/sharpening.json
 	"$(BIN)/rlino" evaluate $(FOUR) --out data/base/countdown/four/t1
 	"$(BIN)/rlino" evaluate $(FOUR) --seed 1 --out data/base/countdown/four/t1-again
 	for run in data/runs/sharpening/*/; do "$(BIN)/rlino" evaluate $(FOUR) --model "$${run}model" --out "$${run}t1" || exit; done
-	"$(BIN)/rlino" grid data/runs/clean-room-sgd.json
-	"$(BIN)/rlino" grid data/runs/clean-room-dial.json
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m tools.book lock

@@ -23,6 +23,12 @@ CELLS = ("both", "base_only", "model_only", "neither")
 # --- which problems are solved ---------------------------------------------------------------------------------------
 
 
+def cell_counts(by_base: np.ndarray, by_model: np.ndarray) -> dict[str, int]:
+    """How many of what is marked [N] bool by the base and by the model stand in each of CELLS."""
+    cells = (by_base & by_model, by_base & ~by_model, ~by_base & by_model, ~by_base & ~by_model)
+    return {name: int(cell.sum()) for name, cell in zip(CELLS, cells, strict=True)}
+
+
 def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], epsilon: float = 0.0) -> pd.DataFrame:
     """How many problems the base and each model solve, a row for each model: CELLS, problems, and n samples of each.
 
@@ -35,10 +41,8 @@ def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], epsilon: fl
         n = pairs["n"].iloc[0]
         if (pairs[["n", "n_reference"]] != n).any(axis=None):
             raise RlinoError(f"{name} and the base are compared at one number of samples of each problem")
-        by_model = pairs["c"] / n > epsilon
-        by_base = pairs["c_reference"] / n > epsilon
-        cells = (by_base & by_model, by_base & ~by_model, ~by_base & by_model, ~by_base & ~by_model)
-        rows[name] = [int(cell.sum()) for cell in cells] + [len(pairs), int(n)]
+        solved = (pairs[column].to_numpy() / n > epsilon for column in ("c_reference", "c"))
+        rows[name] = cell_counts(*solved) | {"problems": len(pairs), "n": int(n)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*CELLS, "problems", "n"])
 
 

@@ -10,6 +10,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, isnan, sqrt
 
 import numpy as np
@@ -176,16 +177,19 @@ def t_test(values: ArrayLike, mean: float = 0.0, alternative: str = "two-sided")
     return 1.0 if isnan(p) else p
 
 
-def bootstrap_p(
-    values: ArrayLike, mean: float, alternative: str, resamples: int = 9999, seed: int = 0
-) -> float:
+@lru_cache(maxsize=2)
+def _shares(n: int, resamples: int, seed: int) -> np.ndarray:
+    """What share of each resample each of n values is: [resamples, n]. Many tests are on as many values."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples) / n
+
+
+def bootstrap_p(values: ArrayLike, mean: float, alternative: str, resamples: int = 9999, seed: int = 0) -> float:
     """The p value of a percentile bootstrap that the mean of values [P] is above, or below, a number.
 
     The share of resampled means on the other side of it, itself included, and never 0: (1 + count)/(1 + resamples).
     """
     values = np.asarray(values, dtype=float)
-    rng = np.random.default_rng(seed)
-    means = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), resamples) @ values / len(values)
+    means = _shares(len(values), resamples, seed) @ values  # [resamples]
     contrary = means <= mean if alternative == "greater" else means >= mean
     return float((1 + contrary.sum()) / (1 + resamples))
 

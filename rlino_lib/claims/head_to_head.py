@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,16 @@ import pandas as pd
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.growth import base_accuracy
 from rlino_lib.claims import verdicts
-from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.ledger import (
+    RECORDED,
+    Claim,
+    Evidence,
+    NotTestable,
+    Records,
+    evidence,
+    holm_in_family,
+    require_seeds,
+)
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words, verdict_above_zero
 from rlino_lib.records.runs import Run
 
@@ -50,14 +58,8 @@ def family_test(
     `p_values` gives both from a claim's gaps; where they are not testable yet they count as 1. Returns the corrected
     p values [2]; how many of the family's tests do not pass [2], the claim's own included; and the verdict.
     """
-    family = [c for c in records.ledger if c.evidence == claim.evidence] or [claim]
-    raw = np.ones((len(family), 2))
-    for row, other in zip(raw, family, strict=True):
-        with suppress(NotTestable):
-            gaps, _ = paired_gaps(other, records)
-            row[:] = p_values(other, gaps)
-    corrected = np.apply_along_axis(stats.holm, 0, raw)  # [claims, 2]
-    own = corrected[[other.id for other in family].index(claim.id)]  # [2]
+    family = [c for c in records.ledger if c.evidence == claim.evidence]
+    own, corrected = holm_in_family(claim, family, lambda other: p_values(other, paired_gaps(other, records)[0]))
     passes = own < claim.threshold["alpha"]  # only a test that passes settles a claim, either way
     verdict = HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
     return own, (corrected >= claim.threshold["alpha"]).sum(0).tolist(), verdict

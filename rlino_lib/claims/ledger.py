@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from rlino_lib.analysis.statistics import holm
 from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO, RUNS
@@ -21,7 +25,7 @@ KINDS = ("exact", "statistical", "descriptive")
 # The chapter of a claim, or of the module of its evidence.
 CHAPTERS = {
     "weighted-sft": "04", "closed-form": "04", "bandit": "01", "gradient": "06", "head_to_head": "07",
-    "clean_room": "08b", "length": "08c", "real": "13",
+    "clean_room": "08b", "length": "08c", "real": "13", "sharpening": "09",
 }  # fmt: skip
 SUPPORTS, AGAINST, NO_VERDICT, SILENT = "supports", "speaks against", "no verdict", "silent"
 
@@ -98,6 +102,20 @@ def require_seeds(claim: Claim, seeds: int) -> None:
     """Raises NotTestable before the planned seeds are recorded: a verdict on fewer would be one of many looks."""
     if seeds < claim.threshold["seeds"]:
         raise NotTestable(f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
+
+
+def holm_in_family(
+    claim: Claim, family: Sequence[Claim], p_values: Callable[[Claim], tuple[float, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The p values for each claim of a family and for its contrary after Holm's correction over it: this claim's [2],
+    and all [claims, 2]. What is not testable yet counts as 1."""
+    family = list(family) or [claim]
+    raw = np.ones((len(family), 2))
+    for row, other in zip(raw, family, strict=True):
+        with suppress(NotTestable):
+            row[:] = p_values(other)
+    corrected = np.apply_along_axis(holm, 0, raw)
+    return corrected[[other.id for other in family].index(claim.id)], corrected
 
 
 # --- evidence --------------------------------------------------------------------------------------------------------

@@ -6,8 +6,7 @@ bootstrap's over problems, of the mean over seeds. Holm's correction is over all
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import pandas as pd
 
 from rlino_lib.analysis import coverage, pass_at_k
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, holm_in_family, require_seeds
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import BASES
@@ -64,12 +63,10 @@ def judged_by(parts: Parts) -> Parts:
     @wraps(parts)
     def judge(claim: Claim, records: Records) -> Evidence:
         own, runs = parts(claim, records)
-        family = [c for c in records.ledger if c.evidence in PARTS] or [claim]
-        p = np.ones((len(family), 2))  # a claim that is not testable yet counts as one that no test settles
-        for row, other in zip(p, family, strict=True):
-            with suppress(NotTestable):
-                row[:] = _p_values(PARTS[other.evidence](other, records)[0])
-        for_it, against = np.apply_along_axis(stats.holm, 0, p)[[c.id for c in family].index(claim.id)]
+        family = [c for c in records.ledger if c.evidence in PARTS]
+        (for_it, against), _ = holm_in_family(
+            claim, family, lambda other: _p_values(own if other is claim else PARTS[other.evidence](other, records)[0])
+        )
         verdict = HOLDS if for_it < ALPHA else FAILS if against < ALPHA else UNDECIDED
         words = "; ".join(part.words() for part in own)
         return Evidence(verdict, f"{words}; for it p = {for_it:.2g}, against it p = {against:.2g}, after Holm", runs)
@@ -86,6 +83,7 @@ def _p_values(parts: list[Part]) -> tuple[float, float]:
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=64)  # all claims of the family are judged for each of them
 def counts(folder: Path) -> pd.DataFrame:
     """The recorded counts of an evaluation, a row for each problem; raises NotTestable where there are none."""
     file = folder / "problems.jsonl"
@@ -94,12 +92,15 @@ def counts(folder: Path) -> pd.DataFrame:
     return pd.read_json(file, lines=True)
 
 
-def evaluated(claim: Claim, records: Records, method: str) -> tuple[list[pd.DataFrame], list[Run]]:
-    """The counts of a method's runs at temperature 1, in the order of their seeds; NotTestable before all are there."""
-    runs = [run for run in records.runs(GROUP) if run.method == method and (run.path / "t1").exists()]
-    require_seeds(claim, len(runs))
-    runs = sorted(runs, key=lambda run: run.seed)
-    return [counts(run.path / "t1") for run in runs], runs
+def evaluated(claim: Claim, records: Records, *roles: str) -> tuple[list[list[pd.DataFrame]], list[Run]]:
+    """The counts at temperature 1 of the runs of each method that the claim names in a role, on the seeds that all
+    have, in their order, and these runs; NotTestable before the planned seeds are there."""
+    runs = [run for run in records.runs(GROUP) if (run.path / "t1").exists()]
+    by_seed = [{run.seed: run for run in runs if run.method == claim.about[role]} for role in roles]
+    common = sorted(set.intersection(*map(set, by_seed)))
+    require_seeds(claim, len(common))
+    rows = [[own[seed] for seed in common] for own in by_seed]
+    return [[counts(run.path / "t1") for run in row] for row in rows], sum(rows, [])
 
 
 def gains(frames: list[pd.DataFrame], k: int, column: str = "c") -> np.ndarray:
@@ -120,7 +121,7 @@ def gains(frames: list[pd.DataFrame], k: int, column: str = "c") -> np.ndarray:
 @judged_by
 def curves_cross(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the method is above its base in one sample, by `first`, and below it in 256, by `last` points."""
-    frames, runs = evaluated(claim, records, claim.about["method"])
+    (frames,), runs = evaluated(claim, records, "method")
     first = Part("D(1)", gains(frames, 1), claim.threshold["first"], +1)
     return [first, Part(f"D({LARGEST_K})", gains(frames, LARGEST_K), -claim.threshold["last"], -1)], runs
 
@@ -129,7 +130,7 @@ def curves_cross(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]
 def discovers_more_than_chance(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: it solves problems that the base does not, `share` points more than the base sampled again does; and
     so many that four times the samples of the base still leave unsolved."""
-    frames, runs = evaluated(claim, records, claim.about["method"])
+    (frames,), runs = evaluated(claim, records, "method")
     base, again, more = (counts(BASE / name) for name in ("t1", "t1-again", "t1-unsolved"))
     unsolved = base["c"].to_numpy() == 0
     new = np.stack([unsolved & (f["c"] > 0) for f in frames])
@@ -142,7 +143,7 @@ def discovers_more_than_chance(claim: Claim, records: Records) -> tuple[list[Par
 @judged_by
 def chances_fall(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: more problems' chances fall, by two standard errors, than in the base sampled again, by `share`."""
-    frames, runs = evaluated(claim, records, claim.about["method"])
+    (frames,), runs = evaluated(claim, records, "method")
     base, again = counts(BASE / "t1"), counts(BASE / "t1-again")
     fell = np.stack([coverage.changes(f, base).loc[base["id"]] < -2 for f in (again, *frames)])
     return [Part("fell", 100.0 * fell[1:] - 100.0 * fell[0], claim.threshold["share"], +1)], runs
@@ -151,16 +152,15 @@ def chances_fall(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]
 @judged_by
 def without_a_verifier(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the method, which no verifier guides, has at least `share` of the reference's D(1), seed by seed."""
-    own, runs = evaluated(claim, records, claim.about["method"])
-    theirs, others = evaluated(claim, records, claim.about["reference"])
+    (own, theirs), runs = evaluated(claim, records, "method", "reference")
     gap = gains(own, 1) - claim.threshold["share"] * gains(theirs, 1)
-    return [Part("gain less the share", gap, 0.0, +1)], [*runs, *others]
+    return [Part("gain less the share", gap, 0.0, +1)], runs
 
 
 @judged_by
 def a_colder_base(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the base at its best lower temperature has at least `share` of the reference's D(1)."""
-    theirs, runs = evaluated(claim, records, claim.about["reference"])
+    (theirs,), runs = evaluated(claim, records, "reference")
     cold = gains([counts(BASE / "cold")], 1)
     return [Part("gain less the share", cold - claim.threshold["share"] * gains(theirs, 1), 0.0, +1)], runs
 
@@ -168,7 +168,7 @@ def a_colder_base(claim: Claim, records: Records) -> tuple[list[Part], list[Run]
 @judged_by
 def right_chains_part_the_curves(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: D(256) is `points` or more of right answers by right chains, and less of right answers alone."""
-    frames, runs = evaluated(claim, records, claim.about["method"])
+    (frames,), runs = evaluated(claim, records, "method")
     points = claim.threshold["points"]
     with_chain = Part(f"D({LARGEST_K}) with chains", gains(frames, LARGEST_K, column="cc"), points, +1)
     return [with_chain, Part(f"D({LARGEST_K})", gains(frames, LARGEST_K), points, -1)], runs
@@ -177,20 +177,18 @@ def right_chains_part_the_curves(claim: Claim, records: Records) -> tuple[list[P
 @judged_by
 def keeps_more(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the method's D(256) is above the reference's by `points`."""
-    own, runs = evaluated(claim, records, claim.about["method"])
-    theirs, others = evaluated(claim, records, claim.about["reference"])
+    (own, theirs), runs = evaluated(claim, records, "method", "reference")
     gap = gains(own, LARGEST_K) - gains(theirs, LARGEST_K)
-    return [Part(f"difference of D({LARGEST_K})", gap, claim.threshold["points"], +1)], [*runs, *others]
+    return [Part(f"difference of D({LARGEST_K})", gap, claim.threshold["points"], +1)], runs
 
 
 @judged_by
 def same_curve(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: method and reference differ by less than `points` in one sample and in 256: an equivalence."""
-    own, runs = evaluated(claim, records, claim.about["method"])
-    theirs, others = evaluated(claim, records, claim.about["reference"])
+    (own, theirs), runs = evaluated(claim, records, "method", "reference")
     parts = []
     for k in (1, LARGEST_K):
         gap = gains(own, k) - gains(theirs, k)
         sides = ((-claim.threshold["points"], +1), (claim.threshold["points"], -1))
         parts += [Part(f"difference of D({k})", gap, threshold, side) for threshold, side in sides]
-    return parts, [*runs, *others]
+    return parts, runs

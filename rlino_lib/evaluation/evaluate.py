@@ -27,6 +27,11 @@ GROUP = 1024  # samples of a problem that are drawn together: more are drawn in 
 TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper's Countdown
 
 
+def mean_entropy(rollouts: Rollouts) -> float:
+    """The mean entropy per token of what sampled the rollouts, at its temperature, in nats."""
+    return rollouts.entropies.double().sum().item() / rollouts.mask.sum().item()
+
+
 def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
     """Metrics of graded rollouts, under their names in the metrics file; None for a mean over no responses."""
     correct = rollouts.correct  # [N]
@@ -37,7 +42,6 @@ def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
     def mean(values, where) -> float | None:
         return values[where].mean().item() if where.any() else None
 
-    tokens = rollouts.mask.sum().item()
     per_row = rollouts.logprobs.double().sum(1)  # [N], log π(o | q)
     return {
         "reward": rollouts.rewards.double().mean().item(),
@@ -46,7 +50,7 @@ def outcome_metrics(rollouts: Rollouts) -> dict[str, float | int | None]:
         "completions/mean_length": lengths.mean().item(),
         "completions/clipped_ratio": truncated.double().mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).double().mean().item(),
-        "entropy": rollouts.entropies.double().sum().item() / tokens,
+        "entropy": mean_entropy(rollouts),
         "length/correct": mean(lengths, correct),
         "length/incorrect": mean(lengths, ~correct),
         "length/incorrect_unclipped": mean(lengths, ~correct & ~truncated),

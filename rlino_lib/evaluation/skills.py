@@ -15,18 +15,14 @@ from rlino_lib.tasks import Problem, Task
 from rlino_lib.tasks.arithmetic import Step, trace_steps
 from rlino_lib.tasks.base import hash_of
 from rlino_lib.tasks.countdown.game import solutions
-
-
-def _written(steps: Sequence[Step]) -> str:
-    return ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps)
-
+from rlino_lib.tasks.countdown.mdp import attempt_text
 
 # From a solution to how a response begins.
 HINTS: dict[str, Callable[[Sequence[Step]], str]] = {
     "none": lambda steps: "",
     "plan": lambda steps: " {} {}".format(*steps[0]),  # a number and what is done with it
-    "fact": lambda steps: _written(steps[:1]),  # a right first equation
-    "half": lambda steps: _written(steps[: (len(steps) + 1) // 2]),  # of the equations, rounded up
+    "fact": lambda steps: attempt_text(steps[:1], ""),  # a right first equation
+    "half": lambda steps: attempt_text(steps[: (len(steps) + 1) // 2], ""),  # of the equations, rounded up
 }
 
 

@@ -14,7 +14,9 @@ import pandas as pd
 import scipy.optimize
 import torch
 
+from rlino_lib.analysis.coverage import cell_counts
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.evaluate import mean_entropy
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
@@ -47,11 +49,6 @@ def responses_under(policy: Policy, rollouts: Rollouts, *, temperature: float = 
     return frame.assign(per_token=per_token, perplexity=np.exp(-per_token))
 
 
-def mean_entropy(rollouts: Rollouts) -> float:
-    """The mean entropy per token of what sampled the rollouts, at its temperature, in nats."""
-    return rollouts.entropies.double().sum().item() / rollouts.mask.sum().item()
-
-
 def matching_samples(
     policy: Policy, task: Task, problems: Sequence[Problem], target: float,
     statistic: Callable[[Rollouts], float] = mean_entropy, *, samples: int = 4, seed: int = 0,
@@ -65,20 +62,22 @@ def matching_samples(
     log-prob give `lambda r: responses_under(policy, r)["per_token"].mean()`. Raises RlinoError where no temperature
     between the two gives the target.
     """
-    cache: dict[float, Rollouts] = {}
+    tried: dict[float, tuple[float, Rollouts]] = {}  # the root finder asks for both ends again
 
     def gap(temperature: float) -> float:
-        settings = {"seed": seed, "temperature": temperature} | sampling
-        cache[temperature] = sample_graded(policy, task, problems, samples, **settings)
-        return statistic(cache[temperature]) - target
+        if temperature not in tried:
+            settings = {"seed": seed, "temperature": temperature} | sampling
+            rollouts = sample_graded(policy, task, problems, samples, **settings)
+            tried[temperature] = statistic(rollouts) - target, rollouts
+        return tried[temperature][0]
 
     ends = [gap(temperature) for temperature in between]
     if ends[0] * ends[1] > 0:
         values = " to ".join(f"{end + target:.3f}" for end in ends)
         raise RlinoError(f"temperatures from {between[0]} to {between[1]} give {values}, not {target:.3f}")
     scipy.optimize.brentq(gap, *between, xtol=0.01)
-    best = min(cache, key=lambda t: abs(statistic(cache[t]) - target))
-    return best, cache[best]
+    best = min(tried, key=lambda temperature: abs(gap(temperature)))
+    return best, tried[best][1]
 
 
 def support(under_base: pd.DataFrame, under_model: pd.DataFrame, epsilon: float) -> pd.Series:
@@ -93,5 +92,4 @@ def support(under_base: pd.DataFrame, under_model: pd.DataFrame, epsilon: float)
         raise RlinoError("support is compared on the same responses in the same order")
     first = under_base["correct"].to_numpy(bool) & ~under_base.duplicated(keys).to_numpy()
     base, model = (frame["logprob"].to_numpy()[first] > np.log(epsilon) for frame in (under_base, under_model))
-    cells = {"both": base & model, "base_only": base & ~model, "model_only": ~base & model, "neither": ~base & ~model}
-    return pd.Series({name: int(cell.sum()) for name, cell in cells.items()} | {"completions": int(first.sum())})
+    return pd.Series(cell_counts(base, model) | {"completions": int(first.sum())})

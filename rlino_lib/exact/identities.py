@@ -101,9 +101,8 @@ def sft_side(model, rollouts: Rollouts, weights: Tensor) -> Gradient:
     rows = weights.nonzero()[:, 0].tolist()
     if not rows:
         raise RlinoError("no example has a weight: every group is all right or all wrong")
-    inputs, labels, _ = sft.collate(
-        [sft.example_of(rollouts, row) for row in rows], 0
-    )  # the weights of collate are float32
+    examples = [sft.example_of(rollouts, row) for row in rows]
+    inputs, labels, _ = sft.collate(examples, 0)  # the weights of collate are float32
     return gradients(model, sft.sft_loss(model, inputs, labels, weights[rows]) / len(rollouts.ids))
 
 

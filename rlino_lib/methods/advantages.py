@@ -22,8 +22,8 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     `group_batch_zscore` the same after the group mean is off (REINFORCE++ with baseline). On rewards above
     `threshold`=0.5, the F-ISFT family: `positive` 1 on right responses, `negative` −1 on wrong ones, `signed` ±1,
     `weighted` `weight`=0.1 on right and −1 on wrong ones (W-REINFORCE, 2506.01347), `group_balanced` 1/k on the k right
-    and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere. `best`: 1 on the response
-    of each group with the highest reward, the first of several (best of N, 2412.01951), 0 on the others.
+    and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere. `best`: 1 on the response of each
+    group with the highest reward, the first of several (best of N, 2412.01951), 0 on the others.
     A group of one, a group of equal rewards, and for rules over the batch a batch of equal rewards get exactly 0 by
     every rule that compares. Half precision is computed in float32. Raises RlinoError for an unknown rule or option,
     rewards that do not fill whole groups, or are not finite.

@@ -45,7 +45,7 @@ class FlatLayer:
     def select(self, rows: torch.Tensor) -> None:
         """Keep, move or repeat rows of the batch, as many as there is room for; what stays at its place is not read."""
         self.rows = len(rows)
-        moved = (rows != torch.arange(len(rows))).nonzero()[:, 0]
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
         for states in (self.keys[:, : self.length], self.values[:, : self.length]):
             states[moved] = states[rows[moved]]
 

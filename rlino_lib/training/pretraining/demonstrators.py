@@ -16,6 +16,7 @@ from rlino_lib.tasks import CleanRoom, Countdown, Problem, WordProblems
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.clean_room import BAD, FILLER, GOOD
 from rlino_lib.tasks.countdown.game import expression, solutions, steps_from
+from rlino_lib.tasks.countdown.mdp import attempt_text
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, vocabulary, write
 from rlino_lib.training.config import Recipe
 
@@ -50,8 +51,7 @@ class Demonstrator:
         for k in range(self.max_attempts):
             steps = rng.choice(ways) if ways and rng.random() < self.luck else self.attempt(nums, rng)
             hit = steps[-1][3] == target and rng.random() < self.notices
-            text = ",".join(f" {a} {op} {b} = {c}" for a, op, b, c in steps)
-            lines.append(text + (" yes" if hit else " no"))
+            lines.append(attempt_text(steps, " yes" if hit else " no"))
             if hit or k == self.max_attempts - 1 or rng.random() < self.gives_up:
                 break
         return "\n".join(lines) + f" </think> <answer> {expression(steps)} </answer>"
