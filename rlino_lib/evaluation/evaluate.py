@@ -20,6 +20,7 @@ from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.folders import Kind, append_jsonl, read_json, read_jsonl, replacing
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.settings import COUNT
 from rlino_lib.tasks import Problem, Task
 
 ROWS = 4096  # responses that are sampled, graded and counted at a time, however many there are of a problem
@@ -111,11 +112,12 @@ def evaluate(
     or as many as have ROWS responses. A problem's samples depend only on `seed`, its place and these two. No more than
     ROWS responses are held at a time. With `responses` the texts are also appended to that JSONL file, one per line,
     for `rlino grade` to grade with another grader. `on_rollouts` is called with the graded rollouts each time, and
-    `sampling` goes to `sample_graded`. Raises RlinoError where a file holds another evaluation, and where more than
-    GROUP samples do not divide into equal parts.
+    `sampling` goes to `sample_graded`. Raises RlinoError where a file holds another evaluation, for less than one
+    sample, and where more than GROUP samples do not divide into equal parts.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
+    COUNT.check("samples", samples)
     parts = math.ceil(samples / GROUP)
     size = samples // parts
     if size * parts < samples:

@@ -199,6 +199,8 @@ def test_no_more_responses_are_held_than_a_call_may_have(monkeypatch, samples, s
 
 
 def test_samples_that_make_no_equal_parts_are_refused():
+    with pytest.raises(RlinoError, match="samples must be a whole number"):
+        evaluate(None, None, [], samples=0)
     with pytest.raises(RlinoError, match="more than 1024 samples are drawn in equal parts: 4100, not 4099"):
         evaluate(None, Countdown(), PROBLEMS, samples=4099)
 
