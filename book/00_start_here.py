@@ -285,14 +285,14 @@ display(Markdown(f"{recorded.results_table(ends)}\n\n{recorded.measured(runs)} B
 # %% [markdown]
 # ## The ledger
 #
-# A claim is written in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen.
-# The verdict is computed: for identities from both of their sides, for claims on training from the recorded runs.
-# Chapters 01, 06 to 08c and 13 derive the claims that are here so far.
+# A claim is written in the ledger, `data/claims.toml`, with a threshold that was set before the evidence was seen;
+# CLAIMS.md names the exceptions. The verdict is computed: for identities from both of their sides, for claims on
+# training from the recorded runs. Each row names the chapter that derives it.
 #
 # There are five verdicts. "Holds" and "does not hold here" each take a test that passes: finding no difference is
-# not finding that there is none. "Holds with conditions" means that the answer is not the same under all conditions
-# that were tried. "Undecided" means that the planned seeds settle it neither way. "Not testable here" means that
-# there is no test of it. Some rows are *under revision* or superseded by another: the runs stand, but the conclusion
+# not finding that there is none. "Holds with conditions" means that it holds in part, or under some of the conditions
+# that were tried. "Undecided" means that the planned seeds settle it neither way. "Not testable here" means that there
+# is no test of it. Some rows are *under revision* or superseded by another: the runs stand, but the conclusion
 # does not hold up as it is worded or measured. The row says why.
 
 # %%

@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.records.importers import import_run
     from rlino_lib.records.importers.fields import read_map
 
-    known = {name: getattr(args, name) for name in ("method", "task", "model", "seed")}
+    known = {name: getattr(args, name) for name in ("method", "task", "model", "seed", "max_new_tokens")}
     run, report = import_run(
         args.sources, args.out, kind=args.format, columns=read_map(args.map), split=args.split, filter_name=args.filter,
         settings=known,

@@ -185,7 +185,7 @@ def verdict_of(evidence, tmp_path, ledger):
 
 
 def test_a_collapse_is_judged_at_every_rate(tmp_path):
-    """Below the base at one rate and above it at the other: the claim has a condition, and the effect says which."""
+    """Above the base at one rate and unclear at another, "every" is refuted; below it at one, there is a condition."""
     duel(tmp_path, "grpo", GRPO, lr=2e-4)
     duel(tmp_path, "a", [0.30, 0.31, 0.32, 0.33, 0.34])
     assert verdict_of(COLLAPSES, tmp_path, family(COLLAPSES)).verdict == FAILS
@@ -193,9 +193,11 @@ def test_a_collapse_is_judged_at_every_rate(tmp_path):
     assert verdict_of(COLLAPSES, tmp_path, family(COLLAPSES)).verdict == FAILS
     duel(tmp_path, "a", [0.125, 0.208, 0.052], group="countdown", lr=2e-4)
     found = verdict_of(COLLAPSES, tmp_path, family(COLLAPSES))
-    assert found.verdict == CONDITIONS and len(found.runs) == 8
+    assert found.verdict == FAILS and len(found.runs) == 8
     assert "rate of 0.0001 +16.2" in found.effect and "rate of 0.0002, GRPO's own, -3.0" in found.effect
     assert found.effect.endswith("undecided")
+    duel(tmp_path, "a", [0.001, 0.002, 0.0015], group="countdown", lr=1e-5)
+    assert verdict_of(COLLAPSES, tmp_path, family(COLLAPSES)).verdict == CONDITIONS
 
 
 def test_a_family_says_how_many_seeds_its_own_level_takes(tmp_path):

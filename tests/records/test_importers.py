@@ -686,6 +686,38 @@ def test_claims_say_what_an_imported_run_lacks(tmp_path, capsys):
     assert "does not say its seed: `rlino import --seed N` does" in capsys.readouterr().err
 
 
+def test_growth_is_judged_of_imported_runs_whose_base_and_cap_nobody_knows(tmp_path, capsys):
+    """Lengths of their own suffice; what compares with the base says that no evaluation of it is recorded."""
+    for seed in range(5):
+        rows = [
+            {"text": f"{step}-{k}", "ok": k == 0, "tokens": 10 + k + step, "at": step, "id": f"p{k}"}
+            for step in (0, 1) for k in range(4)
+        ]  # fmt: skip
+        columns = "response=text,correct=ok,length=tokens,step=at,problem_id=id"
+        arguments = ["--map", columns, "--method", "grpo", "--task", "countdown", "--model", "me/mine"]
+        source = str(jsonl(tmp_path / "src" / f"{seed}.jsonl", rows))
+        out = str(tmp_path / "runs" / f"s{seed}")
+        more = ["--split", "test", "--seed", str(seed), "--max-new-tokens", "64", "--out", out]
+        assert cli.main(["import", source, *arguments, *more]) == 0
+        assert load_run(out).config["max_new_tokens"] == 64
+    capsys.readouterr()
+    assert cli.main(["claims", "--yours", str(tmp_path / "runs")]) == 0
+    err = capsys.readouterr().err
+    assert "does not record max_new_tokens" not in err and "no evaluation of it is recorded" in err
+
+
+def test_what_is_empty_or_of_several_formats_is_one_short_line(tmp_path, capsys):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    assert cli.main(["import", str(empty), "--out", str(tmp_path / "o")]) == 2
+    assert capsys.readouterr().err == f"rlino: {empty} is empty\n"
+    sources = [trl_run(tmp_path / "trl"), lm_eval_samples(tmp_path / "h")]
+    assert cli.main(["import", *map(str, sources), "--out", str(tmp_path / "o")]) == 2
+    assert "are of different formats: import one run at a time" in capsys.readouterr().err
+    with pytest.raises(RlinoError, match="'high' is no number"):
+        read_map(["correct=score>=high"])
+
+
 @pytest.mark.parametrize("task", ["countdown", "gsm8k"])
 def test_every_claim_takes_imported_runs_without_a_crash(tmp_path, capsys, task):
     for method in ("grpo", "grpo_no_kl", "f_isft_pos", "f_isft_neg", "f_isft_posneg", "dr_grpo", "rloo"):

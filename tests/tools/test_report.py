@@ -196,7 +196,7 @@ def test_the_front_page_is_short_and_has_five_findings_with_seeds_and_intervals(
 
 
 def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
-    frame = pd.DataFrame({"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"]})
+    frame = pd.DataFrame({"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"], "revision": ["", "why"]})
     frame["effect"] = ["with it -1.5 points [-2.0, -1.0] over 3 seeds", "nothing"]
     page = tmp_path / "findings.toml"
     head = '[[finding]]\nchapters = ["01"]\n'
@@ -210,7 +210,7 @@ def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
         page.write_text(f'{head}text = "It is {missing}."\nverdicts = {verdicts}\n', encoding="utf-8")
         with pytest.raises(RlinoError, match="no such number"):
             findings(frame, page)
-    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (1 of all superseded by others)"
+    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (among them 1 superseded)"
     assert verdict_counts(frame[:1]) == "Of 1 claims 1 holds"
 
 

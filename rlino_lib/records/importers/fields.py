@@ -121,7 +121,7 @@ _OF_SAMPLES = ("correct", "truncated", "format_ok", "reward", "advantage", "leng
 
 # --- columns ---------------------------------------------------------------------------------------------------------
 
-_TEST = re.compile(r"(.+?)(>=|>)([-+\d.eE]+)")
+_TEST = re.compile(r"(.+?)(>=|>)(.+)")
 
 
 @dataclass(frozen=True)
