@@ -196,7 +196,9 @@ def test_the_front_page_is_short_and_has_five_findings_with_seeds_and_intervals(
 
 
 def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
-    frame = pd.DataFrame({"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"], "revision": ["", "why"]})
+    frame = pd.DataFrame(
+        {"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"], "revision": ["", "why"]}
+    )
     frame["effect"] = ["with it -1.5 points [-2.0, -1.0] over 3 seeds", "nothing"]
     page = tmp_path / "findings.toml"
     head = '[[finding]]\nchapters = ["01"]\n'
