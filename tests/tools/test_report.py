@@ -230,6 +230,17 @@ def test_links_that_need_an_address_are_left_out_without_one(root):
     assert settings["address"].rstrip("/") == report.address()
 
 
+def test_the_times_on_the_front_page_are_those_that_are_recorded(root, tmp_path):
+    path = tmp_path / "make.json"
+    path.write_text(json.dumps({"cores": 4, "rows": {"a machine": {"site": 59.6, "test": 89}}}), encoding="utf-8")
+    assert report.times_table(path).splitlines()[::2] == [
+        "| 4 cores | `make site` | `make book` | `make test` |",
+        "| a machine | 60 s | – | 1 min |",
+    ]
+    rows = [line for line in report.times_table().splitlines() if "–" not in line.split("|")[4]]
+    assert len(rows) > 2, "somebody measured `make test`"
+
+
 # ---- chapters --------------------------------------------------------------------------------------------------------
 OPENINGS = report.chapters()
 # Words that hold a digit and are no number that was measured: code, formulas, chapters, names.
