@@ -87,7 +87,7 @@ def test_the_head_of_the_claims_stays_in_view(tab, site, size):
     cell = table.locator("thead th").first
     cell.evaluate("() => new Promise(requestAnimationFrame)")
     seen = """head => { const {left, top, bottom} = head.getBoundingClientRect();
-      return head.contains(document.elementFromPoint(left + 3, top + 3)) && top >= 0 && bottom < innerHeight; }"""
+      return head.contains(document.elementFromPoint(left + 9, bottom - 9)) && top >= 0 && bottom < innerHeight; }"""
     assert cell.evaluate(seen)
 
 
