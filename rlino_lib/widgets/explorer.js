@@ -147,6 +147,7 @@
         slot.querySelectorAll("pre[data-trace]").forEach((box) => this.fill(box));
         slot.querySelectorAll("[tabindex]").forEach(keepKeys);
       }
+      if (this.data.dots) this.place();
       this.act();
       const stepped = this.root.querySelector("[data-steps]");
       if (stepped && stepped !== this.stepped) {
@@ -156,6 +157,25 @@
         this.value.token = this.stops[1] ?? Number(stepped.dataset.steps); // the first attempt, if there is one
       }
       if (stepped) this.step();
+    }
+
+    // A dot for each problem, at the chances in thousandths that two models have at this k; Python computed all of them.
+    place() {
+      const { names, chances, marks, looks, width } = this.data.dots;
+      const { a, b, k, problem } = this.value;
+      const at = (p) => (width * Math.sqrt(p / 1000)).toFixed(1);
+      const [one, other] = [chances[a][k], chances[b][k]];
+      const dots = [...this.root.querySelector("[data-dots]").children];
+      const texts = names.map((name, i) => `${name}: A ${one[i] / 10}%, B ${other[i] / 10}%`);
+      dots.forEach((dot, i) => {
+        dot.firstChild.setAttribute("transform", `translate(${at(one[i])} -${at(other[i])})`);
+        for (const [name, value] of Object.entries(looks[marks[a][b][i]])) dot.firstChild.setAttribute(name, value);
+        dot.lastChild.textContent = texts[i];
+        dot.onclick = () => this.choose(this.controls.find((control) => control.name === "problem"), i);
+      });
+      const place = dots[problem].getAttribute("transform") + dots[problem].firstChild.getAttribute("transform");
+      this.root.querySelector("[data-ring]").setAttribute("transform", place);
+      this.root.querySelector("[data-dot]").textContent = texts[problem];
     }
 
     // The tokens of a response, as text.

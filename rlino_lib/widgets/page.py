@@ -8,7 +8,7 @@ stays, with its drawings as images.
 The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
 number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
 `fragments`, lists of numbers of `parts`; `traces`: tokens, `levels` with one letter per token and column, `values`;
-and the `colours` of these letters.
+and the `colours` of these letters. `dots` places marks by the controls a, b and k, as `widgets/pass_at_k.py` says.
 """
 
 from __future__ import annotations
@@ -170,6 +170,7 @@ def explorer(
     body: str,
     traces: Sequence[Trace] = (),
     kind: str = "",
+    dots: Mapping[str, Any] | None = None,
 ) -> Html:
     """An explorer as one HTML output: the first page, all pages as JSON, and the script.
 
@@ -178,6 +179,7 @@ def explorer(
     """
     data, first = _exported(controls, slots)
     data["traces"] = [trace.data() for trace in traces]
+    data["dots"] = dots
     if traces:
         colours = itertools.chain(*(PALETTES[name] for name in _MARKS))
         data["colours"] = dict(zip("".join(_MARKS.values()), colours, strict=True))
