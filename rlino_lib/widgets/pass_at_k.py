@@ -216,6 +216,7 @@ def pass_at_k_explorer(
     note = "Bands: 95 % over problems." + (" Dotted: a guesser." if guess is not None else "")
     left = f"<div>{slot('curves')}<p>{note} Upright: the chosen k.</p></div>"
     chosen = f'<span data-dot="">{escape_line(texts[0])}: {first}</span>'
-    right = f'<div>{slot("dots")}<p aria-live="polite">○ {chosen}</p></div>'
+    apart = "<p>Dots stand up to 5 pixels off, so that equal ones are seen.</p>"
+    right = f'<div>{slot("dots")}<p aria-live="polite">○ {chosen}</p>{apart}</div>'
     body = f'{slot("words")}{slot("cells")}<div class="rlino-two">{left}{right}</div>'
     return explorer("Pass@k explorer", controls, slots, body, dots=dots)

@@ -13,10 +13,9 @@ from driving import SEEN, act, by_keyboard, by_mouse
 from filelock import FileLock
 
 from rlino_lib.evaluation.scores import Scores
-from rlino_lib.widgets import mdp_explorer, run_comparer, search_view, trace_inspector
+from rlino_lib.widgets import mdp_explorer, pass_at_k_explorer, run_comparer, search_view, trace_inspector
 from rlino_lib.widgets.gradient import gradient_microscope, weights_explorer
 from rlino_lib.widgets.length import length_explorer
-from rlino_lib.widgets.pass_at_k import pass_at_k_explorer
 from rlino_lib.widgets.tokens import printable
 
 HOSTILE = [
