@@ -76,7 +76,7 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], error
     problems differ.
     """
     style.need(base, ("id", "n", "c"), "changes_figure")
-    figure, axes = panels(len(models), 3, (3.4, 3.5), sharex=True, sharey=True)
+    figure, axes = panels(len(models), 3, (3.4, 3.5))
     line = np.linspace(0, 1, 201) ** 2
     ticks = (0, 0.01, 0.1, 0.25, 0.5, 1)
     for axis, (method, frame) in zip(axes, models.items(), strict=True):
@@ -86,8 +86,10 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], error
         for kind, form in _MOVES.items():
             of_kind = pairs[kinds == kind]
             x = of_kind["c_reference"] / of_kind["n_reference"]
-            form_of = {"color": form.colour, "marker": form.marker, "linestyle": "", "alpha": 0.6, "clip_on": False}
-            axis.plot(x, of_kind["c"] / of_kind["n"], label=kind, markersize=4.5, **form_of)
+            form_of = {"color": form.colour, "marker": form.marker, "linestyle": "", "alpha": 0.6}
+            axis.plot(
+                x, of_kind["c"] / of_kind["n"], label=kind, markersize=4.5, clip_on=False, in_layout=False, **form_of
+            )
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         words = f"{(kinds == 'rose').sum()} rose, {(kinds == 'fell').sum()} fell"
         with contextlib.suppress(RlinoError):
