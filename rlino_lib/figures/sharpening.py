@@ -95,7 +95,8 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], error
         with contextlib.suppress(RlinoError):
             beta = fitted_tilt(base, frame)
             axis.plot(line, tilted(line, beta), color="black", linewidth=1.5, dashes=(4, 2), label="the base, tilted")
-            words += f"\nβ = {beta:{'.0f' if abs(beta) > 10 else '.2g'}}".replace("-", "−").replace("inf", "∞")
+            digits = ".0f" if abs(beta) > 10 else ".2g"
+            words += "\nβ = " + ("∞" if abs(beta) > 1000 else f"{beta:{digits}}".replace("-", "−"))
         axis.annotate(words, (0.97, 0.04), xycoords="axes fraction", ha="right", va="bottom", fontsize=9)
         for side in (axis.set_xscale, axis.set_yscale):
             side("function", functions=(lambda p: np.sqrt(np.maximum(p, 0)), np.square))
