@@ -159,23 +159,21 @@
       if (stepped) this.step();
     }
 
-    // A dot for each problem, at the chances in thousandths that two models have at this k; Python computed all of them.
+    // A dot for each problem, at its chances in thousandths under two models at this k; Python computed all numbers.
     place() {
-      const { names, chances, marks, looks, width } = this.data.dots;
+      const { names, chances, moves, looks, width } = this.data.dots;
       const { a, b, k, problem } = this.value;
       const at = (p) => (width * Math.sqrt(p / 1000)).toFixed(1);
-      const [one, other] = [chances[a][k], chances[b][k]];
-      const dots = [...this.root.querySelector("[data-dots]").children];
-      const texts = names.map((name, i) => `${name}: A ${one[i] / 10}%, B ${other[i] / 10}%`);
-      dots.forEach((dot, i) => {
-        dot.firstChild.setAttribute("transform", `translate(${at(one[i])} -${at(other[i])})`);
-        for (const [name, value] of Object.entries(looks[marks[a][b][i]])) dot.firstChild.setAttribute(name, value);
-        dot.lastChild.textContent = texts[i];
+      [...this.root.querySelector("[data-dots]").children].forEach((dot, i) => {
+        const [one, other] = [chances[a][k][i], chances[b][k][i]];
+        const look = { ...looks[moves[a][b][i]], transform: `translate(${at(one)} -${at(other)})` };
+        for (const [name, value] of Object.entries(look)) dot.firstChild.setAttribute(name, value);
+        dot.lastChild.textContent = `${names[i]}: A ${one / 10}%, B ${other / 10}%`;
         dot.onclick = () => this.choose(this.controls.find((control) => control.name === "problem"), i);
+        if (i !== problem) return;
+        this.root.querySelector("[data-ring]").setAttribute("transform", dot.getAttribute("transform") + look.transform);
+        this.root.querySelector("[data-dot]").textContent = `○ ${dot.lastChild.textContent}`;
       });
-      const place = dots[problem].getAttribute("transform") + dots[problem].firstChild.getAttribute("transform");
-      this.root.querySelector("[data-ring]").setAttribute("transform", place);
-      this.root.querySelector("[data-dot]").textContent = texts[problem];
     }
 
     // The tokens of a response, as text.

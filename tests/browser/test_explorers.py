@@ -13,9 +13,10 @@ from driving import SEEN, act, by_keyboard, by_mouse
 from filelock import FileLock
 
 from rlino_lib.evaluation.scores import Scores
-from rlino_lib.widgets import mdp_explorer, pass_at_k_explorer, run_comparer, search_view, trace_inspector
+from rlino_lib.widgets import mdp_explorer, run_comparer, search_view, trace_inspector
 from rlino_lib.widgets.gradient import gradient_microscope, weights_explorer
 from rlino_lib.widgets.length import length_explorer
+from rlino_lib.widgets.pass_at_k import pass_at_k_explorer
 from rlino_lib.widgets.tokens import printable
 
 HOSTILE = [
@@ -194,7 +195,7 @@ def test_a_dot_is_chosen_by_a_click_and_moves_with_k(show, explorer):
     dot = page.locator("[data-dots] > g").nth(7)
     before = dot.locator("path").get_attribute("transform")
     act(page.locator(".rlino-explorer"), "Problem: countdown/1-2=7", dot.click)
-    assert page.locator("[data-dot]").inner_text() == dot.locator("title").text_content()
+    assert page.locator("[data-dot]").inner_text() == f"○ {dot.locator('title').text_content()}"
     field = page.get_by_role("slider", name="Samples")
     field.focus()
     act(page.locator(".rlino-explorer"), "Samples", page.keyboard.press, "End")
