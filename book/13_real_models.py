@@ -15,16 +15,17 @@
 # %% [markdown]
 # # 13 · Real models
 #
-# **What do public records of real models say to the claims of this book?**
+# **What do public records of real models say about the claims of this book?**
 #
 # **The answer.** What can be seen without training agrees with this book: wrong responses are longer, a part of that is
-# the difficulty of the problem, and under a cap nearly all of it can be the cap. What takes training stays open: each
-# public record is one run with one seed, and among this book's own runs single seeds disagree. So of most claims the
-# ledger says what a verdict would take. In the ledger: `longer-before` holds, `longer-held` holds with conditions,
+# the difficulty of the problem, and where responses are capped, truncation can account for nearly all of it. What takes
+# training stays open: each public record is one run with one seed, and among this book's own runs single seeds
+# disagree. On most claims the records are silent; where they say something without settling it, the ledger says what a
+# verdict would take. In the ledger: `longer-before` holds, `longer-held` holds with conditions,
 # `gains-order` holds, `gains-sides` is undecided, `gains-shape` is undecided.
 #
-# The models of this book have less than a million parameters, or 27 million in between. Others have published, under
-# open licences, what larger models did: responses with verdicts, logs of GRPO, the share right at each visit of a
+# The models of this book have fewer than a million parameters; one in between has 27 million. Others have published,
+# under open licences, what larger models did: responses with verdicts, logs of GRPO, the share right at each visit of a
 # prompt. None of these is the paper's experiment. All of them bear on its claims.
 #
 # ## The records
@@ -219,9 +220,9 @@ most = logs.loc[logs["run"] == "kl", "entropy"].tail(100).mean()
 say(f"kl: entropy {most:.2f} nats at the end, that of a uniform choice among {np.exp(most):,.0f} tokens.")
 
 # %% [markdown]
-# *What the paper says and what was found.* The paper sees length grow with accuracy. In public logs every combination
-# occurs: reward rises while length falls (under a length penalty), reward falls while length grows (no KL), and a
-# collapse to noise, in which length is the cap.
+# *What the paper says and what was found.* The paper sees length grow with accuracy. Public logs show no fixed
+# relation: reward rises while length falls (under a length penalty), reward falls while length grows (no KL), and one
+# run collapses to noise, in which length is the cap.
 #
 # The run with KL collapsed and the run that only clips did not. That is no evidence that KL harms. There is one seed of
 # each, with one prompt a step and a summed log-probability, and the collapse ends in a nearly uniform choice among
@@ -257,9 +258,9 @@ say(f"GRPO − RFT {gap['value']:+.1f} points [{gap['low']:+.1f}, {gap['high']:+
 # GRPO from the SFT model.
 #
 # Nor do the intervals of the figure mean the same. The upper ones are over problems: with these very weights, other
-# problems would give about this difference. The lower ones are over seeds: another run would. Nothing in an interval
-# over problems knows what a second seed would have done, however many problems there are. **What it would take:**
-# on-policy rounds from the same start, and five seeds of each method.
+# problems would give about this difference. The lower ones are over seeds: another run would give about this one.
+# Nothing in an interval over problems knows what a second seed would have done, however many problems there are.
+# **What it would take:** on-policy rounds from the same start, and five seeds of each method.
 #
 # ## Groups without signal
 #
@@ -410,8 +411,8 @@ again.groupby("model", sort=False)[["strict", "lenient"]].mean().round(3)
 # ## What the records say to the ledger
 #
 # Every claim has a column "real models": *supports*, *speaks against*, *no verdict* with what one would take, or
-# *silent*. A row on a public run can hold and have *no verdict* there: the verdict is on the prompts of that run, and
-# the column asks what holds of the method. These are the claims of which the records say anything:
+# *silent*. A claim about one public run can hold while this column has *no verdict*: the claim is on the prompts of
+# that run, and the column asks what holds of the method. These are the claims of which the records say anything:
 
 # %%
 rows = [(c.id, c.real["says"], c.real["record"], c.real.get("takes", "")) for c in ledger if c.real]
@@ -420,7 +421,7 @@ say(f"Silent on {silent} of {len(ledger)} claims.")
 pd.DataFrame(rows, columns=["", "real models", "record", "a verdict takes"]).set_index("")
 
 # %% [markdown]
-# Nothing speaks against a claim, and that is no success: where a record has one run, none could.
+# No record contradicts a claim, and that is no success: a single run could not have.
 #
 # **Your own logs.** `rlino import` makes a run folder of the logs and responses of TRL, verl or lm-evaluation-harness,
 # or of any JSONL whose columns you name. On such a folder the figures of this book, the inspector and `rlino claims
@@ -522,8 +523,8 @@ _ = check_pooled_and_within(my_gaps)
 #
 # <details><summary>Answer</summary>
 #
-# No. The code of that log has no $1/|o|$: it sums log-probabilities. Its entropy rises twentyfold, and a policy that
-# chooses nearly at random does not choose to end either. The mechanism is about a gap between wrong and right at a
+# No. The code of that log has no $1/|o|$: it sums log-probabilities. Its entropy rises to that of noise, and a policy
+# that chooses nearly at random does not choose to end either. The mechanism is about a gap between wrong and right at a
 # given entropy. A mean over all responses also moves when the *share* of wrong ones does.
 #
 # </details>

@@ -68,6 +68,8 @@ def _kept(run: Run, chosen: pd.Series, whose: str) -> pd.DataFrame:
 
 
 def _evaluation(folder: Path, part: str) -> dict[str, Any]:
+    if not folder.is_dir():  # a model from elsewhere
+        raise RlinoError(f"the claim compares with the base, and no evaluation of it is recorded in {folder}")
     return read_json(folder / "evaluation.json", needs=part)[part]
 
 

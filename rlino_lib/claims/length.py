@@ -41,7 +41,8 @@ def length_runs(task: str, method: str, normaliser: str = "per_response", record
     runs = [*records.runs("head-to-head"), *records.runs("length")]
 
     def one_cap(run: Run) -> bool:
-        return grown.base_cap(run) in (None, run.config["max_new_tokens"])
+        cap = grown.base_cap(run)  # of an imported run neither need be known
+        return cap is None or run.config["max_new_tokens"] == cap
 
     return _runs_of(task, method, normaliser, runs, one_cap)
 

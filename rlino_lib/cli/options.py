@@ -167,6 +167,7 @@ IMPORT = (
     option("--task", allowed=_KNOWN, default="", help=f"the run's task: {', '.join(TASKS)}, or another"),
     option("--model", allowed=_KNOWN, default="", help="the model that it started from, by its hub id"),
     option("--seed", allowed=settings.SEED, help="the run's seed"),
+    option("--max-new-tokens", allowed=settings.COUNT, help="the cap on its responses, in tokens"),
 )  # fmt: skip
 GRID = (
     option("file"),

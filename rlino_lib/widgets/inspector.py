@@ -186,8 +186,9 @@ def _header(rows: list[Row]) -> str:
     gold = rows[0]["gold"]
     facts = [("gold", "–" if missing(gold) else f"<code>{escape_line(gold, 500)}</code>")]
     facts.append(("right", f"{len(right)} of {len(rows)}"))
-    if len(rewards):
-        facts.append(("reward", f"{number(rewards.mean(), False)} ± {number(rewards.std(), False)}"))
+    if len(rewards):  # the spread is a sample's, as in advantages
+        spread = rewards.std(ddof=len(rewards) > 1)
+        facts.append(("reward", f"{number(rewards.mean(), False)} ± {number(spread, False)}"))
     if advantages:
         sides = (("right", right), ("wrong", wrong))
         texts = [f"{name} {_extent(_advantages(side), 1e-6)}" for name, side in sides if side]

@@ -56,10 +56,10 @@ def base(tmp_path):
     return folder
 
 
-def make_run(folder, method, seed, test=None, ends=0.3):
+def make_run(folder, method, seed, test=None, ends=0.3, lr=2e-4):
     """A run of two evaluations; the second has no right response where it `ends` at 0."""
     config = {"method": method, "seed": seed, "weights_sha256_16": HASH, "temperature": 1.0, "steps": 20}
-    config |= {"task": "countdown", "eval_problems": 64, "eval_split": "test", "eval_samples": 1}
+    config |= {"task": "countdown", "eval_problems": 64, "eval_split": "test", "eval_samples": 1, "lr": lr}
     writer = RunWriter(folder / f"{method}-s{seed}", config)
     for step, accuracy in ((0, 0.1), (10, None), (20, ends)):
         row = dict.fromkeys(COLUMNS) | {"step": step, "eval/accuracy": accuracy}
@@ -157,7 +157,10 @@ def test_the_figure_shows_every_length(tmp_path):
     figure = recorded.recorded_figure(runs)
     lower = figure.axes[2:4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
-    assert figure.get_suptitle() == "Countdown: 64 problems of the test split, 1 seed a method"
+    title = "Countdown: 64 problems of the test split, 1 seed a method"
+    assert figure.get_suptitle() == f"{title}\nevery method at GRPO's learning rate of 0.0002"
+    runs[1] = make_run(tmp_path, "f_isft_pos", 0, lr=1e-4)
+    assert recorded.recorded_figure(runs).get_suptitle() == f"{title}\nlearning rates of 0.0001, 0.0002"
 
 
 def test_the_figure_can_be_read_at_the_width_of_a_page():
@@ -196,7 +199,9 @@ def test_the_front_page_is_short_and_has_five_findings_with_seeds_and_intervals(
 
 
 def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
-    frame = pd.DataFrame({"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"]})
+    frame = pd.DataFrame(
+        {"id": ["a", "b"], "found": ["holds", "undecided"], "superseded_by": ["", "a"], "revision": ["", "why"]}
+    )
     frame["effect"] = ["with it -1.5 points [-2.0, -1.0] over 3 seeds", "nothing"]
     page = tmp_path / "findings.toml"
     head = '[[finding]]\nchapters = ["01"]\n'
@@ -210,7 +215,7 @@ def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
         page.write_text(f'{head}text = "It is {missing}."\nverdicts = {verdicts}\n', encoding="utf-8")
         with pytest.raises(RlinoError, match="no such number"):
             findings(frame, page)
-    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (1 of all superseded by others)"
+    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (among them 1 superseded)"
     assert verdict_counts(frame[:1]) == "Of 1 claims 1 holds"
 
 
@@ -228,6 +233,17 @@ def test_links_that_need_an_address_are_left_out_without_one(root):
     assert "[repository](https://code.example/a/b)" in line and "actions/workflows/test.yml/badge.svg" in line
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["rlino"]
     assert settings["address"].rstrip("/") == report.address()
+
+
+def test_the_times_on_the_front_page_are_those_that_are_recorded(root, tmp_path):
+    path = tmp_path / "make.json"
+    path.write_text(json.dumps({"cores": 4, "rows": {"a machine": {"site": 59.6, "test": 89}}}), encoding="utf-8")
+    assert report.times_table(path).splitlines()[::2] == [
+        "| 4 cores | `make site` | `make book` | `make test` |",
+        "| a machine | 60 s | – | 1 min |",
+    ]
+    rows = [line for line in report.times_table().splitlines() if "–" not in line.split("|")[4]]
+    assert len(rows) > 2, "somebody measured `make test`"
 
 
 # ---- chapters --------------------------------------------------------------------------------------------------------

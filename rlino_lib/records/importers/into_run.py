@@ -33,9 +33,10 @@ def import_run(
 
     kind: a name in FORMATS; without it the format is recognised. `columns` as `fields.read_map` returns them. split:
     what the responses are of: train, validation or test (of which the last step is the test after training). `settings`
-    has method, task, model and seed, each where it is known. All is read before anything is written; a complete import
-    of the same files with the same settings is left as it is. Raises RlinoError for files of another format, with what
-    was expected, for damaged ones or one that is given twice, and for a folder of another run or inside a source.
+    has method, task, model, seed and max_new_tokens, each where it is known. All is read before anything is written; a
+    complete import of the same files with the same settings is left as it is, and one of a run that stopped early is
+    not complete. Raises RlinoError for files of another format, with what was expected, for damaged ones or one that is
+    given twice, and for a folder of another run or inside a source.
 
         import_run(["outputs/my-trl-run"], "runs/mine", settings={"method": "grpo", "seed": 0})
     """
@@ -76,13 +77,17 @@ def _files(sources: Sequence[Path], kind: str) -> tuple[str, list[Path]]:
             raise RlinoError(f"{source} is missing, or neither a file nor a folder")
     names = [kind] if kind else list(FORMATS)
     for name in names:
-        found = [FORMATS[name].files(source) for source in sources]
-        if all(found):
-            files = [path for paths in found for path in paths]
+        by_source = [FORMATS[name].files(source) for source in sources]
+        if all(by_source):
+            files = [path for paths in by_source for path in paths]
             check_sizes(files)
             if twice := [path for path, n in Counter(path.resolve() for path in files).items() if n > 1]:
                 raise RlinoError(f"{twice[0]} is given twice: name each file once")
             return name, files
+    if empty := [source for source in sources if source.is_file() and not source.stat().st_size]:
+        raise RlinoError(f"{empty[0]} is empty")
+    if not kind and all(any(reader.files(source) for reader in FORMATS.values()) for source in sources):
+        raise RlinoError(f"{', '.join(map(str, sources))} are of different formats: import one run at a time")
     expected = FORMATS[kind].words if kind else "; ".join(reader.words for reader in FORMATS.values())
     where = str(sources[0]) if len(sources) == 1 else f"one of {', '.join(map(str, sources))}"
     seen = "".join(map(_beginning, sources))
@@ -163,4 +168,13 @@ def _report(run: Run, imported: Imported) -> dict[str, Any]:
         "run": str(run.path), "format": run.config["imported_from"], "steps": len(run.metrics),
         "responses": len(rows), "split": run.config["split"],
         "columns": {name: str(column) for name, column in imported.columns.items()}, "unknown": empty,
+        "no numbers": _no_numbers(imported), "complete": run.complete,
     } | ({"training or held out": unclear} if unclear else {})  # fmt: skip
+
+
+def _no_numbers(imported: Imported) -> dict[str, int]:
+    """How many values were left empty as no numbers, by column: of a log's texts, those in place of a metric."""
+    metrics = {*COLUMNS, *(name for numbers in imported.logged.values() for name in numbers), *imported.not_finite}
+    metrics |= {column.name for field, column in imported.columns.items() if field in COLUMNS}
+    counts = imported.not_finite + Counter({n: k for n, k in imported.no_number.items() if n in metrics})
+    return dict(sorted(counts.items()))
