@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,15 @@ import pandas as pd
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from rlino_lib.analysis.pass_at_k import OVERSAMPLING, paired, paired_difference, unsolved_bound
+from rlino_lib.analysis.pass_at_k import (
+    OVERSAMPLING,
+    estimates,
+    paired,
+    paired_difference,
+    pass_at_k_table,
+    true_pass_at_k,
+    unsolved_bound,
+)
 from rlino_lib.errors import RlinoError
 
 CELLS = ("both", "base_only", "model_only", "neither")
@@ -159,12 +167,44 @@ class Versus(NamedTuple):
     moves: str  # a digit for each problem: 1 where its chance is higher by two standard errors, 2 lower, else 0
 
 
-def aligned(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The frames with the problems in the order of the first one's.
+class Comparison(NamedTuple):
+    """Models on the same problems: the powers of two that the samples suffice for, and what there is at each."""
 
-    Raises RlinoError for fewer than two, for problems that differ or stand twice, and where the numbers of samples
-    differ or are below 4, which suffice for no k.
+    ks: list[int]
+    tables: dict[str, pd.DataFrame]  # `pass_at_k_table` of each model
+    chances: np.ndarray  # pass@k by model, k and problem: [M, K, P]
+    pairs: dict[tuple[str, str], Versus]  # by the name of the one that stands for the base, and of the other
+    guess: np.ndarray | None  # the mean pass@k of a guesser: [K]
+
+
+def compare_models(frames: Mapping[str, pd.DataFrame], floor: Sequence[float] | None = None) -> Comparison:
+    """Each model against each other one, with the problems in the order of the first; `floor` [P]: a guesser's chances.
+
+    Raises RlinoError for fewer than two, for problems that differ or stand twice, where the numbers of samples differ
+    or are below 4, which suffice for no k, and for a floor of other problems.
     """
+    frames = _aligned(frames)
+    tables = {name: pass_at_k_table(frame) for name, frame in frames.items()}
+    ks = next(iter(tables.values()))["k"].tolist()
+    chances = np.stack([estimates(frame["n"], frame["c"], ks).T for frame in frames.values()])  # [M, K, P]
+    if floor is not None and np.shape(floor) != chances.shape[2:]:
+        raise RlinoError(f"the floor has a chance for each of the {chances.shape[2]} problems")
+    pairs = {}
+    for a, b in itertools.combinations(frames, 2):
+        gaps = paired_difference(frames[b], frames[a])
+        mirrored = gaps.assign(
+            pass_at_k=gaps["reference"], reference=gaps["pass_at_k"], difference=-gaps["difference"],
+            low=-gaps["high"], high=-gaps["low"],
+        )  # fmt: skip
+        for one, other, rows in ((a, b, gaps), (b, a, mirrored)):
+            cells = coverage(frames[one], {other: frames[other]}).iloc[0]
+            z = changes(frames[other], frames[one])
+            pairs[one, other] = Versus(rows, cells, "".join(np.select([z > 2, z < -2], ["1", "2"], "0")))
+    guess = None if floor is None else true_pass_at_k(floor, ks).mean(0)  # [K]
+    return Comparison(ks, tables, chances, pairs, guess)
+
+
+def _aligned(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     if len(frames) < 2:
         raise RlinoError("at least two models are needed, to be compared")
     sizes = sorted({int(n) for frame in frames.values() for n in frame["n"].unique()})
@@ -176,20 +216,3 @@ def aligned(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     if any(sorted(frame["id"]) != sorted(first) or not first.is_unique for frame in frames.values()):
         raise RlinoError("models are compared on the same problems, each of them once")
     return {name: frame.set_index("id").loc[first].reset_index() for name, frame in frames.items()}
-
-
-def each_against_each(frames: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], Versus]:
-    """Each model against each other one, by the name of that one and its own. Raises RlinoError as `aligned` does."""
-    frames = aligned(frames)
-    table = {}
-    for a, b in itertools.combinations(frames, 2):
-        gaps = paired_difference(frames[b], frames[a])
-        mirrored = gaps.assign(
-            pass_at_k=gaps["reference"], reference=gaps["pass_at_k"], difference=-gaps["difference"],
-            low=-gaps["high"], high=-gaps["low"],
-        )  # fmt: skip
-        for one, other, rows in ((a, b, gaps), (b, a, mirrored)):
-            cells = coverage(frames[one], {other: frames[other]}).iloc[0]
-            z = changes(frames[other], frames[one])
-            table[one, other] = Versus(rows, cells, "".join(np.select([z > 2, z < -2], ["1", "2"], "0")))
-    return table

@@ -179,8 +179,7 @@ def explorer(
     Raises RlinoError where the first choice has no page.
     """
     data, first = _exported(controls, slots)
-    data["traces"] = [trace.data() for trace in traces]
-    data["dots"] = dots
+    data |= {"traces": [trace.data() for trace in traces], "dots": dots}
     if traces:
         colours = itertools.chain(*(PALETTES[name] for name in _MARKS))
         data["colours"] = dict(zip("".join(_MARKS.values()), colours, strict=True))
@@ -342,12 +341,12 @@ def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
 
 def plot_svg(
     curves: pd.DataFrame, levels: Mapping[float, str], ends: tuple[str, str], alt: str, caption: str = "",
-    size: tuple[int, int] = (250, 160), under: str = "",
+    size: tuple[int, int] = (250, 160), under: str = "", ticks: Mapping[float, str] | None = None,
 ) -> str:  # fmt: skip
     """Columns against the index, from 0 to 1, as lines with signs in the looks of LINES; NaN is left out.
 
     `levels` are the heights that are ruled, with their names; the lowest and the highest are `size` apart. `ends` name
-    0 and 1. All texts are safe, as is the SVG `under` the lines, in a field whose corner is at (LEFT, TOP).
+    0 and 1, `ticks` what is between. All texts are safe, as is the SVG `under` the lines, from (LEFT, TOP) on.
     """
     left, top = LEFT, TOP
     width, height = size
@@ -368,6 +367,9 @@ def plot_svg(
         dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in line[:: max(1, len(line) // 8)])
         parts.append(f'<path d="{dots}" fill="{colour}"/>')
     end = top + height + 22
+    for x, text in (ticks or {}).items():
+        parts.insert(0, f'<path d="M{left + width * x:.1f} {top}v{height}" stroke="#8883"/>')
+        parts.append(f'<text x="{left + width * x:.1f}" y="{end}" text-anchor="middle">{text}</text>')
     parts.append(f'<text x="{left}" y="{end}">{ends[0]}</text>')
     parts.append(f'<text x="{left + width}" y="{end}" text-anchor="end">{ends[1]}</text>')
     parts.append(f'<text x="{left + width / 2}" y="{end + 18}" text-anchor="middle">{caption}</text>')

@@ -69,9 +69,10 @@ def test_dots_are_at_the_estimates_of_each_problem(explored):
             assert row == [round(1000 * pass_at_k(64, c, k)) for c in counts]
     page = explored.page("dots")
     places = re.findall(r'<path transform="translate\(([\d.]+) -([\d.]+)\)"', page)
-    start = explored.controls["k"]["start"]
-    for (x, y), a, b in zip(places, *(dots["chances"][m][start] for m in (0, 1)), strict=True):
-        assert [float(x), float(y)] == pytest.approx([dots["width"] * math.sqrt(p / 1000) for p in (a, b)], abs=0.06)
+    k = KS[explored.controls["k"]["start"]]
+    chances = [[pass_at_k(64, c, k) for c in COUNTS[name]] for name in ("base", "grpo")]
+    for place, *both in zip(places, *chances, strict=True):
+        assert [float(x) for x in place] == pytest.approx([dots["width"] * math.sqrt(p) for p in both], abs=0.06)
     assert "countdown/1-2=3" in page and Page(page).count("title") == 12
 
 
