@@ -130,10 +130,10 @@ def _chains(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.policy.device import pick_device
     from rlino_lib.policy.models import load_policy, weights_hash
     from rlino_lib.records.chains import MEASUREMENT
-    from rlino_lib.tasks import Countdown
+    from rlino_lib.tasks import get_task
 
     own = options.FOUR_NUMBERS | options.task_settings(args.task_set)
-    task = Countdown(**own)
+    task: Any = get_task(args.task, **own)
     if not task.thinking:
         raise RlinoError("--task-set thinking=false leaves no thoughts to measure")
     problems = task.problems(args.split, args.problems)
@@ -142,7 +142,7 @@ def _chains(args: argparse.Namespace) -> dict[str, Any]:
     name = base_of_model(args.model)
     base = load_policy(name, device=device)
     settings = {
-        "task": task.name, "task_settings": own, "split": args.split, "problems": args.problems,
+        "task": args.task, "task_settings": own, "split": args.split, "problems": args.problems,
         "samples": args.samples, "max_new_tokens": args.max_new_tokens, "seed": args.seed,
         "precision": args.precision, "base": weights_hash(base.model),
     }  # fmt: skip

@@ -44,8 +44,9 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ChainsConfig(EvaluateConfig):
-    """Those of `rlino chains`: of an evaluation's, the ones with other defaults. Its task is Countdown."""
+    """Those of `rlino chains`: of an evaluation's, the ones with other defaults."""
 
+    task: str = setting("countdown", "countdown alone, whose thoughts can be read", settings.one_of(("countdown",)))
     split: str = setting("validation", "train, validation or test", settings.SPLIT)
     problems: int = setting(128, "the first N of the split", settings.whole(2))
     samples: int = setting(32, "samples per problem", settings.COUNT)
@@ -164,7 +165,7 @@ EVALUATE = (
 )  # fmt: skip
 FOUR_NUMBERS = {"n_numbers": 4, "new_targets": True}  # the task of `rlino chains`, as in chapter 09's runs
 CHAINS = (
-    *_RUN, *field_options(ChainsConfig, skip=("task", "temperature", "top_p"), filled=True),
+    *_RUN, *field_options(ChainsConfig, skip=("temperature", "top_p"), filled=True),
     option("--task-set", action="append", default=[], metavar="NAME=VALUE",
            help="a setting of Countdown, in place of n_numbers=4 or new_targets=true, or beside them"),
 )  # fmt: skip

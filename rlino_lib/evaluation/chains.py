@@ -35,6 +35,7 @@ from rlino_lib.tasks.countdown.trace import process_is_right
 FORCED = 2  # responses to a problem after whose edited thoughts an answer is forced
 HINTED = 16  # responses to a problem after each hint
 MATCHED = 8  # responses of the base to a problem, at each temperature that is tried
+COLDER = (0.05, 1.0)  # the temperatures that are tried: above 1 the base's lengths turn, and a match could be missed
 
 
 def base_of_model(model: str) -> str:
@@ -118,11 +119,11 @@ def _hints(subject: Subject) -> pd.DataFrame:
 
 def _likelihood(subject: Subject) -> pd.DataFrame:
     """Sums under the base at temperature 1, of the policy's responses and of the base's own: those at the temperature
-    at which they are as long on average. Without these where the policy is the base, or no temperature gives that."""
+    up to 1 at which they are as long on average. Without these where the policy is the base, or none gives that."""
     sides = {"model": (1.0, subject.rollouts)}
     if weights_hash(subject.policy.model) != weights_hash(subject.base.model):
         target = _mean_length(subject.rollouts)
-        settings = {"samples": MATCHED, "seed": subject.seed} | subject.sampling
+        settings = {"samples": MATCHED, "seed": subject.seed, "between": COLDER} | subject.sampling
         try:
             sides["base"] = matching_samples(
                 subject.base, subject.task, subject.problems, target, _mean_length, **settings
