@@ -60,17 +60,16 @@ class Part(NamedTuple):
 
     def words(self) -> str:
         """Mean, interval over seeds, and interval over problems where there are several."""
-        parts = [f"{self.name} {self._number(self.means[0].mean())} {self.unit}".rstrip()]
-        for values, interval, of in zip(
-            self.means, (stats.t_interval, stats.bootstrap_interval), ("seeds", "problems"), strict=True
-        ):
-            if of == "seeds" or len(values) > 1:
-                low, high = map(self._number, interval(values))
-                parts.append(f"[{low}, {high}] over {len(values)} {of}")
-        return f"{parts[0]} {', '.join(parts[1:])}"
+        seeds, problems = self.means
 
-    def _number(self, value: float) -> str:
-        return f"{value:+.{self.digits}f}"
+        def over(ends: tuple[float, float], values: np.ndarray, what: str) -> str:
+            return f"[{ends[0]:+.{self.digits}f}, {ends[1]:+.{self.digits}f}] over {len(values)} {what}"
+
+        parts = [over(stats.t_interval(seeds), seeds, "seeds")]
+        if len(problems) > 1:
+            parts.append(over(stats.bootstrap_interval(problems), problems, "problems"))
+        mean = f"{seeds.mean():+.{self.digits}f} {self.unit}".rstrip()
+        return f"{self.name} {mean} {', '.join(parts)}"
 
 
 Parts = Callable[[Claim, Records], tuple[list[Part], list[Run]]]

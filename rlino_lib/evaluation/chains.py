@@ -7,6 +7,7 @@ measurement goes on at the next; the responses, which several parts read, are sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,6 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.records.chains import TABLES
 from rlino_lib.records.runs import Run
 from rlino_lib.tasks import Problem
-from rlino_lib.tasks.countdown.task import Countdown
 from rlino_lib.tasks.countdown.trace import process_is_right
 
 FORCED = 2  # responses to a problem after whose edited thoughts an answer is forced
@@ -64,7 +64,7 @@ class Subject:
 
     policy: Policy
     base: Policy
-    task: Countdown
+    task: Any  # a `Countdown`
     problems: Sequence[Problem]
     samples: int
     seed: int
@@ -111,9 +111,8 @@ def _forced(subject: Subject) -> pd.DataFrame:
 
 
 def _hints(subject: Subject) -> pd.DataFrame:
-    values = hint_values(
-        subject.policy, subject.task, subject.problems, HINTED, subject.seed, **subject.sampling
-    )  # fmt: skip
+    settings = {"samples": HINTED, "seed": subject.seed} | subject.sampling
+    values = hint_values(subject.policy, subject.task, subject.problems, **settings)
     return values[list(TABLES["hints"])]
 
 
@@ -123,13 +122,11 @@ def _likelihood(subject: Subject) -> pd.DataFrame:
     sides = {"model": (1.0, subject.rollouts)}
     if weights_hash(subject.policy.model) != weights_hash(subject.base.model):
         target = _mean_length(subject.rollouts)
-        settings = {"samples": MATCHED, "seed": subject.seed, "between": COLDER} | subject.sampling
-        try:
+        settings: dict[str, Any] = {"samples": MATCHED, "seed": subject.seed, "between": COLDER} | subject.sampling
+        with suppress(NoTemperature):
             sides["base"] = matching_samples(
                 subject.base, subject.task, subject.problems, target, _mean_length, **settings
             )
-        except NoTemperature:
-            pass
     rows = []
     for side, (temperature, rollouts) in sides.items():
         frame = responses_under(subject.base, rollouts).assign(n=1)
