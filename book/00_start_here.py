@@ -274,9 +274,11 @@ recorded.recorded_figure(runs)
 # *What to look at:* in the upper row, where does each line end compared with the grey ones, and is its band of seeds
 # wider than the gaps between methods? In the lower row, do the two lines move apart? A line that falls in the upper
 # row is a method that destroys what the base could do; a line that stops in the lower row has no such responses
-# left. All methods but F-ISFT⁻ end within a few points of each other, and its seeds end far apart. Wrong responses
-# grow away from right ones under every method. All methods have the learning rate that suits GRPO here, as the paper,
-# too, has one rate for all. At a lower rate F-ISFT⁻ learns: the ledger judges it at both. In numbers:
+# left. Right answers alone suffice on one task: over the ledger's seeds, which are more than these, F-ISFT⁺ ends above
+# GRPO on word problems and below it on Countdown (`pos-word`, `pos-countdown`). The seeds of F-ISFT⁻ end far apart.
+# Wrong responses grow away from right ones under every method. All methods have the learning rate that suits GRPO
+# here, as the paper, too, has one rate for all. At a lower rate F-ISFT⁻ learns: the ledger judges it at both. In
+# numbers:
 
 # %% tags=["nbval-check-output"]
 ends = recorded.outcomes(runs)

@@ -38,6 +38,8 @@ from tools import book
 GROUP = "countdown"  # the recorded methods that the README shows
 FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
 BASE = Path(DEFAULT_BASE)
+MAKE_TIMES = REPO / "data" / "bench" / "make.json"
+TARGETS = ("site", "book", "test")
 
 
 def fill(text: str, name: str, body: str) -> str:
@@ -131,6 +133,21 @@ def chapters_table() -> str:
     return "\n".join([head, "| :--- | :--- | :--- | ---: | ---: |", *lines])
 
 
+def times_table(path: Path = MAKE_TIMES) -> str:
+    """What `make site`, `make book` and `make test` take as a Markdown table, from the seconds that are recorded."""
+    record = read_json(path, needs="rows")
+    head = (f"{record['cores']} cores", *(f"`make {target}`" for target in TARGETS))
+    rows = [(name, *(_time(row.get(target)) for target in TARGETS)) for name, row in record["rows"].items()]
+    return markdown_table([head, *rows])
+
+
+def _time(seconds: float | None) -> str:
+    """Seconds, or from a minute on minutes, in words; a dash where nothing was measured."""
+    if seconds is None:
+        return "–"
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
 # --- the front page and the page of claims ---------------------------------------------------------------------------
 
 
@@ -154,6 +171,7 @@ def readme(text: str, judged: pd.DataFrame) -> str:
     text = fill(text, "links", links(address()))
     text = fill(text, "findings", findings_list(judged, chapter_files()))
     text = fill(text, "verdicts", f"{verdict_counts(judged)}: [all of them](CLAIMS.md).")
+    text = fill(text, "times", times_table())
     return fill(text, "chapters", chapters_table())
 
 

@@ -23,8 +23,11 @@ from sphinx.cmd.build import build_main
 from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.recorded import markdown_table
+from rlino_lib.figures.style import label as label_of
 from rlino_lib.paths import REPO
+from rlino_lib.records.runs import load_run, seed_words
 from tools.book import build, chapters, number_of, title
 from tools.report import address
 
@@ -44,7 +47,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)([^)\s#]+)(#[^)\s]*)?\)")
 ARXIV = re.compile(r"\[([^\]]*)\]\(https://arxiv\.org/abs/(\d{4}\.\d{4,5})\)")
 MARK = ".rlino-site"  # in each folder that a build may empty again
 EXPLORER = re.compile(r'<section class="rlino-explorer[^>]*aria-label="([^"]*)"')
-OPENED = re.compile(r'<p class="rlino-title">(.*?)</p>')
+OPENED = re.compile(r'<p class="rlino-title"><strong>Step (\d+) · (.*?)</strong>(?: <small>(.*?)</small>)?</p>')
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -116,10 +119,9 @@ def sortable(text: str) -> str:
 
 
 # ---- chapters --------------------------------------------------------------------------------------------------------
-def explorers(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
-    """The explorers among a notebook's outputs: the number of the cell, and what a reader will see there.
-
-    That is the section of the chapter, what the explorer is called, and where it opens: step, problem and run.
+def explorers(notebook: NotebookNode) -> Iterator[tuple[int, str, str, str]]:
+    """The explorers among a notebook's outputs: the number of the cell, what the explorer is called, the section of the
+    chapter, and on which run, step and problem it opens, in words (empty where it has none).
     """
     section = ""
     for number, cell in enumerate(notebook.cells):
@@ -128,9 +130,18 @@ def explorers(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
         for output in cell.get("outputs", ()):
             page = "".join(output.get("data", {}).get("text/html", ""))
             opened = OPENED.search(page)
-            words = re.sub(r"<[^>]*>", "", opened[1].replace(" <small>", ", of ")) if opened else ""
-            place = words.replace("Step", ", at step", 1)
-            yield from ((number, unescape(f"{section}: {label}{place}")) for label in EXPLORER.findall(page))
+            words = _opening(*map(unescape, opened.groups(default=""))) if opened else ""
+            yield from ((number, unescape(label), section, words) for label in EXPLORER.findall(page))
+
+
+def _opening(step: str, problem: str, run: str) -> str:
+    """Where an explorer opens, in words; of responses that were sampled in the chapter there is no run."""
+    words = f"opens on the problem {problem}" + f", at optimiser step {step}" * (run != "" or step != "0")
+    if run:
+        config = load_run(run).config
+        method, task = label_of(config["method"]), TASKS.get(config["task"], config["task"])
+        words += f" of the recorded run of {method} on {task}, {seed_words(config['seed'])}"
+    return words
 
 
 def with_alt_texts(notebook: NotebookNode) -> NotebookNode:
@@ -163,7 +174,7 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     cited = papers(_read(source / "references.bib"))
     names = {claim.id for claim in read_ledger()}
     citing = {number: [] for number in cited}
-    to_try = []
+    to_try: dict[str, list[str]] = {}
     for script, page in zip(scripts, page_of.values(), strict=True):
         notebook = with_alt_texts(build(script, executed=True))
         for cell in notebook.cells:
@@ -174,8 +185,12 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
                 cell.source = link_claims(cite(cell.source, cited), names)
         places = list(explorers(notebook))
         anchor = f"explorer-{number_of(script)}"  # one name, one place in the whole site
-        to_try += [f"- {title(notebook, script)}: [{label}]({page}#{anchor}-{place})\n" for place, label in places]
-        for place, _ in reversed(places):
+        for place, label, section, words in places:
+            line = (
+                f"- Chapter {title(notebook, script)}: [{section}]({page}#{anchor}-{place}){words and f', {words}'}\n"
+            )
+            to_try.setdefault(label, []).append(line)
+        for place, *_ in reversed(places):
             notebook.cells.insert(place, new_markdown_cell(f"[]{{#{anchor}-{place}}}"))
         _write(source / page, nbformat.writes(notebook))
     for file, page in pages.items():
@@ -187,7 +202,8 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     _write(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
     rows = [(f"{{cite:t}}`{cited[n]}`", ", ".join(dict.fromkeys(places))) for n, places in citing.items() if places]
     _fill(source / "references.md", "cited", markdown_table([("paper", "chapters"), *rows], numbers=False))
-    _fill(source / "explorers.md", "explorers", "".join(to_try))
+    for label, lines in to_try.items():
+        _fill(source / "explorers.md", label, "".join(lines))
 
 
 def _read(path: Path) -> str:
@@ -199,7 +215,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _fill(path: Path, place: str, text: str) -> None:
-    _write(path, _read(path).replace(f"<!-- {place} -->", text))
+    if (comment := f"<!-- {place} -->") not in (page := _read(path)):
+        raise RlinoError(f"{path.name} has no {comment}: say there what it is, and put that where the list goes")
+    _write(path, page.replace(comment, text))
 
 
 def make(root: Path = REPO, out: Path | None = None) -> Path:

@@ -6,15 +6,25 @@ against the same base. One of these should be the base sampled again: what its r
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from rlino_lib.analysis.pass_at_k import OVERSAMPLING, paired, unsolved_bound
+from rlino_lib.analysis.pass_at_k import (
+    OVERSAMPLING,
+    estimates,
+    paired,
+    paired_difference,
+    pass_at_k_table,
+    true_pass_at_k,
+    unsolved_bound,
+)
 from rlino_lib.errors import RlinoError
 
 CELLS = ("both", "base_only", "model_only", "neither")
@@ -144,3 +154,65 @@ def fitted_tilt(base: pd.DataFrame, model: pd.DataFrame) -> float:
                          f"{(p > 0).mean():.3f}, both excluded")  # fmt: skip
     log_factor = float(scipy.optimize.brentq(lambda x: _with_odds(p, x).mean() - target, -700, 700))
     return 1 / log_factor if log_factor else math.inf
+
+
+# --- each against each other -----------------------------------------------------------------------------------------
+
+
+class Versus(NamedTuple):
+    """A model against another one, which stands for the base, on the same problems."""
+
+    gaps: pd.DataFrame  # `paired_difference` at every k
+    cells: pd.Series  # its row of `coverage`
+    moves: str  # a digit for each problem: 1 where its chance is higher by two standard errors, 2 lower, else 0
+
+
+class Comparison(NamedTuple):
+    """Models on the same problems: the powers of two that the samples suffice for, and what there is at each."""
+
+    ks: list[int]
+    tables: dict[str, pd.DataFrame]  # `pass_at_k_table` of each model
+    chances: np.ndarray  # pass@k by model, k and problem: [M, K, P]
+    pairs: dict[tuple[str, str], Versus]  # by the name of the one that stands for the base, and of the other
+    guess: np.ndarray | None  # the mean pass@k of a guesser: [K]
+
+
+def compare_models(frames: Mapping[str, pd.DataFrame], floor: Sequence[float] | None = None) -> Comparison:
+    """Each model against each other one, with the problems in the order of the first; `floor` [P]: a guesser's chances.
+
+    Raises RlinoError for fewer than two, for problems that differ or stand twice, where the numbers of samples differ
+    or are below 4, which suffice for no k, and for a floor of other problems.
+    """
+    frames = _aligned(frames)
+    tables = {name: pass_at_k_table(frame) for name, frame in frames.items()}
+    ks = next(iter(tables.values()))["k"].tolist()
+    chances = np.stack([estimates(frame["n"], frame["c"], ks).T for frame in frames.values()])  # [M, K, P]
+    if floor is not None and np.shape(floor) != chances.shape[2:]:
+        raise RlinoError(f"the floor has a chance for each of the {chances.shape[2]} problems")
+    pairs = {}
+    for a, b in itertools.combinations(frames, 2):
+        gaps = paired_difference(frames[b], frames[a])
+        mirrored = gaps.assign(
+            pass_at_k=gaps["reference"], reference=gaps["pass_at_k"], difference=-gaps["difference"],
+            low=-gaps["high"], high=-gaps["low"],
+        )  # fmt: skip
+        for one, other, rows in ((a, b, gaps), (b, a, mirrored)):
+            cells = coverage(frames[one], {other: frames[other]}).iloc[0]
+            z = changes(frames[other], frames[one])
+            pairs[one, other] = Versus(rows, cells, "".join(np.select([z > 2, z < -2], ["1", "2"], "0")))
+    guess = None if floor is None else true_pass_at_k(floor, ks).mean(0)  # [K]
+    return Comparison(ks, tables, chances, pairs, guess)
+
+
+def _aligned(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    if len(frames) < 2:
+        raise RlinoError("at least two models are needed, to be compared")
+    sizes = sorted({int(n) for frame in frames.values() for n in frame["n"].unique()})
+    if len(sizes) != 1 or sizes[0] < OVERSAMPLING:
+        raise RlinoError(
+            f"models are compared at one number of samples of each problem, {OVERSAMPLING} or more, not {sizes}"
+        )
+    first = next(iter(frames.values()))["id"]
+    if any(sorted(frame["id"]) != sorted(first) or not first.is_unique for frame in frames.values()):
+        raise RlinoError("models are compared on the same problems, each of them once")
+    return {name: frame.set_index("id").loc[first].reset_index() for name, frame in frames.items()}

@@ -80,20 +80,21 @@ def pass_at_k_table(
 
 
 def paired_difference(
-    frame: pd.DataFrame, reference: pd.DataFrame, ks: Sequence[int] | None = None, *,
+    frame: pd.DataFrame | Sequence[pd.DataFrame], reference: pd.DataFrame, ks: Sequence[int] | None = None, *,
     oversampling: float = OVERSAMPLING, level: float = 0.95,
 ) -> pd.DataFrame:  # fmt: skip
     """pass@k of one frame minus that of another on the same problems: columns k, pass_at_k, reference, difference, low,
-    high.
+    high. Of several frames, one a seed, it is the mean over them of each problem's pass@k.
 
-    Problems are resampled in pairs. Where the difference hangs on fewer than `FEW` of them, the interval joins the
-    exact ones of the gains and of the losses. Raises RlinoError as `pass_at_k_table` does, and where the problems are
-    not the same.
+    Problems are resampled in pairs; over further seeds the interval says nothing. Where the difference hangs on fewer
+    than `FEW` problems, it joins the exact ones of the gains and of the losses. Raises RlinoError as `pass_at_k_table`
+    does, and where the problems are not the same.
     """
-    pairs = paired(frame, reference)
-    ks = _check_ks(ks, int(pairs[["n", "n_reference"]].min().min()), oversampling)
-    values = estimates(pairs["n"], pairs["c"], ks)  # [P, K]
-    baseline = estimates(pairs["n_reference"], pairs["c_reference"], ks)  # [P, K]
+    frames = [frame] if isinstance(frame, pd.DataFrame) else frame
+    pairs = [paired(one, reference).loc[reference["id"]] for one in frames]
+    ks = _check_ks(ks, int(min(pair[["n", "n_reference"]].min().min() for pair in pairs)), oversampling)
+    values = np.mean([estimates(pair["n"], pair["c"], ks) for pair in pairs], axis=0)  # [P, K]
+    baseline = estimates(reference["n"], reference["c"], ks)  # [P, K]
     differences = values - baseline
     bounds = [_difference_interval(column, level) for column in differences.T]
     means = {"k": ks, "pass_at_k": values.mean(0), "reference": baseline.mean(0), "difference": differences.mean(0)}

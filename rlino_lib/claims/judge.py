@@ -39,13 +39,15 @@ def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFram
 def ledger_rows(frame: pd.DataFrame, files: Mapping[str, str]) -> list[tuple[Any, ...]]:
     """`judge_all` as rows of a table for CLAIMS.md and chapter 00, the head first.
 
-    A claim's chapter links to its file in `files`, {number: file}, where that has one.
+    A claim's chapter links to its file in `files`, {number: file}, where that has one. After the verdict stands whether
+    it is under revision or superseded, and the reason after what was found.
     """
     head = ("claim", "verdict", "chapter", "name", "what was found", "in the paper", "kind", "real models")
     why = frame["standing"].map(lambda words: words and ". *{}:*{}".format(*_heading(words)))
     columns = frame.assign(
         id="`" + frame["id"] + "`",
         effect=frame["effect"] + why,
+        found=frame["found"] + frame["standing"].map(lambda words: words and f", *{_heading(words)[0].lower()}*"),
         chapter=frame["chapter"].map(lambda number: f"[{number}]({files[number]})" if number in files else number),
     )
     columns = columns[["statement", "found", "chapter", "id", "effect", "paper", "kind", "real_models"]]

@@ -64,9 +64,9 @@ def little_is_left_with_the_problem_held(claim: Claim, records: Records) -> Evid
     """
     gaps = _gaps()
     left = {name: estimate(claim.threshold["share"] * pooled - held) for name, (pooled, held) in gaps.items()}
-    verdicts = [_above(rest, 0) for rest in left.values()]
-    words = "; ".join(f"{name} {estimate(held).words()}" for name, (_, held) in gaps.items())
-    return Evidence(verdict_on_all(verdicts), f"characters: {words}")
+    verdicts = {name: _above(rest, 0) for name, rest in left.items()}
+    words = "; ".join(f"{name} {estimate(held).words()}: {verdicts[name]}" for name, (_, held) in gaps.items())
+    return Evidence(verdict_on_all(list(verdicts.values())), f"characters that are left, and the verdict: {words}")
 
 
 @evidence

@@ -13,23 +13,8 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis.coverage import discoveries
-from rlino_lib.analysis.pass_at_k import OVERSAMPLING, estimates, paired
+from rlino_lib.analysis.pass_at_k import paired, paired_difference
 from rlino_lib.analysis.statistics import bootstrap_interval
-
-
-def differences(base: pd.DataFrame, models: Sequence[pd.DataFrame], ks: Sequence[int]) -> pd.DataFrame:
-    """The models' mean pass@k less the base's, with intervals over problems, in points: columns k, base, model,
-    difference, low, high. Raises RlinoError where the problems differ."""
-    pairs = [paired(base, model) for model in models]
-    gaps = np.mean(
-        [estimates(p["n_reference"], p["c_reference"], ks) - estimates(p["n"], p["c"], ks) for p in pairs], axis=0
-    )  # [P, K]
-    before = estimates(base["n"], base["c"], ks).mean(0)  # [K]
-    rows = []
-    for k, start, column in zip(ks, before, gaps.T, strict=True):
-        low, high = bootstrap_interval(column)
-        rows.append((k, *(100 * np.array([start, start + column.mean(), column.mean(), low, high]))))
-    return pd.DataFrame(rows, columns=["k", "base", "model", "difference", "low", "high"])
 
 
 def answers(
@@ -42,18 +27,16 @@ def answers(
     samples of the base on the problems that it left unsolved, four times as many in all, or None. Raises RlinoError
     where the problems differ or `more` is too little.
     """
-    n = int(base["n"].min())
-    ks = [2**i for i in range(n.bit_length()) if OVERSAMPLING * 2**i <= n]
-    table = differences(base, models, ks)
-    samples = f"{len(base)} problems, n = {n:,}" + (f", {len(models)} seeds" if len(models) > 1 else "")
+    table = paired_difference(models, base)
+    samples = f"{len(base)} problems, n = {base['n'].min():,}" + (f", {len(models)} seeds" if len(models) > 1 else "")
     return [_first(table.iloc[0], name, samples), _along(table), _new(base, models, again, more)]
 
 
 def _first(row: pd.Series, name: str, samples: str) -> str:
     verb = "sharpens" if row["low"] > 0 else "blunts" if row["high"] < 0 else "does not change"
     return (
-        f"In one sample {name} is right in {row['model']:.1f} % where the base is in {row['base']:.1f} %: training "
-        f"{verb} the base ({_interval(row)}; {samples})."
+        f"In one sample {name} is right in {row['pass_at_k']:.1%} where the base is in {row['reference']:.1%}: "
+        f"training {verb} the base ({_interval(row)}; {samples})."
     )
 
 
@@ -89,4 +72,4 @@ def _new(
 
 
 def _interval(row: pd.Series) -> str:
-    return f"{row['difference']:+.1f} points [{row['low']:+.1f}, {row['high']:+.1f}]"
+    return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*100 * row[["difference", "low", "high"]])

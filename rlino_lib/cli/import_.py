@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -25,7 +27,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     truncated, format_ok, length (in tokens), tokens, logprobs, entropies and weights (of tokens), and of a log the
     metrics of any run: --map eval/accuracy=val-core/gsm8k/acc/mean@1.
 
-    What the files do not say stays empty, and the last line names it. A response is right where its column says true
+    What the files do not say stays empty, and so does what is no number; the last lines name both. A run that stopped
+    before its last step is marked as not complete. A response is right where its column says true
     or 1; of another score --map says what is right (correct=score>=0.5). Lengths are in tokens where the files have
     them, and else in characters, under another name. `load_run(FOLDER)` reads the folder, as it does any run's.
     """
@@ -37,6 +40,26 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         args.sources, args.out, kind=args.format, columns=read_map(args.map), split=args.split, filter_name=args.filter,
         settings=known,
     )  # fmt: skip
-    if report["unknown"]:
-        print(f"rlino: not known, and left empty: {', '.join(report['unknown'])}", file=sys.stderr)
+    report |= {"near": near} if (near := _near(args.method)) else {}
+    notes = {
+        "not known, and left empty": ", ".join(report["unknown"]),
+        "no numbers, and left empty": ", ".join(f"{count} of {name}" for name, count in report["no numbers"].items()),
+        "not complete": "" if report["complete"] else _stopped(run.summary),
+        f"the method {args.method!r} is taken as it is, and no method of rlino; one is": near and repr(near),
+    }
+    for words, what in notes.items():
+        if what:
+            print(f"rlino: {words}: {what}", file=sys.stderr)
     return report
+
+
+def _stopped(summary: dict[str, Any]) -> str:
+    return f"the log stops at step {summary['steps']} of {summary['planned_steps']}; tables of complete runs omit it"
+
+
+def _near(method: str) -> str:
+    """The method of rlino's that a foreign name is nearly written like, or nothing."""
+    from rlino_lib.methods.catalogue import OBJECTIVES
+
+    plain = re.sub(r"\W+", "_", method.casefold())
+    return "" if method in OBJECTIVES else next(iter(get_close_matches(plain, OBJECTIVES, 1, 0.9)), "")

@@ -13,7 +13,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
+from rlino_lib.analysis.pass_at_k import true_pass_at_k
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import style
 from rlino_lib.figures.style import LENGTHS, in_order, label, look, mean_and_band, new_figure, panels, shared_legend
@@ -244,27 +246,42 @@ def _bars(axis: Axes, values: np.ndarray, at: np.ndarray) -> None:
 # --- pass@k ----------------------------------------------------------------------------------------------------------
 
 
-def pass_at_k_curve(frame: pd.DataFrame, *, interval: str = "interval") -> Figure:
+def pass_at_k_curve(
+    frame: pd.DataFrame, *, interval: str = "interval", floor: ArrayLike | None = None, ax: Axes | None = None
+) -> Figure | Axes:
     """pass@k against k on a log2 axis, a line for each method with its interval as a band.
 
-    `frame` has the columns `k` and `pass_at_k` (a share), and where known `low` and `high` (the interval) and `method`
-    ("base" for the model before training). `interval` says in the legend what the band is ("95 % bootstrap interval").
-    Raises RlinoError where columns or rows are missing.
+    `frame` has the columns `k` and `pass_at_k` (a share), and where known `low` and `high` (the interval), `method`
+    ("base" for the model before training) and `seed`: the line is then the mean over seeds, and each seed is thin.
+    `interval` says in the legend what the band is ("95 % bootstrap interval"). `floor` [P] are a guesser's chances on
+    the problems, whose curve is dashed. Raises RlinoError where columns or rows are missing.
     """
     style.need(frame, ("k", "pass_at_k"), "pass_at_k_curve")
     data = frame if "method" in frame.columns else frame.assign(method="base")
-    figure, axis = _single((6.4, 4.2))
+    data = data.assign(seed=0) if "seed" not in data.columns else data
+    figure, axis = (None, ax) if ax is not None else _single((6.4, 4.2))
+    notes = []
     for method in in_order(data["method"]):
         rows = data[data["method"] == method].sort_values("k")
         form = look(method)
-        axis.plot(rows["k"], rows["pass_at_k"], **form.line(label=label(method)))
-        if {"low", "high"} <= set(rows.columns):
+        seeds = rows.pivot(index="k", columns="seed", values="pass_at_k")
+        axis.plot(seeds.index, seeds.mean(axis=1), **form.line(label=label(method)))
+        if seeds.shape[1] > 1:
+            axis.plot(seeds.index, seeds, color=form.colour, linewidth=0.7, alpha=0.5)
+            notes = ["thin: each seed"]
+        elif {"low", "high"} <= set(rows.columns):
             axis.fill_between(rows["k"], rows["low"], rows["high"], color=form.colour, alpha=0.15, linewidth=0)
+    if {"low", "high"} <= set(data.columns):
+        notes.append(f"band: {interval}")
+    if floor is not None:
+        ks = sorted(data["k"].unique())
+        guess = true_pass_at_k(floor, ks).mean(0)  # [K]
+        axis.plot(ks, guess, color="black", linewidth=1.2, dashes=(4, 3), label="a guesser")
     axis.set_xscale("log", base=2)
     style.set_ticks(axis, data["k"], "{:g}")
     axis.set(xlabel="k, samples per problem", ylabel="pass@k (share of problems solved)")
-    axis.legend(title=f"band: {interval}" if {"low", "high"} <= set(data.columns) else None)
-    return figure
+    axis.legend(title="; ".join(notes) or None)
+    return figure or axis
 
 
 # --- the README's figure ---------------------------------------------------------------------------------------------

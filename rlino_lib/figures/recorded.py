@@ -111,6 +111,9 @@ def recorded_figure(runs: Sequence[Run]) -> Figure:
     task = TASKS.get(config["task"], config["task"])
     seeds = len({run.seed for run in runs})
     each = f"{seeds} seed{'s' * (seeds > 1)} a method"
+    rates = sorted({run.config["lr"] for run in runs})
+    rate = "every method at GRPO's learning rate" if len(rates) == 1 else "learning rates"
     words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {each}"
+    words += f"\n{rate} of {', '.join(f'{value:g}' for value in rates)}"
     figure.suptitle(words, fontsize="large", fontweight="bold")
     return figure

@@ -60,7 +60,12 @@ _COLOURS = {"grpo": 0, "grpo_no_kl": 9, "f_isft_pos": 2, "f_isft_neg": 3, "f_isf
 LOOKS = {m: Look(PALETTE[c], d, k) for (m, c), d, k in zip(_COLOURS.items(), _DASHES, _MARKERS, strict=True)}
 LOOKS["dr_grpo"] = Look("0.15", (1, 1), "X")
 LOOKS["rloo"] = Look("0.5", (6, 1, 1, 1), "p")
+LOOKS["nsr"] = Look(PALETTE[5], (3, 1), "<")
+LOOKS["best_of_group"] = Look("#5b2a6e", (2, 2, 6, 2), "h")
 LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")
+LOOKS["base_again"] = Look((0.6, 0.6, 0.6), (1, 4), "8")
+NAMES = {"base": "base model", "base_again": "base again", **LABELS}
+NAMES |= {"nsr": "NSR", "best_of_group": "SFT on best of group"}
 LENGTHS = {
     "correct": ("right", Look(PALETTE[0], (), "o")),
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
@@ -97,12 +102,12 @@ def style() -> None:
 
 def label(method: str) -> str:
     """A method's name as the book writes it."""
-    return "base model" if method == "base" else LABELS.get(method, method)
+    return NAMES.get(method, method)
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Methods as the catalogue orders them, the base first, others after them by name."""
-    order = ["base", *LABELS]
+    """Methods in the order of NAMES, which is the catalogue's after the base, others after them by name."""
+    order = list(NAMES)
     return sorted(set(methods), key=lambda m: (order.index(m) if m in order else len(order), m))
 
 

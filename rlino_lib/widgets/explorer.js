@@ -147,6 +147,7 @@
         slot.querySelectorAll("pre[data-trace]").forEach((box) => this.fill(box));
         slot.querySelectorAll("[tabindex]").forEach(keepKeys);
       }
+      if (this.data.dots) this.place();
       this.act();
       const stepped = this.root.querySelector("[data-steps]");
       if (stepped && stepped !== this.stepped) {
@@ -156,6 +157,23 @@
         this.value.token = this.stops[1] ?? Number(stepped.dataset.steps); // the first attempt, if there is one
       }
       if (stepped) this.step();
+    }
+
+    // A dot for each problem, at its chances in thousandths under two models at this k; Python computed all numbers.
+    place() {
+      const { names, chances, moves, looks, width } = this.data.dots;
+      const { a, b, k, problem } = this.value;
+      const at = (p) => (width * Math.sqrt(p / 1000)).toFixed(1);
+      [...this.root.querySelector("[data-dots]").children].forEach((dot, i) => {
+        const [one, other] = [chances[a][k][i], chances[b][k][i]];
+        const look = { ...looks[moves[a][b][i]], transform: `translate(${at(one)} -${at(other)})` };
+        for (const [name, value] of Object.entries(look)) dot.firstChild.setAttribute(name, value);
+        dot.lastChild.textContent = `${names[i]}: A ${one / 10}%, B ${other / 10}%`;
+        dot.onclick = () => this.choose(this.controls.find((control) => control.name === "problem"), i);
+        if (i !== problem) return;
+        this.root.querySelector("[data-ring]").setAttribute("transform", dot.getAttribute("transform") + look.transform);
+        this.root.querySelector("[data-dot]").textContent = `○ ${dot.lastChild.textContent}`;
+      });
     }
 
     // The tokens of a response, as text.

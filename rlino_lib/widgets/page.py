@@ -8,7 +8,7 @@ stays, with its drawings as images.
 The JSON has `controls`; `slots` {name: {by: names of controls, views: a number}}; `views`, each from a place to the
 number of a fragment (a list where every choice has one; a place counts the options of `by`, the last one fastest);
 `fragments`, lists of numbers of `parts`; `traces`: tokens, `levels` with one letter per token and column, `values`;
-and the `colours` of these letters.
+and the `colours` of these letters. `dots` places marks by the controls a, b and k, as `widgets/pass_at_k.py` says.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ BLUE = "#0173b2"
 ORANGE = "#d55e00"
 # A curve's colour, dash and sign: greyscale tells them apart as well.
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
+LEFT, TOP = 60, 14  # the corner of the field of `plot_svg`
 BUDGET = 400_000  # characters of data in one explorer
 _SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
 STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
@@ -170,6 +171,7 @@ def explorer(
     body: str,
     traces: Sequence[Trace] = (),
     kind: str = "",
+    dots: Mapping[str, Any] | None = None,
 ) -> Html:
     """An explorer as one HTML output: the first page, all pages as JSON, and the script.
 
@@ -177,7 +179,7 @@ def explorer(
     Raises RlinoError where the first choice has no page.
     """
     data, first = _exported(controls, slots)
-    data["traces"] = [trace.data() for trace in traces]
+    data |= {"traces": [trace.data() for trace in traces], "dots": dots}
     if traces:
         colours = itertools.chain(*(PALETTES[name] for name in _MARKS))
         data["colours"] = dict(zip("".join(_MARKS.values()), colours, strict=True))
@@ -339,21 +341,21 @@ def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
 
 def plot_svg(
     curves: pd.DataFrame, levels: Mapping[float, str], ends: tuple[str, str], alt: str, caption: str = "",
-    size: tuple[int, int] = (250, 160),
+    size: tuple[int, int] = (250, 160), under: str = "", ticks: Mapping[float, str] | None = None,
 ) -> str:  # fmt: skip
     """Columns against the index, from 0 to 1, as lines with signs in the looks of LINES; NaN is left out.
 
     `levels` are the heights that are ruled, with their names; the lowest and the highest are `size` apart. `ends` name
-    0 and 1. All texts are safe.
+    0 and 1, `ticks` what is between. All texts are safe, as is the SVG `under` the lines, from (LEFT, TOP) on.
     """
-    left, top = 60, 14
+    left, top = LEFT, TOP
     width, height = size
     high, low = max(levels), min(levels)
     points = {
         name: [(left + width * float(x), top + height * (high - y) / (high - low)) for x, y in column.dropna().items()]
         for name, column in curves.items()
     }
-    parts = []
+    parts = [under]
     for level, text in levels.items():
         y = top + height * (high - level) / (high - low)
         parts.append(f'<path d="M{left} {y:.0f}h{width}" stroke="#8886"/>')
@@ -365,6 +367,9 @@ def plot_svg(
         dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in line[:: max(1, len(line) // 8)])
         parts.append(f'<path d="{dots}" fill="{colour}"/>')
     end = top + height + 22
+    for x, text in (ticks or {}).items():
+        parts.insert(0, f'<path d="M{left + width * x:.1f} {top}v{height}" stroke="#8883"/>')
+        parts.append(f'<text x="{left + width * x:.1f}" y="{end}" text-anchor="middle">{text}</text>')
     parts.append(f'<text x="{left}" y="{end}">{ends[0]}</text>')
     parts.append(f'<text x="{left + width}" y="{end}" text-anchor="end">{ends[1]}</text>')
     parts.append(f'<text x="{left + width / 2}" y="{end + 18}" text-anchor="middle">{caption}</text>')

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rlino_lib.analysis.coverage import changes, coverage, discoveries, fitted_tilt, leash, moved, tilted
+from rlino_lib.analysis.coverage import (
+    changes,
+    compare_models,
+    coverage,
+    discoveries,
+    fitted_tilt,
+    leash,
+    moved,
+    tilted,
+)
 from rlino_lib.errors import RlinoError
 
 
@@ -122,3 +131,19 @@ def test_no_tilt_solves_what_has_no_chance():
         fitted_tilt(base, frame_of([50, 60]))
     with pytest.raises(RlinoError, match="β other than 0"):
         tilted(0.5, 0)
+
+
+# --- each against each other -----------------------------------------------------------------------------------------
+
+
+def test_each_model_is_compared_with_each_other_one_both_ways():
+    frames = {"a": frame_of([0, 10, 60]), "b": frame_of([0, 50, 20])[::-1], "c": frame_of([1, 10, 60])}
+    compared = compare_models(frames, floor=[0, 0.5, 1])
+    assert compared.ks == [1, 2, 4, 8, 16] and set(compared.pairs) == {(a, b) for a in "abc" for b in "abc" if a != b}
+    assert compared.chances[:, 0] == pytest.approx(np.array([[0, 0.1, 0.6], [0, 0.5, 0.2], [0.01, 0.1, 0.6]]))
+    there, back = compared.pairs["a", "b"], compared.pairs["b", "a"]
+    assert (there.moves, back.moves, compared.pairs["a", "c"].moves) == ("012", "021", "000")
+    assert there.gaps["difference"].tolist() == (-back.gaps["difference"]).tolist()
+    assert there.gaps[["low", "high"]].to_numpy().tolist() == (-back.gaps[["high", "low"]]).to_numpy().tolist()
+    assert compared.pairs["a", "c"].cells["model_only"] == 1 == compared.pairs["c", "a"].cells["base_only"]
+    assert compared.guess.tolist() == pytest.approx([(1 - 0.5**k + 1) / 3 for k in compared.ks])

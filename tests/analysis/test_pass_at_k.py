@@ -157,6 +157,18 @@ def test_pairs_are_resampled_together():
     assert apart[1]["low"] < apart[0]["high"]
 
 
+def test_of_several_seeds_the_mean_of_each_problem_is_compared():
+    rng = np.random.default_rng(4)
+    p = rng.uniform(0.1, 0.8, 40)
+    base, *seeds = (counts(q, 256, rng) for q in (p, p + 0.02, p + 0.06))
+    together = paired_difference([seeds[0], seeds[1].sample(frac=1, random_state=0)], base, [1, 8])
+    apart = [paired_difference(seed, base, [1, 8]) for seed in seeds]
+    assert together["difference"].tolist() == pytest.approx(sum(t["difference"] for t in apart).div(2).tolist())
+    mean = [(pass_at_k(256, a, 8) + pass_at_k(256, b, 8)) / 2 - pass_at_k(256, c, 8)
+            for a, b, c in zip(seeds[0]["c"], seeds[1]["c"], base["c"], strict=True)]  # fmt: skip
+    assert tuple(together.loc[1, ["low", "high"]]) == pytest.approx(bootstrap_interval(mean))
+
+
 def test_a_difference_of_few_problems_is_not_a_point():
     frame = counts(np.ones(50), 16, np.random.default_rng(0))
     row = paired_difference(frame, frame, [1]).iloc[0]

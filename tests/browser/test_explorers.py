@@ -16,6 +16,7 @@ from rlino_lib.evaluation.scores import Scores
 from rlino_lib.widgets import mdp_explorer, run_comparer, search_view, trace_inspector
 from rlino_lib.widgets.gradient import gradient_microscope, weights_explorer
 from rlino_lib.widgets.length import length_explorer
+from rlino_lib.widgets.pass_at_k import pass_at_k_explorer
 from rlino_lib.widgets.tokens import printable
 
 HOSTILE = [
@@ -101,12 +102,20 @@ def scores(text: str = "") -> Scores:
     return Scores(sampled, tokens, lines @ lines.T, 8)
 
 
+def evaluations() -> dict[str, pd.DataFrame]:
+    """Three models on the same sixteen problems."""
+    ids = [f"countdown/1-2={k}" for k in range(16)]
+    return {m: pd.DataFrame({"id": ids, "n": 64, "c": [k * k % (9 * j) for k in range(16)]})
+            for j, m in enumerate(("base", "grpo", "nsr"), 2)}  # fmt: skip
+
+
 EXPLORERS: dict[str, Callable[[], str]] = {
     "trace inspector": lambda: trace_inspector([run(0), run(1)]),
     "search view": lambda: search_view(searches()),
     "weights explorer": weights_explorer,
     "gradient microscope": lambda: gradient_microscope(scores()),
     "length explorer": length_explorer,
+    "pass@k explorer": lambda: pass_at_k_explorer(evaluations(), floor=[0.01] * 16),
     "MDP explorer": mdp_explorer,
     "run comparer": lambda: run_comparer([run(0), run(0, method="f_isft_neg"), run(0, method="dr_grpo")]),
 }
@@ -115,6 +124,10 @@ HOSTILE_EXPLORERS: dict[str, Callable[[list[str]], str]] = {
         [run(0, texts, texts[0]), run(1, texts, texts[1])], steps=[1, 2], groups=[0, 1]
     ),
     "search view": lambda texts: search_view(searches(" ".join(texts))),
+    "pass@k explorer": lambda texts: pass_at_k_explorer(
+        {f"{texts[0]} {name}": frame for name, frame in evaluations().items()},
+        dict(zip(evaluations()["base"]["id"], texts, strict=True)),
+    ),
     "gradient microscope": lambda texts: gradient_microscope(scores(" ".join(texts))),
     "run comparer": lambda texts: run_comparer(
         [run(0, texts, texts[0]), run(0, texts, texts[1], "f_isft_neg")], budget=10**7
@@ -175,6 +188,21 @@ def test_a_search_opens_at_its_first_attempt(show, explorer):
     page = show(explorer("search view"))
     assert page.locator("tr.rlino-now th").all_inner_texts() == ["1"]
     assert page.locator("svg g.rlino-now").count() > 0
+
+
+def test_a_dot_is_chosen_by_a_click_and_moves_with_k(show, explorer):
+    page = show(explorer("pass@k explorer"))
+    dot = page.locator("[data-dots] > g").nth(7)
+    before = dot.locator("path").get_attribute("transform")
+    act(page.locator(".rlino-explorer"), "Problem: countdown/1-2=7", dot.click)
+    assert page.locator("[data-dot]").inner_text() == f"○ {dot.locator('title').text_content()}"
+    field = page.get_by_role("slider", name="Samples")
+    field.focus()
+    act(page.locator(".rlino-explorer"), "Samples", page.keyboard.press, "End")
+    assert dot.locator("path").get_attribute("transform") != before
+    assert (
+        page.locator("[data-ring]").get_attribute("transform").endswith(dot.locator("path").get_attribute("transform"))
+    )
 
 
 def test_two_explorers_on_a_page_do_not_mix(show, explorer):

@@ -76,3 +76,49 @@ def test_claims_are_sorted_by_keyboard(tab, site):
         tab.keyboard.press(key)
         orders.append(table.locator("tbody tr td:first-child").all_inner_texts())
     assert orders[0] == orders[1][::-1] and len(set(orders[0])) > 2
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (900, 700), (390, 844)])
+def test_the_head_of_the_claims_stays_in_view(tab, site, size):
+    tab.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    tab.goto((site / "claims.html").as_uri())
+    table = tab.locator(".sortable table")
+    table.locator("tbody tr").nth(30).locator("td").first.evaluate("cell => cell.scrollIntoView({block: 'center'})")
+    cell = table.locator("thead th").first
+    cell.evaluate("() => new Promise(requestAnimationFrame)")
+    seen = """head => { const {left, top, bottom} = head.getBoundingClientRect();
+      return head.contains(document.elementFromPoint(left + 9, bottom - 9)) && top >= 0 && bottom < innerHeight; }"""
+    assert cell.evaluate(seen)
+
+
+def test_claims_are_filtered_by_verdict_by_keyboard_and_by_link(tab, site):
+    tab.goto((site / "claims.html").as_uri())
+    menu = tab.get_by_label("Verdict")
+    rows = tab.locator(".sortable tbody tr")
+    total = rows.count()
+    seen = []
+    menu.focus()
+    for _ in menu.locator("option").all()[1:]:
+        tab.keyboard.press("ArrowDown")
+        choice = menu.locator("option:checked").inner_text()
+        verdicts = rows.filter(visible=True).locator("td:nth-child(2)").all_inner_texts()
+        name = choice.rpartition(" (")[0]
+        assert choice == f"{name} ({len(verdicts)})" and all(name in verdict for verdict in verdicts), choice
+        seen.append((name, len(verdicts)))
+    counts = dict(seen)
+    standing = {name: counts.pop(name) for name in ("superseded", "under revision")}
+    assert min(standing.values()) > 0 and sum(counts.values()) == total
+    tab.evaluate("location.hash = '#weighted-sft'")  # whose row was hidden
+    tab.locator("tr:has(#weighted-sft)").wait_for()
+    assert rows.filter(visible=True).count() == total and menu.input_value() == ""
+    menu.select_option("under revision")
+    assert rows.filter(visible=True).count() == standing["under revision"]
+
+
+def test_without_a_script_the_whole_table_is_there(watch, site):
+    with watch(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto((site / "claims.html").as_uri())
+        rows = page.locator(".sortable tbody tr")
+        assert rows.filter(visible=True).count() == rows.count() > 30
+        assert page.locator("td:nth-child(2)", has_text="superseded").count() > 0

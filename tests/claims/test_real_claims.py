@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from rlino_lib.analysis.real import ALIKE, CURVES, Estimate, along, rank_correlations, side_ratios
 from rlino_lib.claims import real
 from rlino_lib.claims.ledger import NO_VERDICT, RECORDED, Claim, read_ledger
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from rlino_lib.claims.verdicts import CONDITIONS, FAILS, HOLDS, UNDECIDED
 from tools import report
 
 LEDGER = {claim.id: claim for claim in read_ledger()}
@@ -39,6 +40,15 @@ def test_the_sides(low, high, verdict, monkeypatch):
 @pytest.mark.parametrize(("share", "verdict"), [(0.98, HOLDS), (0.5, UNDECIDED), (0.02, FAILS)])
 def test_the_shape(share, verdict, monkeypatch):
     assert judged(real.log_odds_move_as_weights, monkeypatch, "nearer", share, share=0.975) == verdict
+
+
+def test_what_is_left_has_a_verdict_for_each_record(monkeypatch):
+    gaps = {"a": (np.array([100.0] * 9), np.array([10.0] * 9)), "b": (np.array([100.0] * 9), np.arange(10.0, 100, 10))}
+    monkeypatch.setattr(real, "_gaps", lambda: gaps)
+    claim = Claim("c", "…", "…", "descriptive", "real.little_is_left_with_the_problem_held", {"share": 0.5})
+    result = real.little_is_left_with_the_problem_held(claim, RECORDED)
+    assert result.verdict == CONDITIONS
+    assert [part.rpartition(": ")[2] for part in result.effect.split("; ")] == [HOLDS, UNDECIDED]
 
 
 def test_thresholds_are_as_they_were_set():

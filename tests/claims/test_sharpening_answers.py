@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlino_lib.claims.sharpening_answers import answers, differences
+from rlino_lib.claims.sharpening_answers import answers
 from rlino_lib.errors import RlinoError
 
 N = 1024
@@ -56,14 +56,11 @@ def test_nothing_and_less_have_their_words():
     assert "training blunts the base" in first and not new.startswith("It discovers")
 
 
-def test_the_differences_are_those_of_the_estimates():
-    table = differences(BASE, [AGAIN, BASE], [1, 4])
-    half = 100 * (AGAIN["c"].mean() / N - BASE["c"].mean() / N) / 2
-    assert table.loc[0, "difference"] == pytest.approx(half) and table.loc[0, "base"] == pytest.approx(
-        100 * BASE["c"].mean() / N
-    )
-    assert (table["model"] - table["base"]).tolist() == pytest.approx(table["difference"].tolist())
-    shuffled = differences(BASE, [AGAIN.sample(frac=1, random_state=0), BASE], [1, 4])
-    pd.testing.assert_frame_equal(shuffled, table)
+def test_numbers_are_those_of_the_counts_and_other_problems_are_refused():
+    model = counts(tilted(5), 3)
+    first = answers(BASE, [model], AGAIN)[0]
+    assert f"right in {model['c'].mean() / N:.1%} where the base is in {BASE['c'].mean() / N:.1%}" in first
+    assert f"({100 * (model['c'].mean() - BASE['c'].mean()) / N:+.1f} points [" in first
+    assert answers(BASE, [model.sample(frac=1, random_state=0)], AGAIN)[0] == first
     with pytest.raises(RlinoError, match="same problems"):
-        differences(BASE, [AGAIN[1:]], [1])
+        answers(BASE, [model[1:]], AGAIN)

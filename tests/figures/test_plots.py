@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import curves as plots
-from rlino_lib.figures.style import LOOKS, look, new_figure, style
+from rlino_lib.figures.style import LOOKS, NAMES, look, new_figure, style
 from rlino_lib.methods.catalogue import LABELS
 
 
@@ -50,7 +50,7 @@ def legend_texts(figure: Figure) -> list[str]:
 
 
 def test_methods_differ_by_more_than_colour():
-    assert set(LOOKS) <= {*LABELS, "base"} and len(LOOKS) == 9
+    assert set(LOOKS) <= set(NAMES) and len(LOOKS) == 12
     for part in ("colour", "dash", "marker"):
         assert len({getattr(each, part) for each in LOOKS.values()}) == len(LOOKS)
     assert look("something_new") == look("something_new")
@@ -138,6 +138,17 @@ def test_pass_at_k_has_a_log2_axis_and_a_band():
     assert axis.get_xscale() == "log" and [t.get_text() for t in axis.get_xticklabels()] == ["1", "2", "4", "8"]
     assert legend_texts(figure) == ["base model", "GRPO", "band: 95 % bootstrap interval"]
     assert len(axis.collections) == 2
+
+
+def test_pass_at_k_of_several_seeds_is_their_mean_above_a_guesser():
+    rows = [("nsr", seed, k, 0.1 * k + 0.02 * seed) for seed in range(2) for k in (1, 2, 4)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "k", "pass_at_k"])
+    figure = plots.pass_at_k_curve(frame, floor=[0.0, 0.5])
+    mean, *seeds, guess = figure.axes[0].lines
+    assert mean.get_ydata().tolist() == pytest.approx([0.11, 0.21, 0.41]) and mean.get_linewidth() > 1
+    assert [line.get_ydata()[0] for line in seeds] == pytest.approx([0.1, 0.12])
+    assert guess.get_ydata().tolist() == pytest.approx([0.25, 0.375, 0.46875])
+    assert legend_texts(figure) == ["NSR", "a guesser", "thin: each seed"]
 
 
 def test_the_readme_figure_has_a_column_a_method():

@@ -20,7 +20,7 @@ from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.figures.curves import figure_readme, learning_curves, length_curves
 from rlino_lib.records.importers import FORMATS, files, import_run
 from rlino_lib.records.importers.fields import read_map
-from rlino_lib.records.runs import COLUMNS, load_run, metrics_frame
+from rlino_lib.records.runs import COLUMNS, list_runs, load_run, metrics_frame
 from rlino_lib.widgets.inspector import trace_inspector
 from rlino_lib.widgets.runs import run_comparer
 from rlino_lib.widgets.search import search_view
@@ -125,6 +125,21 @@ def test_responses_that_an_evaluation_may_have_written_over_count_for_neither(tm
     assert metrics["eval/accuracy"].tolist()[1:] == [0.75] and metrics["accuracy"].tolist() == [0.125, 0.25]
     assert metrics["characters/correct"].notna().tolist() == [True, False]
     assert len(run.rollouts) == 16
+
+
+@pytest.mark.parametrize(("reached", "log", "complete"), [
+    (2, {}, False), (4, {}, True),  # the last checkpoint is written before the last entry of the log
+    (2, {"train_runtime": 9.0}, True),  # a callback ended it
+])  # fmt: skip
+def test_a_trl_run_that_stopped_before_its_last_step_is_not_complete(tmp_path, capsys, reached, log, complete):
+    history = [{"step": 1, "reward": 0.1}, {"step": 2, "reward": 0.2}, {"step": 2} | log]
+    state = {"global_step": reached, "max_steps": 4, "log_history": history}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    for _ in range(2):  # the second time as the first
+        code, out, err = shown(capsys, tmp_path / "trainer_state.json", "--out", tmp_path / "runs" / "a")
+        assert code == 0 and json.loads(out)["complete"] == complete == load_run(tmp_path / "runs" / "a").complete
+        assert ("rlino: not complete: the log stops at step 2 of 4; " in err) != complete
+    assert len(list_runs(root=tmp_path)) == complete and len(list_runs(root=tmp_path, complete=False)) == 1
 
 
 def test_parts_of_a_trl_run(tmp_path):
@@ -362,6 +377,47 @@ def test_metrics_of_any_log_come_in_under_the_names_that_are_given(tmp_path):
     assert run.metrics["kl"].tolist()[1] == -0.1
     with pytest.raises(RlinoError, match="line 2: a line of metrics has a step"):
         brought(jsonl(file, [{"step": 1, "x": 1}, {"x": 2}]), tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["trl", "jsonl", "verl"])
+def test_what_is_no_number_in_a_log_is_empty_and_counted(tmp_path, capsys, kind):
+    rewards = ["n/a", "", math.nan, 0.5, None]
+    others = {"kl": math.inf, "when": "2026-01-01"}
+    rows = [{"reward": r, "own": [0.5, "-"][k % 2]} | others for k, r in enumerate(rewards)]
+    if kind == "trl":
+        file = tmp_path / "trainer_state.json"
+        file.write_text(json.dumps({"log_history": [{"step": k} | row for k, row in enumerate(rows)]}))
+    else:  # a log of a JSONL file has no texts but in place of numbers
+        lines = [{"step": k, "data": row} if kind == "verl" else {"step": k} | row for k, row in enumerate(rows)]
+        for line in lines:
+            line.pop("when", None)
+        file = jsonl(tmp_path / "log.jsonl", lines)
+    code, out, err = shown(capsys, file, "--out", tmp_path / "out")
+    assert code == 0 and json.loads(out)["format"] == kind
+    assert json.loads(out)["no numbers"] == {"kl": 5, "own": 2, "reward": 3}
+    assert "rlino: no numbers, and left empty: 5 of kl, 2 of own, 3 of reward\n" in err
+    metrics = load_run(tmp_path / "out").metrics
+    assert metrics["reward"].isna().tolist() == [True, True, True, False, True] and metrics["kl"].isna().all()
+
+
+def test_nan_is_counted_in_the_console_of_verl_and_in_responses(tmp_path):
+    (tmp_path / "train.log").write_text("step:1 - critic/score/mean:nan - actor/lr:1e-6\n", encoding="utf-8")
+    _, report = brought(tmp_path / "train.log", tmp_path / "verl")
+    assert report["no numbers"] == {"critic/score/mean": 1}
+    rows = [{"response": "a", "score": math.nan}, {"response": "b", "score": 1.0}, {"response": "c", "score": None}]
+    run, report = brought(jsonl(tmp_path / "a.jsonl", rows), tmp_path / "out", "reward=score")
+    assert report["no numbers"] == {"score": 1} and run.responses["reward"].isna().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(("method", "near"), [
+    ("GRPO", "grpo"), ("dr-grpo", "dr_grpo"), ("Dr. GRPO", "dr_grpo"), ("grpo", ""), ("dpo", ""), ("ppo", ""), ("", ""),
+])  # fmt: skip
+def test_a_foreign_method_that_is_nearly_one_of_ours_is_taken_with_a_word(tmp_path, capsys, method, near):
+    file = jsonl(tmp_path / "a.jsonl", [{"response": "a"}])
+    code, out, err = shown(capsys, file, "--out", tmp_path / "out", *(["--method", method] if method else []))
+    assert code == 0 and json.loads(out).get("near", "") == near
+    assert load_run(tmp_path / "out").method == (method or "unknown")
+    assert (f"the method {method!r} is taken as it is" in err and repr(near) in err) == bool(near)
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ def base(tmp_path):
     return folder
 
 
-def make_run(folder, method, seed, test=None, ends=0.3):
+def make_run(folder, method, seed, test=None, ends=0.3, lr=2e-4):
     """A run of two evaluations; the second has no right response where it `ends` at 0."""
     config = {"method": method, "seed": seed, "weights_sha256_16": HASH, "temperature": 1.0, "steps": 20}
-    config |= {"task": "countdown", "eval_problems": 64, "eval_split": "test", "eval_samples": 1}
+    config |= {"task": "countdown", "eval_problems": 64, "eval_split": "test", "eval_samples": 1, "lr": lr}
     writer = RunWriter(folder / f"{method}-s{seed}", config)
     for step, accuracy in ((0, 0.1), (10, None), (20, ends)):
         row = dict.fromkeys(COLUMNS) | {"step": step, "eval/accuracy": accuracy}
@@ -157,7 +157,10 @@ def test_the_figure_shows_every_length(tmp_path):
     figure = recorded.recorded_figure(runs)
     lower = figure.axes[2:4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 115.5 for axis in lower)
-    assert figure.get_suptitle() == "Countdown: 64 problems of the test split, 1 seed a method"
+    title = "Countdown: 64 problems of the test split, 1 seed a method"
+    assert figure.get_suptitle() == f"{title}\nevery method at GRPO's learning rate of 0.0002"
+    runs[1] = make_run(tmp_path, "f_isft_pos", 0, lr=1e-4)
+    assert recorded.recorded_figure(runs).get_suptitle() == f"{title}\nlearning rates of 0.0001, 0.0002"
 
 
 def test_the_figure_can_be_read_at_the_width_of_a_page():
@@ -230,6 +233,17 @@ def test_links_that_need_an_address_are_left_out_without_one(root):
     assert "[repository](https://code.example/a/b)" in line and "actions/workflows/test.yml/badge.svg" in line
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["rlino"]
     assert settings["address"].rstrip("/") == report.address()
+
+
+def test_the_times_on_the_front_page_are_those_that_are_recorded(root, tmp_path):
+    path = tmp_path / "make.json"
+    path.write_text(json.dumps({"cores": 4, "rows": {"a machine": {"site": 59.6, "test": 89}}}), encoding="utf-8")
+    assert report.times_table(path).splitlines()[::2] == [
+        "| 4 cores | `make site` | `make book` | `make test` |",
+        "| a machine | 60 s | – | 1 min |",
+    ]
+    rows = [line for line in report.times_table().splitlines() if "–" not in line.split("|")[4]]
+    assert len(rows) > 2, "somebody measured `make test`"
 
 
 # ---- chapters --------------------------------------------------------------------------------------------------------

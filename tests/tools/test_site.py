@@ -207,13 +207,39 @@ def test_links_are_those_of_the_file_that_they_stand_in():
     )
 
 
-def test_explorers_are_named_by_section_label_and_where_they_open():
+@pytest.mark.parametrize(
+    ("opened", "words"),
+    [
+        (
+            "<strong>Step 20 · 4 4 → 8 &amp; more</strong> <small>countdown/f_isft_pos-s1</small>",
+            "opens on the problem 4 4 → 8 & more, at optimiser step 20 of the recorded run of F-ISFT⁺ on Countdown, "
+            "seed 1",
+        ),
+        ("<strong>Step 200 · 4 4 → 8</strong>", "opens on the problem 4 4 → 8, at optimiser step 200"),
+        ("<strong>Step 0 · 4 4 → 8</strong>", "opens on the problem 4 4 → 8"),
+        ("", ""),
+    ],
+)
+def test_an_explorer_is_of_a_section_and_opens_on_a_run_a_step_and_a_problem(opened, words):
     page = '<style></style><section class="rlino-explorer x" aria-label="Traces &amp; groups">'
-    page += '<p class="rlino-title"><strong>Step 1 · 4 4 → 8</strong> <small>countdown/grpo-s0</small></p></section>'
+    page += f'<p class="rlino-title">{opened}</p></section>'
     outputs = [new_output("display_data", {"text/html": page}), new_output("display_data", {"text/html": "<p></p>"})]
     cells = [new_markdown_cell("# A chapter\n\n## A section"), new_code_cell(outputs=outputs)]
-    name = "A section: Traces & groups, at step 1 · 4 4 → 8, of countdown/grpo-s0"
-    assert list(tool.explorers(new_notebook(cells=cells))) == [(1, name)]
+    assert list(tool.explorers(new_notebook(cells=cells))) == [(1, "Traces & groups", "A section", words)]
+
+
+def test_the_page_of_explorers_says_what_each_of_them_is(root, scripts):
+    notebooks = [nbformat.read(script.with_suffix(".ipynb"), 4) for script in scripts]
+    names = {name for notebook in notebooks for _, name, _, _ in tool.explorers(notebook)}
+    parts = (root / "docs" / "explorers.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    assert {part.partition("\n")[0] for part in parts} == names
+    assert all(re.fullmatch(r"(.+)\n\n[^<]{80,}\n\n<!-- \1 -->\s*", part) for part in parts)
+
+
+def test_a_list_without_its_place_on_a_page_is_an_error(tmp_path):
+    (tmp_path / "a.md").write_text("<!-- One -->", encoding="utf-8")
+    with pytest.raises(RlinoError, match="a.md has no <!-- Two -->: say there what it is"):
+        tool._fill(tmp_path / "a.md", "Two", "- x")
 
 
 # ---- what chapters tell the site -------------------------------------------------------------------------------------

@@ -180,11 +180,11 @@ def read_map(words: Iterable[str]) -> dict[str, Column]:
     return columns
 
 
-def rows_of(records: Iterable[tuple[str, Record]], columns: Columns) -> Iterator[Row]:
+def rows_of(records: Iterable[tuple[str, Record]], columns: Columns, not_finite: Counter[str]) -> Iterator[Row]:
     """Each response of the records by the names of run folders, its other columns under `source`.
 
-    A list of texts is that many responses, and columns that are lists of the same length go with them. Raises
-    RlinoError, with the line, where a column is missing or holds something else.
+    A list of texts is that many responses, and columns that are lists of the same length go with them. NaN stays
+    empty, and is counted by column. Raises RlinoError, with the line, where a column is missing or holds anything else.
     """
     columns = {field: column for field, column in columns.items() if field in FIELDS}  # and not of metrics
     used = {column.name for column in columns.values()}
@@ -202,18 +202,18 @@ def rows_of(records: Iterable[tuple[str, Record]], columns: Columns) -> Iterator
             shared["problem_id"] = f"record-{k}"
         several = values.get("response")
         if not (isinstance(several, list) and several and all(isinstance(v, str) for v in several)):
-            yield _row(where, values, columns) | shared
+            yield _row(where, values, columns, not_finite) | shared
             continue
         for i, response in enumerate(several):
             own = {f: values[f][i] for f in _OF_SAMPLES if _is_list(values.get(f), len(several))}
-            yield _row(where, values | own | {"response": response}, columns) | shared
+            yield _row(where, values | own | {"response": response}, columns, not_finite) | shared
 
 
 def _is_list(value: Any, size: int) -> bool:
     return isinstance(value, list) and len(value) == size
 
 
-def _row(where: str, values: Mapping[str, Any], columns: Columns) -> Row:
+def _row(where: str, values: Mapping[str, Any], columns: Columns, not_finite: Counter[str]) -> Row:
     row: Row = {}
     for field, value in values.items():
         name, read = FIELDS[field]
@@ -224,6 +224,8 @@ def _row(where: str, values: Mapping[str, Any], columns: Columns) -> Row:
             held = json.dumps(value, default=str)
             held = held if len(held) <= 60 else f"{held[:57]}…"
             raise RlinoError(f"{where}: {field} ({columns[field]}) is to be {e}, not {held}") from None
+        if row[name] is None and values[field] is not None:
+            not_finite[columns[field].name] += 1
     if row.get("tokens") is not None:
         if row.get("length") is None:
             row["length"] = len(row["tokens"])

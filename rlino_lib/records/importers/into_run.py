@@ -34,9 +34,9 @@ def import_run(
     kind: a name in FORMATS; without it the format is recognised. `columns` as `fields.read_map` returns them. split:
     what the responses are of: train, validation or test (of which the last step is the test after training). `settings`
     has method, task, model, seed and max_new_tokens, each where it is known. All is read before anything is written; a
-    complete import of the same files with the same settings is left as it is. Raises RlinoError for files of another
-    format, with what was expected, for damaged ones or one that is given twice, and for a folder of another run or
-    inside a source.
+    complete import of the same files with the same settings is left as it is, and one of a run that stopped early is
+    not complete. Raises RlinoError for files of another format, with what was expected, for damaged ones or one that is
+    given twice, and for a folder of another run or inside a source.
 
         import_run(["outputs/my-trl-run"], "runs/mine", settings={"method": "grpo", "seed": 0})
     """
@@ -168,4 +168,13 @@ def _report(run: Run, imported: Imported) -> dict[str, Any]:
         "run": str(run.path), "format": run.config["imported_from"], "steps": len(run.metrics),
         "responses": len(rows), "split": run.config["split"],
         "columns": {name: str(column) for name, column in imported.columns.items()}, "unknown": empty,
+        "no numbers": _no_numbers(imported), "complete": run.complete,
     } | ({"training or held out": unclear} if unclear else {})  # fmt: skip
+
+
+def _no_numbers(imported: Imported) -> dict[str, int]:
+    """How many values were left empty as no numbers, by column: of a log's texts, those in place of a metric."""
+    metrics = {*COLUMNS, *(name for numbers in imported.logged.values() for name in numbers), *imported.not_finite}
+    metrics |= {column.name for field, column in imported.columns.items() if field in COLUMNS}
+    counts = imported.not_finite + Counter({n: k for n, k in imported.no_number.items() if n in metrics})
+    return dict(sorted(counts.items()))

@@ -8,7 +8,8 @@ from pathlib import Path
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.importers.fields import FIELDS, Column, whole
 from rlino_lib.records.importers.files import Record, first_record, json_lines
-from rlino_lib.records.importers.source import Imported, Reader, present, responses, scalars
+from rlino_lib.records.importers.source import Imported, Reader, present
+from rlino_lib.records.runs import COLUMNS
 
 
 def files(source: Path) -> list[Path]:
@@ -21,7 +22,8 @@ def files(source: Path) -> list[Path]:
 def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) -> Imported:
     """The responses and the metrics; a column under the name of a field is that field, unless another is mapped to it.
 
-    A file has metrics where its first line has a step, no response, and nothing but numbers (or `--map` names metrics).
+    A file has metrics where its first line has a step, no response, and numbers alone, or something else in place of a
+    metric's (or `--map` names metrics).
     """
     imported = Imported(columns=dict(mapped))
     records: list[tuple[str, Record]] = []
@@ -35,12 +37,13 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
         taken = {column.name for column in mapped.values()}
         own = present(records[0][1] if records else {}, {name: name for name in FIELDS if name not in taken})
         imported.columns = {**own, **mapped}
-        imported.rows = responses(records, imported.columns)
+        imported.take(records)
     return imported
 
 
 def _has_metrics(record: Record, mapped: Mapping[str, Column]) -> bool:
-    plain = all(value is None or isinstance(value, int | float) for value in record.values())
+    metrics = {*COLUMNS, *(column.name for field, column in mapped.items() if field in COLUMNS)}
+    plain = all(value is None or isinstance(value, int | float) or name in metrics for name, value in record.items())
     named = any(name not in FIELDS for name in mapped)
     step, response = (mapped.get(name, Column(name)).name for name in ("step", "response"))
     return step in record and response not in record and (plain or named)
@@ -54,8 +57,7 @@ def _read_metrics(lines: Sequence[tuple[str, Record]], step: Column, imported: I
             place = None
         if place is None:
             raise RlinoError(f"{where}: a line of metrics has a step, a whole number of 0 or more, as {step.name!r}")
-        numbers = {name: value for name, value in scalars(record) if name != step.name}
-        imported.logged.setdefault(place, {}).update(numbers)
+        imported.log(place, {name: value for name, value in record.items() if name != step.name})
 
 
 WORDS = "JSONL with a response or a step's metrics a line, whose columns --map names: --map response=text,correct=score"

@@ -13,7 +13,7 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.importers.fields import Column, all_verdicts, text
 from rlino_lib.records.importers.files import Record, first_record, json_file, json_lines, parsed
-from rlino_lib.records.importers.source import Imported, Reader, responses
+from rlino_lib.records.importers.source import Imported, Reader
 
 _SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT.+)\.jsonl(\.gz)?")
 _ABOUT = {"doc_id", "doc", "target", "filter", "metrics", "doc_hash", "prompt_hash", "target_hash"}  # no metrics
@@ -54,12 +54,14 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     graders = [name for name in map(str, names) if name not in _ABOUT | set(_OURS) and all_verdicts(plain, name)]
     if graders and once:
         columns["correct"] = Column(graders[0])
-    rows = responses(records, {**columns, **mapped})
-    for row in rows:
+    config |= {"filter": chosen} if chosen else {}
+    imported = Imported(columns={**columns, **mapped}, config=config)
+    imported.take(records)
+    for row in imported.rows:
         document = row.get("source", {}).pop("doc", None)
         if isinstance(document, dict):
             row.setdefault("data", document)
-    return Imported(rows, columns={**columns, **mapped}, config=config | ({"filter": chosen} if chosen else {}))
+    return imported
 
 
 def _filter(record: Record) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,30 @@ class Imported:
     config: dict[str, Any] = field(default_factory=dict)  # settings that the files name: model, task, max_new_tokens
     summary: dict[str, Any] = field(default_factory=dict)
     unclear: frozenset[int] = frozenset()  # steps whose responses may be training samples or not
+    not_finite: Counter[str] = field(default_factory=Counter)  # NaN, and what is beyond any float, by column
+    no_number: Counter[str] = field(default_factory=Counter)  # what else a log has in place of a number, by column
+
+    def log(self, step: int, record: Mapping[str, Any]) -> None:
+        """Add the numbers of a logged record, by names that print; what is none is counted, unless it is null."""
+        numbers = self.logged.setdefault(step, {})
+        for name, value in record.items():
+            name = "".join(c if c.isprintable() else "\ufffd" for c in name) or "\ufffd"
+            if not isinstance(value, int | float):
+                self.no_number[name] += value is not None
+            elif abs(value) <= 1e300:
+                numbers[name] = int(value) if abs(value) < 2**53 and value == int(value) else float(value)
+            else:
+                self.not_finite[name] += 1
+
+    def take(self, records: Sequence[tuple[str, Record]]) -> None:
+        """Read responses, by `columns`. Raises RlinoError where there is none, or no column is the response."""
+        if not records:
+            raise RlinoError("there is no response to import: every file is empty")
+        where, record = records[0]
+        if "response" not in self.columns:
+            names = ", ".join(map(repr, list(record)[:12]))
+            raise RlinoError(f"{where}: which of its columns is the response? --map response=COLUMN, one of {names}")
+        self.rows = list(rows_of(records, self.columns, self.not_finite))
 
 
 class Reader(NamedTuple):
@@ -33,25 +58,6 @@ class Reader(NamedTuple):
     split: str = "train"  # what its responses are unless the command says so
 
 
-def responses(records: Sequence[tuple[str, Record]], columns: Mapping[str, Column]) -> list[Row]:
-    """The rows of records; raises RlinoError where there is none, or no column is the response."""
-    if not records:
-        raise RlinoError("there is no response to import: every file is empty")
-    where, record = records[0]
-    if "response" not in columns:
-        names = ", ".join(map(repr, list(record)[:12]))
-        raise RlinoError(f"{where}: which of its columns is the response? --map response=COLUMN, one of {names}")
-    return list(rows_of(records, columns))
-
-
 def present(record: Record, columns: Mapping[str, str]) -> dict[str, Column]:
     """Of the columns that a format has, those that a record has."""
     return {name: Column(column) for name, column in columns.items() if column in record}
-
-
-def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers of a logged record, by names that print; NaN and what is no number is left out."""
-    for name, value in record.items():
-        if isinstance(value, int | float) and abs(value) <= 1e300:
-            name = "".join(c if c.isprintable() else "\ufffd" for c in name) or "\ufffd"
-            yield name, int(value) if abs(value) < 2**53 and value == int(value) else float(value)

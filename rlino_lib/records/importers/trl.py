@@ -12,7 +12,7 @@ from pathlib import Path
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.importers.fields import Column, all_verdicts
 from rlino_lib.records.importers.files import Record, json_file, numbered, parquet_rows
-from rlino_lib.records.importers.source import Imported, Reader, present, responses, scalars
+from rlino_lib.records.importers.source import Imported, Reader, present
 
 STATE = "trainer_state.json"
 RENAMED = {"learning_rate": "lr", "completion_length": "completions/mean_length",
@@ -64,7 +64,7 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     if graders and all_verdicts(plain, graders[0]):
         columns["correct"] = Column(graders[0])
     imported.columns = {**columns, **mapped}
-    imported.rows = responses(records, imported.columns)
+    imported.take(records)
     _name_accuracy(imported)
     return imported
 
@@ -78,10 +78,13 @@ def _read_state(path: Path, imported: Imported) -> None:
         step = entry.get("step")
         if type(step) is not int or step < 0:
             raise RlinoError(f"{path}: an entry of log_history has the step {step!r}")
-        numbers = {RENAMED.get(name, name): value for name, value in scalars(entry) if name != "step"}
-        if "train_runtime" in numbers:  # the last entry, of the whole run
-            imported.summary["seconds"] = numbers["train_runtime"]
-        imported.logged.setdefault(step, {}).update(numbers)
+        imported.log(step, {RENAMED.get(name, name): value for name, value in entry.items() if name != "step"})
+    last = max(imported.logged, default=0)
+    reached, planned = (n if type(n := state.get(name)) is int else 0 for name in ("global_step", "max_steps"))
+    if "train_runtime" in imported.logged.get(last, {}):  # the trainer came to its end, be it an early one
+        imported.summary["seconds"] = imported.logged[last]["train_runtime"]
+    elif max(last, reached) < planned:
+        imported.summary |= {"complete": False, "planned_steps": planned}
     # An evaluation writes its responses over those of its step: the file may hold either, or some of both.
     imported.unclear = frozenset(entry["step"] for entry in history if any(k.startswith("eval_") for k in entry))
 

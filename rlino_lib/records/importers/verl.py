@@ -16,7 +16,7 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.importers.fields import Column, all_verdicts, whole
 from rlino_lib.records.importers.files import first_record, json_lines, lines, numbered
-from rlino_lib.records.importers.source import Imported, Reader, present, responses, scalars
+from rlino_lib.records.importers.source import Imported, Reader, present
 
 # The verifier's score, without a KL penalty, is the reward here; verl's own names stay beside these.
 NAMES = {"critic/score/mean": "reward", "response_length/mean": "completions/mean_length",
@@ -26,7 +26,7 @@ NAMES = {"critic/score/mean": "reward", "response_length/mean": "completions/mea
 _OURS = {"prompt": "input", "response": "output", "gold": "gts", "step": "step", "reward": "score"}
 _STEP = re.compile(r"(?:^|(?<=[\s\])]))step:(\d{1,15}) - (.+)")  # at the start, or after Ray's prefix or a bar
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_METRIC = re.compile(r"(.+):(?:np\.\w+\()?([-+\d.eE]+)\)?")
+_METRIC = re.compile(r"(.+):(?:np\.\w+\()?([-+\d.eE]+|nan|[-+]?inf)\)?")
 _VALIDATION = re.compile(r"val-core/.+/acc/mean@\d+")
 _LONGEST = 500  # characters of a metric: what is longer is none
 
@@ -62,7 +62,7 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
             dumps.append(path)
             continue
         for step, numbers in _console(path) if kind == "console" else _metrics(path):
-            imported.logged.setdefault(step, {}).update(numbers)
+            imported.log(step, numbers)
     _name(imported.logged)
     if dumps:
         records = [pair for path in dumps for pair in json_lines(path)]
@@ -72,7 +72,7 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
         if graders:
             columns["correct"] = Column(graders[0])
         imported.columns = {**columns, **mapped}
-        imported.rows = responses(records, imported.columns)
+        imported.take(records)
     return imported
 
 
@@ -92,10 +92,10 @@ def _console(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
                 except ValueError:
                     continue
         if numbers:
-            yield int(match[1]), dict(scalars(numbers))
+            yield int(match[1]), numbers
 
 
-def _metrics(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+def _metrics(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for where, record in json_lines(path):
         step = record.get("step")
         data = record.get("data")
@@ -105,7 +105,7 @@ def _metrics(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
             place = None
         if place is None or not isinstance(data, dict):
             raise RlinoError(f'{where}: verl\'s file logger writes {{"step": N, "data": {{…}}}}')
-        yield place, dict(scalars(data))
+        yield place, data
 
 
 def _name(logged: Mapping[int, dict[str, float]]) -> None:
