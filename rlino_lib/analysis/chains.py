@@ -51,7 +51,7 @@ def against(frame: pd.DataFrame, measure: str, by: str, reference: str) -> pd.Da
 # What each count or sum of `records.chains` is a share, or a mean, of.
 _PER = {
     "process": "n", "both": "n", "correct": "n", "c": "n", "follows_last": "has_last", "follows_yes": "has_yes",
-    "logprob": "tokens",
+    "follows_closed": "closed", "logprob": "tokens",
 }  # fmt: skip
 
 

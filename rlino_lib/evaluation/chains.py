@@ -106,6 +106,9 @@ def _forced(subject: Subject) -> pd.DataFrame:
     precision = {"precision": subject.sampling["precision"]}
     frame = forced_answers(subject.policy, subject.task, problems, texts, **precision)
     frame = frame.assign(n=1, has_last=frame["follows_last"].notna(), has_yes=frame["follows_yes"].notna())
+    ended = frame["response"].map(["</think>" in text for text in texts].__getitem__)
+    frame["closed"] = frame["has_last"] & ended
+    frame["follows_closed"] = frame["follows_last"].fillna(False) & frame["closed"]
     groups = frame.groupby(["problem", "edit"], sort=False)
     return groups[list(TABLES["forced"][2:])].sum().astype(int).reset_index()
 

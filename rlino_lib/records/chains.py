@@ -14,10 +14,12 @@ from rlino_lib.folders import Kind, asked_and_found
 TABLES = {
     "process": ("problem", "n", "process", "correct", "both", "tokens"),
     "graphs": ("problem", "attempts", "correct"),
-    "forced": ("problem", "edit", "n", "correct", "follows_last", "has_last", "follows_yes", "has_yes"),
+    # `closed`: of the responses with an attempt those that closed their own thought, before the cap cut it
+    "forced": ("problem", "edit", "n", "correct", "follows_last", "has_last", "follows_yes", "has_yes",
+               "follows_closed", "closed"),
     "hints": ("problem", "hint", "n", "c"),
     "likelihood": ("problem", "side", "temperature", "n", "tokens", "logprob"),
-}
+}  # fmt: skip
 
 
 def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:

@@ -31,7 +31,8 @@ def tables(seed, **changes):
     def forced(edit, follows, correct):
         has = np.where(np.arange(PROBLEMS) % 10, n, 0)  # in every tenth problem no response made an attempt
         counts = {"n": n, "correct": rng.binomial(n, correct, PROBLEMS), "follows_last": rng.binomial(has, follows)}
-        return pd.DataFrame({"problem": IDS, "edit": edit, **counts, "has_last": has, "follows_yes": 0, "has_yes": 0})
+        return pd.DataFrame({"problem": IDS, "edit": edit, **counts, "has_last": has}).assign(
+            follows_yes=0, has_yes=0, follows_closed=0, closed=0)  # fmt: skip
 
     process = rng.binomial(n, 0.5, PROBLEMS)
     both = rng.binomial(process, 0.3 + rates["pays"])

@@ -99,6 +99,11 @@ def test_shares_of_the_tables_are_those_of_single_responses(made, base, rollouts
     kept = over_problems(shares(tables["forced"]), measures, "edit")
     assert kept["edit"].unique().tolist() == list(EDITS) and kept["mean"].notna().any()
     pd.testing.assert_frame_equal(kept, over_problems(forced, measures, "edit"))
+    closed = forced[forced["response"].map(lambda i: "</think>" in rollouts.texts[first[i]])]
+    assert 0 < len(closed) < len(forced)
+    kept = over_problems(shares(tables["forced"]), ["follows_closed"], "edit").drop(columns="measure")
+    expected = over_problems(closed, ["follows_last"], "edit").drop(columns="measure")
+    pd.testing.assert_frame_equal(kept, expected)
     values = hint_values(base, TASK, PROBLEMS, chains.HINTED, 0, max_new_tokens=CAP)
     gains = against(shares(tables["hints"]), "c", "hint", "none")
     pd.testing.assert_frame_equal(gains, against(values, "value", "hint", "none"))
