@@ -49,13 +49,11 @@ class Part(NamedTuple):
         return np.nanmean(self.values, 1), np.nanmean(self.values[:, known.any(0)], 0)
 
     def p(self, side: int) -> float:
-        """The p value of a test that the mean lies beyond the threshold on a side; of values that are of no single
-        problem (P = 1), over seeds alone."""
+        """The p value of a test that the mean lies beyond the threshold on a side. Values that are of no single problem
+        (P = 1) are beyond it or not, and their test is over seeds alone."""
         alternative = "greater" if side > 0 else "less"
         seeds, problems = self.means
         over_seeds = stats.t_test(seeds, self.threshold, alternative)
-        if len(problems) == 1:
-            return over_seeds
         return max(over_seeds, stats.bootstrap_p(problems, self.threshold, alternative))
 
     def words(self) -> str:
