@@ -35,6 +35,14 @@ class Kind(NamedTuple):
     writes: tuple[str, ...] = ()  # files and folders that it makes after its record
 
 
+def asked_and_found(file: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The settings that a record of something measured holds, and what was found; None for what is not there yet."""
+    if not file.exists():
+        return None, None
+    recorded = read_json(file, needs="asked")
+    return recorded["asked"], recorded.get("found")
+
+
 @contextmanager
 def output_folder(
     path: str | Path, kind: Kind, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None

@@ -46,6 +46,54 @@ def against(frame: pd.DataFrame, measure: str, by: str, reference: str) -> pd.Da
     return pd.DataFrame([{by: name, **mean_row(means[name] - means[reference])} for name in others])
 
 
+# --- what `rlino chains` records -------------------------------------------------------------------------------------
+
+# What each count or sum of `records.chains` is a share, or a mean, of.
+_PER = {
+    "process": "n", "both": "n", "correct": "n", "c": "n", "follows_last": "has_last", "follows_yes": "has_yes",
+    "follows_closed": "closed", "logprob": "tokens",
+}  # fmt: skip
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """A recorded table with shares in place of its counts, and log-probs per token (nats); NaN for a share of nothing.
+
+    Its rows are what `over_problems` and `against` take: `against(shares(hints), "c", "hint", "none")`. Tables of
+    several policies, concatenated, are averaged problem by problem.
+    """
+    pairs = {name: per for name, per in _PER.items() if {name, per} <= set(table)}
+    return table.assign(**{name: table[name] / table[per].where(table[per] > 0) for name, per in pairs.items()})
+
+
+def covariances(process: pd.DataFrame) -> pd.Series:
+    """The covariance of a right process and a right answer over the responses to each problem, by problem; unbiased.
+
+    In a group of responses the sign of it is that of α − β in `chain_advantages`. NaN for one response alone.
+    """
+    n = process["n"]
+    both, one, other = (shares(process)[name] for name in ("both", "process", "correct"))
+    return ((both - one * other) * (n / (n - 1).where(n > 1))).set_axis(process["problem"])
+
+
+def totals(tables: Mapping[str, pd.DataFrame]) -> dict[str, float | int | None]:
+    """A measurement of chains at a glance, over all responses: their number, accuracy, mean length in tokens, how often
+    the process is right and the last attempt followed, and the temperature at which the base is as long (None: none).
+    """
+    process, forced, likelihood = (tables[name] for name in ("process", "forced", "likelihood"))
+    n = process["n"].sum()
+    unedited = forced[forced["edit"] == "none"][["follows_last", "has_last"]].sum()
+    base = likelihood.loc[likelihood["side"] == "base", "temperature"]
+    return {
+        "problems": len(process),
+        "responses": int(n),
+        "accuracy": float(process["correct"].sum() / n),
+        "mean_length": float(process["tokens"].sum() / n),
+        "process_right": float(process["process"].sum() / n),
+        "follows_last": float(unedited["follows_last"] / max(1, unedited["has_last"])),
+        "temperature": float(base.iloc[0]) if len(base) else None,
+    }
+
+
 # --- what a right chain earns ----------------------------------------------------------------------------------------
 
 

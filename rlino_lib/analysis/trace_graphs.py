@@ -74,27 +74,41 @@ def graph_frame(rollouts: pd.DataFrame) -> pd.DataFrame:
     return rollouts.drop(columns=measured.columns, errors="ignore").join(measured)
 
 
-def matched_difference(
-    frame: pd.DataFrame, measures: Sequence[str] = METRICS, within: Sequence[str] = ("attempts",)
-) -> pd.DataFrame:
-    """Right minus wrong responses to the same problem that agree in the columns `within`: a row for each measure.
+def graph_sums(frame: pd.DataFrame, measures: Sequence[str] = METRICS) -> pd.DataFrame:
+    """What `matched_gaps` needs of responses (columns `problem`, `attempts`, `correct` and the measures), summed.
 
-    Columns of the frame: `problem`, `correct`, the measures and those of `within`; without any, all responses to a
-    problem are compared. A problem's difference is the mean over its strata with weights r·w/(r + w), for r right and
-    w wrong responses, the least-variance weights; the mean over problems and its bootstrap interval follow (columns
-    measure, mean, low, high, problems). Raises RlinoError where no problem has both at equal values.
+    A row for all responses to a problem with equal attempts and one verdict: the sum of each measure under its name,
+    and `n_…`, how many of them have a value.
     """
-    keys = ["problem", *within]
-    rows = []
-    for measure in measures:
-        known = frame.dropna(subset=[measure])
-        sides = known.groupby([*keys, known["correct"].astype(bool)])[measure].agg(["mean", "size"]).unstack()
-        sides = sides.reindex(columns=pd.MultiIndex.from_product([["mean", "size"], [False, True]])).dropna()
-        weights = sides["size"].prod(axis=1) / sides["size"].sum(axis=1)
-        gaps = sides["mean", True] - sides["mean", False]
-        sums = pd.DataFrame({"gap": gaps * weights, "weight": weights}).groupby("problem").sum()
-        rows.append({"measure": measure, **mean_row(sums["gap"] / sums["weight"])})
-    table = pd.DataFrame(rows)
+    groups = frame.astype({"correct": bool}).groupby(["problem", "attempts", "correct"], sort=False)[list(measures)]
+    return groups.sum().join(groups.count().add_prefix("n_")).reset_index()
+
+
+def matched_gaps(sums: pd.DataFrame, measure: str, within: Sequence[str] = ("attempts",)) -> pd.Series:
+    """The measure of right less that of wrong responses to the same problem that agree in the columns `within`, by
+    problem.
+
+    `sums` is `graph_sums`; with nothing in `within` all responses to a problem are compared. A problem's difference is
+    the mean over its strata with weights r·w/(r + w), for r right and w wrong responses, the least-variance weights. A
+    problem without both in some stratum has none.
+    """
+    columns = [measure, f"n_{measure}"]
+    cells = sums.groupby(["problem", *within, "correct"])[columns].sum().unstack()
+    cells = cells.reindex(columns=pd.MultiIndex.from_product([columns, [False, True]]))
+    sizes = cells[columns[1]].fillna(0)
+    weights = sizes.prod(axis=1) / sizes.sum(axis=1)
+    means = cells[measure] / sizes
+    parts = pd.DataFrame({"gap": (means[True] - means[False]) * weights, "weight": weights})[weights > 0]
+    totals = parts.groupby("problem").sum()
+    return totals["gap"] / totals["weight"]
+
+
+def matched_difference(
+    sums: pd.DataFrame, measures: Sequence[str] = METRICS, within: Sequence[str] = ("attempts",)
+) -> pd.DataFrame:
+    """The mean of `matched_gaps` over problems and its bootstrap interval, a row for each measure: columns measure,
+    mean, low, high, problems. Raises RlinoError where no problem has both kinds at equal values."""
+    table = pd.DataFrame([{"measure": name, **mean_row(matched_gaps(sums, name, within))} for name in measures])
     if not table["problems"].any():
-        raise RlinoError(f"no problem has right and wrong responses with equal {', '.join(keys[1:]) or 'problem'}")
+        raise RlinoError(f"no problem has right and wrong responses with equal {', '.join(within) or 'problem'}")
     return table

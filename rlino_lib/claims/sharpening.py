@@ -2,7 +2,7 @@
 
 D(k) of a trained policy is its pass@k less that of its base, in points. What is claimed of runs in general has to hold
 over seeds and over problems, so a test takes the larger of two p values: Student's over one number for each seed, and a
-bootstrap's over problems, of the mean over seeds. Holm's correction is over all claims of this module.
+bootstrap's over problems, of the mean over seeds. Holm's correction is over all claims of a module.
 """
 
 from collections.abc import Callable
@@ -31,23 +31,43 @@ class Part(NamedTuple):
     """One inequality of a claim: the mean of `values` lies above the threshold (side +1), or below it (−1)."""
 
     name: str
-    values: np.ndarray  # [S, P], of S seeds and P problems, in points
+    values: np.ndarray  # [S, P], of S seeds and P problems, in `unit`; NaN where a problem says nothing
     threshold: float
     side: int
+    unit: str = "points"
+    digits: int = 1
+
+    @property
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each seed over its problems [S], and of each problem that says something over seeds [at most P].
+
+        Raises NotTestable where a seed has no such problem.
+        """
+        known = ~np.isnan(self.values)
+        if not known.any(1).all():
+            raise NotTestable(f"{self.name}: a seed has no problem that says anything")
+        return np.nanmean(self.values, 1), np.nanmean(self.values[:, known.any(0)], 0)
 
     def p(self, side: int) -> float:
-        """The p value of a test that the mean lies beyond the threshold on a side."""
+        """The p value of a test that the mean lies beyond the threshold on a side. Values that are of no single problem
+        (P = 1) are beyond it or not, and their test is over seeds alone."""
         alternative = "greater" if side > 0 else "less"
-        over_seeds = stats.t_test(self.values.mean(1), self.threshold, alternative)
-        return max(over_seeds, stats.bootstrap_p(self.values.mean(0), self.threshold, alternative))
+        seeds, problems = self.means
+        over_seeds = stats.t_test(seeds, self.threshold, alternative)
+        return max(over_seeds, stats.bootstrap_p(problems, self.threshold, alternative))
 
     def words(self) -> str:
-        """Mean, interval over seeds, and interval over problems."""
-        seeds = stats.t_interval(self.values.mean(1))
-        problems = stats.bootstrap_interval(self.values.mean(0))
-        numbers = "{:+.1f} points [{:+.1f}, {:+.1f}] over {} seeds, [{:+.1f}, {:+.1f}] over {} problems"
-        s, p = self.values.shape
-        return f"{self.name} " + numbers.format(self.values.mean(), *seeds, s, *problems, p)
+        """Mean, interval over seeds, and interval over problems where there are several."""
+        seeds, problems = self.means
+
+        def over(ends: tuple[float, float], values: np.ndarray, what: str) -> str:
+            return f"[{ends[0]:+.{self.digits}f}, {ends[1]:+.{self.digits}f}] over {len(values)} {what}"
+
+        parts = [over(stats.t_interval(seeds), seeds, "seeds")]
+        if len(problems) > 1:
+            parts.append(over(stats.bootstrap_interval(problems), problems, "problems"))
+        mean = f"{seeds.mean():+.{self.digits}f} {self.unit}".rstrip()
+        return f"{self.name} {mean} {', '.join(parts)}"
 
 
 Parts = Callable[[Claim, Records], tuple[list[Part], list[Run]]]
@@ -55,20 +75,23 @@ PARTS: dict[str, Parts] = {}  # by the name of the evidence
 
 
 def judged_by(parts: Parts) -> Parts:
-    """Registers evidence that consists of parts: it holds where all do, and does not hold here where one does not."""
-    name = f"{__name__.rpartition('.')[2]}.{parts.__name__}"
-    PARTS[name] = parts
+    """Registers evidence that consists of parts: it holds where all do, and does not hold here where one does not.
+
+    The claims that are judged by one module are a family.
+    """
+    module = parts.__module__.rpartition(".")[2]
+    PARTS[f"{module}.{parts.__name__}"] = parts
 
     @evidence
     @wraps(parts)
     def judge(claim: Claim, records: Records) -> Evidence:
         own, runs = parts(claim, records)
-        family = [c for c in records.ledger if c.evidence in PARTS]
+        family = [c for c in records.ledger if c.evidence in PARTS and c.evidence.startswith(f"{module}.")]
         (for_it, against), _ = holm_in_family(
             claim, family, lambda other: _p_values(own if other is claim else PARTS[other.evidence](other, records)[0])
         )
         verdict = HOLDS if for_it < ALPHA else FAILS if against < ALPHA else UNDECIDED
-        words = "; ".join(part.words() for part in own)
+        words = "; ".join(dict.fromkeys(part.words() for part in own))  # an equivalence has two parts
         return Evidence(verdict, f"{words}; for it p = {for_it:.2g}, against it p = {against:.2g}, after Holm", runs)
 
     return parts

@@ -21,6 +21,7 @@ from rlino_lib.paths import RUNS, base_of
 from rlino_lib.training.config import Recipe
 
 if TYPE_CHECKING:
+    from rlino_lib.policy.models import Policy
     from rlino_lib.records.runs import Run
 
 PROGRAM = (sys.executable, "-m", "rlino_lib.cli")  # this very command line, for the runs of a grid
@@ -81,10 +82,10 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
       rlino grade --task gsm8k --task-set grader=flexible runs/gsm8k-eval/responses.jsonl > graded.jsonl
       rlino evaluate --samples 3072 --seed 1 --unsolved-by runs/base-eval --out runs/base-eval-more
     """  # noqa: E501
-    from rlino_lib.evaluation.evaluate import EVALUATION, evaluate, rows_so_far, summarise, unsolved
-    from rlino_lib.folders import begun_precision, output_folder, read_json, refuse_other, write_json
-    from rlino_lib.policy.device import pick_device, policy_precision
-    from rlino_lib.policy.models import load_policy, weights_hash
+    from rlino_lib.evaluation.evaluate import EVALUATION, evaluate, summarise, unsolved
+    from rlino_lib.evaluation.recorded import measured
+    from rlino_lib.policy.device import pick_device
+    from rlino_lib.policy.models import load_policy
     from rlino_lib.tasks import get_task
 
     own = options.task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
@@ -93,8 +94,6 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.unsolved_by:
         problems = unsolved(problems, Path(args.unsolved_by))
     out = Path(args.out)
-    record = out / "evaluation.json"
-    rows = out / "problems.jsonl"
     texts = out / "responses.jsonl"
     keeps_texts = args.responses or texts.exists()
     sampling = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "top_p": args.top_p}
@@ -104,25 +103,59 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "unsolved_by": args.unsolved_by or "",
     }  # fmt: skip
     defaults = {"problems": len(problems), "precision": "fp32", "unsolved_by": ""}
-    with output_folder(out, EVALUATION, settings, defaults) as complete:
-        policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
-        settings["weights_sha256_16"] = weights_hash(policy.model)
-        recorded, _ = EVALUATION.read(out)
-        settings["precision"] = policy_precision(begun_precision(args.precision, recorded), policy.model)
-        if recorded is not None:
-            refuse_other(out, EVALUATION, recorded, settings, defaults, complete)
-        if complete:
-            return read_json(record)["found"]
-        texts = texts if keeps_texts else None
-        rows_so_far(rows, texts, problems, args.samples)  # raises before anything is written
-        write_json(record, {"asked": settings})
+
+    def load() -> Policy:
+        return load_policy(args.model or base_of(args.task), device=pick_device(args.device))
+
+    def measure(policy: Policy, precision: str) -> dict[str, Any]:
         frame = evaluate(
-            policy, task, problems, samples=args.samples, out=rows, progress=sys.stderr.isatty(), seed=args.seed,
-            responses=texts, precision=settings["precision"], **sampling,
+            policy, task, problems, samples=args.samples, out=out / "problems.jsonl", progress=sys.stderr.isatty(),
+            seed=args.seed, responses=texts if keeps_texts else None, precision=precision, **sampling,
         )  # fmt: skip
-        summary = summarise(frame)
-        write_json(record, {"asked": settings, "found": summary})
-        return summary
+        return summarise(frame)
+
+    return measured(out, EVALUATION, settings, defaults, load, measure)
+
+
+def _chains(args: argparse.Namespace) -> dict[str, Any]:
+    """measure what a policy's thoughts in Countdown mean: edits, hints, graphs, likelihood under the base
+
+    examples:
+      rlino chains --out runs/base-chains
+      rlino chains --model data/runs/sharpening/grpo_no_kl-s0/model --out data/runs/sharpening/grpo_no_kl-s0/chains
+      rlino chains --task-set n_numbers=3 --split train --problems 16 --samples 4 --out runs/few
+    """
+    from rlino_lib.evaluation.chains import Subject, base_of_model, measure_chains, same_tokens
+    from rlino_lib.evaluation.recorded import measured
+    from rlino_lib.policy.device import pick_device
+    from rlino_lib.policy.models import load_policy, weights_hash
+    from rlino_lib.records.chains import MEASUREMENT
+    from rlino_lib.tasks import get_task
+
+    own = options.FOUR_NUMBERS | options.task_settings(args.task_set)
+    task: Any = get_task(args.task, **own)
+    if not task.thinking:
+        raise RlinoError("--task-set thinking=false leaves no thoughts to measure")
+    problems = task.problems(args.split, args.problems)
+    out = Path(args.out)
+    device = pick_device(args.device)
+    name = base_of_model(args.model)
+    base = load_policy(name, device=device)
+    settings = {
+        "task": args.task, "task_settings": own, "split": args.split, "problems": args.problems,
+        "samples": args.samples, "max_new_tokens": args.max_new_tokens, "seed": args.seed,
+        "precision": args.precision, "base": weights_hash(base.model),
+    }  # fmt: skip
+
+    def load() -> Policy:
+        return same_tokens(load_policy(args.model or name, device=device), base, args.model)
+
+    def measure(policy: Policy, precision: str) -> dict[str, Any]:
+        sampling = {"max_new_tokens": args.max_new_tokens, "precision": precision}
+        subject = Subject(policy, base, task, problems, args.samples, args.seed, sampling)
+        return measure_chains(subject, out, progress=sys.stderr.isatty())
+
+    return measured(out, MEASUREMENT, settings, {}, load, measure)
 
 
 def _grid(args: argparse.Namespace) -> dict[str, Any]:
@@ -244,6 +277,7 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command(_pretrain, options.PRETRAIN, goes_on=True),
     "train": Command(_train, options.TRAIN, goes_on=True),
     "evaluate": Command(_evaluate, options.EVALUATE, goes_on=True),
+    "chains": Command(_chains, options.CHAINS, goes_on=True),
     "import": Command(import_.main, options.IMPORT, goes_on=True),
     "grid": Command(_grid, options.GRID, goes_on=True),
     "fetch": Command(_fetch, options.FETCH, goes_on=True),

@@ -43,6 +43,17 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ChainsConfig(EvaluateConfig):
+    """Those of `rlino chains`: of an evaluation's, the ones with other defaults."""
+
+    task: str = setting("countdown", "countdown alone, whose thoughts can be read", settings.one_of(("countdown",)))
+    split: str = setting("validation", "train, validation or test", settings.SPLIT)
+    problems: int = setting(128, "the first N of the split", settings.whole(2))
+    samples: int = setting(32, "samples per problem", settings.COUNT)
+    max_new_tokens: int = setting(160, "the cap on a response", settings.COUNT)
+
+
+@dataclass(frozen=True)
 class BenchConfig:
     """The options of `rlino bench`."""
 
@@ -151,6 +162,12 @@ EVALUATE = (
     option("--unsolved-by", allowed=A_FOLDER, metavar="DIR",
            help="of these problems only those of which the evaluation in DIR has no right sample"),
     option("--responses", action="store_true", help="keep the texts too, for `rlino grade`"),
+)  # fmt: skip
+FOUR_NUMBERS = {"n_numbers": 4, "new_targets": True}  # the task of `rlino chains`, as in chapter 09's runs
+CHAINS = (
+    *_RUN, *field_options(ChainsConfig, skip=("temperature", "top_p"), filled=True),
+    option("--task-set", action="append", default=[], metavar="NAME=VALUE",
+           help="a setting of Countdown, in place of n_numbers=4 or new_targets=true, or beside them"),
 )  # fmt: skip
 FORMATS = ("trl", "verl", "lm-eval", "jsonl")  # as in records.importers, which takes its time to load
 IMPORT = (

@@ -17,7 +17,7 @@ from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.folders import Kind, append_jsonl, read_json, read_jsonl, replacing
+from rlino_lib.folders import Kind, append_jsonl, asked_and_found, read_jsonl, replacing
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.settings import COUNT
@@ -174,14 +174,12 @@ def rows_so_far(
 
 def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     """The settings that a folder records of an evaluation, and whether the evaluation is complete."""
-    if not (folder / "evaluation.json").exists():
+    asked, found = asked_and_found(folder / "evaluation.json")
+    if asked is None:
         return None, False
-    recorded = read_json(folder / "evaluation.json", needs="asked")
-    complete = "found" in recorded
     # Older records do not name these settings: whether texts were kept, and how many problems there were.
-    implied = {"responses": (folder / "responses.jsonl").exists()}
-    implied |= {"problems": recorded["found"]["problems"]} if complete else {}
-    return implied | recorded["asked"], complete
+    implied = {"responses": (folder / "responses.jsonl").exists()} | ({"problems": found["problems"]} if found else {})
+    return implied | asked, found is not None
 
 
 def unsolved(problems: Sequence[Problem], folder: Path) -> list[Problem]:

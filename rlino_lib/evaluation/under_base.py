@@ -24,6 +24,10 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, Task
 
 
+class NoTemperature(RlinoError):
+    """No temperature of a policy gives what was to be matched."""
+
+
 def responses_under(policy: Policy, rollouts: Rollouts, *, temperature: float = 1.0, rows: int = 256) -> pd.DataFrame:
     """The log-probs of graded rollouts under a policy, whoever sampled them: a row for each response.
 
@@ -59,8 +63,8 @@ def matching_samples(
     All temperatures share their random numbers. A search that is sampled at a lower temperature can go on for longer,
     and its tokens be as uncertain on average: where the statistic is flat in the temperature, or turns, the match says
     little, and one that is not, such as `lambda r: r.lengths.double().mean().item()`, is the one to take. For the mean
-    log-prob give `lambda r: responses_under(policy, r)["per_token"].mean()`. Raises RlinoError where no temperature
-    between the two gives the target.
+    log-prob give `lambda r: responses_under(policy, r)["per_token"].mean()`. Raises NoTemperature where none between
+    the two gives the target.
     """
     tried: dict[float, tuple[float, Rollouts]] = {}  # the root finder asks for both ends again
 
@@ -74,7 +78,7 @@ def matching_samples(
     ends = [gap(temperature) for temperature in between]
     if ends[0] * ends[1] > 0:
         values = " to ".join(f"{end + target:.3f}" for end in ends)
-        raise RlinoError(f"temperatures from {between[0]} to {between[1]} give {values}, not {target:.3f}")
+        raise NoTemperature(f"temperatures from {between[0]} to {between[1]} give {values}, not {target:.3f}")
     scipy.optimize.brentq(gap, *between, xtol=0.01)
     best = min(tried, key=lambda temperature: abs(gap(temperature)))
     return best, tried[best][1]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rlino_lib.analysis.chains import against, chain_advantages, over_problems, pass_at_budgets
+from rlino_lib.analysis.chains import against, chain_advantages, covariances, over_problems, pass_at_budgets
 from rlino_lib.analysis.pass_at_k import pass_at_k
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import advantages
@@ -73,3 +73,13 @@ def test_modes_are_compared_at_equal_tokens():
     fair = against(table[table["budget"] == 165], "value", "mode", "thinking").iloc[0]
     gains = [pass_at_k(64, c, 16) - pass_at_k(16, d, 4) for c, d in ((8, 8), (1, 2))]
     assert fair["mean"] == pytest.approx(np.mean(gains)) and fair["problems"] == 2
+
+
+def test_covariances_are_those_of_the_single_responses():
+    rng = np.random.default_rng(0)
+    pairs = rng.random((20, 6, 2)) < 0.5  # [P, n, (process, correct)]
+    counts = {"n": 6, "process": pairs[..., 0].sum(1), "correct": pairs[..., 1].sum(1), "both": pairs.all(2).sum(1)}
+    expected = [np.cov(own.T.astype(float))[0, 1] for own in pairs]
+    np.testing.assert_allclose(covariances(pd.DataFrame({"problem": range(20), **counts})), expected, atol=1e-12)
+    one = pd.DataFrame({"problem": [0], "n": 1, "process": 1, "correct": 1, "both": 1})
+    assert covariances(one).isna().all()

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlino_lib.analysis.trace_graphs import METRICS, graph_frame, graph_metrics, matched_difference, trace_graph
+from rlino_lib.analysis.trace_graphs import (
+    METRICS,
+    graph_frame,
+    graph_metrics,
+    graph_sums,
+    matched_difference,
+    matched_gaps,
+    trace_graph,
+)
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.base import Problem
 from rlino_lib.tasks.countdown.trace import MAX_READ, read_search
@@ -90,15 +98,24 @@ def test_right_against_wrong_at_equal_attempts_takes_out_what_attempts_explain()
         for _ in range(40)
     ]
     frame = pd.DataFrame(rows)
-    alone, matched = (matched_difference(frame, ["nodes"], within).iloc[0] for within in ((), ("attempts",)))
+    sums = graph_sums(frame, ["nodes"])
+    alone, matched = (matched_difference(sums, ["nodes"], within).iloc[0] for within in ((), ("attempts",)))
     assert alone["low"] > 0.5 and alone["problems"] == 30
     assert matched[["mean", "low", "high"]].tolist() == [0, 0, 0]
     with pytest.raises(RlinoError, match="no problem has right and wrong"):
-        matched_difference(frame.assign(correct=True), ["nodes"])
+        matched_difference(graph_sums(frame.assign(correct=True), ["nodes"]), ["nodes"])
 
 
 def test_strata_have_the_weights_of_least_variance():
     cells = [(1, True, [3.0, 5.0]), (1, False, [1.0]), (2, True, [9.0]), (2, False, [8.0, 8.0, 8.0]), (3, True, [99.0])]
     rows = [dict(problem="p", attempts=a, correct=c, nodes=v) for a, c, values in cells for v in values]
-    row = matched_difference(pd.DataFrame(rows), ["nodes"]).iloc[0]
+    row = matched_difference(graph_sums(pd.DataFrame(rows), ["nodes"]), ["nodes"]).iloc[0]
     assert row["mean"] == pytest.approx((3 * 2 / 3 + 1 * 3 / 4) / (2 / 3 + 3 / 4)) and row["problems"] == 1
+
+
+def test_responses_without_a_value_leave_no_trace_in_the_sums():
+    """The density of one equation is none: it is neither 0 nor counted, and a stratum without another has no gap."""
+    rows = [("p", 1, True, math.nan), ("p", 1, True, 0.5), ("p", 1, False, 0.2), ("q", 1, True, math.nan),
+            ("q", 1, False, 0.1)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["problem", "attempts", "correct", "density"])
+    assert matched_gaps(graph_sums(frame, ["density"]), "density").to_dict() == {"p": pytest.approx(0.3)}

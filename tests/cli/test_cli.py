@@ -14,7 +14,7 @@ import pytest
 
 from rlino_lib.cli import main as cli
 from rlino_lib.cli.bench import BENCHES
-from rlino_lib.cli.options import BenchConfig, EvaluateConfig
+from rlino_lib.cli.options import BenchConfig, ChainsConfig, EvaluateConfig
 from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import ADVANTAGES
@@ -25,9 +25,22 @@ from rlino_lib.training.config import Recipe, TrainConfig
 from rlino_lib.training.grid_file import GridFile
 from rlino_lib.training.pretraining.demonstrators import SOURCES
 
-SETTINGS_CLASSES = (TrainConfig, Recipe, EvaluateConfig, SampleConfig, BenchConfig, GridFile, Objective)
+SETTINGS_CLASSES = (TrainConfig, Recipe, EvaluateConfig, ChainsConfig, SampleConfig, BenchConfig, GridFile, Objective)
 REQUIRED = {(Objective, "name"), (GridFile, "seeds")}  # fields without a default, or with one that is refused
-COMMANDS = ["pretrain", "train", "evaluate", "grid", "grade", "import", "fetch", "claims", "bench", "presets", "doctor"]
+COMMANDS = [
+    "pretrain",
+    "train",
+    "evaluate",
+    "chains",
+    "grid",
+    "grade",
+    "import",
+    "fetch",
+    "claims",
+    "bench",
+    "presets",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -55,6 +55,7 @@ def made(tmp_path_factory):
         "pretrain": ["pretrain", "--steps", "4", "--batch-size", "8", "--four-numbers", "0.0", "--hidden-size", "32",
                      "--layers", "1", "--device", "cpu"],
         "evaluate": [*EVALUATE],
+        "chains": ["chains", "--problems", "2", "--samples", "2", "--max-new-tokens", "24"],
     }  # fmt: skip
     for name, words in commands.items():
         assert cli.main([*words, "--out", str(root / name)]) == 0
@@ -64,7 +65,7 @@ def made(tmp_path_factory):
 # --- one rule --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["train", "pretrain", "evaluate"])
+@pytest.mark.parametrize("name", ["train", "pretrain", "evaluate", "chains"])
 def test_what_is_complete_is_returned_as_it_is(name, made, capsys):
     words, folder = made[name]
     before = snapshot(folder)
@@ -88,6 +89,7 @@ def test_what_is_complete_is_returned_as_it_is(name, made, capsys):
         ("evaluate", ["--problems", "8"], ["problems 4, not 8"]),
         ("evaluate", ["--temperature", "0.5"], ["temperature 1.0, not 0.5"]),
         ("evaluate", ["--responses"], ["responses false, not true"]),
+        ("chains", ["--seed", "1", "--model", "/does/not/exist"], ["another measurement", "seed 0, not 1"]),
     ],
 )
 def test_other_settings_are_refused_by_name_before_anything_is_written(name, more, named, made, capsys):
@@ -122,7 +124,7 @@ def test_what_is_unfinished_refuses_other_settings_and_goes_on_with_its_own(name
             assert (copy / file).read_bytes() == (folder / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", ["train", "pretrain", "evaluate"])
+@pytest.mark.parametrize("name", ["train", "pretrain", "evaluate", "chains"])
 def test_a_folder_that_another_process_writes_is_refused(name, made, tmp_path, capsys):
     words, _ = made[name]
     nothing = Kind("thing", lambda folder: (None, False))
@@ -138,7 +140,7 @@ def test_a_folder_that_another_process_writes_is_refused(name, made, tmp_path, c
     [
         ("train", "metrics.csv"), ("train", "summary.json"), ("train", "model"), ("train", "responses.csv.gz"),
         ("pretrain", "model.safetensors"), ("pretrain", "tokenizer.json"), ("pretrain", "loss.csv"),
-        ("evaluate", "problems.jsonl"), ("evaluate", "responses.jsonl"),
+        ("evaluate", "problems.jsonl"), ("evaluate", "responses.jsonl"), ("chains", "process.csv"),
     ],
 )  # fmt: skip
 def test_files_of_somebody_else_are_not_written_over(command, name, tmp_path, capsys):

@@ -22,6 +22,7 @@ from rlino_lib.tasks.countdown.trace import (
     MAX_READ,
     chain_is_right,
     countdown_problem,
+    process_is_right,
     read_search,
     read_trace,
     search_counts,
@@ -379,3 +380,21 @@ def test_a_right_answer_by_a_right_chain(response, right):
 def test_a_chain_is_not_better_than_its_answer(text):
     for response in (text, text + END, f"{HIT} yes{text}{END}"):
         assert chain_is_right(PROBLEM, response) <= grade_countdown(NUMS, TARGET, response).correct
+
+
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [
+        (f"{HIT} yes{END}", True),
+        (f"{MISS} no{END}", True),  # the answer is not asked for
+        (f"{MISS} no </think> <answer> 1 </answer>", True),
+        ("", True),
+        (f"{MISS} no\n{HIT} no{END}", False),  # a hit overlooked
+        (f"{MISS} yes{END}", False),
+        (f" 8 - 2 = 7, 7 * 4 = 28 no{END}", False),  # a wrong equation
+        (f" 8 * 8 = 64, 64 - 2 = 62 no{END}", False),  # there is one 8
+        (f"{MISS} no\n" * 1000 + f"{HIT} yes{END}", False),
+    ],
+)
+def test_a_process_is_right_whatever_its_answer(response, right):
+    assert process_is_right(PROBLEM, response) == right

@@ -197,11 +197,23 @@ def chain_is_right(problem: Problem, response: str) -> bool:
     if len(response) > MAX_READ or not grade_countdown(problem.data["nums"], problem.data["target"], response).correct:
         return False
     search = read_search(problem, response)
-    honest = all((a.verdict == "yes") == (a.hit is not None) for a in search.attempts if a.verdict)
-    if not honest or not all(w.true for a in search.attempts for w in a.steps):
-        return False
     answered = search.answer_attempt
-    return answered is not None and search.attempts[answered - 1].verdict == "yes"
+    return _is_true(search) and answered is not None and search.attempts[answered - 1].verdict == "yes"
+
+
+def process_is_right(problem: Problem, response: str) -> bool:
+    """Whether the thought is right whatever the answer: each equation holds and takes numbers that are left, and each
+    verdict is the truth about its attempt. An empty thought is right. What would stand past MAX_READ is not read, and
+    then the thought does not count as right."""
+    search = read_search(problem, response)
+    kept = all(w.missing is None for a in search.attempts for w in a.steps)
+    return len(response) <= MAX_READ and kept and _is_true(search)
+
+
+def _is_true(search: Search) -> bool:
+    """Whether every equation holds and every verdict is the truth about its attempt."""
+    honest = all((a.verdict == "yes") == (a.hit is not None) for a in search.attempts if a.verdict)
+    return honest and all(w.true for a in search.attempts for w in a.steps)
 
 
 # --- counting --------------------------------------------------------------------------------------------------------

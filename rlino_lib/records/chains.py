@@ -1,0 +1,46 @@
+"""What `rlino chains` keeps of a policy's thoughts: tables of counts and sums by problem (chapter 09b)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.folders import Kind, asked_and_found
+
+# The columns of each table; those of `graphs` and what follows n in it are `trace_graphs.graph_sums`.
+TABLES = {
+    "process": ("problem", "n", "process", "correct", "both", "tokens"),
+    "graphs": ("problem", "attempts", "correct"),
+    # `closed`: of the responses with an attempt those that closed their own thought, before the cap cut it
+    "forced": ("problem", "edit", "n", "correct", "follows_last", "has_last", "follows_yes", "has_yes",
+               "follows_closed", "closed"),
+    "hints": ("problem", "hint", "n", "c"),
+    "likelihood": ("problem", "side", "temperature", "n", "tokens", "logprob"),
+}  # fmt: skip
+
+
+def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    asked, found = asked_and_found(folder / "measurement.json")
+    return asked, found is not None
+
+
+MEASUREMENT = Kind("measurement", _read, tuple(f"{name}.csv" for name in TABLES))
+
+
+def read_chains(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """The TABLES of a complete measurement, by name; raises RlinoError where there is none, or where it is damaged."""
+    folder = Path(folder)
+    if not MEASUREMENT.read(folder)[1]:
+        raise RlinoError(f"{folder} holds no complete measurement: rlino chains --out {folder}")
+    tables = {}
+    for name, columns in TABLES.items():
+        try:
+            tables[name] = pd.read_csv(folder / f"{name}.csv")
+        except (OSError, ValueError) as e:
+            raise RlinoError(f"{folder / name}.csv is missing or damaged: {e}") from e
+        if missing := set(columns) - set(tables[name]):
+            raise RlinoError(f"{folder / name}.csv has no column {min(missing)}")
+    return tables
