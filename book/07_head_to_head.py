@@ -533,8 +533,8 @@ for task in comparable:
 #
 # The same runs, judged by their evidence in `rlino_lib/claims/head_to_head.py`, against the threshold of the ledger,
 # after Holm's correction, and only where the planned seeds are recorded. Each claim has two $p$ values, one for it and
-# one for the contrary. Where neither is below α, it is undecided. A claim on every learning rate that was run does not
-# hold here where it fails at one of them and holds at none.
+# one for the contrary. Where neither is below α, it is undecided. Where a claim on all learning rates fails at one of
+# them and holds at none, it does not hold here. A rate that has a single run does not count.
 
 # %%
 from rlino_lib.claims.judge import judge

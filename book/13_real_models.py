@@ -428,7 +428,7 @@ pd.DataFrame(rows, columns=["", "real models", "record", "a verdict takes"]).set
 # --yours` work. What the files do not say stays empty.
 #
 # ```sh
-# rlino import outputs/my-trl-run --method grpo --seed 0 --out runs/mine
+# rlino import outputs/my-trl-run --method grpo --task gsm8k --model Qwen/Qwen2.5-0.5B --seed 0 --out runs/mine
 # rlino import --help
 # ```
 #

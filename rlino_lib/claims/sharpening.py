@@ -24,7 +24,7 @@ from rlino_lib.records.runs import Run
 GROUP = "sharpening"
 BASE = Path(BASES["countdown"]) / "four"
 LARGEST_K = 256
-ALPHA = 0.05
+ALPHA = 0.025  # of one side: that an interval of 95 % lies beyond the threshold
 
 
 class Part(NamedTuple):

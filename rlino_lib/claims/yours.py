@@ -117,12 +117,29 @@ def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Eviden
         if run.seed is None and run.method in (claim.about["method"], claim.about.get("reference")):
             return Evidence(UNTESTED, f"{run.name} does not say its seed: `rlino import --seed N` does")
     runs = [run for run in runs if run.seed is not None]
+    methods = (claim.about["method"], claim.about.get("reference"))
+    if reason := _incomparable([run for run in runs if run.method in methods]):
+        return Evidence(UNTESTED, reason)
     try:
         result = judge(claim, Records(RUNS, ledger, runs))
         so_far = _so_far(claim, runs, ledger) if result.verdict == UNTESTED else ""
     except RlinoError as e:  # a run without its test, or a base without its evaluation
         return Evidence(UNTESTED, str(e))
     return Evidence(result.verdict, f"{result.effect}{so_far}", result.runs)
+
+
+def _incomparable(runs: Sequence[Run]) -> str:
+    """Why imported runs are no seeds of one experiment, or nothing: a file that is several of them, other problems."""
+    tests: dict[str, Run] = {}
+    sources: dict[object, Run] = {}
+    for run in runs:
+        source = run.config.get("source_sha256_16", run.path)
+        if (same := sources.setdefault(source, run)) is not run:
+            return f"{same.name} and {run.name} are imports of the same files"
+        if "problems_sha256" in run.summary:
+            tests.setdefault(run.summary["problems_sha256"], run)
+    one, *others = [run.name for run in tests.values()] or [""]
+    return f"{one} and {others[0]} were tested on different problems" if others else ""
 
 
 def _so_far(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> str:

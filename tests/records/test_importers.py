@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 import string
 import sys
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from rlino_lib.analysis.growth import final_responses, first_responses, of_kind, paired_lengths, parts_of, survival
 from rlino_lib.analysis.statistics import accuracy_at, first_reaching
+from rlino_lib.claims.yours import judge_yours
 from rlino_lib.cli import main as cli
 from rlino_lib.cli import options
 from rlino_lib.errors import RlinoError, RlinoWarning
@@ -730,7 +732,7 @@ def test_countdown_of_another_library_opens_as_a_tree_of_attempts(tmp_path):
 
 def test_claims_say_what_an_imported_run_lacks(tmp_path, capsys):
     for method, seed in (("grpo", 0), ("grpo_no_kl", 0), ("unknown", None)):
-        samples = lm_eval_samples(tmp_path / "h" / method)
+        samples = lm_eval_samples(tmp_path / "h" / method, resps=[[f"It is 4, says {method}."]])
         brought(samples, tmp_path / "runs" / f"{method}-{seed}", settings={"method": method, "seed": seed})
     assert cli.main(["claims", "--yours", str(tmp_path / "runs")]) == 0
     out, err = capsys.readouterr()
@@ -746,7 +748,7 @@ def test_growth_is_judged_of_imported_runs_whose_base_and_cap_nobody_knows(tmp_p
     """Lengths of their own suffice; what compares with the base says that no evaluation of it is recorded."""
     for seed in range(5):
         rows = [
-            {"text": f"{step}-{k}", "ok": k == 0, "tokens": 10 + k + step, "at": step, "id": f"p{k}"}
+            {"text": f"{seed}-{step}-{k}", "ok": k == 0, "tokens": 10 + k + step, "at": step, "id": f"p{k}"}
             for step in (0, 1) for k in range(4)
         ]  # fmt: skip
         columns = "response=text,correct=ok,length=tokens,step=at,problem_id=id"
@@ -848,3 +850,37 @@ def test_every_logged_number_is_kept_under_its_name(tmp_path_factory, numbers):
     for name, value in numbers.items():
         if abs(value) <= 1e300 and name != "step" and name.isprintable():
             assert run.metrics[name].tolist() == [pytest.approx(float(value), rel=1e-5)]
+
+
+def test_runs_that_are_no_seeds_of_one_experiment_are_not_judged(tmp_path, capsys):
+    """One file under several seeds, and methods that were tested on different problems."""
+
+    def imported(name, method, seed, problems, note=""):
+        rows = [{"response": f"{p}{note}", "correct": k % 2 == 0, "problem_id": p} for k, p in enumerate(problems)]
+        source = str(jsonl(tmp_path / "src" / f"{name}.jsonl", rows))
+        arguments = ["--method", method, "--task", "countdown", "--model", "m", "--seed", str(seed)]
+        assert cli.main(["import", source, *arguments, "--out", str(tmp_path / "runs" / name)]) == 0
+
+    def effect():
+        capsys.readouterr()
+        table = judge_yours(tmp_path / "runs").set_index("id")
+        return table.loc["posneg-countdown", ["verdict", "effect"]].tolist()
+
+    for seed in range(10):
+        imported(f"a{seed}", "grpo", seed, "xyz", f"a{seed}")
+        imported(f"b{seed}", "f_isft_posneg", seed, "xyz", f"b{seed}")
+    assert effect()[0] == "holds"
+    imported("c", "grpo", 10, "xyw", "c")
+    assert effect()[0] == "not testable here" and "were tested on different problems" in effect()[1]
+    shutil.rmtree(tmp_path / "runs" / "c")
+    imported("d", "grpo", 11, "xyz", "a3")
+    assert effect() == ["not testable here", "runs/a3 and runs/d are imports of the same files"]
+
+
+def test_a_response_among_metrics_and_an_endless_threshold_are_refused(tmp_path):
+    rows = [{"step": 1, "loss": 0.1}, {"response": "a", "correct": True}]
+    with pytest.raises(RlinoError, match="line 2: a response after a line of metrics"):
+        brought(jsonl(tmp_path / "mixed.jsonl", rows), tmp_path / "out")
+    for threshold in ("nan", "inf", "1_0"):
+        with pytest.raises(RlinoError, match=f"{threshold!r} is no number"):
+            read_map([f"correct=score>={threshold}"])

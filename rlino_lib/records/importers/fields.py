@@ -174,10 +174,17 @@ def read_map(words: Iterable[str]) -> dict[str, Column]:
             raise RlinoError(f"--map names a column for {field} twice")
         match = _TEST.fullmatch(name)
         try:
-            columns[field] = Column(match[1], match[2], float(match[3])) if match else Column(name)
+            columns[field] = Column(match[1], match[2], _finite(match[3])) if match else Column(name)
         except ValueError as e:
             raise RlinoError(f"--map {pair!r}: {match[3] if match else ''!r} is no number") from e
     return columns
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or "_" in text:
+        raise ValueError(text)
+    return value
 
 
 def rows_of(records: Iterable[tuple[str, Record]], columns: Columns, not_finite: Counter[str]) -> Iterator[Row]:
@@ -258,9 +265,9 @@ def identify(rows: Sequence[Row]) -> None:
         name = row.get("problem_id")
         if name is None:
             prompt = row.get("prompt")
-            name = f"response-{place}" if prompt is None else f"prompt-{_hash(prompt)}"
+            name = f"response-{place}" if prompt is None else f"prompt-{hash_words(prompt)}"
         elif len(name) > 100 or not name.isprintable() or not name.strip():
-            name = f"problem-{_hash(name)}"
+            name = f"problem-{hash_words(name)}"
         key = step, name
         if key not in groups:
             groups[key] = in_step[step]
@@ -269,5 +276,6 @@ def identify(rows: Sequence[Row]) -> None:
         sizes[key] += 1
 
 
-def _hash(words: str) -> str:
+def hash_words(words: str) -> str:
+    """Twelve hex digits of SHA-256, also of text that is no valid Unicode."""
     return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:12]

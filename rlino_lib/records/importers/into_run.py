@@ -10,7 +10,7 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder
 from rlino_lib.records.importers import jsonl, lm_eval, trl, verl
-from rlino_lib.records.importers.fields import FIELDS, Column, Row, identify
+from rlino_lib.records.importers.fields import FIELDS, Column, Row, hash_words, identify
 from rlino_lib.records.importers.files import check_sizes, digest, first_record
 from rlino_lib.records.importers.measures import metrics_rows, tested
 from rlino_lib.records.importers.source import Imported, Reader
@@ -146,8 +146,10 @@ def _write(out: Path, config: Mapping[str, Any], imported: Imported, stepless: b
     if imported.rows:
         writer.rollouts({name: value for name, value in row.items() if value is not None} for row in imported.rows)
     summary = {"steps": max(imported.logged, default=None), **imported.summary}
-    test = tested([row for row in imported.rows if row["final"]])
-    writer.finish(summary | ({"test": test} if test else {}))
+    final = [row for row in imported.rows if row["final"]]
+    if test := tested(final):
+        summary |= {"test": test, "problems_sha256": hash_words(" ".join(sorted({row["problem_id"] for row in final})))}
+    writer.finish(summary)
 
 
 def _numbers(row: Row) -> dict[str, Any]:

@@ -30,6 +30,9 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     for path in paths:
         lines = list(json_lines(path))
         if lines and _has_metrics(lines[0][1], mapped):
+            response = mapped.get("response", Column("response")).name
+            if mixed := next((where for where, record in lines if response in record), None):
+                raise RlinoError(f"{mixed}: a response after a line of metrics: give each kind a file of its own")
             _read_metrics(lines, mapped.get("step", Column("step")), imported)
         else:
             records += lines
