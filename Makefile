@@ -71,9 +71,16 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/clean-room-dial.json
 	"$(BIN)/rlino" grid data/runs/sharpening-lr.json
 	"$(BIN)/rlino" grid data/runs/sharpening.json
+	"$(BIN)/rlino" grid data/runs/sharpening-more.json
+	"$(BIN)/rlino" grid data/runs/direct.json
 	"$(BIN)/rlino" evaluate $(FOUR) --out data/base/countdown/four/t1
 	"$(BIN)/rlino" evaluate $(FOUR) --seed 1 --out data/base/countdown/four/t1-again
+	"$(BIN)/rlino" evaluate $(FOUR) --samples 3072 --seed 2 --unsolved-by data/base/countdown/four/t1 --out data/base/countdown/four/t1-unsolved
 	for run in data/runs/sharpening/*/; do "$(BIN)/rlino" evaluate $(FOUR) --model "$${run}model" --out "$${run}t1" || exit; done
+	for run in data/runs/sharpening-more/*/; do "$(BIN)/rlino" evaluate $(FOUR) --samples 256 --model "$${run}model" --out "$${run}t1" || exit; done
+	for run in data/runs/direct/*/; do "$(BIN)/rlino" evaluate --task-set thinking=false --split test --problems 256 --samples 64 --max-new-tokens 32 --model "$${run}model" --out "$${run}t1" || exit; done
+	"$(BIN)/rlino" chains --out data/base/countdown/four/chains
+	for run in data/runs/sharpening/grpo_no_kl-*/; do "$(BIN)/rlino" chains --model "$${run}model" --out "$${run}chains" || exit; done
 
 lock: ready  ## pin what is installed now, in requirements.lock and environment.yml
 	$(PY) -m tools.book lock

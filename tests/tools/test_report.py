@@ -19,7 +19,7 @@ from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import recorded
-from rlino_lib.figures.style import LOOKS
+from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import BASES, DEFAULT_BASE
 from rlino_lib.records.runs import list_runs, load_run
 from rlino_lib.records.writer import RunWriter
@@ -185,7 +185,8 @@ def test_the_front_page_and_the_claims_are_what_the_records_give(root, judged):
     text = (root / "README.md").read_text(encoding="utf-8")
     assert report.readme(text, judged) == text, "python -m tools.report"
     assert (root / "CLAIMS.md").read_text(encoding="utf-8") == report.claims_page(judged), "python -m tools.report"
-    assert {run.method for run in list_runs(report.GROUP)} == set(LOOKS) - {"base", "dr_grpo", "rloo"}
+    paper = {"grpo", "grpo_no_kl", *(method for method in LABELS if method.startswith("f_isft"))}
+    assert {run.method for run in list_runs(report.GROUP)} == paper
     assert report.FIGURE.exists()
 
 
