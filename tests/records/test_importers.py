@@ -884,3 +884,12 @@ def test_a_response_among_metrics_and_an_endless_threshold_are_refused(tmp_path)
     for threshold in ("nan", "inf", "1_0"):
         with pytest.raises(RlinoError, match=f"{threshold!r} is no number"):
             read_map([f"correct=score>={threshold}"])
+
+
+def test_a_console_of_verl_that_stops_before_its_announced_end_is_not_complete(tmp_path, capsys):
+    for steps, complete in ((2, True), (100, False)):
+        log = tmp_path / f"{steps}.log"
+        log.write_text(f"(TaskRunner pid=1) Total training steps: {steps}\n{CONSOLE}", encoding="utf-8")
+        assert cli.main(["import", str(log), "--out", str(tmp_path / str(steps))]) == 0
+        assert load_run(tmp_path / str(steps)).complete is complete
+    assert "the log stops at step 2 of 100" in capsys.readouterr().err

@@ -27,6 +27,7 @@ _OURS = {"prompt": "input", "response": "output", "gold": "gts", "step": "step",
 _STEP = re.compile(r"(?:^|(?<=[\s\])]))step:(\d{1,15}) - (.+)")  # at the start, or after Ray's prefix or a bar
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _METRIC = re.compile(r"(.+):(?:np\.\w+\()?([-+\d.eE]+|nan|[-+]?inf)\)?")
+_PLANNED = re.compile(rb"Total training steps: (\d{1,15})\b")
 _VALIDATION = re.compile(r"val-core/.+/acc/mean@\d+")
 _LONGEST = 500  # characters of a metric: what is longer is none
 
@@ -63,6 +64,9 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
             continue
         for step, numbers in _console(path) if kind == "console" else _metrics(path):
             imported.log(step, numbers)
+    planned = max((_planned(path) for path in paths if path not in dumps), default=0)
+    if max(imported.logged, default=planned) < planned:
+        imported.summary |= {"complete": False, "planned_steps": planned}
     _name(imported.logged)
     if dumps:
         records = [pair for path in dumps for pair in json_lines(path)]
@@ -93,6 +97,11 @@ def _console(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
                     continue
         if numbers:
             yield int(match[1]), numbers
+
+
+def _planned(path: Path) -> int:
+    """The number of steps that a console announces, 0 where it does not."""
+    return max((int(match[1]) for _, line in lines(path) if (match := _PLANNED.search(line))), default=0)
 
 
 def _metrics(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
