@@ -133,24 +133,23 @@ def evaluate(
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as part:
                 append_jsonl(part, whole)
-    bar = tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress)
-    for start in range(first, len(problems), chunk):
-        some = [problem for problem in problems[start : start + chunk] for _ in range(parts)]
-        new: list[dict[str, Any]] = []
-        for k in range(0, len(some), at_once):
-            seed_of_call = seed * 1_000_003 + start * parts + k
-            rollouts = sample_graded(policy, task, some[k : k + at_once], size, seed=seed_of_call, **sampling)
-            new += [problem_row(rollouts, i, task) for i in range(len(rollouts.problems))]
-            if on_rollouts:
-                on_rollouts(rollouts)
-            if files[0]:
-                append_jsonl(files[0], _texts(rollouts, k % parts, parts))
-        new = [_added(new[k : k + parts]) for k in range(0, len(new), parts)]
-        rows += new
-        if files[1]:
-            append_jsonl(files[1], new)
-        bar.update(len(new))
-    bar.close()
+    with tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress) as bar:
+        for start in range(first, len(problems), chunk):
+            some = [problem for problem in problems[start : start + chunk] for _ in range(parts)]
+            new: list[dict[str, Any]] = []
+            for k in range(0, len(some), at_once):
+                seed_of_call = seed * 1_000_003 + start * parts + k
+                rollouts = sample_graded(policy, task, some[k : k + at_once], size, seed=seed_of_call, **sampling)
+                new += [problem_row(rollouts, i, task) for i in range(len(rollouts.problems))]
+                if on_rollouts:
+                    on_rollouts(rollouts)
+                if files[0]:
+                    append_jsonl(files[0], _texts(rollouts, k % parts, parts))
+            new = [_added(new[k : k + parts]) for k in range(0, len(new), parts)]
+            rows += new
+            if files[1]:
+                append_jsonl(files[1], new)
+            bar.update(len(new))
     return pd.DataFrame(rows)
 
 
