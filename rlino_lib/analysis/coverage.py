@@ -56,6 +56,15 @@ def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], epsilon: fl
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*CELLS, "problems", "n"])
 
 
+def solved_alone(base: pd.DataFrame, frames: Sequence[pd.DataFrame]) -> np.ndarray:
+    """Which problems each model solves and the base does not, [M, P] bool, in the base's order of problems.
+
+    Raises RlinoError where the problems differ.
+    """
+    pairs = [paired(base, frame) for frame in frames]
+    return np.stack([(pair["c"] == 0) & (pair["c_reference"] > 0) for pair in pairs])
+
+
 def leash(cells: pd.DataFrame) -> pd.DataFrame:
     """The rates of "The Invisible Leash" (2507.14843) of each row of `coverage`: srr, ndr, sds, nscr.
 

@@ -16,7 +16,7 @@ from rlino_lib.analysis.chains import covariances, pass_at_budgets, shares
 from rlino_lib.analysis.trace_graphs import matched_gaps
 from rlino_lib.claims import sharpening
 from rlino_lib.claims.ledger import Claim, NotTestable, Records, require_seeds
-from rlino_lib.claims.sharpening import Part, counts, judged_by
+from rlino_lib.claims.sharpening import Part, counts, judged_by, within
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.chains import MEASUREMENT, read_chains
 from rlino_lib.records.runs import Run
@@ -52,11 +52,6 @@ def _by(tables: Tables, name: str, measure: str, by: str) -> pd.DataFrame:
     return wide.reindex(tables["process"]["problem"])
 
 
-def _within(name: str, values: np.ndarray, margin: float, unit: str, digits: int) -> list[Part]:
-    """An equivalence: the mean above −margin, and below it."""
-    return [Part(name, values, -side * margin, side, unit, digits) for side in (+1, -1)]
-
-
 # --- do answers follow the trace? ------------------------------------------------------------------------------------
 
 
@@ -70,7 +65,7 @@ def answers_follow_the_last_attempt(claim: Claim, records: Records) -> tuple[lis
     kept = 100 * np.stack([f["operation"] - claim.threshold["share"] * f["none"] for f in follows])
     moved = 100 * np.stack([r["result"] - r["none"] for r in right])
     first = Part("follows the changed operation, less the share", kept, 0.0, +1)
-    return [first, *_within("accuracy with a false result", moved, claim.threshold["points"], "points", 1)], runs
+    return [first, *within("accuracy with a false result", moved, claim.threshold["points"], "points", 1)], runs
 
 
 @judged_by
@@ -79,7 +74,7 @@ def followed_as_before(claim: Claim, records: Records) -> tuple[list[Part], list
     base, models, runs = measured(claim, records)
     before, *after = (_by(tables, "forced", "follows_last", "edit")["none"] for tables in (base, *models))
     gap = 100 * np.stack([a - before for a in after])
-    return _within("follows the last attempt", gap, claim.threshold["points"], "points", 1), runs
+    return within("follows the last attempt", gap, claim.threshold["points"], "points", 1), runs
 
 
 # --- does it pay to be right on the way? -----------------------------------------------------------------------------
@@ -112,7 +107,7 @@ def graphs_are_equal_at_equal_attempts(claim: Claim, records: Records) -> tuple[
     parts = []
     for measure in ("density", "branching"):
         gaps = [matched_gaps(t["graphs"], measure).reindex(t["process"]["problem"]) for t in models]
-        parts += _within(measure, np.stack(gaps), claim.threshold["margin"], "", 3)
+        parts += within(measure, np.stack(gaps), claim.threshold["margin"], "", 3)
     return parts, runs
 
 
@@ -128,7 +123,7 @@ def as_likely_as_a_colder_base(claim: Claim, records: Records) -> tuple[list[Par
     if any("base" not in side for side in sides):
         raise NotTestable("no temperature of the base gives the length of each trained policy's responses")
     gap = np.stack([side["model"] - side["base"] for side in sides])
-    return _within("log-probability per token", gap, claim.threshold["nats"], "nats", 3), runs
+    return within("log-probability per token", gap, claim.threshold["nats"], "nats", 3), runs
 
 
 @judged_by

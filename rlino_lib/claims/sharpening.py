@@ -70,6 +70,11 @@ class Part(NamedTuple):
         return f"{self.name} {mean} {', '.join(parts)}"
 
 
+def within(name: str, values: np.ndarray, margin: float, unit: str = "points", digits: int = 1) -> list[Part]:
+    """The parts of an equivalence: the mean above −margin, and below it."""
+    return [Part(name, values, -side * margin, side, unit, digits) for side in (+1, -1)]
+
+
 Parts = Callable[[Claim, Records], tuple[list[Part], list[Run]]]
 PARTS: dict[str, Parts] = {}  # by the name of the evidence
 
@@ -155,12 +160,13 @@ def discovers_more_than_chance(claim: Claim, records: Records) -> tuple[list[Par
     so many that four times the samples of the base still leave unsolved."""
     (frames,), runs = evaluated(claim, records, "method")
     base, again, more = (counts(BASE / name) for name in ("t1", "t1-again", "t1-unsolved"))
-    unsolved = base["c"].to_numpy() == 0
-    new = np.stack([unsolved & (f["c"] > 0) for f in frames])
+    solved = 100.0 * coverage.solved_alone(base, (again, *frames))  # [1+S, P]
     stays = np.stack([base["id"].isin(coverage.discoveries(base, f, more).query("stays").index) for f in frames])
-    excess = 100.0 * new - 100.0 * (unsolved & (again["c"] > 0).to_numpy())
     share = claim.threshold["share"]
-    return [Part("beyond chance", excess, share, +1), Part("unsolved at 4n", 100.0 * stays, share, +1)], runs
+    return [
+        Part("beyond chance", solved[1:] - solved[0], share, +1),
+        Part("unsolved at 4n", 100.0 * stays, share, +1),
+    ], runs
 
 
 @judged_by
@@ -211,7 +217,5 @@ def same_curve(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     (own, theirs), runs = evaluated(claim, records, "method", "reference")
     parts = []
     for k in (1, LARGEST_K):
-        gap = gains(own, k) - gains(theirs, k)
-        sides = ((-claim.threshold["points"], +1), (claim.threshold["points"], -1))
-        parts += [Part(f"difference of D({k})", gap, threshold, side) for threshold, side in sides]
+        parts += within(f"difference of D({k})", gains(own, k) - gains(theirs, k), claim.threshold["points"])
     return parts, runs

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rlino_lib.analysis.coverage import discoveries
-from rlino_lib.analysis.pass_at_k import paired, paired_difference
+from rlino_lib.analysis.coverage import discoveries, solved_alone
+from rlino_lib.analysis.pass_at_k import paired_difference
 from rlino_lib.analysis.statistics import bootstrap_interval
 
 
@@ -56,8 +56,7 @@ def _along(table: pd.DataFrame) -> str:
 def _new(
     base: pd.DataFrame, models: Sequence[pd.DataFrame], again: pd.DataFrame, more: pd.DataFrame | None
 ) -> str:  # fmt: skip
-    pairs = [paired(base, frame) for frame in (again, *models)]  # rows in the order of the base
-    solved = np.stack([(p["c"] == 0) & (p["c_reference"] > 0) for p in pairs]).astype(float)  # [1+S, P]
+    solved = solved_alone(base, (again, *models)).astype(float)  # [1+S, P]
     excess = solved[1:].mean(0) - solved[0]
     low, high = bootstrap_interval(excess)
     new = f"{100 * solved[1:].mean():.1f} % of the problems are solved by it and not by the base"

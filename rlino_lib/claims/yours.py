@@ -130,16 +130,13 @@ def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Eviden
 
 def _incomparable(runs: Sequence[Run]) -> str:
     """Why imported runs are no seeds of one experiment, or nothing: a file that is several of them, other problems."""
-    tests: dict[str, Run] = {}
     sources: dict[object, Run] = {}
     for run in runs:
         source = run.config.get("source_sha256_16", run.path)
         if (same := sources.setdefault(source, run)) is not run:
             return f"{same.name} and {run.name} are imports of the same files"
-        if "problems_sha256" in run.summary:
-            tests.setdefault(run.summary["problems_sha256"], run)
-    one, *others = [run.name for run in tests.values()] or [""]
-    return f"{one} and {others[0]} were tested on different problems" if others else ""
+    tests = {run.summary["problems_sha256"]: run.name for run in runs if "problems_sha256" in run.summary}
+    return f"{' and '.join([*tests.values()][:2])} were tested on different problems" if len(tests) > 1 else ""
 
 
 def _so_far(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> str:

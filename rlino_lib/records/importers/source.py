@@ -38,6 +38,11 @@ class Imported:
             else:
                 self.not_finite[name] += 1
 
+    def ends(self, planned: int, reached: int = 0) -> None:
+        """Mark the run as not complete where neither its log nor its last step came to the planned number of steps."""
+        if max(reached, *self.logged, 0) < planned:
+            self.summary |= {"complete": False, "planned_steps": planned}
+
     def take(self, records: Sequence[tuple[str, Record]]) -> None:
         """Read responses, by `columns`. Raises RlinoError where there is none, or no column is the response."""
         if not records:

@@ -83,8 +83,8 @@ def _read_state(path: Path, imported: Imported) -> None:
     reached, planned = (n if type(n := state.get(name)) is int else 0 for name in ("global_step", "max_steps"))
     if "train_runtime" in imported.logged.get(last, {}):  # the trainer came to its end, be it an early one
         imported.summary["seconds"] = imported.logged[last]["train_runtime"]
-    elif max(last, reached) < planned:
-        imported.summary |= {"complete": False, "planned_steps": planned}
+    else:
+        imported.ends(planned, reached)
     # An evaluation writes its responses over those of its step: the file may hold either, or some of both.
     imported.unclear = frozenset(entry["step"] for entry in history if any(k.startswith("eval_") for k in entry))
 

@@ -56,17 +56,18 @@ def _kind(path: Path) -> str:
 def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) -> Imported:
     """The metrics of each step and the rollouts, where there are any."""
     imported = Imported()
+    planned = 0
     dumps = []
     for path in paths:
         kind = _kind(path)
         if kind == "rollouts":
             dumps.append(path)
             continue
+        if kind == "console":
+            planned = max(planned, _planned(path))
         for step, numbers in _console(path) if kind == "console" else _metrics(path):
             imported.log(step, numbers)
-    planned = max((_planned(path) for path in paths if path not in dumps), default=0)
-    if max(imported.logged, default=planned) < planned:
-        imported.summary |= {"complete": False, "planned_steps": planned}
+    imported.ends(planned)
     _name(imported.logged)
     if dumps:
         records = [pair for path in dumps for pair in json_lines(path)]
