@@ -11,7 +11,9 @@ Without a GPU the same step runs uncaptured, which is how it is tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -153,7 +155,7 @@ class CapturedSteps:
         if not self.captures:
             return self._step
         position = self.position.clone()
-        side = torch.cuda.Stream()
+        side = _side_stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # kernels are loaded and workspaces made by a step that counts for nothing
             self._start(tokens)
@@ -162,13 +164,39 @@ class CapturedSteps:
         self.position.copy_(position)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph) if self.grows else _captured_in_kept_memory(graph):
                 self._step()
         except RuntimeError as error:  # what spoils a capture is behind the error that ends it
             if is_out_of_memory(error) or (error.__context__ and is_out_of_memory(error.__context__)):
                 raise torch.OutOfMemoryError("out of memory while a step was captured") from error
             raise
         return graph.replay
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    """The stream on which steps are tried and captured: always the same, since free memory belongs to a stream."""
+    return torch.cuda.Stream()
+
+
+_NEWEST: list[torch.cuda.CUDAGraph] = []  # the last graph of a small model: as long as it lives, so does its memory
+
+
+@contextmanager
+def _captured_in_kept_memory(graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+    """Capture into the memory that the last such graph had, which is not replayed any more.
+
+    `torch.cuda.graph` gives all free memory back to the driver first and takes it anew. A large model needs that room;
+    for a small one it takes longer than its rollouts, and runs that share a card wait for one another.
+    """
+    pool = (_NEWEST[0].pool(),) if _NEWEST else ()
+    with torch.cuda.stream(_side_stream()):
+        graph.capture_begin(*pool)
+        try:
+            yield
+        finally:
+            graph.capture_end()
+    _NEWEST[:] = [graph]
 
 
 def _rounded(n: int, multiple: int) -> int:
