@@ -73,6 +73,8 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/sharpening.json
 	"$(BIN)/rlino" grid data/runs/sharpening-more.json
 	"$(BIN)/rlino" grid data/runs/direct.json
+	"$(BIN)/rlino" grid data/runs/equivalence.json
+	"$(BIN)/rlino" grid data/runs/rejection.json
 	"$(BIN)/rlino" evaluate $(FOUR) --out data/base/countdown/four/t1
 	"$(BIN)/rlino" evaluate $(FOUR) --seed 1 --out data/base/countdown/four/t1-again
 	"$(BIN)/rlino" evaluate $(FOUR) --samples 3072 --seed 2 --unsolved-by data/base/countdown/four/t1 --out data/base/countdown/four/t1-unsolved

@@ -119,15 +119,24 @@ CASES = {
 @needs_gpu
 @pytest.mark.parametrize("case", CASES)
 def test_texts_are_those_of_the_cpu(case, device):
-    """From the same random numbers; in fp32 none lies so near a border between two tokens that rounding moves it."""
+    """From the same random numbers, but for a number so near the border between two tokens that rounding moves it.
+
+    A row has 60 numbers and each 400 borders, which rounding moves by some 1e-7: about one case in ten has such a row.
+    """
     policy = random_model(seed=5)
     settings = dict(max_new_tokens=60, seed=2) | CASES[case]
-    expected, found = (sample(p, UNEVEN, 6, **settings) for p in (policy, moved(policy, device)))
-    for name in ("ids", "mask", "written", "truncated"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
-    assert found.texts == expected.texts
-    assert (found.logprobs - expected.logprobs).abs().max() < 1e-4
-    assert (found.entropies - expected.entropies).abs().max() < 1e-3
+    expected, sampled = (sample(p, UNEVEN, 6, **settings) for p in (policy, moved(policy, device)))
+    width = min(expected.ids.shape[1], sampled.ids.shape[1])  # rows that do not part are no longer
+    apart = (sampled.ids[:, :width] - expected.ids[:, :width]).abs()  # [N, T]
+    parted = apart.any(1)  # [N]
+    at_first = apart.gather(1, (apart > 0).long().argmax(1, keepdim=True))[parted]
+    assert parted.sum() <= 1 and (at_first == 1).all(), (parted.nonzero(), at_first)
+    for name in ("ids", "mask", "written"):
+        assert torch.equal(getattr(sampled, name)[~parted, :width], getattr(expected, name)[~parted, :width]), name
+    assert torch.equal(sampled.truncated[~parted], expected.truncated[~parted])
+    assert all(a == b for a, b, other in zip(sampled.texts, expected.texts, parted, strict=True) if not other)
+    assert (sampled.logprobs[:, :width] - expected.logprobs[:, :width])[~parted].abs().max() < 1e-4
+    assert (sampled.entropies[:, :width] - expected.entropies[:, :width])[~parted].abs().max() < 1e-3
 
 
 @needs_gpu
