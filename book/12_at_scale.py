@@ -454,7 +454,8 @@ print("tar -czf mid.tar.gz --exclude='*.safetensors' --exclude='*.pt' data/base/
 # ```
 #
 # Not where a run may have to be killed: a fault on the card, or a process that is killed at work, can take the others
-# with it ([NVIDIA's documentation](https://docs.nvidia.com/deploy/mps/)).
+# with it ([NVIDIA's documentation](https://docs.nvidia.com/deploy/mps/)). Our runs shared one H200 in this way, the
+# slowest of them beside other work.
 
 # %%
 from rlino_lib.claims.sizes import ACCURACY, ends_by_size, gaps_by_size, runs_by_size, values_by_size, verdicts_by_size
@@ -463,15 +464,14 @@ from rlino_lib.figures.style import label
 from rlino_lib.records.runs import list_runs, metrics_frame
 
 made = list_runs("mid")
-base = DATA / "base" / "mid"
 if made:
     times = [run.summary["seconds"] for run in made]
-    pretraining = json.loads((base / "card.json").read_text(encoding="utf-8"))["seconds"]
+    card, check = (json.loads((DATA / "base/mid" / name).read_text()) for name in ("card.json", "check.json"))
     say(
-        f"Recorded on one H200, which the runs shared in this way: {pretraining} s of pretraining, {len(made)} runs of "
-        f"{min(times):.0f} to {max(times):.0f} s each, the slowest beside other work. Chapter 03 asks of a base:"
+        f"Recorded: {card['seconds']} s of pretraining, {len(made)} runs of {min(times):.0f} to {max(times):.0f} s. "
+        "What chapter 03 asks of a base:"
     )
-    display(pd.DataFrame(json.loads((base / "check.json").read_text(encoding="utf-8"))).T.fillna("–"))
+    display(pd.DataFrame(check).T.fillna("–"))
 else:
     print("No run of it is recorded here.")
 

@@ -57,7 +57,7 @@ def values_by_size(root: str | Path = RUNS) -> pd.DataFrame:
     Columns: size; panel: ACCURACY, whose `row` is a method or the base, or GROWTH and GIVING_UP, whose `row` is a
     normaliser (growth is that from the base to the test after training); seed, None for the base; value.
     """
-    rows = []
+    rows: list[tuple] = []
     for size, runs in runs_by_size(root).items():
         rows.append((size, ACCURACY, "base", None, base_accuracy(runs[0])))
         rows += [(size, ACCURACY, run.method, run.seed, final_accuracy(run)) for run in runs]

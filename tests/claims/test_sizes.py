@@ -116,6 +116,10 @@ def test_what_the_prose_says_of_the_recorded_runs_of_both_sizes(recorded):
     assert larger.loc[(sizes.GROWTH, "constant"), "high"] < 0 < larger.loc[(sizes.GIVING_UP, "constant"), "low"]
     smaller = gaps.xs(SMALL, level="size").drop(index=(sizes.ACCURACY, "f_isft_pos"))
     assert ((smaller["low"] < 0) & (smaller["high"] > 0)).all()
+    verdicts = sizes.verdicts_by_size()
+    tested = verdicts[verdicts.iloc[:, 2] != "not testable here"]
+    changed = tested.index[tested.iloc[:, 0] != tested.iloc[:, 2]]
+    assert changed.tolist() == ["F-ISFT⁺ ends below GRPO on Countdown."] and len(tested) > 8
 
 
 def test_the_larger_size_is_judged_on_its_planned_seeds_by_the_ledgers_thresholds(root):
