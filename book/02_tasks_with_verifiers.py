@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 02 · Tasks with verifiers
 #
-# **What exactly is rewarded, and how much of what a method learns is the grader's doing?**
+# **What is rewarded, and how much of what is learnt is the grader's doing?**
 #
 # **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders can disagree about the
 # same responses, by the points computed below, so an accuracy means little without its grader. And where the format
@@ -1058,6 +1058,6 @@ print(f"largest change of an advantage in {len(binary)} groups that always answe
 #   gradient as soon as its format is mixed, which the paper's binary derivation leaves out; under the binary reward
 #   it has none.
 # - **Open**: whether that push towards answering changes the length of responses during training,
-#   and how much of a training gain is *noticing* what was found or finding more (chapter 09, planned).
+#   and how much of a training gain is *noticing* what was found or finding more (chapter 09).
 #
 # Next, chapter 03 looks at the model that wrote these responses.

@@ -418,8 +418,8 @@ bias["plug-in"] = [sum(w * (1 - (1 - c / n) ** k) for c, w in enumerate(chance))
 bias.set_index("k").round(3)
 
 # %% [markdown]
-# The error of the plug-in estimate grows with $k$, just where the question "sharpening or discovery?" (chapter 09,
-# planned) is decided.
+# The error of the plug-in estimate grows with $k$, just where the question "sharpening or discovery?" (chapter 09) is
+# decided.
 #
 # ### The curve of the base
 #
@@ -777,7 +777,7 @@ pd.DataFrame(greedy).T.map("{:.1%}".format)
 # On Countdown even the likeliest tokens leave most problems unsolved: a search has to go on until it hits. On the
 # word problems the likeliest solution is mostly right already, and sampling loses what the teacher's carelessness
 # adds. Training there can succeed by making the model *surer*, without teaching it anything. Chapter 07 compares
-# methods on this task, and chapter 09, which is planned, asks what training finds.
+# methods on this task, and chapter 09 asks what training finds.
 #
 # ### One base for both?
 #
@@ -966,6 +966,6 @@ print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems we
 # - A truncated response is wrong by construction, so lengths by verdict have to be shown with the share that was
 #   truncated.
 # - **Settled here**: the starting point of every later claim. **Open**: whether training lifts only the left end of
-#   the pass@k curve (chapter 09, planned). Chapter 08c answers which part of the growth in length is search.
+#   the pass@k curve (chapter 09). Chapter 08c answers which part of the growth in length is search.
 #
 # Next, chapter 04 turns four responses into a gradient.

@@ -1285,6 +1285,6 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 #
 # - Whether any of this holds for larger models, where differences between methods may have another size. Chapter 12
 #   has first seeds of one.
-# - Whether equal accuracy hides unequal coverage: pass@k (chapter 09, planned).
 #
-# Chapter 08c answers why wrong responses grow, and how much is the normaliser.
+# Chapter 08c answers why wrong responses grow, and how much is the normaliser. Chapter 09 answers whether equal
+# accuracy hides unequal coverage.

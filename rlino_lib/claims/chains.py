@@ -16,7 +16,7 @@ from rlino_lib.analysis.chains import covariances, pass_at_budgets, shares
 from rlino_lib.analysis.trace_graphs import matched_gaps
 from rlino_lib.claims import sharpening
 from rlino_lib.claims.ledger import Claim, NotTestable, Records, require_seeds
-from rlino_lib.claims.sharpening import Part, counts, judged_by, within
+from rlino_lib.claims.sharpening import Part, counts, is_evaluated, judged_by, within
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.chains import MEASUREMENT, read_chains
 from rlino_lib.records.runs import Run
@@ -143,7 +143,7 @@ def thinking_pays(claim: Claim, records: Records) -> tuple[list[Part], list[Run]
         }
         for group, thinks in ((DIRECT, False), (THINKING, True))
     )
-    seeds = sorted(seed for seed in set(direct) & set(thinking) if (direct[seed].path / "t1").exists())
+    seeds = sorted(seed for seed in set(direct) & set(thinking) if is_evaluated(direct[seed].path / "t1"))
     require_seeds(claim, len(seeds))
     gaps = []
     for seed in seeds:

@@ -18,6 +18,7 @@ from rlino_lib.analysis import statistics as stats
 from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, holm_in_family, require_seeds
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
 from rlino_lib.errors import RlinoError
+from rlino_lib.folders import asked_and_found
 from rlino_lib.paths import BASES
 from rlino_lib.records.runs import Run
 
@@ -113,17 +114,21 @@ def _p_values(parts: list[Part]) -> tuple[float, float]:
 
 @lru_cache(maxsize=64)  # all claims of the family are judged for each of them
 def counts(folder: Path) -> pd.DataFrame:
-    """The recorded counts of an evaluation, a row for each problem; raises NotTestable where there are none."""
-    file = folder / "problems.jsonl"
-    if not file.exists():
-        raise NotTestable(f"no evaluation is recorded in {folder.parent.name}/{folder.name}")
-    return pd.read_json(file, lines=True)
+    """The recorded counts of an evaluation, a row for each problem; raises NotTestable where it is not complete."""
+    if not is_evaluated(folder):
+        raise NotTestable(f"no complete evaluation is recorded in {folder.parent.name}/{folder.name}")
+    return pd.read_json(folder / "problems.jsonl", lines=True)
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Whether a folder holds a complete evaluation."""
+    return asked_and_found(folder / "evaluation.json")[1] is not None
 
 
 def evaluated(claim: Claim, records: Records, *roles: str) -> tuple[list[list[pd.DataFrame]], list[Run]]:
     """The counts at temperature 1 of the runs of each method that the claim names in a role, on the seeds that all
     have, in their order, and these runs; NotTestable before the planned seeds are there."""
-    runs = [run for run in records.runs(GROUP) if (run.path / "t1").exists()]
+    runs = [run for run in records.runs(GROUP) if is_evaluated(run.path / "t1")]
     by_seed = [{run.seed: run for run in runs if run.method == claim.about[role]} for role in roles]
     common = sorted(set.intersection(*map(set, by_seed)))
     require_seeds(claim, len(common))

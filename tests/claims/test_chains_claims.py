@@ -201,6 +201,7 @@ class Runs(Records):
                 c = rng.binomial(64, self.ledger[0], PROBLEMS)
                 frame = pd.DataFrame({"id": IDS, "n": 64, "c": c, "tokens": 64 * 11})
                 frame.to_json(path / "t1" / "problems.jsonl", orient="records", lines=True)
+                (path / "t1" / "evaluation.json").write_text('{"asked": {}, "found": {}}')
         return runs
 
 

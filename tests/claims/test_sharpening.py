@@ -23,6 +23,7 @@ def write(folder, chances, seed, chains=1.0):
     folder.mkdir(parents=True)
     frame = pd.DataFrame({"id": [f"p{i}" for i in range(len(chances))], "n": N, "c": c, "cc": rng.binomial(c, chains)})
     frame.to_json(folder / "problems.jsonl", orient="records", lines=True)
+    (folder / "evaluation.json").write_text('{"asked": {}, "found": {}}')
 
 
 BASE_CHANCES = np.where(np.arange(PROBLEMS) % 4 == 0, 0.0, np.linspace(0.0005, 0.05, PROBLEMS))
