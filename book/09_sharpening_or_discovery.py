@@ -262,8 +262,8 @@ display(clean(coverage.leash(cell_table).rename(index=label), 3))
 unsolved = base["c"] == 0
 base_more = sharpening.counts(sharpening.BASE / "t1-unsolved")
 solved_now = (again["c"][unsolved] > 0).sum(), (base_more["c"] > 0).sum()
-say(f"The base leaves {unsolved.sum()} of {len(base)} problems unsolved. Of these it solves {solved_now[0]} when sampled "
-    f"again, and {solved_now[1]} in three times as many samples more.")  # fmt: skip
+say(f"The base leaves {unsolved.sum()} of {len(base)} problems unsolved. Of these it solves {solved_now[0]} when "
+    f"sampled again, and {solved_now[1]} in three times as many samples more.")  # fmt: skip
 ONE_BUDGET = 64
 by_base, by_again, *by_grpo = (
     estimates(frame["n"], frame["c"], [ONE_BUDGET])[:, 0] for frame in (base, again, *trained["grpo_no_kl"])
@@ -416,8 +416,8 @@ pd.DataFrame.from_dict(rows, "index", columns=["D(1)", "D(16)", "D(64)", "D(256)
 # ### Is it the cap?
 #
 # What is cut at 160 tokens has no answer, and most of GRPO's responses are cut. So one run and the base were sampled
-# again with a cap of 320, on the first 64 problems. It is seed 0, which loses least of the five, and it was trained
-# at 160.
+# again with a cap of 320, on the first 128 problems, 256 samples of each. It is seed 0, which loses least of the
+# five, and it was trained at 160.
 
 # %%
 seed_0 = runs_of["grpo_no_kl"][0].path
@@ -426,7 +426,7 @@ capped[320] = tuple(sharpening.counts(folder / "t1-cap320") for folder in (sharp
 for cap, pair in capped.items():
     base_there, grpo_there = (frame[frame["id"].isin(capped[320][1]["id"])] for frame in pair)
     cut = " and ".join(f"{per_sample([frame], 'clipped'):.0%}" for frame in (base_there, grpo_there))
-    say(f"Cap {cap}, {len(grpo_there)} problems: {gains([grpo_there], base_there)}; of the base's responses and of "
+    say(f"Cap {cap}, {len(grpo_there)} problems: {gains([grpo_there], base_there, oversampling=1)}; of the base's responses and of "
         f"GRPO's {cut} are cut.")  # fmt: skip
 
 # %% [markdown]
