@@ -426,8 +426,8 @@ capped[320] = tuple(sharpening.counts(folder / "t1-cap320") for folder in (sharp
 for cap, pair in capped.items():
     base_there, grpo_there = (frame[frame["id"].isin(capped[320][1]["id"])] for frame in pair)
     cut = " and ".join(f"{per_sample([frame], 'clipped'):.0%}" for frame in (base_there, grpo_there))
-    say(f"Cap {cap}, {len(grpo_there)} problems: {gains([grpo_there], base_there, oversampling=1)}; of the base's responses and of "
-        f"GRPO's {cut} are cut.")  # fmt: skip
+    words = gains([grpo_there], base_there, oversampling=1)
+    say(f"Cap {cap}, {len(grpo_there)} problems: {words}; of the base's responses and of GRPO's {cut} are cut.")
 
 # %% [markdown]
 # *What is seen.* SEEN_CAP
