@@ -105,8 +105,9 @@ def likelihood_figure(values: Mapping[str, pd.Series]) -> Figure:
     return figure
 
 
-def tokens_figure(frame: pd.DataFrame) -> Figure:
+def tokens_figure(frame: pd.DataFrame, bars: str = "bar: 95 % over problems") -> Figure:
     """Accuracy against the tokens of a sample: a point with its interval for each row, those of one name on a line.
+    `bars` says what the intervals are over.
 
     Columns: name (a method, "base", or another), tokens, accuracy, low, high (shares), and where wanted `note`, the
     words beside the point. Raises RlinoError where columns or rows are missing.
@@ -124,5 +125,5 @@ def tokens_figure(frame: pd.DataFrame) -> Figure:
             axis.annotate(row.note, at, (7, -13), textcoords="offset points", fontsize=9, color="0.3")
     axis.set(xlabel="mean length of a sample (tokens)", ylabel="% right in one sample", ylim=(0, None))
     axis.set_xlim(0, 1.07 * frame["tokens"].max())
-    style.shared_legend(figure, "bar: 95 % over problems")
+    style.shared_legend(figure, bars)
     return figure
