@@ -25,16 +25,7 @@
 # verdict can be checked by a program, and a thought can be edited so that one knows what should follow.
 #
 # Chapter 09 asks whether training sharpens a base or discovers something new. This chapter looks inside the responses
-# of the same runs:
-#
-# 1. Are right answers reached for right reasons, and does training reward right reasons?
-# 2. Does the answer follow the thought, if one edits it?
-# 3. Which skill does a policy lack: a plan, a fact, or a step?
-# 4. Do thoughts that succeed have another shape?
-# 5. Would the untrained base have written them?
-# 6. Is the thought needed at all?
-#
-# You need chapters 03 (pass@k), 04 (GRPO) and 09. The cells take about a minute.
+# of the same runs. You need chapters 03 (pass@k), 04 (GRPO) and 09. The cells take about a minute.
 
 # %%
 import numpy as np
@@ -47,7 +38,7 @@ from rlino_lib.claims import sharpening
 from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.figures import chains as figures
 from rlino_lib.figures.recorded import say
-from rlino_lib.figures.style import intervals, label, look, new_figure, style
+from rlino_lib.figures.style import intervals, label, look, new_figure, shared_legend, style
 from rlino_lib.records.chains import read_chains
 from rlino_lib.tasks import Countdown
 
@@ -130,10 +121,13 @@ for column, words in {"c": "right answers", "cc": "right chains"}.items():
     gaps = paired_difference(others, first, [1, 16, 256]).set_index("k")[["difference", "low", "high"]] * 100
     say(f"{words}: " + "; ".join("D({}) {:+.1f} [{:+.1f}, {:+.1f}]".format(k, *row) for k, row in gaps.T.items()))
 pure = [frame["cc"].sum() / frame["c"].sum() for frame in evaluated.values()]
-say(f"Of the base's right answers {pure[0]:.0%} have right chains, of GRPO's {min(pure[1:]):.0%} to {max(pure[1:]):.0%}.")
+say(f"Right answers that have right chains: {pure[0]:.0%} of the base's, {min(pure[1:]):.0%} to {max(pure[1:]):.0%} of "
+    "GRPO's.")  # fmt: skip
 
 # %% [markdown]
-# *What is seen.* SEEN_COT
+# *What is seen.* With right chains required, GRPO is ahead of its base in one sample and behind in 256, as with answers
+# alone. The stricter measure makes the fall smaller and does not remove it. So lucky guesses are not what carries the
+# base past its trained policy here.
 #
 # ### Does the reward pay for a right process?
 #
@@ -199,13 +193,14 @@ for name, measured in POLICIES.items():
     premise[label(name)] |= {"covariance": row["mean"], "low": row["low"], "high": row["high"]}
     for seed, values in enumerate(within.T.to_numpy()):
         row = chains.mean_row(pd.Series(values))
-        marks.append({"name": "base" if name == "base" else f"GRPO, seed {seed}", "kind": name, "value": row["mean"], **row})
+        words = "base" if name == "base" else f"GRPO, seed {seed}"
+        marks.append({"name": words, "kind": name, "value": row["mean"], **row})
 display(clean(pd.DataFrame(premise).T, 4))
 
 # %% alt="Dot plot with a row for the base and for each seed of GRPO: the mean covariance of a right process and a right answer within problems, with its interval over problems."
 figure, axes = new_figure(size=(7, 2.8))
 intervals(axes[0, 0], pd.DataFrame(marks), {name: look(name) for name in POLICIES})
-axes[0, 0].set_xlabel("covariance within problems of a right process and a right answer (95 % over problems)")
+axes[0, 0].set_xlabel("covariance of right process and right answer, 95 % over problems")
 figure
 
 # %% [markdown]
@@ -220,11 +215,15 @@ say(f"Processes are right in {rows['p_c'].iloc[0]:.0%} of the base's responses a
     "GRPO's.")  # fmt: skip
 
 # %% [markdown]
-# *What is seen.* SEEN_PREMISE
+# *What is seen.* In the trained policy the premise holds: within a problem, right processes go with right answers, and
+# they earn the positive advantage. And yet fewer processes are right than before training. There is no contradiction.
+# The theorem compares two kinds of responses in one group. It does not say that a policy moves to right processes,
+# because other things move with an update. Here responses became longer, and each further attempt is one more place for
+# a mistake.
 #
-# A covariance is no cause. A long thought has more places for a mistake. It may also run into the cap, and then it has
-# no answer and earns nothing. Both make short responses right in process *and* in answer. So the premise of the theorem
-# can hold without a right equation helping anybody.
+# Nor is a covariance a cause. A long thought may run into the cap, and then it has no answer and earns nothing. So
+# short responses are right in process *and* in answer more often. The premise of the theorem can hold without a right
+# equation helping anybody.
 #
 # ## Does the answer follow the thought?
 #
@@ -267,21 +266,24 @@ means = 100 * edits.groupby(["method", "measure", "edit"])["mean"].mean()
 for name in POLICIES:
     last, whole = means[name, "follows_last"], means[name, "follows_closed"]
     lost = means[name, "correct", "result"] - means[name, "correct", "none"]
-    say(f"{label(name)}: unedited, {last['none']:.0f} % of answers are the last attempt's, with its operation changed "
-        f"{last['operation']:.0f} %, after another problem's thought {last['swapped']:.0f} %. A false last result moves "
-        f"accuracy by {lost:+.1f} points. Thoughts that ended by themselves: {whole['none']:.0f} % unedited, "
-        f"{whole['operation']:.0f} % with the operation changed.")  # fmt: skip
+    for words, row in {"all thoughts": last, "whole thoughts": whole}.items():
+        say(f"{label(name)}, {words}: answers are the last attempt's in {row['none']:.0f} %, with its operation "
+            f"changed in {row['operation']:.0f} %, all verdicts flipped {row['verdicts']:.0f} %, another problem's "
+            f"thought {row['swapped']:.0f} %.")  # fmt: skip
+    say(f"{label(name)}: a false last result moves accuracy by {lost:+.1f} points.")
 
 # %% [markdown]
-# *What is seen.* SEEN_EDITS
+# *What is seen.* An answer depends on its thought, and does not check it. Another operation in the last step is
+# followed as often as the policy's own. A false result costs nothing: it is not read. With another problem's thought
+# almost nothing is right. A flipped verdict matters somewhat, so verdicts are not pure decoration. Over all thoughts
+# GRPO's answers are the last attempt's less often than the base's. After whole thoughts they are not.
 #
 # ### A limit that is not small
 #
-# Answers are forced after *every* thought, also after one that the cap has cut. Such a thought often ends in the middle
-# of an attempt, and its last "attempt" is then no whole expression, so that no answer can copy it. Training made most
-# thoughts of this kind. So the first number mixes two things: how often a policy copies, and how often it was cut. The
-# numbers for thoughts that ended by themselves do not. They are about fewer responses, and about a selected kind: a
-# thought that ends has often found something.
+# Answers are forced after *every* thought, also after one that the cap has cut. Such a thought often ends within an
+# attempt, which is then no whole expression, so that no answer can copy it. Training made most thoughts of this kind.
+# The left panel mixes two things: how often a policy copies, and how often it was cut. The middle panel does not. But
+# it has few of GRPO's thoughts, and a selected kind: a thought that ends has often found something.
 #
 # ## Which skill is missing?
 #
@@ -306,7 +308,9 @@ figures.hints_figure(gains)
 # *What to look at.* In each row, how far apart do the two marks stand? A hint that helps a trained policy more than its
 # base names what training has not supplied.
 #
-# *What is seen.* SEEN_HINTS
+# *What is seen.* Half of the equations helps most by far, before and after training. A whole first equation helps a
+# little more than its operator alone. What training changes in that difference is small beside its interval: see
+# `facts-over-plans` below. So what both lack is the search, and not the arithmetic of one step.
 #
 # The third axis of that paper is whether a policy that fails as a whole can do the parts. Word problems have parts with
 # known results. Their base is asked for the next equation, with all the right ones before it given:
@@ -319,10 +323,10 @@ from rlino_lib.tasks import get_task
 stories = get_task("word_problems")
 storyteller = load_policy(base_of("word_problems"))
 parts = sub_problems(storyteller, stories, stories.problems("validation", 64), 8, seed=1)
-whole, every, gap = (chains.mean_row(values) for values in
-                     (parts["accuracy"], parts["all_steps"], parts["all_steps"] - parts["accuracy"]))  # fmt: skip
-say(f"Right as a whole {whole['mean']:.1%}; every step right, given those before, {every['mean']:.1%}; difference "
-    f"{100 * gap['mean']:+.1f} points [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}], {len(parts)} problems.")  # fmt: skip
+whole, steps = 100 * parts[["accuracy", "all_steps"]].mean()
+gap = chains.mean_row(100 * (parts["all_steps"] - parts["accuracy"]))
+say(f"Right as a whole {whole:.1f} %; every step right, given those before, {steps:.1f} %; difference "
+    f"{gap['mean']:+.1f} points [{gap['low']:+.1f}, {gap['high']:+.1f}], {len(parts)} problems.")  # fmt: skip
 
 # %% [markdown]
 # The second number is a lower bound. A solution whose steps stand in another order is right as a whole, and counts as
@@ -353,19 +357,19 @@ pd.DataFrame({"forward": graph_metrics(len(nodes), edges), "each edge mirrored":
 # at its hit, so it is shorter. So right and wrong thoughts are also compared at *equal numbers of attempts*, within a
 # problem:
 
-# %% alt="Dot plot: density and branching of right less wrong thoughts, over all thoughts and at equal numbers of attempts, of the base and of GRPO, with intervals over problems."
+# %% alt="Dot plot: density, branching and convergence of right less wrong thoughts, over all thoughts and at equal numbers of attempts, of the base and of GRPO, with intervals over problems."
 marks = []
-for measure in ("density", "branching"):
+for measure in ("density", "branching", "convergence"):
     for words, within in {"all": (), "at equal attempts": ("attempts",)}.items():
         for name, measured in POLICIES.items():
             gaps = pd.concat([matched_gaps(t["graphs"], measure, within) for t in measured], axis=1).mean(axis=1)
             row = chains.mean_row(gaps)
             marks.append({"name": f"{measure}, {words}", "kind": label(name), "value": row["mean"], **row})
 shapes = pd.DataFrame(marks)
-figure, axes = new_figure(size=(7.4, 3))
+figure, axes = new_figure(size=(7.4, 3.8))
 intervals(axes[0, 0], shapes, {label(name): look(name) for name in POLICIES})
-axes[0, 0].set_xlabel("right less wrong thoughts (95 % over problems)")
-axes[0, 0].legend()
+axes[0, 0].set_xlabel("right less wrong thoughts")
+shared_legend(figure, "bar: 95 % over problems")
 figure
 
 # %% [markdown]
@@ -373,10 +377,12 @@ figure
 
 # %%
 for row in shapes.itertuples():
-    say(f"{row.name}, {row.kind}: {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {row.problems} problems have both.")
+    say(f"{row.name}, {row.kind}: {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}], from {row.problems} problems.")
 
 # %% [markdown]
-# *What is seen.* SEEN_GRAPHS
+# *What is seen.* Over all thoughts GRPO's right ones are denser and branch less than its wrong ones, as shorter
+# thoughts do. At equal attempts nothing of that is left. So the shape says how long a search was, and not how good. (Of
+# convergence no claim speaks.)
 #
 # ## Would the base have written it?
 #
@@ -394,7 +400,8 @@ scored = {t: responses_under(base, samples) for t, samples in cooled.items()}
 rows = {
     f"T = {t}": {
         "% right": 100 * frame["correct"].mean(), "tokens": frame["tokens"].mean(),
-        "log p per token": frame["logprob"].sum() / frame["tokens"].sum(), "log p per response": frame["logprob"].mean(),
+        "log p per token": frame["logprob"].sum() / frame["tokens"].sum(),
+        "log p per response": frame["logprob"].mean(),
     }
     for t, frame in scored.items()
 }  # fmt: skip
@@ -427,7 +434,9 @@ for name in values:
 # %% [markdown]
 # *What to look at.* Which of the two lines of the base does GRPO's line lie on?
 #
-# *What is seen.* SEEN_LIKELIHOOD
+# *What is seen.* On neither. Under the base, GRPO's tokens are less likely than the base's own at temperature 1, and
+# than those of the base that is as long. So in these tokens GRPO is not a cooled base. It searches as long as one, and
+# writes other things on the way.
 #
 # ### Support that is kept, and support that is lost
 #
@@ -458,9 +467,13 @@ for kind, words in {"correct": "right", "incorrect": "wrong"}.items():
     fell = [end.iloc[-1] - end.iloc[0] for end in ends]
     say(f"The base's own {words} responses: {np.mean(fell):+.1f} nats per response over training, by seed "
         f"{min(fell):+.1f} to {max(fell):+.1f}.")  # fmt: skip
+apart = [run.metrics["eval/kl_base"].dropna().iloc[-1] for run in thinking]
+say(f"KL from the base at the end: {np.mean(apart):.1f} nats per response.")
 
 # %% [markdown]
-# *What is seen.* SEEN_SUPPORT
+# *What is seen.* What the base did wrong becomes far less likely. What it did *right* becomes less likely too, in every
+# seed. And a response of the trained policy is far likelier under itself than under the base: that is what the KL says.
+# So training does more than move probability from the base's wrong responses to its right ones.
 #
 # ## Thinking, or not
 #
@@ -511,7 +524,11 @@ equal = pd.DataFrame(rows).T
 display(clean(equal, 1))
 
 # %% [markdown]
-# *What is seen.* SEEN_THINKING
+# *What is seen.* One thought is right more often than all the short answers that its tokens buy are together. To buy
+# more does not help much: without a thought GRPO has learnt to answer nearly the same each time, as pass@16 shows. (One
+# run writes on to its cap of 32 tokens, and has fewer answers for the same tokens.) The findings that one may skip the
+# thought are about large models that were trained to think at length, and about tasks of perception. A search that
+# never was in the weights cannot be skipped.
 #
 # ## The claims
 #
@@ -619,7 +636,13 @@ _ = check_branching(my_branching)
 #
 # ## Summary
 #
-# - SUMMARY
+# - Rewards for answers pay for right processes where, within a problem, these go with right answers. The formula is
+#   algebra; the premise has to be measured, with a flag that does not ask for the answer. And even where it holds, the
+#   share of right processes can fall.
+# - To depend on a thought is not to check it. An edit whose effect is known in advance tells the two apart.
+# - Comparisons have to be fair in length: right with wrong thoughts at equal attempts, a trained policy with its base
+#   at the temperature of equal length, thinking with not thinking at equal tokens.
+# - "Likely under the base" needs a control: the base itself, cooled.
 #
 # As judged above:
 
@@ -628,17 +651,15 @@ for c in claims:
     say(f"{c.id}: {judged[c.id].verdict}. {judged[c.id].effect}.")
 
 # %% [markdown]
-# **Limits.** This is one small base, one task with verdicts in its thoughts, and one method. GRPO's responses run into
-# the cap of 160 tokens, so most of its forced answers follow thoughts that were cut. The length of the base levels off
+# **Limits.** This is one small base, one task with verdicts in its thoughts, and one method. Most of GRPO's thoughts are
+# cut by the cap of 160 tokens. The length of the base levels off
 # below the cap at low temperatures, so a policy that is longer has no matching temperature, and then
 # `as-the-cold-base` cannot be tested. `thinking-pays` uses the last evaluation of each run with a thought, one response
 # to each problem. Hints are of one solution among several. Whether a model has an *intention* behind a token is not a
 # question that any of these measurements can answer.
 #
-# **Further reading.** Wen et al., *RL with Verifiable Rewards Implicitly Incentivizes Correct Reasoning in Base LLMs*
-# ([2506.14245](https://arxiv.org/abs/2506.14245)); Lanham et al., *Measuring Faithfulness in Chain-of-Thought
-# Reasoning* ([2307.13702](https://arxiv.org/abs/2307.13702)); Wang et al., *Beyond Accuracy*
-# ([2506.04723](https://arxiv.org/abs/2506.04723)); Xiong et al., *Mapping the Minds of LLMs*
-# ([2505.13890](https://arxiv.org/abs/2505.13890)); Ma et al., *Reasoning Models Can Be Effective Without Thinking*
-# ([2504.09858](https://arxiv.org/abs/2504.09858)); Li et al., *Think or Not Think*
-# ([2503.16188](https://arxiv.org/abs/2503.16188)).
+# **Further reading.** On right chains Wen et al. ([2506.14245](https://arxiv.org/abs/2506.14245)); on edits Lanham et
+# al. ([2307.13702](https://arxiv.org/abs/2307.13702)); on skills Wang et al.
+# ([2506.04723](https://arxiv.org/abs/2506.04723)); on graphs Xiong et al.
+# ([2505.13890](https://arxiv.org/abs/2505.13890)); on answers without a thought Ma et al.
+# ([2504.09858](https://arxiv.org/abs/2504.09858)) and Li et al. ([2503.16188](https://arxiv.org/abs/2503.16188)).
