@@ -651,12 +651,11 @@ for c in claims:
     say(f"{c.id}: {judged[c.id].verdict}. {judged[c.id].effect}.")
 
 # %% [markdown]
-# **Limits.** This is one small base, one task with verdicts in its thoughts, and one method. Most of GRPO's thoughts are
-# cut by the cap of 160 tokens. The length of the base levels off
-# below the cap at low temperatures, so a policy that is longer has no matching temperature, and then
-# `as-the-cold-base` cannot be tested. `thinking-pays` uses the last evaluation of each run with a thought, one response
-# to each problem. Hints are of one solution among several. Whether a model has an *intention* behind a token is not a
-# question that any of these measurements can answer.
+# **Limits.** This is one small base, one task with verdicts in its thoughts, and one method. Most of GRPO's thoughts
+# are cut by the cap of 160 tokens. The length of the base levels off below the cap at low temperatures, so a policy
+# that is longer has no matching temperature, and then `as-the-cold-base` cannot be tested. `thinking-pays` uses the
+# last evaluation of each run with a thought, one response to each problem. Hints are of one solution among several.
+# Whether a model has an *intention* behind a token is not a question that any of these measurements can answer.
 #
 # **Further reading.** On right chains Wen et al. ([2506.14245](https://arxiv.org/abs/2506.14245)); on edits Lanham et
 # al. ([2307.13702](https://arxiv.org/abs/2307.13702)); on skills Wang et al.
