@@ -108,8 +108,8 @@ clean(pd.DataFrame(glance).T[columns].astype(float), 3)
 # ## Right for the right reasons
 #
 # pass@k counts a right answer whatever its reasons. *CoT-pass@k* ([2506.14245](https://arxiv.org/abs/2506.14245)) asks
-# for a right chain too, and there trained models are reported ahead of their base at every k. Here are both, for the
-# test problems of chapter 09; D(k) is trained less base, in points.
+# for a right chain too, and by it a trained model is reported ahead of its base at every k on contest problems. Here
+# are both, for the test problems of chapter 09; D(k) is trained less base, in points.
 
 # %%
 from rlino_lib.analysis.pass_at_k import estimates, paired_difference
@@ -126,8 +126,8 @@ say(f"Right answers that have right chains: {pure[0]:.0%} of the base's, {min(pu
 
 # %% [markdown]
 # *What is seen.* With right chains required, GRPO is ahead of its base in one sample and behind in 256, as with answers
-# alone. The stricter measure makes the fall smaller and does not remove it. So lucky guesses are not what carries the
-# base past its trained policy here.
+# alone. The stricter measure makes the fall smaller and does not remove it. So lucky guesses are only a part of what
+# carries the base past its trained policy here.
 #
 # ### Does the reward pay for a right process?
 #
@@ -211,15 +211,18 @@ above = sum(row["low"] > 0 for row in marks[1:])
 rows = pd.DataFrame(premise).T
 say(f"After GRPO the covariance lies above 0, with its interval, in {above} of {len(after)} seeds; that of the base is "
     f"{rows['covariance'].iloc[0]:+.4f} [{rows['low'].iloc[0]:+.4f}, {rows['high'].iloc[0]:+.4f}].")  # fmt: skip
-say(f"Processes are right in {rows['p_c'].iloc[0]:.0%} of the base's responses and in {rows['p_c'].iloc[1]:.0%} of "
-    "GRPO's.")  # fmt: skip
+p_base, p_grpo = rows["p_c"]
+lengths = {name: np.mean([chains.totals(t)["mean_length"] for t in measured]) for name, measured in POLICIES.items()}
+as_long = p_base ** (lengths["grpo_no_kl"] / lengths["base"])
+say(f"Processes are right in {p_base:.0%} of the base's responses and in {p_grpo:.0%} of GRPO's. With as many mistakes "
+    f"a token as in the base, responses of GRPO's length would be right in {as_long:.0%}.")  # fmt: skip
 
 # %% [markdown]
 # *What is seen.* In the trained policy the premise holds: within a problem, right processes go with right answers, and
 # they earn the positive advantage. And yet fewer processes are right than before training. There is no contradiction.
-# The theorem compares two kinds of responses in one group. It does not say that a policy moves to right processes,
-# because other things move with an update. Here responses became longer, and each further attempt is one more place for
-# a mistake.
+# The theorem compares two kinds of responses in one group. It does not say where a policy moves, because other things
+# move with an update. Here responses became longer, each further token is one more place for a mistake, and that alone
+# explains most of the fall.
 #
 # Nor is a covariance a cause. A long thought may run into the cap, and then it has no answer and earns nothing. So
 # short responses are right in process *and* in answer more often. The premise of the theorem can hold without a right
@@ -228,7 +231,7 @@ say(f"Processes are right in {rows['p_c'].iloc[0]:.0%} of the base's responses a
 # ## Does the answer follow the thought?
 #
 # Lanham et al. ([2307.13702](https://arxiv.org/abs/2307.13702)) cut thoughts short and put mistakes into them. If the
-# answer stays the same, they say, it did not need the thought. Here more can be asked. An answer is an expression, and
+# answer stays the same, it may not have come from the thought. Here more can be asked. An answer is an expression, and
 # so is each attempt. So an answer can be compared with what the *edited* thought says. The thought is edited and
 # closed, and the policy writes the answer greedily. One response of the base, live:
 
@@ -288,9 +291,9 @@ for name in POLICIES:
 # ## Which skill is missing?
 #
 # *Beyond Accuracy* ([2506.04723](https://arxiv.org/abs/2506.04723)) gives models parts of a solution, to see which part
-# they lack. There plans hurt most bases, and trained models gained from facts. Here a hint is how the response begins:
-# a first number and its operator (the plan), the whole first equation (the fact), or half of all equations. All are of
-# one solution, picked at random.
+# they lack. There plans made the base worse, and facts helped the trained model. Here a hint is how the response
+# begins: a first number and its operator (the plan), the whole first equation (the fact), or half of all equations. All
+# are of one solution, picked at random.
 
 # %% alt="Dot plot: points gained by three hints over no hint, of the base and of GRPO, with intervals over problems."
 gains = []
@@ -310,7 +313,7 @@ figures.hints_figure(gains)
 #
 # *What is seen.* Half of the equations helps most by far, before and after training. A whole first equation helps a
 # little more than its operator alone. What training changes in that difference is small beside its interval: see
-# `facts-over-plans` below. So what both lack is the search, and not the arithmetic of one step.
+# `facts-over-plans` below. What is scarce is a right way to the target: one step of it hardly helps, two of three do.
 #
 # The third axis of that paper is whether a policy that fails as a whole can do the parts. Word problems have parts with
 # known results. Their base is asked for the next equation, with all the right ones before it given:
@@ -395,7 +398,7 @@ for row in shapes.itertuples():
 from rlino_lib.evaluation.under_base import responses_under, support
 
 few = {"group_size": 8, "seed": 5, "max_new_tokens": 160}
-cooled = {t: sample_graded(base, TASK, problems[:32], temperature=t, **few) for t in (1.0, 0.6, 0.3, 0.1)}
+cooled = {t: sample_graded(base, TASK, problems[:32], temperature=t, **few) for t in (1.0, 0.3, 0.1)}
 scored = {t: responses_under(base, samples) for t, samples in cooled.items()}
 rows = {
     f"T = {t}": {
@@ -409,10 +412,9 @@ clean(pd.DataFrame(rows).T, 3)
 
 # %% [markdown]
 # *What to look at.* Cooling makes responses *longer*: after a failed attempt, to try again is likelier than to give up.
-# So a whole response becomes less likely, though each of its tokens is chosen more greedily. Matching by entropy fails
-# here, and the log-probability of a response has its length in it. So the temperature is chosen at which the base is as
-# *long* as the trained policy, and log-probabilities are compared per token. (At low temperatures the length levels off
-# below the cap. A policy that is longer than that has no match.)
+# So a whole response becomes less likely, though each of its tokens is chosen more greedily. So the temperature is
+# chosen at which the base is as *long* as the trained policy, and log-probabilities are compared per token. (At low
+# temperatures the length levels off below the cap. A policy that is longer than that has no match.)
 
 # %% alt="Cumulative curves over problems of the log-probability per token under the base: the base's own responses at temperature 1, at the temperature of equal length, and GRPO's."
 sides = [chains.shares(t["likelihood"]).pivot(index="problem", columns="side", values="logprob") for t in after]
@@ -441,8 +443,8 @@ for name in values:
 # ### Support that is kept, and support that is lost
 #
 # *The Invisible Leash* ([2507.14843](https://arxiv.org/abs/2507.14843)) counts right completions with a probability
-# above ε under the base and under the trained model: kept, lost, new. A control is missing there. A base that is merely
-# cooled can lose nothing in principle. What does it lose by this count?
+# above ε under the base and under the trained model: kept, lost, new. One control is worth adding. A base that is
+# merely cooled loses nothing in principle. What does it lose by this count?
 
 # %%
 from rlino_lib.analysis.coverage import leash
