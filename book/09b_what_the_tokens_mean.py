@@ -17,7 +17,12 @@
 #
 # **Do the tokens of a thought mean what they say, and does training with rewards change that?**
 #
-# **The answer.** ANSWER
+# **The answer.** Answers depend on thoughts here, and do not check them: they copy the operations of the last attempt,
+# and a false result costs nothing. Training leaves that as it is, but most of its thoughts are cut by the cap. Right
+# processes go with right answers after training, and yet fewer processes are right. Successful thoughts are shorter,
+# and of no other shape. Trained responses are not those of a cooled base, and without a thought little is solved. In
+# the ledger: `follows-last` holds, `follows-as-before` does not hold here, `process-pays` holds, `facts-over-plans` is
+# undecided, `equal-attempts` holds, `as-the-cold-base` does not hold here, `thinking-pays` holds.
 #
 # A model that thinks before it answers writes reasons. Nothing in its training says that the reasons have to be true,
 # or that the answer has to follow from them: the reward looks at the answer alone. Elsewhere, whether a chain of
@@ -414,7 +419,7 @@ clean(pd.DataFrame(rows).T, 3)
 # *What to look at.* Cooling makes responses *longer*: after a failed attempt, to try again is likelier than to give up.
 # So a whole response becomes less likely, though each of its tokens is chosen more greedily. So the temperature is
 # chosen at which the base is as *long* as the trained policy, and log-probabilities are compared per token. (At low
-# temperatures the length levels off below the cap. A policy that is longer than that has no match.)
+# temperatures the length levels off below the cap.)
 
 # %% alt="Cumulative curves over problems of the log-probability per token under the base: the base's own responses at temperature 1, at the temperature of equal length, and GRPO's."
 sides = [chains.shares(t["likelihood"]).pivot(index="problem", columns="side", values="logprob") for t in after]
@@ -529,8 +534,7 @@ display(clean(equal, 1))
 # *What is seen.* One thought is right more often than all the short answers that its tokens buy are together. To buy
 # more does not help much: without a thought GRPO has learnt to answer nearly the same each time, as pass@16 shows. (One
 # run writes on to its cap of 32 tokens, and has fewer answers for the same tokens.) The findings that one may skip the
-# thought are about large models that were trained to think at length, and about tasks of perception. A search that
-# never was in the weights cannot be skipped.
+# thought are about large models that were trained to think at length, and about tasks of perception.
 #
 # ## The claims
 #
@@ -653,11 +657,10 @@ for c in claims:
     say(f"{c.id}: {judged[c.id].verdict}. {judged[c.id].effect}.")
 
 # %% [markdown]
-# **Limits.** This is one small base, one task with verdicts in its thoughts, and one method. Most of GRPO's thoughts
-# are cut by the cap of 160 tokens. The length of the base levels off below the cap at low temperatures, so a policy
-# that is longer has no matching temperature, and then `as-the-cold-base` cannot be tested. `thinking-pays` uses the
-# last evaluation of each run with a thought, one response to each problem. Hints are of one solution among several.
-# Whether a model has an *intention* behind a token is not a question that any of these measurements can answer.
+# **Limits.** This is one small base, one method, and one task whose thoughts hold verdicts. The cap of 160 tokens cuts
+# most of GRPO's thoughts. A base that is as long as GRPO samples almost greedily, and a policy still longer has no
+# match; `as-the-cold-base` could then not be tested. `thinking-pays` uses the last evaluation of each run with a
+# thought, one response to each problem.
 #
 # **Further reading.** On right chains Wen et al. ([2506.14245](https://arxiv.org/abs/2506.14245)); on edits Lanham et
 # al. ([2307.13702](https://arxiv.org/abs/2307.13702)); on skills Wang et al.
