@@ -18,11 +18,11 @@
 # **Do the tokens of a thought mean what they say, and does training with rewards change that?**
 #
 # **The answer.** Answers depend on thoughts here, and do not check them: they copy the operations of the last attempt,
-# and a false result costs nothing. Training leaves that as it is, but most of its thoughts are cut by the cap. Right
-# processes go with right answers after training, and yet fewer processes are right. Successful thoughts are shorter,
-# and of no other shape. Trained responses are not those of a cooled base, and without a thought little is solved. In
-# the ledger: `follows-last` holds, `follows-as-before` does not hold here, `process-pays` holds, `facts-over-plans` is
-# undecided, `equal-attempts` holds, `as-the-cold-base` does not hold here, `thinking-pays` holds.
+# and a false result costs nothing. Training leaves that as it is, but the cap cuts most thoughts of the trained policy.
+# Right processes go with right answers after training, and yet fewer processes are right. Successful thoughts are
+# shorter, and of no other shape. Trained responses are not those of a cooled base, and without a thought little is
+# solved. In the ledger: `follows-last` holds, `follows-as-before` does not hold here, `process-pays` holds,
+# `facts-over-plans` is undecided, `equal-attempts` holds, `as-the-cold-base` does not hold here, `thinking-pays` holds.
 #
 # A model that thinks before it answers writes reasons. Nothing in its training says that the reasons have to be true,
 # or that the answer has to follow from them: the reward looks at the answer alone. Elsewhere, whether a chain of
@@ -256,7 +256,7 @@ shown.assign(thought=shown["thought"].str.strip().str.replace("\n", " ⏎ "))
 # attempt has to change with it. Read the row `result`: the last result is false by 1. An answer that *calculates*
 # would change or be withdrawn. One that copies does not care. Now all measured responses, two to each problem:
 
-# %% alt="Two panels of dots by edit, of the base and of five seeds of GRPO: how often the answer is the last attempt's of the edited thought, and how often the answer is right."
+# %% alt="Three panels of dots by edit, of the base and of five seeds of GRPO: how often the answer is the edited thought's last attempt, the same after whole thoughts, and how often the answer is right."
 MEASURES = ["follows_last", "correct", "follows_closed"]
 edits = pd.concat(
     chains.over_problems(chains.shares(tables["forced"]), MEASURES, "edit").assign(method=name, seed=seed)
@@ -313,8 +313,8 @@ gains = pd.concat(gains)
 figures.hints_figure(gains)
 
 # %% [markdown]
-# *What to look at.* In each row, how far apart do the two marks stand? A hint that helps a trained policy more than its
-# base names what training has not supplied.
+# *What to look at.* In each row, how far apart do the two marks stand? A hint that gains more after training is one
+# that training has taught the policy to use.
 #
 # *What is seen.* Half of the equations helps most by far, before and after training. A whole first equation helps a
 # little more than its operator alone. What training changes in that difference is small beside its interval: see
@@ -417,9 +417,9 @@ clean(pd.DataFrame(rows).T, 3)
 
 # %% [markdown]
 # *What to look at.* Cooling makes responses *longer*: after a failed attempt, to try again is likelier than to give up.
-# So a whole response becomes less likely, though each of its tokens is chosen more greedily. So the temperature is
-# chosen at which the base is as *long* as the trained policy, and log-probabilities are compared per token. (At low
-# temperatures the length levels off below the cap.)
+# So a whole response becomes less likely, though each of its tokens is chosen more greedily. The temperature is
+# therefore chosen at which the base is as *long* as the trained policy, and log-probabilities are compared per token.
+# (At low temperatures the length levels off below the cap.)
 
 # %% alt="Cumulative curves over problems of the log-probability per token under the base: the base's own responses at temperature 1, at the temperature of equal length, and GRPO's."
 sides = [chains.shares(t["likelihood"]).pivot(index="problem", columns="side", values="logprob") for t in after]
@@ -531,7 +531,7 @@ equal = pd.DataFrame(rows).T
 display(clean(equal, 1))
 
 # %% [markdown]
-# *What is seen.* One thought is right more often than all the short answers that its tokens buy are together. To buy
+# *What is seen.* One thought solves a problem far more often than all the short answers that its tokens buy. To buy
 # more does not help much: without a thought GRPO has learnt to answer nearly the same each time, as pass@16 shows. (One
 # run writes on to its cap of 32 tokens, and has fewer answers for the same tokens.) The findings that one may skip the
 # thought are about large models that were trained to think at length, and about tasks of perception.
