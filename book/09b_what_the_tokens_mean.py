@@ -317,8 +317,8 @@ figures.hints_figure(gains)
 # that training has taught the policy to use.
 #
 # *What is seen.* Half of the equations helps most by far, before and after training. A whole first equation helps a
-# little more than its operator alone. What training changes in that difference is small beside its interval: see
-# `facts-over-plans` below. What is scarce is a right way to the target: one step of it hardly helps, two of three do.
+# little more than its operator alone. Whether training adds to that difference is `facts-over-plans` below. What is
+# scarce is a right way to the target: one step of it adds few points, two of three add many.
 #
 # The third axis of that paper is whether a policy that fails as a whole can do the parts. Word problems have parts with
 # known results. Their base is asked for the next equation, with all the right ones before it given:
