@@ -16,7 +16,7 @@
 # %% [markdown]
 # # 01 · Language models as MDPs
 #
-# **What does writing, as a Markov decision process, contain that a list of graded answers does not?**
+# **What does the MDP of writing contain that a list of graded answers does not?**
 #
 # **The answer.** Nothing, as long as the policy alone writes and the reward comes at the end: objective, gradient
 # and optimum are those of a bandit over whole responses. What this takes is deterministic transitions from a known

@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 02 · Tasks with verifiers
 #
-# **What exactly is rewarded, and how much of what a method learns is the grader's doing?**
+# **What is rewarded, and how much of what is learnt is the grader's doing?**
 #
 # **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders can disagree about the
 # same responses, by the points computed below, so an accuracy means little without its grader. And where the format

@@ -1286,5 +1286,5 @@ pd.DataFrame([(c.statement, judged[c.id].verdict) for c in duel_claims], columns
 # - Whether any of this holds for larger models, where differences between methods may have another size. Chapter 12
 #   has first seeds of one.
 #
-# Chapter 08c answers why wrong responses grow, and how much is the normaliser. Chapter 09 answers whether equal accuracy
-# hides unequal coverage.
+# Chapter 08c answers why wrong responses grow, and how much is the normaliser. Chapter 09 answers whether equal
+# accuracy hides unequal coverage.

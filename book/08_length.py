@@ -15,8 +15,7 @@
 # %% [markdown]
 # # 08 · Length
 #
-# **Do responses grow because the reward is split by $1/|o|$, because longer ones are better, or because of how
-# lengths are counted?**
+# **Do responses grow because of $1/|o|$, because longer ones are better, or because of how lengths are counted?**
 #
 # **The answer.** All three move a mean length, and a training log alone does not tell which of them did. In
 # expectation $1/|o|$ makes wrong responses longer and right ones shorter, as far as the policy can tell the two apart.

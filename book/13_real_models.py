@@ -235,7 +235,7 @@ say(f"kl: entropy {most:.2f} nats at the end, that of a uniform choice among {np
 # One repository has both on Countdown: SFT, RFT (one round of rejection sampling) and GRPO, tested greedily on the same
 # 500 problems. Is that the paper's comparison of GRPO with F-ISFT⁺?
 
-# %% alt="Five differences of GRPO to another method, in points of accuracy. Over problems: plus 6 to RFT and plus 8 to SFT, intervals above 0. Over seeds: the book's GRPO to F-ISFT plus about 3 with an interval above 0; in between minus 2 with an interval from minus 15 to plus 11."
+# %% alt="Five differences of GRPO to another method, in points of accuracy. Over problems: plus 6 to RFT and plus 8 to SFT, intervals above 0. Over seeds: the book's GRPO to F-ISFT plus about 3 with an interval above 0; in between minus 3 with an interval below 0."
 models = dict(list(countdown.groupby("model")))
 rows = [(f"Qwen3-0.6B: {other}", "problems", *real.paired(models["GRPO"], models[other])) for other in ("RFT", "SFT")]
 for title, group in (("the book’s, 0.8 M", "head-to-head"), ("in between, 27 M", "mid")):
@@ -253,9 +253,9 @@ say(f"GRPO − RFT {gap['value']:+.1f} points [{gap['low']:+.1f}, {gap['high']:+
 
 # %% [markdown]
 # *What the paper says and what was found.* The paper has F-ISFT⁺ 6.3 points above GRPO at 0.5B and 17.9 below it at
-# 1.5B, and here one round of filtered SFT ends below GRPO. It is *not the paper's comparison*: the filtered samples are
-# another model's, an 8B teacher's; there is one round of them, not one a step; RFT starts from the untouched model and
-# GRPO from the SFT model.
+# 1.5B; here one round of filtered SFT ends below GRPO, and F-ISFT⁺ below it in the book's model, above it in between
+# (chapter 12). The first is *not the paper's comparison*: the filtered samples are another model's, an 8B teacher's;
+# there is one round of them, not one a step; RFT starts from the untouched model and GRPO from the SFT model.
 #
 # Nor do the intervals of the figure mean the same. The upper ones are over problems: with these very weights, other
 # problems would give about this difference. The lower ones are over seeds: another run would give about this one.
@@ -267,7 +267,7 @@ say(f"GRPO − RFT {gap['value']:+.1f} points [{gap['low']:+.1f}, {gap['high']:+
 # A group in which all rollouts are right, or none, has advantage 0 everywhere. One public run recorded every visit:
 # GRPO on Qwen2.5-Math-1.5B, 1,209 prompts, 8 rollouts a visit, 64,000 groups.
 
-# %% alt="Left: bands of groups by visit of Qwen2.5-Math-1.5B; none right shrinks from 36 to 28 percent, all right grows from 8 to 22, mixed goes from 56 to 50. Right: the share without signal over the run: Qwen2.5-Math near one half, Qwen3 on Countdown rising from 0.3 to 0.6, the book's model and the one in between falling from 0.25 to 0.15."
+# %% alt="Left: bands of groups by visit of Qwen2.5-Math-1.5B; none right shrinks from 36 to 28 percent, all right grows from 8 to 22, mixed goes from 56 to 50. Right: the share without signal over the run: Qwen2.5-Math near one half, Qwen3 on Countdown rising from 0.3 to 0.6, the book's model and the one in between falling from 0.25 to 0.15, the latter rising to 0.2 at the end."
 visited = visits()
 by_visit = real.signal_by_visit(visited)
 without = {"Qwen3-0.6B, Countdown, groups of 5": logs[logs["run"] == "grpo"].set_index("step")["frac_reward_zero_std"]}
@@ -282,7 +282,8 @@ by_visit.iloc[[0, -1]].round(3)
 # %% [markdown]
 # *What was found.* About half of all groups carry no signal from the first visit to the last: as prompts become
 # hopeless less often, others become certain. So half of the sampling buys nothing, at every time, which is what
-# DAPO's filter is for. In the book's runs the share *falls*: their base is rarely certain of anything.
+# DAPO's filter is for. In the book's runs the share *falls*, in between only at first: their base is rarely
+# certain of anything.
 #
 # ## Gains by difficulty
 #

@@ -1,8 +1,9 @@
 """The base in between (chapter 12), from pretraining to its runs: `tools/mid.sh`.
 
 Pretrains the base (`data/base/mid`), evaluates it against what chapter 03 asks of a base, sweeps the learning rate, and
-makes the grid `data/runs/mid.json` at the best one. What is ended by a signal or by a kill goes on where it stopped
-when the same command is given again, as each command of `rlino` does.
+makes the grid `data/runs/mid.json` at the best one, ten runs at a time: chapter 12 says how they share a card. What is
+ended by a signal or by a kill goes on where it stopped when the same command is given again, as each command of `rlino`
+does.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis.coverage import discoveries, solved_alone
-from rlino_lib.analysis.pass_at_k import paired_difference
+from rlino_lib.analysis.pass_at_k import paired, paired_difference
 from rlino_lib.analysis.statistics import bootstrap_interval
 
 
@@ -62,8 +62,10 @@ def _new(
     new = f"{100 * solved[1:].mean():.1f} % of the problems are solved by it and not by the base"
     chance = f"as many as {100 * solved[0].mean():.1f} % by the base itself, sampled again"
     interval = f"{100 * excess.mean():+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-    verdict = "It discovers" if low > 0 else "It loses what the base finds" if high < 0 else "No discovery is seen"
-    words = f"{verdict}: {new}, {chance} ({interval})"
+    chances = f"{new}, {chance} ({interval})"
+    if not ((base["c"] == 0) & (paired(again, base).loc[base["id"], "c"] == 0).to_numpy()).any():
+        return f"Discovery has no room: sampled twice, the base solves every problem; {chances}."
+    words = f"{'It discovers' if low > 0 else 'No discovery is seen'}: {chances}"
     if more is None:
         return f"{words}; whether the base would solve them with four times the samples was not tried."
     stay = np.mean([discoveries(base, model, more)["stays"].sum() for model in models])

@@ -1,12 +1,12 @@
 """The same experiment at two sizes of the base: runs, where they end, and the ledger's verdicts (chapter 12).
 
 The runs of the base in between, in the group `mid`, have the settings of the shipped base's head-to-head runs on
-Countdown but for the learning rate. GRPO with a constant normaliser is beside them, as in the group `length`.
+Countdown but for the learning rate and the precision, bfloat16. GRPO with a constant normaliser is beside them, as in
+the group `length`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +30,7 @@ SEEDS = 5  # planned in data/runs/mid.json
 ACCURACY = "share right, test split, %"
 GROWTH = "GRPO: growth of wrong responses, tokens"
 GIVING_UP = "GRPO: giving up after a failure, %"
+_COLUMNS = ["size", "panel", "row", "mean", "low", "high", "seeds"]
 
 
 def size_of(run: Run) -> str:
@@ -50,40 +51,47 @@ def runs_by_size(root: str | Path = RUNS) -> dict[str, list[Run]]:
     return {size_of(runs[0]): runs for runs in (small, mid) if runs}
 
 
-def ends_by_size(root: str | Path = RUNS) -> pd.DataFrame:
-    """Where runs of both sizes end: means with 95 % t-intervals over seeds.
+def values_by_size(root: str | Path = RUNS) -> pd.DataFrame:
+    """Where each run of both sizes ends. Raises RlinoError as `runs_by_size`.
 
     Columns: size; panel: ACCURACY, whose `row` is a method or the base, or GROWTH and GIVING_UP, whose `row` is a
-    normaliser (growth is that from the base to the test after training); mean, low, high, seeds. Raises RlinoError as
-    `runs_by_size`.
+    normaliser (growth is that from the base to the test after training); seed, None for the base; value.
     """
-    rows = []
+    rows: list[tuple] = []
     for size, runs in runs_by_size(root).items():
-        base = base_accuracy(runs[0])
-        rows.append((size, ACCURACY, "base", base, base, base, 0))
-        for method in dict.fromkeys(run.method for run in runs):
-            values = [final_accuracy(run) for run in runs if run.method == method]
-            rows.append((size, ACCURACY, method, *mean_interval(values), len(values)))
+        rows.append((size, ACCURACY, "base", None, base_accuracy(runs[0])))
+        rows += [(size, ACCURACY, run.method, run.seed, final_accuracy(run)) for run in runs]
         records = Records(Path(root), own=list_runs("mid", root) if runs[0].path.parent.name == "mid" else None)
         for normaliser in ("per_response", "constant"):
             own = length_runs(TASK, "grpo", normaliser, records)
-            grown = [growth(run, "wrong") for run in own]
-            for panel, values in ((GROWTH, grown), (GIVING_UP, 100 * giving_up_rates(own))):
-                if len(values):
-                    rows.append((size, panel, normaliser, *mean_interval(values), len(values)))
-    return pd.DataFrame(rows, columns=["size", "panel", "row", "mean", "low", "high", "seeds"])
+            rows += [(size, GROWTH, normaliser, run.seed, growth(run, "wrong")) for run in own]
+            rows += [(size, GIVING_UP, normaliser, seed, 100 * rate) for seed, rate in giving_up_rates(own).items()]
+    return pd.DataFrame(rows, columns=["size", "panel", "row", "seed", "value"])
 
 
-def gaps_by_size(runs: Mapping[str, Sequence[Run]], reference: str = "grpo") -> pd.DataFrame:
-    """Points of each method above the reference, paired by seed: columns size, method, mean, low, high, seeds."""
+def ends_by_size(values: pd.DataFrame) -> pd.DataFrame:
+    """Means of `values_by_size` with 95 % t-intervals over seeds, infinite for one run and for the base.
+
+    Columns: size, panel, row, mean, low, high, seeds.
+    """
+    rows = [(*key, *mean_interval(own), len(own)) for key, own in values.groupby(_COLUMNS[:3], sort=False)["value"]]
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def gaps_by_size(values: pd.DataFrame) -> pd.DataFrame:
+    """Differences in `values_by_size`, paired by seed, of methods to GRPO and of the constant to 1/|o|.
+
+    Columns as of `ends_by_size`.
+    """
     rows = []
-    for size, own in runs.items():
-        ends = pd.Series({(run.method, run.seed): final_accuracy(run) for run in own}).unstack()  # [methods, seeds]
-        for method in ends.index.drop(reference, errors="ignore") if reference in ends.index else ():
-            gaps = (ends.loc[method] - ends.loc[reference]).dropna()
+    for (size, panel), own in values.dropna().groupby(_COLUMNS[:2], sort=False):
+        ends = own.pivot(index="seed", columns="row", values="value")  # [seeds, rows]
+        reference = "grpo" if panel == ACCURACY else "per_response"
+        for row in ends.columns.drop(reference, errors="ignore") if reference in ends else ():
+            gaps = (ends[row] - ends[reference]).dropna()
             if len(gaps):
-                rows.append((size, method, *mean_interval(gaps), len(gaps)))
-    return pd.DataFrame(rows, columns=["size", "method", "mean", "low", "high", "seeds"])
+                rows.append((size, panel, row, *mean_interval(gaps), len(gaps)))
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def verdicts_by_size(root: str | Path = RUNS) -> pd.DataFrame:

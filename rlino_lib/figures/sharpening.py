@@ -95,8 +95,7 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], error
         with contextlib.suppress(RlinoError):
             beta = fitted_tilt(base, frame)
             axis.plot(line, tilted(line, beta), color="black", linewidth=1.5, dashes=(4, 2), label="the base, tilted")
-            digits = ".0f" if abs(beta) > 10 else ".2g"
-            words += "\nβ = " + ("∞" if abs(beta) > 1000 else f"{beta:{digits}}".replace("-", "−"))
+            words += f"\n1/β = {round(1 / beta, 2) + 0.0:.2f}".replace("-", "−")  # 0 where nothing moved
         axis.annotate(words, (0.97, 0.04), xycoords="axes fraction", ha="right", va="bottom", fontsize=9)
         for side in (axis.set_xscale, axis.set_yscale):
             side("function", functions=(lambda p: np.sqrt(np.maximum(p, 0)), np.square))
@@ -112,7 +111,8 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], error
 def cells_figure(cells: pd.DataFrame) -> Figure:
     """The shares of problems that the base and each model solve: a stacked bar for each row of `coverage.coverage`.
 
-    Rows may be means over seeds. Raises RlinoError where columns or rows are missing.
+    Beside each bar stands what the model solves alone, in %. Rows may be means over seeds. Raises RlinoError where
+    columns or rows are missing.
     """
     style.need(cells, (*CELLS, "problems", "n"), "cells_figure")
     figure, ((axis,),) = new_figure(1, 1, (8.4, 0.45 * len(cells) + 1.5))
@@ -121,9 +121,11 @@ def cells_figure(cells: pd.DataFrame) -> Figure:
     for cell, (text, colour, hatch) in _SOLVED.items():
         width = 100 * (cells[cell] / cells["problems"]).to_numpy(float)
         bars = axis.barh(range(len(cells)), width, 0.7, left, label=text, color=colour, hatch=hatch, edgecolor="0.4")
-        texts = [f"{share:.1f}" if share else "" for share in width]
+        texts = [f"{share:.1f}" if share > 4 else "" for share in width]  # a narrower bar has no room for it
         axis.bar_label(bars, texts, label_type="center", fontsize=8, bbox=_PAPER)
         left += width
+    for row, share in enumerate(100 * cells["model_only"] / cells["problems"]):
+        axis.text(1.01, row, f"alone {share:.1f}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     axis.set(xlabel=f"problems, %, solved in {cells['n'].iloc[0]:,.0f} samples", xlim=(0, 100))
     shared_legend(figure, "solved by")
     return figure

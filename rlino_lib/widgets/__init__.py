@@ -3,8 +3,18 @@
 from rlino_lib.widgets.inspector import trace_inspector
 from rlino_lib.widgets.live import LivePlot
 from rlino_lib.widgets.mdp import mdp_explorer
+from rlino_lib.widgets.pass_at_k import pass_at_k_explorer, sharpening_page
 from rlino_lib.widgets.runs import run_comparer
 from rlino_lib.widgets.search import search_view
 from rlino_lib.widgets.tokens import tokens_html
 
-__all__ = ["LivePlot", "mdp_explorer", "run_comparer", "search_view", "tokens_html", "trace_inspector"]
+__all__ = [
+    "LivePlot",
+    "mdp_explorer",
+    "pass_at_k_explorer",
+    "run_comparer",
+    "search_view",
+    "sharpening_page",
+    "tokens_html",
+    "trace_inspector",
+]

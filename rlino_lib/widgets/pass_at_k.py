@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown, display
 
-from rlino_lib.analysis.coverage import Comparison, compare_models
+from rlino_lib.analysis.coverage import Comparison, compare_models, coverage
+from rlino_lib.claims.sharpening import counts
+from rlino_lib.claims.sharpening_answers import answers
+from rlino_lib.figures.sharpening import cells_figure, changes_figure, pass_at_k_figure
 from rlino_lib.figures.style import label
 from rlino_lib.widgets.page import BLUE, LEFT, LINES, ORANGE, TOP, Control, Slot, explorer, plot_svg, slot
 from rlino_lib.widgets.tokens import Html, escape_line, plain
@@ -123,3 +128,20 @@ def pass_at_k_explorer(
     halves = f"<div>{slot('curves')}<p>{note}</p></div><div>{slot('dots')}{right}</div>"
     body = f'{slot("words")}<div class="rlino-two">{halves}</div>'
     return explorer("Pass@k explorer", controls, slots, body, dots=dots)
+
+
+def sharpening_page(base: str | Path, again: str | Path, models: Mapping[str, Sequence[str | Path]]) -> None:
+    """Chapter 09's page of any model: three sentences, curves, cells, what moved, and the explorer.
+
+    Folders of `rlino evaluate` on the same problems: of the base, of the base with another seed, and of each model by
+    name, one for each seed. Raises RlinoError for a folder without an evaluation and where the problems differ.
+    """
+    first, second = (counts(Path(folder)) for folder in (base, again))
+    frames = {name: [counts(Path(folder)) for folder in folders] for name, folders in models.items()}
+    for name, own in frames.items():
+        display(Markdown(" ".join(answers(first, own, second, name=escape_line(name)))))
+    singles = {"base_again": second} | {name: own[0] for name, own in frames.items()}
+    cells = {name: coverage(first, {name: frame}).loc[name] for name, frame in singles.items()}
+    display(pass_at_k_figure(first, {"base_again": [second], **frames}))
+    display(cells_figure(pd.DataFrame(cells).T), changes_figure(first, singles))
+    display(pass_at_k_explorer({"base": first, **singles}))

@@ -56,6 +56,12 @@ def test_nothing_and_less_have_their_words():
     assert "training blunts the base" in first and not new.startswith("It discovers")
 
 
+def test_where_the_base_solves_everything_there_is_no_room():
+    even = counts(np.full(160, 0.02), 0)
+    new = answers(even, [counts(np.full(160, 0.5), 1)], counts(np.full(160, 0.02), 2), MORE)[2]
+    assert new.startswith("Discovery has no room: sampled twice, the base solves every problem; 0.0 % of the problems")
+
+
 def test_numbers_are_those_of_the_counts_and_other_problems_are_refused():
     model = counts(tilted(5), 3)
     first = answers(BASE, [model], AGAIN)[0]

@@ -15,6 +15,7 @@ import pytest
 from rlino_lib.analysis.giving_up import giving_up
 from rlino_lib.analysis.growth import final_responses, growth
 from rlino_lib.analysis.statistics import final_accuracy
+from rlino_lib.analysis.tables import mean_interval
 from rlino_lib.claims import sizes
 from rlino_lib.claims.yours import judge_yours
 from rlino_lib.errors import RlinoError
@@ -44,6 +45,16 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def values(root):
+    return sizes.values_by_size(root)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return sizes.values_by_size()
+
+
 def copy_run(source, target, base, seed):
     shutil.copytree(source, target)
     config = json.loads((target / "config.json").read_text()) | {"model": str(base), "seed": seed}
@@ -60,8 +71,8 @@ def test_both_sizes_have_the_same_methods_and_seeds_and_no_other_objective(root)
         sizes.runs_by_size(root / "head-to-head")
 
 
-def test_ends_are_means_over_the_runs_of_each_size(root):
-    ends = sizes.ends_by_size(root).set_index(["size", "panel", "row"])
+def test_ends_are_means_over_the_runs_of_each_size(values, root):
+    ends = sizes.ends_by_size(values).set_index(["size", "panel", "row"])
     of_mid = [Run(root / f"mid/f_isft_pos-s{seed}") for seed in range(5)]
     row = ends.loc[MID, sizes.ACCURACY, "f_isft_pos"]
     assert row["mean"] == pytest.approx(sum(map(final_accuracy, of_mid)) / 5) and row["seeds"] == 5
@@ -73,18 +84,42 @@ def test_ends_are_means_over_the_runs_of_each_size(root):
         assert ends.loc[MID, sizes.GIVING_UP, normaliser]["mean"] == pytest.approx(100 * sum(gave_up) / 5)
     assert ends.loc[SMALL, sizes.GROWTH, "constant"]["seeds"] == 5
     base = ends.loc[MID, sizes.ACCURACY, "base"]
-    assert base["mean"] == base["low"] == ends.loc[SMALL, sizes.ACCURACY, "base"]["mean"]
+    assert base["mean"] == ends.loc[SMALL, sizes.ACCURACY, "base"]["mean"] and base["high"] == float("inf")
 
 
-def test_gaps_are_paired_by_seed(root):
-    runs = sizes.runs_by_size(root)
-    gaps = sizes.gaps_by_size(runs).set_index(["size", "method"])
-    ends = {(run.method, run.seed): final_accuracy(run) for run in runs[MID]}
-    by_hand = [ends["f_isft_pos", s] - ends["grpo", s] for s in range(5)]
-    assert gaps.loc[(MID, "f_isft_pos"), "mean"] == pytest.approx(sum(by_hand) / 5)
-    some = [run for run in runs[MID] if (run.method, run.seed) != ("grpo", 2)]
-    assert sizes.gaps_by_size({MID: some}).set_index("method").loc["f_isft_pos", "seeds"] == 4
-    assert sizes.gaps_by_size({MID: [run for run in some if run.method != "grpo"]}).empty
+def test_gaps_are_paired_by_seed_with_grpo_and_with_its_own_normaliser(values, root):
+    gaps = sizes.gaps_by_size(values).set_index(["size", "panel", "row"])
+    ends = {(run.method, run.seed): final_accuracy(run) for run in sizes.runs_by_size(root)[MID]}
+    by_hand = pd.Series([ends["f_isft_pos", s] - ends["grpo", s] for s in range(5)])
+    row = gaps.loc[MID, sizes.ACCURACY, "f_isft_pos"]
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(mean_interval(by_hand)) and row["seeds"] == 5
+    grown = [
+        growth(Run(root / f"mid/grpo-constant-s{s}"), "wrong") - growth(Run(root / f"mid/grpo-s{s}"), "wrong")
+        for s in range(5)
+    ]
+    assert gaps.loc[(MID, sizes.GROWTH, "constant"), "mean"] == pytest.approx(sum(grown) / 5)
+    assert "base" not in gaps.index.get_level_values("row") and len(gaps) == 2 * (3 + 1 + 1)
+
+    of_mid = values[(values["size"] == MID) & (values["panel"] == sizes.ACCURACY)]
+    some = of_mid[(of_mid["row"] != "grpo") | (of_mid["seed"] != 2)]
+    assert sizes.gaps_by_size(some).set_index("row").loc["f_isft_pos", "seeds"] == 4
+    assert sizes.gaps_by_size(some[some["row"] != "grpo"]).empty and sizes.gaps_by_size(of_mid.head(0)).empty
+
+
+def test_what_the_prose_says_of_the_recorded_runs_of_both_sizes(recorded):
+    """Chapter 12, chapter 13 and the README's limits: a method that turns around, and what 1/|o| does at the larger."""
+    gaps = sizes.gaps_by_size(recorded).set_index(["panel", "row", "size"]).sort_index()
+    behind, above = gaps.loc[sizes.ACCURACY, "f_isft_pos"].to_dict("index").values()
+    assert behind["high"] < 0 < above["low"]
+    larger = gaps[gaps.index.get_level_values("size") != SMALL].droplevel("size")
+    assert (larger.loc[sizes.ACCURACY, "low"] > 0).all() and len(larger.loc[sizes.ACCURACY]) == 3
+    assert larger.loc[(sizes.GROWTH, "constant"), "high"] < 0 < larger.loc[(sizes.GIVING_UP, "constant"), "low"]
+    smaller = gaps.xs(SMALL, level="size").drop(index=(sizes.ACCURACY, "f_isft_pos"))
+    assert ((smaller["low"] < 0) & (smaller["high"] > 0)).all()
+    verdicts = sizes.verdicts_by_size()
+    tested = verdicts[verdicts.iloc[:, 2] != "not testable here"]
+    changed = tested.index[tested.iloc[:, 0] != tested.iloc[:, 2]]
+    assert changed.tolist() == ["F-ISFT⁺ ends below GRPO on Countdown."] and len(tested) > 8
 
 
 def test_the_larger_size_is_judged_on_its_planned_seeds_by_the_ledgers_thresholds(root):
@@ -104,7 +139,7 @@ def test_the_larger_size_is_judged_on_its_planned_seeds_by_the_ledgers_threshold
     assert "with 1/|o|" in verdicts.loc["caused-countdown", f"{MID}: found"]
 
 
-def test_the_figures_show_both_sizes(root):
+def test_the_figures_show_both_sizes(values, root):
     style()
     runs = sizes.runs_by_size(root)
     figure = curves_by_size({size: metrics_frame(own) for size, own in runs.items()})
@@ -112,7 +147,7 @@ def test_the_figures_show_both_sizes(root):
     lines = [{line.get_label() for line in axis.lines} for axis in figure.axes]
     assert lines[0] == lines[1] and {"GRPO", "F-ISFT⁺"} <= lines[0]
 
-    ends = sizes.ends_by_size(root)
+    ends = sizes.ends_by_size(values)
     ends.loc[(ends["size"] == MID) & (ends["row"] == "grpo"), ["low", "high"]] = -float("inf"), float("inf")
     figure = ends_figure(ends)
     accuracy, grown, _ = figure.axes

@@ -55,7 +55,7 @@ def test_what_rose_and_fell_has_its_own_mark_beside_the_tilted_base():
     curve = marks["the base, tilted"]
     beta = fitted_tilt(BASE, GRPO[0])
     assert curve.get_ydata().tolist() == pytest.approx(tilted(curve.get_xdata(), beta).tolist())
-    assert grpo.texts[0].get_text() == f"3 rose, 2 fell\nβ = {beta:.2g}"
+    assert grpo.texts[0].get_text() == f"3 rose, 2 fell\n1/β = {1 / beta:.2f}"
     assert again.texts[0].get_text().startswith("0 rose, 0 fell")
     assert [axis.get_title("left") + axis.get_title() for axis in figure.axes] == ["base again", "GRPO"]
 
@@ -64,7 +64,7 @@ def test_kinds_without_problems_take_no_room_from_the_panels():
     figure = changes_figure(BASE, {"base": BASE, "base_again": AGAIN})
     figure.draw_without_rendering()
     assert min(axis.get_position().width for axis in figure.axes) > 0.3
-    assert figure.axes[0].texts[0].get_text() == "0 rose, 0 fell\nβ = ∞"  # the same samples
+    assert figure.axes[0].texts[0].get_text() == "0 rose, 0 fell\n1/β = 0.00"  # the same samples
 
 
 def test_a_model_that_no_tilt_makes_has_no_curve():
@@ -84,6 +84,7 @@ def test_cells_are_stacked_to_all_problems():
     assert widths == [pytest.approx((100 * cells[kind] / 12).tolist()) for kind in kinds]
     assert [bars[1].get_x() for bars in axis.containers] == pytest.approx([0, *np.cumsum([w[1] for w in widths])[:-1]])
     assert [t.get_text() for t in axis.get_yticklabels()] == ["base again", "GRPO"]
+    assert [text.get_text() for text in axis.texts[-2:]] == [f"alone {width:.1f}" for width in widths[2]]
     assert legend_texts(figure) == ["the base alone", "both", "the model alone", "neither", "solved by"]
     looks = [(to_rgb(bars[0].get_facecolor()), bars[0].get_hatch()) for bars in axis.containers]
     assert len(set(looks)) == 4 and looks[0][1] != looks[2][1]

@@ -11,6 +11,7 @@ import pytest
 
 from rlino_lib.analysis.pass_at_k import paired_difference, pass_at_k, pass_at_k_table
 from rlino_lib.errors import RlinoError
+from rlino_lib.widgets import pass_at_k as module
 from rlino_lib.widgets.pass_at_k import pass_at_k_explorer
 from tests.widgets.test_widgets import HOSTILE, Explored, Page
 from tests.widgets.test_widgets_gradient import read
@@ -137,3 +138,20 @@ def test_it_stays_small_with_the_book_s_numbers_of_problems():
     many = frame_of([i % 60 for i in range(256)])
     pages = pass_at_k_explorer({name: many.assign(c=many["c"] // (k + 1)) for k, name in enumerate("abc")})
     assert len(pages) < 200_000
+
+
+def test_a_page_of_any_evaluations_has_all_parts(tmp_path, monkeypatch):
+    """Sentences, three figures and the explorer; a folder without an evaluation is one line."""
+    rng = np.random.default_rng(0)
+    for name in ("base", "again", "mine"):
+        (tmp_path / name).mkdir()
+        c = rng.binomial(64, np.linspace(0.01, 0.6, 20))
+        frame = pd.DataFrame({"id": [f"p{i}" for i in range(20)], "n": 64, "c": c})
+        frame.to_json(tmp_path / name / "problems.jsonl", orient="records", lines=True)
+    parts = []
+    monkeypatch.setattr(module, "display", lambda *outputs: parts.extend(outputs))
+    module.sharpening_page(tmp_path / "base", tmp_path / "again", {"<b>mine": [tmp_path / "mine"]})
+    assert "In one sample &lt;b&gt;mine is right in " in parts[0].data
+    assert [type(part).__name__ for part in parts] == ["Markdown", "Figure", "Figure", "Figure", "Html"]
+    with pytest.raises(RlinoError, match="no evaluation is recorded"):
+        module.sharpening_page(tmp_path / "base", tmp_path / "none", {})
