@@ -107,7 +107,7 @@ clean(pd.DataFrame(glance).T[columns].astype(float), 3)
 
 # %% [markdown]
 # *What to look at.* Accuracy and mean length rise together, so after training the cap of 160 tokens cuts many thoughts:
-# `closed` is the share that it leaves whole. This will matter below. The other columns are explained where they are
+# `closed` is the share that it leaves whole. The other columns are explained where they are
 # used.
 #
 # ## Right for the right reasons
@@ -130,9 +130,9 @@ say(f"Right answers that have right chains: {pure[0]:.0%} of the base's, {min(pu
     "GRPO's.")  # fmt: skip
 
 # %% [markdown]
-# *What is seen.* With right chains required, GRPO is ahead of its base in one sample and behind in 256, as with answers
-# alone. The stricter measure makes the fall smaller and does not remove it. So lucky guesses are only a part of what
-# carries the base past its trained policy here.
+# *What is seen.* With right chains required, GRPO is again ahead in one sample, and no gain appears in 256. The loss
+# there is smaller than by answers alone, so lucky guesses carry a part of it. How much is open: these intervals are
+# over problems, and over seeds that of the stricter loss holds 0 (chapter 09).
 #
 # ### Does the reward pay for a right process?
 #
@@ -227,11 +227,11 @@ say(f"Processes are right in {p_base:.0%} of the base's responses and in {p_grpo
 # they earn the positive advantage. And yet fewer processes are right than before training. There is no contradiction.
 # The theorem compares two kinds of responses in one group. It does not say where a policy moves, because other things
 # move with an update. Here responses became longer, each further token is one more place for a mistake, and that alone
-# explains most of the fall.
+# would explain most of the fall.
 #
-# Nor is a covariance a cause. A long thought may run into the cap, and then it has no answer and earns nothing. So
-# short responses are right in process *and* in answer more often. The premise of the theorem can hold without a right
-# equation helping anybody.
+# Nor is a covariance a cause. A long thought may run into the cap, and then it has no answer and earns nothing. That
+# alone can make short responses right in process *and* in answer more often. The premise of the theorem can hold
+# without a right equation helping anybody.
 #
 # ## Does the answer follow the thought?
 #
