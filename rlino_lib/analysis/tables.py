@@ -71,12 +71,12 @@ def means_of(run: Run) -> dict[str, float]:
 
 
 def clean(frame: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
-    """Numbers rounded, and 0 in place of rounding errors and of −0."""
+    """Numbers rounded, and 0 in place of rounding errors and of −0; what is missing stays so."""
     frame = frame.copy()
     for k in range(frame.shape[1]):
         if pd.api.types.is_float_dtype(frame.dtypes.iloc[k]):
             column = frame.iloc[:, k]
-            frame.isetitem(k, column.where(column.abs() > 1e-12, 0.0).round(digits) + 0.0)
+            frame.isetitem(k, column.mask(column.abs() <= 1e-12, 0.0).round(digits) + 0.0)
     return frame
 
 

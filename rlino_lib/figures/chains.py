@@ -24,7 +24,11 @@ EDITS = {
     "only last": "last attempt alone",
     "swapped": "another problem's thought",
 }
-MEASURES = {"follows_last": "answer is the last attempt's", "correct": "answer is right"}
+MEASURES = {
+    "follows_last": "answer is the last attempt's",
+    "follows_closed": "… after thoughts that the cap left whole",
+    "correct": "answer is right",
+}
 HINTS = {"plan": "first number and operator", "fact": "first equation", "half": "half of the equations"}
 COLDER = "colder"  # the base at the temperature at which its responses are as long
 
@@ -32,17 +36,19 @@ COLDER = "colder"  # the base at the temperature at which its responses are as l
 def edits_figure(frame: pd.DataFrame) -> Figure:
     """By edit, how often the answer is the edited thought's last attempt, and how often it is right, in percent.
 
-    `frame` is `over_problems` of the shares of each policy, with its `method` and `seed`. A method with one seed has
+    `frame` is `over_problems` of the shares of each policy, with its `method` and `seed`; each of MEASURES that it has
+    is a panel. A method with one seed has
     its interval over problems, one with several a dot for each seed, and their mean. Raises RlinoError where columns
     or rows are missing.
     """
     style.need(frame, ("method", "seed", "edit", "measure", "mean", "low", "high"), "edits_figure")
     edits = [edit for edit in EDITS if edit in set(frame["edit"])]
     methods = in_order(frame["method"])
-    figure, axes = new_figure(1, len(MEASURES), (9.6, 0.5 * len(edits) + 1.5), sharey=True)
-    for axis, (measure, title) in zip(axes[0], MEASURES.items(), strict=True):
+    measures = [measure for measure in MEASURES if measure in set(frame["measure"])]
+    figure, axes = new_figure(1, len(measures), (3.6 * len(measures) + 2, 0.5 * len(edits) + 1.5), sharey=True)
+    for axis, measure in zip(axes[0], measures, strict=True):
         named_rows(axis, map(EDITS.__getitem__, edits), None)
-        axis.set(title=title, xlabel="% of answers, mean over problems")
+        axis.set(title=MEASURES[measure], xlabel="% of answers, mean over problems")
         chosen = frame[(frame["measure"] == measure) & frame["mean"].notna()]
         for (edit, method), rows in chosen.groupby(["edit", "method"]):
             y = edits.index(edit) + 0.28 * (methods.index(method) - (len(methods) - 1) / 2)
@@ -105,8 +111,9 @@ def likelihood_figure(values: Mapping[str, pd.Series]) -> Figure:
     return figure
 
 
-def tokens_figure(frame: pd.DataFrame) -> Figure:
+def tokens_figure(frame: pd.DataFrame, bars: str = "bar: 95 % over problems") -> Figure:
     """Accuracy against the tokens of a sample: a point with its interval for each row, those of one name on a line.
+    `bars` says what the intervals are over.
 
     Columns: name (a method, "base", or another), tokens, accuracy, low, high (shares), and where wanted `note`, the
     words beside the point. Raises RlinoError where columns or rows are missing.
@@ -124,5 +131,5 @@ def tokens_figure(frame: pd.DataFrame) -> Figure:
             axis.annotate(row.note, at, (7, -13), textcoords="offset points", fontsize=9, color="0.3")
     axis.set(xlabel="mean length of a sample (tokens)", ylabel="% right in one sample", ylim=(0, None))
     axis.set_xlim(0, 1.07 * frame["tokens"].max())
-    style.shared_legend(figure, "bar: 95 % over problems")
+    style.shared_legend(figure, bars)
     return figure

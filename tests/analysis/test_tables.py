@@ -59,6 +59,7 @@ def test_cleaning_rounds_and_has_no_minus_zero():
         and table["b"].tolist() == ["x", "y"]
     )
     assert frame["a"][0] == 1.23456
+    assert math.isnan(tables.clean(pd.DataFrame({"a": [math.nan]}))["a"][0])
 
 
 def test_the_means_of_a_run_are_over_its_test():

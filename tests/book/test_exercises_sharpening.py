@@ -1,20 +1,14 @@
-"""The checkers of chapters 09 and 09b: right answers by other means pass."""
+"""The checkers of chapter 09: right answers by other means pass."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
-import pandas as pd
-
-from checkers import chains, sharpening
-from rlino_lib.analysis.chains import chain_advantages
+from checkers import sharpening
 from rlino_lib.analysis.pass_at_k import pass_at_k, variance
 from tests.mistakes import assert_right_answers_pass
 
-CHECKERS = {
-    name: f for part in (sharpening, chains) for name, f in vars(part).items() if name.startswith("check_")
-}  # fmt: skip
+CHECKERS = {name: f for name, f in vars(sharpening).items() if name.startswith("check_")}
 
 
 def bias(n, p, k):
@@ -32,24 +26,11 @@ def tilt(p, beta):
     return odds / (1 + odds) if p < 1 else 1.0
 
 
-def branching(nodes, edges):
-    pairs = itertools.combinations(edges, 2)
-    return len({a for (a, _), (b, _) in pairs if a == b}) / nodes
-
-
-def mean_advantage(rewards, chain_right):
-    """By the formula of 2506.14245, with the two conditional rewards."""
-    frame = pd.DataFrame({"group": 0, "reward": rewards, "chain_right": chain_right})
-    return chain_advantages(frame, eps=0.0)["right"].item()
-
-
 RIGHT = {
     "check_bias": bias,
     "check_deviation": lambda n, p: math.sqrt(variance(n, p, n)),
     "check_chance_discoveries": chance_discoveries,
     "check_tilt": tilt,
-    "check_branching": branching,
-    "check_mean_advantage": mean_advantage,
 }
 
 

@@ -24,13 +24,15 @@ def edits(seeds=(0, 1)):
 
 def test_seeds_are_dots_about_their_mean_and_one_policy_has_its_interval():
     figure = chains.edits_figure(edits())
-    follows, right = figure.axes
+    follows, closed, right = figure.axes
     assert [tick.get_text() for tick in follows.get_yticklabels()] == ["unedited", "last result false by 1"]
     assert points(follows) == {(x, -0.14) for x in (40, 50, 60)} | {(x, 0.86) for x in (40, 50, 60)} | {
         (x, 1.14) for x in (20, 30, 40)
     }
-    assert points(right) == {(x, y) for x in (40, 50, 60) for y in (-0.14, 0.86)}
+    assert points(closed) == points(right) == {(x, y) for x in (40, 50, 60) for y in (-0.14, 0.86)}
     assert legend_texts(figure)[:2] == ["base model", "GRPO"]
+    some = edits()[edits()["measure"] != "follows_closed"]
+    assert len(chains.edits_figure(some).axes) == 2
     assert points(chains.edits_figure(edits(seeds=(1,))).axes[0]) >= {(10, 1.14), (40, 1.14), (90, 1.14)}
 
 
@@ -66,7 +68,8 @@ def test_temperatures_of_one_policy_are_on_a_line():
     assert [(t.get_text(), t.xy) for t in axis.texts] == [("T 1", (60, 5)), ("T 0.3", (70, 10))]
     segments = [s.tolist() for c in axis.collections for s in c.get_segments()]
     assert [[70, 5], [70, 20]] in segments and [[11, 0], [11, 3]] in segments
-    assert not chains.tokens_figure(frame.drop(columns="note")).axes[0].texts
+    (axis,) = chains.tokens_figure(frame.drop(columns="note"), "bar: over seeds").axes
+    assert not axis.texts and axis.figure.legends[0].get_title().get_text() == "bar: over seeds"
 
 
 @pytest.mark.parametrize("figure", [chains.edits_figure, chains.hints_figure, chains.tokens_figure])
