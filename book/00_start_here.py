@@ -107,6 +107,8 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #   a dial back to length that is worth something.
 # - [08c · The run that was missing](08c_the_run_that_was_missing.ipynb): the runs without $1/|o|$, how often a search
 #   gives up, and a growth taken apart.
+# - [09 · Sharpening or discovery](09_sharpening_or_discovery.ipynb): whether training adds solutions or brings out
+#   sooner what the base could do: curves of pass@k, with and without a KL term.
 # - [09b · What the tokens mean](09b_what_the_tokens_mean.ipynb): whether answers follow their thoughts and right
 #   answers come from right ones, before and after training; hints, graphs of traces, and answers without a thought.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
@@ -114,8 +116,7 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 # - [13 · Real models](13_real_models.ipynb): what public records of real models say to the same claims, and what a
 #   verdict would take.
 #
-# Planned, and not written yet: 09 to 11 (sharpening or discovery, credit that is not uniform, the rest of the
-# family).
+# Planned, and not written yet: 10 and 11 (credit that is not uniform, and the rest of the family).
 #
 # [Notation and glossary](notation.md) lists every symbol with its name in the code and its shape, and the field's
 # words with the chapter that introduces each.

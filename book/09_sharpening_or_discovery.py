@@ -18,10 +18,10 @@
 # **Does training teach new solutions, or does it bring out sooner what the base could do?**
 #
 # **The answer.** It brings out sooner, at a price. In one sample GRPO without KL is right several times as often as
-# its base, and in 256 samples it solves *fewer* problems. An ideal method of sharpening would solve more. Whether
-# anything was discovered this task cannot say: in a thousand samples the base solves nearly every problem itself. Of
-# eight claims made beforehand two are decided, both against the claim. The others are undecided after the correction
-# for eight tests.
+# its base. In many samples it solves *fewer* problems, where an ideal method of sharpening would solve more. Whether
+# anything was discovered this task cannot say: sampled twice, the base solves every problem itself. And the base's
+# own likelihood is no substitute for the verifier. In the ledger: `curves-cross` is undecided, `discovers` does not
+# hold here, `self-reward` does not hold here.
 #
 # A method that reweights what a model samples needs right samples to reweight. So it may be unable to add new ones:
 # it *sharpens*, that is, it makes likelier what the base already did now and then. Yue et al.
