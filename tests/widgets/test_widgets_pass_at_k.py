@@ -148,10 +148,11 @@ def test_a_page_of_any_evaluations_has_all_parts(tmp_path, monkeypatch):
         c = rng.binomial(64, np.linspace(0.01, 0.6, 20))
         frame = pd.DataFrame({"id": [f"p{i}" for i in range(20)], "n": 64, "c": c})
         frame.to_json(tmp_path / name / "problems.jsonl", orient="records", lines=True)
+        (tmp_path / name / "evaluation.json").write_text('{"asked": {}, "found": {}}')
     parts = []
     monkeypatch.setattr(module, "display", lambda *outputs: parts.extend(outputs))
     module.sharpening_page(tmp_path / "base", tmp_path / "again", {"<b>mine": [tmp_path / "mine"]})
     assert "In one sample &lt;b&gt;mine is right in " in parts[0].data
     assert [type(part).__name__ for part in parts] == ["Markdown", "Figure", "Figure", "Figure", "Html"]
-    with pytest.raises(RlinoError, match="no evaluation is recorded"):
+    with pytest.raises(RlinoError, match="no complete evaluation is recorded"):
         module.sharpening_page(tmp_path / "base", tmp_path / "none", {})
