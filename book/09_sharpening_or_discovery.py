@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 09 · Sharpening or discovery
 #
-# **Does training teach new solutions, or does it bring out sooner what the base could do?**
+# **Does training teach new solutions, or bring out sooner what the base could do?**
 #
 # **The answer.** It brings out sooner, at a price. In one sample GRPO without KL is right several times as often as
 # its base. In many samples it solves *fewer* problems, where an ideal method of sharpening would solve more. Whether

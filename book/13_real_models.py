@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 13 · Real models
 #
-# **What do public records of real models say about the claims of this book?**
+# **What do public records of real models say to these claims?**
 #
 # **The answer.** What can be seen without training agrees with this book: wrong responses are longer, a part of that is
 # the difficulty of the problem, and where responses are capped, truncation can account for nearly all of it. What takes

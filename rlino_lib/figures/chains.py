@@ -37,9 +37,8 @@ def edits_figure(frame: pd.DataFrame) -> Figure:
     """By edit, how often the answer is the edited thought's last attempt, and how often it is right, in percent.
 
     `frame` is `over_problems` of the shares of each policy, with its `method` and `seed`; each of MEASURES that it has
-    is a panel. A method with one seed has
-    its interval over problems, one with several a dot for each seed, and their mean. Raises RlinoError where columns
-    or rows are missing.
+    is a panel. A method with one seed has its interval over problems, one with several a dot for each seed, and their
+    mean. Raises RlinoError where columns or rows are missing.
     """
     style.need(frame, ("method", "seed", "edit", "measure", "mean", "low", "high"), "edits_figure")
     edits = [edit for edit in EDITS if edit in set(frame["edit"])]
@@ -53,7 +52,7 @@ def edits_figure(frame: pd.DataFrame) -> Figure:
         for (edit, method), rows in chosen.groupby(["edit", "method"]):
             y = edits.index(edit) + 0.28 * (methods.index(method) - (len(methods) - 1) / 2)
             _mark(axis, y, rows, method)
-    style.shared_legend(figure, "bar: 95 % over problems; small dots: seeds, about their mean")
+    style.shared_legend(figure, "bar, of a single policy: 95 % over problems; small dots: seeds, about their mean")
     return figure
 
 
@@ -106,14 +105,13 @@ def likelihood_figure(values: Mapping[str, pd.Series]) -> Figure:
         every = {"markevery": max(1, len(ordered) // 8), "drawstyle": "steps-post"}
         mean = f"{ordered.mean():.3f}".replace("-", "−")
         axes[0, 0].plot(ordered, share, **form.line(label=f"{words}: {mean}", **every))
-    axes[0, 0].set(xlabel="log-probability under the base (nats per token)", ylabel="% of problems with no more")
-    style.shared_legend(figure, "and the mean over problems", 2)
+    axes[0, 0].set(xlabel="log-probability under the base (nats per token)", ylabel="% of problems at or below it")
+    style.shared_legend(figure, "beside each name: the mean over problems", 2)
     return figure
 
 
 def tokens_figure(frame: pd.DataFrame, bars: str = "bar: 95 % over problems") -> Figure:
-    """Accuracy against the tokens of a sample: a point with its interval for each row, those of one name on a line.
-    `bars` says what the intervals are over.
+    """Accuracy against the tokens of a sample: a point with its interval for each row. `bars` says what these are over.
 
     Columns: name (a method, "base", or another), tokens, accuracy, low, high (shares), and where wanted `note`, the
     words beside the point. Raises RlinoError where columns or rows are missing.
@@ -122,10 +120,11 @@ def tokens_figure(frame: pd.DataFrame, bars: str = "bar: 95 % over problems") ->
     figure, axes = new_figure(size=(7.4, 4.4))
     axis = axes[0, 0]
     for name in in_order(frame["name"]):
-        rows = frame[frame["name"] == name].sort_values("tokens")
+        rows = frame[frame["name"] == name]
         form = look(name)
         axis.vlines(rows["tokens"], 100 * rows["low"], 100 * rows["high"], color=form.colour, linewidth=1.5)
-        axis.plot(rows["tokens"], 100 * rows["accuracy"], **form.line(label=label(name), markersize=8))
+        points = {"marker": form.marker, "linestyle": "", "markersize": 8, "color": form.colour}
+        axis.plot(rows["tokens"], 100 * rows["accuracy"], label=label(name), **points)  # no line: nothing lies between
         for row in rows.dropna().itertuples() if "note" in rows else ():
             at = (row.tokens, 100 * row.accuracy)
             axis.annotate(row.note, at, (7, -13), textcoords="offset points", fontsize=9, color="0.3")

@@ -58,14 +58,16 @@ def test_log_probs_rise_from_the_first_problem_to_all():
     assert names[:3] == [*bases, "GRPO: −0.400"]
 
 
-def test_temperatures_of_one_policy_are_on_a_line():
+def test_samples_stand_at_their_length_and_accuracy():
     rows = [("base", 70.0, 0.1, 0.05, 0.2, "T 0.3"), ("base", 60.0, 0.05, 0.02, 0.1, "T 1"),
             ("without thinking", 11.0, 0.02, 0.0, 0.03, None)]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["name", "tokens", "accuracy", "low", "high", "note"])
     (axis,) = chains.tokens_figure(frame).axes
     lines = {line.get_label(): line for line in axis.lines}
-    assert lines["base model"].get_xdata().tolist() == [60, 70] and lines["base model"].get_ydata().tolist() == [5, 10]
-    assert [(t.get_text(), t.xy) for t in axis.texts] == [("T 1", (60, 5)), ("T 0.3", (70, 10))]
+    base = lines["base model"]
+    assert base.get_xdata().tolist() == [70, 60] and base.get_ydata().tolist() == [10, 5]
+    assert base.get_linestyle() == "None"
+    assert [(t.get_text(), t.xy) for t in axis.texts] == [("T 0.3", (70, 10)), ("T 1", (60, 5))]
     segments = [s.tolist() for c in axis.collections for s in c.get_segments()]
     assert [[70, 5], [70, 20]] in segments and [[11, 0], [11, 3]] in segments
     (axis,) = chains.tokens_figure(frame.drop(columns="note"), "bar: over seeds").axes
