@@ -77,6 +77,14 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/rejection.json
 	"$(BIN)/rlino" evaluate $(FOUR) --out data/base/countdown/four/t1
 	"$(BIN)/rlino" evaluate $(FOUR) --seed 1 --out data/base/countdown/four/t1-again
+	for t in 0.6 0.3 0.1; do "$(BIN)/rlino" evaluate $(FOUR) --split validation --samples 16 --temperature $$t --out data/base/countdown/four/validation-t$$t || exit; done
+	"$(BIN)/rlino" evaluate $(FOUR) --split validation --samples 1 --temperature 0 --out data/base/countdown/four/validation-t0
+	"$(BIN)/rlino" evaluate $(FOUR) --temperature 0.3 --out data/base/countdown/four/cold
+	"$(BIN)/rlino" evaluate $(FOUR) --samples 256 --temperature 0.1 --out data/base/countdown/four/colder
+	"$(BIN)/rlino" evaluate $(FOUR) --samples 256 --temperature 0.6 --top-p 0.95 --out data/base/countdown/four/t0.6
+	"$(BIN)/rlino" evaluate $(FOUR) --problems 128 --max-new-tokens 320 --out data/base/countdown/four/t1-cap320
+	"$(BIN)/rlino" evaluate $(FOUR) --problems 128 --samples 256 --temperature 0.6 --top-p 0.95 --model data/runs/sharpening/grpo_no_kl-s0/model --out data/runs/sharpening/grpo_no_kl-s0/t0.6
+	"$(BIN)/rlino" evaluate $(FOUR) --problems 128 --samples 256 --max-new-tokens 320 --model data/runs/sharpening/grpo_no_kl-s0/model --out data/runs/sharpening/grpo_no_kl-s0/t1-cap320
 	"$(BIN)/rlino" evaluate $(FOUR) --samples 3072 --seed 2 --unsolved-by data/base/countdown/four/t1 --out data/base/countdown/four/t1-unsolved
 	for run in data/runs/sharpening/*/; do "$(BIN)/rlino" evaluate $(FOUR) --model "$${run}model" --out "$${run}t1" || exit; done
 	for run in data/runs/sharpening-more/*/; do "$(BIN)/rlino" evaluate $(FOUR) --samples 256 --model "$${run}model" --out "$${run}t1" || exit; done
