@@ -204,7 +204,8 @@ costs = pd.DataFrame(
 costs.rename(index=label).round(1)
 
 # %% [markdown]
-# An evaluation of GRPO takes about twice as long as its training: 25 minutes of one core.
+# An evaluation of GRPO takes about twice as long as its training: 25 minutes of one core. (These ten of GRPO and
+# F-ISFT⁺⁻ were made on a GPU that they shared, in five minutes.)
 #
 # *What to look at.* The two columns in the middle. GRPO and F-ISFT⁺⁻ write more than twice the base's tokens, and
 # most of their responses are cut at 160. This confounds much of what follows, and a section below asks what the cap
@@ -355,7 +356,8 @@ for name, frames in ways.items():
 # GRPO's gain comes this way does not hold. At temperature 0.3 the base has a little under half of it. Whether that is
 # half, the ledger leaves undecided. At 0.1 it has *all* of it, with as many attempts a sample as GRPO. And it loses
 # far more than GRPO at 256. So one sample does not tell a trained policy from a cold base. Many do: at equal accuracy
-# and length GRPO keeps more variety. (GRPO at a temperature of its own was not tried, but for the next but one cell.)
+# and length GRPO keeps more variety. (GRPO at lower temperatures
+# was tried at one setting alone, below.)
 #
 # A sample of GRPO costs more: it is longer. Held at equal *tokens*, the base may take more samples:
 
@@ -461,8 +463,7 @@ for name, frames in {"base, colder": [cold], **trained}.items():
 #
 # *What is seen.* About as many of GRPO's right answers have right chains as of the base's. Under the stricter measure
 # the loss at 256 is smaller, and no gain appears. Over seeds its interval holds 0, and the ledger leaves it
-# undecided. The
-# base at 0.3 has better chains than GRPO.
+# undecided. The base at 0.3 has better chains than GRPO.
 #
 # ## Sharpened or discovered?
 
