@@ -59,9 +59,11 @@ def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], epsilon: fl
 def solved_alone(base: pd.DataFrame, frames: Sequence[pd.DataFrame]) -> np.ndarray:
     """Which problems each model solves and the base does not, [M, P] bool, in the base's order of problems.
 
-    Raises RlinoError where the problems differ.
+    Raises RlinoError where the problems or their numbers of samples differ: with more samples more is solved.
     """
     pairs = [paired(base, frame) for frame in frames]
+    if any((pair[["n", "n_reference"]] != pair["n"].iloc[0]).any(axis=None) for pair in pairs):
+        raise RlinoError("what a model solves alone is counted at one number of samples of each problem")
     return np.stack([(pair["c"] == 0) & (pair["c_reference"] > 0) for pair in pairs])
 
 

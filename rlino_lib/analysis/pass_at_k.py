@@ -96,7 +96,7 @@ def paired_difference(
     values = np.mean([estimates(pair["n"], pair["c"], ks) for pair in pairs], axis=0)  # [P, K]
     baseline = estimates(reference["n"], reference["c"], ks)  # [P, K]
     differences = values - baseline
-    bounds = [_difference_interval(column, level) for column in differences.T]
+    bounds = [difference_interval(column, level) for column in differences.T]
     means = {"k": ks, "pass_at_k": values.mean(0), "reference": baseline.mean(0), "difference": differences.mean(0)}
     return _table(means, bounds)
 
@@ -124,7 +124,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]
     return _exact_interval(float(values.sum()), len(values), level)
 
 
-def _difference_interval(differences: np.ndarray, level: float) -> tuple[float, float]:
+def difference_interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Of the mean of paired differences [P] of shares: as `mean_interval`, of gains and losses where few carry it."""
     if _carriers(differences) >= FEW:
         return bootstrap_interval(differences, level=level)
     gains, losses = (float(np.maximum(side, 0).sum()) for side in (differences, -differences))

@@ -18,7 +18,7 @@ from rlino_lib.analysis import statistics as stats
 from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, holm_in_family, require_seeds
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import asked_and_found
+from rlino_lib.folders import asked_and_found, read_jsonl
 from rlino_lib.paths import BASES
 from rlino_lib.records.runs import Run
 
@@ -114,10 +114,14 @@ def _p_values(parts: list[Part]) -> tuple[float, float]:
 
 @lru_cache(maxsize=64)  # all claims of the family are judged for each of them
 def counts(folder: Path) -> pd.DataFrame:
-    """The recorded counts of an evaluation, a row for each problem; raises NotTestable where it is not complete."""
+    """The recorded counts of an evaluation, a row for each problem; raises NotTestable where it is not complete, and
+    RlinoError where it is damaged."""
     if not is_evaluated(folder):
         raise NotTestable(f"no complete evaluation is recorded in {folder.parent.name}/{folder.name}")
-    return pd.read_json(folder / "problems.jsonl", lines=True)
+    rows = read_jsonl(folder / "problems.jsonl")
+    if not rows or any({"id", "n", "c"} - set(row) for row in rows):
+        raise RlinoError(f"{folder}/problems.jsonl lacks rows, or has one without id, n or c")
+    return pd.DataFrame(rows)
 
 
 def is_evaluated(folder: Path) -> bool:

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis.coverage import discoveries, solved_alone
-from rlino_lib.analysis.pass_at_k import paired, paired_difference
-from rlino_lib.analysis.statistics import bootstrap_interval
+from rlino_lib.analysis.pass_at_k import difference_interval, paired, paired_difference
 
 
 def answers(
@@ -25,7 +24,7 @@ def answers(
 
     `again` is the base sampled once more, which says how many problems chance alone discovers; `more` are further
     samples of the base on the problems that it left unsolved, four times as many in all, or None. Raises RlinoError
-    where the problems differ or `more` is too little.
+    where the problems or their samples differ, or `more` is too little.
     """
     table = paired_difference(models, base)
     samples = f"{len(base)} problems, n = {base['n'].min():,}" + (f", {len(models)} seeds" if len(models) > 1 else "")
@@ -58,7 +57,7 @@ def _new(
 ) -> str:  # fmt: skip
     solved = solved_alone(base, (again, *models)).astype(float)  # [1+S, P]
     excess = solved[1:].mean(0) - solved[0]
-    low, high = bootstrap_interval(excess)
+    low, high = difference_interval(excess)
     new = f"{100 * solved[1:].mean():.1f} % of the problems are solved by it and not by the base"
     chance = f"as many as {100 * solved[0].mean():.1f} % by the base itself, sampled again"
     interval = f"{100 * excess.mean():+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"

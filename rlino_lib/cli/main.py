@@ -82,17 +82,18 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
       rlino grade --task gsm8k --task-set grader=flexible runs/gsm8k-eval/responses.jsonl > graded.jsonl
       rlino evaluate --samples 3072 --seed 1 --unsolved-by runs/base-eval --out runs/base-eval-more
     """  # noqa: E501
-    from rlino_lib.evaluation.evaluate import EVALUATION, evaluate, summarise, unsolved
+    from rlino_lib.evaluation.evaluate import EVALUATION, equal_parts, evaluate, summarise, unsolved
     from rlino_lib.evaluation.recorded import measured
     from rlino_lib.policy.device import pick_device
     from rlino_lib.policy.models import load_policy
     from rlino_lib.tasks import get_task
 
+    equal_parts(args.samples)  # refuses before the folder is made
     own = options.task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
     task = get_task(args.task, **own)
     problems = task.problems(args.split, args.problems or None)
     if args.unsolved_by:
-        problems = unsolved(problems, Path(args.unsolved_by))
+        problems = unsolved(problems, Path(args.unsolved_by), args.seed)
     out = Path(args.out)
     texts = out / "responses.jsonl"
     keeps_texts = args.responses or texts.exists()

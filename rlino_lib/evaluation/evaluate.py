@@ -117,11 +117,7 @@ def evaluate(
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
-    COUNT.check("samples", samples)
-    parts = math.ceil(samples / GROUP)
-    size = samples // parts
-    if size * parts < samples:
-        raise RlinoError(f"more than {GROUP} samples are drawn in equal parts: {(size + 1) * parts}, not {samples}")
+    parts, size = equal_parts(samples)
     at_once = ROWS // size  # parts
     chunk = chunk or max(1, min(64, ROWS // samples))
     files = [Path(path) if path else None for path in (responses, out)]
@@ -153,6 +149,16 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
+def equal_parts(samples: int) -> tuple[int, int]:
+    """In how many parts samples of a problem are drawn, and of what size; RlinoError where they do not divide so."""
+    COUNT.check("samples", samples)
+    parts = math.ceil(samples / GROUP)
+    size = samples // parts
+    if size * parts < samples:
+        raise RlinoError(f"more than {GROUP} samples are drawn in equal parts: {(size + 1) * parts}, not {samples}")
+    return parts, size
+
+
 def rows_so_far(
     path: Path | None, texts: Path | None, problems: Sequence[Problem], samples: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -181,13 +187,17 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     return implied | asked, found is not None
 
 
-def unsolved(problems: Sequence[Problem], folder: Path) -> list[Problem]:
-    """Those of the problems of which the evaluation in a folder has no right sample.
+def unsolved(problems: Sequence[Problem], folder: Path, seed: int) -> list[Problem]:
+    """Those of the problems of which the evaluation in a folder has no right sample, to be sampled from another seed.
 
-    Raises RlinoError where there is no evaluation, or none of its failures is among them.
+    Raises RlinoError where there is no complete evaluation, it has the same seed, whose draws would be the same, or
+    none of its failures is among the problems.
     """
-    if not (folder / "problems.jsonl").exists():
-        raise RlinoError(f"{folder} holds no evaluation")
+    asked, complete = read_evaluation(folder)
+    if not complete:
+        raise RlinoError(f"{folder} holds no complete evaluation")
+    if asked and asked.get("seed") == seed:
+        raise RlinoError(f"the evaluation in {folder} has the same seed, whose draws would come again: another --seed")
     failed = {row["id"] for row in read_jsonl(folder / "problems.jsonl") if not row["c"]}
     kept = [problem for problem in problems if problem.id in failed]
     if not kept:

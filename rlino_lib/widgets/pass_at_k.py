@@ -17,8 +17,10 @@ from IPython.display import Markdown, display
 from rlino_lib.analysis.coverage import Comparison, compare_models, coverage
 from rlino_lib.claims.sharpening import counts
 from rlino_lib.claims.sharpening_answers import answers
+from rlino_lib.errors import RlinoError
 from rlino_lib.figures.sharpening import cells_figure, changes_figure, pass_at_k_figure
 from rlino_lib.figures.style import label
+from rlino_lib.folders import asked_and_found
 from rlino_lib.widgets.page import BLUE, LEFT, LINES, ORANGE, TOP, Control, Slot, explorer, plot_svg, slot
 from rlino_lib.widgets.tokens import Html, escape_line, plain
 
@@ -130,12 +132,26 @@ def pass_at_k_explorer(
     return explorer("Pass@k explorer", controls, slots, body, dots=dots)
 
 
+def _check_sampling(folders: Sequence[str | Path]) -> None:
+    """Raises RlinoError unless evaluations were sampled alike, the first two from different seeds."""
+    asked = [asked_and_found(Path(folder) / "evaluation.json")[0] or {} for folder in folders]
+    for name in ("task", "task_settings", "split", "samples", "max_new_tokens", "temperature", "top_p"):
+        if any(one.get(name) != asked[0].get(name) for one in asked if one):
+            raise RlinoError(f"evaluations are compared that have the same {name}")
+    if asked[0] and asked[0].get("seed") == asked[1].get("seed"):
+        raise RlinoError("the base is sampled again with another seed: rlino evaluate --seed 1")
+
+
 def sharpening_page(base: str | Path, again: str | Path, models: Mapping[str, Sequence[str | Path]]) -> None:
     """Chapter 09's page of any model: three sentences, curves, cells, what moved, and the explorer.
 
     Folders of `rlino evaluate` on the same problems: of the base, of the base with another seed, and of each model by
-    name, one for each seed. Raises RlinoError for a folder without an evaluation and where the problems differ.
+    name, one for each seed. Raises RlinoError for a folder without a complete evaluation, and where the problems
+    differ, how they were sampled, or the base's two draws do not.
     """
+    if {"base", "base_again"} & set(models) or not all(map(len, models.values())):
+        raise RlinoError("a model has a name of its own, other than base and base_again, and a folder for each seed")
+    _check_sampling([base, again, *(folder for folders in models.values() for folder in folders)])
     first, second = (counts(Path(folder)) for folder in (base, again))
     frames = {name: [counts(Path(folder)) for folder in folders] for name, folders in models.items()}
     for name, own in frames.items():

@@ -56,6 +56,15 @@ def test_nothing_and_less_have_their_words():
     assert "training blunts the base" in first and not new.startswith("It discovers")
 
 
+def test_few_problems_and_other_numbers_of_samples_are_no_discovery():
+    """Three problems of 40 that only the model solves are too few for an interval above 0."""
+    three = np.where(np.arange(40) < 3, 0.3, 0.0)
+    base, again, model = (counts(chances, k)[:40] for k, chances in enumerate((0 * three, 0 * three, three)))
+    assert answers(base, [model], again)[2].startswith("No discovery is seen: 7.5 % of the problems")
+    with pytest.raises(RlinoError, match="one number of samples"):
+        answers(BASE, [AGAIN.assign(n=2 * N)], AGAIN)
+
+
 def test_where_the_base_solves_everything_there_is_no_room():
     even = counts(np.full(160, 0.02), 0)
     new = answers(even, [counts(np.full(160, 0.5), 1)], counts(np.full(160, 0.02), 2), MORE)[2]

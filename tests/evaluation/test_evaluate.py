@@ -266,9 +266,15 @@ def test_problems_that_an_evaluation_left_unsolved_are_sampled_more(tmp_path, ca
     assert cli.main(again) == 0 and capsys.readouterr().out.splitlines()[-1] == first  # complete
     assert cli.main([*words, "--samples", "4", "--seed", "1", "--out", str(more)]) == 2
     assert cli.main([*words, "--unsolved-by", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
-    assert "holds no evaluation" in capsys.readouterr().err
+    assert "holds no complete evaluation" in capsys.readouterr().err
+    assert (
+        cli.main([*words, "--unsolved-by", str(base), "--out", str(tmp_path / "x")]) == 2
+    )  # its draws would come again
+    assert "the same seed" in capsys.readouterr().err
+    assert cli.main([*words, "--samples", "1025", "--out", str(tmp_path / "x")]) == 2
+    assert "1026, not 1025" in capsys.readouterr().err and not (tmp_path / "x").exists()
     (base / "problems.jsonl").write_text("".join(json.dumps(row | {"c": 1}) + "\n" for row in rows))
-    assert cli.main([*words, "--unsolved-by", str(base), "--out", str(tmp_path / "x")]) == 2
+    assert cli.main([*words, "--seed", "1", "--unsolved-by", str(base), "--out", str(tmp_path / "x")]) == 2
     assert "leaves none of these problems unsolved" in capsys.readouterr().err
 
 

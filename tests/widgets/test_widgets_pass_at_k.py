@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -156,3 +157,17 @@ def test_a_page_of_any_evaluations_has_all_parts(tmp_path, monkeypatch):
     assert [type(part).__name__ for part in parts] == ["Markdown", "Figure", "Figure", "Figure", "Html"]
     with pytest.raises(RlinoError, match="no complete evaluation is recorded"):
         module.sharpening_page(tmp_path / "base", tmp_path / "none", {})
+    for models in ({"base": [tmp_path / "mine"]}, {"mine": []}):
+        with pytest.raises(RlinoError, match="a name of its own"):
+            module.sharpening_page(tmp_path / "base", tmp_path / "again", models)
+    for name, more in {"base": {"seed": 0}, "again": {"seed": 0}, "mine": {"seed": 0, "temperature": 0.1}}.items():
+        asked = {"task": "countdown", "temperature": 1.0} | more
+        (tmp_path / name / "evaluation.json").write_text(json.dumps({"asked": asked, "found": {}}))
+    with pytest.raises(RlinoError, match="with another seed"):
+        module.sharpening_page(tmp_path / "base", tmp_path / "again", {})
+    with pytest.raises(RlinoError, match="the same temperature"):
+        module.sharpening_page(tmp_path / "base", tmp_path / "again", {"mine": [tmp_path / "mine"]})
+    (tmp_path / "base" / "problems.jsonl").write_text('{"id": "p0", "n": 64}\n')
+    module.counts.cache_clear()
+    with pytest.raises(RlinoError, match="without id, n or c"):
+        module.counts(tmp_path / "base")
