@@ -27,7 +27,7 @@ from rlino_lib.folders import replacing
 from rlino_lib.paths import REPO, base_of
 from rlino_lib.policy.models import Policy, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.chains import TABLES
+from rlino_lib.records.chains import TABLES, read_table
 from rlino_lib.records.runs import Run
 from rlino_lib.tasks import Problem
 from rlino_lib.tasks.countdown.trace import process_is_right
@@ -148,7 +148,10 @@ PARTS: dict[str, Callable[[Subject], pd.DataFrame]] = {
 
 
 def measure_chains(subject: Subject, out: str | Path, progress: bool = False) -> dict[str, Any]:
-    """Write the tables that `out` lacks; returns their `chains.totals`. RlinoError where a hint fills the cap."""
+    """Write the tables that `out` lacks; returns their `chains.totals`.
+
+    RlinoError where a hint fills the cap, or a table that is there is damaged or of other problems.
+    """
     bar = tqdm(PARTS.items(), desc="chains", unit="part", disable=not progress)
     for name, part in bar:
         bar.set_postfix_str(name)
@@ -157,4 +160,8 @@ def measure_chains(subject: Subject, out: str | Path, progress: bool = False) ->
             frame = part(subject)
             with replacing(file) as whole:
                 frame.to_csv(whole, index=False, float_format="%.7g", lineterminator="\n")
-    return totals({name: pd.read_csv(Path(out) / f"{name}.csv") for name in TABLES})
+    tables = {name: read_table(Path(out), name) for name in TABLES}
+    for name in ("process", "hints"):  # which have rows of every problem
+        if set(tables[name]["problem"]) != {problem.id for problem in subject.problems}:
+            raise RlinoError(f"{Path(out) / name}.csv is not of these problems: delete it, and it is measured again")
+    return totals(tables)

@@ -21,6 +21,8 @@ TABLES = {
     "likelihood": ("problem", "side", "temperature", "n", "tokens", "logprob"),
 }  # fmt: skip
 
+_WORDS = ("problem", "edit", "hint", "side")
+
 
 def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     asked, found = asked_and_found(folder / "measurement.json")
@@ -35,12 +37,18 @@ def read_chains(folder: str | Path) -> dict[str, pd.DataFrame]:
     folder = Path(folder)
     if not MEASUREMENT.read(folder)[1]:
         raise RlinoError(f"{folder} holds no complete measurement: rlino chains --out {folder}")
-    tables = {}
-    for name, columns in TABLES.items():
-        try:
-            tables[name] = pd.read_csv(folder / f"{name}.csv")
-        except (OSError, ValueError) as e:
-            raise RlinoError(f"{folder / name}.csv is missing or damaged: {e}") from e
-        if missing := set(columns) - set(tables[name]):
-            raise RlinoError(f"{folder / name}.csv has no column {min(missing)}")
-    return tables
+    return {name: read_table(folder, name) for name in TABLES}
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """One of the TABLES; raises RlinoError where it is missing, damaged or lacks a column or a number of responses."""
+    file = folder / f"{name}.csv"
+    try:
+        table = pd.read_csv(file)
+        missing = sorted(set(TABLES[name]) - set(table))
+        counts = table[[column for column in TABLES[name] if column in table and column not in _WORDS]].astype(float)
+    except (OSError, ValueError) as e:
+        raise RlinoError(f"{file} is missing or damaged: {e}") from e
+    if missing or table.empty or counts.drop(columns="temperature", errors="ignore").isna().any(axis=None):
+        raise RlinoError(f"{file} is damaged: {f'it has no column {missing[0]}' if missing else 'numbers are missing'}")
+    return table

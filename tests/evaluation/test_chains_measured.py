@@ -192,12 +192,21 @@ def test_a_run_of_another_task_is_one_line(trained, tmp_path, capsys):
     assert "was trained on word_problems" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_damaged_table_is_one_line(made, tmp_path):
+def test_a_damaged_table_is_one_line(made, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     (copy / "hints.csv").write_text("problem\n")
-    with pytest.raises(RlinoError, match="hints.csv has no column c"):
+    with pytest.raises(RlinoError, match="hints.csv is damaged: it has no column c"):
         read_chains(copy)
     (copy / "hints.csv").write_text("")
     with pytest.raises(RlinoError, match="hints.csv is missing or damaged"):
         read_chains(copy)
+    rows = (made / "hints.csv").read_text().splitlines()
+    (copy / "hints.csv").write_text("\n".join([rows[0], rows[1].rsplit(",", 1)[0] + ","]))
+    with pytest.raises(RlinoError, match="numbers are missing"):
+        read_chains(copy)
+    (copy / "hints.csv").write_text("\n".join(rows[:5]))  # of the first problem alone
+    recorded = json.loads((copy / "measurement.json").read_text())
+    write_json(copy / "measurement.json", {"asked": recorded["asked"]})
+    assert cli.main([*WORDS, "--out", str(copy)]) == 2
+    assert "hints.csv is not of these problems" in capsys.readouterr().err
