@@ -123,7 +123,7 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #
 # **Three routes.**
 #
-# - *20 minutes:* this chapter, then the answer at the top of each of the others.
+# - *25 minutes:* this chapter, then the answer at the top of each of the others.
 # - *2 hours:* this chapter, 04, 06, 07, 08 and 08c: the objective, its gradient, the comparison, and lengths.
 # - *All:* in order, with the exercises.
 #

@@ -529,9 +529,9 @@ _ = check_bias(my_bias)
 # <details><summary>Solution</summary>
 #
 # ```python
-# from scipy.stats import binom
-#
 # def my_bias(n, p, k):
+#     from scipy.stats import binom
+#
 #     counts = np.arange(n + 1)
 #     return binom.pmf(counts, n, p) @ (1 - (1 - counts / n) ** k) - (1 - (1 - p) ** k)
 # ```

@@ -18,8 +18,8 @@
 # **What would the paper's own table cost, and which command makes which cell?**
 #
 # **The answer.** Each cell is one command. What they cost together is computed below, in hours of one card and in
-# dollars, from speeds measured on an H100; most of the uncertainty is how long responses are. No run of that size is
-# recorded here. Runs of 27 million parameters are, and with them one finding turns around.
+# dollars, from speeds that were measured; most of the uncertainty is how long responses are. No run of that size is
+# recorded here. Runs of a base in between are, and with them one finding turns around.
 #
 # Everything so far ran on less than a million parameters; the paper's smallest model has 494 million. This chapter is
 # for the reader who has a GPU, or eight: what to rent, what fits, which command gives which number, and how the result
