@@ -30,13 +30,7 @@
 # trained model does.
 #
 # Here five seeds of each method and 1,024 samples of each problem fit on a laptop, and every step of a response can
-# be checked. This chapter
-#
-# 1. looks for a task on which something is left to discover;
-# 2. says what an ideal method of sharpening can do, and what it cannot;
-# 3. holds recorded runs against it: curves, problems won and lost, and how many of these are chance;
-# 4. asks whether a verifier was needed, whether the cap on length is to blame, and whether right answers come from
-#    right chains.
+# be checked.
 
 # %%
 from pathlib import Path
@@ -107,9 +101,6 @@ live_curve = pass_at_k_table(live).assign(guesser=true_pass_at_k(guesser[:24], [
 (100 * live_curve.set_index("k")).round(1)
 
 # %% [markdown]
-# *What is seen.* In one sample the base is about twice as good as the guesser, and with 24 problems the intervals are
-# wide.
-#
 # A problem that $n$ samples leave unsolved is not impossible. At 95 % confidence its chance can still be as large as
 # about $3/n$, which is the *rule of three*.
 
@@ -236,8 +227,8 @@ say(f"pass@256: a guesser {floor[-1]:.0%}, the base {pass_at_k_table(base, [256]
 # little on what wrong answers alone keep. SFT on best of group is below the base from the start, and ends at the
 # guesser's level.
 #
-# Choose two models, and move the slider of $k$ to the right. A dot is a problem. Above the diagonal stand those that
-# B solves more often. At small $k$ most of GRPO's dots are there, and at $k = 256$ many have sunk to the floor.
+# Choose two models, and move the slider of $k$. A dot is a problem. Above the diagonal stand those that B solves more
+# often.
 
 # %%
 from rlino_lib.widgets import pass_at_k_explorer
@@ -446,8 +437,8 @@ for cap, pair in capped.items():
 # ## Right for the right reasons
 #
 # An answer can be right by luck, after a *chain* of attempts with a false equation. pass@k counts it. *CoT-pass@k*
-# ([2506.14245](https://arxiv.org/abs/2506.14245)) asks for a right chain too. Elsewhere another model judges chains.
-# Here they are read: all equations have to hold, each "yes" and "no" after an attempt has to be true, and the answer
+# ([2506.14245](https://arxiv.org/abs/2506.14245)) asks for a right chain too:
+# all equations have to hold, each "yes" and "no" after an attempt has to be true, and the answer
 # has to be an attempt that the chain calls right.
 
 # %%
@@ -602,16 +593,6 @@ _ = check_tilt(my_tilt)
 #     right = p * np.exp(1 / beta)
 #     return right / (right + 1 - p)
 # ```
-#
-# </details>
-#
-# **5. A question.** Somebody trains on three numbers, where the base solves nearly all in 64 samples, and reports
-# that pass@64 did not change. Is that evidence against discovery?
-#
-# <details><summary>Answer</summary>
-#
-# No. Where the base solves everything, nothing is left to discover, and a curve at 1 cannot rise. The experiment
-# could not have shown the effect. It could have shown a fall.
 #
 # </details>
 #

@@ -25,12 +25,10 @@
 # not hold here, `thinking-pays` holds.
 #
 # A model that thinks before it answers writes reasons. Nothing in its training says that the reasons have to be true,
-# or that the answer has to follow from them: the reward looks at the answer alone. Elsewhere, whether a chain of
-# thought is right is a question for another model, which may be wrong itself. In Countdown every equation and every
-# verdict can be checked by a program, and a thought can be edited so that one knows what should follow.
+# or that the answer has to follow from them: the reward looks at the answer alone. In Countdown every equation and
+# every verdict can be checked by a program, and a thought can be edited so that one knows what should follow.
 #
-# Chapter 09 asks whether training sharpens a base or discovers something new. This chapter looks inside the responses
-# of the same runs. You need chapters 03 (pass@k), 04 (GRPO) and 09. The cells take about a minute.
+# This chapter looks inside the responses of chapter 09's runs. You need chapters 03, 04 and 09.
 
 # %%
 import numpy as np
@@ -213,8 +211,6 @@ axes[0, 0].set_xlabel("covariance of right process and right answer, 95 % over p
 figure
 
 # %% [markdown]
-# In the table the two advantages are means over all responses of a kind, and the covariance is a mean over problems.
-#
 # *What to look at.* Is a mark on the right of 0, with its whole bar? (A covariance cannot exceed the share of right
 # answers. So how far to the right says little.)
 
@@ -405,8 +401,7 @@ for row in shapes.itertuples():
 # *What is seen.* Over all thoughts GRPO's right ones are denser and branch less than its wrong ones, as shorter
 # thoughts do. At equal attempts density and branching agree. Little else could be expected: an attempt is about three
 # equations, so the number of attempts nearly fixes both. And most wrong thoughts have more attempts than any right
-# one, and are not compared. (No claim is about convergence.)
-#
+# one, and are not compared. #
 # ## Would the base have written it?
 #
 # If training only sharpens, trained responses should look like the base's own. Yue et al.
@@ -481,7 +476,7 @@ counted.join(leash(counted)[["srr", "ndr"]].round(2)).rename(columns={"model_onl
 # Here `srr` is what is kept as a share of the base's, and `ndr` what is new as a share of the cooled policy's.
 #
 # *What is seen.* By this count a cooled base "discovers" and "loses" completions, though it has the support of the
-# base exactly. (They are few completions: read the direction.) So counts of support at one ε say how much a policy is
+# base exactly. (They are few.) So counts of support at one ε say how much a policy is
 # concentrated, and not what it can still do.
 #
 # One more measure needs no ε: how likely the *base's* right responses still are under the trained policy. Runs of
@@ -638,35 +633,12 @@ _ = check_branching(my_branching)
 #
 # </details>
 #
-# **3. A flag that cannot fail.** Somebody takes "the chain is right" to mean: equations and verdicts are right, *and*
-# so is the answer. They find α > β in every model, and conclude that rewards teach right reasoning. What went wrong?
-#
-# <details><summary>Answer</summary>
-#
-# With that flag α is 1, whatever the model does, and β is smaller wherever a response fails. The premise is true by
-# construction, so it cannot be evidence. The flag must not ask for the answer.
-#
-# </details>
-#
-# **4. An edit without effect.** A colleague puts a false result at the end of each thought, sees the same answers as
-# before, and concludes that answers do not depend on thoughts. Which edit of this chapter speaks against that?
-#
-# <details><summary>Answer</summary>
-#
-# To change the operation of the last step. An answer that copies the *operations*
-# of the last attempt, and never reads its result, is the same after a false result, and another one after another
-# operation. It depends on the thought entirely, and checks nothing.
-#
-# </details>
-#
 # ## Summary
 #
 # - Rewards for answers favour right processes where, within a problem, these go with right answers. The formula is
 #   algebra; the premise has to be measured, with a flag that does not ask for the answer. And even where it holds,
 #   the share of right processes can fall.
 # - To depend on a thought is not to check it. An edit whose effect is known in advance tells the two apart.
-# - Comparisons have to be fair in length: right with wrong thoughts at equal attempts, a trained policy with its base
-#   at the temperature of equal length, thinking with not thinking at equal tokens.
 # - "Likely under the base" needs a control: the base itself, cooled.
 #
 # As judged above:
