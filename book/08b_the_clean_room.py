@@ -339,13 +339,11 @@ else:
 # The ledger's rows on the clean room, as judged from the runs above:
 
 # %%
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import RECORDED, read_ledger
+from rlino_lib.claims.judge import judge_all
 
-claims = [claim for claim in read_ledger() if claim.evidence.startswith("clean_room.")]
-judged = {claim.id: judge(claim, RECORDED) for claim in claims}
-rows = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect) for c in claims]
-pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found"]).set_index("")
+judged = judge_all(evidence="clean_room.")
+table = judged[["id", "statement", "found", "effect"]].set_axis(["", "claim", "verdict", "what was found"], axis=1)
+table.set_index("")
 
 # %% [markdown]
 # ## Exercises
@@ -423,5 +421,5 @@ _ = check_together(my_parts)
 # As judged above:
 
 # %%
-for c in claims:
-    say(f"{c.id}: {judged[c.id].verdict}. {c.statement} Found: {judged[c.id].effect}.")
+for row in judged.itertuples():
+    say(f"{row.id}: {row.found}. {row.statement} Found: {row.effect}.")

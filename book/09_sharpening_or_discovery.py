@@ -469,20 +469,16 @@ for sentence in answers(base, trained["grpo_no_kl"], again, base_more, "GRPO"):
 # value is corrected for eight claims.
 
 # %%
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import Records, read_ledger
+from rlino_lib.claims.judge import judge_all
 
-records = Records(RECORDED.root, read_ledger())
-claims = [claim for claim in records.ledger if claim.evidence.startswith("sharpening.")]
-judged = {claim.id: judge(claim, records) for claim in claims}
-verdicts = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect) for c in claims]
-display(pd.DataFrame(verdicts, columns=["", "claim", "verdict", "what was found"]).set_index(""))
+judged = judge_all(evidence="sharpening.")
+table = judged[["id", "statement", "found", "effect"]].set_axis(["", "claim", "verdict", "what was found"], axis=1)
+display(table.set_index(""))
 by_seed = [100 * paired_difference([frame], base, [256])["difference"][0] for frame in trained["grpo_no_kl"]]
 say(f"D(256) of GRPO by seed: {', '.join(f'{gap:+.1f}' for gap in by_seed)}; standard deviation "
     f"{np.std(by_seed, ddof=1):.1f} points.")  # fmt: skip
-for claim in claims:
-    if claim.standing:
-        say(f"{claim.id}: {claim.standing}")
+for row in judged[judged["standing"] != ""].itertuples():
+    say(f"{row.id}: {row.standing}")
 
 # %% [markdown]
 # *What is seen.* Two are decided, both against the claim: no verifier is not enough here, and no discovery, by a test

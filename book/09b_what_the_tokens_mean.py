@@ -562,14 +562,11 @@ display(clean(equal, 1))
 # seven.
 
 # %%
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import Records, read_ledger
+from rlino_lib.claims.judge import judge_all
 
-records = Records(RECORDED.root, read_ledger())
-claims = [claim for claim in records.ledger if claim.evidence.startswith("chains.")]
-judged = {claim.id: judge(claim, records) for claim in claims}
-rows = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect) for c in claims]
-pd.DataFrame(rows, columns=["", "claim", "verdict", "what was found"]).set_index("")
+judged = judge_all(evidence="chains.")
+table = judged[["id", "statement", "found", "effect"]].set_axis(["", "claim", "verdict", "what was found"], axis=1)
+table.set_index("")
 
 # %% [markdown]
 # **Your own model.** One command, and the tables of this chapter follow:
@@ -644,8 +641,8 @@ _ = check_branching(my_branching)
 # As judged above:
 
 # %%
-for c in claims:
-    say(f"{c.id}: {judged[c.id].verdict}. {judged[c.id].effect}.")
+for row in judged.itertuples():
+    say(f"{row.id}: {row.found}. {row.effect}.")
 
 # %% [markdown]
 # **Limits.** This is one small base, one method, and one task whose thoughts hold verdicts. The cap of 160 tokens

@@ -21,14 +21,14 @@ def judge(claim: Claim, records: Records) -> Evidence:
         return Evidence(UNTESTED, str(e))
 
 
-def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS) -> pd.DataFrame:
-    """One row per claim of the ledger.
+def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS, evidence: str = "") -> pd.DataFrame:
+    """One row per claim of the ledger, or of those whose evidence's name begins so: `judge_all(evidence="chains.")`.
 
     Columns: its fields, `chapter`, `standing` and `real_models`; the verdict `found`, its `effect`, and its `runs`.
     """
     records = Records(Path(root), read_ledger(path))
     rows = []
-    for claim in records.ledger:
+    for claim in (claim for claim in records.ledger if claim.evidence.startswith(evidence)):
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
         found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis.coverage import discoveries, solved_alone
-from rlino_lib.analysis.pass_at_k import difference_interval, paired, paired_difference
+from rlino_lib.analysis.pass_at_k import difference_interval, paired_difference
 
 
 def answers(
@@ -62,7 +62,7 @@ def _new(
     chance = f"as many as {100 * solved[0].mean():.1f} % by the base itself, sampled again"
     interval = f"{100 * excess.mean():+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
     chances = f"{new}, {chance} ({interval})"
-    if not ((base["c"] == 0) & (paired(again, base).loc[base["id"], "c"] == 0).to_numpy()).any():
+    if solved[0].sum() == (base["c"] == 0).sum():
         return f"Discovery has no room: sampled twice, the base solves every problem; {chances}."
     words = f"{'It discovers' if low > 0 else 'No discovery is seen'}: {chances}"
     if more is None:
