@@ -60,7 +60,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
         adv, keep = credit(o, graded_rows(c, rollouts, rollouts.logprobs, ref))  # [N] or [N, T], [N]
         if self.recorder.keeps_groups(step):
-            self.weighting = policy_weighting(o, adv, keep, rollouts, c.max_new_tokens)
+            self.weighting = policy_weighting(o, adv, keep, rollouts.mask, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
         adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
