@@ -60,7 +60,8 @@ def _facts(values: Sequence[float], tokens: Sequence[object]) -> str:
     text = f"sum {number(math.fsum(v for v in values if math.isfinite(v)))}"
     if all(v == values[0] for v in values):
         return f"{text}; the same on every token" if size else "0 on every token"
-    return f"{text}; largest {number(values[top])}, on token {top + 1}, <code>{escape_line(tokens[top], 40)}</code>"
+    token = escape_line(tokens[top], 40).strip()
+    return f"{text}; largest {number(values[top])}, token {top + 1}: <code>{token}</code>"
 
 
 def _rows(

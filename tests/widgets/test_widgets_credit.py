@@ -52,7 +52,7 @@ def test_tooltips_have_the_advantage_and_the_value_before():
 def test_rows_say_their_sum_and_their_largest():
     text = Explored(credit_explorer([a_response()])).first.text
     assert "uniform: sum +2.5; the same on every token" in text
-    assert "exact: sum +0.75; largest +1, on token 5" in text
+    assert "exact: sum +0.75; largest +1, token 5: yes" in text
     assert "0 on every token" in credit_explorer([a_response(credits={"none": [0.0] * 5})])
     assert "no advantages" in credit_explorer([a_response(credits={"none": [None] * 5})])
 
