@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rlino_lib.errors import RlinoError
+from rlino_lib.folders import replacing
 from rlino_lib.policy.logprobs import padded_inputs
 from rlino_lib.policy.rollouts import Rollouts
-
-TRUNKS = ("copy", "policy")
 
 
 class Critic(nn.Module):
@@ -38,3 +40,20 @@ class Critic(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.own is not None):
             hidden = trunk(**inputs).last_hidden_state  # [B, L, H]
         return self.head(hidden[:, -width - 1 : -1])[..., 0]  # [B, T']
+
+
+def save_critic(critic: Critic, file: str | Path) -> None:
+    """Write the weights of a critic, without those of a trunk that is the policy's (safetensors)."""
+    with replacing(Path(file)) as part:
+        save_file({name: weight.contiguous() for name, weight in critic.state_dict().items()}, str(part))
+
+
+def load_critic(file: str | Path, model: Any) -> Critic:
+    """The critic of a policy's model from the file of `save_critic`; raises RlinoError where it does not fit."""
+    try:
+        weights = load_file(str(file))
+        critic = Critic(model, "copy" if any(name.startswith("own.") for name in weights) else "policy")
+        critic.load_state_dict(weights)
+    except Exception as e:  # of the file system, the format, or of weights that do not fit
+        raise RlinoError(f"cannot load a critic from {file}: {str(e).strip().splitlines()[0]}") from e
+    return critic.eval()

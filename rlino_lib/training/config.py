@@ -84,9 +84,7 @@ class TrainConfig:
     critic_epochs: int = setting(1, "passes of the critic over each batch", COUNT)
     critic_warmup: int = setting(0, "steps in which the critic alone learns", whole())
     critic_trunk: str = setting(
-        "copy",
-        "what a critic's head reads: a copy of the policy, which learns, or policy, as it is",
-        one_of(("copy", "policy")),
+        "copy", "what a critic's head reads: copy, one of the policy's, or policy", one_of(("copy", "policy"))
     )
     lora_rank: int = setting(0, "rank of the LoRA adapters; 0: full fine-tuning", whole())
     lora_alpha: int = setting(32, "adapters are scaled by alpha/rank", COUNT)
