@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
@@ -85,13 +86,13 @@ def rollout_values(
     """`prefix_values` of the starts of graded responses, cut where `ends` says: of each response, in characters.
 
     Columns `response` (its row in the rollouts) and `end` (of the prefix, in characters) stand before those of
-    `prefix_values`. What the responses to a problem share, the empty prefix above all, is sampled once. A prefix that
-    ends inside a token, or leaves none under the cap, has no continuation and is left out.
+    `prefix_values`. What the responses to a problem share, the empty prefix above all, is sampled once. A cut inside a
+    token moves to its end. A prefix that leaves no token under the cap has no continuation and is left out.
     `rollout_values(policy, task, rollouts, step_ends(task, rollouts))` values all steps of a batch.
     """
-    places = cut_places(policy, rollouts, ends)
     cap = settings.get("max_new_tokens", DEFAULT_CAP)
-    rows = [(i, end) for i, cuts in enumerate(places) for end, tokens in cuts if tokens < cap]
+    cuts = [[cut for cut in row if cut and cut[1] < cap] for row in cut_places(policy, rollouts, ends)]
+    rows = [(i, end) for i, row in enumerate(cuts) for end, _ in dict.fromkeys(row)]
     pairs = [(rollouts.problems[i // rollouts.group_size], rollouts.texts[i][:end]) for i, end in rows]
     values = prefix_values(policy, task, pairs, samples, seed, **settings)
     return pd.concat([pd.DataFrame(rows, columns=["response", "end"]), values], axis=1)
@@ -109,16 +110,22 @@ def step_ends(task: Any, rollouts: Rollouts) -> list[list[int]]:
 
 def cut_places(
     policy: Policy, rollouts: Rollouts, ends: Sequence[Sequence[int]]
-) -> list[list[tuple[int, int]]]:  # fmt: skip
-    """Of each response the places of `ends` that lie between two tokens, in characters, with the tokens before each."""
-    cuts = [(i, end) for i, row in enumerate(ends) for end in row]
-    parts = _tokens(policy, [rollouts.texts[i][:end] for i, end in cuts])
+) -> list[list[tuple[int, int] | None]]:  # fmt: skip
+    """Where responses can be cut nearest to `ends`: of each place, in characters, the end of the token that reaches it,
+    and the tokens up to there. None where the text up to there alone would be other tokens, or there is no such token.
+    """
+    encoded = policy.tokenizer(rollouts.texts, add_special_tokens=False, return_offsets_mapping=True)
+    borders = [[0, *(end for _, end in row)] for row in encoded["offset_mapping"]]
+    cuts = [(i, min(bisect_left(borders[i], end), len(borders[i]) - 1)) for i, row in enumerate(ends) for end in row]
+    parts = iter(_tokens(policy, [rollouts.texts[i][: borders[i][tokens]] for i, tokens in cuts]))
+    places = iter(cuts)
     whole = [ids[where].tolist() for ids, where in zip(rollouts.ids, rollouts.written, strict=True)]
-    places: list[list[tuple[int, int]]] = [[] for _ in ends]
-    for (i, end), part in zip(cuts, parts, strict=True):
-        if whole[i][: len(part)] == part:
-            places[i].append((end, len(part)))
-    return places
+
+    def place() -> tuple[int, int] | None:
+        (i, tokens), part = next(places), next(parts)
+        return (borders[i][tokens], tokens) if whole[i][:tokens] == part else None
+
+    return [[place() for _ in row] for row in ends]
 
 
 def _tokens(policy: Policy, texts: Sequence[str]) -> list[list[int]]:

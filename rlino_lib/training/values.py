@@ -48,7 +48,12 @@ def exact_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
         raise RlinoError(f"the task {trainer.task.name} has no exact values: countdown and word_problems have")
     valued = [dict(trainer.task.exact_values(*row)) for row in rollouts.rows()]  # of each response, by end
     places = cut_places(trainer.policy, rollouts, [list(values) for values in valued])
-    rows = [(i, tokens, valued[i][end]) for i, cuts in enumerate(places) for end, tokens in cuts]
+    rows = [
+        (i, cut[1], value)
+        for i, cuts in enumerate(places)
+        for cut, value in zip(cuts, valued[i].values(), strict=True)
+        if cut
+    ]
     return BatchValues(*_spread(rollouts, rows), 0)
 
 

@@ -43,7 +43,8 @@ def test_continuations_value_each_steps_start(task, cap):
         tokens = rollouts.ids[i]
         for k in range(2, int(steps[i].max()) + 1):  # a step begins after a verdict, or a line
             before = tokens[: int((steps[i] < k).sum())]
-            assert trainer.policy.tokenizer.decode(before).endswith(("\n", " no", " yes"))
+            assert trainer.policy.tokenizer.decode(before).endswith((" no\n", " yes", "."))
+    assert steps.max() >= 3
     again = VALUES["continuations"](trainer, rollouts)
     assert torch.equal(again.values, values)
 
@@ -60,7 +61,7 @@ def test_exact_values_follow_the_tasks_state():
     problem = words.problems("test", 1)[0]
     lines = problem.gold.splitlines(keepends=True)
     right = words.exact_values(problem, problem.gold)
-    assert [value for _, value in right] == [1.0] * len(lines) and right[1][0] == len(lines[0])
+    assert [value for _, value in right] == [1.0] * len(lines) and right[1][0] == len(lines[0]) - 1
     wrong = words.exact_values(problem, lines[0] + "She has 1 + 1 = 3 pens.\n" + lines[2])
     assert [value for _, value in wrong] == [1.0, 1.0, 0.0, 0.0]
     for hostile in ("", "\n" * 50, " 1 + 1 = 2" * 500, "#### ####\n<think>", "\x00 7 - 3 = 4, no\n no\n"):
