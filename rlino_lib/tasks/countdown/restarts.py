@@ -3,9 +3,9 @@
 Satori (2502.02508) lets half of its training start from an earlier trajectory that went wrong, cut back and followed by
 a token that asks for another try; here the wrong prefix is one or two attempts, each called ` no`. Every token after it
 is the policy's, so that this is a contextual bandit as before, over richer contexts: an opening (`Problem.opening`) is
-context, outside the mask, and part of the text that is graded. Satori cuts the policy's own trajectories; these attempts
-are drawn as the base's demonstrator draws its own, so that they are the same whatever the policy is, and all runs have
-the same contexts.
+context, outside the mask, and part of the text that is graded. Satori cuts the policy's own trajectories; these
+attempts are drawn as the base's demonstrator draws its own. They are the same whatever the policy is, so that all runs
+have the same contexts.
 
 All responses to a problem have the same opening, by the problem and not by lot: the mean of a group is then an estimate
 of the value of one state, the one restarted from, which is what a baseline should be. So with one reward for a right
