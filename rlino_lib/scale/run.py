@@ -162,11 +162,7 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
         )  # fmt: skip
     except (ImportError, ValueError) as e:
         raise RlinoError(f"TRL cannot start this run: {str(e).splitlines()[0]}") from e
-    sharded = trainer.accelerator.distributed_type not in (
-        DistributedType.NO,
-        DistributedType.MULTI_CPU,
-        DistributedType.MULTI_GPU,
-    )
+    sharded = trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
     if pool.written_into and (not grpo or args.use_vllm or sharded):
         raise RlinoError(
             "the task's environment or openings write into responses: that needs the engine grpo, without vLLM and "
