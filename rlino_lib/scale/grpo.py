@@ -6,7 +6,7 @@ import torch
 from trl import GRPOTrainer
 
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.methods.credit import credit
+from rlino_lib.methods.credit import credit, loss_mask
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.policy.models import Policy
 from rlino_lib.scale.records import Pool, Recorded, Row
@@ -16,8 +16,8 @@ from rlino_lib.training.trainer import rewarded
 from rlino_lib.training.updates.policy_gradient import graded_rows
 
 
-def policy_mask(inputs: dict[str, Any]) -> torch.Tensor:
-    """The tokens that the policy wrote, [b, T] of 0 and 1: those of the response, but for TRL's `tool_mask`."""
+def counted(inputs: dict[str, Any]) -> torch.Tensor:
+    """The tokens that the loss counts, [b, T] of 0 and 1: those that the policy wrote, and that are unlikely enough."""
     mask = inputs["completion_mask"]
     return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
 
@@ -99,9 +99,12 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.written] = torch.cat([row.reference for row in self.rows])
         adv, keep = credit(o, graded_rows(c, rollouts, rollouts.logprobs, ref))  # [N] or [N, T], [N]
+        mask = loss_mask(o, rollouts.mask, rollouts.logprobs)  # [N, T]
         if self.recorder.keeps_groups(step):
-            self.weighting = policy_weighting(o, adv, keep, rollouts, c.max_new_tokens)
+            self.weighting = policy_weighting(o, adv, keep, mask, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
+        if o.unlikely is not None:
+            out["tool_mask"] = mask[mine, :width].to(out["completion_mask"])
         adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
 
@@ -113,7 +116,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             size = self.args.gradient_accumulation_steps
             for k in range(0, len(self._buffered_inputs), size):
                 update = self._buffered_inputs[k : k + size]
-                mine = sum(torch.stack([b["keep"].sum(), policy_mask(b)[b["keep"]].sum()]) for b in update)
+                mine = sum(torch.stack([b["keep"].sum(), counted(b)[b["keep"]].sum()]) for b in update)
                 rows, tokens = self.accelerator.reduce(mine, "sum").tolist()
                 for b in update:
                     b |= {"update_rows": rows, "update_tokens": tokens}
@@ -121,7 +124,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
 
     def _compute_loss(self, model, inputs: dict[str, Any]) -> torch.Tensor:
         """The micro-batch's part of the update's loss, times the processes, over which gradients are averaged."""
-        ids, mask, keep = inputs["completion_ids"], policy_mask(inputs), inputs["keep"]
+        ids, mask, keep = inputs["completion_ids"], counted(inputs), inputs["keep"]
         whole = torch.cat([inputs["prompt_ids"], ids], 1)  # [b, S+T]
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)  # [b, S+T]
         new, entropies, _ = self._get_per_token_logps_and_entropies(

@@ -87,7 +87,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
     unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
-    per = getattr(varied(config.method, config.objective_settings), "credit", "response")
+    by = varied(config.method, config.objective_settings).credit
     refusals = (
         (
             engine == "sft" and not literal,
@@ -95,10 +95,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         ),
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
-        (
-            per != "response",
-            f"credit by {per} needs values of prefixes, which TRL has none of: train with `rlino train`",
-        ),
+        (by != "response", f"credit of tokens by {by} is computed by `rlino train` alone: choose another method"),
         (config.optimizer != "adamw", "a run at scale trains with AdamW: leave --optimizer out"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
         (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),

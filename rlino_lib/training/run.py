@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import begun_precision, output_folder
+from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import COLUMNS, RUN, Run, complete_run, load_run, read_run
+from rlino_lib.records.runs import COLUMNS, RUN, VALUE_COLUMNS, Run, complete_run, load_run, read_run
 from rlino_lib.records.writer import RunWriter
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
@@ -108,6 +109,8 @@ class Recorder:
         self.config: TrainConfig = trainer.config
         self.evaluate = evaluate
         self.writer = writer
+        values = varied(self.config.method, self.config.objective_settings).values
+        self.columns = COLUMNS + VALUE_COLUMNS if values else COLUMNS
         self.guards = Guards(self.config.guard)
         self.began = time.time()
 
@@ -143,9 +146,9 @@ class Recorder:
         return self.writer is not None and self.config.trace_groups > 0 and (step == 1 or step % every == 0)
 
     def _metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write a row with all columns, None for what was not measured."""
+        """Write a row with the run's columns, None for what was not measured."""
         if self.writer:
-            self.writer.metrics({name: metrics.get(name) for name in COLUMNS}, self.seconds)
+            self.writer.metrics({name: metrics.get(name) for name in self.columns}, self.seconds)
 
     def _measured(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The numbers of an evaluation or of the test; the held-out responses are written."""

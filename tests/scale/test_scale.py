@@ -15,7 +15,7 @@ import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
-from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.credit import Graded, credit, loss_mask
 from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
@@ -41,6 +41,7 @@ from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 
 F64 = torch.float64
 EXACT = dict(rtol=1e-12, atol=1e-14)
+CARRIED = sorted(name for name, o in OBJECTIVES.items() if o.credit == "response")
 SMALL = TrainConfig(steps=2, prompts=4, group_size=4, micro_batch=8, max_new_tokens=48, eval_every=1, eval_problems=6,
                     trace_groups=2, lr=1e-3, guard="warn", device="cpu")  # fmt: skip
 
@@ -91,7 +92,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, holes=False, **choi
     self._get_per_token_logps_and_entropies = logps
     cut = torch.ones(n, dtype=torch.bool)  # no response has an EOS
     adv, keep = credit(o, Graded(torch.tensor(right).float(), size, own, old.float(), ref.float(), t + 1, cut))
-    return self, new, old, ref, own, adv, keep
+    return self, new, old, ref, loss_mask(o, own, old.float()), adv, keep
 
 
 def losses(self, n):
@@ -105,7 +106,7 @@ def losses(self, n):
 
 @pytest.mark.parametrize("holes", [False, True], ids=["", "environment"])
 @pytest.mark.parametrize("updates", [1, 2])
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", CARRIED)
 def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates, holes):
     """Every named objective. A micro-batch's token mean is the update's only where the update is one micro-batch."""
     accumulate = 1 if OBJECTIVES[name].normaliser == "micro_token_mean" else 3
@@ -129,7 +130,7 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates, holes
 
 @pytest.mark.parametrize(
     "choices",
-    [{"normaliser": "constant"}, {"normaliser": "token_mean"}, {"length_cost": 0.5}, {"shortest": 2}],
+    [{"normaliser": "constant"}, {"normaliser": "token_mean"}, {"length_cost": 0.5}, {"shortest": 2}, {"unlikely": 0.3}],
     ids=str,
 )
 def test_settings_of_the_objective_are_carried(choices):
@@ -376,10 +377,10 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
     assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
 
 
-def test_credit_that_needs_values_is_refused_by_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(scale, "varied", lambda *given: SimpleNamespace(credit="values"))
-    with pytest.raises(RlinoError, match="^credit by values needs values of prefixes, which TRL has none of"):
-        scale.check(SMALL, "grpo", {})
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - set(CARRIED)))
+def test_credit_of_tokens_that_trl_does_not_carry_is_refused_by_its_name(name):
+    with pytest.raises(RlinoError, match=f"^credit of tokens by {OBJECTIVES[name].credit} is computed by `rlino train`"):
+        scale.check(dataclasses.replace(SMALL, method=name), "grpo", {})
 
 
 def test_sharded_weights_do_not_sample_what_somebody_else_writes_into(tmp_path, monkeypatch):

@@ -124,8 +124,18 @@ def test_a_chain_may_begin_with_a_wrong_prefix_and_is_split_in_the_policys_own_p
     response = MISS + OTHER + HIT + ANSWER
     assert task.chain_right(RESTARTED, response)
     ends = [len(MISS), len(MISS + OTHER), len(MISS + OTHER + HIT)]
-    assert task.attempt_ends(RESTARTED, response) == ends
-    assert task.attempt_ends(PROBLEM, response) == [0, *ends]
+    assert task.step_ends(RESTARTED, response) == ends[:-1]
+    assert task.step_ends(PROBLEM, response) == [0, *ends[:-1]]
+    assert task.step_ends(RESTARTED, MISS) == [len(MISS)]
+
+
+def test_the_exact_values_of_a_restart_begin_where_the_policy_does():
+    """With the value that the same place has in a response that the policy wrote alone."""
+    task, response = Countdown(), MISS + OTHER + HIT + ANSWER
+    restart, whole = (dict(task.exact_values(problem, response)) for problem in (RESTARTED, PROBLEM))
+    assert min(restart) == len(MISS)
+    assert restart == {end: value for end, value in whole.items() if end >= len(MISS)} | {len(MISS): restart[len(MISS)]}
+    assert 0 < restart[len(MISS)] == whole[0]  # back at all the numbers
 
 
 def test_a_restart_goes_on_from_a_thought():

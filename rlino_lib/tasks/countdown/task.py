@@ -32,6 +32,7 @@ TEMPLATES = {
 }
 
 
+TRIES_AGAIN = 0.6  # the chance that another attempt follows a miss, about that of the shipped base
 NO_THOUGHT = " </think> <answer>"  # after a prompt that opens the thought: what is left to write is the answer
 
 
@@ -128,15 +129,28 @@ class Countdown(SettingsTask):
 
         return chain_is_right(problem, up_to_stop(response, self.stop))
 
-    def attempt_ends(self, problem: Problem, response: str) -> list[int]:
-        """Places at which a response may be split, in characters: where the policy's own text starts, and after
-        each attempt of its own that has a verdict.
+    def step_ends(self, problem: Problem, response: str) -> list[int]:
+        """Where a response may be split, in characters: where the policy's own text starts, and after each attempt of
+        its own that has a verdict and is not the last.
 
         A line break that follows belongs to the verdict, as in the base's tokens.
         """
         from rlino_lib.tasks.countdown.trace import read_search
 
-        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
+        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts[:-1]
         ends = (a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)
         start = len(problem.opening or self.opening_text)
         return [start, *(end for end in ends if end > start)]
+
+    def exact_values(self, problem: Problem, response: str) -> list[tuple[int, float]]:
+        """The exact value of the task's state after each step and verdict, and where it stands, in characters.
+
+        It is that of a policy that draws its steps uniformly and tries again with probability `TRIES_AGAIN`
+        (`trace.credit_table`), which the shipped base was made to imitate. The states of an opening stand where the
+        policy's own text starts, and the last of them counts.
+        """
+        from rlino_lib.tasks.countdown.trace import credit_table
+
+        table = credit_table(problem, up_to_stop(response, self.stop), again=TRIES_AGAIN)[:-1]  # without the grade
+        starts = table["end"].clip(lower=len(problem.opening or self.opening_text)).tolist()
+        return list(zip(starts, table["uniform"].tolist(), strict=True))
