@@ -130,7 +130,13 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates, holes
 
 @pytest.mark.parametrize(
     "choices",
-    [{"normaliser": "constant"}, {"normaliser": "token_mean"}, {"length_cost": 0.5}, {"shortest": 2}, {"unlikely": 0.3}],
+    [
+        {"normaliser": "constant"},
+        {"normaliser": "token_mean"},
+        {"length_cost": 0.5},
+        {"shortest": 2},
+        {"unlikely": 0.3},
+    ],
     ids=str,
 )
 def test_settings_of_the_objective_are_carried(choices):
@@ -351,7 +357,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     "changes, engine, given, words",
     [
-        ({"method": "ppo"}, "grpo", {}, "unknown method 'ppo'"),
+        ({"method": "trpo"}, "grpo", {}, "unknown method 'trpo'"),
         ({}, "verl", {}, "unknown engine 'verl'"),
         ({}, "sft", {}, "carries f_isft_pos as it is"),
         ({"objective_settings": {"normaliser": "none"}}, "grpo", {}, "must be one of per_response"),
@@ -379,7 +385,9 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
 
 @pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - set(CARRIED)))
 def test_credit_of_tokens_that_trl_does_not_carry_is_refused_by_its_name(name):
-    with pytest.raises(RlinoError, match=f"^credit of tokens by {OBJECTIVES[name].credit} is computed by `rlino train`"):
+    with pytest.raises(
+        RlinoError, match=f"^credit of tokens by {OBJECTIVES[name].credit} is computed by `rlino train`"
+    ):
         scale.check(dataclasses.replace(SMALL, method=name), "grpo", {})
 
 
