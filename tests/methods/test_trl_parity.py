@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
 from rlino_lib.methods.credit import Graded, credit
-from rlino_lib.methods.loss import Batch, micro_share, policy_loss
+from rlino_lib.methods.loss import Batch, micro_share, policy_loss, value_loss
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.token_credit import gae
 
 pytest.importorskip("trl")
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
@@ -450,3 +451,36 @@ def test_an_empty_response_counts_in_trls_rloo_loss_and_has_no_gradient():
     ours = policy_loss(OBJECTIVES["rloo"], Batch(new, adv, mask, old)).loss
     assert (ours - theirs).item() == pytest.approx(-0.25)
     torch.testing.assert_close(*(torch.autograd.grad(x, new)[0] for x in (ours, theirs)), **TOLERANCE)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.floats(0.5, 1), st.floats(0, 1))
+def test_advantages_and_returns_are_those_of_trls_ppo(seed, gamma, lam):
+    """Of responses whose reward comes with their last token; TRL's mask is of padding alone."""
+    rng = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 7, (4,), generator=rng)
+    mask = torch.arange(6) < lengths[:, None]  # [4, 6]
+    values = torch.randn(4, 6, dtype=F64, generator=rng) * mask
+    rewards = torch.randn(4, dtype=F64, generator=rng)
+    terminal = torch.zeros_like(values).scatter_(1, lengths[:, None] - 1, rewards[:, None])
+    theirs, returns = trl_gae(terminal, values, gamma, lam, mask)
+    ours = gae(rewards, values, mask, gamma=gamma, lam=lam)
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+    torch.testing.assert_close((ours + values) * mask, returns * mask, atol=1e-9, rtol=0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.floats(0.01, 1))
+def test_the_value_loss_and_its_gradient_are_those_of_trls_ppo(seed, clip):
+    rng = torch.Generator().manual_seed(seed)
+    new, old, returns = (torch.randn(4, 6, dtype=F64, generator=rng) for _ in range(3))
+    mask = torch.arange(6) < torch.randint(1, 7, (4, 1), generator=rng)  # [4, 6]
+    results = []
+    for loss in (
+        lambda v: trl_value_loss(v, old, returns, clip, mask),
+        lambda v: value_loss(v, old, returns, mask, clip),
+    ):
+        leaf = new.clone().requires_grad_()
+        value = loss(leaf, old, returns, clip, mask)
+        results.append((value.detach(), torch.autograd.grad(value, leaf)[0]))
+    torch.testing.assert_close(results[1], results[0], atol=1e-9, rtol=0)
