@@ -146,4 +146,11 @@ LABELS: dict[str, str] = {
     "f_isft_posneg": "F-ISFT⁺⁻ balanced",
     "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
     "w_reinforce": "W-REINFORCE",
+    "ppo": "PPO",
+    "vc_ppo": "PPO, a critic with λ = 1",
+    "vineppo": "VinePPO",
+    "spo_chain": "SPO-chain",
+    "step_verifier": "exact values",
+    "grpo_lambda": "GRPO-λ",
+    "optimal_baseline": "optimal token baseline",
 }
