@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.values import cut_places, rollout_values, step_ends
+from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.rollouts import Rollouts
 
 LIKELY, EVERY = 0.9, 5  # SPO-chain cuts before every fifth token that was less likely (2505.23564, its code)
@@ -67,6 +70,36 @@ VALUES: dict[str, Callable[[Any, Rollouts], BatchValues]] = {
     "critic": critic_values,
     "exact": exact_values,
 }
+
+
+def explained(trainer: Any, rollouts: Rollouts, objectives: Mapping[str, Objective]) -> list[dict[str, Any]]:
+    """The credit of each token by several objectives, by name, as `widgets.credit_explorer` takes responses."""
+    decode = trainer.policy.tokenizer.decode
+    credits: dict[str, Tensor] = {}  # [N, T] each, as are the values
+    values: dict[str, Tensor] = {}
+    for name, objective in objectives.items():
+        other = copy.copy(trainer)  # the same policy and critic
+        other.objective = objective
+        read = VALUES[objective.values](other, rollouts) if objective.values else None
+        parts = {"values": read.values, "steps": read.steps} if read else {}
+        if read:
+            values[name] = read.values
+        graded = Graded(rollouts.rewards, rollouts.group_size, rollouts.mask, rollouts.logprobs, **parts)
+        advantages = credit(objective, graded).advantages  # [N] or [N, T]
+        credits[name] = advantages if advantages.ndim == 2 else advantages[:, None] * rollouts.mask
+    responses = []
+    for i, (grade, where) in enumerate(zip(rollouts.grades, rollouts.mask, strict=True)):
+        responses.append(
+            {
+                "prompt": rollouts.prompts[i // rollouts.group_size],
+                "tokens": [decode([t]) for t in rollouts.ids[i][where].tolist()],
+                "reward": grade.reward,
+                "correct": grade.correct,
+                "credits": {name: rows[i][where].tolist() for name, rows in credits.items()},
+                "values": {name: rows[i][where].tolist() for name, rows in values.items()},
+            }
+        )
+    return responses
 
 
 def unlikely_ends(trainer: Any, rollouts: Rollouts) -> list[list[int]]:

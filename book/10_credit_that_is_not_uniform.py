@@ -1,0 +1,319 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10 · Credit that is not uniform
+#
+# **What does it buy to credit each step with what it changed?**
+#
+# **The answer.** ANSWER
+#
+# The second assumption of the paper is that a response's reward is split evenly over its tokens. With it the token MDP
+# degenerates into a bandit, whose arms are whole responses (chapter 01). So here the assumption is taken away. A step
+# is credited with what it changed: the value of the state after it, less the value of the state before it.
+#
+# What that needs is a value of every state on the way. It can be sampled (VinePPO), learned by a critic (PPO), or, on
+# tasks as small as these, computed exactly.
+
+# %%
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from rlino_lib.analysis.credit import best_of_next, budget_curve, share_within, value_errors
+from rlino_lib.claims.credit import credit_runs, is_measured, values_of
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.exact import credit_toy
+from rlino_lib.figures.credit import budgets_figure, credit_figure, value_errors_figure
+from rlino_lib.figures.recorded import markdown_table, say
+from rlino_lib.figures.style import in_order, label, style
+from rlino_lib.folders import read_json
+from rlino_lib.methods.catalogue import OBJECTIVES, varied
+from rlino_lib.paths import DEFAULT_BASE
+
+style()
+pd.set_option("display.max_colwidth", None)
+
+# %% [markdown]
+# ## The credit of a step
+#
+# Let $s_k$ be the state in which step $k$ begins: the prompt and all that was written before. Its value $V(s_k)$ is the
+# chance that the policy, going on from there, ends right. Then
+#
+# $$A_k = V(s_{k+1}) - V(s_k), \qquad \sum_k A_k = r - V(s_0),$$
+#
+# where the last step leads to the reward $r$ itself. The sum says that nothing is created. The credit of a response,
+# $r - V(s_0)$, is what uniform credit gives to each of its tokens. Here it is *distributed*: a step that changes
+# nothing gets nothing.
+#
+# Between the two stands $\lambda$. Generalised advantage estimation
+# ([1506.02438](https://arxiv.org/abs/1506.02438)) credits a step with $\sum_l \lambda^l A_{k+l}$: with $\lambda = 0$
+# what it changed itself, with $\lambda = 1$ all that came after it too, which is $r - V(s_k)$.
+#
+# Each method of this chapter is a row of the same table as those of chapter 04. They differ in where $V$ comes from,
+# where a step begins, and in $\lambda$.
+
+# %%
+for name in ("vineppo", "ppo", "vc_ppo", "step_verifier", "spo_chain", "grpo_lambda", "optimal_baseline"):
+    print(OBJECTIVES[name], "\n")
+
+# %% [markdown]
+# ## A chain by hand
+#
+# Three steps, each right with a chance of 0.4. One mistake is fatal, but the response does not know it and writes on.
+# From the start the value is $0.4^3 = 0.064$; after one right step it is 0.16, after two 0.4; after a mistake it is 0.
+#
+# Take a response that makes its mistake in the second step. What does each step get?
+
+# %%
+VALUES = [0.4**3, 0.4**2, 0.0]  # before each step
+steps = pd.DataFrame({"V before": VALUES, "V after": [*VALUES[1:], 0.0]}, index=["right", "wrong", "right, too late"])
+steps["its own credit"] = steps["V after"] - steps["V before"]
+steps["uniform credit"] = 0.0 - VALUES[0]
+display(steps.round(3))
+
+# %% [markdown]
+# **What to look at.** The columns of credit. The first step is praised, the second blamed for all that was lost, and the
+# third gets nothing, since nothing was left to lose. Uniform credit blames all three alike.
+#
+# ## Does it help?
+#
+# Both credits have the same expectation: the gradient of the chance of success. They differ in variance, and in price.
+# For toys as small as these the variance of one response's gradient is a sum over all responses, with no sampling. RLOO
+# takes its baseline from seven other responses. VinePPO estimates each $V(s_k)$ from $K$ continuations.
+#
+# There are two kinds of toys. In a *chain* a mistake is fatal. In a *search* an attempt hits with some chance, and after
+# a miss the policy may try again; this is Countdown, and the search is fitted to the base's own attempts and accuracy.
+# It comes twice. In the first the policy learns only to hit. In the second it also learns whether to try again.
+
+# %%
+base = read_json(Path(DEFAULT_BASE) / "evaluation.json")["found"]
+attempts, p = base["attempts_per_response"], base["pass@1"]["value"]
+say(f"The base of Countdown makes {attempts:.2f} attempts a response and is right in {p:.1%} of its responses.")
+TOYS = {
+    "chain: 3 steps of 0.4": credit_toy.chain(3, 0.4),
+    "chain: 3 steps of 0.75": credit_toy.chain(3, 0.75),
+    "search: learns to hit": credit_toy.fitted_search(attempts, p),
+    "search: decides as well": credit_toy.fitted_search(attempts, p, decides=True),
+}
+table = credit_toy.credit_table(TOYS)
+
+# %% alt="Four panels, two chains and two searches: the standard deviation of one response's gradient, RLOO being 1, against the continuations per state, 1, 3 and 9, on logarithmic axes. A line for VinePPO falls towards the level of exact values; a second line, VinePPO at as many sampled responses as RLOO, lies above 1 throughout and rises."
+credit_figure(table)
+
+# %%
+sd = table.pivot_table(index="toy", columns=["credit", "K"], values="ratio", dropna=False, sort=False)
+for toy in TOYS:
+    rows = table[table["toy"] == toy].set_index("credit")
+    vine = rows.loc["vine"].set_index("K")
+    say(
+        f"{toy}: over RLOO's, the sd is {rows.loc['exact', 'ratio']:.2f} with exact values, {vine.loc[3, 'ratio']:.2f} with "
+        f"3 continuations of each state and {vine.loc[9, 'ratio']:.2f} with 9. These cost {vine.loc[3, 'cost']:.0f} and "
+        f"{vine.loc[9, 'cost']:.0f} times as many responses; with as many RLOO would have "
+        f"{1 / vine.loc[3, 'cost'] ** 0.5:.2f} and {1 / vine.loc[9, 'cost'] ** 0.5:.2f}."
+    )
+
+# %% [markdown]
+# **What to look at.** Where the solid line falls below 1, and where the other one does.
+#
+# Per response, the credit of steps varies less in the hard chain: much is decided in its middle. In the easy chain even
+# exact values gain little. In the search that only learns to hit they are no better than RLOO: after a miss the policy
+# stands where it stood before, so there is nothing to assign. Where the policy also decides whether to go on there is
+# something: giving up after a miss throws the value away.
+#
+# Per *sampled* response RLOO is better everywhere. More responses are the simplest way to a smaller variance, and the
+# continuations could have been responses. What is left for VinePPO is where updates are dear and samples are cheap.
+#
+# So the toys predict: on word problems, which are chains, a gain per update; on Countdown a gain only if trying again
+# is what is learned; and a loss per token on both. The predictions were written into the ledger before the runs.
+#
+# ## One response, four credits
+#
+# Now a model: the base of word problems. A step is a line. A critic, too, is wanted: a copy of the model with a linear
+# head, which learns from the returns of the base's responses while the base itself stays as it is.
+
+# %%
+from rlino_lib.policy.sampling import sample  # noqa: F401
+from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.trainer import Trainer
+from rlino_lib.training.values import explained
+
+WARMUP = 16
+config = TrainConfig(
+    method="vc_ppo", task="word_problems", steps=WARMUP, critic_warmup=WARMUP, prompts=16, group_size=8,
+    max_new_tokens=64, eval_every=0,
+)  # fmt: skip
+trainer = Trainer(config)
+learned = [trainer.step()[0]["critic/explained_variance"] for _ in range(WARMUP)]
+say(
+    f"The critic explains {learned[0]:.0%} of the variance of returns before it has learned, and "
+    f"{sum(learned[-4:]) / 4:.0%} over the last four of {WARMUP} batches of {16 * 8} responses."
+)
+
+# %%
+rollouts = trainer.sample(WARMUP + 1)
+plain = {"whiten": False}
+CREDITS = {
+    "uniform (RLOO)": varied("rloo", {"kl_in_reward": 0.0}),
+    "64 continuations": varied("vineppo", plain | {"beta": 0.0, "value_samples": 64}),
+    "critic": varied("vc_ppo", plain | {"lam": 0.0}),
+    "exact": OBJECTIVES["step_verifier"],
+}
+from rlino_lib.widgets import credit_explorer
+
+responses = explained(trainer, rollouts, CREDITS)
+mixed = sorted(responses[:64], key=lambda r: r["correct"])  # wrong ones first
+credit_explorer(mixed[:12])
+
+# %% [markdown]
+# **What to look at.** A wrong response. Which line is blamed?
+#
+# Uniform credit blames every token. Continuations blame the line in which the mistake was made, often by a single wrong
+# number, and leave the lines before it alone. The exact credit, of a solver that makes no mistakes, agrees with them
+# about the place: one line gets all the blame. The critic has seen a few thousand responses. It spreads small numbers
+# over many tokens, and where the mistake is it notices little. (Values stand in the tooltips, and are a second colour.)
+#
+# ## What it bought
+#
+# The runs: RLOO, VinePPO with three continuations, and PPO with a critic, which differ in credit alone: 150 updates of
+# 8 × 8 responses, a token mean, no KL, each at its own best learning rate. PPO's critic learns alone for 20 steps first.
+#
+# ```sh
+# rlino grid data/runs/credit-lr.json
+# rlino grid data/runs/credit-word_problems.json
+# rlino grid data/runs/credit-countdown.json
+# ```
+
+# %%
+METHODS = ("rloo", "vineppo", "vc_ppo")
+TASKS = ("word_problems", "countdown")
+from rlino_lib.claims.ledger import RECORDED
+
+runs = [r for task in TASKS for by_seed in credit_runs(task, RECORDED, *METHODS).values() for r in by_seed.values()]
+frames = []
+for run in runs:
+    curve = budget_curve(run)
+    curve["updates"] = (curve["updates"] - run.config.get("critic_warmup", 0)).clip(lower=0)
+    frames.append(curve.assign(task=run.config["task"], method=run.method, seed=run.seed))
+curves = pd.concat(frames)
+n_seeds = curves.groupby(["task", "method"])["seed"].nunique()
+say("Seeds: " + "; ".join(f"{task.replace('_', ' ')}, {label(m)} {n}" for (task, m), n in n_seeds.items()) + ".")
+
+# %% alt="Held-out accuracy in percent against updates of the policy, millions of tokens sampled and minutes of one core, for RLOO, VinePPO and PPO; a row of three panels for each task."
+budgets_figure(curves)
+
+# %%
+last = curves.sort_values("step").groupby(["task", "method", "seed"]).last().reset_index()
+for task, part in last.groupby("task", sort=False):
+    words = []
+    for method in in_order(part["method"].unique()):
+        own = part[part["method"] == method]
+        words.append(
+            f"{label(method)} {own['accuracy'].mean():.1f} % after {own['tokens'].mean() / 1e6:.1f} million tokens and "
+            f"{own['seconds'].mean() / 60:.1f} minutes"
+        )
+    say(f"{task.replace('_', ' ')}: " + "; ".join(words) + ".")
+
+# %% [markdown]
+# **What to look at.** LOOK
+#
+# ## Are the values any good?
+#
+# A credit is as good as its values. `rlino values RUN` takes the policy at the end of a PPO run and its critic, and
+# compares the critic's values with those of 1, 3 and 9 continuations. The truth is 256 other continuations.
+
+# %%
+measured = {s: values_of(r) for s, r in credit_runs("word_problems", RECORDED, "vc_ppo")["vc_ppo"].items() if is_measured(r)}
+rows = [["", "within 0.1 of the value, %", "finds the best next line, %"]]
+for name in ("critic", "k1", "k3", "k9"):
+    pairs = [(share_within(v, name), best_of_next(v, name)) for v in measured.values()]
+    words = "critic" if name == "critic" else f"{name[1:]} continuations"
+    rows.append([words, *(f"{sum(column) / len(column):.0f}" for column in zip(*pairs, strict=True))])
+display(Markdown(markdown_table(rows)))
+say(f"Means over {len(measured)} seeds, of {sum(map(len, measured.values())) / len(measured):.0f} states each.")
+
+# %% alt="The share of states whose value an estimate hits within 0.1, against the number of steps before the state: lines for 9, 3 and 1 continuations and for the critic, each with the range over seeds."
+value_errors_figure(pd.concat([value_errors(v).assign(seed=s) for s, v in measured.items()]))
+
+# %% [markdown]
+# **What to look at.** LOOK2
+#
+# ## What the papers say, and what was found
+#
+# The paper's fourth version has PPO beside GRPO and finds them alike. VinePPO
+# ([2410.01679](https://arxiv.org/abs/2410.01679)) reports that critics are poor, that nine continuations are better
+# values, and that the policy gets better in fewer updates. FOUND
+
+# %%
+claims = judge_all(evidence="credit.")
+rows = [["claim", "verdict", "what was found"], *claims[["statement", "found", "effect"]].itertuples(index=False, name=None)]
+display(Markdown(markdown_table(rows, numbers=False)))
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The credit of a step.** `my_vine_advantages(reward, values)`: the values before each of T steps and the reward in,
+# T advantages out.
+
+# %%
+from checkers.credit import check_gae, check_vine_advantages
+
+
+def my_vine_advantages(reward, values): ...
+
+
+_ = check_vine_advantages(my_vine_advantages)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_vine_advantages(reward, values):
+#     return [after - before for before, after in zip(values, [*values[1:], reward])]
+# ```
+#
+# They add up to the reward less the first value.
+#
+# </details>
+#
+# **2. Between the two.** `my_gae(reward, values, lam)`: generalised advantages of a response with a reward at its end.
+
+
+# %%
+def my_gae(reward, values, lam): ...
+
+
+_ = check_gae(my_gae)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_gae(reward, values, lam):
+#     advantages, later = [], 0.0
+#     for before, after in reversed(list(zip(values, [*values[1:], reward]))):
+#         later = after - before + lam * later
+#         advantages.insert(0, later)
+#     return advantages
+# ```
+#
+# </details>
+#
+# ## Summary
+#
+# - Credit by steps distributes what uniform credit gives to every token, $r - V(s_0)$. It creates nothing.
+# - It is unbiased with any number of continuations, and varies less where much is decided inside a response. In the
+#   same number of sampled responses RLOO varies less in every toy.
+# - SUMMARY
