@@ -47,7 +47,10 @@ def prefix_values(
     `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, and the exact (Clopper-Pearson) interval `low` to
     `high`. Equal pairs are sampled once and share their draws; draws of different ones are independent.
     `max_new_tokens` caps the whole response, prefix included, as in training, and the task's environment writes into
-    it too; `sampling` goes to `sample_graded`. Raises RlinoError where there is nothing to sample, or where a prefix
+    it too: it answers a prefix that ends where it is consulted, and no place within one. Of a task with lots each
+    continuation has its own, whatever the lot of the response that a prefix is cut from: what chance has written into
+    the prefix stands, and the value is a mean over what it has yet to decide. `sampling` goes to `sample_graded`.
+    Raises RlinoError where there is nothing to sample, or where a prefix
     fills the cap.
     """
     problems: dict[tuple[str, str], Problem] = {}  # by prompt and prefix

@@ -15,6 +15,7 @@ from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.config import VERIFIER, TrainConfig
+from rlino_lib.training.masks import counted
 from rlino_lib.training.micro_batches import Limit, micro_batches
 from rlino_lib.training.traces import policy_weighting
 
@@ -22,6 +23,7 @@ from rlino_lib.training.traces import policy_weighting
 def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
     """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows."""
     c, o = trainer.config, trainer.objective
+    rollouts = counted(trainer, rollouts)
     old = _old_logprobs(trainer, rollouts)  # [N, T], or None
     ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
     graded = graded_rows(c, rollouts, old, ref)
