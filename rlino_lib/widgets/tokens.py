@@ -153,7 +153,8 @@ pre.rlino-trace.rlino-trace{margin:0;padding:.45em .6em;border:1px solid #8885;b
 color:inherit;font:400 .92em/1.65 var(--jp-code-font-family,ui-monospace,"DejaVu Sans Mono",monospace);
 white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;max-height:16em;overflow:auto}
 pre.rlino-trace>*{unicode-bidi:isolate;border-radius:2px;padding:.06em 0;box-shadow:inset -1px 0 #8883}
-pre.rlino-trace>.rlino-foreign,.rlino-legend .rlino-foreign{outline:1px dashed #888;outline-offset:-1px;font-style:italic}
+pre.rlino-trace>.rlino-foreign,.rlino-legend .rlino-foreign{outline:1px dashed #888;
+outline-offset:-1px;font-style:italic}
 pre.rlino-trace>u,.rlino-legend u{text-decoration:underline 1px;text-underline-offset:.2em}
 pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
 .rlino-note{font-size:.88em;font-style:italic;margin:.25em 0 0;opacity:.85}
