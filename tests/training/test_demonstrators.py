@@ -168,7 +168,7 @@ def test_what_the_environment_writes_is_read_and_not_learned():
     assert 0.17 < len(looks) / len(rows) < 0.23
     assert all(len(row) == 4 and row[2].startswith(OPENS) for row in looks)
     assert all(row[1].startswith(" guess ") for row in rows if len(row) == 2)
-    recipe = Recipe(task="hidden_target", batch_size=16, four_numbers=0.0)
+    recipe = Recipe(task="hidden_target", batch_size=64, four_numbers=0.0)
     counted = 0
     for ids, labels in zip(*next(batches(recipe, tokenizer)), strict=True):
         text, own = tokenizer.decode(ids), tokenizer.decode(ids[labels != -100])
