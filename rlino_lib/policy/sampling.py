@@ -219,8 +219,8 @@ def sample(
     batch = _Batch(policy, prompts, prefixes, group_size, max_new_tokens, seed)
     model = policy.model
     device = model.device
-    shared = [environment] * len(prompts) if environment else []
-    each = environment if isinstance(environment, Sequence) else shared
+    one = [] if environment is None or isinstance(environment, Sequence) else [environment] * len(prompts)
+    each = environment if isinstance(environment, Sequence) else one
     environments = _for_rows("environments", each, len(prompts), group_size)
     ends = Ends.of(policy, stop_strings, ignore_eos)
     pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)

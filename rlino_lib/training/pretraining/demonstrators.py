@@ -116,6 +116,7 @@ class HiddenTargetSource(CountdownSource):
     """Countdown whose target has to be asked for; the environment tells the truth."""
 
     demonstrator: Looker = Looker()
+    task: HiddenTarget
     make_task = HiddenTarget
     words = [*CountdownSource.words, " ?", GUESS, LOOK, OPENS, CLOSES]
 
@@ -246,7 +247,7 @@ class JointSource:
     def __init__(self, recipe: Recipe) -> None:
         self.sources = CountdownSource(recipe), WordProblemSource(recipe)
 
-    def row(self, rng: random.Random) -> tuple[str, str]:
+    def row(self, rng: random.Random) -> tuple[str, ...]:
         return rng.choice(self.sources).row(rng)
 
 
