@@ -159,6 +159,44 @@ def _chains(args: argparse.Namespace) -> dict[str, Any]:
     return measured(out, MEASUREMENT, settings, {}, load, measure)
 
 
+def _values(args: argparse.Namespace) -> dict[str, Any]:
+    """measure the values of a trained policy's steps: 256 continuations, few of them, and its critic
+
+    examples:
+      rlino train --method ppo --task word_problems --max-new-tokens 64 --save --out runs/ppo
+      rlino values runs/ppo
+      rlino values data/runs/credit/word_problems-main-vc_ppo-s40 --problems 16
+    """
+    from rlino_lib.analysis.credit import estimates, share_within
+    from rlino_lib.evaluation.recorded import measured
+    from rlino_lib.evaluation.value_errors import VALUES, measure_values
+    from rlino_lib.folders import replacing
+    from rlino_lib.policy.critic import load_critic
+    from rlino_lib.policy.device import pick_device
+    from rlino_lib.policy.models import load_policy
+    from rlino_lib.records.runs import CRITIC, load_run
+    from rlino_lib.tasks import get_task
+
+    run = load_run(args.run)
+    c = run.config
+    task = get_task(c["task"], **c.get("task_settings", {}))
+    problems = task.problems("test", args.problems)
+    sampling = {name: c[name] for name in ("max_new_tokens", "temperature")}
+    settings = {"problems": args.problems, "samples": args.samples, "seed": args.seed, "precision": "auto", **sampling}
+    out = run.path / "values"
+
+    def measure(policy: Policy, precision: str) -> dict[str, Any]:
+        critic = load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
+        drawn = {**sampling, "precision": precision}
+        table = measure_values(policy, critic, task, problems, args.samples, args.seed, **drawn)
+        with replacing(out / "values.csv") as part:
+            table.to_csv(part, index=False, float_format="%.6g")
+        return {"states": len(table)} | {f"within/{name}": share_within(table, name) for name in estimates(table)}
+
+    device = pick_device(args.device)
+    return measured(out, VALUES, settings, {}, lambda: load_policy(run.path / "model", device=device), measure)
+
+
 def _grid(args: argparse.Namespace) -> dict[str, Any]:
     """run many recorded runs from one JSON file; complete ones are skipped, killed ones resumed
 
@@ -279,6 +317,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(_train, options.TRAIN, goes_on=True),
     "evaluate": Command(_evaluate, options.EVALUATE, goes_on=True),
     "chains": Command(_chains, options.CHAINS, goes_on=True),
+    "values": Command(_values, options.VALUES, goes_on=True),
     "import": Command(import_.main, options.IMPORT, goes_on=True),
     "grid": Command(_grid, options.GRID, goes_on=True),
     "fetch": Command(_fetch, options.FETCH, goes_on=True),

@@ -186,6 +186,13 @@ IMPORT = (
     option("--seed", allowed=settings.SEED, help="the run's seed"),
     option("--max-new-tokens", allowed=settings.COUNT, help="the cap on its responses, in tokens"),
 )  # fmt: skip
+VALUES = (
+    option("run", help="a run that --save has kept: its policy, and its critic where it has one"),
+    option("--problems", allowed=settings.COUNT, default=64, help="test problems, the first ones (default: 64)"),
+    option("--samples", allowed=settings.BATCH, default=5, help="responses to each (default: 5)"),
+    option("--seed", allowed=settings.SEED, default=0, help="of the draws (default: 0)"),
+    option("--device", allowed=settings.DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU, if any)"),
+)  # fmt: skip
 GRID = (
     option("file"),
     option("--jobs", allowed=settings.whole(), default=0,

@@ -246,7 +246,7 @@ def problem_row(rollouts: Rollouts, i: int, task: Task) -> dict[str, Any]:
         "clipped": int(rollouts.truncated[rows].sum()),
         "tokens": sum(lengths),
         "tokens_correct": sum(n for n, g in zip(lengths, grades, strict=True) if g.correct),
-        **_trace_counts(task, texts),
+        **_trace_counts(task, [text.removeprefix(problem.opening) for text in texts]),
     }
     if hasattr(task, "chain_right"):
         right = Counter(text for text, grade in zip(texts, grades, strict=True) if grade.correct)

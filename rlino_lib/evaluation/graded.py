@@ -17,16 +17,17 @@ def sample_graded(
 ) -> Rollouts:
     """`group_size` responses to each problem, graded: a task's stop strings end them, its environment writes into them.
 
-    A task's `opening_text` opens all responses. Where a task has lots (`TaskWithLots`), each response has its own, by
-    its place and the seed: the task writes its opening, and its environment and its grade may depend on it. `sampling`
-    goes to `sample`, and its settings go before the task's own.
+    A task's `opening_text` opens all responses, or a problem's own `opening` those to it. Where a task has lots
+    (`TaskWithLots`), each response has its own, by its place and the seed: the task writes its opening, and its
+    environment and its grade may depend on it. `sampling` goes to `sample`, and its settings go before the task's own.
     """
     settings: dict[str, Any] = {
         "stop_strings": tuple(getattr(task, "stop", ())),
         "environment": getattr(task, "environment", None),
     }
-    if opening := getattr(task, "opening_text", ""):
-        settings["prefixes"] = [opening] * len(problems)
+    openings = [problem.opening or getattr(task, "opening_text", "") for problem in problems]
+    if any(openings):
+        settings["prefixes"] = openings
     lots = lots_of(task, len(problems) * group_size, seed)
     if lots is not None:
         rows = [(problems[i // group_size], lot) for i, lot in enumerate(lots)]

@@ -24,6 +24,7 @@ def advantages(rewards: torch.Tensor, group_size: int, rule: str = "zscore", **o
     `weighted` `weight`=0.1 on right and −1 on wrong ones (W-REINFORCE, 2506.01347), `group_balanced` 1/k on the k right
     and −1/(G−k) on the wrong ones of mixed groups, 0 elsewhere. `best`: 1 on the response of each
     group with the highest reward, the first of several (best of N, 2412.01951), 0 on the others.
+    `reward`: r itself, for a credit that has baselines of its own (chapter 10), and for REINFORCE without one.
     A group of one, a group of equal rewards, and for rules over the batch a batch of equal rewards get exactly 0 by
     every rule that compares. Half precision is computed in float32. Raises RlinoError for an unknown rule or option,
     rewards that do not fill whole groups, or are not finite.
@@ -107,6 +108,7 @@ def _best(r: torch.Tensor) -> torch.Tensor:
 
 
 ADVANTAGES = {
+    "reward": Term(lambda r: r, "r_i"),
     "zscore": Term(_zscore, "(r_i − mean r) / (std r + 1e-4)"),
     "mean": Term(_off, "r_i − mean r"),
     # One sample has no others, and gets 0.

@@ -12,6 +12,7 @@ from rlino_lib.settings import as_tuples, check_names
 
 _LIKELIHOOD: dict[str, Any] = dict(ratio="none", **NO_CLIP)
 _SFT: dict[str, Any] = dict(**_LIKELIHOOD, update="supervised")
+_BY_VALUES: dict[str, Any] = dict(advantage="reward", credit="gae", normaliser="token_mean")
 _F_ISFT = "2505.13697: filtered iterative supervised fine-tuning"
 _MINIMAL = "2504.11343 §2; batches of "
 _NSR = "2506.01347 §2; ratio, clip and token mean as its code on verl has them"
@@ -52,6 +53,34 @@ _ROWS = (
     Objective(
         "reinforce_pp_baseline", advantage="group_batch_zscore", beta=1e-3, kl="k2",
         source="2501.03262, the variant with baseline; k2 and β = 0.001 as OpenRLHF's script has them",
+    ),
+    Objective(
+        "optimal_baseline", advantage="reward", credit="optimal_baseline", normaliser="token_mean",
+        source="RLOO's leave-one-out with verl's optimal_token_baseline, token by token",
+    ),
+    Objective(
+        "grpo_lambda", credit="decay", lam=0.99,
+        source="GRPO-λ 2510.00194, its recent trace, on 2402.03300 eq. 3 at β = 0",
+    ),
+    Objective(
+        "ppo", values="critic", cuts="tokens", lam=0.95, critic_lam=0.95, update="critic", **_BY_VALUES, whiten=True,
+        source="1707.06347 with GAE, 1506.02438; λ, value clip and whitening as TRL's PPO has them, without its KL",
+    ),
+    Objective(
+        "vc_ppo", values="critic", cuts="tokens", lam=0.95, update="critic", **_BY_VALUES, whiten=True,
+        source="VC-PPO 2503.01491: ppo whose critic learns with λ = 1; its warm-up is the run's critic_warmup",
+    ),
+    Objective(
+        "vineppo", values="continuations", lam=0.0, beta=1e-4, **_BY_VALUES, whiten=True,
+        source="VinePPO 2410.01679 eq. 5; K, KL and whitening as its code has them",
+    ),
+    Objective(
+        "spo_chain", values="continuations", cuts="unlikely", unlikely=0.9, lam=0.0, **_BY_VALUES, whiten=True,
+        source="SPO-chain 2505.23564; cuts, mask and K as its code has them",
+    ),
+    Objective(
+        "step_verifier", values="exact", lam=0.0, **_BY_VALUES,
+        source="VinePPO's credit with the task's exact values: an upper bound that no real task has",
     ),
     Objective("raft", advantage="positive", **_LIKELIHOOD, filter="right", source=_MINIMAL + "right responses"),
     Objective("raft_pp", advantage="positive", filter="right", source=_MINIMAL + "right responses, ratio and clip"),
@@ -117,4 +146,11 @@ LABELS: dict[str, str] = {
     "f_isft_posneg": "F-ISFT⁺⁻ balanced",
     "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
     "w_reinforce": "W-REINFORCE",
+    "ppo": "PPO",
+    "vc_ppo": "PPO, a critic with λ = 1",
+    "vineppo": "VinePPO",
+    "spo_chain": "SPO-chain",
+    "step_verifier": "exact values",
+    "grpo_lambda": "GRPO-λ",
+    "optimal_baseline": "optimal token baseline",
 }

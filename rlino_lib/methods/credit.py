@@ -10,6 +10,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import FILTERS, advantages, check_rewards
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.rewards import overlong_penalty
+from rlino_lib.methods.token_credit import CREDITS, whitened
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Graded:
     max_response_length: int | None = None  # a run's max_new_tokens; read by overlong penalty and length cost
     truncated: Tensor | None = None  # [N] which rows reached the cap; read by the filter `whole`
     correct: Tensor | None = None  # [N] bool, the verifier's verdicts; None: where the reward is above the threshold
+    values: Tensor | None = None  # [N, T] V of the state in which a token's step begins; read by the credit `gae`
+    steps: Tensor | None = None  # [N, T] int64, the number of a token's step; None: each token is one
+    collisions: Tensor | None = None  # [N, T] Σ_v π(v)² where a token was drawn; read by `optimal_baseline`
 
     @property
     def lengths(self) -> Tensor:
@@ -34,7 +38,7 @@ class Graded:
 class Credit(NamedTuple):
     """The advantage of each response, and whether it stays. Rows that are not kept have advantage 0."""
 
-    advantages: Tensor  # [N], or [N, T] with `reward_to_go`
+    advantages: Tensor  # [N], or [N, T] where credit is by token
     keep: Tensor  # [N] bool
 
 
@@ -42,21 +46,22 @@ def credit(objective: Objective, graded: Graded) -> Credit:
     """The advantage of each response and whether it stays: `advantages, keep = credit(OBJECTIVES["dapo"], graded)`.
 
     In this order: overlong penalty and length cost (over the cap), KL in the reward, advantage rule (among the
-    `shortest` of each group where that is set, as in GFPO, 2508.09726; of two of one length the first), filter. Filters
-    read which responses are `correct`; where that is not given, those whose reward, before any penalty, is above the
-    rule's `threshold` (0.5). The caller must leave rows that are not kept out of the loss: N and Σ|o| of the formula
-    count kept rows. The batch is then smaller; DAPO's dynamic sampling would
-    draw more prompts until it is full.
+    `shortest` of each group where that is set, as in GFPO, 2508.09726; of two of one length the first), credit of
+    tokens, whitening, filter. Filters read which responses are `correct`; where that is not given, those whose reward,
+    before any penalty, is above the rule's `threshold` (0.5). The caller must leave rows that are not kept out of the
+    loss: N and Σ|o| of the formula count kept rows. The batch is then smaller; DAPO's dynamic sampling would draw more
+    prompts until it is full.
     Raises RlinoError for rewards that are not finite or do not fill groups, shapes that do not agree, a missing part.
     """
     _check(objective, graded)
     shaped = _shaped(objective, graded)  # [N] or [N, T]
-    return _filtered(objective, graded, _advantages(objective, graded, shaped))
+    by_response = _advantages(objective, graded, shaped)
+    return _filtered(objective, graded, by_response._replace(advantages=_by_token(objective, graded, by_response)))
 
 
 def _check(o: Objective, g: Graded) -> None:
     check_rewards(g.rewards, g.group_size)
-    for name in ("mask", "old_logprobs", "ref_logprobs"):
+    for name in ("mask", "old_logprobs", "ref_logprobs", "values", "steps", "collisions"):
         tensor = getattr(g, name)
         if tensor is not None and (tensor.shape != g.mask.shape or len(tensor) != len(g.rewards)):
             sizes = f"{len(g.rewards)} rewards and a mask {tuple(g.mask.shape)}"
@@ -65,6 +70,10 @@ def _check(o: Objective, g: Graded) -> None:
         raise RlinoError(f"{o.name} punishes length: give max_response_length")
     if o.kl_in_reward and (g.old_logprobs is None or g.ref_logprobs is None):
         raise RlinoError(f"{o.name} has KL in its reward: give old_logprobs and ref_logprobs")
+    if (needs := CREDITS[o.credit].needs) and getattr(g, needs) is None:
+        raise RlinoError(f"{o.name} credits tokens by {o.credit}: give {needs}")
+    if o.credit == "optimal_baseline" and g.old_logprobs is None:
+        raise RlinoError(f"{o.name} weighs the others by their gradients: give old_logprobs")
     if o.shortest > g.group_size:
         raise RlinoError(f"{o.name} keeps the {o.shortest} shortest of groups of {g.group_size}")
     if o.filter == "whole" and g.truncated is None:
@@ -103,6 +112,33 @@ def _advantages(o: Objective, g: Graded, shaped: Tensor) -> Credit:
     else:
         result = advantages(shaped, g.group_size, o.advantage, **o.options)  # [N]
     return Credit(result, keep)
+
+
+def _by_token(o: Objective, g: Graded, by_response: Credit) -> Tensor:
+    """The advantages of tokens [N, T] where the objective has them, else those of responses, [N]."""
+    advantages, keep = by_response  # [N] or [N, T], [N]
+    if not o.by_token:
+        return advantages
+    inside = g.mask.bool()  # [N, T]
+    if (rule := CREDITS[o.credit].of) is not None:
+        advantages = rule(o, advantages, g)  # [N, T]
+    elif advantages.ndim == 1:
+        advantages = torch.where(inside, advantages[:, None], 0)  # [N, T]
+    if o.whiten:
+        advantages = whitened(advantages, loss_mask(o, inside & keep[:, None], g.old_logprobs))
+    return advantages
+
+
+def loss_mask(o: Objective, mask: Tensor, old_logprobs: Tensor | None) -> Tensor:
+    """The tokens that a loss counts, [N, T] bool: of the mask those that the sampler found `unlikely` enough.
+
+    SPO's mask (2505.23564): a token that was nearly certain has no say. Raises RlinoError without the log-probs.
+    """
+    if o.unlikely is None:
+        return mask
+    if old_logprobs is None:
+        raise RlinoError(f"{o.name} leaves out likely tokens: give old_logprobs")
+    return mask.bool() & (old_logprobs.exp() < o.unlikely)
 
 
 def _filtered(o: Objective, g: Graded, unfiltered: Credit) -> Credit:

@@ -112,6 +112,22 @@ def _token_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return (values.detach() * mask).sum(), mask.sum()
 
 
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float | None = None
+) -> Tensor:  # fmt: skip
+    """Half the mean square of values less returns over tokens, all [N, T]: what a critic minimises, a scalar.
+
+    With a `clip` each token counts the larger of that and of the value moved at most `clip` from its old one
+    (PPO's code, and TRL's).
+    """
+    inside = mask.bool()  # [N, T]
+    errors = (values - returns).square()  # [N, T]
+    if clip is not None:
+        bounded = old_values + (values - old_values).clamp(-clip, clip)  # [N, T]
+        errors = torch.maximum(errors, (bounded - returns).square())
+    return 0.5 * torch.where(inside, errors, 0).sum() / inside.sum().clamp_min(1)
+
+
 def micro_share(objective: Objective, mask: Tensor, total_rows: int, total_tokens: int) -> float:
     """What the loss of a micro-batch must be multiplied by so that micro-batches add up to the whole batch's loss.
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, check_rule
 from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, SURROGATES, Surrogate
+from rlino_lib.methods.token_credit import CREDITS, CUTS, VALUES
 from rlino_lib.settings import FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
 
 # What the options of the rules of `advantages` may be.
 OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
 # The kinds of update that a row may name; `rlino_lib.training.updates` has a function for each.
-KINDS = ("policy_gradient", "supervised")
+KINDS = ("policy_gradient", "supervised", "critic")
 # The rules whose advantages are the signed weights of a data set of right and wrong responses.
 DATASET_RULES = ("positive", "negative", "signed", "group_balanced")
 NO_CLIP = {"clip_low": None, "clip_high": None}
@@ -63,6 +64,18 @@ class Objective:
     shortest: int = setting(0, "so many of the shortest of each group stay; 0: all", whole())
     overlong: float = setting(0.0, "the share of the cap L over which the reward falls by 1", number(0, 1))
     length_cost: float = setting(0.0, "what is off a reward at length L", number(0))
+    credit: str = setting("response", "what a token is credited with: a key of `token_credit.CREDITS`", one_of(CREDITS))
+    values: str | None = setting(None, "where the values of that credit come from", nothing_or(one_of(VALUES)))
+    cuts: str = setting("steps", "where a step begins that has a value of its own", one_of(CUTS))
+    value_samples: int = setting(9, "continuations K of each step's start", whole(1))
+    gamma: float = setting(1.0, "discount γ of later steps", number(0, 1))
+    lam: float = setting(1.0, "λ of a credit that has one", number(0, 1))
+    critic_lam: float = setting(1.0, "λ of the returns that a critic learns", number(0, 1))
+    value_clip: float | None = setting(0.2, "how far V may move from its old value in a batch", nothing_or(number(0)))
+    whiten: bool = setting(False, "whether advantages are whitened over the tokens of the batch", FLAG)
+    unlikely: float | None = setting(
+        None, "only tokens that the sampler gave a lower probability train", nothing_or(number(0, 1))
+    )
     update: str = setting(
         "policy_gradient", "how the step is made: by the gradient of the loss, or on a data set", one_of(KINDS)
     )
@@ -79,6 +92,23 @@ class Objective:
             raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
         if self.shortest and self.reward_to_go:
             raise RlinoError(f"objective {self.name}: shortest counts responses, and does not go with reward_to_go")
+        self._check_credit()
+
+    def _check_credit(self) -> None:
+        """Raise RlinoError where the choices of a credit do not go together."""
+        rule = CREDITS[self.credit]
+        if (rule.needs == "values") != (self.values is not None):
+            raise RlinoError(f"objective {self.name}: values go with the credit gae, and it with them")
+        if rule.needs and self.advantage != "reward":
+            raise RlinoError(
+                f"objective {self.name}: the credit {self.credit} has baselines of its own: advantage=reward"
+            )
+        if self.credit != "response" and self.reward_to_go:
+            raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens of its own")
+        if (self.update == "critic") != (self.values == "critic") or (self.values == "critic") != (
+            self.cuts == "tokens"
+        ):
+            raise RlinoError(f"objective {self.name}: a critic is values=critic, cuts=tokens and update=critic")
 
     @property
     def kind(self) -> str:
@@ -107,20 +137,25 @@ class Objective:
         return bool(self.beta or self.kl_in_reward)
 
     @property
+    def by_token(self) -> bool:
+        """Whether credit may differ among the tokens of a response: its advantages are [N, T]."""
+        return self.reward_to_go or self.credit != "response" or self.whiten
+
+    @property
     def needs_entropies(self) -> bool:
         """Whether the loss reads entropies, with gradient."""
         return bool(self.entropy_bonus)
 
     def __repr__(self) -> str:
         ratio, normaliser = RATIOS[self.ratio], NORMALISERS[self.normaliser]
-        gain = self.gain.formula(self, ratio.symbol, "Â_it" if self.reward_to_go else "Â_i")
+        gain = self.gain.formula(self, ratio.symbol, "Â_it" if self.by_token else "Â_i")
         beside = ""  # the terms beside the gain
         if self.beta:
             beside += f" − {self.beta:g} {ratio.symbol + ' ' if self.kl_correction else ''}{self.kl}_it"
         if self.entropy_bonus:
             beside += f" + {self.entropy_bonus:g} H_it"
         by_row = self.ratio in ("sequence", "trajectory") and self.surrogate != "cispo"
-        front = normaliser.by_row if by_row and not beside and not self.reward_to_go else normaliser.formula
+        front = normaliser.by_row if by_row and not beside and not self.by_token else normaliser.formula
         return f"{self.name}: J = {front} {f'[ {gain}{beside} ]' if beside else gain},  {_credit_text(self)}"
 
 
@@ -133,8 +168,17 @@ def _credit_text(o: Objective) -> str:
     formula = f"Â_i = {ADVANTAGES[o.advantage].formula}"
     if o.reward_to_go:
         formula = "Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"
+    elif o.by_token:
+        rule = CREDITS[o.credit]
+        formula = f"Â_it = {rule.formula or 'Â_i'}" + ("" if rule.needs else f",  {formula}")
+    of_values = f"V {VALUES[o.values]}, at {CUTS[o.cuts]}" if o.values else ""
     texts = (
         (True, formula + options),
+        (o.credit in ("gae", "decay"), f"γ = {o.gamma:g}, λ = {o.lam:g}"),
+        (o.values, of_values.replace(" K ", f" {o.value_samples} ")),
+        (o.values == "critic", f"learned with λ = {o.critic_lam:g}, value clip {o.value_clip}"),
+        (o.whiten, "whitened over the tokens of the batch"),
+        (o.unlikely is not None, f"only tokens with π_old < {o.unlikely}"),
         (o.reward_to_go, f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"),
         (o.kl_in_reward and not o.reward_to_go, f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"),
         (o.overlong, f"r_i less up to 1 over the last {o.overlong:g} L"),

@@ -198,25 +198,43 @@ def response_logprobs(
     return take(model, rollouts, rows, temperature, entropies)
 
 
+def padded_inputs(rollouts: Rollouts, rows: torch.Tensor, device: torch.device) -> tuple[dict[str, Any], int]:
+    """A model's inputs for some rows, prompts padded on the left, responses on the right; and T', the longest."""
+    ids, attention = rollouts.sequences()
+    width = int(rollouts.written[rows].sum(1).max())
+    s = rollouts.prompt_ids.shape[1]
+    ids = ids[rows, : s + width].to(device)  # [B, S+T']
+    attention = attention[rows, : s + width].to(device)  # [B, S+T']
+    padded = not bool(attention[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
+    positions = (attention.long().cumsum(1) - 1).clamp_min(0) if padded else None
+    mask = attention if padded else None
+    return dict(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False), width
+
+
+def collisions(model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Σ_v π(v)² of the distribution that each token of some rows was drawn from, [B, T'] float32, without gradient.
+
+    The chance that two draws agree; with it ‖∇ log π‖² in the logits is 1 − 2π + Σ_v π(v)².
+    """
+    inputs, width = padded_inputs(rollouts, rows, model.device)
+    with torch.inference_mode():
+        logits = model(**inputs, logits_to_keep=width + 1).logits[:, :-1]  # [B, T', V]
+        return (logits.float() / (temperature or 1.0)).softmax(-1).square().sum(-1)
+
+
 def _padded_logprobs(
     model, rollouts: Rollouts, rows: torch.Tensor, temperature: float, entropies: bool
 ) -> tuple[torch.Tensor, ...]:
     """`response_logprobs` of rows padded on the left."""
-    ids, attention = rollouts.sequences()
-    width = int(rollouts.written[rows].sum(1).max())
-    s = rollouts.prompt_ids.shape[1]
-    ids = ids[rows, : s + width].to(model.device)  # [B, S+T']
-    attention = attention[rows, : s + width].to(model.device)  # [B, S+T']
+    inputs, width = padded_inputs(rollouts, rows, model.device)
+    ids = inputs["input_ids"]  # [B, S+T']
     mask = rollouts.mask[rows, :width].to(model.device)  # [B, T']
-    padded = not bool(attention[:, :s].all())  # without left padding causal attention needs no mask, and is faster so
-    positions = (attention.long().cumsum(1) - 1).clamp_min(0) if padded else None
-    inputs = dict(input_ids=ids, attention_mask=attention if padded else None, position_ids=positions, use_cache=False)
     inputs["logits_to_keep"] = width + 1  # each token's logits stand one place before it
     if not entropies and (head := large_head(model)) is not None:
         hidden = last_hidden(model, head, **inputs)[:, :-1]  # [B, T', H]
-        return token_logprobs(hidden, head.weight, ids[:, s:], temperature), mask  # [B, T'], [B, T']
+        return token_logprobs(hidden, head.weight, ids[:, -width:], temperature), mask  # [B, T'], [B, T']
     logits = model(**inputs).logits[:, :-1]  # [B, T', V]
-    chosen, *spread = _of_logits(logits, ids[:, s:], temperature, entropies)  # [B, T'] each
+    chosen, *spread = _of_logits(logits, ids[:, -width:], temperature, entropies)  # [B, T'] each
     return chosen, mask, *spread
 
 

@@ -56,12 +56,16 @@ class Rollouts:
         """The grader's verdicts, [N] bool."""
         return torch.tensor([g.correct for g in self.grades])
 
+    def rows(self) -> list[tuple[Problem, str]]:
+        """The problem and the text of each response, N of them."""
+        return [(self.problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
+
     def grade(self, task: Task, problems: Sequence[Problem]) -> Rollouts:
         """Fill in problems and grades, and return self. Raises RlinoError unless there is one problem per prompt."""
         if len(problems) != len(self.prompts):
             raise RlinoError(f"{len(problems)} problems for {len(self.prompts)} prompts")
         self.problems = list(problems)
-        rows = [(problems[i // self.group_size], text) for i, text in enumerate(self.texts)]
+        rows = self.rows()
         if self.lots is None:
             grade = cache(task.grade)  # of many samples of a problem some are the same
             self.grades = [grade(*row) for row in rows]

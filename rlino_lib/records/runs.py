@@ -27,6 +27,9 @@ COLUMNS = (
     "eval/entropy eval/length/correct eval/length/incorrect eval/length/incorrect_unclipped "
     "eval/kl_base eval/base/correct eval/base/incorrect"
 ).split()
+# Beside them, of a run whose credit reads values: tokens sampled for these, and how its critic fares.
+VALUE_COLUMNS = ["value_tokens", "critic/loss", "critic/explained_variance"]
+CRITIC = "critic.safetensors"  # the weights of a run's critic, beside its folder `model`
 UNKNOWN = "unknown"  # the method, the task or the model of an imported run, where nothing says it
 
 

@@ -5,13 +5,21 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from rlino_lib.methods.credit import credit
+from rlino_lib.evaluation.graded import sample_graded
+from rlino_lib.methods.credit import credit, loss_mask
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
+from rlino_lib.policy.models import Policy
 from rlino_lib.scale.records import Pool, Recorded, Row
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.traces import policy_weighting
 from rlino_lib.training.trainer import rewarded
 from rlino_lib.training.updates.policy_gradient import graded_rows
+
+
+def counted(inputs: dict[str, Any]) -> torch.Tensor:
+    """The tokens that the loss counts, [b, T] of 0 and 1: those that the policy wrote, and that are unlikely enough."""
+    mask = inputs["completion_mask"]
+    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
 
 
 class ObjectiveTrainer(Recorded, GRPOTrainer):
@@ -22,12 +30,43 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
         self.truncated: list[bool] = []  # which of them reached the cap
         self.rows: list[Row] = []  # of the last responses of all processes
+        self.asked: list[int] = []  # the problems that this process samples, in the pool
         super().__init__(reward_funcs=[self.reward], **settings)
+        if pool.written_into:
+            self.rollout_func = self.sample_own  # set here: TRL's own argument warns that it may change
 
     def reward(self, completions: list[str], problem: list[int], **_: Any) -> list[float]:
         """The task's verifier as a reward function of TRL."""
-        self.graded = self.grade(completions, problem)
+        if not self.pool.written_into:
+            self.graded = self.grade(completions, problem)
         return [grade.reward for _, grade in self.graded]
+
+    def sample_own(self, prompts: list[str], _: Any) -> dict[str, list[list]]:
+        """The `rollout_func` of a task that writes into its responses: those of `sample_graded`, in place of TRL's own.
+
+        TRL reads `env_mask`, 1 on the policy's tokens and 0 on those of an environment or an opening, and calls it
+        `tool_mask` from there on. Each process draws its own responses, every one a group of its own.
+        """
+        c = self.config
+        problems = [self.pool.problems[k] for k in self.asked]
+        with self.whole_model() as model:
+            rollouts = sample_graded(
+                Policy(model, self.processing_class), self.pool.task, problems, 1, seed=torch.initial_seed(),
+                max_new_tokens=c.max_new_tokens, temperature=c.temperature, precision=c.precision,
+            )  # fmt: skip
+        self.graded = list(zip(rollouts.texts, rollouts.grades, strict=True))
+        self.truncated = rollouts.truncated.tolist()
+
+        def rows(values: torch.Tensor, inside: torch.Tensor) -> list[list]:
+            return [row[where].tolist() for row, where in zip(values, inside, strict=True)]
+
+        written = rollouts.written  # [n, T]
+        return {
+            "prompt_ids": rows(rollouts.prompt_ids, rollouts.prompt_mask),
+            "completion_ids": rows(rollouts.ids, written),
+            "logprobs": rows(rollouts.logprobs, written),
+            "env_mask": rows(rollouts.mask.long(), written),
+        }
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], list | None]:
         """TRL samples up to EOS or the cap; what follows a stop string of the task is removed."""
@@ -43,6 +82,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL samples and scores; the advantages [n], or [n, T], and which rows stay [n] are the objective's."""
         step = self.step_done + 1
+        self.asked = [row["problem"] for row in inputs]
         if self.model.training:
             self.reseed(0, step)
         out = super()._generate_and_score_completions(inputs)
@@ -57,11 +97,14 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         ref = None
         if o.needs_reference:
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
-            ref[rollouts.mask] = torch.cat([row.reference for row in self.rows])
+            ref[rollouts.written] = torch.cat([row.reference for row in self.rows])
         adv, keep = credit(o, graded_rows(c, rollouts, rollouts.logprobs, ref))  # [N] or [N, T], [N]
+        mask = loss_mask(o, rollouts.mask, rollouts.logprobs)  # [N, T]
         if self.recorder.keeps_groups(step):
-            self.weighting = policy_weighting(o, adv, keep, rollouts, c.max_new_tokens)
+            self.weighting = policy_weighting(o, adv, keep, mask, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)
+        if o.unlikely is not None:
+            out["tool_mask"] = mask[mine, :width].to(out["completion_mask"])
         adv = adv[mine] if adv.ndim == 1 else adv[mine, :width]
         return out | {"advantages": adv.to(out["advantages"]), "keep": keep[mine].to(out["advantages"].device)}
 
@@ -73,7 +116,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             size = self.args.gradient_accumulation_steps
             for k in range(0, len(self._buffered_inputs), size):
                 update = self._buffered_inputs[k : k + size]
-                mine = sum(torch.stack([b["keep"].sum(), b["completion_mask"][b["keep"]].sum()]) for b in update)
+                mine = sum(torch.stack([b["keep"].sum(), counted(b)[b["keep"]].sum()]) for b in update)
                 rows, tokens = self.accelerator.reduce(mine, "sum").tolist()
                 for b in update:
                     b |= {"update_rows": rows, "update_tokens": tokens}
@@ -81,9 +124,9 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
 
     def _compute_loss(self, model, inputs: dict[str, Any]) -> torch.Tensor:
         """The micro-batch's part of the update's loss, times the processes, over which gradients are averaged."""
-        ids, mask, keep = inputs["completion_ids"], inputs["completion_mask"], inputs["keep"]
+        ids, mask, keep = inputs["completion_ids"], counted(inputs), inputs["keep"]
         whole = torch.cat([inputs["prompt_ids"], ids], 1)  # [b, S+T]
-        attention = torch.cat([inputs["prompt_mask"], mask], 1)  # [b, S+T]
+        attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)  # [b, S+T]
         new, entropies, _ = self._get_per_token_logps_and_entropies(
             model, whole, attention, ids.shape[1], compute_entropy=self.objective.needs_entropies
         )  # [b, T], [b, T] or None

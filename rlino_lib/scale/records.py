@@ -6,6 +6,7 @@ same everywhere and nothing has to be sent back; the main process alone writes.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ import torch
 from accelerate.utils import gather_object
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+from trl.distributed import DistributedBackend
+from trl.models.utils import unwrap_model_for_generation
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import eval_columns, outcome_metrics, problem_row, summarise, test_problems
@@ -44,6 +48,7 @@ class Row:
     logprobs: torch.Tensor  # [T] float32, nats, of the policy that sampled
     entropies: torch.Tensor  # [T] float32, nats
     reference: torch.Tensor | None = None  # [T] float32, nats, where the objective reads it
+    own: torch.Tensor | None = None  # [T] bool, the tokens that the policy wrote; None: all of them
 
 
 class Pool:
@@ -57,6 +62,12 @@ class Pool:
         self.problems: list[Problem] = [*self.train, *held_out, *test]
         self.held_out = range(len(self.train), len(self.train) + len(held_out))
         self.test = range(self.held_out.stop, len(self.problems))
+
+    @property
+    def written_into(self) -> bool:
+        """Whether responses hold tokens that the policy does not write: of an environment, or an opening."""
+        names = ("environment", "opening", "opening_text")
+        return any(getattr(self.task, name, None) for name in names) or any(p.opening for p in self.problems)
 
     def row(self, k: int, place: int = 0) -> dict[str, Any]:
         """A row of a data set: the prompt, and which problem it is of."""
@@ -77,20 +88,22 @@ def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> R
 
     first = rows[::group_size]  # P
     ids = padded([r.ids for r in rows], pad)  # [N, T]
-    mask = padded([torch.ones_like(r.ids) for r in rows], 0).bool()  # [N, T]
+    written = padded([torch.ones_like(r.ids) for r in rows], 0).bool()  # [N, T]
+    mask = padded([torch.ones_like(r.ids) if r.own is None else r.own.long() for r in rows], 0).bool()  # [N, T]
     return Rollouts(
         prompts=[pool.task.prompt(pool.problems[r.problem]) for r in first],
         prompt_ids=padded([r.prompt for r in first], pad, "left"),  # [P, S]
         prompt_mask=padded([torch.ones_like(r.prompt) for r in first], 0, "left").bool(),  # [P, S]
         ids=ids,
         mask=mask,
-        logprobs=padded([r.logprobs for r in rows]),  # [N, T]
-        entropies=padded([r.entropies for r in rows]),  # [N, T]
+        logprobs=padded([r.logprobs for r in rows]) * mask,  # [N, T]
+        entropies=padded([r.entropies for r in rows]) * mask,  # [N, T]
         truncated=torch.tensor([r.truncated for r in rows]),  # [N]
         texts=[r.text for r in rows],
         group_size=group_size,
         problems=[pool.problems[r.problem] for r in first],
         grades=[r.grade for r in rows],
+        written=written,
     )
 
 
@@ -167,8 +180,8 @@ class Recorded(Mixed):
     ) -> list[Row]:  # fmt: skip
         """The rows of all processes, from what this one sampled and graded.
 
-        `sampled` has TRL's names: prompt_ids and prompt_mask [n, S], completion_ids and completion_mask [n, T], and
-        where there is a reference ref_per_token_logps [n, T].
+        `sampled` has TRL's names: prompt_ids and prompt_mask [n, S], completion_ids and completion_mask [n, T], where
+        there is a reference ref_per_token_logps [n, T], and where others than the policy write tool_mask [n, T].
         """
         prompts, prompt_mask, ids, mask = (
             sampled[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
@@ -180,7 +193,10 @@ class Recorded(Mixed):
         for i, (question, (text, grade)) in enumerate(zip(inputs, graded, strict=True)):
             kept = [column[i][mask[i].bool()].cpu() for column in columns]
             prompt = prompts[i][prompt_mask[i].bool()].cpu()
-            rows.append(Row(question["place"], question["problem"], text, grade, truncated[i], prompt, *kept))
+            row = Row(question["place"], question["problem"], text, grade, truncated[i], prompt, *kept)
+            if "tool_mask" in sampled:
+                row.own = sampled["tool_mask"][i][mask[i].bool()].bool().cpu()
+            rows.append(row)
         return gather_object(rows)
 
     def score(self, model, prompts: torch.Tensor, prompt_mask: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor):
@@ -196,6 +212,16 @@ class Recorded(Mixed):
                 out = model(input_ids=whole, attention_mask=attention, labels=labels, fused_lm_head=True)
             parts.append((out.log_probs[:, -ids.shape[1] :], out.entropy[:, -ids.shape[1] :]))
         return tuple(torch.cat(column).float() for column in zip(*parts, strict=True))  # [B, T], [B, T]
+
+    @contextmanager
+    def whole_model(self) -> Iterator[PreTrainedModel]:
+        """The model to sample with: without what wraps it, and with all of its weights."""
+        with (
+            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
+            torch.no_grad(),
+            DistributedBackend(self.accelerator).summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            yield model
 
     def reseed(self, *what: int) -> None:
         """Random numbers of this process that depend on nothing but the seed, what is sampled, and the process."""

@@ -40,7 +40,7 @@ try:
     import accelerate
     import trl
     from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
+    from accelerate.utils import DistributedType, broadcast_object_list
     from datasets import Dataset
     from trl import GRPOConfig, SFTConfig
 
@@ -81,13 +81,13 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
     check_reward(config)
+    get_task(config.task, **config.task_settings)
     chosen(engine, ENGINES, "engine")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings
     literal = config.method == "f_isft_pos" and once
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
     unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
-    task = get_task(config.task, **config.task_settings)
-    writes_too = any(getattr(task, name, None) for name in ("environment", "opening", "opening_text"))
+    by = varied(config.method, config.objective_settings).credit
     refusals = (
         (
             engine == "sft" and not literal,
@@ -95,7 +95,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         ),
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
-        (writes_too, "TRL samples without the task's environment and openings: train with `rlino train`"),
+        (by != "response", f"credit of tokens by {by} is computed by `rlino train` alone: choose another method"),
         (config.optimizer != "adamw", "a run at scale trains with AdamW: leave --optimizer out"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
         (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),
@@ -136,7 +136,12 @@ def arguments(config: TrainConfig, out: Path, engine: str, trl_settings: dict[st
 
 
 def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, pool: Pool) -> Recorded:
-    """The trainer of a run, before its first step. Raises RlinoError where TRL refuses (no vLLM, say)."""
+    """The trainer of a run, before its first step.
+
+    Raises RlinoError where TRL refuses (no vLLM, say). Where a task's environment or openings write into responses,
+    these are `sample_graded`'s (`ObjectiveTrainer.sample_own`), which needs the whole model on each process: the
+    engine sft, vLLM and sharded weights are refused.
+    """
     lora = None
     if config.lora_rank:
         from peft import LoraConfig
@@ -148,12 +153,19 @@ def build(config: TrainConfig, args: GRPOConfig | SFTConfig, policy: Policy, poo
     batch = config.prompts * config.group_size
     data = Dataset.from_list([pool.row(k, 0 if grpo else i % batch) for i, k in enumerate(order)])
     try:
-        return (ObjectiveTrainer if grpo else IsftTrainer)(
+        trainer = (ObjectiveTrainer if grpo else IsftTrainer)(
             config, pool, model=policy.model, args=args, train_dataset=data, processing_class=policy.tokenizer,
             peft_config=lora,
         )  # fmt: skip
     except (ImportError, ValueError) as e:
         raise RlinoError(f"TRL cannot start this run: {str(e).splitlines()[0]}") from e
+    sharded = trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    if pool.written_into and (not grpo or args.use_vllm or sharded):
+        raise RlinoError(
+            "the task's environment or openings write into responses: that needs the engine grpo, without vLLM and "
+            "without sharded weights"
+        )
+    return trainer
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------

@@ -20,8 +20,6 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import GenerationConfig
 from trl import SFTTrainer
-from trl.distributed import DistributedBackend
-from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import add_fused_lm_head
 
 from rlino_lib.scale.records import Pool, Recorded, Row
@@ -80,11 +78,7 @@ class IsftTrainer(Recorded, SFTTrainer):
             max_new_tokens=c.max_new_tokens, do_sample=True, temperature=c.temperature, top_k=0, top_p=1.0,
             pad_token_id=pad, eos_token_id=self.stop_ids,
         )  # fmt: skip
-        with (
-            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
-            torch.no_grad(),
-            DistributedBackend(self.accelerator).summon_full_params(self.model_wrapped, recurse=False),
-        ):
+        with self.whole_model() as model:
             return model.generate(**prompts, generation_config=sampling)[:, prompts["input_ids"].shape[1] :]
 
     def roll(self, inputs: list[dict[str, Any]], samples: int) -> list[Row]:

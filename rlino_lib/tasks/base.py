@@ -25,6 +25,11 @@ class Problem:
     data: Mapping[str, Any] = field(hash=False)
     gold: str = ""
 
+    @property
+    def opening(self) -> str:
+        """What all responses to it begin with, which the policy does not write: the `opening` of its data, if any."""
+        return self.data.get("opening", "")
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -51,7 +56,7 @@ class Task(Protocol):
     `chain_right(problem, response) -> bool` says whether what leads to a right answer is right as well, for CoT-pass@k.
     `environment: Environment | None` writes into the responses of its training and its evaluations, between the two
     strings `delimiters` where it has them, and `opening_text: str` opens all of them: context for the policy, part of
-    the text that is graded.
+    the text that is graded. So does a problem's own `opening`, of the responses to it.
     """
 
     name: str

@@ -53,6 +53,8 @@ def check_mask(config: TrainConfig, objective: Objective) -> None:
     """Raise RlinoError for a mask that the method's update does not read."""
     if config.loss_mask != "policy" and objective.kind == "supervised":
         raise RlinoError(f"{objective.name} learns the policy's tokens: loss_mask needs update=policy_gradient")
+    if config.loss_mask != "policy" and objective.values:
+        raise RlinoError(f"{objective.name} has values at the policy's tokens alone: leave --loss-mask out")
 
 
 def counted(trainer: Any, rollouts: Rollouts) -> Rollouts:

@@ -12,9 +12,11 @@ from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import begun_precision, output_folder
+from rlino_lib.methods.catalogue import varied
+from rlino_lib.policy.critic import save_critic
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import COLUMNS, RUN, Run, complete_run, load_run, read_run
+from rlino_lib.records.runs import COLUMNS, CRITIC, RUN, VALUE_COLUMNS, Run, complete_run, load_run, read_run
 from rlino_lib.records.writer import RunWriter
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
@@ -30,7 +32,8 @@ def train(
     """Run a configuration into a folder and return it. A complete run with these settings is returned as it is.
 
     An unfinished one resumes from its last checkpoint and gives the same numbers as an uninterrupted run. `save` keeps
-    the trained model in the folder `model` of the run, adapters merged, and those alone in `adapter`.
+    the trained model in the folder `model` of the run, adapters merged, and those alone in `adapter`, and a critic's
+    weights beside them.
     `on_step(step, metrics)` is called after every step. With `progress` a line on stderr states beforehand what memory
     the run needs; with less memory it does not start unless its guard is `warn`. Raises RlinoError then, where the
     folder holds a run of other settings or is in use, a guard rail stops the run, memory runs out, the disk is full, a
@@ -92,6 +95,8 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         save_policy(trainer.policy, writer.path / "adapter")
     if save:
         save_policy(merged(trainer.policy), writer.path / "model")
+    if save and trainer.critic:
+        save_critic(trainer.critic, writer.path / CRITIC)
     writer.finish(summary)
     checkpoint.unlink(missing_ok=True)
 
@@ -108,6 +113,8 @@ class Recorder:
         self.config: TrainConfig = trainer.config
         self.evaluate = evaluate
         self.writer = writer
+        values = varied(self.config.method, self.config.objective_settings).values
+        self.columns = COLUMNS + VALUE_COLUMNS if values else COLUMNS
         self.guards = Guards(self.config.guard)
         self.began = time.time()
 
@@ -143,9 +150,9 @@ class Recorder:
         return self.writer is not None and self.config.trace_groups > 0 and (step == 1 or step % every == 0)
 
     def _metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write a row with all columns, None for what was not measured."""
+        """Write a row with the run's columns, None for what was not measured."""
         if self.writer:
-            self.writer.metrics({name: metrics.get(name) for name in COLUMNS}, self.seconds)
+            self.writer.metrics({name: metrics.get(name) for name in self.columns}, self.seconds)
 
     def _measured(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The numbers of an evaluation or of the test; the held-out responses are written."""

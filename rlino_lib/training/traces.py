@@ -50,16 +50,17 @@ def trace_rows(
 
 
 def policy_weighting(
-    objective: Objective, advantages: torch.Tensor, keep: torch.Tensor, rollouts: Rollouts, cap: int
+    objective: Objective, advantages: torch.Tensor, keep: torch.Tensor, mask: torch.Tensor, cap: int
 ) -> dict[str, torch.Tensor]:
     """The weight of each row in an update by an objective, in the form that `trace_rows` takes.
 
-    advantages [N], or [N, T] for credit per token, of which each row's mean is kept; keep [N], the rows of the update.
+    advantages [N], or [N, T] for credit per token, of which each row's mean is kept; keep [N], the rows of the update;
+    mask [N, T], the tokens that its loss counts.
     """
-    weights = torch.zeros(rollouts.mask.shape)  # [N, T]
-    weights[keep] = token_weights(objective, advantages[keep], rollouts.mask[keep], cap)
+    weights = torch.zeros(mask.shape)  # [N, T]
+    weights[keep] = token_weights(objective, advantages[keep], mask[keep], cap)
     if advantages.ndim == 2:
-        advantages = (advantages * rollouts.mask).sum(1) / rollouts.lengths  # [N]
+        advantages = (advantages * mask).sum(1) / mask.sum(1).clamp_min(1)  # [N]
     return {"advantage": advantages, "weights": weights}
 
 

@@ -18,8 +18,9 @@ from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.rewards import reward_of, reward_weights
 from rlino_lib.methods.terms import NORMALISERS
+from rlino_lib.policy.critic import Critic
 from rlino_lib.policy.device import autocast, pick_device, policy_precision, to_device, within_memory
-from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.logprobs import collisions, response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, get_task
@@ -104,6 +105,7 @@ class Trainer:
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         self.reference = self._load_reference(from_disk=policy is None)
+        self.critic = Critic(self.policy.model, config.critic_trunk) if self.objective.kind == "critic" else None
         if config.lora_rank:
             adapted = add_lora(
                 self.policy.model, rank=config.lora_rank, alpha=config.lora_alpha, targets=config.targets
@@ -113,10 +115,14 @@ class Trainer:
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.on_gpu = self.model.device.type == "cuda"
         self.optimizer = OPTIMIZERS[config.optimizer](trainable, config)
+        if self.critic:
+            rate = replace(config, lr=config.critic_lr)
+            self.critic_optimizer = OPTIMIZERS[config.optimizer](list(self.critic.parameters()), rate)
         self.step_done = 0
         self.micro_batch = config.micro_batch  # halved where memory runs out, as is the next
         self.micro_tokens = memory.micro_tokens(self.model, config)  # 0: micro-batches are cut by rows
         self.sums = Sums()  # of the updates of the last step
+        self.measured: dict[str, float | None] = {}  # of the last step, by what its credit of tokens needed
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
 
@@ -155,14 +161,14 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr_at(step)
         rollouts = self.sample(step)
-        self.sums, self.probes = Sums(), []
+        self.sums, self.probes, self.measured = Sums(), [], {}
         if self.config.gradient_checkpointing:
             recompute_layers(self.model)
         rng = random.Random(f"minibatches-{self.config.seed}-{step}")
         weighting = UPDATES[self.objective.kind](self, rollouts, rng)
         self.step_done = step
         samples = step * self.config.prompts * self.config.group_size
-        metrics = {"step": step, "samples": samples, **outcome_metrics(rollouts), **self.sums.means()}
+        metrics = {"step": step, "samples": samples, **outcome_metrics(rollouts), **self.sums.means(), **self.measured}
         return metrics | {"lr": self.lr_at(step)}, rollouts, weighting
 
     def lr_at(self, step: int) -> float:
@@ -183,11 +189,11 @@ class Trainer:
         self._probe(rollouts, update=len(self.sums.norms) + 1)
         for values, share in self._within_memory(gradients, rollouts):
             self.sums.add(values, share)
-        self.sums.update(self._optimizer_step())
+        self.sums.update(self._optimizer_step(self.model, self.optimizer))
 
     def _within_memory(self, compute: Callable[[Limit], Any], rollouts: Rollouts) -> Any:
         """`compute(limit)`, and from here on with half the rows or tokens where memory runs out."""
-        undo = self.optimizer.zero_grad
+        undo = self._forget_gradients
         if NORMALISERS[self.objective.normaliser].by_micro_batch:  # then the size is part of the method
             return compute(Limit(self.micro_batch))
         if not self.micro_tokens:
@@ -206,12 +212,23 @@ class Trainer:
             self.micro_tokens = tokens
         return result
 
-    def _optimizer_step(self) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm).item()
+    def _forget_gradients(self) -> None:
+        self.optimizer.zero_grad()
+        if self.critic:
+            self.critic_optimizer.zero_grad()
+
+    def update_critic(self, backward: Callable[[Limit], float], rollouts: Rollouts) -> float:
+        """One step of the critic's optimizer; `backward(limit)` makes the backward passes and returns the loss."""
+        loss = self._within_memory(backward, rollouts)
+        self._optimizer_step(self.critic, self.critic_optimizer)
+        return loss
+
+    def _optimizer_step(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> float:
+        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip_norm).item()
         if norm != norm or norm == float("inf"):
             raise RlinoError(f"the gradient is not finite at step {self.step_done + 1}: lower the learning rate")
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         return norm
 
     def row_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
@@ -220,18 +237,39 @@ class Trainer:
         with autocast(self.config.precision, model):
             return response_logprobs(model, rollouts, rows, self.config.temperature, packed=packed, **more)
 
+    def row_values(self, rollouts: Rollouts, rows: torch.Tensor) -> torch.Tensor:
+        """The critic's values of some rows, [B, T'], at the run's precision."""
+        with autocast(self.config.precision, self.model):
+            return self.critic(rollouts, rows)
+
+    def row_collisions(self, rollouts: Rollouts, rows: torch.Tensor) -> torch.Tensor:
+        """`collisions` of some rows, [B, T'], at the run's temperature and precision."""
+        with autocast(self.config.precision, self.model):
+            return collisions(self.model, rollouts, rows, self.config.temperature)
+
     def all_logprobs(self, rollouts: Rollouts, reference: bool = False) -> torch.Tensor:
         """Log-probs of all rows under the policy as it is, or under the reference, which it started from: [N, T]."""
-        out = torch.zeros_like(rollouts.logprobs, device=self.model.device)  # [N, T]
         model = (self.reference or self.model) if reference else self.model
+        with reference_context(model) if reference else nullcontext():
+            return self.of_all_rows(lambda r, rows: self.row_logprobs(model, r, rows)[0], rollouts)
+
+    def critic_values(self, rollouts: Rollouts) -> torch.Tensor:
+        """The critic's values of all rows, [N, T] float32, of the state before each token."""
+        return self.of_all_rows(self.row_values, rollouts)
+
+    def of_all_rows(
+        self, compute: Callable[[Rollouts, torch.Tensor], torch.Tensor], rollouts: Rollouts
+    ) -> torch.Tensor:
+        """What `compute` makes of some rows, [B, T'], for all of them without gradient: [N, T] on the CPU."""
+        out = torch.zeros_like(rollouts.logprobs, device=self.model.device)  # [N, T]
         everything = torch.arange(len(out))  # [N]
 
         def fill(limit: Limit) -> None:
             for rows in micro_batches(rollouts, everything, limit):
-                logprobs, _ = self.row_logprobs(model, rollouts, rows)
-                out[to_device(rows, out.device), : logprobs.shape[1]] = logprobs.to(out)
+                values = compute(rollouts, rows)  # [B, T']
+                out[to_device(rows, out.device), : values.shape[1]] = values.to(out)
 
-        with torch.inference_mode(), reference_context(model) if reference else nullcontext():
+        with torch.inference_mode():
             self._within_memory(fill, rollouts)
         return out.cpu().clone()
 
@@ -283,18 +321,25 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that resuming a run needs."""
         adapters = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
+        critic = {}
+        if self.critic:
+            critic = {"critic": self.critic.state_dict(), "critic_optimizer": self.critic_optimizer.state_dict()}
         return {
             "step": self.step_done,
             "model": adapters if self.config.lora_rank else self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "micro_tokens": self.micro_tokens,  # free memory may be another when a run resumes, and its rounding
             "rng": torch.get_rng_state(),
+            **critic,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.step_done = state["step"]
         self.model.load_state_dict(state["model"], strict=not self.config.lora_rank)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.critic:
+            self.critic.load_state_dict(state["critic"])
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         if self.micro_tokens:
             self.micro_tokens = state.get("micro_tokens") or self.micro_tokens
         torch.set_rng_state(state["rng"])

@@ -13,7 +13,7 @@ from driving import SEEN, act, by_keyboard, by_mouse
 from filelock import FileLock
 
 from rlino_lib.evaluation.scores import Scores
-from rlino_lib.widgets import mdp_explorer, run_comparer, search_view, trace_inspector
+from rlino_lib.widgets import credit_explorer, mdp_explorer, run_comparer, search_view, trace_inspector
 from rlino_lib.widgets.gradient import gradient_microscope, weights_explorer
 from rlino_lib.widgets.length import length_explorer
 from rlino_lib.widgets.pass_at_k import pass_at_k_explorer
@@ -102,6 +102,22 @@ def scores(text: str = "") -> Scores:
     return Scores(sampled, tokens, lines @ lines.T, 8)
 
 
+def credited(texts: list[str] | None = None) -> list[dict]:
+    """Three responses with two credits; `texts` stand wherever text can stand."""
+    responses = []
+    for k in range(3):
+        tokens = texts or [" 1", " +", " 2", "\n", f" = {k}"]
+        names = texts[:2] if texts else ["uniform", "exact"]
+        rows = [[0.5 - k] * len(tokens), [0.1 * t - 0.2 for t in range(len(tokens))]]
+        values = {names[1]: [None, *[0.1 * k] * (len(tokens) - 1)]}
+        prompt = texts[k] if texts else f"problem {k}"
+        responses.append({
+            "prompt": prompt, "tokens": tokens, "reward": float(k > 0), "correct": k > 0,
+            "credits": dict(zip(names, rows, strict=True)), "values": values,
+        })  # fmt: skip
+    return responses
+
+
 def evaluations() -> dict[str, pd.DataFrame]:
     """Three models on the same sixteen problems."""
     ids = [f"countdown/1-2={k}" for k in range(16)]
@@ -117,6 +133,7 @@ EXPLORERS: dict[str, Callable[[], str]] = {
     "length explorer": length_explorer,
     "pass@k explorer": lambda: pass_at_k_explorer(evaluations(), floor=[0.01] * 16),
     "MDP explorer": mdp_explorer,
+    "credit explorer": lambda: credit_explorer(credited()),
     "run comparer": lambda: run_comparer([run(0), run(0, method="f_isft_neg"), run(0, method="dr_grpo")]),
 }
 HOSTILE_EXPLORERS: dict[str, Callable[[list[str]], str]] = {
@@ -129,6 +146,7 @@ HOSTILE_EXPLORERS: dict[str, Callable[[list[str]], str]] = {
         dict(zip(evaluations()["base"]["id"], texts, strict=True)),
     ),
     "gradient microscope": lambda texts: gradient_microscope(scores(" ".join(texts))),
+    "credit explorer": lambda texts: credit_explorer(credited(texts), budget=10**7),
     "run comparer": lambda texts: run_comparer(
         [run(0, texts, texts[0]), run(0, texts, texts[1], "f_isft_neg")], budget=10**7
     ),

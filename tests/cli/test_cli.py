@@ -32,6 +32,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "chains",
+    "values",
     "grid",
     "grade",
     "import",

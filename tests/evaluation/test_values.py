@@ -1,6 +1,7 @@
 """Values of prefixes in bulk: many of many problems in one call, equal ones once."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from scipy.stats import binomtest
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import graded
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.evaluation.values import continuation_values, prefix_values, rollout_values
+from rlino_lib.evaluation.values import continuation_values, prefix_values, rollout_values, step_ends
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -52,7 +53,8 @@ def test_many_problems_are_one_call_and_equal_prefixes_are_sampled_once(policy, 
         assert len(rows.drop_duplicates()) == 1
     for row in table.itertuples():
         interval = binomtest(row.c, 8).proportion_ci(0.95, method="exact")
-        assert (row.value, row.low, row.high) == (row.c / 8, interval.low, interval.high) and row.n == 8
+        assert row.value == row.c / 8 and row.n == 8
+        assert (row.low, row.high) == pytest.approx((interval.low, interval.high), abs=1e-8)
     assert table["tokens"].tolist() == [0, 1] * 5
 
 
@@ -67,22 +69,23 @@ def test_one_problem_alone_has_the_values_of_its_rows_in_bulk(policy):
 
 def test_all_attempts_of_a_batch_at_once(policy, rollouts, monkeypatch):
     calls = counted(monkeypatch)
-    table = rollout_values(policy, TASK, rollouts, TASK.attempt_ends, samples=4, seed=1)
+    table = rollout_values(policy, TASK, rollouts, step_ends(TASK, rollouts), samples=4, seed=1)
     assert len(calls) == 1 and len(calls[0]) == len(set(calls[0])) < len(table)
     starts = table[table["end"] == 0]
     assert starts["response"].tolist() == list(range(12)) and (starts.groupby("problem")["c"].nunique() == 1).all()
     for row in table.itertuples():
         assert row.prefix == rollouts.texts[row.response][: row.end] and row.problem == PROBLEMS[row.response // 4].id
         assert row.end == 0 or row.prefix.rstrip().endswith(("no", "yes"))
-    attempts = [len(TASK.attempt_ends(PROBLEMS[i // 4], text)) for i, text in enumerate(rollouts.texts)]
-    assert table.groupby("response").size().tolist() == attempts and sum(attempts) > 24
+    steps = [len(ends) for ends in step_ends(TASK, rollouts)]
+    assert table.groupby("response").size().tolist() == steps and sum(steps) > 16
     # An attempt that hit has a value near 1, as the base then copies it out.
-    hits = table[table["prefix"].str.endswith(" yes")]
+    ends = [[text.index(" yes") + 4] if " yes" in text else [] for text in rollouts.texts]
+    hits = rollout_values(policy, TASK, rollouts, ends, samples=4)
     assert len(hits) and hits["value"].mean() > 0.8 > table["value"].mean()
 
 
 def test_prefixes_that_fill_the_cap_have_no_continuation(policy, rollouts):
-    table = rollout_values(policy, TASK, rollouts, TASK.attempt_ends, samples=1, max_new_tokens=30)
+    table = rollout_values(policy, TASK, rollouts, step_ends(TASK, rollouts), samples=1, max_new_tokens=30)
     assert table["tokens"].max() < 30 and set(table["response"]) == set(range(12))
     with pytest.raises(RlinoError, match="leaves nothing to sample"):
         prefix_values(policy, TASK, [(PROBLEMS[0], rollouts.texts[0])], samples=1, max_new_tokens=5)
@@ -106,12 +109,14 @@ def test_a_prefix_is_held_against_the_response_that_it_is_cut_from(policy, rollo
     assert len(prefix_values(policy, TASK, pairs, samples=1)) == 2
     with pytest.raises(RlinoError, match="inside a token"):
         continuation_values(policy, TASK, PROBLEMS[0], [prefix for _, prefix in pairs], samples=1)
-    with pytest.raises(RlinoError, match="inside a token"):
-        rollout_values(policy, TASK, rollouts, lambda problem, text: [2], samples=1)
+    table = rollout_values(policy, TASK, rollouts, [[0, 2]] * 12, samples=1)  # some of them would cut a number
+    firsts = table[table["end"] > 0]
+    assert firsts["tokens"].eq(1).all() and {2, 3} == set(firsts["end"]) and len(firsts) == 12
+    assert firsts["prefix"].tolist() == [text[:end] for text, end in zip(rollouts.texts, firsts["end"], strict=True)]
     with pytest.raises(RlinoError, match="at least one prefix"):
         prefix_values(policy, TASK, [])
     with pytest.raises(RlinoError, match="at least one prefix"):
-        rollout_values(policy, TASK, rollouts, lambda problem, text: [])
+        rollout_values(policy, TASK, rollouts, [[]] * 12)
 
 
 # --- an environment that knows the problem ---------------------------------------------------------------------------
@@ -125,6 +130,9 @@ def test_a_look_in_a_prefix_is_answered_once_and_stands():
     seen = f" look <target> {lie} </target>\n"
     table = prefix_values(policy, task, [(problem, p) for p in ("", " look", seen, seen + " look", solved)], samples=8)
     assert table["value"].tolist()[-1] == 1  # graded against the true target
+    twins = [problem, replace(problem, id="another", data={**problem.data, "target": lie})]
+    table = prefix_values(policy, task, [(p, solved) for p in twins], samples=4)
+    assert table["value"].tolist() == [1, 0]  # one prompt, several problems
     prefixes = [" look", seen, seen + " look"]
     rollouts = sample_graded(policy, task, [problem] * 3, 8, prefixes=prefixes)
     for i, text in enumerate(rollouts.texts):

@@ -94,11 +94,11 @@ def test_edges_stay_finite_and_keep_their_dtype(rule, dtype):
             found = advantages(torch.tensor(values, dtype=dtype), g, rule, **chosen)
             assert found.dtype == dtype and found.isfinite().all()
     equal = advantages(torch.ones(8, dtype=dtype), 4, rule)
-    if rule not in ("positive", "negative", "signed", "weighted"):
+    if rule in COMPARING:
         assert (equal == 0).all() and (advantages(torch.ones(1, dtype=dtype), 1, rule) == 0).all()
 
 
-COMPARING = sorted(set(ADVANTAGES) - {"positive", "negative", "signed", "weighted"})
+COMPARING = sorted(set(ADVANTAGES) - {"reward", "positive", "negative", "signed", "weighted"})
 
 
 def test_eight_rewards_of_a_tenth_weigh_nothing():
@@ -303,7 +303,7 @@ def test_a_batch_whose_groups_are_all_dropped_has_no_credit():
 
 def test_which_rows_need_a_reference():
     needy = {name for name, o in OBJECTIVES.items() if o.needs_reference}
-    assert needy == {"grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline"}
+    assert needy == {"grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "vineppo"}
 
 
 def test_best_marks_one_response_of_each_group_that_differs():

@@ -4,9 +4,16 @@ Nothing of TRL is typed in again. `_compute_loss` and `_generate_and_score_compl
 installed, with log-probs, completions and rewards injected in float64, so a change in TRL shows here.
 """
 
+import ast
+import hashlib
 import math
+import subprocess
+import sys
+import zipfile
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +24,9 @@ from hypothesis import strategies as st
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import DIFFERENCES, OBJECTIVES
 from rlino_lib.methods.credit import Graded, credit
-from rlino_lib.methods.loss import Batch, micro_share, policy_loss
+from rlino_lib.methods.loss import Batch, micro_share, policy_loss, value_loss
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.token_credit import gae
 
 pytest.importorskip("trl")
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
@@ -67,14 +75,14 @@ def trainer(**settings):
     return SimpleNamespace(args=SimpleNamespace(**args), **(given | settings))
 
 
-def trl_loss(stub, new, old, ref, adv, mask, total_tokens=None):
-    """The loss of GRPOTrainer._compute_loss on log-probs of our own."""
+def trl_loss(stub, new, old, ref, adv, mask, total_tokens=None, **more):
+    """The loss of GRPOTrainer._compute_loss on log-probs of our own; `more` of its inputs, as `tool_mask`."""
     stub._get_per_token_logps_and_entropies = lambda *args, **kwargs: (new, torch.zeros_like(new), None)
     ids, ones = torch.ones(len(new), 1, dtype=torch.long), torch.ones(new.shape, dtype=torch.long)
     inputs = dict(prompt_ids=ids, prompt_mask=ids, completion_ids=ones, completion_mask=mask.long(), advantages=adv)
     inputs |= dict(old_per_token_logps=old, ref_per_token_logps=ref)
     inputs["num_items_in_batch"] = mask.sum() if total_tokens is None else torch.tensor(total_tokens)
-    return GRPOTrainer._compute_loss(stub, None, inputs)
+    return GRPOTrainer._compute_loss(stub, None, inputs | more)
 
 
 def scored(cls, stub, rewards, group_size, lengths=None, old=None, ref=None):
@@ -158,6 +166,25 @@ def test_loss_and_gradient(
         assert found.metrics["kl"] == pytest.approx(logged["kl"], rel=1e-9, abs=1e-9)
     if loss_type in ("grpo", "dapo") and level == "token" and delta is None:  # TRL's mean is float32
         assert found.metrics["clip_ratio"] == pytest.approx(logged["clip_ratio/region_mean"], abs=1e-6)
+
+
+@pytest.mark.parametrize("per_token", [False, True], ids=["response", "token"])
+@pytest.mark.parametrize("loss_type", sorted(NORMALISERS))
+def test_tokens_of_an_environment_are_trls_tool_mask(loss_type, per_token):
+    """Attended to and not learned; advantages are [N], or [N, T] for credit per token."""
+    for seed in range(20):
+        new, old, ref, adv, written = batch(seed, 5, 6, 0.3)
+        own = written & (torch.rand(5, 6, generator=torch.Generator().manual_seed(seed)) < 0.6)  # [N, T]
+        adv = adv[:, None] * torch.linspace(0.5, 1.5, 6, dtype=F64) if per_token else adv
+        high = 0.28 + (loss_type == "cispo")
+        stub = trainer(loss_type=loss_type, beta=0.04, epsilon_high=high, max_completion_length=7)
+        expected = trl_loss(stub, new, old, ref, adv, written, int(own.sum()), tool_mask=own.long())
+        objective = ours_for(loss_type, "token", (0.2, 0.28), 0.04, None, False)
+        found = policy_loss(objective, Batch(new, adv, own, old, ref, 7)).loss
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+        gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (found, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+        assert not gradients[0][~own].any()
 
 
 ROWS = {
@@ -272,6 +299,97 @@ def test_rloo_credit_with_the_kl_in_the_reward(drawn, seed, beta):
     assert keep.all()
 
 
+# --- PPO: generalised advantages and the loss of values --------------------------------------------------------------
+
+# The last release of TRL with a PPO trainer: no newer one has its loop, and no method of it can be called alone. So the
+# file is read out of that release's wheel, which is not installed, and statements of it are run as they stand there.
+PPO_RELEASE = "trl-1.12.0-py3-none-any.whl", "9c8f117b21a941edbc85744f5a341c9453d38e81f24ae81d3c6e9b9ca3b96409"
+PPO_FILE = "trl/experimental/ppo/ppo_trainer.py"
+
+
+@cache
+def ppo_source():
+    """The syntax tree of TRL's PPO trainer, from the package index or kept from before; None without either."""
+    name, digest = PPO_RELEASE
+    folder = Path(__file__).parents[2] / ".pytest_cache" / "trl"
+    if not (folder / name).exists():
+        how = ["--no-deps", "--only-binary", ":all:", "--retries", "0", "--timeout", "10", "-d", str(folder)]
+        pip = [sys.executable, "-m", "pip", "download", "-q", *how, f"trl=={name.split('-')[1]}"]
+        subprocess.run(pip, capture_output=True, timeout=120)
+    if not (folder / name).exists():
+        return None
+    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    with zipfile.ZipFile(folder / name) as wheel:
+        return ast.parse(wheel.read(PPO_FILE))
+
+
+def run_ppo(first, last, **names):
+    """What the statements of PPOTrainer from the assignment of `first` to that of `last`, in one block, make of names.
+
+    Functions of the file, as `masked_mean`, are there too. Skips the test where there is no such release to be had.
+    """
+    tree = ppo_source() or pytest.skip(f"{PPO_RELEASE[0]} is not here, and cannot be downloaded")
+
+    def place(block, name):
+        targets = [[ast.unparse(t) for t in s.targets] if isinstance(s, ast.Assign) else [] for s in block]
+        return next((k for k, names in enumerate(targets) if name in names), None)
+
+    blocks = [block for node in ast.walk(tree) if isinstance(block := getattr(node, "body", None), list)]
+    (block,) = (b for b in blocks if None not in (place(b, first), place(b, last)))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("masked_")]
+    body = [*functions, *block[place(block, first) : place(block, last) + 1]]
+    known = {"torch": torch} | names
+    exec(compile(ast.Module(body, []), PPO_FILE, "exec"), known)
+    return known
+
+
+def trl_gae(rewards, values, gamma, lam, mask):
+    """TRL's generalised advantages and returns, both [B, T], of rewards and values [B, T]; 0 outside mask [B, T].
+
+    TRL has no tokens of an environment: its mask is one of padding. Before the loop it fills values and rewards beyond
+    a response with 0, after it the advantages; that is done here. It also whitens them, which is left out. (In TRL the
+    reward stands, and the value counts, one place after the last token; whoever calls this says where.)
+    """
+    given = {k: v.masked_fill(~mask, 0) for k, v in {"rewards": rewards, "values": values}.items()}
+    args = SimpleNamespace(gamma=gamma, lam=lam)
+    made = run_ppo("lastgaelam", "returns", args=args, responses=rewards, **given)
+    return made["advantages"].masked_fill(~mask, 0), made["returns"].masked_fill(~mask, 0)
+
+
+def trl_value_loss(vpred, values, returns, cliprange_value, mask):
+    """TRL's clipped loss of values, a scalar, of predictions, values before the update and returns [B, T]: ½ the mean
+    over mask [B, T] of the larger of two squared errors; of these, the prediction is within the clip range of values
+    in one."""
+    names = dict(vpred=vpred, mb_values=values, mb_return=returns, padding_mask_p1=~mask, micro_batch_inds=slice(None))
+    return run_ppo("vpredclipped", "vf_loss", args=SimpleNamespace(cliprange_value=cliprange_value), **names)["vf_loss"]
+
+
+def test_trls_gae_of_three_tokens_by_hand():
+    """γ = 1/2, λ = 1/4, so that a token's advantage is δ_t + 1/8 of the next one's."""
+    rewards = torch.tensor([[0.0, 0.0, 1.0, 9.0], [2.0, 9.0, 9.0, 9.0]], dtype=F64)
+    values = torch.tensor([[0.5, 0.25, 0.75, 9.0], [1.0, 9.0, 9.0, 9.0]], dtype=F64)
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    adv, returns = trl_gae(rewards, values, 0.5, 0.25, mask)
+    third = 1 - 0.75
+    second = 0.5 * 0.75 - 0.25 + third / 8
+    first = 0.5 * 0.25 - 0.5 + second / 8
+    expected = torch.tensor([[first, second, third, 0], [1, 0, 0, 0]], dtype=F64)
+    torch.testing.assert_close(adv, expected, rtol=0, atol=0)
+    torch.testing.assert_close(returns, expected + values.masked_fill(~mask, 0), rtol=0, atol=0)
+
+
+def test_trls_loss_of_values_by_hand():
+    """Of three tokens one is within the clip range, one beyond it and worse clipped, one beyond it and better."""
+    vpred = torch.tensor([[0.1, 1.0, -1.0, 9.0]], dtype=F64, requires_grad=True)
+    values = torch.zeros(1, 4, dtype=F64)
+    returns = torch.tensor([[1.0, 1.0, 1.0, 9.0]], dtype=F64)
+    mask = torch.tensor([[True, True, True, False]])
+    loss = trl_value_loss(vpred, values, returns, 0.25, mask)
+    torch.testing.assert_close(loss.item(), 0.5 * (0.9**2 + 0.75**2 + 2.0**2) / 3, rtol=1e-12, atol=0)
+    (gradient,) = torch.autograd.grad(loss, vpred)
+    torch.testing.assert_close(gradient, torch.tensor([[-0.9 / 3, 0, -2.0 / 3, 0]], dtype=F64), rtol=1e-12, atol=0)
+
+
 # --- the differences are differences ---------------------------------------------------------------------------------
 
 
@@ -333,3 +451,36 @@ def test_an_empty_response_counts_in_trls_rloo_loss_and_has_no_gradient():
     ours = policy_loss(OBJECTIVES["rloo"], Batch(new, adv, mask, old)).loss
     assert (ours - theirs).item() == pytest.approx(-0.25)
     torch.testing.assert_close(*(torch.autograd.grad(x, new)[0] for x in (ours, theirs)), **TOLERANCE)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.floats(0.5, 1), st.floats(0, 1))
+def test_advantages_and_returns_are_those_of_trls_ppo(seed, gamma, lam):
+    """Of responses whose reward comes with their last token; TRL's mask is of padding alone."""
+    rng = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 7, (4,), generator=rng)
+    mask = torch.arange(6) < lengths[:, None]  # [4, 6]
+    values = torch.randn(4, 6, dtype=F64, generator=rng) * mask
+    rewards = torch.randn(4, dtype=F64, generator=rng)
+    terminal = torch.zeros_like(values).scatter_(1, lengths[:, None] - 1, rewards[:, None])
+    theirs, returns = trl_gae(terminal, values, gamma, lam, mask)
+    ours = gae(rewards, values, mask, gamma=gamma, lam=lam)
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+    torch.testing.assert_close((ours + values) * mask, returns * mask, atol=1e-9, rtol=0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.floats(0.01, 1))
+def test_the_value_loss_and_its_gradient_are_those_of_trls_ppo(seed, clip):
+    rng = torch.Generator().manual_seed(seed)
+    new, old, returns = (torch.randn(4, 6, dtype=F64, generator=rng) for _ in range(3))
+    mask = torch.arange(6) < torch.randint(1, 7, (4, 1), generator=rng)  # [4, 6]
+    results = []
+    for loss in (
+        lambda v: trl_value_loss(v, old, returns, clip, mask),
+        lambda v: value_loss(v, old, returns, mask, clip),
+    ):
+        leaf = new.clone().requires_grad_()
+        value = loss(leaf)
+        results.append((value.detach(), torch.autograd.grad(value, leaf)[0]))
+    torch.testing.assert_close(results[1], results[0], atol=1e-9, rtol=0)

@@ -103,7 +103,7 @@ def in_one_process(config, rollouts):
     local, kept = Trainer(config), {}
     away(local.model)
 
-    def keep():
+    def keep(*_):
         kept["gradient"] = torch.cat([p.grad.flatten() for p in local.model.parameters()])
         return kept["gradient"].norm().item()
 

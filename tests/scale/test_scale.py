@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
-from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.credit import Graded, credit, loss_mask
 from rlino_lib.methods.loss import Batch, policy_loss
+from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.records.runs import load_run
 from rlino_lib.tasks import Grade
@@ -39,6 +41,7 @@ from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 
 F64 = torch.float64
 EXACT = dict(rtol=1e-12, atol=1e-14)
+CARRIED = sorted(name for name, o in OBJECTIVES.items() if o.credit == "response")
 SMALL = TrainConfig(steps=2, prompts=4, group_size=4, micro_batch=8, max_new_tokens=48, eval_every=1, eval_problems=6,
                     trace_groups=2, lr=1e-3, guard="warn", device="cpu")  # fmt: skip
 
@@ -46,8 +49,11 @@ SMALL = TrainConfig(steps=2, prompts=4, group_size=4, micro_batch=8, max_new_tok
 # --- the loss, in float64, through TRL's own sampling, scoring, shuffling and cutting --------------------------------
 
 
-def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
-    """An `ObjectiveTrainer` without a model: log-probs, responses and verdicts are made up, the rest is TRL's."""
+def bare(name, groups, size, t, accumulate, updates, seed=0, holes=False, **choices):
+    """An `ObjectiveTrainer` without a model: log-probs, responses and verdicts are made up, the rest is TRL's.
+
+    With `holes` an environment wrote some of the tokens.
+    """
     g, n = torch.Generator().manual_seed(seed), groups * size
     old, ref = (-3 * torch.rand(2, n, t, generator=g)).double()  # values of float32
     new = (old + 0.3 * (2 * torch.rand(n, t, generator=g, dtype=F64) - 1)).requires_grad_()
@@ -76,15 +82,17 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, **choices):
     self.processing_class = SimpleNamespace(pad_token_id=0, eos_token_id=99)
     self.model.generation_config = SimpleNamespace(eos_token_id=99)
     ids = [[i + 1] * lengths[i] for i in range(n)]
-    self._generate = lambda prompts: ([[1]] * n, ids, None, ["text"] * n, None, {}, None, None)
+    mask = torch.arange(t) < torch.tensor(lengths)[:, None]  # [N, T]
+    own = mask & (torch.rand(n, t, generator=g) < 0.6) if holes else mask  # [N, T]
+    by_policy = [row[:length].long().tolist() for row, length in zip(own, lengths, strict=True)] if holes else None
+    self._generate = lambda prompts: ([[1]] * n, ids, by_policy, ["text"] * n, None, {}, None, None)
     self.graded, self.truncated = [("text", Grade(float(r), r, True, None, "")) for r in right], [False] * n
     self._calculate_rewards = lambda *args: torch.tensor(right).float()[:, None]
     self.score = lambda model, prompts, prompt_mask, ids, mask: (old[ids[:, 0] - 1].float(), old[ids[:, 0] - 1].float())
     self._get_per_token_logps_and_entropies = logps
-    mask = torch.arange(t) < torch.tensor(lengths)[:, None]  # [N, T]
     cut = torch.ones(n, dtype=torch.bool)  # no response has an EOS
-    adv, keep = credit(o, Graded(torch.tensor(right).float(), size, mask, old.float(), ref.float(), t + 1, cut))
-    return self, new, old, ref, mask, adv, keep
+    adv, keep = credit(o, Graded(torch.tensor(right).float(), size, own, old.float(), ref.float(), t + 1, cut))
+    return self, new, old, ref, loss_mask(o, own, old.float()), adv, keep
 
 
 def losses(self, n):
@@ -96,13 +104,14 @@ def losses(self, n):
         self._step += 1
 
 
+@pytest.mark.parametrize("holes", [False, True], ids=["", "environment"])
 @pytest.mark.parametrize("updates", [1, 2])
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates):
+@pytest.mark.parametrize("name", CARRIED)
+def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates, holes):
     """Every named objective. A micro-batch's token mean is the update's only where the update is one micro-batch."""
     accumulate = 1 if OBJECTIVES[name].normaliser == "micro_token_mean" else 3
     for seed in range(3):
-        self, new, old, ref, mask, adv, keep = bare(name, 6, 4, 7, accumulate, updates, seed)
+        self, new, old, ref, mask, adv, keep = bare(name, 6, 4, 7, accumulate, updates, seed, holes)
         parts = list(losses(self, 24))
         assert sorted(torch.cat([rows for rows, _, _ in parts]).tolist()) == list(range(24))
         for k in range(updates):
@@ -121,7 +130,13 @@ def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates):
 
 @pytest.mark.parametrize(
     "choices",
-    [{"normaliser": "constant"}, {"normaliser": "token_mean"}, {"length_cost": 0.5}, {"shortest": 2}],
+    [
+        {"normaliser": "constant"},
+        {"normaliser": "token_mean"},
+        {"length_cost": 0.5},
+        {"shortest": 2},
+        {"unlikely": 0.3},
+    ],
     ids=str,
 )
 def test_settings_of_the_objective_are_carried(choices):
@@ -131,6 +146,28 @@ def test_settings_of_the_objective_are_carried(choices):
     total = sum(loss for _, loss, _ in losses(self, 24))
     expected = policy_loss(o, Batch(new[keep], adv[keep], mask[keep], max_response_length=8)).loss
     torch.testing.assert_close(total, expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["grpo", "reinforce_pp", "dapo"])
+def test_trls_own_loss_reads_the_environments_tokens_and_credit_per_token_as_ours(name):
+    """`GRPOTrainer._compute_loss` on the batch of `ObjectiveTrainer`: advantages [b], or [b, T], and `tool_mask`."""
+    o = OBJECTIVES[name]
+    self, new, _, _, own, adv, keep = bare(name, 6, 4, 7, 1, 1, holes=True)
+    ((rows, loss, inputs),) = losses(self, 24)
+    assert inputs["advantages"].ndim == 1 + o.reward_to_go and not torch.equal(
+        own[rows], inputs["completion_mask"].bool()
+    )
+    self.loss_type, self.epsilon_high = "dapo" if o.normaliser == "token_mean" else "grpo", o.clip_high
+    part = {k: v[keep[rows]] if torch.is_tensor(v) and v.ndim and len(v) == 24 else v for k, v in inputs.items()}
+    part["num_items_in_batch"] = own[keep].sum()
+    self.beta = o.beta
+    stays = self._get_per_token_logps_and_entropies
+    self._get_per_token_logps_and_entropies = lambda *args, compute_entropy, **_: stays(*args)
+    theirs = GRPOTrainer._compute_loss(self, "policy", part)
+    torch.testing.assert_close(loss, theirs, **EXACT)
+    gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (loss, theirs)]
+    torch.testing.assert_close(*gradients, **EXACT)
+    assert gradients[0].any() and not gradients[0][~own].any()
 
 
 def test_the_weights_of_an_inexact_sampler_go_in_as_advantages_of_tokens():
@@ -235,6 +272,39 @@ def test_a_run_is_recorded_as_any_other(engine, tmp_path, monkeypatch):
         local_train(config, tmp_path / "run")
 
 
+WRITTEN = {
+    "calculator": {"task_settings": {"calculator": True}},
+    "no_thought": {"task_settings": {"thinking": False}},
+    "restarts": {"task_settings": {"restarts": 0.6, "restart_bonus": 0.5, "restart_held_out": 1}},
+    "clean_room": {"task": "clean_room", "model": base_of("clean_room"), "max_new_tokens": 97},
+}
+
+
+@pytest.mark.parametrize("settings", WRITTEN.values(), ids=WRITTEN)
+def test_a_task_that_writes_into_responses_makes_the_step_of_rlino_train(settings, tmp_path, monkeypatch):
+    """From the same seed of the sampler: the same responses, grades, credit, loss and weights."""
+    config = dataclasses.replace(
+        SMALL, **({"method": "grpo", "steps": 1, "eval_every": 0, "trace_groups": 4} | settings)
+    )
+    local = local_train(config, tmp_path / "local")
+    monkeypatch.setattr(torch, "initial_seed", lambda: config.seed * 1_000_003 + 1)
+    run = scale.train(config, tmp_path / "scale")
+    ours, theirs = local.rollouts, run.rollouts
+    for name in ("response", "reward", "correct", "length", "clipped", "tokens"):
+        assert ours[name].tolist() == theirs[name].tolist(), name
+    assert ours["weights"].explode().tolist() == pytest.approx(theirs["weights"].explode().tolist(), rel=1e-3)
+    assert [len(tokens) for tokens in ours["tokens"]] != ours["length"].tolist()  # somebody else wrote some
+    for name in ("reward", "accuracy", "completions/mean_length", "entropy", "loss", "kl", "grad_norm"):
+        values = [frame.metrics[name].iloc[-1] for frame in (local, run)]
+        assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-6), name
+
+
+def test_held_out_responses_of_such_a_task_are_evaluated(tmp_path):
+    settings = {"restarts": 0.5, "restart_held_out": 2}
+    run = scale.train(dataclasses.replace(SMALL, steps=1, task_settings=settings), tmp_path / "run")
+    assert run.metrics["eval/accuracy"].notna().all() and (run.responses["length"] < 48 - 2 * 10).all()
+
+
 def test_a_damaged_checkpoint_is_one_clear_line_and_the_one_before_serves(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, eval_every=0, checkpoint_every=1, test_samples=1)
     monkeypatch.setattr(Recorded, "test", lambda self: (_ for _ in ()).throw(RlinoError("no light")))
@@ -287,7 +357,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     "changes, engine, given, words",
     [
-        ({"method": "ppo"}, "grpo", {}, "unknown method 'ppo'"),
+        ({"method": "trpo"}, "grpo", {}, "unknown method 'trpo'"),
         ({}, "verl", {}, "unknown engine 'verl'"),
         ({}, "sft", {}, "carries f_isft_pos as it is"),
         ({"objective_settings": {"normaliser": "none"}}, "grpo", {}, "must be one of per_response"),
@@ -296,8 +366,8 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
-        ({"task_settings": {"calculator": True}}, "grpo", {}, "TRL samples without the task's environment"),
-        ({"task_settings": {"thinking": False}}, "grpo", {}, "without the task's environment and openings"),
+        ({"method": "f_isft_pos", "task_settings": {"calculator": True}}, "sft", {}, "that needs the engine grpo"),
+        ({"method": "f_isft_pos", "task_settings": {"restarts": 0.5}}, "sft", {}, "environment or openings write into"),
         ({"device": "cuda:1"}, "grpo", {}, "accelerate chooses the device"),
         ({"micro_tokens": 4096}, "grpo", {}, "TRL cuts by rows: give --micro-batch"),
         ({}, "grpo", {"loss_type": "dapo"}, "does not take loss_type"),
@@ -311,6 +381,25 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
     with pytest.raises(RlinoError, match=words) as e:
         scale.train(dataclasses.replace(SMALL, **changes), tmp_path / "run", engine=engine, trl_settings=given)
     assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - set(CARRIED)))
+def test_credit_of_tokens_that_trl_does_not_carry_is_refused_by_its_name(name):
+    with pytest.raises(
+        RlinoError, match=f"^credit of tokens by {OBJECTIVES[name].credit} is computed by `rlino train`"
+    ):
+        scale.check(dataclasses.replace(SMALL, method=name), "grpo", {})
+
+
+def test_sharded_weights_do_not_sample_what_somebody_else_writes_into(tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, task_settings={"thinking": False})
+    kept = SimpleNamespace(accelerator=SimpleNamespace(distributed_type="FSDP"))
+    monkeypatch.setattr(scale, "ObjectiveTrainer", lambda *args, **settings: kept)
+    for task_settings, refused in (({"thinking": False}, True), ({}, False)):
+        config = dataclasses.replace(SMALL, task_settings=task_settings)
+        args = scale.arguments(config, tmp_path, "grpo", {})
+        with pytest.raises(RlinoError, match="without sharded weights$") if refused else nullcontext():
+            assert scale.build(config, args, load_policy(), Pool(config)) is kept
 
 
 def test_one_process_does_not_spread_its_micro_batches_over_several_gpus(tmp_path, monkeypatch):

@@ -636,5 +636,5 @@ def test_without_thinking_the_answer_is_all_that_is_left_to_write():
     assert task.prompt(problem) == Countdown().prompt(problem) and Countdown().opening_text == ""
     response = task.opening_text + f" {problem.gold.split(' = ')[0]} </answer>"
     assert task.grade(problem, response).correct
-    assert task.attempt_ends(problem, response) == [len(task.opening_text)]
-    assert Countdown().attempt_ends(problem, "") == [0]
+    assert task.step_ends(problem, response) == [len(task.opening_text)]
+    assert Countdown().step_ends(problem, "") == [0]

@@ -108,6 +108,8 @@ def test_a_run_records_who_wrote_what_and_the_weights_of_its_mask(tmp_path, name
 def test_a_mask_that_is_not_read_is_refused(policy):
     with pytest.raises(RlinoError, match="loss_mask needs update=policy_gradient"):
         Trainer(TrainConfig(**SETTINGS | {"method": "f_isft_posneg", "loss_mask": "all"}), policy)
+    with pytest.raises(RlinoError, match="has values at the policy's tokens alone"):
+        Trainer(TrainConfig(**SETTINGS | {"method": "vineppo", "loss_mask": "all"}), policy)
     with pytest.raises(RlinoError, match="loss_mask must be one of policy, delimiter, all"):
         TrainConfig(loss_mask="none")
     trainer = Trainer(TrainConfig(task="countdown", loss_mask="delimiter", prompts=1, eval_every=0), load_policy())

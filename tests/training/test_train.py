@@ -209,11 +209,12 @@ def start(folder, *extra):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}, text=True)
 
 
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_numbers(tmp_path):
-    whole, kills, moment = start(tmp_path / "whole"), 0, random.Random(os.getpid())
+@pytest.mark.parametrize("extra", [(), ("--task-set", "restarts=0.5", "--task-set", "restart_bonus=0.5")], ids=str)
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_numbers(extra, tmp_path):
+    whole, kills, moment = start(tmp_path / "whole", *extra), 0, random.Random(os.getpid())
     metrics = tmp_path / "killed" / "metrics.csv"
     for rows in (0, 3, 6):  # at the start, amid the first steps, and between two checkpoints
-        killed = start(tmp_path / "killed")
+        killed = start(tmp_path / "killed", *extra)
         end = time.time() + 60
         while killed.poll() is None and time.time() < end:
             if metrics.exists() and metrics.read_bytes().count(b"\n") >= rows:
@@ -224,7 +225,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_numbers(tmp_path
         killed.communicate()
         kills += not Run(tmp_path / "killed").complete
     assert kills  # or they came too late to test anything
-    resumed = start(tmp_path / "killed")
+    resumed = start(tmp_path / "killed", *extra)
     out, err = resumed.communicate()
     assert resumed.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["complete"]

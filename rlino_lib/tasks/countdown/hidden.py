@@ -52,8 +52,8 @@ class HiddenTarget(Countdown):
         return Look(rng.choice(others) if others and rng.random() < self.lies else target)
 
     def opening(self, problem: Problem, lot: int) -> str:
-        """What all responses open with."""
-        return self.opening_text
+        """What the responses to a problem open with."""
+        return problem.opening or self.opening_text
 
     def grade_drawn(self, problem: Problem, response: str, lot: int) -> Grade:
         """The grade, whatever the environment has written."""

@@ -4,6 +4,7 @@ A language model's state is the text so far. The task's own state forgets how it
 state, and its values can be computed exactly. Nothing here needs a model or torch.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -94,6 +95,20 @@ def attempts(state: State) -> Iterator[tuple[Step, ...]]:
     for step, rest in actions(state):
         for tail in attempts(rest) if len(rest) > 1 else ((),):
             yield (step, *tail)
+
+
+def random_attempt(nums: Sequence[int], rng: random.Random, largest: float = 999) -> tuple[Step, ...]:
+    """One way to use every number at random: two of those left, then a step that they allow with a result up to
+    `largest`; any of them where none is so small.
+    """
+    remaining = list(nums)
+    steps: list[Step] = []
+    while len(remaining) > 1:
+        a, b = (remaining.pop(rng.randrange(len(remaining))) for _ in range(2))
+        allowed = list(steps_from(a, b))
+        steps.append(rng.choice([s for s in allowed if s[3] <= largest] or allowed))
+        remaining.append(steps[-1][3])
+    return tuple(steps)
 
 
 def attempt_text(steps: Sequence[Step], verdict: str = " no\n") -> str:

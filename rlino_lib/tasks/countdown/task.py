@@ -8,11 +8,12 @@ import random
 from dataclasses import dataclass, replace
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import FLAG, interval, one_of, setting, whole
+from rlino_lib.settings import FLAG, interval, number, one_of, setting, whole
 from rlino_lib.tasks.base import END_MARKS, REWARD_SCHEMES, Grade, Problem, SettingsTask, Template, how_many, up_to_stop
 from rlino_lib.tasks.countdown.environment import Calculator
 from rlino_lib.tasks.countdown.game import keys_of_split, make_problem, split_of_target
 from rlino_lib.tasks.countdown.grade import grade_countdown, problem_from_record
+from rlino_lib.tasks.countdown.restarts import MOST_ATTEMPTS, restarted, with_bonus
 
 # Prompts are data. `r1_zero` is TinyZero's, for hub models; `compact` is what the shipped base models read, which end
 # their responses themselves. Not "</answer>": a model that repeats its instructions while it thinks writes that too,
@@ -31,6 +32,7 @@ TEMPLATES = {
 }
 
 
+TRIES_AGAIN = 0.6  # the chance that another attempt follows a miss, about that of the shipped base
 NO_THOUGHT = " </think> <answer>"  # after a prompt that opens the thought: what is left to write is the answer
 
 
@@ -47,10 +49,18 @@ class Countdown(SettingsTask):
     calculator: bool = setting(False, "whether the result of a step is written for the policy", FLAG)
     new_targets: bool = setting(False, "whether some targets are kept out of training, for held-out problems", FLAG)
     thinking: bool = setting(True, "whether the policy writes a thought; else all responses open with the answer", FLAG)
+    restarts: float = setting(0.0, "share of the training problems that go on from wrong attempts", number(0, 1))
+    restart_bonus: float = setting(0.0, "added to the reward of a right answer to one of these", number(0, 1))
+    restart_held_out: int = setting(0, "wrong attempts that all held-out problems go on from", whole(0, MOST_ATTEMPTS))
 
     name = "countdown"
     templates = TEMPLATES
     problem_from_record = staticmethod(problem_from_record)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.thinking and (self.restarts or self.restart_held_out):
+            raise RlinoError("countdown: a restart goes on from a thought, which thinking=false leaves out")
 
     @property
     def environment(self) -> Calculator | None:
@@ -90,6 +100,10 @@ class Countdown(SettingsTask):
                 kind = "problem" if split_of_target(target) == "train" else "target"
                 problem = replace(problem, data={**problem.data, "kind": kind})
             problems.append(problem)
+        if split == "train" and self.restarts:
+            return [restarted(problem, self.restarts) for problem in problems]
+        if split != "train" and self.restart_held_out:
+            return [restarted(problem, attempts=self.restart_held_out) for problem in problems]
         return problems
 
     def prompt(self, problem: Problem) -> str:
@@ -100,7 +114,8 @@ class Countdown(SettingsTask):
 
     def grade(self, problem: Problem, response: str) -> Grade:
         response = up_to_stop(response, self.stop)
-        return grade_countdown(problem.data["nums"], problem.data["target"], response, self.rewards)
+        grade = grade_countdown(problem.data["nums"], problem.data["target"], response, self.rewards)
+        return with_bonus(grade, problem, self.restart_bonus)
 
     def counts(self, problem: Problem, response: str) -> dict[str, int | None]:
         """The counts of a response as a search (chapter 08c)."""
@@ -114,13 +129,28 @@ class Countdown(SettingsTask):
 
         return chain_is_right(problem, up_to_stop(response, self.stop))
 
-    def attempt_ends(self, problem: Problem, response: str) -> list[int]:
-        """Places at which a response may be split, in characters: where the policy's own text starts, and after
-        each attempt that has a verdict.
+    def step_ends(self, problem: Problem, response: str) -> list[int]:
+        """Where a response may be split, in characters: where the policy's own text starts, and after each attempt of
+        its own that has a verdict and is not the last.
 
         A line break that follows belongs to the verdict, as in the base's tokens.
         """
         from rlino_lib.tasks.countdown.trace import read_search
 
-        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts
-        return [len(self.opening_text), *(a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)]
+        attempts = read_search(problem, up_to_stop(response, self.stop)).attempts[:-1]
+        ends = (a.end + response.startswith("\n", a.end) for a in attempts if a.verdict)
+        start = len(problem.opening or self.opening_text)
+        return [start, *(end for end in ends if end > start)]
+
+    def exact_values(self, problem: Problem, response: str) -> list[tuple[int, float]]:
+        """The exact value of the task's state after each step and verdict, and where it stands, in characters.
+
+        It is that of a policy that draws its steps uniformly and tries again with probability `TRIES_AGAIN`
+        (`trace.credit_table`), which the shipped base was made to imitate. The states of an opening stand where the
+        policy's own text starts, and the last of them counts.
+        """
+        from rlino_lib.tasks.countdown.trace import credit_table
+
+        table = credit_table(problem, up_to_stop(response, self.stop), again=TRIES_AGAIN)[:-1]  # without the grade
+        starts = table["end"].clip(lower=len(problem.opening or self.opening_text)).tolist()
+        return list(zip(starts, table["uniform"].tolist(), strict=True))

@@ -225,19 +225,23 @@ def search_counts(problem: Problem, response: str) -> dict[str, int | None]:
     `attempts`; `first_hit`, the first attempt that hits the target, None where none does; `repeats_order` as in
     `Search.repeats`; hits `overlooked`, that are called no, and `false_yes`, a yes without a hit; what follows the
     first hit in the thought, in attempts and in tokens; tokens of all attempts; `filler`, in tokens.
+    All are of the policy's own attempts: those of a problem's `opening`, which all are wrong and called no, are not
+    counted, and only an attempt of the policy's that is the same as one of them is a repeat.
     """
     s = read_search(problem, response)
-    hit = s.first_hit
-    after = s.attempts[hit - 1].end if hit else s.thought
+    given = sum(a.end <= len(problem.opening) for a in s.attempts) if response.startswith(problem.opening) else 0
+    own = s.attempts[given:]
+    hit = next((k for k, a in enumerate(own, 1) if a.hit is not None), None)
+    after = own[hit - 1].end if hit else s.thought
     return {
-        "attempts": len(s.attempts),
+        "attempts": len(own),
         "first_hit": hit,
-        "repeats_order": sum(k is not None for k in s.repeats()),
-        "overlooked": sum(a.hit is not None and a.verdict == "no" for a in s.attempts),
-        "false_yes": sum(a.hit is None and a.verdict == "yes" for a in s.attempts),
-        "attempts_after_hit": len(s.attempts) - hit if hit else 0,
+        "repeats_order": sum(k is not None for k in s.repeats()[given:]),
+        "overlooked": sum(a.hit is not None and a.verdict == "no" for a in own),
+        "false_yes": sum(a.hit is None and a.verdict == "yes" for a in own),
+        "attempts_after_hit": len(own) - hit if hit else 0,
         "tokens_after_hit": s.tokens(after, s.thought),
-        "tokens_attempts": sum(s.tokens(a.start, a.end) for a in s.attempts),
+        "tokens_attempts": sum(s.tokens(a.start, a.end) for a in own),
         "filler": sum(len(pieces(text)) for text in s.filler),
     }
 

@@ -263,3 +263,30 @@ class WordProblems(base.SettingsTask):
             return False
         answers = (problem, base.Problem("", {"answer": steps[-1][0][3]}))
         return all(self.grade(p, response).correct for p in answers)
+
+    def step_ends(self, problem: base.Problem, response: str) -> list[int]:
+        """Where a response may be split, in characters: its start, and at the end of each line but the last step's.
+
+        The line of the answer belongs to the last step, as VinePPO's code has it (2410.01679). The line break begins
+        the next step, as in the base's tokens.
+        """
+        text = base.up_to_stop(response, _STOP)
+        breaks = [match.start() for match in re.finditer("\n", text)]
+        return [0, *(end for end in breaks if not text.startswith("#", end + 1))]
+
+    def exact_values(self, problem: base.Problem, response: str) -> list[tuple[int, float]]:
+        """1 as long as each step has the result that the worked solution has there, 0 from the first other one on.
+
+        The value under a solver that makes no mistake from there on, and where it stands: the start, and the end of
+        each line of a step.
+        """
+        text = base.up_to_stop(response, _STOP)
+        worked = [step[3] for step, _ in trace_steps(problem.gold)]
+        values, end, k = [(0, 1.0)], -1, 0
+        for line in text.split("\n"):
+            end += len(line) + 1
+            for step, right in trace_steps(line):
+                on_track = right and k < len(worked) and step[3] == worked[k]
+                values.append((end, values[-1][1] * on_track))
+                k += 1
+        return values

@@ -17,8 +17,8 @@ from rlino_lib.tasks import CleanRoom, Countdown, HiddenTarget, Problem, WordPro
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.clean_room import BAD, FILLER, GOOD
 from rlino_lib.tasks.countdown.environment import CLOSES, LOOK, OPENS, Look
-from rlino_lib.tasks.countdown.game import expression, solutions, steps_from
-from rlino_lib.tasks.countdown.mdp import attempt_text
+from rlino_lib.tasks.countdown.game import expression, solutions
+from rlino_lib.tasks.countdown.mdp import attempt_text, random_attempt
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, vocabulary, write
 from rlino_lib.training.config import Recipe
 
@@ -37,13 +37,7 @@ class Demonstrator:
 
     def attempt(self, nums: tuple[int, ...], rng: random.Random) -> tuple[Step, ...]:
         """One random way to use every number."""
-        remaining = list(nums)
-        steps: list[Step] = []
-        while len(remaining) > 1:
-            a, b = (remaining.pop(rng.randrange(len(remaining))) for _ in range(2))
-            steps.append(rng.choice([s for s in steps_from(a, b) if s[3] <= self.largest]))
-            remaining.append(steps[-1][3])
-        return tuple(steps)
+        return random_attempt(nums, rng, self.largest)
 
     def response(self, problem: Problem, rng: random.Random) -> str:
         """A trace: attempts, one per line, each called `no` or `yes`, then an answer (right or not)."""

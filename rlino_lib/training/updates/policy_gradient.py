@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.credit import Graded, credit, loss_mask
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS
+from rlino_lib.methods.token_credit import CREDITS
 from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.masks import counted
 from rlino_lib.training.micro_batches import Limit, micro_batches
 from rlino_lib.training.traces import policy_weighting
+from rlino_lib.training.values import VALUES
 
 
 def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
@@ -26,16 +28,29 @@ def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dic
     rollouts = counted(trainer, rollouts)
     old = _old_logprobs(trainer, rollouts)  # [N, T], or None
     ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
-    graded = graded_rows(c, rollouts, old, ref)
-    advantages, keep = credit(o, graded)  # [N] or [N, T], [N]
+    graded = replace(graded_rows(c, rollouts, old, ref), **_for_tokens(trainer, rollouts))
+    sampled = graded if old is not None else replace(graded, old_logprobs=rollouts.logprobs)
+    advantages, keep = credit(o, sampled)  # [N] or [N, T], [N]
+    mask = loss_mask(o, rollouts.mask, rollouts.logprobs)  # [N, T]
     order = keep.nonzero()[:, 0].tolist()
     for _ in range(c.epochs):
         if c.minibatches > 1:
             rng.shuffle(order)
         for k in range(c.minibatches):
             rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
-            trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, rows))
-    return policy_weighting(o, advantages, keep, rollouts, c.max_new_tokens)
+            trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, mask, rows))
+    return policy_weighting(o, advantages, keep, mask, c.max_new_tokens)
+
+
+def _for_tokens(trainer: Any, rollouts: Rollouts) -> dict[str, Any]:
+    """What the objective's credit of tokens reads beside the rows themselves: parts of `Graded`."""
+    o = trainer.objective
+    if o.values:
+        values, steps, sampled = VALUES[o.values](trainer, rollouts)  # [N, T] each
+        trainer.measured["value_tokens"] = sampled
+        return {"values": values, "steps": steps}
+    needs = CREDITS[o.credit].needs == "collisions"
+    return {"collisions": trainer.of_all_rows(trainer.row_collisions, rollouts)} if needs else {}
 
 
 def graded_rows(c: TrainConfig, rollouts: Rollouts, old: Tensor | None, ref: Tensor | None) -> Graded:
@@ -60,18 +75,19 @@ def _old_logprobs(trainer: Any, rollouts: Rollouts) -> Tensor | None:
 
 
 def _gradients(
-    trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, rows: Tensor, limit: Limit
+    trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, counted: Tensor, rows: Tensor, limit: Limit
 ) -> list[tuple[dict[str, float], float]]:
-    """Backward passes over some rows; what each micro-batch measured, and its share of them."""
+    """Backward passes over some rows; what each micro-batch measured, and its share of them. counted: [N, T] bool."""
     o = trainer.objective
-    tokens = int(graded.mask[rows].sum())
+    tokens = int(counted[rows].sum())
     losses = []
     for part in micro_batches(rollouts, _with_gradient(o, advantages, rows), limit):
         # each [B, T']
-        new, mask, *entropies = trainer.row_logprobs(trainer.model, rollouts, part, entropies=o.needs_entropies)
+        new, _, *entropies = trainer.row_logprobs(trainer.model, rollouts, part, entropies=o.needs_entropies)
         credited, old, ref = (_cut(x, part, new) for x in (advantages, graded.old_logprobs, graded.ref_logprobs))
+        mask = to_device(counted[part, : new.shape[1]], new.device)  # [B, T']
         loss = policy_loss(o, Batch(new, credited, mask, old, ref, graded.max_response_length, *entropies))
-        share = micro_share(o, graded.mask[part], len(rows), tokens)
+        share = micro_share(o, counted[part], len(rows), tokens)
         (loss.loss * share).backward()
         losses.append((replace(loss, loss=loss.loss.detach()), share))
     return [({"loss": loss.loss.item(), **loss.metrics}, share) for loss, share in losses]

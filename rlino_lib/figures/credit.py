@@ -1,0 +1,108 @@
+"""Figures of chapter 10: how much a gradient varies under different credits, what they buy, and how good values are."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rlino_lib.analysis.credit import WITHIN
+from rlino_lib.exact.credit_toy import CREDITS
+from rlino_lib.figures.style import (
+    PALETTE,
+    Look,
+    in_order,
+    label,
+    look,
+    mean_and_band,
+    need,
+    panels,
+    set_ticks,
+    shared_legend,
+)
+
+_VINE = {
+    "ratio": ("VinePPO, a response", Look(PALETTE[0], (), "o")),
+    "at_equal_samples": ("VinePPO, at as many sampled responses as RLOO", Look(PALETTE[1], (5, 1.5), "^")),
+}
+_LEVELS = {
+    "rloo": look("rloo"),
+    "exact": Look(PALETTE[2], (1.5, 1.2)),
+    "reinforce": Look(PALETTE[4], (4, 4)),
+}
+
+
+def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
+    """The sd of the gradient over RLOO's against the continuations K of each state, a panel for each toy.
+
+    `frame` is a `credit_table`. RLOO, exact values and no baseline have no K, and are level lines.
+    """
+    need(frame, ("toy", "credit", "K", "ratio", "cost"), "the figure of credits")
+    figure, axes = panels(frame["toy"].nunique(), columns, (2.9, 3.2), sharey=True)
+    for axis, (toy, part) in zip(axes, frame.groupby("toy", sort=False), strict=True):
+        for credit, form in _LEVELS.items():
+            for ratio in part.loc[part["credit"] == credit, "ratio"]:
+                axis.axhline(ratio, **form.line(label=CREDITS[credit].label, marker=""))
+        vine = part[part["credit"] == "vine"].assign(at_equal_samples=lambda rows: rows["ratio"] * rows["cost"] ** 0.5)
+        for column, (name, form) in _VINE.items():
+            axis.plot(vine["K"], vine[column], **form.line(label=name))
+        axis.set(title=toy, xscale="log", yscale="log", xlabel="continuations a state, K")
+        set_ticks(axis, vine["K"], "{:g}")
+        axis.set_xlim(vine["K"].min() * 0.8, vine["K"].max() * 1.25)
+    ticks = [0.25, 0.5, 1, 2, 4, 8]
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0].yaxis.minorticks_off()
+    axes[0].set_ylabel("sd of the gradient, RLOO = 1")
+    shared_legend(figure, columns=3)
+    return figure
+
+
+BUDGETS = {
+    "updates": "updates of the policy",
+    "tokens": "tokens sampled (millions)",
+    "seconds": "minutes of one core",
+}
+_SCALES = {"updates": 1, "tokens": 1e6, "seconds": 60}
+
+
+def budgets_figure(frame: pd.DataFrame) -> Figure:
+    """Held-out accuracy against updates, tokens sampled and time: a row for each task, the mean over seeds by step.
+
+    `frame` has columns task, method, seed, step, updates, tokens, seconds and accuracy (points).
+    """
+    need(frame, ("task", "method", "seed", "step", "accuracy", *BUDGETS), "the figure of budgets")
+    tasks = list(dict.fromkeys(frame["task"]))
+    figure, axes = panels(3 * len(tasks), 3, (3.4, 2.9))
+    for row, task in enumerate(tasks):
+        part = frame[frame["task"] == task]
+        for axis, (budget, words) in zip(axes[3 * row :], BUDGETS.items(), strict=False):
+            for method in in_order(part["method"].unique()):
+                mean = part[part["method"] == method].groupby("step")[[budget, "accuracy"]].mean()
+                axis.plot(mean[budget] / _SCALES[budget], mean["accuracy"], **look(method).line(label=label(method)))
+            axis.set(xlabel=words, title=task.replace("_", " ") if budget == "updates" else "")
+        axes[3 * row].set_ylabel("right, held out (%)")
+    shared_legend(figure)
+    return figure
+
+
+_ESTIMATES = {
+    "k9": ("9 continuations", Look(PALETTE[0], (), "D")),
+    "k3": ("3 continuations", Look(PALETTE[9], (5, 1.5), "o")),
+    "k1": ("1 continuation", Look(PALETTE[7], (1.5, 1.2), "s")),
+    "critic": ("critic", Look(PALETTE[3], (5, 1.5), "v")),
+}
+
+
+def value_errors_figure(frame: pd.DataFrame, most: int = 4) -> Figure:
+    """The share of states whose estimate lies within 0.1 of the value, by steps before it: mean and range over seeds.
+
+    `frame` is `analysis.credit.value_errors` of each run with a column seed; places after `most` steps are left out.
+    """
+    need(frame, ("seed", "estimate", "step", "within"), "the figure of values")
+    figure, (axis,) = panels(1, 1, (5.6, 3.6))
+    shares = frame[frame["step"] < most].assign(within=lambda rows: 100 * rows["within"])
+    for estimate, (name, form) in _ESTIMATES.items():
+        mean_and_band(axis, shares[shares["estimate"] == estimate], "step", "within", form, label=name)
+    axis.set(xlabel="steps before the state", ylabel=f"within {WITHIN:g} of the value (%)", ylim=(0, 100))
+    set_ticks(axis, shares["step"], "{:.0f}")
+    shared_legend(figure)
+    return figure

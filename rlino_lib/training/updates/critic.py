@@ -1,0 +1,72 @@
+"""The update of PPO: the policy by its critic's credit, then the critic on the returns (chapter 10)."""
+
+import random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlino_lib.methods.loss import value_loss
+from rlino_lib.methods.token_credit import gae
+from rlino_lib.policy.device import to_device
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.training.micro_batches import micro_batches
+from rlino_lib.training.traces import policy_weighting
+from rlino_lib.training.updates.policy_gradient import policy_gradient
+
+
+def critic(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
+    """The updates of a batch; while the critic warms up the policy stays as it is, and its rows weigh nothing.
+
+    Both read the values from before the batch's updates, so that their order does not matter.
+    """
+    c, o = trainer.config, trainer.objective
+    old = trainer.critic_values(rollouts)  # [N, T]
+    returns = gae(rollouts.rewards, old, rollouts.mask, gamma=o.gamma, lam=o.critic_lam) + old  # [N, T]
+    trainer.measured["critic/explained_variance"] = explained_variance(old, returns, rollouts.mask)
+    if trainer.step_done < c.critic_warmup:
+        nothing = torch.zeros(rollouts.mask.shape)  # [N, T]
+        keep = torch.ones(len(nothing), dtype=torch.bool)  # [N]
+        weighting = policy_weighting(o, nothing, keep, rollouts.mask, c.max_new_tokens)
+    else:
+        weighting = policy_gradient(trainer, rollouts, rng)
+    trainer.measured["critic/loss"] = _learn(trainer, rollouts, old, returns, rng)
+    return weighting
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float | None:
+    """1 − Var(returns − values) / Var(returns) over tokens, all [N, T]; None where all returns are one number."""
+    inside = mask.bool()  # [N, T]
+    target = returns[inside].double()  # [M]
+    spread = target.var(correction=0).item() if len(target) else 0.0
+    errors = target - values[inside].double()  # [M]
+    return 1 - errors.var(correction=0).item() / spread if spread > 1e-12 else None
+
+
+def _learn(trainer: Any, rollouts: Rollouts, old: Tensor, returns: Tensor, rng: random.Random) -> float:
+    """The critic's own updates, `critic_epochs` passes over the batch in the run's mini-batches; their mean loss."""
+    c, o = trainer.config, trainer.objective
+    order = list(range(len(old)))
+    losses = []
+    for _ in range(c.critic_epochs):
+        if c.minibatches > 1:
+            rng.shuffle(order)
+        for k in range(c.minibatches):
+            rows = torch.tensor(sorted(order[k :: c.minibatches]))
+            tokens = int(rollouts.mask[rows].sum())
+
+            def backward(limit: Any, rows: Tensor = rows, tokens: int = tokens) -> float:
+                total = 0.0
+                for part in micro_batches(rollouts, rows, limit):
+                    values = trainer.row_values(rollouts, part)  # [B, T']
+                    before, goal, mask = (
+                        to_device(x[part, : values.shape[1]], values.device) for x in (old, returns, rollouts.mask)
+                    )  # each [B, T']
+                    loss = value_loss(values.float(), before, goal, mask, o.value_clip)
+                    share = int(rollouts.mask[part].sum()) / max(tokens, 1)
+                    (loss * share).backward()
+                    total += loss.item() * share
+                return total
+
+            losses.append(trainer.update_critic(backward, rollouts))
+    return sum(losses) / len(losses)

@@ -1,0 +1,63 @@
+"""Chapter 10's checkers: right answers by other means pass, and each typical wrong answer is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from checkers import credit as exercises
+from rlino_lib.exact.credit_toy import chain, estimate
+from tests.mistakes import (
+    assert_checkers_say_what_they_want,
+    assert_mistakes_are_named,
+    assert_nonsense_is_one_line,
+    assert_right_answers_pass,
+)
+
+CHECKERS = {name: f for name, f in vars(exercises).items() if name.startswith("check_")}
+
+
+def gae(reward, values, lam):
+    """Backwards, as trainers do it."""
+    advantages, running, after = [], 0.0, reward
+    for value in reversed(values):
+        running = after - value + lam * running
+        advantages.insert(0, running)
+        after = value
+    return advantages
+
+
+def vine_advantages(reward, values):
+    return torch.tensor([*values[1:], reward]) - torch.tensor(values)
+
+
+RIGHT = {"check_gae": gae, "check_vine_advantages": vine_advantages}
+
+
+def test_right_answers_pass(capsys):
+    assert_right_answers_pass(CHECKERS, RIGHT, capsys)
+
+
+@pytest.mark.parametrize("name", CHECKERS)
+def test_mistakes_are_named(name, capsys, monkeypatch):
+    assert_mistakes_are_named(CHECKERS[name], capsys, monkeypatch)
+
+
+def test_nonsense_is_one_line(capsys):
+    assert_nonsense_is_one_line(CHECKERS.values(), capsys)
+
+
+def test_checkers_say_what_they_want():
+    assert_checkers_say_what_they_want(CHECKERS.values())
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
+def test_the_right_answer_is_the_credit_of_the_toy(lam):
+    """The exercise's GAE, on every response of a chain, has the mean that the toy computes."""
+    toy = chain(3, 0.4)
+    mean = torch.zeros_like(toy.gradient)
+    for n in range(len(toy.probs)):
+        values = toy.values[toy.states[n]].tolist()
+        weights = torch.tensor(gae(toy.rewards[n].item(), values, lam), dtype=torch.float64)
+        mean += toy.probs[n] * (weights @ toy.scores[n])
+    assert (mean - estimate(toy, "gae", lam=lam).mean).norm() < 1e-12

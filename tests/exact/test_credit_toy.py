@@ -1,0 +1,247 @@
+"""Credits on toys: unbiased where they claim it, variances against enumeration, and what was simulated before."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.exact.credit_toy import (
+    CREDITS,
+    GROUP,
+    chain,
+    credit_table,
+    estimate,
+    fitted_search,
+    of_token_mdp,
+    search,
+    vine_by_enumeration,
+)
+from rlino_lib.exact.token_mdp import F64, SharedPolicy, TabularPolicy, TokenMDP
+
+TOYS = {
+    "hard chain": chain(3, 0.4),
+    "easy chain": chain(3, 0.75),
+    "long chain": chain(8, 0.9),
+    "chain that stops": chain(3, 0.4, goes_on=False),
+    "search": fitted_search(2.31, 0.158),
+    "short search": search(0.3, 0.7, 3),
+    "search that decides": fitted_search(2.31, 0.158, decides=True),
+}
+UNBIASED = [("reinforce", {}), ("rloo", {}), ("rloo", {"group": 2}), ("exact", {}), ("critic", {"lam": 1.0})]
+UNBIASED += [("gae", {"lam": lam}) for lam in (0.0, 0.5, 1.0)] + [("vine", {"k": k}) for k in (1, 2, 3, 9, 1000)]
+
+
+def odd_ones(tokens, mask):
+    return tokens.sum(1) % 2 == 1
+
+
+def mdps():
+    for vocab, horizon, seed in ((2, 3, 0), (3, 2, 1)):
+        mdp = TokenMDP(vocab, horizon, odd_ones)
+        for policy in (TabularPolicy(mdp, 1.0, seed), SharedPolicy(mdp, seed=seed)):
+            yield mdp, policy
+
+
+# --- the toys --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_toy_lists_all_responses_and_values_agree_with_them(name):
+    toy = TOYS[name]
+    assert toy.probs.sum().item() == pytest.approx(1, abs=1e-12)
+    assert toy.values[0].item() == pytest.approx(toy.p, abs=1e-12)
+    for state in range(len(toy.values)):  # the value of a state is the mean reward of the responses that pass it
+        passed = ((toy.states == state) & toy.mask).any(1)
+        if (reach := toy.probs[passed].sum()) > 1e-6:
+            mean = toy.probs[passed] @ toy.rewards[passed] / reach
+            assert mean.item() == pytest.approx(toy.values[state].item(), abs=1e-9)
+    assert (toy.probs @ toy.scores.flatten(1)).abs().max() < 1e-12  # a score has mean 0
+
+
+def test_gradients_by_hand():
+    assert chain(3, 0.4).gradient.tolist() == pytest.approx([0.4**3 * 0.6] * 3, abs=1e-15)
+    step = 1e-5
+    up, down = (search(1 / (1 + math.exp(-x)), 0.6, 5).p for x in (-1 + step, -1 - step))
+    hit = 1 / (1 + math.exp(1))
+    up_again, down_again = (search(hit, 1 / (1 + math.exp(-x)), 5).p for x in (0.5 + step, 0.5 - step))
+    slopes = search(hit, 1 / (1 + math.exp(-0.5)), 5, decides=True).gradient.tolist()
+    assert slopes[1] == pytest.approx((up_again - down_again) / (2 * step), rel=1e-8)
+    assert search(hit, 0.6, 5).gradient.item() == pytest.approx((up - down) / (2 * step), rel=1e-8)
+
+
+def test_a_search_is_fitted():
+    toy = TOYS["search"]
+    assert (toy.p, toy.steps) == pytest.approx((0.158, 2.31), abs=1e-12)
+    assert toy.values[1].item() == pytest.approx(toy.p, abs=1e-12)  # a miss leaves the value where it was
+    assert estimate(toy, "exact").mean.item() == pytest.approx(toy.gradient.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: chain(0, 0.5), lambda: chain(13, 0.5), lambda: chain(3, 1.0), lambda: search(0, 0.5),
+             lambda: search(0.1, 1.0), lambda: search(0.1, 0.5, 0), lambda: fitted_search(1.0, 0.5),
+             lambda: fitted_search(2, 0.0), lambda: fitted_search(9, 0.5), lambda: estimate(chain(2, 0.5), "vine", k=0),
+             lambda: estimate(chain(2, 0.5), "rloo", group=1), lambda: estimate(chain(2, 0.5), "best"),
+             lambda: vine_by_enumeration(chain(8, 0.5), 9),
+             lambda: of_token_mdp(TokenMDP(2, 2, [0.5, 1, 0]), TabularPolicy(TokenMDP(2, 2, [0, 1, 0])))]
+)  # fmt: skip
+def test_what_is_no_toy_is_refused(make):
+    with pytest.raises(RlinoError):
+        make()
+
+
+# --- means -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("credit, options", UNBIASED)
+def test_these_are_unbiased(name, credit, options):
+    toy = TOYS[name]
+    assert (estimate(toy, credit, **options).mean - toy.gradient).norm() <= 1e-12
+
+
+def test_on_token_mdps_the_gradient_is_that_of_the_theorem():
+    for mdp, policy in mdps():
+        toy = of_token_mdp(mdp, policy)
+        for credit, options in UNBIASED:
+            assert (estimate(toy, credit, **options).mean - mdp.gradient(policy)).norm() <= 1e-12
+        for kind, credit in (("return", "reinforce"), ("exact", "exact")):
+            known = mdp.update_variance(policy, mdp.credit(policy, kind))
+            assert estimate(toy, credit).variance == pytest.approx(known, abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_vine_is_unbiased_over_all_continuations(k):
+    """Values that do not know the step: E ĝ = ∇p, with values of its own for each response and with shared ones."""
+    for mdp, policy in mdps():
+        toy = of_token_mdp(mdp, policy)
+        found, _ = vine_by_enumeration(toy, k)
+        truth = mdp.gradient(policy)
+        assert (found.mean - truth).norm() <= 1e-12
+        assert found.variance == pytest.approx(estimate(toy, "vine", k=k).variance, abs=1e-12)
+        biased, _ = vine_by_enumeration(toy, k, own=True)
+        assert (biased.mean - truth).norm() > 0.05 * truth.norm()  # the response among its own continuations
+
+
+def test_shared_values_keep_two_responses_unbiased_and_correlate_them():
+    """Both responses of a pair, and every table of values that they share, in plain Python."""
+    mdp = TokenMDP(2, 2, odd_ones)
+    policy = TabularPolicy(mdp, 1.0, 3)
+    toy = of_token_mdp(mdp, policy)
+    v = toy.values.tolist()
+    mean, product = torch.zeros_like(toy.gradient), 0.0
+    for table in itertools.product((0, 1), repeat=len(v)):  # K = 1
+        chance = math.prod(x if c else 1 - x for c, x in zip(table, v, strict=True))
+        for i, j in itertools.product(range(mdp.n_responses), repeat=2):
+            sides = []
+            for n in (i, j):
+                length = int(mdp.lengths[n])
+                at = [table[s] for s in mdp.states[n, :length].tolist()] + [mdp.rewards[n].item()]
+                sides.append(sum((at[t + 1] - at[t]) * toy.scores[n, t] for t in range(length)))
+            weight = chance * (toy.probs[i] * toy.probs[j]).item()
+            mean = mean + weight * (sides[0] + sides[1]) / 2
+            product += weight * (sides[0] @ sides[1]).item()
+    assert (mean - mdp.gradient(policy)).norm() <= 1e-12
+    _, covariance = vine_by_enumeration(toy, 1)
+    assert covariance == pytest.approx(product - toy.gradient.square().sum().item(), abs=1e-12) and covariance > 1e-3
+
+
+def test_what_is_biased_and_what_is_not_depends_on_lambda():
+    toy = TOYS["hard chain"]
+    bias = lambda credit, **o: (estimate(toy, credit, **o).mean - toy.gradient).norm().item()  # noqa: E731
+    by_lambda = [bias("critic", blind=0.8, lam=lam) for lam in (0.0, 0.5, 0.95)]
+    assert by_lambda == sorted(by_lambda, reverse=True) and by_lambda[-1] > 1e-4
+    assert bias("critic", blind=0.0, errors=0.3) < 1e-12  # the same error everywhere is a baseline
+    one_way = torch.tensor([0.3] * 3 + [0.0] * 3, dtype=F64)  # depends on where the step leads
+    assert bias("critic", blind=0.0, errors=one_way) > 0.05 > 1e-12 > bias("critic", blind=0.0, errors=one_way, lam=1.0)
+    assert bias("decay") > 1e-3 and bias("decay", decay=1.0) < 1e-12
+    blind = estimate(toy, "critic", blind=1.0).mean  # which knows p and nothing else: only the last step is taught
+    assert blind[:2].norm() < 1e-12 and blind[2] > 0.03
+
+
+# --- variances -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("toy", [chain(2, 0.4), search(0.3, 0.7, 2)], ids=["chain", "search"])
+def test_rloo_over_all_groups(toy):
+    """One response's variance, and the covariance of two in a group, by listing all groups of three."""
+    size = 3
+    rewards, sums = toy.rewards.tolist(), toy.scores.sum(1)
+    first, square, product = torch.zeros_like(toy.gradient), 0.0, 0.0
+    for group in itertools.product(range(len(rewards)), repeat=size):
+        weight = math.prod(toy.probs[i].item() for i in group)
+        total = sum(rewards[i] for i in group)
+        terms = [(rewards[i] - (total - rewards[i]) / (size - 1)) * sums[i] for i in group]
+        first = first + weight * terms[0]
+        square += weight * terms[0].square().sum().item()
+        product += weight * (terms[0] @ terms[1]).item()
+    g2 = toy.gradient.square().sum().item()
+    found = estimate(toy, "rloo", group=size)
+    assert (first - found.mean).norm() < 1e-12
+    assert found.variance == pytest.approx(square - g2, abs=1e-12)
+    assert product - g2 == pytest.approx(g2 / (size - 1) ** 2, abs=1e-12)
+
+
+def test_more_continuations_lead_to_exact_values():
+    for toy in TOYS.values():
+        sds = [estimate(toy, "vine", k=k).sd for k in (1, 3, 9, 10**9)]
+        assert sds == sorted(sds, reverse=True)
+        assert sds[-1] == pytest.approx(estimate(toy, "exact").sd, rel=1e-6)
+
+
+# Simulated on 40,000 to 200,000 responses, given to three digits: RLOO, VinePPO at K = 1, 3, 9, exact values.
+SIMULATED = {
+    "hard chain": (0.254, 0.286, 0.189, 0.142, 0.111),
+    "easy chain": (0.314, 0.438, 0.336, 0.294, 0.271),
+    "long chain": (0.386, 0.533, 0.451, 0.421, 0.405),
+    "search": (0.259, 0.316, 0.294, 0.286, 0.282),
+}
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_simulations_agree(name):
+    """2 %: twice the standard error of the sd of 40,000 samples of which one in sixteen is not near 0."""
+    toy = TOYS[name]
+    exact = [estimate(toy, "rloo").sd, *(estimate(toy, "vine", k=k).sd for k in (1, 3, 9)), estimate(toy, "exact").sd]
+    assert exact == pytest.approx(SIMULATED[name], rel=0.02)
+
+
+def test_steps_after_a_mistake_cost_a_uniform_credit_and_no_other():
+    goes_on, stops = chain(3, 0.4), chain(3, 0.4, goes_on=False)
+    for credit in ("vine", "exact", "reinforce"):
+        assert estimate(goes_on, credit).variance == pytest.approx(estimate(stops, credit).variance, abs=1e-15)
+    assert estimate(goes_on, "rloo").sd > 1.03 * estimate(stops, "rloo").sd
+
+
+def test_where_there_is_nothing_to_assign_exact_values_do_not_help():
+    assert estimate(TOYS["search"], "exact").sd > estimate(TOYS["search"], "rloo").sd
+    decides = TOYS["search that decides"]  # giving up is a step that loses the value: here there is credit to assign
+    assert estimate(decides, "exact").sd < estimate(decides, "vine", k=3).sd < estimate(decides, "rloo").sd
+    assert estimate(TOYS["hard chain"], "exact").sd < 0.5 * estimate(TOYS["hard chain"], "rloo").sd
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_every_credit_and_what_it_costs():
+    frame = credit_table({name: TOYS[name] for name in SIMULATED}, ks=(1, 3))
+    assert set(frame["credit"]) == set(CREDITS) and len(frame) == 4 * (len(CREDITS) + 1)
+    rloo = frame[frame["credit"] == "rloo"]
+    assert (rloo["ratio"] == 1).all() and (rloo["cost"] == 1).all() and rloo["K"].isna().all()
+    row = frame[(frame["toy"] == "search") & (frame["K"] == 3)].iloc[0]
+    assert row["cost"] == pytest.approx(1 + 3 * 2.31) and row["sd_at_equal_samples"] == pytest.approx(
+        row["sd"] * math.sqrt(row["cost"])
+    )
+    assert frame.loc[frame["credit"].isin(["vine", "exact", "rloo", "gae"]), "bias"].max() < 1e-10
+
+
+@pytest.mark.parametrize("rollout", [1.0, 0.5])
+def test_at_equal_samples_uniform_credit_wins_on_these_toys(rollout):
+    """Also where the covariance within a group of RLOO is counted, which makes its mean a little worse."""
+    frame = credit_table({name: TOYS[name] for name in SIMULATED}, rollout=rollout)
+    for name, part in frame.groupby("toy"):
+        g2 = TOYS[name].gradient.square().sum().item()
+        (rloo,) = part.loc[part["credit"] == "rloo", "sd"]
+        within = math.sqrt(rloo**2 + g2 / (GROUP - 1))
+        assert within < part.loc[part["credit"] == "vine", "sd_at_equal_samples"].min()

@@ -1,0 +1,31 @@
+"""The figure of chapter 10's toys holds the numbers of the table."""
+
+import numpy as np
+import pytest
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.exact.credit_toy import CREDITS, chain, credit_table, fitted_search
+from rlino_lib.figures.credit import credit_figure
+
+
+def test_a_panel_for_each_toy_with_its_lines():
+    frame = credit_table({"hard": chain(2, 0.3), "search": fitted_search(2, 0.2)}, ks=(1, 4))
+    figure = credit_figure(frame)
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title("left") + axis.get_title() for axis in axes] == ["hard", "search"]
+    for axis, (_, part) in zip(axes, frame.groupby("toy", sort=False), strict=True):
+        lines = {line.get_label(): np.asarray(line.get_ydata(), dtype=float) for line in axis.lines}
+        vine = part[part["credit"] == "vine"]
+        assert np.allclose(lines["VinePPO, a response"], vine["ratio"])
+        (equal,) = [y for name, y in lines.items() if "sampled" in name]
+        assert np.allclose(equal, vine["ratio"] * vine["cost"] ** 0.5)
+        assert set(lines[CREDITS["rloo"].label]) == {1.0}
+        (exact,) = part.loc[part["credit"] == "exact", "ratio"]
+        assert np.allclose(lines[CREDITS["exact"].label], exact)
+        looks = {(line.get_linestyle(), str(line._unscaled_dash_pattern), line.get_marker()) for line in axis.lines}
+        assert len(looks) == len(axis.lines)  # told apart without colour
+
+
+def test_a_frame_without_the_columns_is_refused():
+    with pytest.raises(RlinoError, match="needs the columns toy"):
+        credit_figure(credit_table({"hard": chain(2, 0.3)}).drop(columns="toy"))
