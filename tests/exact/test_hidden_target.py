@@ -11,7 +11,7 @@ from rlino_lib.exact.hidden_target import environment_term, masks_compared, opti
 from rlino_lib.exact.identities import Identity, float64_copy, grpo_is_weighted_sft
 from rlino_lib.exact.token_mdp import F64
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.credit import Graded, credit, loss_mask
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.paths import base_of
 from rlino_lib.policy.logprobs import response_logprobs
@@ -141,11 +141,18 @@ def test_masked_every_objective_is_weighted_sft_on_the_policys_tokens(batch, sco
     logprobs, mask, parameters = scored
     objective = replace(OBJECTIVES[name], entropy_bonus=0.0)  # which is no weight of a log-likelihood
     old = logprobs.detach()  # [N, T]
-    graded = Graded(rollouts.rewards.to(F64), 8, mask, old, old, 64, rollouts.truncated, rollouts.correct)
+    rng = torch.Generator().manual_seed(0)
+    values, collisions = (
+        torch.rand(mask.shape, generator=rng, dtype=F64) * mask for _ in range(2)
+    )  # whatever they are
+    rewards, right = rollouts.rewards.to(F64), rollouts.correct
+    graded = Graded(rewards, 8, mask, old, old, 64, rollouts.truncated, right, values, None, collisions)
     credited, keep = credit(objective, graded)
-    weights = token_weights(objective, credited[keep], mask[keep], 64)  # [N', T]
-    assert (weights[~mask[keep]] == 0).all() and (~mask[keep] & rollouts.written[keep, : mask.shape[1]]).any()
-    loss = policy_loss(objective, Batch(logprobs[keep], credited[keep], mask[keep], old[keep], old[keep], 64)).loss
+    counts = loss_mask(objective, mask, old)[keep]  # [N', T]
+    weights = token_weights(objective, credited[keep], counts, 64)  # [N', T]
+    foreign = (rollouts.written[:, : mask.shape[1]] & ~mask)[keep]  # [N', T]
+    assert (weights[foreign] == 0).all() and foreign.any()
+    loss = policy_loss(objective, Batch(logprobs[keep], credited[keep], counts, old[keep], old[keep], 64)).loss
     likelihood = (weights * logprobs[keep])[mask[keep]].sum()
     ours, theirs = (
         torch.cat([part.flatten() for part in torch.autograd.grad(side, parameters, retain_graph=True)])
