@@ -11,7 +11,8 @@ REPO = Path(__file__).resolve().parent.parent
 DATA = REPO / "data"
 RUNS = DATA / "runs"
 CHAPTER_COSTS = DATA / "bench" / "chapters.json"  # written by `python -m tools.book run --record`
-BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems", "clean_room")}  # those shipped
+# The bases that ship with their tasks.
+BASES = {task: str(DATA / "base" / task) for task in ("countdown", "word_problems", "clean_room", "hidden_target")}
 DEFAULT_BASE = BASES["countdown"]
 
 

@@ -18,8 +18,8 @@ def sample_graded(
     """`group_size` responses to each problem, graded: a task's stop strings end them, its environment writes into them.
 
     A task's `opening_text` opens all responses, or a problem's own `opening` those to it. Where a task has lots
-    (`TaskWithLots`), each response has its own, by its place and the seed: the task writes its opening, and its grade
-    may depend on it. `sampling` goes to `sample`, and its settings go before the task's own.
+    (`TaskWithLots`), each response has its own, by its place and the seed: the task writes its opening, and its
+    environment and its grade may depend on it. `sampling` goes to `sample`, and its settings go before the task's own.
     """
     settings: dict[str, Any] = {
         "stop_strings": tuple(getattr(task, "stop", ())),
@@ -30,8 +30,10 @@ def sample_graded(
         settings["prefixes"] = openings
     lots = lots_of(task, len(problems) * group_size, seed)
     if lots is not None:
-        opening = cast(TaskWithLots, task).opening
-        settings["prefixes"] = [opening(problems[i // group_size], lot) for i, lot in enumerate(lots)]
+        rows = [(problems[i // group_size], lot) for i, lot in enumerate(lots)]
+        settings["prefixes"] = [cast(TaskWithLots, task).opening(*row) for row in rows]
+        if environment_of := getattr(task, "environment_of", None):
+            settings["environment"] = [environment_of(*row) for row in rows]
     prompts = [task.prompt(problem) for problem in problems]
     rollouts = sample(policy, prompts, group_size, seed=seed, **settings | sampling)
     rollouts.lots = lots

@@ -53,14 +53,17 @@ def prefix_values(
     `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, the exact (Clopper-Pearson) interval `low` to `high`,
     and `sampled`, the tokens that its continuations took. Equal pairs are sampled once and share their draws; draws of
     different ones are independent. `max_new_tokens` caps the whole response, prefix included, as in training, and the
-    task's environment writes into it too; `sampling` goes to `sample_graded`. Raises RlinoError where there is nothing
-    to sample, or where a prefix fills the cap.
+    task's environment writes into it too: it answers a prefix that ends where it is consulted, and no place within one.
+    Of a task with lots each continuation has its own, whatever the lot of the response that a prefix is cut from: what
+    chance has written into the prefix stands, and the value is a mean over what it has yet to decide. `sampling` goes
+    to `sample_graded`. Raises RlinoError where there is nothing to sample, or where a prefix fills the cap.
     """
-    pairs = [(problem, prefix, task.prompt(problem)) for problem, prefix in prefixes]
-    places = {key: k for k, key in enumerate(dict.fromkeys((prompt, prefix) for _, prefix, prompt in pairs))}
+    # One prompt may stand for several problems, where it hides what sets them apart.
+    pairs = [(problem, prefix, (problem.id, task.prompt(problem))) for problem, prefix in prefixes]
+    places = {key: k for k, key in enumerate(dict.fromkeys((asked, prefix) for _, prefix, asked in pairs))}
     if not places or samples < 1:
         raise RlinoError("values need at least one prefix and one sample of each")
-    first = {(prompt, prefix): problem for problem, prefix, prompt in reversed(pairs)}
+    first = {(asked, prefix): problem for problem, prefix, asked in reversed(pairs)}
     texts = [prefix for _, prefix in places]
     settings = {"prefixes": texts, "max_new_tokens": max_new_tokens} | sampling
     rollouts = sample_graded(policy, task, [first[key] for key in places], samples, seed=seed, **settings)
@@ -73,7 +76,7 @@ def prefix_values(
     unique["high"] = beta.ppf(1 - tail, c + 1, samples - c)
     unique = unique.fillna({"low": 0.0, "high": 1.0})
     unique["sampled"] = rollouts.lengths.view(-1, samples).sum(1).numpy()
-    table = unique.iloc[[places[prompt, prefix] for _, prefix, prompt in pairs]].reset_index(drop=True)
+    table = unique.iloc[[places[asked, prefix] for _, prefix, asked in pairs]].reset_index(drop=True)
     table.insert(0, "problem", [problem.id for problem, _, _ in pairs])
     table.insert(1, "prefix", [prefix for _, prefix, _ in pairs])
     return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -132,16 +134,20 @@ class Draft:
 
 
 class Replies:
-    """An environment's answers, written one token at a time in place of the policy's samples."""
+    """The answers of environments, written one token at a time in place of the policy's samples."""
 
-    def __init__(self, environment: Environment, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-        self.environment, self.tokenizer = environment, tokenizer
-        self.triggers = StopStrings(tokenizer, environment.after, device)
+    def __init__(
+        self, environments: Sequence[Environment], tokenizer: PreTrainedTokenizerBase, device: torch.device
+    ) -> None:
+        """environments: N, that of each row; all are consulted after what any of them is consulted after."""
+        self.environments, self.tokenizer = environments, tokenizer
+        after = dict.fromkeys(text for environment in environments for text in environment.after)
+        self.triggers = StopStrings(tokenizer, tuple(after), device)
         self.waiting: dict[int, list[int]] = {}  # row -> tokens that are still to be written
 
     def ask(self, row: int, ids: torch.Tensor, limit: int) -> None:
-        """Show the environment what a row has written, ids [t]; at most `limit` tokens of its answer are kept."""
-        answer = self.environment.answer(self.tokenizer.decode(ids, skip_special_tokens=True))
+        """Show a row's environment what the row has written, ids [t]; at most `limit` tokens of its answer are kept."""
+        answer = self.environments[row].answer(self.tokenizer.decode(ids, skip_special_tokens=True))
         if answer:
             self.waiting[row] = self.tokenizer(answer, add_special_tokens=False)["input_ids"][:limit]
 

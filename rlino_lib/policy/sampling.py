@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -52,6 +53,7 @@ class SampleConfig:
         check(self)
 
 
+T = TypeVar("T")
 ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weighs more than a second core
 _ROWS_THAT_FIT: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # where more did not
 
@@ -197,7 +199,7 @@ def sample(
     precision: str = "auto",
     progress: bool = False,
     prefixes: Sequence[str] = (),
-    environment: Environment | None = None,
+    environment: Environment | Sequence[Environment] | None = None,
 ) -> Rollouts:
     """Sample `group_size` responses to each prompt (temperature 0 is greedy): `sample(policy, ["2 + 2 ="], 4).texts`.
 
@@ -207,7 +209,8 @@ def sample(
     `precision` of the products: auto, fp32 or bf16 (`device.policy_precision`).
 
     `prefixes` (hints, restarts, prefilled answers), one for each prompt or one for each response, the responses to a
-    prompt together, begin the responses, and an `environment` may write into them. What these write is part of the text
+    prompt together, begin the responses, and an `environment` may write into them: one for all, or one for each prompt
+    or response, as prefixes are. What these write is part of the text
     and not of the mask; `max_new_tokens` caps the whole response, whoever wrote it. Raises RlinoError where there is
     nothing to sample, a setting is out of range, a prefix fills the cap, logits are not finite, or there is no memory
     for one response.
@@ -216,6 +219,9 @@ def sample(
     batch = _Batch(policy, prompts, prefixes, group_size, max_new_tokens, seed)
     model = policy.model
     device = model.device
+    one = [] if environment is None or isinstance(environment, Sequence) else [environment] * len(prompts)
+    each = environment if isinstance(environment, Sequence) else one
+    environments = _for_rows("environments", each, len(prompts), group_size)
     ends = Ends.of(policy, stop_strings, ignore_eos)
     pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     precision = policy_precision(precision, model)
@@ -223,7 +229,7 @@ def sample(
     plain = not (casts(precision, model) or torch.is_autocast_enabled(device.type))
     with torch.inference_mode(), fast_attention(model), autocast(precision, model):
         fused = fused_decoder(model, batch.length, plain)
-        decode = partial(_decode, policy, fused, batch, ends, pick, environment)
+        decode = partial(_decode, policy, fused, batch, ends, pick, environments)
         threads = torch.get_num_threads() if plain and device.type == "cpu" and is_small(model) else 1
         parts = list(_in_chunks(policy, decode, batch, max_rows, threads, progress))
     return batch.rollouts(policy, parts)
@@ -241,14 +247,10 @@ class _Batch:
     ) -> None:
         if not prompts:
             raise RlinoError("sampling needs at least one prompt")
-        rows = len(prompts) * group_size
-        if len(prefixes) not in (0, len(prompts), rows):
-            raise RlinoError(f"{len(prefixes)} prefixes for {len(prompts)} prompts")
         self.prompts = list(prompts)
         self.group_size = group_size
-        texts = list(prefixes) or [""] * len(prompts)
-        share = rows // len(texts)  # rows that each of them is for
-        pairs = [(i // group_size, texts[i // share]) for i in range(rows)]
+        texts = _for_rows("prefixes", prefixes or [""] * len(prompts), len(prompts), group_size)
+        pairs = [(i // group_size, text) for i, text in enumerate(texts)]
         place = {pair: k for k, pair in enumerate(dict.fromkeys(pairs))}
         self.contexts = torch.tensor([place[pair] for pair in pairs])  # [N], in [0, C)
         prompt_tokens = policy.tokenizer(self.prompts)["input_ids"]
@@ -262,7 +264,7 @@ class _Batch:
         self.prompt_ids = _left_padded(prompt_tokens)  # [P, S']
         begins = [prompt_tokens[p] + tokens for (p, _), tokens in zip(place, begun, strict=True)]
         self.ids = _left_padded(begins)  # [C, S], prefixes included
-        shape = rows, int(self.limits.max())
+        shape = len(pairs), int(self.limits.max())
         self.uniform = torch.rand(shape, generator=torch.Generator().manual_seed(seed))  # [N, T]
         self.length = self.ids.shape[1] + shape[1]  # of the longest sequence
 
@@ -290,6 +292,16 @@ class _Batch:
         )
 
 
+def _for_rows(what: str, values: Sequence[T], prompts: int, group_size: int) -> list[T]:
+    """What is given for each prompt, or for each response, for each response: [N], or [0] where nothing is given.
+
+    Raises RlinoError for any other number of values.
+    """
+    if len(values) not in (0, prompts, prompts * group_size):
+        raise RlinoError(f"{len(values)} {what} for {prompts} prompts")
+    return [value for value in values for _ in range(prompts * group_size // len(values))]
+
+
 def _left_padded(rows: Sequence[list[int]]) -> torch.Tensor:
     """Token ids [P, longest] int64, −1 left of the shorter rows."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
@@ -298,7 +310,7 @@ def _left_padded(rows: Sequence[list[int]]) -> torch.Tensor:
 
 def _decode(
     policy: Policy, fused: FusedDecoder | None, batch: _Batch, ends: Ends, pick: Callable,
-    environment: Environment | None, rows: range,
+    environments: Sequence[Environment], rows: range,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
     """Some rows of the batch, as `Draft.columns` gives them."""
     device = policy.model.device
@@ -306,7 +318,8 @@ def _decode(
     contexts, prompt_rows = of_rows.unique(return_inverse=True)  # [C'], [N']
     ids = batch.ids[contexts]  # [C', S]
     limits = batch.limits[of_rows]  # [N']
-    replies = Replies(environment, policy.tokenizer, device) if environment else None
+    of_draft = environments[rows.start : rows.stop]  # N'
+    replies = Replies(of_draft, policy.tokenizer, device) if of_draft else None
     with torch.inference_mode():  # a thread's own setting
         decoder = Decoder(policy.model, fused, ids.where(ids >= 0, batch.pad), ids >= 0, int(limits.max()))
         draft = Draft(batch.prefixes[of_rows], limits, batch.pad, ends, replies)

@@ -96,6 +96,7 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
         (by != "response", f"credit of tokens by {by} is computed by `rlino train` alone: choose another method"),
+        (config.loss_mask != "policy", "TRL's loss counts the policy's tokens: leave --loss-mask out"),
         (config.optimizer != "adamw", "a run at scale trains with AdamW: leave --optimizer out"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),
         (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),

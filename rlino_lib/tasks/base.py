@@ -54,9 +54,9 @@ class Task(Protocol):
     None]`: what else a run should record of held-out responses, under the same names for each, for any string and in
     bounded time. `trace_counts(response) -> dict[str, int]` counts arithmetic in a trace, for an evaluation to add up.
     `chain_right(problem, response) -> bool` says whether what leads to a right answer is right as well, for CoT-pass@k.
-    `environment: Environment | None` writes into the responses of its training and its evaluations, and
-    `opening_text: str` opens all of them: context for the policy, part of the text that is graded. So does a problem's
-    own `opening`, of the responses to it.
+    `environment: Environment | None` writes into the responses of its training and its evaluations, between the two
+    strings `delimiters` where it has them, and `opening_text: str` opens all of them: context for the policy, part of
+    the text that is graded. So does a problem's own `opening`, of the responses to it.
     """
 
     name: str
@@ -82,6 +82,8 @@ class TaskWithLots(Task, Protocol):
     """A task in which chance has a part that the policy neither sees nor moves: each response has a lot of its own.
 
     `evaluation.graded.sample_graded` draws the lots (`lots_of`), by place in the batch and the seed of its sampling.
+    It may also have `environment_of(problem, lot) -> Environment`: what writes into the response with this lot, which
+    may know the problem better than the prompt says it.
     """
 
     def opening(self, problem: Problem, lot: int) -> str:
@@ -96,8 +98,10 @@ class TaskWithLots(Task, Protocol):
 class Environment(Protocol):
     """What writes into a response while it is being sampled: a calculator, a tool, a game (`sample(environment=…)`).
 
-    It is consulted after each of the strings in `after`. The same text must get the same answer, in bounded time. A new
-    one stands beside its task (`tasks/countdown/environment.py`), and the task offers it as its `environment`.
+    It is consulted after each of the strings in `after`, at the end of a prefix, and where responses have environments
+    of their own after the strings of the others: it answers by the text alone. The same text must get the same answer,
+    in bounded time. A new one stands beside its task (`tasks/countdown/environment.py`), and the task offers it as its
+    `environment`, or one for each response by `environment_of`.
     """
 
     after: tuple[str, ...]

@@ -13,6 +13,7 @@ from rlino_lib.tasks import TASKS
 
 TASK = one_of(TASKS)
 VERIFIER = "verifier"  # the reward that is the verifier's own
+LOSS_MASKS = ("policy", "delimiter", "all")  # `rlino_lib.training.masks` has a function for each
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Recipe:
     seed: int = setting(0, "seed of the weights and the traces", SEED)
     hidden_size: int = setting(128, "width of the model, which has four heads", whole(8, multiple=8))
     layers: int = setting(3, "decoder layers of the model", COUNT)
-    task: str = setting("countdown", "countdown, word_problems, or joint: either, at random", one_of((*BASES, "joint")))
+    task: str = setting(
+        "countdown", "a task with a base, or joint: Countdown or word problems, at random", one_of((*BASES, "joint"))
+    )
     merges: int = setting(0, "most byte pairs to learn, as large models do; 0: a token per word of the task", whole())
     precision: str = setting("auto", settings.PRECISION_HELP, settings.PRECISION)
+    start: str = setting("", "a base to go on from, of its size, whose words the task adds to", settings.MODEL)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -101,6 +105,10 @@ class TrainConfig:
     trace_every: int = setting(0, "steps between samples of whole groups; 0: five samples per run", whole())
     trace_groups: int = setting(5, "whole groups kept each time", whole())
     probe_every: int = setting(0, "steps between measurements of stale samples (chapter 06); 0: none", whole())
+    loss_mask: str = setting(
+        "policy", "the tokens that the loss counts: the policy's, all outside the environment's delimiters, or all",
+        one_of(LOSS_MASKS),
+    )  # fmt: skip
     test_samples: int = setting(0, "samples per problem on the whole test split after training; 0: none", whole())
     guard: str = setting(
         "stop", 'when a run trains nothing or may not fit into memory: "stop", or "warn"', one_of(("stop", "warn"))
@@ -113,6 +121,7 @@ class TrainConfig:
     LATER: ClassVar = (
         "objective_settings", "reward", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing",
         "micro_tokens", "optimizer", "momentum", "critic_lr", "critic_epochs", "critic_warmup", "critic_trunk",
+        "loss_mask",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -18,13 +18,15 @@ def trace_rows(
 ) -> Iterator[dict[str, Any]]:
     """One row per response of the first `groups` groups: text, tokens, the grader's verdict, and each token's weight.
 
-    `weighting` holds `advantage` [N] and `weights` [N, T].
+    `weighting` holds `advantage` [N] and `weights` [N, T]. `foreign` says of each token whether somebody else wrote it
+    than the policy; it is there where a response has such tokens.
     """
     for i in range(min(groups, len(rollouts.prompts)) * rollouts.group_size):
         g = i // rollouts.group_size
         problem = rollouts.problems[g]
         grade = rollouts.grades[i]
         written = rollouts.written[i]  # [T]
+        foreign = (~rollouts.mask[i][written]).int().tolist()  # |o|
         yield {
             "step": step,
             "group": g,
@@ -43,6 +45,7 @@ def trace_rows(
             **asdict(grade),
             "length": int(rollouts.lengths[i]),
             "clipped": bool(rollouts.truncated[i]),
+            **({"foreign": foreign} if any(foreign) else {}),
         }
 
 

@@ -26,6 +26,7 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.training import memory
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
+from rlino_lib.training.masks import check_mask
 from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pass_lengths
 from rlino_lib.training.staleness import is_probed, probe
 from rlino_lib.training.traces import response_rows
@@ -95,6 +96,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
         self.objective = varied(config.method, config.objective_settings)
         check_reward(config)
+        check_mask(config, self.objective)
         self.task = get_task(config.task, **config.task_settings)
         self.policy = policy or load_policy(config.model, device=pick_device(config.device))
         self.problems = self.task.problems("train")

@@ -178,13 +178,14 @@
 
     // The tokens of a response, as text.
     fill(box) {
-      const { tokens, values } = this.data.traces[box.dataset.trace];
+      const { tokens, values, foreign = "" } = this.data.traces[box.dataset.trace];
       const columns = Object.entries(values).map(([name, numbers]) => [name, numbers.split(" ")]);
       box.replaceChildren(...tokens.map((text, t) => {
         const numbers = columns.map(([name, all]) => ` · ${name} ${all[all.length > 1 ? t : 0]}`).join("");
         const short = text.length > 60 ? `${text.slice(0, 59)}…”, ${text.length} characters` : `${text}”`;
-        const tip = `“${short.replace(/[\n\t]/g, "")}\ntoken ${t + 1}${numbers.replaceAll("-", "−")}`;
-        return make("span", { title: tip }, text);
+        const author = foreign[t] === "1" ? " · not the policy's" : "";
+        const tip = `“${short.replace(/[\n\t]/g, "")}\ntoken ${t + 1}${author}${numbers.replaceAll("-", "−")}`;
+        return make("span", author ? { title: tip, class: "rlino-foreign" } : { title: tip }, text);
       }));
     }
 

@@ -58,6 +58,7 @@ COLOURS = {
     "entropies": Colour("sequential", "entropy", "entropy of the next token, nats:", "entropy"),
     "none": Colour("sequential", "none", "", ""),
 }
+FOREIGN = '<div class="rlino-legend"><span class="rlino-foreign">dashed</span>: not written by the policy.</div>'
 _TESTS = {
     "all": lambda row: True,
     "right": lambda row: is_true(row["correct"]),
@@ -105,6 +106,8 @@ def colours_of(rows: Iterable[Row], colour: str) -> tuple[dict[str, float], str]
     """
     rows = list(rows)
     limits, legends = {}, []
+    if any(1 in (values_of(row, "foreign") or ()) for row in rows):
+        legends.append(FOREIGN)
     for column, look in COLOURS.items():
         values = [v for row in rows for v in values_of(row, column) or ()]
         sizes = [abs(v) for v in values if math.isfinite(v)]
@@ -124,7 +127,9 @@ def trace_of(row: Row, limits: dict[str, float], share: int = 1) -> tuple[Trace,
     for column, limit in limits.items():
         if (values := values_of(row, column)) is not None:
             columns[column] = (values[: len(tokens)], COLOURS[column].scale, limit)
-    return Trace(tokens, columns, {name: look.tip for name, look in COLOURS.items()}), notes_html(notes)
+    foreign = (values_of(row, "foreign") or [])[: len(tokens)]
+    names = {name: look.tip for name, look in COLOURS.items()}
+    return Trace(tokens, columns, names, [f == 1 for f in foreign]), notes_html(notes)
 
 
 # --- one card --------------------------------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ class Trace:
     tokens: list[str]
     columns: dict[str, tuple[Sequence[float], Scale, float]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)  # of columns, in tooltips
+    foreign: Sequence[float] = ()  # [T], 1 for each token that the policy did not write; or empty
 
     def data(self) -> dict[str, Any]:
         """What the script needs, all text made visible."""
@@ -119,6 +120,7 @@ class Trace:
                 self.names.get(name, name): (numbers[0] if len(set(numbers)) == 1 else " ".join(numbers))
                 for name, numbers in texts.items()
             },
+            **({"foreign": "".join("01"[bool(f)] for f in self.foreign)} if any(self.foreign) else {}),
         }
 
     def spans(self, colour: str | None) -> str:
@@ -127,11 +129,12 @@ class Trace:
         columns = {name: text.split(" ") for name, text in data.items()}
         tips = [
             f"token {t + 1}"
+            + (" · not the policy's" if t < len(self.foreign) and self.foreign[t] else "")
             + "".join(f" · {n} {c[t if len(c) > 1 else 0]}" for n, c in columns.items()).replace("-", "−")
             for t in range(len(self.tokens))
         ]
         values, scale, limit = self.columns.get(colour or "", (None, "diverging", None))
-        return token_spans(self.tokens, values, scale=scale, limit=limit, tips=tips)
+        return token_spans(self.tokens, values, scale=scale, limit=limit, tips=tips, foreign=self.foreign)
 
 
 _MARKS = {"positive": "12345678", "negative": "abcdefgh", "size": "ABCDEFGH"}  # of a level, as the script reads it

@@ -121,8 +121,12 @@ def token_spans(
     limit: float | None = None,
     label: str = "value",
     tips: Sequence[str] | None = None,
+    foreign: Sequence[float] = (),
 ) -> str:
-    """The tokens as HTML without the box around them (see `tokens_html`); below 0 a token is a `u`, so underlined."""
+    """The tokens as HTML without the box around them (see `tokens_html`); below 0 a token is a `u`, so underlined.
+
+    `foreign` is 1 for tokens that the policy did not write, which get a dashed frame.
+    """
     numbers = [] if values is None else [_float(v) for v in values]
     limit = colour_limit(numbers) if limit is None else limit
     spans = []
@@ -132,6 +136,7 @@ def token_spans(
         tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
         tip += f"\n{tips[t]}" if tips is not None and t < len(tips) else f"\n{label} {number(value)}" if numbers else ""
         attributes = f'title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
+        attributes += ' class="rlino-foreign"' if t < len(foreign) and foreign[t] else ""
         name = "u" if style and scale == "diverging" and value < 0 else "span"
         spans.append(f"<{name} {attributes}>{visible(text)}</{name}>")
     return "".join(spans)
@@ -148,6 +153,8 @@ pre.rlino-trace.rlino-trace{margin:0;padding:.45em .6em;border:1px solid #8885;b
 color:inherit;font:400 .92em/1.65 var(--jp-code-font-family,ui-monospace,"DejaVu Sans Mono",monospace);
 white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;max-height:16em;overflow:auto}
 pre.rlino-trace>*{unicode-bidi:isolate;border-radius:2px;padding:.06em 0;box-shadow:inset -1px 0 #8883}
+pre.rlino-trace>.rlino-foreign,.rlino-legend .rlino-foreign{outline:1px dashed #888;
+outline-offset:-1px;font-style:italic}
 pre.rlino-trace>u,.rlino-legend u{text-decoration:underline 1px;text-underline-offset:.2em}
 pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
 .rlino-note{font-size:.88em;font-style:italic;margin:.25em 0 0;opacity:.85}

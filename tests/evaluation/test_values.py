@@ -1,15 +1,20 @@
 """Values of prefixes in bulk: many of many problems in one call, equal ones once."""
 
+import re
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import graded
+from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.evaluation.values import continuation_values, prefix_values, rollout_values, step_ends
+from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
-from rlino_lib.tasks import Countdown
+from rlino_lib.tasks import Countdown, HiddenTarget
 from rlino_lib.tasks.countdown.environment import Calculator
 
 TASK = Countdown()
@@ -112,3 +117,28 @@ def test_a_prefix_is_held_against_the_response_that_it_is_cut_from(policy, rollo
         prefix_values(policy, TASK, [])
     with pytest.raises(RlinoError, match="at least one prefix"):
         rollout_values(policy, TASK, rollouts, [[]] * 12)
+
+
+# --- an environment that knows the problem ---------------------------------------------------------------------------
+
+
+def test_a_look_in_a_prefix_is_answered_once_and_stands():
+    policy, task = load_policy(base_of("hidden_target")), HiddenTarget(lies=1.0)
+    problem = task.problems("test", 1)[0]
+    lie = next(t for t in task.possible_targets(problem) if t != problem.data["target"])
+    solved = f" </think> <answer> {problem.gold.split(' = ')[0]} </answer>"
+    seen = f" look <target> {lie} </target>\n"
+    table = prefix_values(policy, task, [(problem, p) for p in ("", " look", seen, seen + " look", solved)], samples=8)
+    assert table["value"].tolist()[-1] == 1  # graded against the true target
+    twins = [problem, replace(problem, id="another", data={**problem.data, "target": lie})]
+    table = prefix_values(policy, task, [(p, solved) for p in twins], samples=4)
+    assert table["value"].tolist() == [1, 0]  # one prompt, several problems
+    prefixes = [" look", seen, seen + " look"]
+    rollouts = sample_graded(policy, task, [problem] * 3, 8, prefixes=prefixes)
+    for i, text in enumerate(rollouts.texts):
+        assert text.startswith(prefixes[i // 8])
+        written = re.findall(r" look <target> (\d+) </target>\n", text)
+        assert len(written) == text.count(" look") == (1, 1, 2)[i // 8]
+        assert int(written[0]) != problem.data["target"] and len(set(written)) == 1
+    assert len({text.split()[2] for text in rollouts.texts[:8]}) > 1  # a prefix without an answer: each its own lot
+    assert {text.split()[2] for text in rollouts.texts[8:]} == {str(lie)}

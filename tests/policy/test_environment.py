@@ -255,3 +255,42 @@ def test_one_prefix_for_all_of_a_group_is_one_for_each_prompt():
     one, other = (sample(policy, UNEVEN, 4, max_new_tokens=30, seed=2, prefixes=p) for p in (prefixes, by_row))
     for name in ("ids", "mask", "written", "logprobs", "entropies", "truncated", "prompt_ids"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+# --- an environment for each response --------------------------------------------------------------------------------
+
+
+class Says(Echo):
+    """An echo with a word of its own, consulted after other strings."""
+
+    def __init__(self, word, after):
+        self.word, self.after = word, after
+
+    def answer(self, text):
+        return f" {self.word}" if text.endswith(self.after) else ""
+
+
+@pytest.mark.parametrize("rows", [3, 4, 64])
+def test_each_response_may_have_an_environment_of_its_own(rows):
+    policy, cap, size = random_model(seed=5), 30, 4
+    environments = [Says(k, ("+", "2") if k % 2 else ("4", "=")) for k in range(len(UNEVEN) * size)]
+    rollouts = sample(policy, UNEVEN, size, max_new_tokens=cap, seed=2, max_rows=rows, environment=environments)
+    uniform = torch.rand(len(rollouts.ids), cap, generator=torch.Generator().manual_seed(2))
+    for i, (ids, mask, written) in enumerate(zip(rollouts.ids, rollouts.mask, rollouts.written, strict=True)):
+        expected, own = slowly(policy, UNEVEN[i // size], uniform[i], cap, environments[i])
+        assert ids[written].tolist() == expected and mask[written].tolist() == own
+    assert (rollouts.written & ~rollouts.mask).any(1).sum() > 2
+
+
+def test_one_environment_for_each_prompt_is_one_for_each_response():
+    policy = random_model(seed=5)
+    of_prompts = [Says(k, ("+", "2", "4")) for k in range(4)]
+    of_rows = [environment for environment in of_prompts for _ in range(4)]
+    settings = dict(max_new_tokens=30, seed=2)
+    one, other = (sample(policy, UNEVEN, 4, environment=each, **settings) for each in (of_prompts, of_rows))
+    same, shared = (sample(policy, UNEVEN, 4, environment=each, **settings) for each in ([Echo()] * 4, Echo()))
+    for name in ("ids", "mask", "written", "logprobs"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert torch.equal(getattr(same, name), getattr(shared, name)), name
+    with pytest.raises(RlinoError, match="3 environments for 4 prompts"):
+        sample(policy, UNEVEN, 4, environment=of_prompts[:3])

@@ -277,6 +277,7 @@ WRITTEN = {
     "no_thought": {"task_settings": {"thinking": False}},
     "restarts": {"task_settings": {"restarts": 0.6, "restart_bonus": 0.5, "restart_held_out": 1}},
     "clean_room": {"task": "clean_room", "model": base_of("clean_room"), "max_new_tokens": 97},
+    "hidden_target": {"task": "hidden_target", "model": base_of("hidden_target"), "task_settings": {"lies": 0.5}},
 }
 
 
@@ -369,6 +370,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"method": "f_isft_pos", "task_settings": {"calculator": True}}, "sft", {}, "that needs the engine grpo"),
         ({"method": "f_isft_pos", "task_settings": {"restarts": 0.5}}, "sft", {}, "environment or openings write into"),
         ({"device": "cuda:1"}, "grpo", {}, "accelerate chooses the device"),
+        ({"loss_mask": "all"}, "grpo", {}, "counts the policy's tokens: leave --loss-mask out"),
         ({"micro_tokens": 4096}, "grpo", {}, "TRL cuts by rows: give --micro-batch"),
         ({}, "grpo", {"loss_type": "dapo"}, "does not take loss_type"),
         ({}, "grpo", {"use_vllm": True}, "TRL cannot start this run: vLLM is not available"),

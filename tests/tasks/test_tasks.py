@@ -209,6 +209,8 @@ BAD = [
     ("clean_room", "good", [-0.1, 1.5, math.nan, True, "0.5", None]),
     ("clean_room", "worth", [-0.1, 1.5, math.nan, False, "0", (0.5,)]),
     ("clean_room", "seed", [-1, 10**20, 1.0, "x"]),
+    ("hidden_target", "lies", [-0.1, 1.5, math.nan, True, "0.5", None]),
+    ("hidden_target", "n_numbers", [1, 5]),
     ("gsm8k", "template", ["compact", 0, []]),
     ("gsm8k", "shots", [-1, 9, True, "4", 2.0, math.nan]),
     ("gsm8k", "grader", ["loose", 5, ["strict"], None]),
@@ -293,7 +295,7 @@ def test_no_value_of_a_setting_is_a_traceback(name, data):
 
 
 def sample_problem(name):
-    if name == "countdown":
+    if name in ("countdown", "hidden_target"):
         return make_problem([random.Random(0).randint(1, 9), 2], 5)
     if name == "clean_room":
         return Problem("x", {"number": 3})

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import statistics
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -16,6 +17,8 @@ from rlino_lib.policy.fused import misfit
 from rlino_lib.policy.models import count_parameters, load_policy, weights_hash
 from rlino_lib.tasks import WordProblems
 from rlino_lib.tasks.base import split_of_key
+from rlino_lib.tasks.countdown.environment import LOOK, OPENS
+from rlino_lib.tasks.countdown.game import reachable
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, templates
 from rlino_lib.training.config import Recipe, TrainConfig
 from rlino_lib.training.pretraining.batches import batches
@@ -139,7 +142,12 @@ def test_the_loss_is_on_the_response_alone():
 
 @pytest.mark.parametrize(
     ("task", "digest"),
-    [("countdown", "e6f26ea6255a1b69"), ("word_problems", "8fd0e34ea6641978"), ("clean_room", "f54f3e7d122c4dc1")],
+    [
+        ("countdown", "e6f26ea6255a1b69"),
+        ("word_problems", "8fd0e34ea6641978"),
+        ("clean_room", "f54f3e7d122c4dc1"),
+        ("hidden_target", "9591cbdbe3892037"),
+    ],
 )
 def test_the_shipped_bases_data_have_not_changed(task, digest):
     """A change here means that a base can no longer be made again from its recipe."""
@@ -148,6 +156,52 @@ def test_the_shipped_bases_data_have_not_changed(task, digest):
         for tensor in next(data):
             checksum.update(tensor.numpy().tobytes())
     assert checksum.hexdigest()[:16] == digest
+
+
+def test_what_the_environment_writes_is_read_and_not_learned():
+    source, tokenizer = (
+        SOURCES["hidden_target"](Recipe(task="hidden_target", four_numbers=0.0)),
+        build_tokenizer("hidden_target"),
+    )
+    rows = [source.row(random.Random(k)) for k in range(2000)]
+    looks = [row for row in rows if row[1] == LOOK]
+    assert 0.17 < len(looks) / len(rows) < 0.23
+    assert all(len(row) == 4 and row[2].startswith(OPENS) for row in looks)
+    assert all(row[1].startswith(" guess ") for row in rows if len(row) == 2)
+    recipe = Recipe(task="hidden_target", batch_size=64, four_numbers=0.0)
+    counted = 0
+    for ids, labels in zip(*next(batches(recipe, tokenizer)), strict=True):
+        text, own = tokenizer.decode(ids), tokenizer.decode(ids[labels != -100])
+        assert OPENS not in own and torch.equal(ids[labels != -100], labels[labels != -100])
+        counted += (LOOK in own) and OPENS in text
+        assert (LOOK in own) == (OPENS in text)
+    assert counted
+
+
+def test_a_guess_is_in_reach_and_what_is_searched_for():
+    source = SOURCES["hidden_target"](Recipe(task="hidden_target", four_numbers=0.0))
+    for k in range(300):
+        prompt, *parts = source.row(random.Random(k))
+        nums = [int(n) for n in prompt.split()[1:4]]
+        text = "".join(parts)
+        goal = int(re.search(r"(?:guess|<target>) (\d+)", text)[1])
+        assert goal in reachable(tuple(sorted(nums)))
+        assert all(int(result) == goal for result in re.findall(r"= (\d+) yes", text))
+
+
+def test_a_base_may_start_from_another_with_the_same_first_words(tmp_path):
+    recipe = Recipe(
+        task="hidden_target", start=DEFAULT_BASE, steps=1, restart=1, batch_size=2, four_numbers=0.0, lr=1e-9
+    )  # fmt: skip
+    pretrain(recipe, tmp_path / "grown", progress=False)
+    grown, known = load_policy(tmp_path / "grown"), load_policy()
+    rows = len(known.tokenizer)
+    new, old = (policy.model.get_input_embeddings().weight for policy in (grown, known))
+    assert len(new) == len(grown.tokenizer) == rows + 5 and torch.allclose(new[:rows], old, atol=1e-6)
+    with pytest.raises(RlinoError, match="has another size or other words"):
+        pretrain(replace(recipe, layers=2), tmp_path / "smaller", progress=False)
+    with pytest.raises(RlinoError, match="has another size or other words"):
+        pretrain(replace(recipe, start=BASES["word_problems"]), tmp_path / "other", progress=False)
 
 
 def test_pretraining_never_sees_a_held_out_problem():

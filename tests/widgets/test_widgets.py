@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -303,6 +304,19 @@ def test_the_group_stands_side_by_side_with_its_facts():
     assert page.text.count("✂ truncated") == 1
     assert "token 5 · w −0.05 · log p −0.4 · entropy 0.8" in found.html
     assert "s2g1i3" in page.text and found.tokens(found.page("group"))[3][-1] == " s2g1i3"
+
+
+def test_tokens_of_an_environment_are_framed():
+    foreign = [0, 0, 1, 1, 0]
+    found = Explored(trace_inspector(make_run(foreign=foreign), step=2, group=1))
+    still = found.html.split("<script")[0]
+    assert len(found.first.having(class_="rlino-foreign")) == 4 * sum(foreign) + 1  # and the legend's
+    assert "token 3 · not the policy's · w" in html.unescape(still) and "token 2 · w" in still
+    assert {trace["foreign"] for trace in found.data["traces"]} == {"00110"}
+    broken = (make_run(), make_run(foreign=[1, 1]), make_run(foreign=["a"] * 5), make_run(foreign=[0] * 5))
+    for run in broken:  # older runs have none
+        page = Explored(trace_inspector(run, step=2, group=1))
+        assert "foreign" not in page.data["traces"][0] and not page.first.having(class_="rlino-foreign")
 
 
 def test_the_page_without_a_script_has_all_that_the_first_choice_shows():

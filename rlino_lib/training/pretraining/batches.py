@@ -6,7 +6,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,26 @@ class Blocks(Dataset):
         rng = random.Random(f"pretrain-{self.recipe.seed}-{block}")
         rows = [self.source.row(rng) for _ in range(BLOCK * size)]
         encode = self.tokenizer.backend_tokenizer.encode_batch
-        starts = [len(e.ids) for e in encode([prompt for prompt, _ in rows])]
-        ids = [[*e.ids, self.tokenizer.eos_token_id] for e in encode([prompt + response for prompt, response in rows])]
+        starts = [len(e.ids) for e in encode([row[0] for row in rows])]
+        ids = [[*e.ids, self.tokenizer.eos_token_id] for e in encode(["".join(row) for row in rows])]
         by_length = getattr(self.source, "by_length", True)
         order = sorted(range(len(rows)), key=lambda i: len(ids[i])) if by_length else range(len(rows))
         chunks = [order[i : i + size] for i in range(0, len(rows), size)]
         rng.shuffle(chunks)
         batches = []
         for chunk in chunks:
-            pairs = ((tuple(ids[i][: starts[i]]), tuple(ids[i][starts[i] :])) for i in chunk)
-            traces = [Example(*pair, sign=1, weight=1.0) for pair in pairs]
+            parts = ((tuple(ids[i][: starts[i]]), tuple(ids[i][starts[i] :]), self._context(rows[i])) for i in chunk)
+            traces = [Example(prompt, own, 1, 1.0, context=context) for prompt, own, context in parts]
             batches.append(torch.stack(collate(traces, self.tokenizer.pad_token_id)[:2]))  # [2, B, T]
         return torch.cat([b.flatten() for b in batches]).numpy(), [b.shape[2] for b in batches]
+
+    def _context(self, row: Sequence[str]) -> tuple[int, ...]:
+        """The places in a row's response of what the environment wrote: every second part after the prompt."""
+        if len(row) <= 2:
+            return ()
+        ends = [len(e.ids) for e in self.tokenizer.backend_tokenizer.encode_batch(list(accumulate(row)))]
+        spans = zip(ends[1::2], ends[2::2], strict=False)
+        return tuple(place - ends[0] for start, end in spans for place in range(start, end))
 
 
 def batches(

@@ -2,8 +2,9 @@
 
 A source is what pretraining needs of a task, made from a recipe: the `words` of its vocabulary, one token each, taken
 whole wherever they stand; a `demonstrator`, a dataclass that is recorded on the model card; and `row(rng)`, a random
-prompt of the train split and the demonstrator's response to it. Its batches hold traces of similar lengths, which saves
-padding, unless it has `by_length = False`.
+prompt of the train split and the demonstrator's response to it. Where an environment writes into the response, its
+parts follow one another, the demonstrator's and the environment's by turns: the model reads these and does not learn
+them. Its batches hold traces of similar lengths, which saves padding, unless it has `by_length = False`.
 """
 
 import random
@@ -12,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from rlino_lib.tasks import CleanRoom, Countdown, Problem, WordProblems
+from rlino_lib.tasks import CleanRoom, Countdown, HiddenTarget, Problem, WordProblems
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.clean_room import BAD, FILLER, GOOD
+from rlino_lib.tasks.countdown.environment import CLOSES, LOOK, OPENS, Look
 from rlino_lib.tasks.countdown.game import expression, solutions
 from rlino_lib.tasks.countdown.mdp import attempt_text, random_attempt
 from rlino_lib.tasks.word_problems.task import Line, draw, solve, vocabulary, write
@@ -62,21 +64,59 @@ class CountdownSource:
     """Countdown with three numbers, and a share with four."""
 
     demonstrator = Demonstrator()
+    make_task: type[Countdown] = Countdown
     words = ["Numbers", " target", " <think>", " </think>", " <answer>", " </answer>", " no\n", " no", " yes", ","]
     words += [" (", " )", " =", " +", " -", " *", " /"] + [f" {n}" for n in range(100)]
 
     def __init__(self, recipe: Recipe) -> None:
-        self.task = Countdown(n_numbers=3)
+        self.task = self.make_task(n_numbers=3)
         self.four_numbers = recipe.four_numbers
-        four = Countdown(n_numbers=4).problems("train", recipe.n_four) if recipe.four_numbers else []
+        four = self.make_task(n_numbers=4).problems("train", recipe.n_four) if recipe.four_numbers else []
         self.pools = self.task.problems("train"), four
 
-    def row(self, rng: random.Random) -> tuple[str, str]:
+    def row(self, rng: random.Random) -> tuple[str, ...]:
+        problem = self._drawn(rng)
+        return self.task.prompt(problem), self.demonstrator.response(problem, rng)
+
+    def _drawn(self, rng: random.Random) -> Problem:
         problem = rng.choice(self.pools[rng.random() < self.four_numbers])
         nums = list(problem.data["nums"])
         rng.shuffle(nums)
-        problem = replace(problem, data={**problem.data, "nums": nums})
-        return self.task.prompt(problem), self.demonstrator.response(problem, rng)
+        return replace(problem, data={**problem.data, "nums": nums})
+
+
+# --- Countdown with a hidden target ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Looker(Demonstrator):
+    """The same searcher where the target is hidden: it seldom looks, and else it guesses a target to search for."""
+
+    looks: float = 0.2  # chance that it looks first; it believes what it reads
+
+    def parts(self, problem: Problem, possible: Sequence[int], rng: random.Random) -> tuple[str, ...]:
+        """A trace in its own parts and the environment's; a guess is one of the possible targets, each alike."""
+        if rng.random() < self.looks:
+            return LOOK, Look(problem.data["target"]).answer(LOOK), self.response(problem, rng)
+        goal = rng.choice(possible)
+        believed = replace(problem, data={**problem.data, "target": goal})
+        return (f"{GUESS} {goal},{self.response(believed, rng)}",)
+
+
+GUESS = " guess"
+
+
+class HiddenTargetSource(CountdownSource):
+    """Countdown whose target has to be asked for; the environment tells the truth."""
+
+    demonstrator: Looker = Looker()
+    task: HiddenTarget
+    make_task = HiddenTarget
+    words = [*CountdownSource.words, " ?", GUESS, LOOK, OPENS, CLOSES]
+
+    def row(self, rng: random.Random) -> tuple[str, ...]:
+        problem = self._drawn(rng)
+        return self.task.prompt(problem), *self.demonstrator.parts(problem, self.task.possible_targets(problem), rng)
 
 
 # --- word problems ---------------------------------------------------------------------------------------------------
@@ -201,7 +241,7 @@ class JointSource:
     def __init__(self, recipe: Recipe) -> None:
         self.sources = CountdownSource(recipe), WordProblemSource(recipe)
 
-    def row(self, rng: random.Random) -> tuple[str, str]:
+    def row(self, rng: random.Random) -> tuple[str, ...]:
         return rng.choice(self.sources).row(rng)
 
 
@@ -210,4 +250,5 @@ SOURCES: dict[str, Any] = {
     "word_problems": WordProblemSource,
     "joint": JointSource,
     "clean_room": CleanRoomSource,
+    "hidden_target": HiddenTargetSource,
 }

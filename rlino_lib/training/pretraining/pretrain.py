@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken, pre_tokenizers
@@ -117,10 +117,27 @@ def _model(recipe: Recipe, tokenizer: Qwen2Tokenizer, device: str) -> Qwen2ForCa
     return Qwen2ForCausalLM._from_config(config, attn_implementation=attention).to(device).train()
 
 
+def _grown(recipe: Recipe, tokenizer: Qwen2Tokenizer, device: str) -> Qwen2ForCausalLM:
+    """The base that the recipe starts from, with a row of random weights for each word that it does not have.
+
+    Raises RlinoError where it has other words than the first of the task's, or another size.
+    """
+    known = models.load_policy(recipe.start, device=device)
+    model = cast(Qwen2ForCausalLM, known.model)
+    sizes = model.config.hidden_size, model.config.num_hidden_layers
+    words = tokenizer.get_vocab()
+    if sizes != (recipe.hidden_size, recipe.layers) or any(
+        words.get(w) != i for w, i in known.tokenizer.get_vocab().items()
+    ):
+        raise RlinoError(f"{recipe.start} has another size or other words than the recipe: it cannot start from there")
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return model.train()
+
+
 def _pretrain(recipe: Recipe, out: Path, device: str, workers: int | None, progress: bool, save_every: int) -> None:
     torch.manual_seed(recipe.seed)
     tokenizer = learn_tokenizer(recipe) if recipe.merges else build_tokenizer(recipe.task)
-    model = _model(recipe, tokenizer, device)
+    model = (_grown if recipe.start else _model)(recipe, tokenizer, device)
     gpu = device.startswith("cuda")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=gpu or None

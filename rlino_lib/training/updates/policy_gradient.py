@@ -16,6 +16,7 @@ from rlino_lib.methods.token_credit import CREDITS
 from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.config import VERIFIER, TrainConfig
+from rlino_lib.training.masks import counted
 from rlino_lib.training.micro_batches import Limit, micro_batches
 from rlino_lib.training.traces import policy_weighting
 from rlino_lib.training.values import VALUES
@@ -24,6 +25,7 @@ from rlino_lib.training.values import VALUES
 def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
     """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows."""
     c, o = trainer.config, trainer.objective
+    rollouts = counted(trainer, rollouts)
     old = _old_logprobs(trainer, rollouts)  # [N, T], or None
     ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
     graded = replace(graded_rows(c, rollouts, old, ref), **_for_tokens(trainer, rollouts))

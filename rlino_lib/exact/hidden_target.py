@@ -1,0 +1,117 @@
+"""The hidden target, exactly: what looking is worth, and what a loss that counts the environment adds (chapter 10b)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from rlino_lib.exact.identities import Gradient, policy_side
+from rlino_lib.exact.token_mdp import F64, Optimum, best_of_tool_game
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.loss import token_weights
+from rlino_lib.methods.objective import Objective
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.tasks import HiddenTarget, Problem
+from rlino_lib.training.masks import MASKS
+
+# --- what looking is worth -------------------------------------------------------------------------------------------
+
+
+def look(targets: int, lies: float) -> Tensor:
+    """The chance of each target to be written, given the true one: [true, written] float64.
+
+    `lies` is the chance of another one, each alike. A single target leaves nothing to lie with.
+    """
+    truth = torch.eye(targets, dtype=F64)  # [R, R]
+    return truth if targets == 1 else (1 - lies) * truth + lies / (targets - 1) * (1 - truth)
+
+
+def calculator(targets: int, lies: float) -> Tensor:
+    """The same of a calculator, whose result depends on what it is asked alone: [true, written], one column of ones."""
+    written = torch.zeros(targets, targets, dtype=F64)  # [R, R]
+    written[:, 0] = 1
+    return written
+
+
+TOOLS: dict[str, Callable[[int, float], Tensor]] = {"look": look, "calculator": calculator}
+
+
+def optimum(targets: int, lies: float = 0.0, tool: str = "look") -> Optimum:
+    """The best policy that reads what the tool writes, and the best response fixed beforehand, by enumeration.
+
+    `targets` are the R ≥ 1 targets in reach, each the true one with chance 1/R, as it is for a problem drawn from all
+    splits. A response ends with an expression, so that it hits one of them. Where a look is worth nothing it is left
+    out at no loss, so that one course of the game is enough: look, answer.
+    """
+    written = TOOLS[tool](targets, lies)  # [true, written]
+    # What a course pays, reward times chance: of the answer that is the true target alone.
+    paid = written.t()[None, :, :, None] / targets  # [1, written, answer, 1]
+    return best_of_tool_game(paid)
+
+
+def optima(
+    problems: Sequence[Problem], lies: Sequence[float], tools: Sequence[str] = tuple(TOOLS),
+    task: HiddenTarget | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """A row for each tool and chance of a lie: means over problems of both optima, and their `gap`.
+
+    Columns `tool`, `lies`, `policy` (the best one that reads what is written), `response` (the best one fixed
+    beforehand) and `gap`. The task says which targets are in reach; by default its usual ranges.
+    """
+    task = task or HiddenTarget()
+    counts = pd.Series([len(task.possible_targets(problem)) for problem in problems]).value_counts()
+    rows = []
+    for tool in tools:
+        for s in lies:
+            found = pd.DataFrame([optimum(int(r), s, tool)[:2] for r in counts.index], index=counts.index)
+            policy, response = found.mul(counts, axis=0).sum() / counts.sum()
+            rows.append((tool, s, policy, response, policy - response))
+    return pd.DataFrame(rows, columns=["tool", "lies", "policy", "response", "gap"])
+
+
+# --- what an unmasked token of the environment adds ------------------------------------------------------------------
+
+
+def environment_term(written: Tensor, policy: Tensor, advantage: Tensor) -> Tensor:
+    """What a token that the environment draws adds to the gradient of J in its logits, in expectation: P∘A − π·E_P[A].
+
+    written [V], the environment's distribution P; policy [V], the model's π; advantage [V], the mean one after each
+    token. Zero where π = P and the advantage is the same whatever is written.
+    """
+    return written * advantage - policy * (written @ advantage)
+
+
+def masks_compared(
+    model: Module, rollouts: Rollouts, objective: Objective, delimiters: tuple[int, int]
+) -> pd.DataFrame:
+    """The gradients of one batch under each mask of the loss, against that of the policy's own tokens.
+
+    Columns `mask`; `cosine` of the two gradients and `norm`, the ratio of their sizes; `foreign`, the share of Σ|w| on
+    tokens that the policy did not write; `own`, the share of the policy's tokens that count. `delimiters` are the two
+    ids. The advantages are the same, by the objective's rule, and the update is the first of a batch. Take the model
+    through `float64_copy` first.
+    """
+    new, _ = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
+    credit = advantages(rollouts.rewards.to(F64), rollouts.group_size, objective.advantage)  # [N]
+    plain = replace(objective, beta=0.0, entropy_bonus=0.0)
+    found = {}
+    for name, rule in MASKS.items():
+        mask = rule(rollouts, delimiters)  # [N, T]
+        gradient = _flat(policy_side(model, replace(rollouts, mask=mask), plain, credit, new.detach()))  # [parameters]
+        sizes = token_weights(plain, credit, mask, rollouts.ids.shape[1]).abs()  # [N, T]
+        foreign = sizes[~rollouts.mask].sum() / sizes.sum()
+        found[name] = gradient, foreign.item(), (mask & rollouts.mask).sum().item() / rollouts.mask.sum().item()
+    base = found["policy"][0]
+    rows = [
+        (name, (g @ base / (g.norm() * base.norm())).item(), (g.norm() / base.norm()).item(), foreign, own)
+        for name, (g, foreign, own) in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["mask", "cosine", "norm", "foreign", "own"])
+
+
+def _flat(gradient: Gradient) -> Tensor:
+    return torch.cat([part.flatten() for part in gradient.values()])
