@@ -235,7 +235,9 @@ for task, part in last.groupby("task", sort=False):
 # compares the critic's values with those of 1, 3 and 9 continuations. The truth is 256 other continuations.
 
 # %%
-measured = {s: values_of(r) for s, r in credit_runs("word_problems", RECORDED, "vc_ppo")["vc_ppo"].items() if is_measured(r)}
+measured = {
+    s: values_of(r) for s, r in credit_runs("word_problems", RECORDED, "vc_ppo")["vc_ppo"].items() if is_measured(r)
+}
 rows = [["", "within 0.1 of the value, %", "finds the best next line, %"]]
 for name in ("critic", "k1", "k3", "k9"):
     pairs = [(share_within(v, name), best_of_next(v, name)) for v in measured.values()]
@@ -258,7 +260,10 @@ value_errors_figure(pd.concat([value_errors(v).assign(seed=s) for s, v in measur
 
 # %%
 claims = judge_all(evidence="credit.")
-rows = [["claim", "verdict", "what was found"], *claims[["statement", "found", "effect"]].itertuples(index=False, name=None)]
+rows = [
+    ["claim", "verdict", "what was found"],
+    *claims[["statement", "found", "effect"]].itertuples(index=False, name=None),
+]
 display(Markdown(markdown_table(rows, numbers=False)))
 
 # %% [markdown]

@@ -125,12 +125,12 @@ def _by_token(o: Objective, g: Graded, by_response: Credit) -> Tensor:
     elif advantages.ndim == 1:
         advantages = torch.where(inside, advantages[:, None], 0)  # [N, T]
     if o.whiten:
-        advantages = whitened(advantages, loss_mask(o, inside & keep[:, None], g.old_logprobs))
+        advantages = whitened(advantages, without_likely(o, inside & keep[:, None], g.old_logprobs))
     return advantages
 
 
-def loss_mask(o: Objective, mask: Tensor, old_logprobs: Tensor | None) -> Tensor:
-    """The tokens that a loss counts, [N, T] bool: of the mask those that the sampler found `unlikely` enough.
+def without_likely(o: Objective, mask: Tensor, old_logprobs: Tensor | None) -> Tensor:
+    """A mask [N, T] without the tokens that were too likely for the objective: bool, of its `unlikely` alone.
 
     SPO's mask (2505.23564): a token that was nearly certain has no say. Raises RlinoError without the log-probs.
     """

@@ -6,7 +6,7 @@ import torch
 from trl import GRPOTrainer
 
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.methods.credit import credit, loss_mask
+from rlino_lib.methods.credit import credit, without_likely
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.policy.models import Policy
 from rlino_lib.scale.records import Pool, Recorded, Row
@@ -99,7 +99,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
             ref = torch.zeros_like(rollouts.logprobs)  # [N, T]
             ref[rollouts.written] = torch.cat([row.reference for row in self.rows])
         adv, keep = credit(o, graded_rows(c, rollouts, rollouts.logprobs, ref))  # [N] or [N, T], [N]
-        mask = loss_mask(o, rollouts.mask, rollouts.logprobs)  # [N, T]
+        mask = without_likely(o, rollouts.mask, rollouts.logprobs)  # [N, T]
         if self.recorder.keeps_groups(step):
             self.weighting = policy_weighting(o, adv, keep, mask, c.max_new_tokens)
         mine = slice(self.accelerator.process_index * n, (self.accelerator.process_index + 1) * n)

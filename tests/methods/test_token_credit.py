@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.credit import Graded, credit, loss_mask
+from rlino_lib.methods.credit import Graded, credit, without_likely
 from rlino_lib.methods.loss import token_weights, value_loss
 from rlino_lib.methods.token_credit import decayed, gae, optimal_baseline, whitened
 
@@ -82,7 +82,7 @@ def test_weights_of_four_responses_by_hand(name):
 def test_spo_leaves_out_what_was_nearly_certain():
     """Two tokens of 0.95 are out of the loss, of its token mean and of the whitening."""
     spo = OBJECTIVES["spo_chain"]
-    mask = loss_mask(spo, MASK, GRADED.old_logprobs)
+    mask = without_likely(spo, MASK, GRADED.old_logprobs)
     assert mask.sum() == 8 and not mask[0, 1] and not mask[1, 3]
     advantages, _ = credit(spo, GRADED)
     kept = [F(3, 4), F(1, 4), F(1, 4), F(-1, 2), F(1, 3), F(1, 3), F(-2, 3), F(2, 3)]

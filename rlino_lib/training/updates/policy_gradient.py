@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlino_lib.methods.credit import Graded, credit, loss_mask
+from rlino_lib.methods.credit import Graded, credit, without_likely
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS
@@ -31,7 +31,7 @@ def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dic
     graded = replace(graded_rows(c, rollouts, old, ref), **_for_tokens(trainer, rollouts))
     sampled = graded if old is not None else replace(graded, old_logprobs=rollouts.logprobs)
     advantages, keep = credit(o, sampled)  # [N] or [N, T], [N]
-    mask = loss_mask(o, rollouts.mask, rollouts.logprobs)  # [N, T]
+    mask = without_likely(o, rollouts.mask, rollouts.logprobs)  # [N, T]
     order = keep.nonzero()[:, 0].tolist()
     for _ in range(c.epochs):
         if c.minibatches > 1:
