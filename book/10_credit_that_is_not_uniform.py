@@ -35,6 +35,7 @@ from IPython.display import Markdown, display
 from rlino_lib.analysis.credit import best_of_next, budget_curve, share_within, value_errors
 from rlino_lib.claims.credit import credit_runs, is_measured, values_of
 from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.exact import credit_toy
 from rlino_lib.figures.credit import budgets_figure, credit_figure, value_errors_figure
 from rlino_lib.figures.recorded import markdown_table, say
@@ -85,7 +86,7 @@ steps["uniform credit"] = 0.0 - VALUES[0]
 display(steps.round(3))
 
 # %% [markdown]
-# **What to look at.** The columns of credit. The first step is praised, the second blamed for all that was lost, and the
+# **What to look at.** The columns of credit. The first step is praised. The second is blamed for all that was lost. The
 # third gets nothing, since nothing was left to lose. Uniform credit blames all three alike.
 #
 # ## Does it help?
@@ -94,9 +95,10 @@ display(steps.round(3))
 # For toys as small as these the variance of one response's gradient is a sum over all responses, with no sampling. RLOO
 # takes its baseline from seven other responses. VinePPO estimates each $V(s_k)$ from $K$ continuations.
 #
-# There are two kinds of toys. In a *chain* a mistake is fatal. In a *search* an attempt hits with some chance, and after
-# a miss the policy may try again; this is Countdown, and the search is fitted to the base's own attempts and accuracy.
-# It comes twice. In the first the policy learns only to hit. In the second it also learns whether to try again.
+# There are two kinds of toys. In a *chain* a mistake is fatal. In a *search* an attempt hits with some chance, and
+# after a miss the policy may try again. This is Countdown, and the search is fitted to the base's own attempts and
+# accuracy. It comes twice. In the first the policy learns only to hit. In the second it also learns whether to try
+# again.
 
 # %%
 base = read_json(Path(DEFAULT_BASE) / "evaluation.json")["found"]
@@ -114,24 +116,21 @@ table = credit_toy.credit_table(TOYS)
 credit_figure(table)
 
 # %%
-sd = table.pivot_table(index="toy", columns=["credit", "K"], values="ratio", dropna=False, sort=False)
-for toy in TOYS:
-    rows = table[table["toy"] == toy].set_index("credit")
-    vine = rows.loc["vine"].set_index("K")
-    say(
-        f"{toy}: over RLOO's, the sd is {rows.loc['exact', 'ratio']:.2f} with exact values, {vine.loc[3, 'ratio']:.2f} with "
-        f"3 continuations of each state and {vine.loc[9, 'ratio']:.2f} with 9. These cost {vine.loc[3, 'cost']:.0f} and "
-        f"{vine.loc[9, 'cost']:.0f} times as many responses; with as many RLOO would have "
-        f"{1 / vine.loc[3, 'cost'] ** 0.5:.2f} and {1 / vine.loc[9, 'cost'] ** 0.5:.2f}."
-    )
+rows = [["sd, RLOO = 1", "exact values", "no baseline", "K = 3", "K = 9", "RLOO with as many samples as K = 9"]]
+for toy, part in table.groupby("toy", sort=False):
+    ratio = part.set_index(["credit", part["K"].fillna(0)])["ratio"]
+    cost = part.set_index(["credit", part["K"].fillna(0)])["cost"]
+    numbers = ratio["exact", 0], ratio["reinforce", 0], ratio["vine", 3], ratio["vine", 9], cost["vine", 9] ** -0.5
+    rows.append([toy, *(f"{x:.2f}" for x in numbers)])
+display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
 # **What to look at.** Where the solid line falls below 1, and where the other one does.
 #
-# Per response, the credit of steps varies less in the hard chain: much is decided in its middle. In the easy chain even
-# exact values gain little. In the search that only learns to hit they are no better than RLOO: after a miss the policy
-# stands where it stood before, so there is nothing to assign. Where the policy also decides whether to go on there is
-# something: giving up after a miss throws the value away.
+# Per response, the credit of steps varies less in the hard chain: much is decided in its middle. In the easy chain
+# even exact values gain little, and no baseline at all is better still. In the search that only learns to hit, exact
+# values are no better than RLOO: after a miss the policy stands where it stood before, so there is nothing to assign.
+# Where the policy also decides whether to go on there is something: giving up after a miss throws the value away.
 #
 # Per *sampled* response RLOO is better everywhere. More responses are the simplest way to a smaller variance, and the
 # continuations could have been responses. What is left for VinePPO is where updates are dear and samples are cheap.
@@ -145,12 +144,12 @@ for toy in TOYS:
 # head, which learns from the returns of the base's responses while the base itself stays as it is.
 
 # %%
-from rlino_lib.policy.sampling import sample  # noqa: F401
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.trainer import Trainer
 from rlino_lib.training.values import explained
+from rlino_lib.widgets import credit_explorer
 
-WARMUP = 16
+WARMUP = 12
 config = TrainConfig(
     method="vc_ppo", task="word_problems", steps=WARMUP, critic_warmup=WARMUP, prompts=16, group_size=8,
     max_new_tokens=64, eval_every=0,
@@ -171,24 +170,24 @@ CREDITS = {
     "critic": varied("vc_ppo", plain | {"lam": 0.0}),
     "exact": OBJECTIVES["step_verifier"],
 }
-from rlino_lib.widgets import credit_explorer
-
 responses = explained(trainer, rollouts, CREDITS)
-mixed = sorted(responses[:64], key=lambda r: r["correct"])  # wrong ones first
-credit_explorer(mixed[:12])
+wrong_first = sorted(responses[:64], key=lambda response: response["correct"])
+credit_explorer(wrong_first[:12])
 
 # %% [markdown]
 # **What to look at.** A wrong response. Which line is blamed?
 #
 # Uniform credit blames every token. Continuations blame the line in which the mistake was made, often by a single wrong
 # number, and leave the lines before it alone. The exact credit, of a solver that makes no mistakes, agrees with them
-# about the place: one line gets all the blame. The critic has seen a few thousand responses. It spreads small numbers
-# over many tokens, and where the mistake is it notices little. (Values stand in the tooltips, and are a second colour.)
+# about the place: one line gets all the blame. The critic has seen some 1,500 responses. It spreads small numbers over
+# many tokens, and does not notice the mistake. The rest comes with the last token, where the reward is. (Values stand
+# in the tooltips, and are a second colour.)
 #
 # ## What it bought
 #
-# The runs: RLOO, VinePPO with three continuations, and PPO with a critic, which differ in credit alone: 150 updates of
-# 8 × 8 responses, a token mean, no KL, each at its own best learning rate. PPO's critic learns alone for 20 steps first.
+# The runs: RLOO, VinePPO with three continuations, and PPO with a critic. They differ in credit alone: 150 updates of
+# 8 × 8 responses, a token mean, no KL, each at its own best learning rate. PPO's critic learns alone for 20 steps
+# first.
 #
 # ```sh
 # rlino grid data/runs/credit-lr.json
@@ -199,8 +198,6 @@ credit_explorer(mixed[:12])
 # %%
 METHODS = ("rloo", "vineppo", "vc_ppo")
 TASKS = ("word_problems", "countdown")
-from rlino_lib.claims.ledger import RECORDED
-
 runs = [r for task in TASKS for by_seed in credit_runs(task, RECORDED, *METHODS).values() for r in by_seed.values()]
 frames = []
 for run in runs:
@@ -235,9 +232,8 @@ for task, part in last.groupby("task", sort=False):
 # compares the critic's values with those of 1, 3 and 9 continuations. The truth is 256 other continuations.
 
 # %%
-measured = {
-    s: values_of(r) for s, r in credit_runs("word_problems", RECORDED, "vc_ppo")["vc_ppo"].items() if is_measured(r)
-}
+critics = credit_runs("word_problems", RECORDED, "vc_ppo")["vc_ppo"]
+measured = {seed: values_of(run) for seed, run in critics.items() if is_measured(run)}
 rows = [["", "within 0.1 of the value, %", "finds the best next line, %"]]
 for name in ("critic", "k1", "k3", "k9"):
     pairs = [(share_within(v, name), best_of_next(v, name)) for v in measured.values()]
@@ -260,17 +256,15 @@ value_errors_figure(pd.concat([value_errors(v).assign(seed=s) for s, v in measur
 
 # %%
 claims = judge_all(evidence="credit.")
-rows = [
-    ["claim", "verdict", "what was found"],
-    *claims[["statement", "found", "effect"]].itertuples(index=False, name=None),
-]
+columns = ["statement", "found", "effect"]
+rows = [["claim", "verdict", "what was found"], *claims[columns].itertuples(index=False, name=None)]
 display(Markdown(markdown_table(rows, numbers=False)))
 
 # %% [markdown]
 # ## Exercises
 #
-# **1. The credit of a step.** `my_vine_advantages(reward, values)`: the values before each of T steps and the reward in,
-# T advantages out.
+# **1. The credit of a step.** `my_vine_advantages(reward, values)`: the values before each of T steps and the reward
+# in, T advantages out.
 
 # %%
 from checkers.credit import check_gae, check_vine_advantages

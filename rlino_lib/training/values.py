@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -81,10 +82,10 @@ def explained(trainer: Any, rollouts: Rollouts, objectives: Mapping[str, Objecti
         other = copy.copy(trainer)  # the same policy and critic
         other.objective = objective
         read = VALUES[objective.values](other, rollouts) if objective.values else None
-        parts = {"values": read.values, "steps": read.steps} if read else {}
+        graded = Graded(rollouts.rewards, rollouts.group_size, rollouts.mask, rollouts.logprobs)
         if read:
             values[name] = read.values
-        graded = Graded(rollouts.rewards, rollouts.group_size, rollouts.mask, rollouts.logprobs, **parts)
+            graded = replace(graded, values=read.values, steps=read.steps)
         advantages = credit(objective, graded).advantages  # [N] or [N, T]
         credits[name] = advantages if advantages.ndim == 2 else advantages[:, None] * rollouts.mask
     responses = []
