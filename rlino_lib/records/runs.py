@@ -29,6 +29,9 @@ COLUMNS = (
 ).split()
 # Beside them, of a run whose credit reads values: tokens sampled for these, and how its critic fares.
 VALUE_COLUMNS = ["value_tokens", "critic/loss", "critic/explained_variance"]
+# Of a run whose task has an environment: the share of held-out responses into which it wrote, and the mean
+# log-probability, nats, that the policy gives to a token of its.
+ENVIRONMENT_COLUMNS = ["eval/consulted", "eval/environment_logprob"]
 CRITIC = "critic.safetensors"  # the weights of a run's critic, beside its folder `model`
 UNKNOWN = "unknown"  # the method, the task or the model of an imported run, where nothing says it
 

@@ -145,6 +145,11 @@ def up_to_stop(response: str, stop: Sequence[str]) -> str:
 SPLITS = ("train", "validation", "test")
 
 
+def has_environment(task: Task) -> bool:
+    """Whether something writes into a task's responses while they are sampled."""
+    return hasattr(task, "environment_of") or getattr(task, "environment", None) is not None
+
+
 def lots_of(task: Task, count: int, seed: int) -> list[int] | None:
     """The lot of each of `count` responses, a number from 0 to 2⁶⁴ − 1; None for a task without lots."""
     return [hash_of(f"lot-{seed}-{row}") for row in range(count)] if hasattr(task, "opening") else None

@@ -16,8 +16,20 @@ from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.critic import save_critic
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import COLUMNS, CRITIC, RUN, VALUE_COLUMNS, Run, complete_run, load_run, read_run
+from rlino_lib.records.runs import (
+    COLUMNS,
+    CRITIC,
+    ENVIRONMENT_COLUMNS,
+    RUN,
+    VALUE_COLUMNS,
+    Run,
+    complete_run,
+    load_run,
+    read_run,
+)
 from rlino_lib.records.writer import RunWriter
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.base import has_environment
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.guard_rails import Guards
@@ -114,7 +126,8 @@ class Recorder:
         self.evaluate = evaluate
         self.writer = writer
         values = varied(self.config.method, self.config.objective_settings).values
-        self.columns = COLUMNS + VALUE_COLUMNS if values else COLUMNS
+        writes = has_environment(get_task(self.config.task, **self.config.task_settings))
+        self.columns = COLUMNS + VALUE_COLUMNS * bool(values) + ENVIRONMENT_COLUMNS * writes
         self.guards = Guards(self.config.guard)
         self.began = time.time()
 

@@ -24,6 +24,7 @@ from rlino_lib.policy.logprobs import collisions, response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, get_task
+from rlino_lib.tasks.base import has_environment
 from rlino_lib.training import memory
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
 from rlino_lib.training.masks import check_mask
@@ -288,12 +289,22 @@ class Trainer:
         """The `eval/…` columns of the policy as it is."""
         rollouts = self._eval_rollouts(self.policy)
         self.responses = list(response_rows(rollouts, self.task, self.step_done, final=False))
+        columns = held_out.eval_columns(rollouts) | self._of_environment(rollouts)
         if not self.config.eval_base:
-            return held_out.eval_columns(rollouts)
+            return columns
         under_base = self.all_logprobs(rollouts, reference=True)  # [N, T]
         now = self.all_logprobs(self.base_rollouts)  # [M, T]
         of_base = held_out.base_columns(rollouts, under_base, self.base_rollouts, now)
-        return held_out.eval_columns(rollouts) | of_base
+        return columns | of_base
+
+    def _of_environment(self, rollouts: Rollouts) -> dict[str, float | None]:
+        """The columns of what an environment wrote; of a task that has one."""
+        if not has_environment(self.task):
+            return {}
+        foreign = rollouts.written & ~rollouts.mask  # [N, T]
+        logprobs = self.all_logprobs(replace(rollouts, mask=foreign))[foreign]  # [M]
+        mean = logprobs.double().mean().item() if len(logprobs) else None
+        return {"eval/consulted": foreign.any(1).double().mean().item(), "eval/environment_logprob": mean}
 
     def _eval_rollouts(self, policy: Policy) -> Rollouts:
         return self._sample(policy, self.eval_problems, self.config.eval_samples, self.config.seed)

@@ -11,7 +11,7 @@ from rlino_lib.exact.hidden_target import environment_term, masks_compared, opti
 from rlino_lib.exact.identities import Identity, float64_copy, grpo_is_weighted_sft
 from rlino_lib.exact.token_mdp import F64
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.methods.credit import Graded, credit, loss_mask
+from rlino_lib.methods.credit import Graded, credit, without_likely
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.paths import base_of
 from rlino_lib.policy.logprobs import response_logprobs
@@ -148,7 +148,7 @@ def test_masked_every_objective_is_weighted_sft_on_the_policys_tokens(batch, sco
     rewards, right = rollouts.rewards.to(F64), rollouts.correct
     graded = Graded(rewards, 8, mask, old, old, 64, rollouts.truncated, right, values, None, collisions)
     credited, keep = credit(objective, graded)
-    counts = loss_mask(objective, mask, old)[keep]  # [N', T]
+    counts = without_likely(objective, mask, old)[keep]  # [N', T]
     weights = token_weights(objective, credited[keep], counts, 64)  # [N', T]
     foreign = (rollouts.written[:, : mask.shape[1]] & ~mask)[keep]  # [N', T]
     assert (weights[foreign] == 0).all() and foreign.any()

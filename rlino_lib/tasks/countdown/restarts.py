@@ -1,4 +1,4 @@
-"""Restarts: problems whose responses begin with wrong attempts that the policy did not write (chapter 11).
+"""Restarts: problems whose responses begin with wrong attempts that the policy did not write (chapter 10b).
 
 Satori (2502.02508) lets half of its training start from an earlier trajectory that went wrong, cut back and followed by
 a token that asks for another try; here the wrong prefix is one or two attempts, each called ` no`. Every token after it

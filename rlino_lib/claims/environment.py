@@ -1,0 +1,163 @@
+"""Evidence on an environment that writes, and on restarts (chapter 10b): exact, and recorded runs paired by seed.
+
+Holm's correction is over all tests of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from rlino_lib.analysis import statistics as stats
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, holm_in_family, require_seeds
+from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words
+from rlino_lib.exact.hidden_target import optima
+from rlino_lib.folders import asked_and_found
+from rlino_lib.records.runs import Run
+from rlino_lib.tasks import HiddenTarget
+
+Gaps = tuple[pd.Series, list[Run]]  # by seed, and the runs behind them
+
+
+def runs_named(group: str, name: str, records: Records) -> dict[int, Run]:
+    """The runs of a grid whose folder is NAME-s<seed>, by seed."""
+    return {run.seed or 0: run for run in records.runs(group) if run.path.name == f"{name}-s{run.seed}"}
+
+
+@evidence
+def closed_loop_is_better(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: the best policy that reads what is written beats the best response fixed beforehand.
+
+    Statistic: the mean gap over all test problems, by enumeration, in points, of a look that lies with chance `lies`
+    and of a calculator. Threshold `points`: holds where the look's is at least that and the calculator's is 0.
+    """
+    table = optima(HiddenTarget().problems("test"), [claim.threshold["lies"]]).set_index("tool")
+    look, calculator = 100 * table["gap"]["look"], 100 * table["gap"]["calculator"]
+    verdict = HOLDS if look >= claim.threshold["points"] and calculator == 0 else FAILS
+    best, fixed = 100 * table["policy"]["look"], 100 * table["response"]["look"]
+    return Evidence(verdict, f"{best:.1f} % against {fixed:.1f} % with a look; with a calculator they are equal")
+
+
+def _above_the_fixed(claim: Claim, records: Records) -> Gaps:
+    """Accuracy of trained policies less that of the best fixed response, in points."""
+    runs = runs_named("environment", claim.about["name"], records)
+    require_seeds(claim, len(runs))
+    fixed = 100 * optima(HiddenTarget().problems("test"), [0.0], ["look"])["response"].item()
+    return pd.Series({seed: stats.final_accuracy(run) - fixed for seed, run in runs.items()}), list(runs.values())
+
+
+def _paired(claim: Claim, records: Records, number: Callable[[Run], float]) -> Gaps:
+    name, reference = (runs_named(claim.about["group"], claim.about[which], records) for which in ("name", "reference"))
+    seeds = sorted(set(name) & set(reference))
+    require_seeds(claim, len(seeds))
+    gaps = pd.Series({seed: number(name[seed]) - number(reference[seed]) for seed in seeds})
+    return gaps, [runs[seed] for runs in (name, reference) for seed in seeds]
+
+
+def _masked(claim: Claim, records: Records) -> Gaps:
+    return _paired(claim, records, stats.final_accuracy)
+
+
+def _moved(claim: Claim, records: Records) -> Gaps:
+    """How far the log-probability of the environment's tokens rose in training, in nats per token."""
+
+    def rise(run: Run) -> float:
+        column = run.metrics["eval/environment_logprob"].dropna()
+        return float(column.iloc[-1] - column.iloc[0])
+
+    return _paired(claim, records, rise)
+
+
+def _looks(claim: Claim, records: Records) -> Gaps:
+    """The share of held-out responses that look, at the end of training, less the threshold, in points."""
+    runs = runs_named("environment", claim.about["name"], records)
+    require_seeds(claim, len(runs))
+    shares = {seed: 100 * run.metrics["eval/consulted"].dropna().iloc[-1] for seed, run in runs.items()}
+    return pd.Series(shares) - claim.threshold["points"], list(runs.values())
+
+
+def repair_rate(run: Run, attempts: int) -> float:
+    """Accuracy in points from wrong prefixes of so many attempts, by `rlino evaluate` in the run's `repair-N`."""
+    result = asked_and_found(Path(run.path) / f"repair-{attempts}" / "evaluation.json")[1]
+    if result is None:
+        raise NotTestable(f"{run.name} has no evaluation from wrong attempts: repair-{attempts}")
+    return 100 * result["pass@1"]["value"]
+
+
+def _repairs(claim: Claim, records: Records) -> Gaps:
+    """The rise of the repair rate less that of accuracy from scratch."""
+    return _paired(
+        claim, records, lambda run: (repair_rate(run, 1) + repair_rate(run, 2)) / 2 - stats.final_accuracy(run)
+    )
+
+
+GAPS: dict[str, Callable[[Claim, Records], Gaps]] = {
+    "environment.trained_beats_the_fixed": _above_the_fixed,
+    "environment.mask_by_writer_ends_above": _masked,
+    "environment.unmasked_learns_the_environment": _moved,
+    "environment.learns_to_look": _looks,
+    "environment.restarts_repair": _repairs,
+}
+
+
+def _judged(claim: Claim, records: Records, unit: str = "points") -> Evidence:
+    gaps, runs = GAPS[claim.evidence](claim, records)
+
+    def p_values(other: Claim) -> tuple[float, float]:
+        own = GAPS[other.evidence](other, records)[0]
+        return stats.t_test(own, alternative="greater"), stats.t_test(own, alternative="less")
+
+    family = [c for c in records.ledger if c.evidence in GAPS]
+    own, _ = holm_in_family(claim, family, p_values)
+    verdict = HOLDS if own[0] < claim.threshold["alpha"] else FAILS if own[1] < claim.threshold["alpha"] else UNDECIDED
+    words = mean_in_words(gaps) if unit == "points" else f"{gaps.mean():+.2f} {unit} over {len(gaps)} seeds"
+    return Evidence(verdict, f"{words}; p = {own[0]:.2g}, against it {own[1]:.2g}, after Holm", runs)
+
+
+@evidence
+def trained_beats_the_fixed(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: the trained policy ends above the best response fixed beforehand.
+
+    Statistic: test accuracy less that response's exact chance, by seed. Threshold `alpha` of a one-sided t-test, after
+    Holm's correction: holds where it is found above 0, fails where below.
+    """
+    return _judged(claim, records)
+
+
+@evidence
+def mask_by_writer_ends_above(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: a loss that counts the policy's tokens alone ends above one that counts others.
+
+    Statistic: the difference in test accuracy, paired by seed. Threshold `alpha`: as above.
+    """
+    return _judged(claim, records)
+
+
+@evidence
+def unmasked_learns_the_environment(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: a loss that counts all tokens moves the log-probability of the environment's further up.
+
+    Statistic: its rise in training, nats per token, paired by seed. Threshold `alpha`: as above.
+    """
+    return _judged(claim, records, "nats per token")
+
+
+@evidence
+def learns_to_look(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: with the answer's reward alone, no first stage for the format, the policy learns to ask.
+
+    Statistic: the share of held-out responses that look at the end, less the threshold `points`. `alpha`: as above.
+    """
+    return _judged(claim, records)
+
+
+@evidence
+def restarts_repair(claim: Claim, records: Records) -> Evidence:
+    """Hypothesis: training that restarts from wrong attempts raises accuracy from there more than from scratch.
+
+    Statistic: the mean repair rate from one and from two wrong attempts less accuracy from scratch, against the same of
+    runs without restarts, paired by seed. Threshold `alpha`: as above.
+    """
+    return _judged(claim, records)
