@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from rlino_lib.cli.bench import SHAPES, shape_config, timed
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import TEST_PROBLEMS
+from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.device import SMALL, machine, pick_device
 from rlino_lib.policy.models import Policy, count_parameters, hub_options, load_policy
 from rlino_lib.policy.rollouts import Rollouts
@@ -125,8 +126,17 @@ def _fewer(shape: PreTrainedConfig, layers: int) -> dict[str, Any]:
     return {"num_hidden_layers": layers} | ({"layer_types": kinds[:layers]} if kinds else {})
 
 
+# Of a method whose values come from the task or from continuations: credit that random responses have.
+_WITHOUT_VALUES = {"credit": "response", "values": None, "cuts": "steps", "advantage": "mean", "unlikely": None}
+
+
 def _shortened(config: TrainConfig, part: Part) -> TrainConfig:
-    """The run's settings for the part that is measured; its task plays no role, as its responses are random."""
+    """The run's settings for the part that is measured; its task plays no role, as its responses are random.
+
+    What values take that continuations sample is left out.
+    """
+    if varied(config.method, config.objective_settings).values in ("continuations", "exact"):
+        config = replace(config, objective_settings=config.objective_settings | _WITHOUT_VALUES)
     return replace(
         config, model="", task="countdown", task_settings={}, prompts=part.updated // 2, group_size=2, steps=1,
         max_new_tokens=part.response, epochs=1, minibatches=1, eval_every=0, eval_base=0, probe_every=0, test_samples=0,

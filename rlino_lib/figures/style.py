@@ -60,9 +60,8 @@ _COLOURS = {"grpo": 0, "grpo_no_kl": 9, "f_isft_pos": 2, "f_isft_neg": 3, "f_isf
 LOOKS = {m: Look(PALETTE[c], d, k) for (m, c), d, k in zip(_COLOURS.items(), _DASHES, _MARKERS, strict=True)}
 LOOKS["dr_grpo"] = Look("0.15", (1, 1), "X")
 LOOKS["rloo"] = Look("0.5", (6, 1, 1, 1), "p")
-LOOKS["vineppo"] = Look(PALETTE[0], (), "D")
-LOOKS["vc_ppo"] = LOOKS["ppo"] = Look(PALETTE[3], (5, 1.5), "v")
-LOOKS["step_verifier"] = Look(PALETTE[2], (1.5, 1.2), "P")
+LOOKS["vineppo"] = Look("#0b6e4f", (7, 1.5, 1.5, 1.5), "d")
+LOOKS["vc_ppo"] = Look("#a0522d", (2, 1), ">")
 LOOKS["nsr"] = Look(PALETTE[5], (3, 1), "<")
 LOOKS["best_of_group"] = Look("#5b2a6e", (2, 2, 6, 2), "h")
 LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")

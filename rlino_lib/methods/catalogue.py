@@ -147,7 +147,7 @@ LABELS: dict[str, str] = {
     "f_isft_posneg_unit": "F-ISFT⁺⁻ unit",
     "w_reinforce": "W-REINFORCE",
     "ppo": "PPO",
-    "vc_ppo": "PPO, a critic with λ = 1",
+    "vc_ppo": "VC-PPO",
     "vineppo": "VinePPO",
     "spo_chain": "SPO-chain",
     "step_verifier": "exact values",

@@ -11,7 +11,7 @@ from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import token_weights
 
 # Methods whose weights follow from one group alone, by their names in menus.
-METHODS = {name: text for name, text in LABELS.items() if name != "grpo"}
+METHODS = {name: text for name, text in LABELS.items() if name != "grpo" and OBJECTIVES[name].credit == "response"}
 CAP = 64  # the L of 1/(N·L)
 F64 = torch.float64
 

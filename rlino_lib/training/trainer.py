@@ -190,7 +190,7 @@ class Trainer:
         self._probe(rollouts, update=len(self.sums.norms) + 1)
         for values, share in self._within_memory(gradients, rollouts):
             self.sums.add(values, share)
-        self.sums.update(self._optimizer_step(self.model, self.optimizer))
+        self.sums.update(self._optimizer_step())
 
     def _within_memory(self, compute: Callable[[Limit], Any], rollouts: Rollouts) -> Any:
         """`compute(limit)`, and from here on with half the rows or tokens where memory runs out."""
@@ -221,10 +221,14 @@ class Trainer:
     def update_critic(self, backward: Callable[[Limit], float], rollouts: Rollouts) -> float:
         """One step of the critic's optimizer; `backward(limit)` makes the backward passes and returns the loss."""
         loss = self._within_memory(backward, rollouts)
-        self._optimizer_step(self.critic, self.critic_optimizer)
+        self._descend(self.critic, self.critic_optimizer)
         return loss
 
-    def _optimizer_step(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    def _optimizer_step(self) -> float:
+        return self._descend(self.model, self.optimizer)
+
+    def _descend(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> float:
+        """A step of an optimizer, its gradient clipped; returns the norm from before."""
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip_norm).item()
         if norm != norm or norm == float("inf"):
             raise RlinoError(f"the gradient is not finite at step {self.step_done + 1}: lower the learning rate")

@@ -113,7 +113,7 @@ def test_what_cannot_be_enumerated_or_predicted_is_said():
             with pytest.raises(RlinoError, match=name):
                 call(LengthToy(), OBJECTIVES[name])
     with pytest.raises(RlinoError, match="unknown method"):
-        variant("ppo", "constant")
+        variant("ppo3", "constant")
 
 
 # --- the enumeration is the library's --------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def legend_texts(figure: Figure) -> list[str]:
 
 
 def test_methods_differ_by_more_than_colour():
-    assert set(LOOKS) <= set(NAMES) and len(LOOKS) == 12
+    assert set(LOOKS) <= set(NAMES) and len(LOOKS) == 14
     for part in ("colour", "dash", "marker"):
         assert len({getattr(each, part) for each in LOOKS.values()}) == len(LOOKS)
     assert look("something_new") == look("something_new")

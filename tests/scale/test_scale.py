@@ -15,7 +15,7 @@ import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
-from rlino_lib.methods.credit import Graded, credit, loss_mask
+from rlino_lib.methods.credit import Graded, credit, without_likely
 from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
@@ -92,7 +92,7 @@ def bare(name, groups, size, t, accumulate, updates, seed=0, holes=False, **choi
     self._get_per_token_logps_and_entropies = logps
     cut = torch.ones(n, dtype=torch.bool)  # no response has an EOS
     adv, keep = credit(o, Graded(torch.tensor(right).float(), size, own, old.float(), ref.float(), t + 1, cut))
-    return self, new, old, ref, loss_mask(o, own, old.float()), adv, keep
+    return self, new, old, ref, without_likely(o, own, old.float()), adv, keep
 
 
 def losses(self, n):
