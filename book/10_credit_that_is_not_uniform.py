@@ -191,8 +191,8 @@ credit_explorer(wrong_first[:12])
 # ## What it bought
 #
 # The runs: RLOO, VinePPO with three continuations, and PPO with a critic as VC-PPO has it (λ = 0.95 for the policy, 1
-# for the critic). They differ in credit alone: 150 updates of 8 × 8 responses, a token mean, no KL, each at its own best
-# learning rate. The critic learns alone for 20 steps first.
+# for the critic). They differ in credit alone: 150 updates of 8 × 8 responses, a token mean, no KL, each at its own
+# best learning rate. The critic learns alone for 20 steps first.
 #
 # ```sh
 # rlino grid data/runs/credit-lr.json
