@@ -213,7 +213,7 @@ curves = pd.concat(frames)
 n_seeds = curves.groupby(["task", "method"])["seed"].nunique()
 say("Seeds: " + "; ".join(f"{task.replace('_', ' ')}, {label(m)} {n}" for (task, m), n in n_seeds.items()) + ".")
 
-# %% alt="Held-out accuracy in percent against updates of the policy, millions of tokens sampled and minutes of one core, for RLOO, VinePPO and PPO; a row of three panels for each task."
+# %% alt="Held-out accuracy in percent against updates of the policy and against millions of tokens sampled, for RLOO, VinePPO and VC-PPO; a row of two panels for each task."
 budgets_figure(curves)
 
 # %%
@@ -222,18 +222,16 @@ for task, part in last.groupby("task", sort=False):
     words = []
     for method in in_order(part["method"].unique()):
         own = part[part["method"] == method]
-        words.append(
-            f"{label(method)} {own['accuracy'].mean():.1f} % after {own['tokens'].mean() / 1e6:.1f} million tokens and "
-            f"{own['seconds'].mean() / 60:.1f} minutes"
-        )
+        accuracy, tokens = own["accuracy"].mean(), own["tokens"].mean() / 1e6
+        words.append(f"{label(method)} {accuracy:.1f} % after {tokens:.1f} million tokens")
     say(f"{task.replace('_', ' ')}: " + "; ".join(words) + ".")
 
 # %% [markdown]
-# **What to look at.** The same curves over three budgets.
+# **What to look at.** The same curves over two budgets.
 #
-# Over updates, VinePPO and RLOO lie on each other, and PPO below them. Over tokens, VinePPO is stretched to the right:
-# its continuations take more tokens than its responses. Over minutes, PPO is the dearest, since it trains a second
-# network. Samples are cheap here, so that VinePPO's continuations cost it less time than that.
+# Over updates, VinePPO and RLOO lie on each other, and VC-PPO below them. Over tokens, VinePPO is stretched to the
+# right: its continuations take more tokens than its responses. (Seconds are on record too, but these runs shared their
+# machine with other work.)
 #
 # ## Are the values any good?
 #
@@ -258,10 +256,10 @@ value_errors_figure(pd.concat([value_errors(v).assign(seed=s) for s, v in measur
 # %% [markdown]
 # **What to look at.** The order of the rows, and the critic's place in it.
 #
-# A few continuations are noisy: a single one says 0 or 1. Even so it is close to the value in more states than the
-# critic, and nine are in most. Along a response continuations get better and the critic worse. Near the end most values
+# A few continuations are noisy: a single one says 0 or 1. Over all states even that is close to the value more often
+# than the critic, and nine are so in most. Along a response continuations get better and the critic worse. Near the end most values
 # are close to 0 or 1, where continuations agree, and the critic still says something in between. It picks the best of
-# a problem's next lines hardly more often than one number for all states would.
+# a problem's next lines no more often than one number for all states would.
 #
 # The critic has seen ten thousand responses, one batch at a time. Pretraining it on far more of them is what VC-PPO
 # and its successors do, and what a run of this length does not.

@@ -59,27 +59,27 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
 BUDGETS = {
     "updates": "updates of the policy",
     "tokens": "tokens sampled (millions)",
-    "seconds": "minutes of one core",
 }
-_SCALES = {"updates": 1, "tokens": 1e6, "seconds": 60}
+_SCALES = {"updates": 1, "tokens": 1e6}
 
 
 def budgets_figure(frame: pd.DataFrame) -> Figure:
-    """Held-out accuracy against updates, tokens sampled and time: a row for each task, the mean over seeds by step.
+    """Held-out accuracy against updates and tokens sampled: a row for each task, the mean over seeds by step.
 
-    `frame` has columns task, method, seed, step, updates, tokens, seconds and accuracy (points).
+    `frame` has columns task, method, seed, step, updates, tokens and accuracy (points). Recorded seconds are no budget:
+    runs share their machine with others.
     """
     need(frame, ("task", "method", "seed", "step", "accuracy", *BUDGETS), "the figure of budgets")
     tasks = list(dict.fromkeys(frame["task"]))
-    figure, axes = panels(3 * len(tasks), 3, (3.4, 2.9))
+    figure, axes = panels(len(BUDGETS) * len(tasks), len(BUDGETS), (4.4, 3.1))
     for row, task in enumerate(tasks):
         part = frame[frame["task"] == task]
-        for axis, (budget, words) in zip(axes[3 * row :], BUDGETS.items(), strict=False):
+        for axis, (budget, words) in zip(axes[len(BUDGETS) * row :], BUDGETS.items(), strict=False):
             for method in in_order(part["method"].unique()):
                 mean = part[part["method"] == method].groupby("step")[[budget, "accuracy"]].mean()
                 axis.plot(mean[budget] / _SCALES[budget], mean["accuracy"], **look(method).line(label=label(method)))
             axis.set(xlabel=words, title=task.replace("_", " ") if budget == "updates" else "")
-        axes[3 * row].set_ylabel("right, held out (%)")
+        axes[len(BUDGETS) * row].set_ylabel("right, held out (%)")
     shared_legend(figure)
     return figure
 
