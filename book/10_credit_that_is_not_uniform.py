@@ -257,9 +257,9 @@ value_errors_figure(pd.concat([value_errors(v).assign(seed=s) for s, v in measur
 # **What to look at.** The order of the rows, and the critic's place in it.
 #
 # A few continuations are noisy: a single one says 0 or 1. Over all states even that is close to the value more often
-# than the critic, and nine are so in most. Along a response continuations get better and the critic worse. Near the end most values
-# are close to 0 or 1, where continuations agree, and the critic still says something in between. It picks the best of
-# a problem's next lines no more often than one number for all states would.
+# than the critic, and nine are so in most. Along a response continuations get better and the critic worse. Near the end
+# most values are close to 0 or 1, where continuations agree, and the critic still says something in between. It picks
+# the best of a problem's next lines no more often than one number for all states would.
 #
 # The critic has seen ten thousand responses, one batch at a time. Pretraining it on far more of them is what VC-PPO
 # and its successors do, and what a run of this length does not.
