@@ -11,8 +11,8 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, share_within
-from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, holm_in_family, require_seeds
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words
+from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, require_seeds, verdict_in_family
+from rlino_lib.claims.verdicts import mean_in_words
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import asked_and_found
 from rlino_lib.records.runs import Run
@@ -107,8 +107,7 @@ def _judged(claim: Claim, records: Records) -> Evidence:
         return test(other, differences(other, records)[0])
 
     family = [c for c in records.ledger if c.evidence in TESTS]
-    own, _ = holm_in_family(claim, family, p_values)
-    verdict = HOLDS if own[0] < claim.threshold["alpha"] else FAILS if own[1] < claim.threshold["alpha"] else UNDECIDED
+    own, _, verdict = verdict_in_family(claim, family, p_values)
     return Evidence(verdict, f"{mean_in_words(gaps)}; p = {own[0]:.2g}, against it {own[1]:.2g}, after Holm", runs)
 
 

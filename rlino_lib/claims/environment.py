@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, holm_in_family, require_seeds
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds, verdict_in_family
+from rlino_lib.claims.verdicts import FAILS, HOLDS, mean_in_words
 from rlino_lib.exact.hidden_target import optima
 from rlino_lib.folders import asked_and_found
 from rlino_lib.records.runs import Run
@@ -110,8 +110,7 @@ def _judged(claim: Claim, records: Records, unit: str = "points") -> Evidence:
         return stats.t_test(own, alternative="greater"), stats.t_test(own, alternative="less")
 
     family = [c for c in records.ledger if c.evidence in GAPS]
-    own, _ = holm_in_family(claim, family, p_values)
-    verdict = HOLDS if own[0] < claim.threshold["alpha"] else FAILS if own[1] < claim.threshold["alpha"] else UNDECIDED
+    own, _, verdict = verdict_in_family(claim, family, p_values)
     words = mean_in_words(gaps) if unit == "points" else f"{gaps.mean():+.2f} {unit} over {len(gaps)} seeds"
     return Evidence(verdict, f"{words}; p = {own[0]:.2g}, against it {own[1]:.2g}, after Holm", runs)
 

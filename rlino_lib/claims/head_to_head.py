@@ -17,10 +17,10 @@ from rlino_lib.claims.ledger import (
     NotTestable,
     Records,
     evidence,
-    holm_in_family,
     require_seeds,
+    verdict_in_family,
 )
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words, verdict_above_zero
+from rlino_lib.claims.verdicts import UNDECIDED, mean_in_words, verdict_above_zero
 from rlino_lib.records.runs import Run
 
 
@@ -59,9 +59,9 @@ def family_test(
     p values [2]; how many of the family's tests do not pass [2], the claim's own included; and the verdict.
     """
     family = [c for c in records.ledger if c.evidence == claim.evidence]
-    own, corrected = holm_in_family(claim, family, lambda other: p_values(other, paired_gaps(other, records)[0]))
-    passes = own < claim.threshold["alpha"]  # only a test that passes settles a claim, either way
-    verdict = HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
+    own, corrected, verdict = verdict_in_family(
+        claim, family, lambda other: p_values(other, paired_gaps(other, records)[0])
+    )
     return own, (corrected >= claim.threshold["alpha"]).sum(0).tolist(), verdict
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rlino_lib.analysis.statistics import holm
-from rlino_lib.claims.verdicts import VERDICTS
+from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, VERDICTS
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO, RUNS
 from rlino_lib.records.runs import Run, list_runs
@@ -117,6 +117,15 @@ def holm_in_family(
             row[:] = p_values(other)
     corrected = np.apply_along_axis(holm, 0, raw)
     return corrected[[other.id for other in family].index(claim.id)], corrected
+
+
+def verdict_in_family(
+    claim: Claim, family: Sequence[Claim], p_values: Callable[[Claim], tuple[float, float]]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """`holm_in_family`, and the verdict at the claim's `alpha`: only a test that passes settles it, either way."""
+    own, corrected = holm_in_family(claim, family, p_values)
+    passes = own < claim.threshold["alpha"]
+    return own, corrected, HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
 
 
 # --- evidence --------------------------------------------------------------------------------------------------------

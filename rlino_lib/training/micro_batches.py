@@ -10,9 +10,11 @@ the whole batch, sorted by length, are hardly padded. Attention in two parts, to
 would lose the fast causal kernel besides. It would pay where prompts are much longer than responses.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
@@ -62,6 +64,15 @@ def most_rows(config: TrainConfig) -> int:
     """The most rows of a micro-batch that is cut by tokens: as many as were set, where tokens were not; else 0, any."""
     is_set = config.micro_batch != TrainConfig.micro_batch and not config.micro_tokens
     return config.micro_batch if is_set else 0
+
+
+def update_rows(order: list[int], epochs: int, minibatches: int, rng: random.Random) -> Iterator[Tensor]:
+    """The rows [M] of each update of a batch: passes over `order`, shuffled in place where there are mini-batches."""
+    for _ in range(epochs):
+        if minibatches > 1:
+            rng.shuffle(order)
+        for k in range(minibatches):
+            yield torch.tensor(sorted(order[k::minibatches]), dtype=torch.long)
 
 
 def pass_lengths(rollouts: Rollouts) -> Tensor:

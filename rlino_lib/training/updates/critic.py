@@ -1,6 +1,7 @@
 """The update of PPO: the policy by its critic's credit, then the critic on the returns (chapter 10)."""
 
 import random
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from rlino_lib.methods.loss import value_loss
 from rlino_lib.methods.token_credit import gae
 from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.training.micro_batches import micro_batches
+from rlino_lib.training.micro_batches import Limit, micro_batches, update_rows
 from rlino_lib.training.traces import policy_weighting
 from rlino_lib.training.updates.policy_gradient import policy_gradient
+from rlino_lib.training.values import BatchValues
 
 
 def critic(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
@@ -29,7 +31,7 @@ def critic(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Te
         keep = torch.ones(len(nothing), dtype=torch.bool)  # [N]
         weighting = policy_weighting(o, nothing, keep, rollouts.mask, c.max_new_tokens)
     else:
-        weighting = policy_gradient(trainer, rollouts, rng)
+        weighting = policy_gradient(trainer, rollouts, rng, BatchValues(old, None, 0))
     trainer.measured["critic/loss"] = _learn(trainer, rollouts, old, returns, rng)
     return weighting
 
@@ -45,28 +47,25 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float |
 
 def _learn(trainer: Any, rollouts: Rollouts, old: Tensor, returns: Tensor, rng: random.Random) -> float:
     """The critic's own updates, `critic_epochs` passes over the batch in the run's mini-batches; their mean loss."""
-    c, o = trainer.config, trainer.objective
-    order = list(range(len(old)))
-    losses = []
-    for _ in range(c.critic_epochs):
-        if c.minibatches > 1:
-            rng.shuffle(order)
-        for k in range(c.minibatches):
-            rows = torch.tensor(sorted(order[k :: c.minibatches]))
-            tokens = int(rollouts.mask[rows].sum())
-
-            def backward(limit: Any, rows: Tensor = rows, tokens: int = tokens) -> float:
-                total = 0.0
-                for part in micro_batches(rollouts, rows, limit):
-                    values = trainer.row_values(rollouts, part)  # [B, T']
-                    before, goal, mask = (
-                        to_device(x[part, : values.shape[1]], values.device) for x in (old, returns, rollouts.mask)
-                    )  # each [B, T']
-                    loss = value_loss(values.float(), before, goal, mask, o.value_clip)
-                    share = int(rollouts.mask[part].sum()) / max(tokens, 1)
-                    (loss * share).backward()
-                    total += loss.item() * share
-                return total
-
-            losses.append(trainer.update_critic(backward, rollouts))
+    c = trainer.config
+    losses = [
+        trainer.update_critic(partial(_backward, trainer, rollouts, old, returns, rows), rollouts)
+        for rows in update_rows(list(range(len(old))), c.critic_epochs, c.minibatches, rng)
+    ]
     return sum(losses) / len(losses)
+
+
+def _backward(trainer: Any, rollouts: Rollouts, old: Tensor, returns: Tensor, rows: Tensor, limit: Limit) -> float:
+    """Backward passes of the critic over some rows; the loss of them all."""
+    tokens = int(rollouts.mask[rows].sum())
+    total = 0.0
+    for part in micro_batches(rollouts, rows, limit):
+        values = trainer.row_values(rollouts, part)  # [B, T']
+        before, goal, mask = (
+            to_device(x[part, : values.shape[1]], values.device) for x in (old, returns, rollouts.mask)
+        )  # each [B, T']
+        loss = value_loss(values.float(), before, goal, mask, trainer.objective.value_clip)
+        share = int(rollouts.mask[part].sum()) / max(tokens, 1)
+        (loss * share).backward()
+        total += loss.item() * share
+    return total

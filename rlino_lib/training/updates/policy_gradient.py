@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rlino_lib.methods.credit import Graded, credit, without_likely
@@ -17,36 +16,37 @@ from rlino_lib.policy.device import to_device
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.masks import counted
-from rlino_lib.training.micro_batches import Limit, micro_batches
+from rlino_lib.training.micro_batches import Limit, micro_batches, update_rows
 from rlino_lib.training.traces import policy_weighting
-from rlino_lib.training.values import VALUES
+from rlino_lib.training.values import VALUES, BatchValues
 
 
-def policy_gradient(trainer: Any, rollouts: Rollouts, rng: random.Random) -> dict[str, Tensor]:
-    """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows."""
+def policy_gradient(
+    trainer: Any, rollouts: Rollouts, rng: random.Random, known: BatchValues | None = None
+) -> dict[str, Tensor]:
+    """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows.
+
+    `known` are the values that its credit reads, where the caller has them already.
+    """
     c, o = trainer.config, trainer.objective
     rollouts = counted(trainer, rollouts)
     old = _old_logprobs(trainer, rollouts)  # [N, T], or None
     ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
-    graded = replace(graded_rows(c, rollouts, old, ref), **_for_tokens(trainer, rollouts))
+    graded = replace(graded_rows(c, rollouts, old, ref), **_for_tokens(trainer, rollouts, known))
     sampled = graded if old is not None else replace(graded, old_logprobs=rollouts.logprobs)
     advantages, keep = credit(o, sampled)  # [N] or [N, T], [N]
     mask = without_likely(o, rollouts.mask, rollouts.logprobs)  # [N, T]
     order = keep.nonzero()[:, 0].tolist()
-    for _ in range(c.epochs):
-        if c.minibatches > 1:
-            rng.shuffle(order)
-        for k in range(c.minibatches):
-            rows = torch.tensor(sorted(order[k :: c.minibatches]), dtype=torch.long)
-            trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, mask, rows))
+    for rows in update_rows(order, c.epochs, c.minibatches, rng):
+        trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, mask, rows))
     return policy_weighting(o, advantages, keep, mask, c.max_new_tokens)
 
 
-def _for_tokens(trainer: Any, rollouts: Rollouts) -> dict[str, Any]:
+def _for_tokens(trainer: Any, rollouts: Rollouts, known: BatchValues | None) -> dict[str, Any]:
     """What the objective's credit of tokens reads beside the rows themselves: parts of `Graded`."""
     o = trainer.objective
     if o.values:
-        values, steps, sampled = VALUES[o.values](trainer, rollouts)  # [N, T] each
+        values, steps, sampled = known or VALUES[o.values](trainer, rollouts)  # [N, T] each
         trainer.measured["value_tokens"] = sampled
         return {"values": values, "steps": steps}
     needs = CREDITS[o.credit].needs == "collisions"
