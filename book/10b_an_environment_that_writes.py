@@ -167,14 +167,7 @@ from rlino_lib.exact.hidden_target import masks_compared
 from rlino_lib.training.masks import delimiter_ids
 
 compared = masks_compared(exact_model, batch, grpo, delimiter_ids(task, base.tokenizer))
-rows = [
-    [
-        "loss over",
-        "cosine with the first row's gradient",
-        "its norm, the first row's = 1",
-        "foreign share of Σ\\|w\\|, %",
-    ]
-]
+rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ\\|w\\| on foreign tokens, %"]]
 for row in compared.itertuples():
     rows.append([MASKS[row.mask], f"{row.cosine:.2f}", f"{row.norm:.2f}", f"{100 * row.foreign:.1f}"])
 display(Markdown(markdown_table(rows)))
