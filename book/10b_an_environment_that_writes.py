@@ -272,7 +272,8 @@ display(Markdown(markdown_table(rows, numbers=False)))
 #
 # ```sh
 # rlino grid data/runs/restarts.json
-# rlino evaluate --task-set restart_held_out=1 --split test --problems 256 --samples 16 --model RUN/model --out RUN/repair-1
+# rlino evaluate --task-set restart_held_out=1 --split test --problems 256 --samples 16 \
+#     --model RUN/model --out RUN/repair-1     # and the same with 2
 # ```
 
 # %%
