@@ -294,7 +294,7 @@ def test_not_testable_is_what_has_no_test(tmp_path):
     assert not [row["id"] for row in rows if row["verdict"] == "not testable here" and judged[row["id"]].runs]
     assert {row["id"] for row in rows if row["verdict"] == "undecided"} == {
         "kl-countdown", "posneg-countdown", "neg-word", "gains-sides", "gains-shape", "curves-cross", "interference",
-        "temperature", "right-chains", "nsr-keeps", "same-curve", "facts-over-plans",
+        "temperature", "right-chains", "nsr-keeps", "same-curve", "facts-over-plans", "vine-per-update",
     }  # fmt: skip
     assert "about 28 seeds" in judged["kl-countdown"].effect
 
