@@ -110,7 +110,9 @@ def value_errors_figure(frame: pd.DataFrame, most: int = 4) -> Figure:
     return figure
 
 
-_CLASSES = dict(zip(DIFFICULTIES, (f"hard, up to {HARD:.0%}", "middle", f"easy, from {EASY:.0%} on"), strict=True))
+_CLASSES = dict(
+    zip(DIFFICULTIES, (f"hard: ≤ {100 * HARD:g} % right", "middle", f"easy: ≥ {100 * EASY:g} % right"), strict=True)
+)
 _TASKS = (Look(PALETTE[0], (), "o"), Look(PALETTE[1], (), "s"), Look(PALETTE[2], (), "^"), Look(PALETTE[4], (), "D"))
 
 
@@ -125,6 +127,6 @@ def sd_figure(frame: pd.DataFrame) -> Figure:
     looks = dict(zip(rows["kind"].unique(), _TASKS, strict=False))
     figure, (axis,) = panels(1, 1, (5.6, 2.4))
     intervals(axis, rows.rename(columns={"ratio": "value"})[MARKS], looks, names, at=1.0)
-    axis.set(xlabel="sd of the gradient, VinePPO over RLOO", ylabel="right, of the policy's samples")
+    axis.set(xlabel="sd of the gradient, VinePPO over RLOO")
     shared_legend(figure, "bar: 95 % over problems")
     return figure

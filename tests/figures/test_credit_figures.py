@@ -38,7 +38,7 @@ def test_ratios_of_sds_stand_in_a_row_for_each_difficulty_with_a_mark_for_each_t
     frame = pd.DataFrame(rows, columns=["task", "difficulty", "ratio", "low", "high"])
     figure = sd_figure(frame)
     (axis,) = figure.axes
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["hard, up to 10%", "easy, from 50% on"]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["hard: ≤ 10 % right", "easy: ≥ 50 % right"]
     marks = [(line.get_xdata()[0], round(float(line.get_ydata()[0])), line.get_label()) for line in axis.lines
              if line.get_marker() not in ("", "None")]  # fmt: skip
     assert marks == [(1.2, 1, "word problems"), (0.8, 0, "word problems"), (1.1, 0, "countdown")]
