@@ -1,6 +1,6 @@
 """Evidence on credit by tokens (chapter 10): recorded runs of one task, paired by seed; a seed is the unit.
 
-A claim's test gives two p values, for it and for its contrary, and Holm's correction is over all claims of this module.
+Holm's correction is over all claims of this module.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, share_within
-from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, require_seeds, verdict_in_family
-from rlino_lib.claims.verdicts import mean_in_words
+from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, judged, paired
+from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, require_seeds
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import asked_and_found
 from rlino_lib.records.runs import Run
 
 GROUP = "credit-{}"  # of a task's runs
-Gaps = tuple[pd.Series, list[Run]]  # in points by seed, and the runs behind them
-Test = tuple[Callable[[Claim, Records], Gaps], Callable[[Claim, pd.Series], tuple[float, float]]]
 
 
 def credit_runs(task: str, records: Records, *methods: str) -> dict[str, dict[int, Run]]:
@@ -31,28 +29,23 @@ def credit_runs(task: str, records: Records, *methods: str) -> dict[str, dict[in
     return runs
 
 
-def _paired(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -> Gaps:
-    """`number` of the method's run and the reference's, by the seeds that both have."""
+def _pair(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -> Gaps:
     pair = claim.about["method"], claim.about["reference"]
-    method, reference = credit_runs(claim.about["task"], records, *pair).values()
-    seeds = sorted(set(method) & set(reference))
-    require_seeds(claim, len(seeds))
-    runs = [by_seed[seed] for seed in seeds for by_seed in (method, reference)]
-    return pd.Series({seed: number(method[seed], reference[seed]) for seed in seeds}), runs
+    return paired(claim, *credit_runs(claim.about["task"], records, *pair).values(), number)
 
 
 def _final(claim: Claim, records: Records) -> Gaps:
-    return _paired(claim, records, lambda m, r: stats.final_accuracy(m) - stats.final_accuracy(r))
+    return _pair(claim, records, difference(stats.final_accuracy))
+
+
+def above_at_tokens(run: Run, reference: Run) -> float:
+    """A run at its end, less its reference when that had sampled as many tokens, in points, both on the evaluations."""
+    end = budget_curve(run).iloc[-1]
+    return end["accuracy"] - accuracy_at_tokens(reference, end["tokens"])
 
 
 def _at_equal_tokens(claim: Claim, records: Records) -> Gaps:
-    """The method at its end, less the reference when it had sampled as many tokens, both on the evaluations."""
-
-    def number(method: Run, reference: Run) -> float:
-        end = budget_curve(method).iloc[-1]
-        return end["accuracy"] - accuracy_at_tokens(reference, end["tokens"])
-
-    return _paired(claim, records, number)
+    return _pair(claim, records, above_at_tokens)
 
 
 def _within(claim: Claim, records: Records) -> Gaps:
@@ -78,37 +71,21 @@ def values_of(run: Run) -> pd.DataFrame:
         raise RlinoError(f"{run.path / 'values' / 'values.csv'} is missing or damaged: {e}") from e
 
 
-def _above(_: Claim, gaps: pd.Series) -> tuple[float, float]:
-    return stats.t_test(gaps, alternative="greater"), stats.t_test(gaps, alternative="less")
-
-
 def _equal(claim: Claim, gaps: pd.Series) -> tuple[float, float]:
     margin = claim.threshold["points"]
     return stats.tost(gaps, margin), stats.beyond(gaps, margin)
 
 
 def _below(claim: Claim, gaps: pd.Series) -> tuple[float, float]:
-    return _above(claim, gaps)[::-1]
+    return above(claim, gaps)[::-1]
 
 
-TESTS: dict[str, Test] = {
-    "credit.ends_above": (_final, _above),
+TESTS: Tests = {
+    "credit.ends_above": (_final, above),
     "credit.ends_equal": (_final, _equal),
-    "credit.above_at_equal_tokens": (_at_equal_tokens, _above),
+    "credit.above_at_equal_tokens": (_at_equal_tokens, above),
     "credit.critic_is_poorer": (_within, _below),
 }
-
-
-def _judged(claim: Claim, records: Records) -> Evidence:
-    gaps, runs = TESTS[claim.evidence][0](claim, records)
-
-    def p_values(other: Claim) -> tuple[float, float]:
-        differences, test = TESTS[other.evidence]
-        return test(other, differences(other, records)[0])
-
-    family = [c for c in records.ledger if c.evidence in TESTS]
-    own, _, verdict = verdict_in_family(claim, family, p_values)
-    return Evidence(verdict, f"{mean_in_words(gaps)}; p = {own[0]:.2g}, against it {own[1]:.2g}, after Holm", runs)
 
 
 @evidence
@@ -118,7 +95,7 @@ def ends_above(claim: Claim, records: Records) -> Evidence:
     Statistic: their difference in test accuracy, paired by seed. Threshold `alpha`: the claim holds where a one-sided
     t-test finds it above 0, and fails where one finds it below, each after Holm's correction.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)
 
 
 @evidence
@@ -128,7 +105,7 @@ def ends_equal(claim: Claim, records: Records) -> Evidence:
     Statistic: as above. Thresholds `points`, the margin, and `alpha`: the claim holds where TOST rejects a difference
     beyond the margin, and fails where two one-sided tests of `alpha`/2 find it beyond, each after Holm's correction.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)
 
 
 @evidence
@@ -138,7 +115,7 @@ def above_at_equal_tokens(claim: Claim, records: Records) -> Evidence:
     Statistic: the difference in held-out accuracy, the reference's on the line between two evaluations, paired by seed.
     Threshold `alpha`: as for the end.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)
 
 
 @evidence
@@ -148,4 +125,4 @@ def critic_is_poorer(claim: Claim, records: Records) -> Evidence:
     Statistic: the difference of the two shares, in points, by seed; the truth is 256 continuations. Threshold `alpha`:
     the claim holds where a one-sided t-test finds it below 0, and fails where one finds it above, after Holm.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)

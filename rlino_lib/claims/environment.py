@@ -11,14 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds, verdict_in_family
-from rlino_lib.claims.verdicts import FAILS, HOLDS, mean_in_words
+from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, judged, paired
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.verdicts import FAILS, HOLDS
 from rlino_lib.exact.hidden_target import optima
 from rlino_lib.folders import asked_and_found
 from rlino_lib.records.runs import Run
 from rlino_lib.tasks import HiddenTarget
-
-Gaps = tuple[pd.Series, list[Run]]  # by seed, and the runs behind them
 
 
 def runs_named(group: str, name: str, records: Records) -> dict[int, Run]:
@@ -48,16 +47,13 @@ def _above_the_fixed(claim: Claim, records: Records) -> Gaps:
     return pd.Series({seed: stats.final_accuracy(run) - fixed for seed, run in runs.items()}), list(runs.values())
 
 
-def _paired(claim: Claim, records: Records, number: Callable[[Run], float]) -> Gaps:
-    name, reference = (runs_named(claim.about["group"], claim.about[which], records) for which in ("name", "reference"))
-    seeds = sorted(set(name) & set(reference))
-    require_seeds(claim, len(seeds))
-    gaps = pd.Series({seed: number(name[seed]) - number(reference[seed]) for seed in seeds})
-    return gaps, [runs[seed] for runs in (name, reference) for seed in seeds]
+def _pair(claim: Claim, records: Records, of: Callable[[Run], float]) -> Gaps:
+    runs, reference = (runs_named(claim.about["group"], claim.about[which], records) for which in ("name", "reference"))
+    return paired(claim, runs, reference, difference(of))
 
 
 def _masked(claim: Claim, records: Records) -> Gaps:
-    return _paired(claim, records, stats.final_accuracy)
+    return _pair(claim, records, stats.final_accuracy)
 
 
 def _moved(claim: Claim, records: Records) -> Gaps:
@@ -67,7 +63,7 @@ def _moved(claim: Claim, records: Records) -> Gaps:
         column = run.metrics["eval/environment_logprob"].dropna()
         return float(column.iloc[-1] - column.iloc[0])
 
-    return _paired(claim, records, rise)
+    return _pair(claim, records, rise)
 
 
 def _looks(claim: Claim, records: Records) -> Gaps:
@@ -88,31 +84,20 @@ def repair_rate(run: Run, attempts: int) -> float:
 
 def _repairs(claim: Claim, records: Records) -> Gaps:
     """The rise of the repair rate less that of accuracy from scratch."""
-    return _paired(
-        claim, records, lambda run: (repair_rate(run, 1) + repair_rate(run, 2)) / 2 - stats.final_accuracy(run)
-    )
+
+    def above_scratch(run: Run) -> float:
+        return (repair_rate(run, 1) + repair_rate(run, 2)) / 2 - stats.final_accuracy(run)
+
+    return _pair(claim, records, above_scratch)
 
 
-GAPS: dict[str, Callable[[Claim, Records], Gaps]] = {
-    "environment.trained_beats_the_fixed": _above_the_fixed,
-    "environment.mask_by_writer_ends_above": _masked,
-    "environment.unmasked_learns_the_environment": _moved,
-    "environment.learns_to_look": _looks,
-    "environment.restarts_repair": _repairs,
+TESTS: Tests = {
+    "environment.trained_beats_the_fixed": (_above_the_fixed, above),
+    "environment.mask_by_writer_ends_above": (_masked, above),
+    "environment.unmasked_learns_the_environment": (_moved, above),
+    "environment.learns_to_look": (_looks, above),
+    "environment.restarts_repair": (_repairs, above),
 }
-
-
-def _judged(claim: Claim, records: Records, unit: str = "points") -> Evidence:
-    gaps, runs = GAPS[claim.evidence](claim, records)
-
-    def p_values(other: Claim) -> tuple[float, float]:
-        own = GAPS[other.evidence](other, records)[0]
-        return stats.t_test(own, alternative="greater"), stats.t_test(own, alternative="less")
-
-    family = [c for c in records.ledger if c.evidence in GAPS]
-    own, _, verdict = verdict_in_family(claim, family, p_values)
-    words = mean_in_words(gaps) if unit == "points" else f"{gaps.mean():+.2f} {unit} over {len(gaps)} seeds"
-    return Evidence(verdict, f"{words}; p = {own[0]:.2g}, against it {own[1]:.2g}, after Holm", runs)
 
 
 @evidence
@@ -122,7 +107,7 @@ def trained_beats_the_fixed(claim: Claim, records: Records) -> Evidence:
     Statistic: test accuracy less that response's exact chance, by seed. Threshold `alpha` of a one-sided t-test, after
     Holm's correction: holds where it is found above 0, fails where below.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)
 
 
 @evidence
@@ -131,7 +116,7 @@ def mask_by_writer_ends_above(claim: Claim, records: Records) -> Evidence:
 
     Statistic: the difference in test accuracy, paired by seed. Threshold `alpha`: as above.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)
 
 
 @evidence
@@ -140,7 +125,7 @@ def unmasked_learns_the_environment(claim: Claim, records: Records) -> Evidence:
 
     Statistic: its rise in training, nats per token, paired by seed. Threshold `alpha`: as above.
     """
-    return _judged(claim, records, "nats per token")
+    return judged(claim, records, TESTS, "nats per token", digits=2)
 
 
 @evidence
@@ -149,7 +134,7 @@ def learns_to_look(claim: Claim, records: Records) -> Evidence:
 
     Statistic: the share of held-out responses that look at the end, less the threshold `points`. `alpha`: as above.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)
 
 
 @evidence
@@ -159,4 +144,4 @@ def restarts_repair(claim: Claim, records: Records) -> Evidence:
     Statistic: the mean repair rate from one and from two wrong attempts less accuracy from scratch, against the same of
     runs without restarts, paired by seed. Threshold `alpha`: as above.
     """
-    return _judged(claim, records)
+    return judged(claim, records, TESTS)

@@ -31,10 +31,10 @@ def verdict_on_all(verdicts: Sequence[str]) -> str:
     return CONDITIONS if HOLDS in verdicts or CONDITIONS in verdicts else FAILS if FAILS in verdicts else UNDECIDED
 
 
-def mean_in_words(values: pd.Series, unit: str = "points") -> str:
+def mean_in_words(values: pd.Series, unit: str = "points", digits: int = 1) -> str:
     """Mean and 95 % interval over seeds: "+2.5 points [+1.3, +3.7] over 3 seeds"."""
-    low, high = t_interval(values)
-    return f"{values.mean():+.1f} {unit} [{low:+.1f}, {high:+.1f}] over {len(values)} seeds"
+    mean, low, high = (f"{x:+.{digits}f}" for x in (values.mean(), *t_interval(values)))
+    return f"{mean} {unit} [{low}, {high}] over {len(values)} seeds"
 
 
 def ratio_in_words(log_ratios: pd.Series) -> str:

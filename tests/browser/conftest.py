@@ -76,8 +76,8 @@ def chromium() -> Iterator[Browser]:
 def watched(browser: Browser, home: str = "", **settings: object) -> Iterator[BrowserContext]:
     """A context without network, except for addresses that begin with `home`; fails at its end if there was trouble.
 
-    Trouble is an error on the console, one that nothing caught, a dialog, and a request to the outside. Nothing moves by
-    itself: the theme's buttons fade from one colour to another, and a test of contrast would see one in between.
+    Trouble is an error on the console, one that nothing caught, a dialog, and a request to the outside. Nothing moves
+    by itself: the theme's buttons fade from one colour to another, and a test of contrast would see one in between.
     """
     trouble: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **settings)
