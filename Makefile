@@ -30,7 +30,7 @@ test: ready  ## lint, types, unit tests, scripts against notebooks, and the note
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m gpu tests/gpu  # which sees a GPU; all else is held to the CPU's numbers
 	$(PY) -m tools.book sync
-	CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
 types: ready  ## check the library's annotations
 	$(PY) -m mypy

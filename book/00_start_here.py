@@ -113,12 +113,14 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #   answers come from right ones, before and after training; hints, graphs of traces, and answers without a thought.
 # - [10 · Credit that is not uniform](10_credit_that_is_not_uniform.ipynb): what it buys to credit each step with what
 #   it changed, by values that are sampled, learned or exact.
+# - [10b · An environment that writes](10b_an_environment_that_writes.ipynb): when the MDP of a language model is no
+#   bandit; whose tokens the loss should count; restarts from wrong attempts.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
 #   same objectives run on many GPUs.
 # - [13 · Real models](13_real_models.ipynb): what public records of real models say to the same claims, and what a
 #   verdict would take.
 #
-# Planned, and not written yet: 10b and 11 (an environment that writes into the state, and the rest of the family).
+# Planned, and not written yet: 11, the rest of the family.
 #
 # [Notation and glossary](notation.md) lists every symbol with its name in the code and its shape, and the field's
 # words with the chapter that introduces each.

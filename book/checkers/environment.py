@@ -41,9 +41,9 @@ def check_loss_mask(writers: list[str], ids: list[int], opens: int, closes: int)
 
 @exercise("best_use_of_a_look", (2, 0.0), (5, 0.2), (5, 0.9), (3, 2 / 3), (2, 1.0))
 def check_best_use_of_a_look(targets: int, lies: float) -> Solution:
-    """`best_use_of_a_look(targets, lies)`: the best chance to name one of so many targets, all alike, after a look.
+    """`best_use_of_a_look(targets, lies)`: the best chance to name one of so many equally likely targets, after a look.
 
-    With chance `lies` the look shows another of the targets, each alike.
+    With chance `lies` the look shows one of the other targets, equally likely too.
     """
     trust, distrust = 1 - lies, lies / (targets - 1)
     fixed = 1 / targets

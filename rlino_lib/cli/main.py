@@ -215,7 +215,7 @@ def _gradients(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.policy.device import pick_device
     from rlino_lib.policy.models import load_policy, weights_hash
     from rlino_lib.training.config import TrainConfig
-    from rlino_lib.training.gradients import GRADIENTS, measure_gradients
+    from rlino_lib.training.gradients import CREDITS, GRADIENTS, measure_gradients
     from rlino_lib.training.trainer import Trainer
 
     asked, evaluated = complete_evaluation(Path(args.evaluation), args.seed)
@@ -227,7 +227,7 @@ def _gradients(args: argparse.Namespace) -> dict[str, Any]:
     config = TrainConfig(method="grpo_no_kl", seed=args.seed, eval_every=0, model=name, **shared)
     settings = shared | {
         "split": asked["split"], "problems": args.problems, "groups": args.groups, "group_size": config.group_size,
-        "seed": args.seed, "precision": config.precision,
+        "value_samples": CREDITS["vineppo"].value_samples, "seed": args.seed, "precision": config.precision,
     }  # fmt: skip
     out = Path(args.out)
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rlino_lib.analysis.credit import DIFFICULTIES, EASY, HARD, WITHIN
 from rlino_lib.exact.credit_toy import CREDITS
 from rlino_lib.figures.style import (
+    BAND,
     MARKS,
     PALETTE,
     Look,
@@ -23,8 +24,8 @@ from rlino_lib.figures.style import (
 )
 
 _VINE = {
-    "ratio": ("VinePPO, a response", Look(PALETTE[0], (), "o")),
-    "at_equal_samples": ("VinePPO, at as many sampled responses as RLOO", Look(PALETTE[1], (5, 1.5), "^")),
+    "ratio": ("VinePPO, per response", Look(look("vineppo").colour, (), "o")),
+    "at_equal_samples": ("VinePPO, at as many sampled responses as RLOO", Look(look("vineppo").colour, (5, 1.5), "^")),
 }
 _LEVELS = {
     "rloo": look("rloo"),
@@ -47,7 +48,7 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
         vine = part[part["credit"] == "vine"].assign(at_equal_samples=lambda rows: rows["ratio"] * rows["cost"] ** 0.5)
         for column, (name, form) in _VINE.items():
             axis.plot(vine["K"], vine[column], **form.line(label=name))
-        axis.set(title=toy, xscale="log", yscale="log", xlabel="continuations a state, K")
+        axis.set(title=toy, xscale="log", yscale="log", xlabel="continuations per state, K")
         set_ticks(axis, vine["K"], "{:g}")
         axis.set_xlim(vine["K"].min() * 0.8, vine["K"].max() * 1.25)
     ticks = [0.25, 0.5, 1, 2, 4, 8]
@@ -66,7 +67,7 @@ _SCALES = {"updates": 1, "tokens": 1e6}
 
 
 def budgets_figure(frame: pd.DataFrame) -> Figure:
-    """Held-out accuracy against updates and tokens sampled: a row for each task, the mean over seeds by step.
+    """Accuracy on test problems against updates and tokens sampled: a row for each task, mean and range over seeds.
 
     `frame` has columns task, method, seed, step, updates, tokens and accuracy (points). Recorded seconds are no budget:
     runs share their machine with others.
@@ -78,19 +79,22 @@ def budgets_figure(frame: pd.DataFrame) -> Figure:
         part = frame[frame["task"] == task]
         for axis, (budget, words) in zip(axes[len(BUDGETS) * row :], BUDGETS.items(), strict=False):
             for method in in_order(part["method"].unique()):
-                mean = part[part["method"] == method].groupby("step")[[budget, "accuracy"]].mean()
-                axis.plot(mean[budget] / _SCALES[budget], mean["accuracy"], **look(method).line(label=label(method)))
+                by_step = part[part["method"] == method].groupby("step")
+                x, accuracy = by_step[budget].mean() / _SCALES[budget], by_step["accuracy"]
+                form = look(method)
+                axis.fill_between(x, accuracy.min(), accuracy.max(), color=form.colour, alpha=0.15, linewidth=0)
+                axis.plot(x, accuracy.mean(), **form.line(label=label(method)))
             axis.set(xlabel=words, title=task.replace("_", " ") if budget == "updates" else "")
-        axes[len(BUDGETS) * row].set_ylabel("right, held out (%)")
-    shared_legend(figure)
+        axes[len(BUDGETS) * row].set_ylabel("right, test (%)")
+    shared_legend(figure, BAND)
     return figure
 
 
 _ESTIMATES = {
-    "k9": ("9 continuations", Look(PALETTE[0], (), "D")),
-    "k3": ("3 continuations", Look(PALETTE[9], (5, 1.5), "o")),
-    "k1": ("1 continuation", Look(PALETTE[7], (1.5, 1.2), "s")),
-    "critic": ("critic", Look(PALETTE[3], (5, 1.5), "v")),
+    "k9": ("9 continuations", Look(look("vineppo").colour, (), "D")),
+    "k3": ("3 continuations", Look(PALETTE[2], (5, 1.5), "o")),
+    "k1": ("1 continuation", Look(PALETTE[8], (1.5, 1.2), "s")),
+    "critic": ("critic", look("vc_ppo")),
 }
 
 
@@ -106,7 +110,7 @@ def value_errors_figure(frame: pd.DataFrame, most: int = 4) -> Figure:
         mean_and_band(axis, shares[shares["estimate"] == estimate], "step", "within", form, label=name)
     axis.set(xlabel="steps before the state", ylabel=f"within {WITHIN:g} of the value (%)", ylim=(0, 100))
     set_ticks(axis, shares["step"], "{:.0f}")
-    shared_legend(figure)
+    shared_legend(figure, BAND)
     return figure
 
 

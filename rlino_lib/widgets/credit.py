@@ -52,16 +52,15 @@ def _columns(response: Response, k: int) -> dict[str, dict[str, list[float]]]:
 
 
 def _facts(values: Sequence[float], tokens: Sequence[object]) -> str:
-    """The sum of a row's advantages, and the token with the largest."""
+    """The token with the largest advantage of a row. No sum: that would count a step once for each of its tokens."""
     finite = [(abs(v), t) for t, v in enumerate(values) if math.isfinite(v)]
     if not finite:
         return "no advantages"
     size, top = max(finite, key=lambda pair: (pair[0], -pair[1]))
-    text = f"sum {number(math.fsum(v for v in values if math.isfinite(v)))}"
     if all(v == values[0] for v in values):
-        return f"{text}; the same on every token" if size else "0 on every token"
+        return f"{number(values[0])} on every token" if size else "0 on every token"
     token = escape_line(tokens[top], 40).strip()
-    return f"{text}; largest {number(values[top])}, token {top + 1}: <code>{token}</code>"
+    return f"largest {number(values[top])}, token {top + 1}: <code>{token}</code>"
 
 
 def _rows(

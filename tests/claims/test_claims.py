@@ -413,7 +413,19 @@ def test_the_table_has_verdict_and_chapter_beside_the_claim(root):
     """Each chapter judges the claims that name it: by their names, or by the module of their evidence."""
     head, *rows = ledger_rows(judge_all(), {"06": "book/06.ipynb"})
     assert head[:3] == ("claim", "verdict", "chapter") and {row[1].partition(",")[0] for row in rows} <= set(VERDICTS)
-    assert {row[2] for row in rows} == {"01", "04", "[06](book/06.ipynb)", "07", "08b", "08c", "09", "09b", "10", "13"}
+    assert {row[2] for row in rows} == {
+        "01",
+        "04",
+        "[06](book/06.ipynb)",
+        "07",
+        "08b",
+        "08c",
+        "09",
+        "09b",
+        "10",
+        "10b",
+        "13",
+    }
     for claim in read_ledger():
         (script,) = (root / "book").glob(f"{claim.chapter}_*.py")
         module = claim.evidence.partition(".")[0]

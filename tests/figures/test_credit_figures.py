@@ -17,7 +17,7 @@ def test_a_panel_for_each_toy_with_its_lines():
     for axis, (_, part) in zip(axes, frame.groupby("toy", sort=False), strict=True):
         lines = {line.get_label(): np.asarray(line.get_ydata(), dtype=float) for line in axis.lines}
         vine = part[part["credit"] == "vine"]
-        assert np.allclose(lines["VinePPO, a response"], vine["ratio"])
+        assert np.allclose(lines["VinePPO, per response"], vine["ratio"])
         (equal,) = [y for name, y in lines.items() if "sampled" in name]
         assert np.allclose(equal, vine["ratio"] * vine["cost"] ** 0.5)
         assert set(lines[CREDITS["rloo"].label]) == {1.0}

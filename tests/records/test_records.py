@@ -87,7 +87,7 @@ def test_the_shipped_runs_are_complete_and_small():
         assert sum(p.stat().st_size for p in run.path.iterdir() if p.is_file()) < 2_000_000
         assert {p.name for p in run.path.iterdir()} <= {
             "config.json", "metrics.csv", "timing.csv", "probes.csv", "rollouts.jsonl.gz", "responses.csv.gz",
-            "summary.json", "model", "t1", "t1-cap320", "t0.6", "chains", "values",
+            "summary.json", "model", "t1", "t1-cap320", "t0.6", "chains", "values", "repair-1", "repair-2",
         }  # fmt: skip
     text = "".join(p.read_text() for p in RUNS.glob("*/*/config.json"))
     assert '"/' not in text  # no path of the machine that made them

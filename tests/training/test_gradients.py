@@ -230,6 +230,7 @@ def test_the_command_measures_once_and_only_what_the_evaluation_is_of(tmp_path, 
     recorded = json.loads((out / "gradients.json").read_text())
     assert recorded["found"] == printed
     expected = {"task": "word_problems", "split": "test", "max_new_tokens": 64, "group_size": 8, "groups": 2, "seed": 1}
+    expected["value_samples"] = 3
     assert expected.items() <= recorded["asked"].items()
     before = (out / "gradients.csv").stat().st_mtime_ns
     assert cli.main(words) == 0 and (out / "gradients.csv").stat().st_mtime_ns == before

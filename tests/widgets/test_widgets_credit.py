@@ -49,10 +49,10 @@ def test_tooltips_have_the_advantage_and_the_value_before():
     assert titles[-1].endswith("token 5 · A 1 · V before 0.25")  # without a script as well
 
 
-def test_rows_say_their_sum_and_their_largest():
+def test_rows_say_their_largest():
     text = Explored(credit_explorer([a_response()])).first.text
-    assert "uniform: sum +2.5; the same on every token" in text
-    assert "exact: sum +0.75; largest +1, token 5: yes" in text
+    assert "uniform: +0.5 on every token" in text
+    assert "exact: largest +1, token 5: yes" in text
     assert "0 on every token" in credit_explorer([a_response(credits={"none": [0.0] * 5})])
     assert "no advantages" in credit_explorer([a_response(credits={"none": [None] * 5})])
 

@@ -1,0 +1,343 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10b · An environment that writes
+#
+# **When is the MDP of a language model no bandit?**
+#
+# **The answer.** ANSWER
+#
+# The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a state is the text so far, and
+# that it changes by the policy's tokens alone. Then a response is an arm of a bandit. But interpreters, search engines
+# and users write into the text as well. Chapter 01 showed that this alone changes little: what a deterministic tool
+# writes follows from the prompt and from what was written, so the best response is still an arm. A search engine over
+# fixed documents is news to the model, and not to the best arm.
+#
+# The assumption falls where what is written does *not* follow from the text before it. This chapter takes it away, as
+# chapter 10 took away uniform credit. You need chapters 01, 04 and 06.
+
+# %%
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from rlino_lib.claims.environment import repair_rate, runs_named
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.ledger import RECORDED
+from rlino_lib.evaluation.graded import sample_graded
+from rlino_lib.exact.hidden_target import optima
+from rlino_lib.figures.environment import masks_figure, optima_figure, repair_figure
+from rlino_lib.figures.recorded import markdown_table, say
+from rlino_lib.figures.style import style
+from rlino_lib.paths import base_of
+from rlino_lib.policy.models import load_policy
+from rlino_lib.tasks import Countdown, HiddenTarget
+
+style()
+pd.set_option("display.max_colwidth", None)
+
+# %% [markdown]
+# ## A target that has to be asked for
+#
+# The task is Countdown, and its target is hidden. The prompt has a question mark in its place. The policy may write the
+# token `look`. Then the environment writes `<target> 24 </target>` and a line break, and the policy goes on from there.
+# The answer is graded against the true target. A look may lie: with probability *s* it names another of the numbers
+# that can be made. A second look repeats the first, so there is no vote.
+#
+# The base of this task has learned from demonstrations of which a fifth look. Here are eight responses to each of
+# eight problems. A frame marks what the environment wrote.
+
+# %%
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.credit import Graded, credit
+from rlino_lib.methods.loss import token_weights
+from rlino_lib.training.traces import trace_rows
+from rlino_lib.widgets import trace_inspector
+
+grpo = OBJECTIVES["grpo_no_kl"]
+base = load_policy(base_of("hidden_target"))
+task = HiddenTarget(lies=0.2)
+batch = sample_graded(base, task, task.problems("train", 8), 8, seed=3, max_new_tokens=64)
+graded = Graded(batch.rewards, batch.group_size, batch.mask, batch.logprobs)
+advantages = credit(grpo, graded).advantages  # [N]
+by_response = {"advantage": advantages, "weights": token_weights(grpo, advantages, batch.mask)}
+rows = trace_rows(batch, by_response, step=0, groups=8, tokenizer=base.tokenizer)
+looks = (batch.written & ~batch.mask).any(1)  # [N]
+share, seen, unseen = (x.float().mean() for x in (looks, batch.correct[looks], batch.correct[~looks]))
+say(f"{share:.0%} of the {len(looks)} responses look; of those {seen:.0%} are right, of the others {unseen:.0%}.")
+trace_inspector(pd.DataFrame(rows))
+
+# %% [markdown]
+# **What to look at.** A response with a frame, and the colours inside it.
+#
+# The environment's tokens have no weight: they are not the policy's, so there is nothing to make likelier. A response
+# that does not look has to guess a target, and says so: `guess 48`. It may be right for all that, since only a few
+# targets can be made from its numbers.
+#
+# ## No response fixed beforehand
+#
+# What is reading worth? If $R$ targets can be made from a problem's numbers, equally likely, the best response that is
+# fixed beforehand names one of them: it is right with probability $1/R$. The best *policy* looks, and answers what it
+# has read: it is right with probability $1 - s$. (Where nearly every look is a lie, it rules one target out instead.)
+# Both are sums over all targets, with no sampling. Marks are policies that were trained; we come to them below.
+
+# %%
+TEST = HiddenTarget().problems("test")
+LIES = [k / 20 for k in range(21)]
+best = optima(TEST, LIES)
+MASKS = {"policy": "the policy's tokens", "delimiter": "all but what stands between delimiters", "all": "all tokens"}
+trained = {(mask, s): runs_named("environment", f"{mask}-lies{s:g}", RECORDED) for mask in MASKS for s in (0.0, 0.2)}
+ends = pd.DataFrame(
+    [
+        (mask, s, seed, run.summary["test"]["pass@1"]["value"])
+        for (mask, s), by_seed in trained.items()
+        for seed, run in by_seed.items()
+    ],
+    columns=["mask", "lies", "seed", "accuracy"],
+)
+
+# %% alt="Share right in percent against the chance s of a lie. The line of the best policy falls from 100 towards 15 percent, that of the best fixed response is level at about 13 percent. Marks at s = 0 and s = 0.2, one for each mask of the loss, are trained policies with their ranges over seeds."
+optima_figure(best, ends)
+
+# %%
+at = best.set_index(["tool", "lies"])
+rows = [["", "the best policy that reads, %", "the best fixed response, %", "gap"]]
+for tool, s in (("look", 0.0), ("look", 0.2), ("look", 0.5), ("look", 0.9), ("calculator", 0.0)):
+    policy, response, gap = (100 * at.loc[(tool, s), ["policy", "response", "gap"]]).tolist()
+    rows.append([f"{tool}, s = {s:g}" if tool == "look" else tool, f"{policy:.1f}", f"{response:.1f}", f"{gap:.1f}"])
+display(Markdown(markdown_table(rows)))
+
+# %% [markdown]
+# **What to look at.** The gap between the two lines, and the last row of the table.
+#
+# With honest looks the gap is most of the scale. It shrinks as lies become frequent, to nothing at $s = 1 - 1/R$. In
+# the last row a *calculator* writes the results of the policy's sums into the same responses. Its gap is zero by
+# construction: it writes what the response could have held from the start. It is not the tool that leaves the bandit,
+# but the news.
+#
+# The gap is one over *problems*. In training a problem has one target, and a model could learn it by heart. Only
+# problems that it has not seen show whether it reads.
+#
+# ## Whose tokens?
+#
+# Nothing in the derivation of chapter 06 needs the policy to have written every token. The log-probability of a course
+# is a sum of $\log \pi$ over the policy's tokens, and of terms of the environment's that have no parameter $\theta$
+# in them. So the identity survives, with a mask by *who wrote the token*, which is Search-R1's
+# ([2503.09516](https://arxiv.org/abs/2503.09516)). Here it is on a batch of 32 responses, in double precision.
+
+# %%
+from rlino_lib.exact.identities import float64_copy, grpo_is_weighted_sft, table
+
+small = sample_graded(base, task, task.problems("train", 4), 8, seed=3, max_new_tokens=48)
+exact_model = float64_copy(base.model)
+display(table(grpo_is_weighted_sft(exact_model, small)))
+
+# %% [markdown]
+# **What to look at.** The gaps: they are rounding errors. The problem is no bandit any more, and yet the update is
+# still weighted cross-entropy on the model's own samples.
+#
+# A mask by who wrote the token has to be carried from the sampler to the loss. It is tempting to look for delimiters in
+# the text instead. R1-Searcher's code does ([2503.05592](https://arxiv.org/abs/2503.05592)): everything between two
+# delimiters is left out. So whatever the environment writes outside of them stays in the loss. Here that is one token,
+# the line break after `</target>`. And what a policy writes inside delimiters of its own would be left out.
+#
+# What does a token that slips through do? If the environment draws it from $P$, the model predicts $\pi$, and the
+# response's mean advantage after it is $A$, the expected gradient in the model's logits there is
+#
+# $$P \circ A - \pi \; \mathrm{E}_P[A].$$
+#
+# It vanishes where $\pi$ is already $P$ tilted by the advantage, $\pi = P \circ A / \mathrm{E}_P[A]$. Else it makes
+# the model write what the environment writes where that goes well, and the opposite where it does not. Those tokens are
+# forced, so this alone would do no harm. But all tokens share their parameters.
+
+# %%
+from rlino_lib.exact.hidden_target import masks_compared
+from rlino_lib.training.masks import delimiter_ids
+
+compared = masks_compared(exact_model, batch, grpo, delimiter_ids(task, base.tokenizer))
+rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ\\|w\\| on foreign tokens, %"]]
+for row in compared.itertuples():
+    rows.append([MASKS[row.mask], f"{row.cosine:.2f}", f"{row.norm:.2f}", f"{100 * row.foreign:.1f}"])
+display(Markdown(markdown_table(rows)))
+
+# %% [markdown]
+# **What to look at.** The last column beside the first. A small share of the weight turns the gradient far. The base
+# cannot predict which target a look shows, and unlikely tokens have large gradients.
+#
+# ## What training makes of it
+#
+# GRPO without KL, from this base, under each of the three masks, with honest looks and with a fifth of lies: ten seeds
+# of 150 updates each.
+#
+# ```sh
+# rlino grid data/runs/environment.json
+# ```
+
+# %%
+COLUMNS = {f"eval/{name}": name for name in ("accuracy", "consulted", "environment_logprob")}
+frames = []
+for (mask, s), by_seed in trained.items():
+    for seed, run in by_seed.items():
+        rows_of = run.metrics.dropna(subset="eval/accuracy").rename(columns=COLUMNS)
+        frames.append(rows_of[["step", *COLUMNS.values()]].assign(mask=mask, lies=s, seed=seed))
+curves = pd.concat(frames)
+curves["accuracy"] *= 100
+
+# %% alt="Four panels, in columns without lies and with a fifth of lies. Above, held-out accuracy against optimiser steps under three masks of the loss; below, the log-probability of the environment's tokens. Bands are ranges over seeds."
+masks_figure(curves)
+
+# %%
+last = curves.sort_values("step").groupby(["lies", "mask", "seed"]).last().reset_index()
+first = curves[curves["step"] == 0].groupby("mask")["environment_logprob"].mean()
+rows = [["s", "loss over", "right, test, %", "look, %", "log π of the environment's tokens, nats"]]
+for s in (0.0, 0.2):
+    for mask, words in MASKS.items():
+        here = last[(last["lies"] == s) & (last["mask"] == mask)]
+        accuracy = 100 * ends[(ends["lies"] == s) & (ends["mask"] == mask)]["accuracy"].mean()
+        numbers = accuracy, 100 * here["consulted"].mean()
+        rows.append([f"{s:g}", words, *(f"{x:.1f}" for x in numbers), f"{here['environment_logprob'].mean():.2f}"])
+display(Markdown(markdown_table(rows)))
+say(f"The base: {first.mean():.2f} nats. Seeds of each row: {last.groupby(['lies', 'mask'])['seed'].nunique().min()}.")
+
+# %% [markdown]
+# **What to look at.** WHATMASKS
+#
+# ## One stage or two
+#
+# R1-Searcher trains in two stages: first a reward for calling the tool in the right format, then one for the answer.
+# Whether the first is needed is a question about exploration. Here the base looks in some responses before any
+# training, so a reward for the answer has something to make likelier. The column *look* says what came of it: ONESTAGE
+#
+# A base that never looks would be another matter: with nothing to reinforce, a first stage or demonstrations would be
+# needed.
+#
+# ## Restarts
+#
+# Satori ([2502.02508](https://arxiv.org/abs/2502.02508)) also trains from states in the middle of an earlier solution,
+# and gives a bonus for a repair. Here half of the problems open with one or two wrong attempts, each followed by `no`,
+# which the policy did not write.
+#
+# Is this more than a bandit? No. The opening is drawn before the policy acts, so it is context, as the prompt is: a
+# contextual bandit over richer contexts. The loss shows it: the opening is outside of the mask, and the identity holds
+# as before. (Satori's openings are cut from the policy's own responses, right and wrong, so that its contexts move with
+# the policy from one update to the next; and it takes the bonus away where a right opening ends wrong.)
+
+# %%
+from rlino_lib.methods.advantages import advantages as advantages_of
+
+countdown = load_policy(base_of("countdown"))
+restarting = Countdown(restarts=1.0, restart_bonus=0.5)
+again = sample_graded(countdown, restarting, restarting.problems("train", 4), 8, seed=0, max_new_tokens=64)
+say(f"An opening: {again.problems[0].opening.strip().replace(chr(10), ' / ')}")
+say(f"Tokens of it in the loss: {int((again.mask & ~again.written).sum())}.")
+gap = table(grpo_is_weighted_sft(float64_copy(countdown.model), again))["gap"].max()
+say(f"The largest gap of the identities above, on these responses: {gap:.0e}.")
+plain = torch.tensor([1.0, 0.0, 0.0, 1.0])
+bonus = plain * (1 + restarting.restart_bonus)
+rows = [["advantages of a group", "GRPO", "Dr. GRPO"]]
+for name, group in (("rewards 1, 0, 0, 1", plain), ("with a bonus: 1.5, 0, 0, 1.5", bonus)):
+    cells = [advantages_of(group, 4, OBJECTIVES[m].advantage) for m in ("grpo", "dr_grpo")]
+    rows.append([name, *(", ".join(f"{x:+.2f}" for x in cell.tolist()) for cell in cells)])
+display(Markdown(markdown_table(rows, numbers=False)))
+
+# %% [markdown]
+# **What to look at.** The last table. GRPO divides by the standard deviation of the group, and all responses of a group
+# have the same opening. So a bonus cancels. Dr. GRPO only centres, and there the bonus is a larger weight on restarted
+# problems. So the runs are Dr. GRPO's.
+#
+# ```sh
+# rlino grid data/runs/restarts.json
+# rlino evaluate --task-set restart_held_out=1 --problems 256 --samples 16 --model RUN/model --out RUN/repair-1
+# ```
+
+# %%
+STARTS = {"from scratch": None, "after one wrong attempt": 1, "after two": 2}
+repairs = []
+for training in ("scratch", "restarts", "restarts-bonus"):
+    for seed, run in runs_named("restarts", training, RECORDED).items():
+        for start, attempts in STARTS.items():
+            accuracy = repair_rate(run, attempts) if attempts else 100 * run.summary["test"]["pass@1"]["value"]
+            repairs.append((training, start, seed, accuracy))
+repairs = pd.DataFrame(repairs, columns=["training", "start", "seed", "accuracy"])
+
+# %% alt="Share right in percent, a row for each start: from scratch, after one wrong attempt, after two. A mark with its 95 percent interval over seeds for each of three kinds of training: without restarts, with, and with a bonus."
+repair_figure(repairs)
+
+# %% [markdown]
+# **What to look at.** WHATREPAIR
+#
+# ## What was claimed, and what was found
+#
+# The claims were written down before any of the runs.
+
+# %%
+claims = judge_all(evidence="environment.")
+rows = [["claim", "verdict", "what was found"]]
+rows += claims[["statement", "found", "effect"]].itertuples(index=False, name=None)
+display(Markdown(markdown_table(rows, numbers=False)))
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The mask.** `my_loss_mask(writers, ids, opens, closes)`: who wrote each token ("policy" or "environment"), which
+# token it is, and the ids of two delimiters in; 1 for each token that the loss should count and 0 for the others out.
+
+# %%
+from checkers.environment import check_best_use_of_a_look, check_loss_mask
+
+
+def my_loss_mask(writers, ids, opens, closes): ...
+
+
+_ = check_loss_mask(my_loss_mask)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_loss_mask(writers, ids, opens, closes):
+#     return [int(writer == "policy") for writer in writers]
+# ```
+#
+# The delimiters are a trap: who wrote a token cannot be read off the text.
+#
+# </details>
+#
+# **2. The best use of a look.** `my_best_use_of_a_look(targets, lies)`: one of so many targets is the true one, all
+# equally likely. With probability `lies` a look shows one of the others, equally likely too. With what probability is
+# the best policy right?
+
+
+# %%
+def my_best_use_of_a_look(targets, lies): ...
+
+
+_ = check_best_use_of_a_look(my_best_use_of_a_look)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_best_use_of_a_look(targets, lies):
+#     return max(1 - lies, lies / (targets - 1))
+# ```
+#
+# Where looks lie nearly always, what they show is the one target not to name.
+#
+# </details>
+#
+# ## Summary
+#
+# SUMMARY
