@@ -80,6 +80,10 @@ runs: ready  ## make the recorded runs again (hours)
 	for seed in 40 41 42 43 44 45 46 47; do "$(BIN)/rlino" values data/runs/credit-word_problems/vc_ppo-s$$seed; done
 	"$(BIN)/rlino" grid data/runs/credit-countdown.json
 	for task in word_problems countdown; do "$(BIN)/rlino" gradients --threads 1 data/base/$$task --out data/base/$$task/credit-sd || exit; done
+	"$(BIN)/rlino" grid data/runs/credit-more.json
+	"$(BIN)/rlino" grid data/runs/environment.json
+	"$(BIN)/rlino" grid data/runs/restarts.json
+	for run in data/runs/restarts/*/; do for k in 1 2; do "$(BIN)/rlino" evaluate --task-set restart_held_out=$$k --split test --problems 256 --samples 16 --model "$${run}model" --out "$${run}repair-$$k" || exit; done; done
 	"$(BIN)/rlino" evaluate $(FOUR) --out data/base/countdown/four/t1
 	"$(BIN)/rlino" evaluate $(FOUR) --seed 1 --out data/base/countdown/four/t1-again
 	for t in 0.6 0.3 0.1; do "$(BIN)/rlino" evaluate $(FOUR) --split validation --samples 16 --temperature $$t --out data/base/countdown/four/validation-t$$t || exit; done

@@ -163,8 +163,20 @@ display(table(grpo_is_weighted_sft(exact_model, small)))
 # forced, so this alone would do no harm. But all tokens share their parameters.
 
 # %%
-from rlino_lib.exact.hidden_target import masks_compared
+from rlino_lib.exact.hidden_target import environment_term, masks_compared
 from rlino_lib.training.masks import delimiter_ids
+
+P = torch.tensor([0.8, 0.1, 0.1], dtype=torch.float64)  # the true target, and two lies
+CASES = {
+    "π = P, and what is written makes no difference": (P, [0.5, 0.5, 0.5]),
+    "π even, and what is written makes no difference": (torch.full_like(P, 1 / 3), [0.5, 0.5, 0.5]),
+    "π = P, and only the truth helps": (P, [0.9, -0.1, -0.1]),
+}
+rows = [["", "the truth", "a lie", "another"]]
+for name, (policy, advantage) in CASES.items():
+    term = environment_term(P, policy, torch.tensor(advantage, dtype=torch.float64))
+    rows.append([name, *(f"{x:+.2f}" for x in term.tolist())])
+display(Markdown(markdown_table(rows)))
 
 compared = masks_compared(exact_model, batch, grpo, delimiter_ids(task, base.tokenizer))
 rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ\\|w\\| on foreign tokens, %"]]
@@ -173,8 +185,9 @@ for row in compared.itertuples():
 display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
-# **What to look at.** The last column beside the first. A small share of the weight turns the gradient far. The base
-# cannot predict which target a look shows, and unlikely tokens have large gradients.
+# **What to look at.** In the first table, the only row of zeros. In the second, the last column beside the first: a
+# small share of the weight turns the gradient far. The base cannot predict which target a look shows, and unlikely
+# tokens have large gradients.
 #
 # ## What training makes of it
 #
@@ -259,7 +272,8 @@ display(Markdown(markdown_table(rows, numbers=False)))
 #
 # ```sh
 # rlino grid data/runs/restarts.json
-# rlino evaluate --task-set restart_held_out=1 --problems 256 --samples 16 --model RUN/model --out RUN/repair-1
+# rlino evaluate --task-set restart_held_out=1 --split test --problems 256 --samples 16 \
+#     --model RUN/model --out RUN/repair-1     # and the same with 2
 # ```
 
 # %%

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from rlino_lib.analysis.chains import mean_row
-from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.countdown.trace import Search, countdown_problem, read_search, unordered
 
@@ -101,14 +99,3 @@ def matched_gaps(sums: pd.DataFrame, measure: str, within: Sequence[str] = ("att
     parts = pd.DataFrame({"gap": (means[True] - means[False]) * weights, "weight": weights})[weights > 0]
     totals = parts.groupby("problem").sum()
     return totals["gap"] / totals["weight"]
-
-
-def matched_difference(
-    sums: pd.DataFrame, measures: Sequence[str] = METRICS, within: Sequence[str] = ("attempts",)
-) -> pd.DataFrame:
-    """The mean of `matched_gaps` over problems and its bootstrap interval, a row for each measure: columns measure,
-    mean, low, high, problems. Raises RlinoError where no problem has both kinds at equal values."""
-    table = pd.DataFrame([{"measure": name, **mean_row(matched_gaps(sums, name, within))} for name in measures])
-    if not table["problems"].any():
-        raise RlinoError(f"no problem has right and wrong responses with equal {', '.join(within) or 'problem'}")
-    return table

@@ -42,6 +42,12 @@ def above(_: Claim, gaps: pd.Series) -> tuple[float, float]:
     return stats.t_test(gaps, alternative="greater"), stats.t_test(gaps, alternative="less")
 
 
+def equal(claim: Claim, gaps: pd.Series) -> tuple[float, float]:
+    """TOST that the mean is within the claim's `points`, and the test that it is beyond them."""
+    margin = claim.threshold["points"]
+    return stats.tost(gaps, margin), stats.beyond(gaps, margin)
+
+
 def judged(claim: Claim, records: Records, tests: Tests, unit: str = "points", digits: int = 1) -> Evidence:
     """The verdict on a claim by its test, corrected over the ledger's claims of the same table of tests."""
     gaps, runs = tests[claim.evidence][0](claim, records)

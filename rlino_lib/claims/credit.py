@@ -11,7 +11,7 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, share_within
-from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, judged, paired
+from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, equal, judged, paired
 from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, require_seeds
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import asked_and_found
@@ -71,18 +71,13 @@ def values_of(run: Run) -> pd.DataFrame:
         raise RlinoError(f"{run.path / 'values' / 'values.csv'} is missing or damaged: {e}") from e
 
 
-def _equal(claim: Claim, gaps: pd.Series) -> tuple[float, float]:
-    margin = claim.threshold["points"]
-    return stats.tost(gaps, margin), stats.beyond(gaps, margin)
-
-
 def _below(claim: Claim, gaps: pd.Series) -> tuple[float, float]:
     return above(claim, gaps)[::-1]
 
 
 TESTS: Tests = {
     "credit.ends_above": (_final, above),
-    "credit.ends_equal": (_final, _equal),
+    "credit.ends_equal": (_final, equal),
     "credit.above_at_equal_tokens": (_at_equal_tokens, above),
     "credit.critic_is_poorer": (_within, _below),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.growth import base_accuracy
 from rlino_lib.claims import verdicts
+from rlino_lib.claims.by_seed import equal
 from rlino_lib.claims.ledger import (
     RECORDED,
     Claim,
@@ -24,12 +25,13 @@ from rlino_lib.claims.verdicts import UNDECIDED, mean_in_words, verdict_above_ze
 from rlino_lib.records.runs import Run
 
 
-def duels(task: str, records: Records = RECORDED) -> list[Run]:
+def duels(task: str, records: Records = RECORDED, groups: Iterable[str] = ("head-to-head",)) -> list[Run]:
     """The recorded runs of all methods on a task, each at its own best learning rate.
 
     Runs whose objective is not that of their method's row, such as those with another normaliser, do not count.
     """
-    return [run for run in records.runs("head-to-head") if run.config["task"] == task and is_plain(run)]
+    runs = (run for group in groups for run in records.runs(group))
+    return [run for run in runs if run.config["task"] == task and is_plain(run)]
 
 
 def is_plain(run: Run) -> bool:
@@ -41,9 +43,13 @@ def is_plain(run: Run) -> bool:
 
 
 def paired_gaps(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]]:
-    """Method − reference in points by seed, and the runs behind; NotTestable before the planned seeds are there."""
+    """Method − reference in points by seed, and the runs behind; NotTestable before the planned seeds are there.
+
+    `groups` of the claim names the groups of runs, where they are not those of the head to head.
+    """
     pair = [claim.about["method"], claim.about["reference"]]
-    runs = [run for run in duels(claim.about["task"], records) if run.method in pair]
+    groups = claim.about.get("groups", "head-to-head").split()
+    runs = [run for run in duels(claim.about["task"], records, groups) if run.method in pair]
     common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
     require_seeds(claim, len(common))
     runs = [run for run in runs if run.seed in common]
@@ -75,11 +81,7 @@ def equivalent(claim: Claim, records: Records) -> Evidence:
     """
     gaps, runs = paired_gaps(claim, records)
     margin = claim.threshold["points"]
-
-    def p_values(other: Claim, gaps: pd.Series) -> tuple[float, float]:
-        return stats.tost(gaps, other.threshold["points"]), stats.beyond(gaps, other.threshold["points"])
-
-    (within, beyond), still_open, verdict = family_test(claim, records, p_values)
+    (within, beyond), still_open, verdict = family_test(claim, records, equal)
     effect = f"{mean_in_words(gaps)}; within ±{margin:g}: p = {within:.2g}, beyond: p = {beyond:.2g} after Holm"
     if verdict == UNDECIDED:
         tests = still_open[0] if abs(gaps.mean()) < margin else still_open[1]
@@ -87,6 +89,15 @@ def equivalent(claim: Claim, records: Records) -> Evidence:
         more = stats.seeds_needed(gaps.std(), margin, gaps.mean(), alpha=alpha, tests=tests)
         effect = f"{effect}; about {more or 'too many'} seeds would settle it"
     return Evidence(verdict, effect, runs)
+
+
+@evidence
+def equivalent_again(claim: Claim, records: Records) -> Evidence:
+    """As `equivalent`, on seeds of their own, and a family of its own.
+
+    Hypothesis, statistic and thresholds are those above; Holm's correction is over what is asked again.
+    """
+    return equivalent(claim, records)
 
 
 @evidence

@@ -107,8 +107,9 @@ def _head_bytes(c: PreTrainedConfig, device: str, tokens: int) -> int:
 
 
 def _casts(config: TrainConfig, parameters: int, device: str) -> bool:
-    """Whether a run of a model of that size has products in bfloat16."""
-    return pick_precision(config.precision, device, gains=gains_from_bf16(parameters, device)) == "bf16"
+    """Whether a run of a model of that size has products in bfloat16; without a warning, since none is computed."""
+    gains = gains_from_bf16(parameters, device)
+    return (pick_precision("auto", device, gains) if config.precision == "auto" else config.precision) == "bf16"
 
 
 def _token_budget(c: PreTrainedConfig, config: TrainConfig, bf16: bool, device: str, left: int) -> int:

@@ -13,7 +13,6 @@ from rlino_lib.analysis.trace_graphs import (
     graph_frame,
     graph_metrics,
     graph_sums,
-    matched_difference,
     matched_gaps,
     trace_graph,
 )
@@ -99,18 +98,17 @@ def test_right_against_wrong_at_equal_attempts_takes_out_what_attempts_explain()
     ]
     frame = pd.DataFrame(rows)
     sums = graph_sums(frame, ["nodes"])
-    alone, matched = (matched_difference(sums, ["nodes"], within).iloc[0] for within in ((), ("attempts",)))
-    assert alone["low"] > 0.5 and alone["problems"] == 30
-    assert matched[["mean", "low", "high"]].tolist() == [0, 0, 0]
-    with pytest.raises(RlinoError, match="no problem has right and wrong"):
-        matched_difference(graph_sums(frame.assign(correct=True), ["nodes"]), ["nodes"])
+    alone, matched = (matched_gaps(sums, "nodes", within) for within in ((), ("attempts",)))
+    assert alone.mean() > 0.5 and len(alone) == 30
+    assert len(matched) and (matched == 0).all()
+    assert matched_gaps(graph_sums(frame.assign(correct=True), ["nodes"]), "nodes").empty
 
 
 def test_strata_have_the_weights_of_least_variance():
     cells = [(1, True, [3.0, 5.0]), (1, False, [1.0]), (2, True, [9.0]), (2, False, [8.0, 8.0, 8.0]), (3, True, [99.0])]
     rows = [dict(problem="p", attempts=a, correct=c, nodes=v) for a, c, values in cells for v in values]
-    row = matched_difference(graph_sums(pd.DataFrame(rows), ["nodes"]), ["nodes"]).iloc[0]
-    assert row["mean"] == pytest.approx((3 * 2 / 3 + 1 * 3 / 4) / (2 / 3 + 3 / 4)) and row["problems"] == 1
+    gaps = matched_gaps(graph_sums(pd.DataFrame(rows), ["nodes"]), "nodes")
+    assert gaps.to_dict() == {"p": pytest.approx((3 * 2 / 3 + 1 * 3 / 4) / (2 / 3 + 3 / 4))}
 
 
 def test_responses_without_a_value_leave_no_trace_in_the_sums():

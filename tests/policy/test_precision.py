@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import Qwen2Config
 
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError, RlinoWarning
@@ -20,6 +21,7 @@ from rlino_lib.policy.sampling import sample
 from rlino_lib.records.runs import load_run
 from rlino_lib.tasks import Countdown
 from rlino_lib.training.config import Recipe, TrainConfig
+from rlino_lib.training.memory import estimate
 from rlino_lib.training.pretraining.pretrain import pretrain
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
@@ -57,6 +59,14 @@ def test_another_choice_holds_and_one_line_says_what_it_costs(unit, precision):
         precision != faster
     )
     assert all(w.category is RlinoWarning for w in caught)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_an_estimate_computes_nothing_and_warns_of_no_cost(unit, precision):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RlinoWarning)
+        needed = estimate(Qwen2Config(hidden_size=896, num_hidden_layers=24), TrainConfig(precision=precision))
+    assert needed.update > 0
 
 
 def test_a_processor_that_is_told_to_be_an_older_one_is_believed():
