@@ -79,6 +79,7 @@ runs: ready  ## make the recorded runs again (hours)
 	"$(BIN)/rlino" grid data/runs/credit-word_problems.json
 	for seed in 40 41 42 43 44 45 46 47; do "$(BIN)/rlino" values data/runs/credit-word_problems/vc_ppo-s$$seed; done
 	"$(BIN)/rlino" grid data/runs/credit-countdown.json
+	for task in word_problems countdown; do "$(BIN)/rlino" gradients --threads 1 data/base/$$task --out data/base/$$task/credit-sd || exit; done
 	"$(BIN)/rlino" grid data/runs/credit-more.json
 	"$(BIN)/rlino" grid data/runs/environment.json
 	"$(BIN)/rlino" grid data/runs/restarts.json

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from rlino_lib.analysis.statistics import curve
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import Run
 
 WITHIN = 0.1  # how close a value counts as right (VinePPO, 2410.01679 §7)
+HARD, EASY = 0.1, 0.5  # the shares of right samples up to which a problem is hard, and from which on it is easy
+DIFFICULTIES = ("hard", "middle", "easy")
+LEAST = 8  # problems of a difficulty, for an interval over them
 
 
 def sampled_tokens(run: Run) -> pd.Series:
@@ -76,3 +83,61 @@ def best_of_next(values: pd.DataFrame, estimate: str) -> float:
     if not shares:
         raise RlinoError("no prompt has next steps of different value")
     return 100 * float(np.mean(shares))
+
+
+# --- how much a gradient varies --------------------------------------------------------------------------------------
+
+
+def difficulty(p: float) -> str:
+    """How hard a problem is of whose samples a share `p` is right: hard up to 0.1, easy from 0.5 on, else middle."""
+    return DIFFICULTIES[0] if p <= HARD else DIFFICULTIES[2] if p >= EASY else DIFFICULTIES[1]
+
+
+def by_difficulty(rows: Sequence[Mapping[str, Any]], most: int) -> pd.DataFrame:
+    """The first `most` problems of each difficulty, by the rows of an evaluation (`problems.jsonl`).
+
+    Columns: `problem` (its id), `p` (the share of its samples that was right), `difficulty`. One of which there are
+    fewer than LEAST problems is left out; raises RlinoError where none is left.
+    """
+    table = pd.DataFrame([(row["id"], row["c"] / row["n"]) for row in rows], columns=["problem", "p"])
+    table["difficulty"] = table["p"].map(difficulty)
+    enough = table.groupby("difficulty")["p"].transform("size") >= LEAST
+    if not enough.any():
+        raise RlinoError(f"the evaluation has fewer than {LEAST} problems of each difficulty")
+    return table[enough].groupby("difficulty").head(most).reset_index(drop=True)
+
+
+def sd_ratios(gradients: pd.DataFrame, credit: str = "vineppo", reference: str = "rloo") -> pd.DataFrame:
+    """How much a gradient varies by a credit, over what it does by the reference, for each difficulty.
+
+    `gradients` is the table of `rlino gradients`. Columns: `difficulty`, `problems`, `p` (their mean), `sd` and
+    `reference` (the root of the mean variance within a problem), `ratio` = sd / reference and its 95 % interval `low`
+    to `high`, `bias` (the mean of |E g − E g of the reference|² over that of |E g of the reference|²), `bias_low` and
+    `bias_high`. Intervals are bootstraps over problems (BCa). A difficulty at which the reference never varies is left
+    out.
+    """
+    rows = []
+    for name in (d for d in DIFFICULTIES if d in set(gradients["difficulty"])):
+        part = gradients[gradients["difficulty"] == name].pivot(index="problem", columns="credit")
+        variance, base, signal = (part[c].to_numpy() for c in (("variance", credit), ("variance", reference),
+                                                               ("signal", reference)))  # fmt: skip
+        if not base.any():
+            continue
+        bias = part["bias", credit].to_numpy()
+        ratio = dict(zip(("ratio", "low", "high"), np.sqrt(_ratio_of_means(variance, base)), strict=True))
+        share = dict(zip(("bias", "bias_low", "bias_high"), _ratio_of_means(bias, signal), strict=True))
+        sds = {"sd": np.sqrt(variance.mean()), "reference": np.sqrt(base.mean())}
+        facts = {"difficulty": name, "problems": len(part), "p": part["p", reference].mean()}
+        rows.append(facts | sds | ratio | share)
+    return pd.DataFrame(rows)
+
+
+def _ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """The mean of a [P] over that of b [P], and its 95 % bootstrap interval (BCa) over pairs."""
+
+    def ratio(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return a.mean(axis) / b.mean(axis)
+
+    rng = np.random.default_rng(0)
+    low, high = scipy.stats.bootstrap((a, b), ratio, paired=True, rng=rng).confidence_interval
+    return float(ratio(a, b)), float(low), float(high)

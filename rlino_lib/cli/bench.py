@@ -20,12 +20,13 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.paths import base_of
 from rlino_lib.policy import decode
 from rlino_lib.policy.device import autocast
 from rlino_lib.policy.logprobs import last_hidden, token_logprobs
 from rlino_lib.policy.models import Policy, count_parameters, load_policy
 from rlino_lib.policy.sampling import sample
-from rlino_lib.tasks import Countdown
+from rlino_lib.tasks import Countdown, get_task
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.memory import peak_bytes
 
@@ -35,6 +36,9 @@ NEW_TOKENS = 96
 MANY_PROBLEMS = 2
 MANY_SAMPLES = 1024  # of each
 TOKENS = 2048  # two responses of 1,024
+PREFIXES = 2000  # different ones
+PREFIX_PROBLEMS = 320  # whose responses they begin
+CONTINUATIONS = 3  # of each
 VOCABULARY = 151_936  # of Qwen2.5
 
 
@@ -165,6 +169,66 @@ def trl_seconds(config: TrainConfig, repeats: int) -> float:
     return statistics.median(end - start for start, end in pairwise(marks[1:]))
 
 
+CAPS = {"word_problems": 64, "countdown": 112}  # of the tasks of `bench_credit`, as in the recorded runs
+CREDIT_PROMPTS = 32
+CREDIT_METHODS: dict[str, dict[str, Any]] = {"grpo_no_kl": {}, "vineppo": {"value_samples": CONTINUATIONS}}
+
+
+def bench_credit(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
+    """Seconds and sampled tokens of one whole step (sample, value, update) of GRPO without KL and of VinePPO with three
+    continuations of each step, 32 prompts × 8 responses, and the seconds of valuing 2,000 different prefixes by three
+    continuations each: on word problems and on Countdown, with the shipped bases.
+    """
+    row: dict[str, Any] = {"prompts": CREDIT_PROMPTS, "group_size": GROUP, "value_samples": CONTINUATIONS}
+    for task, cap in CAPS.items():
+        measured = _credit_steps(task, cap, repeats, seed) | _valuing(task, cap, repeats, seed)
+        row |= {f"{task}_{name}": value for name, value in measured.items()}
+    return _row("credit", **row)
+
+
+def _credit_steps(task: str, cap: int, repeats: int, seed: int) -> dict[str, Any]:
+    """The median seconds and tokens of a step by each method, after a warm-up, and the ratio of the seconds."""
+    from rlino_lib.training.trainer import Trainer
+
+    size: dict[str, Any] = dict(prompts=CREDIT_PROMPTS, group_size=GROUP, max_new_tokens=cap, eval_every=0, seed=seed)
+    tokens: dict[str, list[int]] = {method: [] for method in CREDIT_METHODS}
+
+    def step(trainer: Any) -> None:
+        metrics, rollouts, _ = trainer.step()
+        tokens[trainer.objective.name].append(int(rollouts.lengths.sum()) + metrics.get("value_tokens", 0))
+
+    configs = [TrainConfig(method=m, objective_settings=o, task=task, device="cpu", **size)
+               for m, o in CREDIT_METHODS.items()]  # fmt: skip
+    durations = seconds(*(partial(step, Trainer(config)) for config in configs), repeats=repeats)
+    row: dict[str, Any] = {"ratio": round(durations[1] / durations[0], 2)}
+    for method, duration in zip(CREDIT_METHODS, durations, strict=True):
+        row |= {f"{method}_s": round(duration, 2), f"{method}_tokens": round(statistics.median(tokens[method][1:]))}
+    return row
+
+
+def _valuing(task: str, cap: int, repeats: int, seed: int) -> dict[str, Any]:
+    """The median seconds of valuing different starts of steps of a base's responses, after a warm-up; their tokens."""
+    from rlino_lib.evaluation.graded import sample_graded
+    from rlino_lib.evaluation.values import cut_places, prefix_values, step_ends
+
+    policy = load_policy(base_of(task))
+    own = get_task(task)
+    problems = own.problems("train", PREFIX_PROBLEMS)
+    rollouts = sample_graded(policy, own, problems, GROUP, seed=seed, max_new_tokens=cap)
+    cuts = cut_places(policy, rollouts, step_ends(own, rollouts))
+    rows = zip(rollouts.rows(), cuts, strict=True)
+    starts = [(problem, text[: cut[0]]) for (problem, text), row in rows for cut in row if cut and cut[1] < cap]
+    different = list({(problem.id, start): (problem, start) for problem, start in starts}.values())[:PREFIXES]
+    tables = []
+
+    def value() -> None:
+        tables.append(prefix_values(policy, own, different, CONTINUATIONS, seed, max_new_tokens=cap))
+
+    (duration,) = seconds(value, repeats=repeats)
+    tokens = int(tables[0]["sampled"].sum())
+    return {"prefixes": len(different), "values_s": round(duration, 2), "values_tokens": tokens}
+
+
 def _all_logits(hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Log-probs [N] as small models take them, from logits [N, V]; a function, so that its names free them in time."""
     logits = hidden @ weight.t()  # [N, V]
@@ -280,5 +344,5 @@ def bench_shape(name: str, repeats: int = 5, seed: int = 0) -> dict[str, Any]:
     return _row(f"shape-{name}", **_alone(_shape_steps, name, repeats, torch.get_num_threads(), seed))
 
 
-BENCHES = {"rollout": bench_rollout, "pass-at-k": bench_pass_at_k, "step": bench_step, "memory": bench_memory}
-BENCHES |= {f"shape-{name}": partial(bench_shape, name) for name in SHAPES}
+BENCHES = {"rollout": bench_rollout, "pass-at-k": bench_pass_at_k, "step": bench_step, "credit": bench_credit}
+BENCHES |= {"memory": bench_memory} | {f"shape-{name}": partial(bench_shape, name) for name in SHAPES}

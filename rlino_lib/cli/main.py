@@ -11,6 +11,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -197,6 +198,58 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     return measured(out, VALUES, settings, {}, lambda: load_policy(run.path / "model", device=device), measure)
 
 
+def _gradients(args: argparse.Namespace) -> dict[str, Any]:
+    """measure how much a gradient varies by RLOO's credit and by VinePPO's, on hard, middle and easy problems
+
+    The evaluation says how hard each problem is to the policy, and how responses are sampled.
+
+    examples:
+      rlino gradients data/base/word_problems --out data/base/word_problems/gradients
+      rlino evaluate --model runs/ppo/model --task word_problems --samples 64 --max-new-tokens 64 --out runs/ppo-eval
+      rlino gradients runs/ppo-eval --model runs/ppo/model --out runs/ppo-gradients
+    """
+    from rlino_lib.analysis.credit import by_difficulty, sd_ratios
+    from rlino_lib.evaluation.evaluate import complete_evaluation
+    from rlino_lib.evaluation.recorded import measured
+    from rlino_lib.folders import replacing
+    from rlino_lib.policy.device import pick_device
+    from rlino_lib.policy.models import load_policy, weights_hash
+    from rlino_lib.training.config import TrainConfig
+    from rlino_lib.training.gradients import CREDITS, GRADIENTS, measure_gradients
+    from rlino_lib.training.trainer import Trainer
+
+    asked, evaluated = complete_evaluation(Path(args.evaluation), args.seed)
+    if asked["top_p"] != 1:
+        raise RlinoError(f"the evaluation in {args.evaluation} left out unlikely tokens: a gradient needs top_p = 1")
+    chosen = by_difficulty(evaluated, args.problems)
+    name = args.model or base_of(asked["task"])
+    shared = {key: asked[key] for key in ("task", "task_settings", "max_new_tokens", "temperature")}
+    config = TrainConfig(method="grpo_no_kl", seed=args.seed, eval_every=0, model=name, **shared)
+    settings = shared | {
+        "split": asked["split"], "problems": args.problems, "groups": args.groups, "group_size": config.group_size,
+        "value_samples": CREDITS["vineppo"].value_samples, "seed": args.seed, "precision": config.precision,
+    }  # fmt: skip
+    out = Path(args.out)
+
+    def load() -> Policy:
+        policy = load_policy(name, device=pick_device(args.device))
+        if weights_hash(policy.model) != asked["weights_sha256_16"]:
+            raise RlinoError(f"the evaluation in {args.evaluation} is of other weights than those of {name}")
+        return policy
+
+    def measure(policy: Policy, precision: str) -> dict[str, Any]:
+        trainer = Trainer(replace(config, precision=precision), policy)
+        problems = {problem.id: problem for problem in trainer.task.problems(asked["split"])}
+        subjects = [problems[id] for id in chosen["problem"]]
+        table = measure_gradients(trainer, subjects, groups=args.groups, progress=sys.stderr.isatty())
+        table = chosen.merge(table, on="problem")
+        with replacing(out / "gradients.csv") as part:
+            table.to_csv(part, index=False, float_format="%.6g")
+        return {"by_difficulty": sd_ratios(table).to_dict("records")}
+
+    return measured(out, GRADIENTS, settings, {}, load, measure)
+
+
 def _grid(args: argparse.Namespace) -> dict[str, Any]:
     """run many recorded runs from one JSON file; complete ones are skipped, killed ones resumed
 
@@ -233,6 +286,7 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
       rlino bench rollout
       rlino bench pass-at-k   # a minute
       rlino bench step --repeats 5
+      rlino bench credit --repeats 3   # a step of VinePPO beside one of GRPO, and values in bulk
       rlino bench memory --repeats 3
       rlino bench shape-0.5b --repeats 1
       rlino bench gpu > gpu.json   # a minute
@@ -318,6 +372,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(_evaluate, options.EVALUATE, goes_on=True),
     "chains": Command(_chains, options.CHAINS, goes_on=True),
     "values": Command(_values, options.VALUES, goes_on=True),
+    "gradients": Command(_gradients, options.GRADIENTS),
     "import": Command(import_.main, options.IMPORT, goes_on=True),
     "grid": Command(_grid, options.GRID, goes_on=True),
     "fetch": Command(_fetch, options.FETCH, goes_on=True),

@@ -193,6 +193,15 @@ VALUES = (
     option("--seed", allowed=settings.SEED, default=0, help="of the draws (default: 0)"),
     option("--device", allowed=settings.DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU, if any)"),
 )  # fmt: skip
+GRADIENTS = (
+    *_RUN,
+    option("evaluation", allowed=A_FOLDER, help="folder of an evaluation with enough samples of each problem"),
+    option("--model", allowed=settings.MODEL, default="", help="its policy (default: the task's base)"),
+    option("--problems", allowed=settings.whole(8), default=24, help="problems of each difficulty (default: 24)"),
+    option("--groups", allowed=settings.whole(2), default=12, help="groups of 8 responses to each (default: 12)"),
+    option("--seed", allowed=settings.SEED, default=1, help="of the draws, another than the evaluation's (default: 1)"),
+    option("--device", allowed=settings.DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU, if any)"),
+)  # fmt: skip
 GRID = (
     option("file"),
     option("--jobs", allowed=settings.whole(), default=0,
@@ -207,7 +216,7 @@ FETCH = (
     option("--seed", allowed=settings.SEED, default=0, help="without effect: fetching draws nothing at random"),
 )
 BENCH = (
-    option("what", choices=("rollout", "pass-at-k", "step", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
+    option("what", choices=("rollout", "pass-at-k", "step", "credit", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
     *field_options(BenchConfig), _THREADS,
 )  # fmt: skip
 PRESETS = (option("name", nargs="?", default=""),)

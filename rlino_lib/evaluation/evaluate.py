@@ -193,16 +193,25 @@ def unsolved(problems: Sequence[Problem], folder: Path, seed: int) -> list[Probl
     Raises RlinoError where there is no complete evaluation, it has the same seed, whose draws would be the same, or
     none of its failures is among the problems.
     """
-    asked, complete = read_evaluation(folder)
-    if not complete:
-        raise RlinoError(f"{folder} holds no complete evaluation")
-    if asked and asked.get("seed") == seed:
-        raise RlinoError(f"the evaluation in {folder} has the same seed, whose draws would come again: another --seed")
-    failed = {row["id"] for row in read_jsonl(folder / "problems.jsonl") if not row["c"]}
+    _, rows = complete_evaluation(folder, seed)
+    failed = {row["id"] for row in rows if not row["c"]}
     kept = [problem for problem in problems if problem.id in failed]
     if not kept:
         raise RlinoError(f"the evaluation in {folder} leaves none of these problems unsolved")
     return kept
+
+
+def complete_evaluation(folder: Path, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The settings and the rows of the evaluation in a folder, whose problems are to be sampled from another seed.
+
+    Raises RlinoError where there is no complete one, or it has the same seed, whose draws would be the same.
+    """
+    asked, complete = read_evaluation(folder)
+    if asked is None or not complete:
+        raise RlinoError(f"{folder} holds no complete evaluation")
+    if asked.get("seed") == seed:
+        raise RlinoError(f"the evaluation in {folder} has the same seed, whose draws would come again: another --seed")
+    return asked, read_jsonl(folder / "problems.jsonl")
 
 
 EVALUATION = Kind("evaluation", read_evaluation, ("problems.jsonl", "responses.jsonl"))

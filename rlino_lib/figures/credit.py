@@ -5,13 +5,15 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.analysis.credit import WITHIN
+from rlino_lib.analysis.credit import DIFFICULTIES, EASY, HARD, WITHIN
 from rlino_lib.exact.credit_toy import CREDITS
 from rlino_lib.figures.style import (
     BAND,
+    MARKS,
     PALETTE,
     Look,
     in_order,
+    intervals,
     label,
     look,
     mean_and_band,
@@ -109,4 +111,26 @@ def value_errors_figure(frame: pd.DataFrame, most: int = 4) -> Figure:
     axis.set(xlabel="steps before the state", ylabel=f"within {WITHIN:g} of the value (%)", ylim=(0, 100))
     set_ticks(axis, shares["step"], "{:.0f}")
     shared_legend(figure, BAND)
+    return figure
+
+
+_CLASSES = dict(
+    zip(DIFFICULTIES, (f"hard: ≤ {100 * HARD:g} % right", "middle", f"easy: ≥ {100 * EASY:g} % right"), strict=True)
+)
+_TASKS = (Look(PALETTE[0], (), "o"), Look(PALETTE[1], (), "s"), Look(PALETTE[2], (), "^"), Look(PALETTE[4], (), "D"))
+
+
+def sd_figure(frame: pd.DataFrame) -> Figure:
+    """The sd of a gradient by VinePPO's credit over RLOO's, with intervals: a row by difficulty, a mark for each task.
+
+    `frame` is `analysis.credit.sd_ratios` of each task with a column `task`. The upright line is where both are equal.
+    """
+    need(frame, ("task", "difficulty", "ratio", "low", "high"), "the figure of gradients")
+    names = [name for difficulty, name in _CLASSES.items() if difficulty in set(frame["difficulty"])]
+    rows = frame.assign(name=frame["difficulty"].map(_CLASSES), kind=frame["task"].str.replace("_", " "))
+    looks = dict(zip(rows["kind"].unique(), _TASKS, strict=False))
+    figure, (axis,) = panels(1, 1, (5.6, 2.4))
+    intervals(axis, rows.rename(columns={"ratio": "value"})[MARKS], looks, names, at=1.0)
+    axis.set(xlabel="sd of the gradient, VinePPO over RLOO")
+    shared_legend(figure, "bar: 95 % over problems")
     return figure

@@ -73,20 +73,29 @@ VALUES: dict[str, Callable[[Any, Rollouts], BatchValues]] = {
 }
 
 
+def credited(trainer: Any, rollouts: Rollouts, objective: Objective) -> tuple[Tensor, BatchValues | None]:
+    """The advantages [N] or [N, T] of rollouts by another objective, and the values that it read, if any.
+
+    The policy and the critic are the trainer's.
+    """
+    other = copy.copy(trainer)
+    other.objective = objective
+    read = VALUES[objective.values](other, rollouts) if objective.values else None
+    graded = Graded(rollouts.rewards, rollouts.group_size, rollouts.mask, rollouts.logprobs)
+    if read:
+        graded = replace(graded, values=read.values, steps=read.steps)
+    return credit(objective, graded).advantages, read
+
+
 def explained(trainer: Any, rollouts: Rollouts, objectives: Mapping[str, Objective]) -> list[dict[str, Any]]:
     """The credit of each token by several objectives, by name, as `widgets.credit_explorer` takes responses."""
     decode = trainer.policy.tokenizer.decode
     credits: dict[str, Tensor] = {}  # [N, T] each, as are the values
     values: dict[str, Tensor] = {}
     for name, objective in objectives.items():
-        other = copy.copy(trainer)  # the same policy and critic
-        other.objective = objective
-        read = VALUES[objective.values](other, rollouts) if objective.values else None
-        graded = Graded(rollouts.rewards, rollouts.group_size, rollouts.mask, rollouts.logprobs)
+        advantages, read = credited(trainer, rollouts, objective)  # [N] or [N, T]
         if read:
             values[name] = read.values
-            graded = replace(graded, values=read.values, steps=read.steps)
-        advantages = credit(objective, graded).advantages  # [N] or [N, T]
         credits[name] = advantages if advantages.ndim == 2 else advantages[:, None] * rollouts.mask
     responses = []
     for i, (grade, where) in enumerate(zip(rollouts.grades, rollouts.mask, strict=True)):

@@ -53,6 +53,37 @@ def test_the_bench_of_many_samples_measures_with_and_without_merging(monkeypatch
 
 
 @pytest.mark.slow
+def test_the_bench_of_credit_measures_steps_and_values_on_both_tasks(monkeypatch):
+    for name, value in (("CREDIT_PROMPTS", 2), ("GROUP", 4), ("PREFIXES", 5), ("PREFIX_PROBLEMS", 3)):
+        monkeypatch.setattr(bench, name, value)
+    row = bench.bench_credit(repeats=1)
+    assert (row["prompts"], row["group_size"], row["value_samples"]) == (2, 4, 3)
+    for task, cap in bench.CAPS.items():
+        one, other = row[f"{task}_grpo_no_kl_s"], row[f"{task}_vineppo_s"]
+        assert 0 < one < other and row[f"{task}_ratio"] == pytest.approx(other / one, rel=0.1)
+        assert 0 < row[f"{task}_grpo_no_kl_tokens"] <= 8 * cap < row[f"{task}_vineppo_tokens"] + 8 * cap
+        assert row[f"{task}_prefixes"] == 5 and row[f"{task}_values_s"] > 0
+        assert 15 <= row[f"{task}_values_tokens"] <= 15 * cap
+    assert row["threads"] == torch.get_num_threads()
+
+
+def test_prefixes_that_are_valued_are_different_and_each_is_valued_three_times(monkeypatch):
+    from rlino_lib.evaluation import values
+
+    valued = []
+    monkeypatch.setattr(
+        values, "prefix_values", lambda policy, task, pairs, samples, seed, **more: valued.append((pairs, samples))
+    )
+    monkeypatch.setattr(bench, "seconds", lambda value, repeats: [value()])
+    monkeypatch.setattr(bench, "PREFIX_PROBLEMS", 4)
+    with pytest.raises(TypeError):  # nothing was sampled
+        bench._valuing("word_problems", 64, 1, 0)
+    ((pairs, samples),) = valued
+    keys = [(problem.id, start) for problem, start in pairs]
+    assert samples == 3 and len(set(keys)) == len(keys) > 4 and keys.count((pairs[0][0].id, "")) == 1
+
+
+@pytest.mark.slow
 def test_the_memory_bench_measures_each_way_in_a_fresh_process(monkeypatch):
     monkeypatch.setattr(bench, "TOKENS", 512)
     monkeypatch.setattr(bench, "VOCABULARY", 100_000)

@@ -33,6 +33,7 @@ COMMANDS = [
     "evaluate",
     "chains",
     "values",
+    "gradients",
     "grid",
     "grade",
     "import",
@@ -144,6 +145,10 @@ WRONG = [
     ("evaluate", "--shots", "-1"),
     ("evaluate", "--task", "chess"),
     ("evaluate", "--threads", "-1"),
+    ("gradients", "--problems", "0 7 x"),
+    ("gradients", "--groups", "1 -1"),
+    ("gradients", "--seed", "-1 1e20"),
+    ("gradients", "--device", "tpu"),
 ]
 
 

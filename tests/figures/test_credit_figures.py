@@ -1,11 +1,12 @@
 """The figure of chapter 10's toys holds the numbers of the table."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.credit_toy import CREDITS, chain, credit_table, fitted_search
-from rlino_lib.figures.credit import credit_figure
+from rlino_lib.figures.credit import credit_figure, sd_figure
 
 
 def test_a_panel_for_each_toy_with_its_lines():
@@ -29,3 +30,20 @@ def test_a_panel_for_each_toy_with_its_lines():
 def test_a_frame_without_the_columns_is_refused():
     with pytest.raises(RlinoError, match="needs the columns toy"):
         credit_figure(credit_table({"hard": chain(2, 0.3)}).drop(columns="toy"))
+
+
+def test_ratios_of_sds_stand_in_a_row_for_each_difficulty_with_a_mark_for_each_task():
+    rows = [("word_problems", "easy", 1.2, 1.0, 1.4), ("word_problems", "hard", 0.8, 0.7, 0.95),
+            ("countdown", "hard", 1.1, 0.9, 1.3)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["task", "difficulty", "ratio", "low", "high"])
+    figure = sd_figure(frame)
+    (axis,) = figure.axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["hard: ≤ 10 % right", "easy: ≥ 50 % right"]
+    marks = [(line.get_xdata()[0], round(float(line.get_ydata()[0])), line.get_label()) for line in axis.lines
+             if line.get_marker() not in ("", "None")]  # fmt: skip
+    assert marks == [(1.2, 1, "word problems"), (0.8, 0, "word problems"), (1.1, 0, "countdown")]
+    bars = [tuple(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2]
+    assert bars[0] == (1.0, 1.0) and set(bars[1:]) == {row[3:] for row in rows}
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"word problems", "countdown"}
+    with pytest.raises(RlinoError, match="needs the columns ratio"):
+        sd_figure(frame.drop(columns="ratio"))
