@@ -40,6 +40,8 @@ def asked_and_found(file: Path) -> tuple[dict[str, Any] | None, dict[str, Any] |
     if not file.exists():
         return None, None
     recorded = read_json(file, needs="asked")
+    if not isinstance(recorded["asked"], dict):
+        raise RlinoError(f"{file} is something else than rlino writes: what was asked is no table of settings")
     return recorded["asked"], recorded.get("found")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, share_within
+from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, need_columns, share_within
 from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, equal, judged, paired
 from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, require_seeds
 from rlino_lib.errors import RlinoError
@@ -31,7 +31,8 @@ def credit_runs(task: str, records: Records, *methods: str) -> dict[str, dict[in
 
 def _pair(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -> Gaps:
     pair = claim.about["method"], claim.about["reference"]
-    return paired(claim, *credit_runs(claim.about["task"], records, *pair).values(), number)
+    runs, reference = credit_runs(claim.about["task"], records, *pair).values()
+    return paired(claim, runs, reference, number)
 
 
 def _final(claim: Claim, records: Records) -> Gaps:
@@ -64,11 +65,13 @@ def is_measured(run: Run) -> bool:
 
 
 def values_of(run: Run) -> pd.DataFrame:
-    """The table of `rlino values` for a run."""
+    """The table of `rlino values` for a run; raises RlinoError where it is missing or damaged."""
     try:
-        return pd.read_csv(run.path / "values" / "values.csv")
-    except (OSError, ValueError) as e:
+        values = pd.read_csv(run.path / "values" / "values.csv")
+        need_columns(values, "problem", "prefix", "step", "truth")
+    except (OSError, ValueError, RlinoError) as e:
         raise RlinoError(f"{run.path / 'values' / 'values.csv'} is missing or damaged: {e}") from e
+    return values
 
 
 def _below(claim: Claim, gaps: pd.Series) -> tuple[float, float]:

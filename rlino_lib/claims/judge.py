@@ -10,6 +10,7 @@ import pandas as pd
 
 from rlino_lib.claims.ledger import EVIDENCE, LEDGER, Claim, Evidence, NotTestable, Records, read_ledger
 from rlino_lib.claims.verdicts import UNTESTED
+from rlino_lib.errors import RlinoError
 from rlino_lib.paths import RUNS
 
 
@@ -25,10 +26,14 @@ def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS, evidence: str 
     """One row per claim of the ledger, or of those whose evidence's name begins so: `judge_all(evidence="chains.")`.
 
     Columns: its fields, `chapter`, `standing` and `real_models`; the verdict `found`, its `effect`, and its `runs`.
+    Raises RlinoError where no claim's does, and for a ledger that cannot be read.
     """
     records = Records(Path(root), read_ledger(path))
+    claims = [claim for claim in records.ledger if claim.evidence.startswith(evidence)]
+    if evidence and not claims:
+        raise RlinoError(f"the ledger has no claim whose evidence's name begins with {evidence!r}")
     rows = []
-    for claim in (claim for claim in records.ledger if claim.evidence.startswith(evidence)):
+    for claim in claims:
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
         found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}

@@ -84,6 +84,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
       rlino evaluate --samples 3072 --seed 1 --unsolved-by runs/base-eval --out runs/base-eval-more
     """  # noqa: E501
     from rlino_lib.evaluation.evaluate import EVALUATION, equal_parts, evaluate, summarise, unsolved
+    from rlino_lib.evaluation.graded import check_openings
     from rlino_lib.evaluation.recorded import measured
     from rlino_lib.policy.device import pick_device
     from rlino_lib.policy.models import load_policy
@@ -107,7 +108,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     defaults = {"problems": len(problems), "precision": "fp32", "unsolved_by": ""}
 
     def load() -> Policy:
-        return load_policy(args.model or base_of(args.task), device=pick_device(args.device))
+        policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
+        check_openings(policy, task, problems, args.max_new_tokens)
+        return policy
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
         frame = evaluate(
@@ -170,9 +173,9 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     """
     from rlino_lib.analysis.credit import estimates, share_within
     from rlino_lib.evaluation.recorded import measured
-    from rlino_lib.evaluation.value_errors import VALUES, measure_values
+    from rlino_lib.evaluation.value_errors import VALUES, check_measurable, measure_values
     from rlino_lib.folders import replacing
-    from rlino_lib.policy.critic import load_critic
+    from rlino_lib.policy.critic import Critic, load_critic
     from rlino_lib.policy.device import pick_device
     from rlino_lib.policy.models import load_policy
     from rlino_lib.records.runs import CRITIC, load_run
@@ -181,21 +184,28 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     run = load_run(args.run)
     c = run.config
     task = get_task(c["task"], **c.get("task_settings", {}))
+    check_measurable(run, task)
     problems = task.problems("test", args.problems)
     sampling = {name: c[name] for name in ("max_new_tokens", "temperature")}
     settings = {"problems": args.problems, "samples": args.samples, "seed": args.seed, "precision": "auto", **sampling}
     out = run.path / "values"
+    device = pick_device(args.device)
+    critic: Critic | None = None
+
+    def load() -> Policy:
+        nonlocal critic
+        policy = load_policy(run.path / "model", device=device)
+        critic = load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
+        return policy
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
-        critic = load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
         drawn = {**sampling, "precision": precision}
         table = measure_values(policy, critic, task, problems, args.samples, args.seed, **drawn)
         with replacing(out / "values.csv") as part:
             table.to_csv(part, index=False, float_format="%.6g")
         return {"states": len(table)} | {f"within/{name}": share_within(table, name) for name in estimates(table)}
 
-    device = pick_device(args.device)
-    return measured(out, VALUES, settings, {}, lambda: load_policy(run.path / "model", device=device), measure)
+    return measured(out, VALUES, settings, {}, load, measure)
 
 
 def _gradients(args: argparse.Namespace) -> dict[str, Any]:

@@ -233,14 +233,16 @@ CLAIMS = (
 def name_values(pairs: Iterable[str], flag: str) -> dict[str, Any]:
     """What `flag` was given as NAME=VALUE pairs, values read as JSON where they are.
 
-    Raises RlinoError for a pair without `=`, and for a value that would be JSON except for NaN, an infinity or a
-    repeated key.
+    Raises RlinoError for a pair without `=`, a name given twice, and for a value that would be JSON except for NaN, an
+    infinity or a repeated key.
     """
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise RlinoError(f"{flag} takes name=value, not {pair!r}")
+        if name in values:
+            raise RlinoError(f"{flag} sets {name} twice")
         try:
             values[name] = strict_json(value)
         except json.JSONDecodeError:

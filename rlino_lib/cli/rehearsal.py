@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from rlino_lib.cli.bench import SHAPES, shape_config, timed
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import TEST_PROBLEMS
-from rlino_lib.methods.catalogue import varied
+from rlino_lib.methods.catalogue import READ_BY, varied
 from rlino_lib.policy.device import SMALL, machine, pick_device
 from rlino_lib.policy.models import Policy, count_parameters, hub_options, load_policy
 from rlino_lib.policy.rollouts import Rollouts
@@ -26,7 +26,7 @@ from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade, get_task
 from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.memory import GIB, MAX_ROWS, PROMPT_TOKENS, advice, estimate, free_bytes, update_flops
-from rlino_lib.training.trainer import Trainer, check_reward
+from rlino_lib.training.trainer import Trainer, check_run
 
 PARTS = ("weights", "reference", "optimizer", "gradients", "activations", "cache")
 GSM8K_TEST = 1319
@@ -88,8 +88,7 @@ def rehearse(config: TrainConfig) -> dict[str, Any]:
 
     Raises RlinoError for settings that the run would refuse, and where the model's shape is not known.
     """
-    check_reward(config)
-    get_task(config.task, **config.task_settings)
+    check_run(config)
     device = pick_device(config.device)
     shape = architecture(config.model)
     prompt_tokens = prompt_length(config)
@@ -136,11 +135,12 @@ def _shortened(config: TrainConfig, part: Part) -> TrainConfig:
     What values take that continuations sample is left out.
     """
     if varied(config.method, config.objective_settings).values in ("continuations", "exact"):
-        config = replace(config, objective_settings=config.objective_settings | _WITHOUT_VALUES)
+        kept = {name: value for name, value in config.objective_settings.items() if name not in READ_BY}
+        config = replace(config, objective_settings=kept | _WITHOUT_VALUES)
     return replace(
         config, model="", task="countdown", task_settings={}, prompts=part.updated // 2, group_size=2, steps=1,
         max_new_tokens=part.response, epochs=1, minibatches=1, eval_every=0, eval_base=0, probe_every=0, test_samples=0,
-        reward=VERIFIER, guard="warn",
+        reward=VERIFIER, guard="warn", critic_warmup=0, loss_mask="policy",
     )  # fmt: skip
 
 

@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Problem, Task
 from rlino_lib.tasks.base import TaskWithLots, lots_of
+
+
+def check_openings(policy: Policy, task: Task, problems: Sequence[Problem], cap: int) -> None:
+    """Raise RlinoError where what responses to the problems open with fills the cap of `cap` tokens."""
+    texts = {_opening(task, problem) for problem in problems}
+    tokens = policy.tokenizer(sorted(texts), add_special_tokens=False)["input_ids"] if any(texts) else []
+    if (longest := max(map(len, tokens), default=0)) >= cap:
+        raise RlinoError(f"responses open with up to {longest} tokens, which fill the cap of {cap}: raise it")
+
+
+def _opening(task: Task, problem: Problem) -> str:
+    """What the responses to a problem open with, of a task with lots the one with lot 0."""
+    if hasattr(task, "opening"):
+        return cast(TaskWithLots, task).opening(problem, 0)
+    return problem.opening or getattr(task, "opening_text", "")
 
 
 def sample_graded(
@@ -25,11 +41,12 @@ def sample_graded(
         "stop_strings": tuple(getattr(task, "stop", ())),
         "environment": getattr(task, "environment", None),
     }
-    openings = [problem.opening or getattr(task, "opening_text", "") for problem in problems]
-    if any(openings):
-        settings["prefixes"] = openings
     lots = lots_of(task, len(problems) * group_size, seed)
-    if lots is not None:
+    if lots is None:
+        openings = [_opening(task, problem) for problem in problems]
+        if any(openings):
+            settings["prefixes"] = openings
+    else:
         rows = [(problems[i // group_size], lot) for i, lot in enumerate(lots)]
         settings["prefixes"] = [cast(TaskWithLots, task).opening(*row) for row in rows]
         if environment_of := getattr(task, "environment_of", None):

@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 import torch
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.evaluation.values import rollout_values, step_ends
+from rlino_lib.evaluation.values import check_steps, rollout_values, step_ends
 from rlino_lib.folders import Kind, asked_and_found
 from rlino_lib.policy.critic import Critic
 from rlino_lib.policy.models import Policy
+from rlino_lib.records.runs import CRITIC, Run
 from rlino_lib.tasks import Problem, Task
 
 TRUTH, KS = 256, (1, 3, 9)
@@ -26,6 +28,16 @@ def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
 
 
 VALUES = Kind("values", _read, ("values.csv",))
+
+
+def check_measurable(run: Run, task: Task) -> None:
+    """Raise RlinoError where a run is not complete, lacks its model or its critic, or has a task without steps."""
+    check_steps(task)
+    if not run.complete:
+        raise RlinoError(f"{run.path} is not complete: its policy is still to be trained")
+    for part in ["model", *[CRITIC] * (run.config.get("update") == "critic")]:
+        if not (run.path / part).exists():
+            raise RlinoError(f"{run.path} has no {part}, which `rlino train --save` keeps")
 
 
 def measure_values(

@@ -101,13 +101,18 @@ def rollout_values(
     return pd.concat([pd.DataFrame(rows, columns=["response", "end"]), values], axis=1)
 
 
+def check_steps(task: Task) -> None:
+    """Raise RlinoError for a task that has no steps."""
+    if not hasattr(task, "step_ends"):
+        raise RlinoError(f"the task {task.name} has no steps: a credit by steps needs countdown or word_problems")
+
+
 def step_ends(task: Any, rollouts: Rollouts) -> list[list[int]]:
     """Where the steps of graded responses begin and end, by the task's `step_ends`, in characters: a list for each.
 
     Raises RlinoError for a task that has no steps.
     """
-    if not hasattr(task, "step_ends"):
-        raise RlinoError(f"the task {task.name} has no steps: a credit by steps needs countdown or word_problems")
+    check_steps(task)
     return [task.step_ends(*row) for row in rollouts.rows()]
 
 

@@ -8,6 +8,7 @@ VinePPO is 2410.01679, RLOO 2402.14740, GAE 1506.02438, the decay that of GRPO-�
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from torch.nn.functional import one_hot
 
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.exact.token_mdp import F64, TokenMDP
+from rlino_lib.settings import check_names, list_of, number, whole
 
 GROUP = 8  # responses of a prompt
 LIMIT = 100_000  # tables of sampled values that are enumerated
@@ -59,6 +61,11 @@ class Toy:
         return torch.arange(self.mask.shape[1]) == self.mask.sum(1, keepdim=True) - 1
 
 
+def _is_chance(x: float) -> bool:
+    """Whether x is a number in (0, 1)."""
+    return number(above=0, most=1).holds(x) and x < 1
+
+
 # --- toys ------------------------------------------------------------------------------------------------------------
 
 
@@ -68,7 +75,7 @@ def chain(n: int, s: float, goes_on: bool = True) -> Toy:
     A response does not know of its mistake and writes on to the end, unless `goes_on` is False. States: t, and n + t
     after a mistake. Raises RlinoError for n outside 1 … 12 or s outside (0, 1).
     """
-    if not 1 <= n <= 12 or not 0 < s < 1:
+    if not whole(1, 12).holds(n) or not _is_chance(s):
         raise RlinoError("a chain has from 1 to 12 steps, each right with a chance between 0 and 1")
     right = torch.cartesian_prod(*[torch.tensor([1, 0])] * n).view(-1, n).bool()  # [2^n, n]
     lost = (~right).cumsum(1) - (~right).long() > 0  # [2^n, n], before the step
@@ -86,7 +93,7 @@ def search(hit: float, again: float, most: int = 40, decides: bool = False) -> T
     and what is decided after it. With `decides` the logit of `again` is a second parameter: giving up costs the value.
     Raises RlinoError for chances outside (0, 1), or `most` outside 1 … 200.
     """
-    if not 0 < hit < 1 or not 0 < again < 1 or not 1 <= most <= 200:
+    if not _is_chance(hit) or not _is_chance(again) or not whole(1, 200).holds(most):
         raise RlinoError("a search needs 0 < hit, again < 1 and from 1 to 200 attempts")
     on = ((1 - hit) * again) ** torch.arange(most, dtype=F64)  # [M], the chance of each attempt
     stop = torch.full_like(on, (1 - hit) * (1 - again))  # [M]
@@ -110,7 +117,7 @@ def fitted_search(attempts: float, p: float, decides: bool = False) -> Toy:
 
     Raises RlinoError where there is none: more than 1 attempt, and 0 < p < 1.
     """
-    if not 1 < attempts <= 5 or not 0 < p < 1:
+    if not number(above=1, most=5).holds(attempts) or not _is_chance(p):
         raise RlinoError("a search is fitted to more than 1 attempt, 5 at most, and a chance between 0 and 1")
     hit = p / attempts  # every attempt adds it to p
     most = math.ceil(40 / -math.log1p(-1 / attempts))  # what is beyond has a chance of e⁻⁴⁰
@@ -142,8 +149,6 @@ class Weights(NamedTuple):
 
 def _uniform(toy: Toy, group: int = GROUP, decay: float = 1.0, baseline: bool = True) -> Weights:
     """R − b on every step, b the mean reward of the group's others, times `decay` for each step to the end."""
-    if group < 2:
-        raise RlinoError("a baseline from the others needs a group of at least 2")
     to_end = toy.mask.sum(1, keepdim=True) - 1 - torch.arange(toy.mask.shape[1])  # [N, T]
     share = toy.mask * decay ** to_end.clamp(min=0).to(F64)  # [N, T]
     mean = (toy.rewards - toy.p * baseline)[:, None] * share  # [N, T]
@@ -168,8 +173,6 @@ def _differences(toy: Toy, errors: Tensor | float = 0.0, noise: Tensor | None = 
 
 
 def _vine(toy: Toy, k: int = 9) -> Weights:
-    if k < 1:
-        raise RlinoError("a value is the mean of at least 1 continuation")
     return _differences(toy, noise=toy.values * (1 - toy.values) / k)
 
 
@@ -196,6 +199,13 @@ CREDITS = {
 }
 
 
+# What the options of rules may be; `errors` may be a tensor [S] too.
+OPTIONS = {
+    "group": whole(2), "k": whole(1), "decay": number(0, 1), "lam": number(0, 1), "blind": number(0, 1),
+    "errors": number(),
+}  # fmt: skip
+
+
 class Estimate(NamedTuple):
     """One response's estimate of ∇p: its mean [P], and its variance summed over parameters."""
 
@@ -214,9 +224,15 @@ def estimate(toy: Toy, credit: str, **options: float | Tensor) -> Estimate:
     Options: `group` of rloo and decay, `decay`, `k` of vine, `lam` of gae and critic, and of critic `blind`, the share
     by which its values are drawn to p, and `errors`, a number or a tensor [S] that is added to them.
     Under RLOO the terms of a group of G have covariance |∇p|²/(G−1)², which is not in the variance of one.
-    Raises RlinoError for another credit. Example: `estimate(chain(3, 0.4), "vine", k=3).sd`.
+    Raises RlinoError for another credit, or an option that it does not have or that is out of range. Example:
+    `estimate(chain(3, 0.4), "vine", k=3).sd`.
     """
-    mean, loadings, noise = CREDITS[chosen(credit, CREDITS, "credit")].of(toy, **options)
+    rule = CREDITS[chosen(credit, CREDITS, "credit")].of
+    check_names(options, [*inspect.signature(rule).parameters][1:], f"the credit {credit}")
+    for name, value in options.items():
+        if not (isinstance(value, Tensor) and name == "errors" and value.shape == toy.values.shape):
+            OPTIONS[name].check(f"the credit {credit}: {name}", value)
+    mean, loadings, noise = rule(toy, **options)
     own = torch.einsum("nt,ntp->np", mean, toy.scores)  # [N, P]
     by_source = torch.einsum("ntj,ntp->njp", loadings, toy.scores)  # [N, J, P]
     square = own.square().sum(1) + by_source.square().sum(2) @ noise  # [N]
@@ -232,8 +248,9 @@ def vine_by_enumeration(toy: Toy, k: int, own: bool = False) -> tuple[Estimate, 
 
     Returns the estimate of one response, and the covariance of two responses that share their values, as VinePPO's
     do where their prefixes are equal. With `own` the response counts among the continuations of its states: then
-    V̂ knows the step that it is a baseline for. Raises RlinoError where there are too many tables of values.
+    V̂ knows the step that it is a baseline for. Raises RlinoError where there are too many tables of values, or no k.
     """
+    whole(1).check("k", k)
     if (k + 1) ** len(toy.values) > LIMIT:
         raise RlinoError(f"{k} continuations of {len(toy.values)} states make more than {LIMIT:,} tables: take fewer")
     total, square, shared = torch.zeros_like(toy.gradient), 0.0, 0.0
@@ -260,11 +277,16 @@ def credit_table(toys: Mapping[str, Toy], ks: Sequence[int] = (1, 3, 9), rollout
 
     Columns: toy, credit, K (continuations a state, NaN for other credits), p, mean steps, sd of one response's
     estimate, `ratio` to RLOO's, `bias` |E ĝ − ∇p| over |∇p|, `cost` in sampled responses, a continuation being
-    `rollout` of one, and `sd_at_equal_samples`, of as many responses as RLOO has for one: sd·√cost.
+    `rollout` of one, and `sd_at_equal_samples`, of as many responses as RLOO has for one: sd·√cost. Raises RlinoError
+    for settings out of range, and for a toy whose responses all earn the same.
     """
+    list_of(whole(1), 1).check("ks", ks)
+    number(0).check("rollout", rollout)
     rows = []
     for name, toy in toys.items():
         base = estimate(toy, "rloo").sd
+        if not base:
+            raise RlinoError(f"the toy {name} has nothing to learn: all its responses earn the same")
         cases = [(credit, k) for credit in CREDITS for k in (ks if credit == "vine" else (0,))]
         for credit, k in cases:
             mean, variance = estimate(toy, credit, k=k) if k else estimate(toy, credit)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.exact.identities import Gradient, policy_side
 from rlino_lib.exact.token_mdp import F64, Optimum, best_of_tool_game
 from rlino_lib.methods.advantages import advantages
@@ -15,6 +16,7 @@ from rlino_lib.methods.loss import token_weights
 from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.settings import number
 from rlino_lib.tasks import HiddenTarget, Problem
 from rlino_lib.training.masks import MASKS
 
@@ -60,8 +62,13 @@ def optima(
     """A row for each tool and chance of a lie: means over problems of both optima, and their `gap`.
 
     Columns `tool`, `lies`, `policy` (the best one that reads what is written), `response` (the best one fixed
-    beforehand) and `gap`. The task says which targets are in reach; by default its usual ranges.
+    beforehand) and `gap`. The task says which targets are in reach; by default its usual ranges. Raises RlinoError
+    without problems, and for a chance outside [0, 1].
     """
+    for s in lies:
+        number(0, 1).check("lies", s)
+    if not problems:
+        raise RlinoError("the optima are means over problems, and there are none")
     task = task or HiddenTarget()
     counts = pd.Series([len(task.possible_targets(problem)) for problem in problems]).value_counts()
     rows = []

@@ -40,6 +40,7 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
     `frame` is a `credit_table`. RLOO, exact values and no baseline have no K, and are level lines.
     """
     need(frame, ("toy", "credit", "K", "ratio", "cost"), "the figure of credits")
+    need(frame[frame["credit"] == "vine"], (), "the figure of credits, of VinePPO")
     figure, axes = panels(frame["toy"].nunique(), columns, (2.9, 3.2), sharey=True)
     for axis, (toy, part) in zip(axes, frame.groupby("toy", sort=False), strict=True):
         for credit, form in _LEVELS.items():
@@ -104,8 +105,10 @@ def value_errors_figure(frame: pd.DataFrame, most: int = 4) -> Figure:
     `frame` is `analysis.credit.value_errors` of each run with a column seed; places after `most` steps are left out.
     """
     need(frame, ("seed", "estimate", "step", "within"), "the figure of values")
+    shares = frame[(frame["step"] < most) & frame["estimate"].isin(_ESTIMATES)]
+    need(shares, (), f"the figure of values, of fewer than {most} steps before the state")
+    shares = shares.assign(within=100 * shares["within"])
     figure, (axis,) = panels(1, 1, (5.6, 3.6))
-    shares = frame[frame["step"] < most].assign(within=lambda rows: 100 * rows["within"])
     for estimate, (name, form) in _ESTIMATES.items():
         mean_and_band(axis, shares[shares["estimate"] == estimate], "step", "within", form, label=name)
     axis.set(xlabel="steps before the state", ylabel=f"within {WITHIN:g} of the value (%)", ylim=(0, 100))

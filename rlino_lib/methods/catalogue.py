@@ -1,6 +1,6 @@
 """The table of methods, each a row of choices (chapters 04 and 06), and where the library differs from TRL."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -102,14 +102,27 @@ OBJECTIVES: dict[str, Objective] = {o.name: o for o in _ROWS}
 GRPO, GRPO_NO_KL = OBJECTIVES["grpo"], OBJECTIVES["grpo_no_kl"]
 
 
+# Choices of a credit of tokens, and the rows that read them.
+READ_BY: dict[str, Callable[[Objective], bool]] = {
+    "gamma": lambda o: o.credit in ("gae", "decay"),
+    "lam": lambda o: o.credit in ("gae", "decay"),
+    "value_samples": lambda o: o.values == "continuations",
+    "critic_lam": lambda o: o.values == "critic",
+    "value_clip": lambda o: o.values == "critic",
+}
+
+
 def varied(name: str, settings: Mapping[str, Any]) -> Objective:
     """A named method with some of its choices changed: `varied("grpo", {"normaliser": "constant"})`.
 
-    Raises RlinoError for an unknown method or choice, and for a kind of update that cannot make the step.
+    Raises RlinoError for an unknown method or choice, for one that the row's credit of tokens does not read, and for a
+    kind of update that cannot make the step.
     """
     chosen(name, OBJECTIVES, "method")
     check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
     row = replace(OBJECTIVES[name], **as_tuples(settings))
+    if unread := [choice for choice in settings if choice in READ_BY and not READ_BY[choice](row)]:
+        raise RlinoError(f"objective {name}: nothing in its credit reads {unread[0]}: leave it out")
     if "update" in settings and row.kind != row.update:
         raise RlinoError(f"objective {name}: an update by {row.update} cannot make the step of these choices")
     return row

@@ -14,7 +14,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, check_rule
 from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, SURROGATES, Surrogate
 from rlino_lib.methods.token_credit import CREDITS, CUTS, VALUES
-from rlino_lib.settings import FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
+from rlino_lib.settings import BATCH, FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
 
 # What the options of the rules of `advantages` may be.
 OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
@@ -67,7 +67,7 @@ class Objective:
     credit: str = setting("response", "what a token is credited with: a key of `token_credit.CREDITS`", one_of(CREDITS))
     values: str | None = setting(None, "where the values of that credit come from", nothing_or(one_of(VALUES)))
     cuts: str = setting("steps", "where a step begins that has a value of its own", one_of(CUTS))
-    value_samples: int = setting(9, "continuations K of each step's start", whole(1))
+    value_samples: int = setting(9, "continuations K of each step's start", BATCH)
     gamma: float = setting(1.0, "discount γ of later steps", number(0, 1))
     lam: float = setting(1.0, "λ of a credit that has one", number(0, 1))
     critic_lam: float = setting(1.0, "λ of the returns that a critic learns", number(0, 1))
@@ -109,6 +109,8 @@ class Objective:
             self.cuts == "tokens"
         ):
             raise RlinoError(f"objective {self.name}: a critic is values=critic, cuts=tokens and update=critic")
+        if self.cuts == "unlikely" and self.values != "continuations":
+            raise RlinoError(f"objective {self.name}: cuts=unlikely needs values=continuations")
 
     @property
     def kind(self) -> str:

@@ -149,7 +149,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any] | None, bool]:
 
 TABLES = ("metrics.csv", "timing.csv", "probes.csv", "responses.csv")
 PACKED = ("rollouts.jsonl", "responses.csv")  # large files, gzipped once a run is complete
-_FILES = (*TABLES, *PACKED, *(f"{name}.gz" for name in PACKED), "summary.json", "checkpoint.pt", "model", "adapter")
+_KEPT = ("summary.json", "checkpoint.pt", "model", "adapter", CRITIC)
+_FILES = (*TABLES, *PACKED, *(f"{name}.gz" for name in PACKED), *_KEPT)
 RUN = Kind("run", read_run, _FILES)
 
 

@@ -34,7 +34,7 @@ from rlino_lib.settings import THREADS
 from rlino_lib.tasks import get_task
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
-from rlino_lib.training.trainer import check_reward, describe
+from rlino_lib.training.trainer import check_critic, check_reward, describe
 
 try:
     import accelerate
@@ -81,6 +81,7 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
     check_reward(config)
+    check_critic(config, varied(config.method, config.objective_settings))
     get_task(config.task, **config.task_settings)
     chosen(engine, ENGINES, "engine")
     once = config.epochs * config.minibatches == 1 and not config.objective_settings

@@ -150,6 +150,12 @@ def has_environment(task: Task) -> bool:
     return hasattr(task, "environment_of") or getattr(task, "environment", None) is not None
 
 
+def has_context(task: Task) -> bool:
+    """Whether a task's training responses may hold text that the policy does not write."""
+    opened = hasattr(task, "opening") or bool(getattr(task, "opening_text", "") or getattr(task, "restarts", 0))
+    return has_environment(task) or opened
+
+
 def lots_of(task: Task, count: int, seed: int) -> list[int] | None:
     """The lot of each of `count` responses, a number from 0 to 2⁶⁴ − 1; None for a task without lots."""
     return [hash_of(f"lot-{seed}-{row}") for row in range(count)] if hasattr(task, "opening") else None

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import FLAG, SEED, TABLE, as_tuples, check, check_names, list_of, setting, strict_json, whole
-from rlino_lib.tasks import get_task
+from rlino_lib.settings import FLAG, SEED, TABLE, check, check_names, list_of, setting, strict_json, whole
 from rlino_lib.training.config import TrainConfig
 
 Settings = dict[str, Any]
@@ -112,7 +111,7 @@ def train_config(settings: Settings) -> TrainConfig:
 
 def _checked(name: str, settings: Settings, seed: int) -> Settings:
     """The settings with their seed; raises RlinoError, naming run and setting, for what the run itself would refuse."""
-    from rlino_lib.methods.catalogue import varied  # torch takes seconds to import
+    from rlino_lib.training.trainer import check_run  # torch takes seconds to import
 
     try:
         check_names(settings, SETTINGS, "a run")
@@ -121,9 +120,7 @@ def _checked(name: str, settings: Settings, seed: int) -> Settings:
         if settings.get("model") == "":
             raise RlinoError("model is empty: leave it out for the base that ships with the task")
         settings = {**settings, "seed": seed}
-        config = train_config(settings)
-        varied(config.method, config.objective_settings)
-        get_task(config.task, **as_tuples(config.task_settings))
+        check_run(train_config(settings))
     except RlinoError as e:
         raise RlinoError(f"run {name}: {e}") from e
     return settings

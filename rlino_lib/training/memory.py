@@ -135,17 +135,20 @@ def estimate(
     total, trained = _counts(model, t)
     device = pick_device(t.device)
     bf16 = _casts(t, total, device)
-    frozen_copy = (varied(t.method, t.objective_settings).needs_reference or t.eval_base) and not t.lora_rank
+    objective = varied(t.method, t.objective_settings)
+    frozen_copy = (objective.needs_reference or t.eval_base) and not t.lora_rank
+    head = 0 if c.tie_word_embeddings else c.vocab_size * c.hidden_size
+    copied = total - head if objective.kind == "critic" and t.critic_trunk == "copy" else 0  # the critic's trunk
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
     newest = embedding * (2 if c.tie_word_embeddings else 1)
     batches = [(t.prompts, t.group_size), *([(t.eval_problems, t.eval_samples)] if t.eval_every else [])]
     cache = max(_cache_floats(c, *batch, prompt_tokens, t.max_new_tokens) for batch in batches)
     permanent = Estimate(
-        weights=(FLOAT + HALF * bf16) * total,
+        weights=(FLOAT + HALF * bf16) * (total + copied),
         reference=FLOAT * total * bool(frozen_copy),
-        optimizer=FLOAT * 2 * trained,
-        gradients=FLOAT * (trained + newest),
+        optimizer=FLOAT * 2 * (trained + copied),
+        gradients=FLOAT * max(trained + newest, copied),  # policy and critic learn one after the other
         activations=0,
         cache=FLOAT * cache,
     )

@@ -14,8 +14,9 @@ import transformers
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import evaluate as held_out
 from rlino_lib.evaluation.evaluate import outcome_metrics
-from rlino_lib.evaluation.graded import sample_graded
+from rlino_lib.evaluation.graded import check_openings, sample_graded
 from rlino_lib.methods.catalogue import varied
+from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.rewards import reward_of, reward_weights
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.critic import Critic
@@ -27,11 +28,12 @@ from rlino_lib.tasks import Problem, get_task
 from rlino_lib.tasks.base import has_environment
 from rlino_lib.training import memory
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
-from rlino_lib.training.masks import check_mask
+from rlino_lib.training.masks import check_mask, delimiter_ids
 from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pass_lengths
 from rlino_lib.training.staleness import is_probed, probe
 from rlino_lib.training.traces import response_rows
 from rlino_lib.training.updates import UPDATES
+from rlino_lib.training.values import check_values
 
 T = TypeVar("T")
 
@@ -42,6 +44,28 @@ def check_reward(config: TrainConfig) -> None:
     objective = varied(config.method, config.objective_settings)
     if config.reward != VERIFIER and objective.kind == "supervised":
         raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
+    if config.task_settings.get("restart_bonus") and not config.task_settings.get("restarts"):
+        raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
+
+
+def check_critic(config: TrainConfig, objective: Objective) -> None:
+    """Raise RlinoError for settings of a critic where the method has none, and for a policy that never trains."""
+    names = ("critic_lr", "critic_epochs", "critic_warmup", "critic_trunk")
+    changed = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
+    if changed and objective.kind != "critic":
+        raise RlinoError(f"{objective.name} has no critic: leave {changed[0]} out")
+    if config.critic_warmup > config.steps:
+        raise RlinoError(f"critic_warmup must be at most the run's {config.steps} steps, not {config.critic_warmup}")
+
+
+def check_run(config: TrainConfig) -> None:
+    """Raise RlinoError for settings of a run that are not known, do not go together, or that nothing reads."""
+    objective = varied(config.method, config.objective_settings)
+    task = get_task(config.task, **config.task_settings)
+    check_reward(config)
+    check_critic(config, objective)
+    check_mask(config, objective, task)
+    check_values(config, objective, task)
 
 
 def rewarded(rollouts: Rollouts, reward: str) -> Rollouts:
@@ -95,14 +119,14 @@ class Trainer:
     # --- loading
 
     def __init__(self, config: TrainConfig, policy: Policy | None = None) -> None:
+        check_run(config)
         self.objective = varied(config.method, config.objective_settings)
-        check_reward(config)
-        check_mask(config, self.objective)
         self.task = get_task(config.task, **config.task_settings)
         self.policy = policy or load_policy(config.model, device=pick_device(config.device))
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
         self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
+        self._check_texts()
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         self.reference = self._load_reference(from_disk=policy is None)
@@ -126,6 +150,14 @@ class Trainer:
         self.measured: dict[str, float | None] = {}  # of the last step, by what its credit of tokens needed
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
+
+    def _check_texts(self) -> None:
+        """Raise RlinoError where the policy's tokenizer does not suit the task and the cap."""
+        c = self.config
+        if c.loss_mask == "delimiter":
+            delimiter_ids(self.task, self.policy.tokenizer)
+        tested = held_out.test_problems(self.task) if c.test_samples else []
+        check_openings(self.policy, self.task, [*self.problems, *self.eval_problems, *tested], c.max_new_tokens)
 
     def _load_reference(self, from_disk: bool) -> torch.nn.Module | None:
         """A second model where one is needed: the policy's, from disk or copied. With LoRA there is none: its reference

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation.values import cut_places, rollout_values, step_ends
+from rlino_lib.evaluation.values import check_steps, cut_places, rollout_values, step_ends
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.rollouts import Rollouts
+from rlino_lib.tasks import Task
+from rlino_lib.training.config import VERIFIER, TrainConfig
 
 LIKELY, EVERY = 0.9, 5  # SPO-chain cuts before every fifth token that was less likely (2505.23564, its code)
 
@@ -27,14 +29,28 @@ class BatchValues(NamedTuple):
     sampled: int  # tokens
 
 
+def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
+    """Raise RlinoError where a task has no values of the kind that an objective reads, or none of the run's reward."""
+    if objective.values not in ("continuations", "exact"):
+        return
+    if hasattr(task, "opening"):
+        what = "samples continuations" if objective.values == "continuations" else "reads exact values"
+        raise RlinoError(f"{objective.name} {what}, and the task {task.name} draws a lot for each response")
+    if objective.values == "exact" and not hasattr(task, "exact_values"):
+        raise RlinoError(f"the task {task.name} has no exact values: countdown and word_problems have")
+    if objective.values == "continuations" and objective.cuts == "steps":
+        check_steps(task)
+    binary = getattr(task, "rewards", "binary") == "binary" and not getattr(task, "restart_bonus", 0)
+    if config.reward != VERIFIER or not binary:
+        raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
+
+
 def continuation_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
     """Each step's start valued by K fresh continuations, equal starts once (VinePPO 2410.01679 §4).
 
     One that reaches the cap counts as it is graded, which is wrong where it has no answer.
     """
     c, o = trainer.config, trainer.objective
-    if rollouts.lots is not None:
-        raise RlinoError(f"{o.name} samples continuations, and the task {c.task} draws a lot for each response")
     ends = unlikely_ends(trainer, rollouts) if o.cuts == "unlikely" else step_ends(trainer.task, rollouts)
     seed = (c.seed * 1_000_003 + trainer.step_done + 1) ^ 2**40  # draws of their own, as those of the batch by the step
     table = rollout_values(
@@ -47,9 +63,7 @@ def continuation_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
 
 
 def exact_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
-    """The exact values of the task's own state, where a task has them."""
-    if not hasattr(trainer.task, "exact_values"):
-        raise RlinoError(f"the task {trainer.task.name} has no exact values: countdown and word_problems have")
+    """The exact values of the task's own state."""
     valued = [dict(trainer.task.exact_values(*row)) for row in rollouts.rows()]  # of each response, by end
     places = cut_places(trainer.policy, rollouts, [list(values) for values in valued])
     rows = [
@@ -62,7 +76,9 @@ def exact_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
 
 
 def critic_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
-    """What the critic says before each token."""
+    """What the critic says before each token; raises RlinoError without a critic."""
+    if trainer.critic is None:
+        raise RlinoError(f"{trainer.objective.name} reads a critic, and {trainer.config.method} trains none")
     return BatchValues(trainer.critic_values(rollouts), None, 0)
 
 
@@ -88,11 +104,15 @@ def credited(trainer: Any, rollouts: Rollouts, objective: Objective) -> tuple[Te
 
 
 def explained(trainer: Any, rollouts: Rollouts, objectives: Mapping[str, Objective]) -> list[dict[str, Any]]:
-    """The credit of each token by several objectives, by name, as `widgets.credit_explorer` takes responses."""
+    """The credit of each token by several objectives, by name, as `widgets.credit_explorer` takes responses.
+
+    Raises RlinoError where the trainer lacks what an objective reads: a critic, values of its task's steps.
+    """
     decode = trainer.policy.tokenizer.decode
     credits: dict[str, Tensor] = {}  # [N, T] each, as are the values
     values: dict[str, Tensor] = {}
     for name, objective in objectives.items():
+        check_values(trainer.config, objective, trainer.task)
         advantages, read = credited(trainer, rollouts, objective)  # [N] or [N, T]
         if read:
             values[name] = read.values

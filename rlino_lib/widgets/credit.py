@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from rlino_lib.errors import RlinoError
@@ -35,10 +35,15 @@ def _columns(response: Response, k: int) -> dict[str, dict[str, list[float]]]:
     """Credits and values by name, as numbers, NaN where there is none. Raises RlinoError for what does not fit."""
     if missing := [field for field in _FIELDS if field not in response]:
         raise RlinoError(f"response {k + 1} has no {', '.join(missing)}")
+    if not isinstance(response["tokens"], Sequence):
+        raise RlinoError(f"response {k + 1}: tokens must be a list of texts")
     columns: dict[str, dict[str, list[float]]] = {}
     for column in _COLOURS:
         columns[column] = {}
-        for name, given in (response.get(column) or {}).items():
+        table = response.get(column) or {}
+        if not isinstance(table, Mapping) or not all(isinstance(row, Sized) for row in table.values()):
+            raise RlinoError(f"response {k + 1}: {column} must be a table of names and a number for each token")
+        for name, given in table.items():
             if len(given) != len(response["tokens"]):
                 sizes = f"{len(response['tokens'])} tokens but {len(given)} {column}"
                 raise RlinoError(f"response {k + 1}, {plain(name, 40)}: {sizes}")
@@ -48,6 +53,8 @@ def _columns(response: Response, k: int) -> dict[str, dict[str, list[float]]]:
                 raise RlinoError(f"response {k + 1}, {plain(name, 40)}: {column} that are no numbers") from None
     if not columns["credits"]:
         raise RlinoError(f"response {k + 1} has no credits")
+    if nameless := [name for name in columns["values"] if name not in columns["credits"]]:
+        raise RlinoError(f"response {k + 1} has values of {plain(nameless[0], 40)}, which is none of its credits")
     return columns
 
 

@@ -5,8 +5,15 @@ import json
 import pandas as pd
 import pytest
 
-from rlino_lib.analysis.credit import accuracy_at_tokens, best_of_next, sampled_tokens, share_within, value_errors
-from rlino_lib.claims.judge import judge
+from rlino_lib.analysis.credit import (
+    accuracy_at_tokens,
+    best_of_next,
+    budget_curve,
+    sampled_tokens,
+    share_within,
+    value_errors,
+)
+from rlino_lib.claims.judge import judge, judge_all
 from rlino_lib.claims.ledger import Claim, Records
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import load_run
@@ -107,3 +114,24 @@ def test_a_critic_is_judged_by_states_within_a_tenth(tmp_path):
     errors = value_errors(frame).set_index(["estimate", "step"])
     assert errors.loc[("critic", 1), "error"] == pytest.approx(0.05) and errors.loc[("k9", 0), "states"] == 40
     assert judge(question, Records(tmp_path / "nothing")).verdict == "not testable here"
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(RlinoError, match="no claim whose evidence's name begins with 'nonsense.'"):
+        judge_all(evidence="nonsense.")
+    folder = write_run(tmp_path, "countdown", "rloo", 0, 50)
+    run = load_run(folder)
+    for tokens in (-1, float("nan")):
+        with pytest.raises(RlinoError, match="a number of at least 0"):
+            accuracy_at_tokens(run, tokens)
+    metrics = folder / "metrics.csv"
+    metrics.write_text("\n".join(line.rpartition(",")[0] + "," for line in metrics.read_text().splitlines()[1:]) + "\n")
+    metrics.write_text("step,samples,completions/mean_length,value_tokens,eval/accuracy\n" + metrics.read_text())
+    with pytest.raises(RlinoError, match="has no evaluations"):
+        budget_curve(load_run(folder))
+    table = pd.DataFrame({"problem": ["a"], "prefix": ["x"], "step": [1], "truth": [0.5], "k1": [1.0]})
+    for measure in (lambda: share_within(table, "k3"), lambda: best_of_next(table, "critic")):
+        with pytest.raises(RlinoError, match="needs the columns"):
+            measure()
+    with pytest.raises(RlinoError, match="needs the columns truth"):
+        value_errors(table.drop(columns="truth"))

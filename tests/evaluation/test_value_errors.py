@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rlino_lib.claims.credit import values_of
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import value_errors
@@ -54,3 +55,56 @@ def test_values_are_measured_once_and_recorded_with_their_settings(tmp_path, mon
     assert cli.main(["values", str(run.path), "--problems", "4", "--samples", "2"]) == 2  # other settings
     plain = train(TrainConfig(method="rloo", **SMALL), tmp_path / "plain")
     assert cli.main(["values", str(plain.path)]) == 2
+
+
+def test_a_run_that_cannot_be_measured_is_refused_and_nothing_is_written(tmp_path, capsys):
+    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
+    critic, model, summary = (run.path / name for name in ("critic.safetensors", "model", "summary.json"))
+    room = train(TrainConfig(method="ppo", **SMALL | {"task": "clean_room"}), tmp_path / "room", save=True)
+
+    def refused(path, words):
+        assert cli.main(["values", str(path), "--problems", "2", "--samples", "1"]) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1 and not (path / "values").exists()
+
+    refused(room.path, "has no steps")
+    weights = critic.read_bytes()
+    critic.write_bytes(weights[:100])
+    refused(run.path, "cannot load a critic")
+    critic.unlink()
+    refused(run.path, "has no critic.safetensors")
+    critic.write_bytes(weights)
+    model.rename(tmp_path / "model")
+    refused(run.path, "has no model")
+    (tmp_path / "model").rename(model)
+    summary.unlink()
+    refused(run.path, "is not complete")
+
+
+def test_values_that_were_cut_short_go_on_and_damaged_ones_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(value_errors, "TRUTH", 2)
+    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
+    words = ["values", str(run.path), "--problems", "2", "--samples", "1"]
+    assert cli.main(words) == 0
+    record, table = run.path / "values" / "values.json", run.path / "values" / "values.csv"
+    before, rows = json.loads(record.read_text()), table.read_text()
+    record.write_text(json.dumps({"asked": before["asked"]}))  # killed before the end
+    table.unlink()
+    assert cli.main([*words[:-1], "2"]) == 2 and not table.exists()
+    assert "unfinished, with samples 1, not 2" in capsys.readouterr().err
+    assert cli.main(words) == 0 and (json.loads(record.read_text()), table.read_text()) == (before, rows)
+    table.write_text("problem,prefix\n1,2\n")
+    with pytest.raises(RlinoError, match="values.csv is missing or damaged: .* needs the columns step, truth"):
+        values_of(run)
+    for damage in ('{"asked": 3}', '{"asked"', "[]"):
+        record.write_text(damage)
+        capsys.readouterr()
+        assert cli.main(words) == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_critic_of_another_origin_is_not_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "critic.safetensors").write_bytes(b"mine")
+    with pytest.raises(RlinoError, match="holds critic.safetensors, which belongs to no run"):
+        train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
+    assert (tmp_path / "run" / "critic.safetensors").read_bytes() == b"mine"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,7 +84,15 @@ def test_a_search_is_fitted():
              lambda: search(0.1, 1.0), lambda: search(0.1, 0.5, 0), lambda: fitted_search(1.0, 0.5),
              lambda: fitted_search(2, 0.0), lambda: fitted_search(9, 0.5), lambda: estimate(chain(2, 0.5), "vine", k=0),
              lambda: estimate(chain(2, 0.5), "rloo", group=1), lambda: estimate(chain(2, 0.5), "best"),
-             lambda: vine_by_enumeration(chain(8, 0.5), 9),
+             lambda: vine_by_enumeration(chain(8, 0.5), 9), lambda: vine_by_enumeration(chain(2, 0.5), 0),
+             lambda: chain(2.5, 0.5), lambda: chain(2, "0.5"), lambda: search(0.2, 0.5, 3.5),
+             lambda: fitted_search("2", 0.5),
+             lambda: estimate(chain(2, 0.5), "rloo", k=3), lambda: estimate(chain(2, 0.5), "gae", lam=2),
+             lambda: estimate(chain(2, 0.5), "vine", k=math.nan),
+             lambda: estimate(chain(2, 0.5), "critic", errors=torch.zeros(3)),
+             lambda: credit_table({"a": chain(2, 0.5)}, ks=(0,)), lambda: credit_table({"a": chain(2, 0.5)}, ks=()),
+             lambda: credit_table({"a": chain(2, 0.5)}, rollout=-1),
+             lambda: credit_table({"a": replace(chain(2, 0.5), rewards=torch.zeros(4, dtype=F64))}),
              lambda: of_token_mdp(TokenMDP(2, 2, [0.5, 1, 0]), TabularPolicy(TokenMDP(2, 2, [0, 1, 0])))]
 )  # fmt: skip
 def test_what_is_no_toy_is_refused(make):

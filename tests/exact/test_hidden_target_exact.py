@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.exact.hidden_target import environment_term, masks_compared, optima, optimum
 from rlino_lib.exact.identities import Identity, float64_copy, grpo_is_weighted_sft
@@ -55,6 +56,17 @@ def test_a_calculator_adds_nothing_and_the_gap_of_a_look_closes_with_lies():
     assert (gaps[:0.9].diff().dropna() < 0).all() and (gaps > 0).all()
     where_nothing_is_said = optimum(9, 8 / 9)  # all targets are written alike
     assert where_nothing_is_said.closed_loop == pytest.approx(where_nothing_is_said.open_loop)
+
+
+def test_optima_of_nothing_and_of_no_chance_are_refused():
+    problems = HiddenTarget().problems("test", 1)
+    for given, lies, words in (
+        (problems, [2.0], "lies must be"),
+        (problems, ["x"], "lies must be"),
+        ([], [0.0], "none"),
+    ):
+        with pytest.raises(RlinoError, match=words):
+            optima(given, lies)
 
 
 def test_with_the_target_in_view_a_calculator_leaves_the_bandit_as_it_is():

@@ -6,7 +6,7 @@ import pytest
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.credit_toy import CREDITS, chain, credit_table, fitted_search
-from rlino_lib.figures.credit import credit_figure, sd_figure
+from rlino_lib.figures.credit import credit_figure, sd_figure, value_errors_figure
 
 
 def test_a_panel_for_each_toy_with_its_lines():
@@ -30,6 +30,13 @@ def test_a_panel_for_each_toy_with_its_lines():
 def test_a_frame_without_the_columns_is_refused():
     with pytest.raises(RlinoError, match="needs the columns toy"):
         credit_figure(credit_table({"hard": chain(2, 0.3)}).drop(columns="toy"))
+    with pytest.raises(RlinoError, match="of VinePPO: no rows"):
+        credit_figure(credit_table({"hard": chain(2, 0.3)}).query("credit != 'vine'"))
+    values = pd.DataFrame({"seed": 0, "estimate": ["k1", "critic"], "step": [0, 1], "within": [0.5, 0.6]})
+    assert len(value_errors_figure(values).axes) == 1
+    for frame, most in ((values, 0), (values.assign(estimate="k5"), 4), (values.head(0), 4)):
+        with pytest.raises(RlinoError, match="no rows to draw"):
+            value_errors_figure(frame, most)
 
 
 def test_ratios_of_sds_stand_in_a_row_for_each_difficulty_with_a_mark_for_each_task():

@@ -165,6 +165,8 @@ def test_the_value_loss_counts_the_larger_error():
         (dict(credit="decay", advantage="batch_zscore", reward_to_go=True), "reward_to_go"),
         (dict(credit="nothing"), "one of"),
         (dict(unlikely=1.5), "from 0 to 1"),
+        (dict(cuts="unlikely"), "needs values=continuations"),
+        (dict(credit="gae", values="exact", advantage="reward", cuts="unlikely"), "needs values=continuations"),
     ],
 )
 def test_credits_that_do_not_go_together_are_refused(changes, words):

@@ -1,10 +1,12 @@
 """Runs whose credit differs by token: where their values come from, how a critic learns, and going on after a stop."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from rlino_lib.cli.rehearsal import rehearse
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.policy.logprobs import collisions
@@ -13,10 +15,11 @@ from rlino_lib.records.runs import COLUMNS, VALUE_COLUMNS
 from rlino_lib.tasks import Countdown, get_task
 from rlino_lib.tasks.base import Problem
 from rlino_lib.training.config import TrainConfig
+from rlino_lib.training.grid_file import read_grid
 from rlino_lib.training.run import train
-from rlino_lib.training.trainer import Trainer
+from rlino_lib.training.trainer import Trainer, check_run
 from rlino_lib.training.updates.critic import explained_variance
-from rlino_lib.training.values import VALUES
+from rlino_lib.training.values import VALUES, explained
 
 SMALL = TrainConfig(
     method="vineppo", steps=3, prompts=3, group_size=4, eval_every=0, micro_batch=8, max_new_tokens=60, guard="warn",
@@ -114,7 +117,7 @@ def test_a_critic_learns_on_its_own_and_the_policy_waits_for_it(trunk):
 
 
 def test_a_critic_fits_what_it_is_shown():
-    trainer = Trainer(replace(PPO, critic_warmup=99, critic_lr=3e-3, critic_epochs=40))
+    trainer = Trainer(replace(PPO, steps=9, critic_warmup=9, critic_lr=3e-3, critic_epochs=40))
     batch = trainer.sample(1)
     trainer.sample = lambda step: batch
     first, second = (trainer.step()[0] for _ in range(2))
@@ -163,9 +166,53 @@ def test_collisions_are_those_of_the_whole_distribution():
     torch.testing.assert_close(ours[where], plain[where], atol=1e-5, rtol=1e-4)
 
 
-def test_what_a_task_does_not_offer_is_named():
-    room = replace(SMALL, task="clean_room", objective_settings={})
-    for method, words in (("vineppo", "draws a lot"), ("step_verifier", "no exact values")):
+REFUSED = [
+    (dict(method="vineppo", task="clean_room"), "draws a lot"),
+    (dict(method="spo_chain", task="hidden_target"), "draws a lot"),
+    (dict(method="step_verifier", task="hidden_target"), "draws a lot"),
+    (dict(method="vineppo", reward="verifier + 0.5*length_bonus"), "values of right answers alone"),
+    (dict(method="vineppo", task_settings={"rewards": "format"}), "values of right answers alone"),
+    (dict(method="step_verifier", task_settings={"restarts": 1.0, "restart_bonus": 0.5}), "values of right answers"),
+    (dict(method="dr_grpo", task_settings={"restart_bonus": 0.5}), "set restarts too"),
+    (dict(method="grpo", critic_lr=1e-3), "has no critic: leave critic_lr out"),
+    (dict(method="vineppo", critic_warmup=1), "has no critic: leave critic_warmup out"),
+    (dict(method="ppo", critic_warmup=4), "at most the run's 3 steps, not 4"),
+    (dict(method="grpo", objective_settings={"lam": 0.5}), "nothing in its credit reads lam"),
+    (dict(method="ppo", objective_settings={"value_samples": 3}), "nothing in its credit reads value_samples"),
+    (dict(method="vineppo", objective_settings={"value_clip": 0.1}), "nothing in its credit reads value_clip"),
+    (dict(method="vineppo", objective_settings={"value_samples": 10**6 + 1}), "value_samples must be"),
+    (dict(method="grpo_no_kl", task_settings={"restarts": 1.0}, max_new_tokens=20), "fill the cap of 20"),
+    (dict(method="grpo_no_kl", task_settings={"restart_held_out": 2}, max_new_tokens=20, eval_every=1), "fill the cap"),
+]
+
+
+@pytest.mark.parametrize("settings, words", REFUSED, ids=str)
+def test_what_does_not_go_together_is_refused_before_anything_is_written(settings, words, tmp_path):
+    with pytest.raises(RlinoError, match=words) as e:
+        train(replace(SMALL, **{"objective_settings": {}} | settings), tmp_path / "run")
+    assert "\n" not in str(e.value) and not (tmp_path / "run").exists()
+
+
+def test_a_task_without_steps_or_exact_values_is_named():
+    for method, words in (("vineppo", "has no steps"), ("step_verifier", "no exact values")):
         with pytest.raises(RlinoError, match=words):
-            Trainer(replace(room, method=method)).step()
-    assert OBJECTIVES["ppo"].kind == "critic"
+            check_run(TrainConfig(method=method, task="gsm8k"))
+    check_run(TrainConfig(method="spo_chain", task="gsm8k"))
+
+
+def test_what_a_run_refuses_a_grid_and_a_rehearsal_refuse_too(tmp_path):
+    settings = {"method": "grpo", "critic_lr": 1e-3}
+    (tmp_path / "grid.json").write_text(json.dumps({"base": {}, "seeds": [0], "runs": [{"name": "a", **settings}]}))
+    with pytest.raises(RlinoError, match="run a: grpo has no critic"):
+        read_grid(tmp_path / "grid.json")
+    with pytest.raises(RlinoError, match="grpo has no critic"):
+        rehearse(TrainConfig(**settings))
+
+
+def test_values_are_explained_by_what_the_trainer_has():
+    trainer = Trainer(SMALL)
+    rollouts = trainer.sample(1)
+    with pytest.raises(RlinoError, match="reads a critic, and vineppo trains none"):
+        explained(trainer, rollouts, {"critic": OBJECTIVES["ppo"]})
+    (row, *_) = explained(trainer, rollouts, {"exact": OBJECTIVES["step_verifier"]})
+    assert list(row["credits"]) == ["exact"]

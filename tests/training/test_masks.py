@@ -112,9 +112,14 @@ def test_a_mask_that_is_not_read_is_refused(policy):
         Trainer(TrainConfig(**SETTINGS | {"method": "vineppo", "loss_mask": "all"}), policy)
     with pytest.raises(RlinoError, match="loss_mask must be one of policy, delimiter, all"):
         TrainConfig(loss_mask="none")
-    trainer = Trainer(TrainConfig(task="countdown", loss_mask="delimiter", prompts=1, eval_every=0), load_policy())
+    plain = SETTINGS | {"task": "countdown"}
     with pytest.raises(RlinoError, match="needs a task whose environment writes between delimiters"):
-        trainer.step()
+        Trainer(TrainConfig(**plain, loss_mask="delimiter"))
+    with pytest.raises(RlinoError, match="the policy writes all of a response to countdown"):
+        Trainer(TrainConfig(**plain, loss_mask="all"))
+    Trainer(TrainConfig(**plain, loss_mask="all", task_settings={"restarts": 0.5}))
+    with pytest.raises(RlinoError, match="between delimiters of one token"):  # the base of Countdown has bytes for them
+        Trainer(TrainConfig(**SETTINGS, loss_mask="delimiter"), load_policy())
 
 
 def test_each_mask_is_another_step():

@@ -101,6 +101,10 @@ def test_a_long_page_leaves_responses_out_and_says_so():
         ([a_response(values={"exact": [1.0]})], "5 tokens but 1 values"),
         ([a_response(credits={"<b>\x00": ["x"] * 5})], "<b>⟨U\\+0000⟩: credits that are no numbers"),
         ([a_response(credits={})], "no credits"),
+        ([a_response(credits=[0.5] * 5)], "credits must be a table of names and a number for each token"),
+        ([a_response(credits={"a": 0.5})], "credits must be a table"),
+        ([a_response(values={"critic": [0.5] * 5})], "values of critic, which is none of its credits"),
+        ([a_response() | {"tokens": None}], "tokens must be a list"),
     ],
 )
 def test_what_does_not_fit_is_refused(responses, words):
