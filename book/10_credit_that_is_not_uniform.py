@@ -17,8 +17,8 @@
 #
 # **What does it buy to credit each step with what it changed?**
 #
-# **The answer.** In exact toys it makes a gradient steadier where much is decided inside a response, and it takes more
-# samples than it saves. The runs on word problems agree. At equal updates VinePPO ends where RLOO does, as far as eight
+# **The answer.** With exact values it makes a gradient steadier where much is decided inside a response. With a few
+# continuations little of that is left, and they take more samples than they save. The runs on word problems agree. At equal updates VinePPO ends where RLOO does, as far as eight
 # seeds can tell; at equal tokens it is behind. PPO ends below both: in so short a run its critic learns little of the
 # values, and is poorer than nine continuations. The runs on Countdown are planned, and not made yet. In the ledger:
 # `vine-per-update` is undecided, `vine-per-token` holds, `critic-is-poorer` holds, `vine-equal-countdown` is not
@@ -110,9 +110,11 @@ display(steps.round(3))
 # ## Does it help?
 #
 # Both credits have the same expectation: the gradient of the chance of success. They differ in variance, and in price.
-# For toys as small as these the variance of one response's gradient is a sum over all responses, with no sampling. RLOO
-# takes its baseline from seven other responses. VinePPO estimates each $V(s_k)$ from $K$ continuations. (Here each
-# continuation counts as one sampled response, and none is shared. That is the dearest way to count.)
+# For toys as small as these the variance of a gradient is a sum over all responses, with no sampling. Take a group of
+# eight responses to one problem. RLOO takes each one's baseline from the seven others. VinePPO estimates each $V(s_k)$
+# from $K$ continuations, once for all responses that pass through $s_k$. That saves samples, and has a price of its own:
+# these responses share the error of $\hat V$, which their mean does not average out. (A continuation counts as one
+# sampled response.)
 #
 # There are two kinds of toys. In a *chain* a mistake is fatal. In a *search* an attempt hits with some chance, and
 # after a miss the policy may try again. This is Countdown, and the search is fitted to the base's own attempts and
@@ -133,7 +135,7 @@ TOYS = {
 }
 table = credit_toy.credit_table(TOYS)
 
-# %% alt="Four panels, two chains and two searches: the standard deviation of one response's gradient, RLOO being 1, against the continuations per state, 1, 3 and 9, on logarithmic axes. A line for VinePPO falls towards the level of exact values; a second line, VinePPO at as many sampled responses as RLOO, lies above 1 throughout and rises."
+# %% alt="Four panels, two chains and two searches: the standard deviation of the gradient of a group of eight, RLOO being 1, against the continuations per state, 1, 3 and 9, on logarithmic axes. A line for VinePPO falls towards the level of exact values; a second line, VinePPO at as many sampled responses as RLOO, lies above 1 throughout and rises."
 credit_figure(table)
 
 # %%
@@ -148,19 +150,19 @@ display(Markdown(markdown_table(rows)))
 # %% [markdown]
 # **What to look at.** Where the solid line dips below 1. The dashed one never does.
 #
-# Per response, the credit of steps varies less in the hard chain: much is decided in its middle. In the easy chain
-# three continuations are no better than RLOO, and even exact values gain little. (No baseline at all gains more there.
-# A right step of 0.75 has a small gradient, a wrong one a large one, and without a baseline the wrong ones count
-# nothing.) In the search that only learns to hit, exact values do no better than RLOO: after a miss the policy stands
-# where it stood before, so there is nothing to assign. Where it also decides whether to go on there is something:
-# giving up after a miss throws the value away.
+# With exact values the credit of steps varies less in the hard chain: much is decided in its middle. Three continuations
+# give most of that away again. In the easy chain they are worse than RLOO, and even exact values gain little. (No
+# baseline at all gains more there. A right step of 0.75 has a small gradient, a wrong one a large one, and without a
+# baseline the wrong ones count nothing.) In the search that only learns to hit, exact values do no better than RLOO:
+# after a miss the policy stands where it stood before, so there is nothing to assign. Where it also decides whether to
+# go on there is something: giving up after a miss throws the value away.
 #
 # Per *sampled* response RLOO is better everywhere. More responses are the simplest way to a smaller variance, and the
 # continuations could have been responses. What is left for VinePPO is where updates are dear and samples are cheap.
 #
 # What do the toys predict of the runs? The ledger's predictions were written before them: on word problems a gain per
-# update, on Countdown none, and a loss per token on both. The first had the hard chain in mind. The base is closer to
-# the easy one, where three continuations gain nothing.
+# update, on Countdown none, and a loss per token on both. The first had the hard chain in mind, and single responses,
+# which share no error. The base is closer to the easy chain, where three continuations gain nothing.
 #
 # ### The same, of a model
 #
@@ -179,11 +181,10 @@ sd_figure(pd.concat(measured_sds))
 # %% [markdown]
 # **What to look at.** Which marks are left of 1.
 #
-# On word problems only the hard ones may be, and the middle ones are worse than RLOO's. That is what the chains say,
-# with three continuations. On Countdown all are left of 1: there is something to assign in a search after all. The
-# search that only learns to hit is not what the model does. It also learns whether to go on after a miss, and to copy a
-# hit into the answer. Whether a gradient that varies by a tenth or two less is worth its samples is a question for the
-# runs.
+# On word problems only the hard ones may be, and the middle ones are worse than under RLOO. That is what the chains say,
+# with three continuations. On Countdown all are left of 1: there is something to assign in a search after all, as in
+# the toy that also decides whether to go on. Whether a gradient that varies by a tenth or two less is worth its samples
+# is a question for the runs.
 #
 # ## One response, four credits
 #
@@ -279,8 +280,8 @@ say(f"VC-PPO's critics explain {share:.0%} of the variance of returns in their l
 #
 # Over updates, VinePPO and RLOO coincide, and VC-PPO is below them. Against PPO, then, the VinePPO paper's finding is
 # seen here, though with a critic that explains next to nothing. Over tokens, VinePPO is stretched to the right: its
-# continuations take more tokens than its responses, if fewer than the toys count, since they begin midway and equal
-# starts are sampled once. (Seconds are on record too, but these runs shared their machine with other work.)
+# continuations take more tokens than its responses. (Seconds are on record too, but these runs shared their machine
+# with other work.)
 #
 # ## Are the values any good?
 #
@@ -392,8 +393,8 @@ _ = check_gae(my_gae)
 # ## Summary
 #
 # - Credit by steps distributes what uniform credit gives to every token, $r - V(s_0)$. It creates nothing.
-# - It is unbiased with any number of continuations, and varies less where much is decided inside a response. In the
-#   same number of sampled responses RLOO varies less in every toy.
+# - It is unbiased with any number of continuations. With good values it varies less where much is decided inside a
+#   response; a few continuations give most of that away. In the same number of samples RLOO varies less in every toy.
 # - A critic has to learn the values before it can assign anything, and a short run does not teach it.
 # - On word problems credit by steps bought nothing per update that eight seeds can tell, and cost more tokens than it
 #   was worth. Whether it is RLOO's equal on Countdown awaits its runs.

@@ -207,10 +207,14 @@ OPTIONS = {
 
 
 class Estimate(NamedTuple):
-    """One response's estimate of ∇p: its mean [P], and its variance summed over parameters."""
+    """One response's estimate of ∇p: its mean [P], and its variance summed over parameters.
+
+    `shared` is its covariance with that of another response that shares its values, wherever their states are equal.
+    """
 
     mean: Tensor
     variance: float
+    shared: float = 0.0
 
     @property
     def sd(self) -> float:
@@ -237,7 +241,28 @@ def estimate(toy: Toy, credit: str, **options: float | Tensor) -> Estimate:
     by_source = torch.einsum("ntj,ntp->njp", loadings, toy.scores)  # [N, J, P]
     square = own.square().sum(1) + by_source.square().sum(2) @ noise  # [N]
     total = toy.probs @ own  # [P]
-    return Estimate(total, (toy.probs @ square - total.square().sum()).item())
+    shared = torch.einsum("n,njp->jp", toy.probs, by_source).square().sum(1) @ noise
+    return Estimate(total, (toy.probs @ square - total.square().sum()).item(), shared.item())
+
+
+def group_sd(toy: Toy, credit: str, group: int = GROUP, **options: float | Tensor) -> float:
+    """The sd of the mean estimate of a group of G responses, which share their values wherever their states are equal.
+
+    Under RLOO two of them have covariance |∇p|²/(G−1)² instead, since each is in the other's baseline. Raises
+    RlinoError as `estimate` does, and for a credit that decays.
+    """
+    one = estimate(toy, credit, **options | ({"group": group} if credit == "rloo" else {}))
+    if credit == "decay":
+        raise RlinoError("the variance of a group is not known here for a credit that decays")
+    covariance = toy.gradient.square().sum().item() / (group - 1) ** 2 if credit == "rloo" else one.shared
+    return math.sqrt((one.variance + (group - 1) * covariance) / group)
+
+
+def states_of_group(toy: Toy, group: int = GROUP) -> float:
+    """How many different states a group of G responses visits on average: those whose values it needs."""
+    at = one_hot(toy.states, len(toy.values)) * toy.mask[..., None]  # [N, T, S]
+    visits = toy.probs @ at.amax(1).to(F64)  # [S]
+    return (1 - (1 - visits) ** group).sum().item()
 
 
 # --- VinePPO, all continuations enumerated ---------------------------------------------------------------------------
@@ -273,26 +298,28 @@ def vine_by_enumeration(toy: Toy, k: int, own: bool = False) -> tuple[Estimate, 
 
 
 def credit_table(toys: Mapping[str, Toy], ks: Sequence[int] = (1, 3, 9), rollout: float = 1.0) -> pd.DataFrame:
-    """Every credit on every toy, a row each.
+    """Every credit but a decaying one on every toy, a row each, of groups of 8 responses that share their values.
 
-    Columns: toy, credit, K (continuations a state, NaN for other credits), p, mean steps, sd of one response's
-    estimate, `ratio` to RLOO's, `bias` |E ĝ − ∇p| over |∇p|, `cost` in sampled responses, a continuation being
-    `rollout` of one, and `sd_at_equal_samples`, of as many responses as RLOO has for one: sd·√cost. Raises RlinoError
-    for settings out of range, and for a toy whose responses all earn the same.
+    Columns: toy, credit, K (continuations a state, NaN for other credits), p, mean steps, `sd` of a group's estimate
+    (`group_sd`), `ratio` to RLOO's, `bias` |E ĝ − ∇p| over |∇p|, `cost` in sampled responses for one, equal states
+    being valued once and a continuation being `rollout` of a response, and `ratio_at_equal_samples`, to the sd of RLOO
+    with as many sampled responses: ratio·√cost. Raises RlinoError for settings out of range, and for a toy whose
+    responses all earn the same.
     """
     list_of(whole(1), 1).check("ks", ks)
     number(0).check("rollout", rollout)
     rows = []
-    for name, toy in toys.items():
-        base = estimate(toy, "rloo").sd
+    for title, toy in toys.items():
+        base = group_sd(toy, "rloo")
         if not base:
-            raise RlinoError(f"the toy {name} has nothing to learn: all its responses earn the same")
-        cases = [(credit, k) for credit in CREDITS for k in (ks if credit == "vine" else (0,))]
-        for credit, k in cases:
-            mean, variance = estimate(toy, credit, k=k) if k else estimate(toy, credit)
-            sd = math.sqrt(variance)
-            bias = ((mean - toy.gradient).norm() / toy.gradient.norm()).item()
-            cost = 1 + rollout * k * toy.steps
-            sizes = {"sd": sd, "ratio": sd / base, "bias": bias, "cost": cost, "sd_at_equal_samples": sd * cost**0.5}
-            rows.append({"toy": name, "credit": credit, "K": k or math.nan, "p": toy.p, "steps": toy.steps} | sizes)
+            raise RlinoError(f"the toy {title} has nothing to learn: all its responses earn the same")
+        states = states_of_group(toy) / GROUP  # for each response
+        names = [name for name in CREDITS if name != "decay"]
+        for credit, k in [(name, k) for name in names for k in (ks if name == "vine" else (0,))]:
+            options = {"k": k} if k else {}
+            bias = ((estimate(toy, credit, **options).mean - toy.gradient).norm() / toy.gradient.norm()).item()
+            sd, cost = group_sd(toy, credit, **options), 1 + rollout * k * states
+            sizes = {"sd": sd, "ratio": sd / base, "bias": bias, "cost": cost}
+            sizes["ratio_at_equal_samples"] = sd / base * cost**0.5
+            rows.append({"toy": title, "credit": credit, "K": k or math.nan, "p": toy.p, "steps": toy.steps} | sizes)
     return pd.DataFrame(rows)

@@ -25,7 +25,10 @@ from rlino_lib.figures.style import (
 
 _VINE = {
     "ratio": ("VinePPO, per response", Look(look("vineppo").colour, (), "o")),
-    "at_equal_samples": ("VinePPO, at as many sampled responses as RLOO", Look(look("vineppo").colour, (5, 1.5), "^")),
+    "ratio_at_equal_samples": (
+        "VinePPO, at as many sampled responses as RLOO",
+        Look(look("vineppo").colour, (5, 1.5), "^"),
+    ),
 }
 _LEVELS = {
     "rloo": look("rloo"),
@@ -39,14 +42,14 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
 
     `frame` is a `credit_table`. RLOO, exact values and no baseline have no K, and are level lines.
     """
-    need(frame, ("toy", "credit", "K", "ratio", "cost"), "the figure of credits")
+    need(frame, ("toy", "credit", "K", "ratio", "ratio_at_equal_samples"), "the figure of credits")
     need(frame[frame["credit"] == "vine"], (), "the figure of credits, of VinePPO")
     figure, axes = panels(frame["toy"].nunique(), columns, (2.9, 3.2), sharey=True)
     for axis, (toy, part) in zip(axes, frame.groupby("toy", sort=False), strict=True):
         for credit, form in _LEVELS.items():
             for ratio in part.loc[part["credit"] == credit, "ratio"]:
                 axis.axhline(ratio, **form.line(label=CREDITS[credit].label, marker=""))
-        vine = part[part["credit"] == "vine"].assign(at_equal_samples=lambda rows: rows["ratio"] * rows["cost"] ** 0.5)
+        vine = part[part["credit"] == "vine"]
         for column, (name, form) in _VINE.items():
             axis.plot(vine["K"], vine[column], **form.line(label=name))
         axis.set(title=toy, xscale="log", yscale="log", xlabel="continuations per state, K")
@@ -55,7 +58,7 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
     ticks = [0.25, 0.5, 1, 2, 4, 8]
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0].yaxis.minorticks_off()
-    axes[0].set_ylabel("sd of the gradient, RLOO = 1")
+    axes[0].set_ylabel("sd of a group's gradient, RLOO = 1")
     shared_legend(figure, columns=3)
     return figure
 

@@ -10,13 +10,14 @@ import torch
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.credit_toy import (
     CREDITS,
-    GROUP,
     chain,
     credit_table,
     estimate,
     fitted_search,
+    group_sd,
     of_token_mdp,
     search,
+    states_of_group,
     vine_by_enumeration,
 )
 from rlino_lib.exact.token_mdp import F64, SharedPolicy, TabularPolicy, TokenMDP
@@ -235,22 +236,36 @@ def test_where_there_is_nothing_to_assign_exact_values_do_not_help():
 
 def test_the_table_has_every_credit_and_what_it_costs():
     frame = credit_table({name: TOYS[name] for name in SIMULATED}, ks=(1, 3))
-    assert set(frame["credit"]) == set(CREDITS) and len(frame) == 4 * (len(CREDITS) + 1)
+    credits = set(CREDITS) - {"decay"}
+    assert set(frame["credit"]) == credits and len(frame) == 4 * (len(credits) + 1)
     rloo = frame[frame["credit"] == "rloo"]
     assert (rloo["ratio"] == 1).all() and (rloo["cost"] == 1).all() and rloo["K"].isna().all()
     row = frame[(frame["toy"] == "search") & (frame["K"] == 3)].iloc[0]
-    assert row["cost"] == pytest.approx(1 + 3 * 2.31) and row["sd_at_equal_samples"] == pytest.approx(
-        row["sd"] * math.sqrt(row["cost"])
-    )
+    assert row["cost"] < 1 + 3 * 2.31 / 2  # the first attempt of all eight begins at one state
+    assert row["ratio_at_equal_samples"] == pytest.approx(row["ratio"] * math.sqrt(row["cost"]))
     assert frame.loc[frame["credit"].isin(["vine", "exact", "rloo", "gae"]), "bias"].max() < 1e-10
+
+
+def test_states_of_a_group_are_counted_once():
+    """Of two steps: both begin at the first state, and the second is at one of two, right or lost."""
+    right = 0.3
+    assert states_of_group(chain(2, right)) == pytest.approx(1 + (1 - right**8) + (1 - (1 - right) ** 8))
+    assert states_of_group(chain(2, right), 1) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("name", ["hard chain", "short search"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_group_that_shares_its_values_varies_as_enumerated(name, k):
+    toy = TOYS[name]
+    own, shared = vine_by_enumeration(toy, k)
+    assert estimate(toy, "vine", k=k).shared == pytest.approx(shared, abs=1e-12) and shared > 1e-4
+    assert group_sd(toy, "vine", k=k) ** 2 == pytest.approx((own.variance + 7 * shared) / 8, abs=1e-12)
+    assert group_sd(toy, "exact") ** 2 == pytest.approx(estimate(toy, "exact").variance / 8)
+    with pytest.raises(RlinoError, match="decays"):
+        group_sd(toy, "decay")
 
 
 @pytest.mark.parametrize("rollout", [1.0, 0.5])
 def test_at_equal_samples_uniform_credit_wins_on_these_toys(rollout):
-    """Also where the covariance within a group of RLOO is counted, which makes its mean a little worse."""
     frame = credit_table({name: TOYS[name] for name in SIMULATED}, rollout=rollout)
-    for name, part in frame.groupby("toy"):
-        g2 = TOYS[name].gradient.square().sum().item()
-        (rloo,) = part.loc[part["credit"] == "rloo", "sd"]
-        within = math.sqrt(rloo**2 + g2 / (GROUP - 1))
-        assert within < part.loc[part["credit"] == "vine", "sd_at_equal_samples"].min()
+    assert (frame.loc[frame["credit"] == "vine", "ratio_at_equal_samples"] > 1).all()

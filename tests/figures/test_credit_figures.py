@@ -19,7 +19,7 @@ def test_a_panel_for_each_toy_with_its_lines():
         vine = part[part["credit"] == "vine"]
         assert np.allclose(lines["VinePPO, per response"], vine["ratio"])
         (equal,) = [y for name, y in lines.items() if "sampled" in name]
-        assert np.allclose(equal, vine["ratio"] * vine["cost"] ** 0.5)
+        assert np.allclose(equal, vine["ratio_at_equal_samples"])
         assert set(lines[CREDITS["rloo"].label]) == {1.0}
         (exact,) = part.loc[part["credit"] == "exact", "ratio"]
         assert np.allclose(lines[CREDITS["exact"].label], exact)

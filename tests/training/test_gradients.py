@@ -12,9 +12,9 @@ from rlino_lib.analysis import credit as analysis
 from rlino_lib.analysis.credit import by_difficulty, difficulty, sd_ratios
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
-from rlino_lib.exact.credit_toy import GROUP, chain, estimate, search, vine_by_enumeration
+from rlino_lib.exact.credit_toy import GROUP, chain, group_sd, search
 from rlino_lib.exact.token_mdp import F64
-from rlino_lib.methods.catalogue import varied
+from rlino_lib.methods.catalogue import OBJECTIVES, varied
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.objective import Objective
 from rlino_lib.training import gradients
@@ -81,12 +81,10 @@ def simulated(toy, k: int, groups: int, seed: int = 0) -> dict[str, Moments]:
 
 @pytest.mark.parametrize("toy", [chain(3, 0.4), chain(2, 0.75), search(0.3, 0.7, 3, decides=True)])
 def test_variances_of_a_groups_gradient_are_those_of_enumeration(toy):
-    """Of a group of G: (variance of one response + (G − 1) covariance of two) / G."""
+    """Of credits by the trainer's code, against the toy's own account of a group."""
     found = simulated(toy, k=3, groups=8000)
     g2 = toy.gradient.square().sum().item()
-    rloo = (estimate(toy, "rloo").variance + g2 / (GROUP - 1)) / GROUP  # their covariance is g2 / (G − 1)²
-    own, shared = vine_by_enumeration(toy, 3)
-    vine = (own.variance + (GROUP - 1) * shared) / GROUP
+    rloo, vine = group_sd(toy, "rloo") ** 2, group_sd(toy, "vine", k=3) ** 2
     assert found["rloo"].variance == pytest.approx(rloo, rel=0.05)
     assert found["vineppo"].variance == pytest.approx(vine, rel=0.05)
     assert abs(vine / rloo - 1) > 0.1  # so that one could not stand for the other
@@ -103,7 +101,8 @@ def test_variances_of_a_groups_gradient_are_those_of_enumeration(toy):
 def test_a_groups_gradient_is_that_of_the_trainers_first_update(name):
     o = CREDITS[name]
     fields = ("ratio", "kl_in_reward", "normaliser", "value_samples", "beta", "whiten")
-    settings = {field: getattr(o, field) for field in fields}
+    row = OBJECTIVES[name]
+    settings = {field: getattr(o, field) for field in fields if getattr(o, field) != getattr(row, field)}
     trainer = Trainer(replace(SMALL, method=name, prompts=1, group_size=8, objective_settings=settings))
     assert trainer.objective == o
     rollouts = trainer.sample(1)
