@@ -18,11 +18,11 @@
 # **What does it buy to credit each step with what it changed?**
 #
 # **The answer.** With exact values it makes a gradient steadier where much is decided inside a response. With a few
-# continuations little of that is left, and they take more samples than they save. The runs on word problems agree. At equal updates VinePPO ends where RLOO does, as far as eight
-# seeds can tell; at equal tokens it is behind. PPO ends below both: in so short a run its critic learns little of the
-# values, and is poorer than nine continuations. The runs on Countdown are planned, and not made yet. In the ledger:
-# `vine-per-update` is undecided, `vine-per-token` holds, `critic-is-poorer` holds, `vine-equal-countdown` is not
-# testable here.
+# continuations little of that is left, and they take more samples than they save. The runs on word problems agree. At
+# equal updates VinePPO ends where RLOO does, as far as eight seeds can tell; at equal tokens it is behind. PPO ends
+# below both: in so short a run its critic learns little of the values, and is poorer than nine continuations. The runs
+# on Countdown are planned, and not made yet. In the ledger: `vine-per-update` is undecided, `vine-per-token` holds,
+# `critic-is-poorer` holds, `vine-equal-countdown` is not testable here.
 #
 # The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a response's reward is split
 # evenly over its tokens. Chapter 01 showed what that costs: the expected update stays as it is, and noise is added.
@@ -112,8 +112,8 @@ display(steps.round(3))
 # Both credits have the same expectation: the gradient of the chance of success. They differ in variance, and in price.
 # For toys as small as these the variance of a gradient is a sum over all responses, with no sampling. Take a group of
 # eight responses to one problem. RLOO takes each one's baseline from the seven others. VinePPO estimates each $V(s_k)$
-# from $K$ continuations, once for all responses that pass through $s_k$. That saves samples, and has a price of its own:
-# these responses share the error of $\hat V$, which their mean does not average out. (A continuation counts as one
+# from $K$ continuations, once for all responses that pass through $s_k$. That saves samples, and has a price of its
+# own: these responses share the error of $\hat V$, which their mean does not average out. (A continuation counts as one
 # sampled response.)
 #
 # There are two kinds of toys. In a *chain* a mistake is fatal. In a *search* an attempt hits with some chance, and
@@ -150,12 +150,12 @@ display(Markdown(markdown_table(rows)))
 # %% [markdown]
 # **What to look at.** Where the solid line dips below 1. The dashed one never does.
 #
-# With exact values the credit of steps varies less in the hard chain: much is decided in its middle. Three continuations
-# give most of that away again. In the easy chain they are worse than RLOO, and even exact values gain little. (No
-# baseline at all gains more there. A right step of 0.75 has a small gradient, a wrong one a large one, and without a
-# baseline the wrong ones count nothing.) In the search that only learns to hit, exact values do no better than RLOO:
-# after a miss the policy stands where it stood before, so there is nothing to assign. Where it also decides whether to
-# go on there is something: giving up after a miss throws the value away.
+# With exact values the credit of steps varies less in the hard chain: much is decided in its middle. Three
+# continuations give most of that away again. In the easy chain they are worse than RLOO, and even exact values gain
+# little. (No baseline at all gains more there. A right step of 0.75 has a small gradient, a wrong one a large one, and
+# without a baseline the wrong ones count nothing.) In the search that only learns to hit, exact values do no better
+# than RLOO: after a miss the policy stands where it stood before, so there is nothing to assign. Where it also decides
+# whether to go on there is something: giving up after a miss throws the value away.
 #
 # Per *sampled* response RLOO is better everywhere. More responses are the simplest way to a smaller variance, and the
 # continuations could have been responses. What is left for VinePPO is where updates are dear and samples are cheap.
@@ -181,10 +181,10 @@ sd_figure(pd.concat(measured_sds))
 # %% [markdown]
 # **What to look at.** Which marks are left of 1.
 #
-# On word problems only the hard ones may be, and the middle ones are worse than under RLOO. That is what the chains say,
-# with three continuations. On Countdown all are left of 1: there is something to assign in a search after all, as in
-# the toy that also decides whether to go on. Whether a gradient that varies by a tenth or two less is worth its samples
-# is a question for the runs.
+# On word problems only the hard ones may be, and the middle ones are worse than under RLOO. That is what the chains
+# say, with three continuations. On Countdown all are left of 1: there is something to assign in a search after all, as
+# in the toy that also decides whether to go on. Whether a gradient that varies by a tenth or two less is worth its
+# samples is a question for the runs.
 #
 # ## One response, four credits
 #
