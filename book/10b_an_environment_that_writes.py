@@ -17,7 +17,11 @@
 #
 # **When is the MDP of a language model no bandit?**
 #
-# **The answer.** ANSWER
+# **The answer.** Where something writes into the text what could not be known before. A calculator does not: the best
+# response is still fixed beforehand. A look at a hidden target does: the best policy that reads it is far better, until
+# most looks are lies. The update stays weighted cross-entropy, on the tokens that the policy wrote. Trained so, it
+# learns to ask from the answer's reward alone. A loss over all tokens learns to write the environment's part instead.
+# Restarts from wrong attempts are still a bandit. LEDGER
 #
 # The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a state is the text so far, and
 # that it changes by the policy's tokens alone. Then a response is an arm of a bandit. But interpreters, search engines
@@ -33,12 +37,12 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from rlino_lib.claims.environment import repair_rate, runs_named
+from rlino_lib.claims.environment import runs_named
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.exact.hidden_target import optima
-from rlino_lib.figures.environment import masks_figure, optima_figure, repair_figure
+from rlino_lib.figures.environment import masks_figure, optima_figure
 from rlino_lib.figures.recorded import markdown_table, say
 from rlino_lib.figures.style import style
 from rlino_lib.paths import base_of
@@ -98,7 +102,9 @@ TEST = HiddenTarget().problems("test")
 LIES = [k / 20 for k in range(21)]
 best = optima(TEST, LIES)
 MASKS = {"policy": "the policy's tokens", "delimiter": "all but what stands between delimiters", "all": "all tokens"}
-trained = {(mask, s): runs_named("environment", f"{mask}-lies{s:g}", RECORDED) for mask in MASKS for s in (0.0, 0.2)}
+kinds = [(mask, s) for s in (0.0, 0.2) for mask in MASKS]
+by_kind = {(mask, s): runs_named("environment", f"{mask}-lies{s:g}", RECORDED) for mask, s in kinds}
+trained = {kind: runs for kind, runs in by_kind.items() if len(runs) > 2}  # seeds
 ends = pd.DataFrame(
     [
         (mask, s, seed, run.summary["test"]["pass@1"]["value"])
@@ -179,7 +185,7 @@ for name, (policy, advantage) in CASES.items():
 display(Markdown(markdown_table(rows)))
 
 compared = masks_compared(exact_model, batch, grpo, delimiter_ids(task, base.tokenizer))
-rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ\\|w\\| on foreign tokens, %"]]
+rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ|w| on foreign tokens, %"]]
 for row in compared.itertuples():
     rows.append([MASKS[row.mask], f"{row.cosine:.2f}", f"{row.norm:.2f}", f"{100 * row.foreign:.1f}"])
 display(Markdown(markdown_table(rows)))
@@ -203,8 +209,8 @@ COLUMNS = {f"eval/{name}": name for name in ("accuracy", "consulted", "environme
 frames = []
 for (mask, s), by_seed in trained.items():
     for seed, run in by_seed.items():
-        rows_of = run.metrics.dropna(subset="eval/accuracy").rename(columns=COLUMNS)
-        frames.append(rows_of[["step", *COLUMNS.values()]].assign(mask=mask, lies=s, seed=seed))
+        evaluations = run.metrics[["step", *COLUMNS]].dropna(subset="eval/accuracy").rename(columns=COLUMNS)
+        frames.append(evaluations.assign(mask=mask, lies=s, seed=seed))
 curves = pd.concat(frames)
 curves["accuracy"] *= 100
 
@@ -212,26 +218,33 @@ curves["accuracy"] *= 100
 masks_figure(curves)
 
 # %%
-last = curves.sort_values("step").groupby(["lies", "mask", "seed"]).last().reset_index()
-first = curves[curves["step"] == 0].groupby("mask")["environment_logprob"].mean()
-rows = [["s", "loss over", "right, test, %", "look, %", "log π of the environment's tokens, nats"]]
-for s in (0.0, 0.2):
-    for mask, words in MASKS.items():
-        here = last[(last["lies"] == s) & (last["mask"] == mask)]
-        accuracy = 100 * ends[(ends["lies"] == s) & (ends["mask"] == mask)]["accuracy"].mean()
-        numbers = accuracy, 100 * here["consulted"].mean()
-        rows.append([f"{s:g}", words, *(f"{x:.1f}" for x in numbers), f"{here['environment_logprob'].mean():.2f}"])
+last = curves.sort_values("step").groupby(["mask", "lies", "seed"]).last()
+rows = [["s", "loss over", "seeds", "right, test, %", "look, %", "log π of the environment's tokens, nats"]]
+for (mask, s), by_seed in trained.items():
+    here, accuracy = last.loc[mask, s], ends[(ends["mask"] == mask) & (ends["lies"] == s)]["accuracy"]
+    numbers = f"{100 * accuracy.mean():.1f}", f"{100 * here['consulted'].mean():.1f}"
+    rows.append([f"{s:g}", MASKS[mask], str(len(by_seed)), *numbers, f"{here['environment_logprob'].mean():.2f}"])
 display(Markdown(markdown_table(rows)))
-say(f"The base: {first.mean():.2f} nats. Seeds of each row: {last.groupby(['lies', 'mask'])['seed'].nunique().min()}.")
+start = curves[(curves["step"] == 0) & (curves["lies"] == 0)][["accuracy", "consulted", "environment_logprob"]].mean()
+say(
+    f"The base, s = 0: {start['accuracy']:.1f} % right, {start['consulted']:.0%} look, "
+    f"{start['environment_logprob']:.2f} nats."
+)
 
 # %% [markdown]
-# **What to look at.** WHATMASKS
+# **What to look at.** The two curves above, and how far apart they are below.
+#
+# With a loss over its own tokens the policy learns to ask, and ends far above the best response fixed beforehand. It is
+# also far below the best policy: it reads the target, and still has to find the sums. Its predictions of what the
+# environment writes stay as bad as they were. With a loss over all tokens it learns to write the environment's part as
+# well, and is slower at its own. (The runs with lies and those with the mask by delimiters are not made yet.)
 #
 # ## One stage or two
 #
 # R1-Searcher trains in two stages: first a reward for calling the tool in the right format, then one for the answer.
 # Whether the first is needed is a question about exploration. Here the base looks in some responses before any
-# training, so a reward for the answer has something to make likelier. The column *look* says what came of it: ONESTAGE
+# training, so a reward for the answer has something to make likelier. The column *look* says what came of it: nearly
+# all responses look in the end. One stage is enough here.
 #
 # A base that never looks would be another matter: with nothing to reinforce, a first stage or demonstrations would be
 # needed.
@@ -276,22 +289,7 @@ display(Markdown(markdown_table(rows, numbers=False)))
 #     --model RUN/model --out RUN/repair-1     # and the same with 2
 # ```
 
-# %%
-STARTS = {"from scratch": None, "after one wrong attempt": 1, "after two": 2}
-repairs = []
-for training in ("scratch", "restarts", "restarts-bonus"):
-    for seed, run in runs_named("restarts", training, RECORDED).items():
-        for start, attempts in STARTS.items():
-            accuracy = repair_rate(run, attempts) if attempts else 100 * run.summary["test"]["pass@1"]["value"]
-            repairs.append((training, start, seed, accuracy))
-repairs = pd.DataFrame(repairs, columns=["training", "start", "seed", "accuracy"])
-
-# %% alt="Share right in percent, a row for each start: from scratch, after one wrong attempt, after two. A mark with its 95 percent interval over seeds for each of three kinds of training: without restarts, with, and with a bonus."
-repair_figure(repairs)
-
 # %% [markdown]
-# **What to look at.** WHATREPAIR
-#
 # ## What was claimed, and what was found
 #
 # The claims were written down before any of the runs.
@@ -354,4 +352,11 @@ _ = check_best_use_of_a_look(my_best_use_of_a_look)
 #
 # ## Summary
 #
-# SUMMARY
+# - A model's MDP is no bandit where something writes into the text what does not follow from the text before it. A
+#   deterministic tool is not enough.
+# - The update stays weighted cross-entropy on the policy's own tokens, with a mask by who wrote them. A mask by
+#   delimiters leaks, and a few tokens turn a gradient far.
+# - Trained on its own tokens, the policy learns to ask from the answer's reward alone. Trained on all, it learns to
+#   write the environment's part.
+# - Restarts are a contextual bandit over richer contexts. In a standardised group a bonus for repairs cancels.
+# - **Not settled yet**: what the masks do where looks lie, and whether restarts repair. Their runs are planned.

@@ -42,12 +42,13 @@ def optima_figure(best: pd.DataFrame, trained: pd.DataFrame | None = None) -> Fi
     figure, ((axis,),) = new_figure(size=(6.4, 4.2))
     rows = best[best["tool"] == "look"].sort_values("lies")
     axis.plot(rows["lies"], 100 * rows["policy"], color="0.15", label="the best policy that reads it")
-    axis.plot(
-        rows["lies"], 100 * rows["response"], color="0.15", linestyle="--", label="the best response fixed before"
-    )
+    axis.plot(rows["lies"], 100 * rows["response"], color="0.15", linestyle="--", label="the best fixed response")
     if trained is not None and len(trained):
         for place, (mask, (name, form)) in enumerate(MASK_LOOKS.items()):
-            accuracy = 100 * trained[trained["mask"] == mask].groupby("lies")["accuracy"].agg(["mean", "min", "max"])
+            of_mask = trained[trained["mask"] == mask]
+            if of_mask.empty:
+                continue
+            accuracy = 100 * of_mask.groupby("lies")["accuracy"].agg(["mean", "min", "max"])
             x = accuracy.index + 0.012 * (place - 1)  # side by side
             axis.vlines(x, accuracy["min"], accuracy["max"], color=form.colour, linewidth=1.5)
             axis.plot(x, accuracy["mean"], form.marker, color=form.colour, label=f"trained, loss over {name}")
@@ -70,7 +71,9 @@ def masks_figure(frame: pd.DataFrame) -> Figure:
     """
     need(frame, ("mask", "lies", "seed", "step", *_ROWS), "the figure of masks")
     lies = sorted(frame["lies"].unique())
-    figure, axes = panels(len(_ROWS) * len(lies), len(lies), (4.4, 3.0), sharey="row")
+    many = len(lies) > 1
+    sides = {"sharey": "row"} if many else {}
+    figure, axes = panels(len(_ROWS) * len(lies), len(lies) if many else 2, (4.4, 3.0), **sides)
     for row, (column, words) in enumerate(_ROWS.items()):
         for s, axis in zip(lies, axes[row * len(lies) :], strict=False):
             for mask, (name, form) in MASK_LOOKS.items():
