@@ -410,9 +410,9 @@ print(f"mean of the two means {sum(losses) / 2:.3f}, mean over all tokens "
 # `rlino claims --yours runs` finds all complete runs in a folder, however deep, and sorts them by model and task. It
 # judges each claim of the ledger as it judges the book's own runs, by the same margins and seeds. With fewer seeds a
 # claim is "not testable here"; with enough it may still be undecided. Runs on GSM8K take the place of the book's word
-# problems. Below: the paper's words, the book's verdict, and yours, if there is a folder `runs` beside the book's. Runs
-# of a model of the paper's table on its task fill the column "at the paper's scale"; those of any other model have a
-# column of their own. Runs with adapters are kept apart.
+# problems. Below, of the claims of chapter 07: the paper's words, the book's verdict, and yours, if there is a folder
+# `runs` beside the book's. Runs of a model of the paper's table on its task fill the column "at the paper's scale";
+# those of any other model have a column of their own. Runs with adapters are kept apart.
 
 # %%
 from rlino_lib.claims.judge import judge_all
@@ -425,7 +425,7 @@ try:
 except RlinoError:
     yours = pd.DataFrame(columns=COLUMNS)
     print("There is no complete run in a folder `runs` here yet.")
-beside_the_book(judge_all(), yours)
+beside_the_book(judge_all(evidence="head_to_head."), yours)
 
 # %% [markdown]
 # ## A base in between
