@@ -18,11 +18,11 @@
 # **What does it buy to credit each step with what it changed?**
 #
 # **The answer.** With exact values it makes a gradient steadier where much is decided inside a response. With a few
-# continuations little of that is left, and they take more samples than they save. The runs on word problems agree. At
-# equal updates VinePPO ends where RLOO does, as far as eight seeds can tell; at equal tokens it is behind. PPO ends
-# below both: in so short a run its critic learns little of the values, and is poorer than nine continuations. The runs
-# on Countdown are planned, and not made yet. In the ledger: `vine-per-update` is undecided, `vine-per-token` holds,
-# `critic-is-poorer` holds, `vine-equal-countdown` is not testable here.
+# continuations little of that is left, and they cost more samples than they save. On word problems VinePPO ends where
+# RLOO does at equal updates, as far as eight seeds can tell, and is behind at equal tokens. PPO ends below both: its
+# critic learns little of the values in so short a run. The runs on Countdown are not made yet. In the ledger:
+# `vine-per-update` is undecided, `vine-per-token` holds, `critic-is-poorer` holds, `vine-equal-countdown` is not
+# testable here.
 #
 # The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a response's reward is split
 # evenly over its tokens. Chapter 01 showed what that costs: the expected update stays as it is, and noise is added.
