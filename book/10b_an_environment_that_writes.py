@@ -140,7 +140,7 @@ display(Markdown(markdown_table(rows)))
 #
 # Nothing in the derivation of chapter 06 needs the policy to have written every token. The log-probability of a course
 # is a sum of $\log \pi$ over the policy's tokens, and of terms of the environment's that have no parameter $\theta$
-# in them. So the identity survives, with a mask by *who wrote the token*, which is Search-R1's
+# in them. So the identity survives, with a loss mask by *who wrote the token*, which is Search-R1's
 # ([2503.09516](https://arxiv.org/abs/2503.09516)). Here it is on a batch of 32 responses, in double precision.
 
 # %%
