@@ -53,8 +53,8 @@ def test_rows_say_their_largest():
     text = Explored(credit_explorer([a_response()])).first.text
     assert "uniform: +0.5 on every token" in text
     assert "exact: largest +1, token 5: yes" in text
-    assert "0 on every token" in credit_explorer([a_response(credits={"none": [0.0] * 5})])
-    assert "no advantages" in credit_explorer([a_response(credits={"none": [None] * 5})])
+    assert "0 on every token" in credit_explorer([a_response(credits={"exact": [0.0] * 5})])
+    assert "no advantages" in credit_explorer([a_response(credits={"exact": [None] * 5})])
 
 
 def test_values_may_be_missing():
