@@ -20,8 +20,9 @@
 # **The answer.** Where something writes into the text what could not be known before. A calculator does not: the best
 # response is still fixed beforehand. A look at a hidden target does: the best policy that reads it is far better, until
 # most looks are lies. The update stays weighted cross-entropy on the tokens that the policy wrote, and teaches it to
-# ask. A loss over all tokens teaches it the environment's part as well, and less of its own. In the ledger:
-# `closed-loop` holds.
+# ask. A loss over all tokens teaches it the environment's part as well. In the ledger: `closed-loop` holds,
+# `trained-closed-loop` holds, `one-stage` holds, `environment-learned` holds, `mask-by-writer` is not testable here,
+# `restarts-repair` is not testable here.
 #
 # The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a state is the text so far, and
 # that it changes by the policy's tokens alone. Then a response is an arm of a bandit. But interpreters, search engines
