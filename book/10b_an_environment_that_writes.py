@@ -43,7 +43,7 @@ from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.exact.hidden_target import optima
-from rlino_lib.figures.environment import masks_figure, optima_figure
+from rlino_lib.figures.environment import MASK_LOOKS, masks_figure, optima_figure
 from rlino_lib.figures.recorded import markdown_table, say
 from rlino_lib.figures.style import style
 from rlino_lib.paths import base_of
@@ -102,7 +102,7 @@ trace_inspector(pd.DataFrame(rows))
 TEST = HiddenTarget().problems("test")
 LIES = [k / 20 for k in range(21)]
 best = optima(TEST, LIES)
-MASKS = {"policy": "the policy's tokens", "delimiter": "all but what stands between delimiters", "all": "all tokens"}
+MASKS = {mask: words for mask, (words, _) in MASK_LOOKS.items()}
 kinds = [(mask, s) for s in (0.0, 0.2) for mask in MASKS]
 by_kind = {(mask, s): runs_named("environment", f"{mask}-lies{s:g}", RECORDED) for mask, s in kinds}
 trained = {kind: runs for kind, runs in by_kind.items() if len(runs) > 2}  # seeds

@@ -45,6 +45,16 @@ def asked_and_found(file: Path) -> tuple[dict[str, Any] | None, dict[str, Any] |
     return recorded["asked"], recorded.get("found")
 
 
+def measurement(name: str, writes: tuple[str, ...] = ()) -> Kind:
+    """A kind whose record NAME.json holds what was asked and, once it is complete, what was found."""
+
+    def read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+        asked, found = asked_and_found(folder / f"{name}.json")
+        return asked, found is not None
+
+    return Kind(name, read, writes)
+
+
 @contextmanager
 def output_folder(
     path: str | Path, kind: Kind, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None

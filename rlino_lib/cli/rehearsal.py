@@ -24,9 +24,10 @@ from rlino_lib.policy.models import Policy, count_parameters, hub_options, load_
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade, get_task
+from rlino_lib.training.checks import check_run
 from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.memory import GIB, MAX_ROWS, PROMPT_TOKENS, advice, estimate, free_bytes, update_flops
-from rlino_lib.training.trainer import Trainer, check_run
+from rlino_lib.training.trainer import Trainer
 
 PARTS = ("weights", "reference", "optimizer", "gradients", "activations", "cache")
 GSM8K_TEST = 1319

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,23 +10,19 @@ import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.evaluation.values import check_steps, rollout_values, step_ends
-from rlino_lib.folders import Kind, asked_and_found
+from rlino_lib.evaluation.values import rollout_values, step_ends
+from rlino_lib.folders import measurement
 from rlino_lib.policy.critic import Critic
 from rlino_lib.policy.models import Policy
 from rlino_lib.records.runs import CRITIC, Run
 from rlino_lib.tasks import Problem, Task
+from rlino_lib.tasks.base import check_steps
 
 TRUTH, KS = 256, (1, 3, 9)
 ROWS = 64  # responses that a critic reads at a time
 
 
-def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
-    asked, found = asked_and_found(folder / "values.json")
-    return asked, found is not None
-
-
-VALUES = Kind("values", _read, ("values.csv",))
+VALUES = measurement("values", ("values.csv",))
 
 
 def check_measurable(run: Run, task: Task) -> None:

@@ -15,6 +15,7 @@ from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, Task
+from rlino_lib.tasks.base import check_steps
 
 DEFAULT_CAP = 112  # tokens of a response, as in `sample`
 
@@ -99,12 +100,6 @@ def rollout_values(
     pairs = [(rollouts.problems[i // rollouts.group_size], rollouts.texts[i][:end]) for i, end in rows]
     values = prefix_values(policy, task, pairs, samples, seed, **settings)
     return pd.concat([pd.DataFrame(rows, columns=["response", "end"]), values], axis=1)
-
-
-def check_steps(task: Task) -> None:
-    """Raise RlinoError for a task that has no steps."""
-    if not hasattr(task, "step_ends"):
-        raise RlinoError(f"the task {task.name} has no steps: a credit by steps needs countdown or word_problems")
 
 
 def step_ends(task: Any, rollouts: Rollouts) -> list[list[int]]:

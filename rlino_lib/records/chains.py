@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import Kind, asked_and_found
+from rlino_lib.folders import measurement
 
 # The columns of each table; those of `graphs` and what follows n in it are `trace_graphs.graph_sums`.
 TABLES = {
@@ -24,12 +23,7 @@ TABLES = {
 _WORDS = ("problem", "edit", "hint", "side")
 
 
-def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
-    asked, found = asked_and_found(folder / "measurement.json")
-    return asked, found is not None
-
-
-MEASUREMENT = Kind("measurement", _read, tuple(f"{name}.csv" for name in TABLES))
+MEASUREMENT = measurement("measurement", tuple(f"{name}.csv" for name in TABLES))
 
 
 def read_chains(folder: str | Path) -> dict[str, pd.DataFrame]:

@@ -33,8 +33,9 @@ from rlino_lib.records import runs, writer
 from rlino_lib.settings import THREADS
 from rlino_lib.tasks import get_task
 from rlino_lib.training import memory
+from rlino_lib.training.checks import check_critic, check_reward
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
-from rlino_lib.training.trainer import check_critic, check_reward, describe
+from rlino_lib.training.trainer import describe
 
 try:
     import accelerate

@@ -156,6 +156,12 @@ def has_context(task: Task) -> bool:
     return has_environment(task) or opened
 
 
+def check_steps(task: Task) -> None:
+    """Raise RlinoError for a task that has no steps."""
+    if not hasattr(task, "step_ends"):
+        raise RlinoError(f"the task {task.name} has no steps: a credit by steps needs countdown or word_problems")
+
+
 def lots_of(task: Task, count: int, seed: int) -> list[int] | None:
     """The lot of each of `count` responses, a number from 0 to 2⁶⁴ − 1; None for a task without lots."""
     return [hash_of(f"lot-{seed}-{row}") for row in range(count)] if hasattr(task, "opening") else None

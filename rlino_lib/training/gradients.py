@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.folders import Kind, asked_and_found
+from rlino_lib.folders import measurement
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.methods.objective import Objective
@@ -32,12 +31,7 @@ CREDITS: dict[str, Objective] = {
 ROWS = 512  # responses that are sampled at a time
 
 
-def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
-    asked, found = asked_and_found(folder / "gradients.json")
-    return asked, found is not None
-
-
-GRADIENTS = Kind("gradients", _read, ("gradients.csv",))
+GRADIENTS = measurement("gradients", ("gradients.csv",))
 
 
 class Moments:

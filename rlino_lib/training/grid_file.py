@@ -111,7 +111,7 @@ def train_config(settings: Settings) -> TrainConfig:
 
 def _checked(name: str, settings: Settings, seed: int) -> Settings:
     """The settings with their seed; raises RlinoError, naming run and setting, for what the run itself would refuse."""
-    from rlino_lib.training.trainer import check_run  # torch takes seconds to import
+    from rlino_lib.training.checks import check_run  # torch takes seconds to import
 
     try:
         check_names(settings, SETTINGS, "a run")

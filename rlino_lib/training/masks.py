@@ -15,13 +15,9 @@ from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Task
-from rlino_lib.tasks.base import has_context
-from rlino_lib.training.config import TrainConfig
-
-NO_DELIMITERS = "loss_mask=delimiter needs a task whose environment writes between delimiters of one token"
+from rlino_lib.training.checks import NO_DELIMITERS
 
 
 def within(ids: Tensor, opens: int, closes: int) -> Tensor:
@@ -50,20 +46,6 @@ def delimiter_ids(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[int, 
     if len(ids) != 2 or any(len(tokens) != 1 for tokens in ids):
         raise RlinoError(NO_DELIMITERS)
     return ids[0][0], ids[1][0]
-
-
-def check_mask(config: TrainConfig, objective: Objective, task: Task) -> None:
-    """Raise RlinoError for a mask that the method's update does not read, or that the task has no use for."""
-    if config.loss_mask == "policy":
-        return
-    if objective.kind == "supervised":
-        raise RlinoError(f"{objective.name} learns the policy's tokens: loss_mask needs update=policy_gradient")
-    if objective.values:
-        raise RlinoError(f"{objective.name} has values at the policy's tokens alone: leave --loss-mask out")
-    if config.loss_mask == "delimiter" and not hasattr(task, "delimiters"):
-        raise RlinoError(NO_DELIMITERS)
-    if not has_context(task):
-        raise RlinoError(f"the policy writes all of a response to {task.name}: leave --loss-mask out")
 
 
 def counted(trainer: Any, rollouts: Rollouts) -> Rollouts:

@@ -16,8 +16,7 @@ from rlino_lib.evaluation import evaluate as held_out
 from rlino_lib.evaluation.evaluate import outcome_metrics
 from rlino_lib.evaluation.graded import check_openings, sample_graded
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.methods.objective import Objective
-from rlino_lib.methods.rewards import reward_of, reward_weights
+from rlino_lib.methods.rewards import reward_of
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.critic import Critic
 from rlino_lib.policy.device import autocast, pick_device, policy_precision, to_device, within_memory
@@ -27,45 +26,15 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem, get_task
 from rlino_lib.tasks.base import has_environment
 from rlino_lib.training import memory
+from rlino_lib.training.checks import check_run
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
-from rlino_lib.training.masks import check_mask, delimiter_ids
+from rlino_lib.training.masks import delimiter_ids
 from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pass_lengths
 from rlino_lib.training.staleness import is_probed, probe
 from rlino_lib.training.traces import response_rows
 from rlino_lib.training.updates import UPDATES
-from rlino_lib.training.values import check_values
 
 T = TypeVar("T")
-
-
-def check_reward(config: TrainConfig) -> None:
-    """Raise RlinoError for unknown rewards, and for one that the method's update does not read."""
-    reward_weights(config.reward)
-    objective = varied(config.method, config.objective_settings)
-    if config.reward != VERIFIER and objective.kind == "supervised":
-        raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
-    if config.task_settings.get("restart_bonus") and not config.task_settings.get("restarts"):
-        raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
-
-
-def check_critic(config: TrainConfig, objective: Objective) -> None:
-    """Raise RlinoError for settings of a critic where the method has none, and for a policy that never trains."""
-    names = ("critic_lr", "critic_epochs", "critic_warmup", "critic_trunk")
-    changed = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
-    if changed and objective.kind != "critic":
-        raise RlinoError(f"{objective.name} has no critic: leave {changed[0]} out")
-    if config.critic_warmup > config.steps:
-        raise RlinoError(f"critic_warmup must be at most the run's {config.steps} steps, not {config.critic_warmup}")
-
-
-def check_run(config: TrainConfig) -> None:
-    """Raise RlinoError for settings of a run that are not known, do not go together, or that nothing reads."""
-    objective = varied(config.method, config.objective_settings)
-    task = get_task(config.task, **config.task_settings)
-    check_reward(config)
-    check_critic(config, objective)
-    check_mask(config, objective, task)
-    check_values(config, objective, task)
 
 
 def rewarded(rollouts: Rollouts, reward: str) -> Rollouts:

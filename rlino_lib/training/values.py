@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation.values import check_steps, cut_places, rollout_values, step_ends
+from rlino_lib.evaluation.values import cut_places, rollout_values, step_ends
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.tasks import Task
-from rlino_lib.training.config import VERIFIER, TrainConfig
+from rlino_lib.training.checks import check_values
 
 LIKELY, EVERY = 0.9, 5  # SPO-chain cuts before every fifth token that was less likely (2505.23564, its code)
 
@@ -27,22 +26,6 @@ class BatchValues(NamedTuple):
     values: Tensor  # [N, T] float32, V of the state in which a token's step begins
     steps: Tensor | None  # [N, T] int64, the number of its step; None: each token is one
     sampled: int  # tokens
-
-
-def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
-    """Raise RlinoError where a task has no values of the kind that an objective reads, or none of the run's reward."""
-    if objective.values not in ("continuations", "exact"):
-        return
-    if hasattr(task, "opening"):
-        what = "samples continuations" if objective.values == "continuations" else "reads exact values"
-        raise RlinoError(f"{objective.name} {what}, and the task {task.name} draws a lot for each response")
-    if objective.values == "exact" and not hasattr(task, "exact_values"):
-        raise RlinoError(f"the task {task.name} has no exact values: countdown and word_problems have")
-    if objective.values == "continuations" and objective.cuts == "steps":
-        check_steps(task)
-    binary = getattr(task, "rewards", "binary") == "binary" and not getattr(task, "restart_bonus", 0)
-    if config.reward != VERIFIER or not binary:
-        raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
 
 
 def continuation_values(trainer: Any, rollouts: Rollouts) -> BatchValues:

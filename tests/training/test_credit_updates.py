@@ -14,10 +14,11 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.records.runs import COLUMNS, VALUE_COLUMNS
 from rlino_lib.tasks import Countdown, get_task
 from rlino_lib.tasks.base import Problem
+from rlino_lib.training.checks import check_run
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.grid_file import read_grid
 from rlino_lib.training.run import train
-from rlino_lib.training.trainer import Trainer, check_run
+from rlino_lib.training.trainer import Trainer
 from rlino_lib.training.updates.critic import explained_variance
 from rlino_lib.training.values import VALUES, explained
 

@@ -425,7 +425,7 @@ def test_a_runner_that_is_stopped_leaves_no_process_behind(how, tmp_path, stub):
 
 
 def test_after_a_killed_runner_its_runs_end_and_none_is_made_twice(tmp_path, stub):
-    file = write_grid(tmp_path / "g.json", base=BASE | {"steps": 250}, axes={"method": ["grpo", "rloo"]})
+    file = write_grid(tmp_path / "g.json", base=BASE | {"steps": 40}, axes={"method": ["grpo", "rloo"]})
     first = stub(file, "--jobs", "2")
     wait_for(lambda: len(starts(tmp_path)) == 2)  # loading: neither has locked its folder yet
     first.kill()

@@ -1,0 +1,71 @@
+"""Settings of a run that do not go together, or that nothing reads. No model is imported: a grid starts soon."""
+
+from rlino_lib.errors import RlinoError
+from rlino_lib.methods.catalogue import varied
+from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.rewards import reward_weights
+from rlino_lib.tasks import Task, get_task
+from rlino_lib.tasks.base import check_steps, has_context
+from rlino_lib.training.config import VERIFIER, TrainConfig
+
+NO_DELIMITERS = "loss_mask=delimiter needs a task whose environment writes between delimiters of one token"
+
+
+def check_reward(config: TrainConfig) -> None:
+    """Raise RlinoError for unknown rewards, and for one that the method's update does not read."""
+    reward_weights(config.reward)
+    objective = varied(config.method, config.objective_settings)
+    if config.reward != VERIFIER and objective.kind == "supervised":
+        raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
+    if config.task_settings.get("restart_bonus") and not config.task_settings.get("restarts"):
+        raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
+
+
+def check_critic(config: TrainConfig, objective: Objective) -> None:
+    """Raise RlinoError for settings of a critic where the method has none, and for a policy that never trains."""
+    names = ("critic_lr", "critic_epochs", "critic_warmup", "critic_trunk")
+    changed = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
+    if changed and objective.kind != "critic":
+        raise RlinoError(f"{objective.name} has no critic: leave {changed[0]} out")
+    if config.critic_warmup > config.steps:
+        raise RlinoError(f"critic_warmup must be at most the run's {config.steps} steps, not {config.critic_warmup}")
+
+
+def check_mask(config: TrainConfig, objective: Objective, task: Task) -> None:
+    """Raise RlinoError for a mask that the method's update does not read, or that the task has no use for."""
+    if config.loss_mask == "policy":
+        return
+    if objective.kind == "supervised":
+        raise RlinoError(f"{objective.name} learns the policy's tokens: loss_mask needs update=policy_gradient")
+    if objective.values:
+        raise RlinoError(f"{objective.name} has values at the policy's tokens alone: leave --loss-mask out")
+    if config.loss_mask == "delimiter" and not hasattr(task, "delimiters"):
+        raise RlinoError(NO_DELIMITERS)
+    if not has_context(task):
+        raise RlinoError(f"the policy writes all of a response to {task.name}: leave --loss-mask out")
+
+
+def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
+    """Raise RlinoError where a task has no values of the kind that an objective reads, or none of the run's reward."""
+    if objective.values not in ("continuations", "exact"):
+        return
+    if hasattr(task, "opening"):
+        what = "samples continuations" if objective.values == "continuations" else "reads exact values"
+        raise RlinoError(f"{objective.name} {what}, and the task {task.name} draws a lot for each response")
+    if objective.values == "exact" and not hasattr(task, "exact_values"):
+        raise RlinoError(f"the task {task.name} has no exact values: countdown and word_problems have")
+    if objective.values == "continuations" and objective.cuts == "steps":
+        check_steps(task)
+    binary = getattr(task, "rewards", "binary") == "binary" and not getattr(task, "restart_bonus", 0)
+    if config.reward != VERIFIER or not binary:
+        raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
+
+
+def check_run(config: TrainConfig) -> None:
+    """Raise RlinoError for settings of a run that are not known, do not go together, or that nothing reads."""
+    objective = varied(config.method, config.objective_settings)
+    task = get_task(config.task, **config.task_settings)
+    check_reward(config)
+    check_critic(config, objective)
+    check_mask(config, objective, task)
+    check_values(config, objective, task)
