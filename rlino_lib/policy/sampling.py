@@ -55,6 +55,7 @@ class SampleConfig:
 
 T = TypeVar("T")
 ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weighs more than a second core
+VARIED_ROWS = 256  # of a chunk whose prefixes differ in length: shorter ones are padded, and read that at each step
 _ROWS_THAT_FIT: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # where more did not
 
 
@@ -266,14 +267,18 @@ class _Batch:
         self.ids = _left_padded(begins)  # [C, S], prefixes included
         shape = len(pairs), int(self.limits.max())
         self.uniform = torch.rand(shape, generator=torch.Generator().manual_seed(seed))  # [N, T]
+        # Rows are decoded in the order of their prefixes' lengths, so that a chunk is padded little.
+        self.order = self.limits[self.contexts].argsort(stable=True)  # [N]
+        self.varied = bool((self.limits != self.limits[0]).any())
         self.length = self.ids.shape[1] + shape[1]  # of the longest sequence
 
     def rollouts(self, policy: Policy, parts: Sequence[tuple[torch.Tensor, ...]]) -> Rollouts:
         """The rows of all parts, in order, as `Draft.columns` gives them."""
         width = max(part[0].shape[1] for part in parts)
         *columns, truncated = zip(*parts, strict=True)
+        back = self.order.argsort()  # [N]
         ids, mask, written, logprobs, entropies = (
-            torch.cat([pad(values, (0, width - values.shape[1]), value=fill) for values in column])
+            torch.cat([pad(values, (0, width - values.shape[1]), value=fill) for values in column])[back]
             for column, fill in zip(columns, (self.pad, False, False, 0.0, 0.0), strict=True)
         )  # each [N, T]
         responses = [row[where] for row, where in zip(ids, written, strict=True)]
@@ -285,7 +290,7 @@ class _Batch:
             mask=mask,
             logprobs=logprobs,
             entropies=entropies,
-            truncated=torch.cat(truncated),
+            truncated=torch.cat(truncated)[back],
             texts=policy.tokenizer.batch_decode(responses, skip_special_tokens=True),
             group_size=self.group_size,
             written=written,
@@ -308,22 +313,29 @@ def _left_padded(rows: Sequence[list[int]]) -> torch.Tensor:
     return pad_sequence(tensors, batch_first=True, padding_value=-1, padding_side="left")
 
 
+def _cropped(ids: torch.Tensor) -> torch.Tensor:
+    """Left-padded ids [P, S] without the columns that are padding in every row."""
+    return ids[:, int((ids < 0).all(0).sum()) :]
+
+
 def _decode(
     policy: Policy, fused: FusedDecoder | None, batch: _Batch, ends: Ends, pick: Callable,
-    environments: Sequence[Environment], rows: range,
+    environments: Sequence[Environment], rows: torch.Tensor,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
-    """Some rows of the batch, as `Draft.columns` gives them."""
+    """Some rows [N'] of the batch, as `Draft.columns` gives them."""
     device = policy.model.device
-    of_rows = batch.contexts[rows.start : rows.stop]  # [N']
+    of_rows = batch.contexts[rows]  # [N']
     contexts, prompt_rows = of_rows.unique(return_inverse=True)  # [C'], [N']
-    ids = batch.ids[contexts]  # [C', S]
+    ids, prefixes = batch.ids[contexts], batch.prefixes[of_rows]  # [C', S], [N', W]
+    if batch.varied:
+        ids, prefixes = _cropped(ids), _cropped(prefixes)
     limits = batch.limits[of_rows]  # [N']
-    of_draft = environments[rows.start : rows.stop]  # N'
+    of_draft = [environments[row] for row in rows.tolist()] if environments else []  # N'
     replies = Replies(of_draft, policy.tokenizer, device) if of_draft else None
     with torch.inference_mode():  # a thread's own setting
         decoder = Decoder(policy.model, fused, ids.where(ids >= 0, batch.pad), ids >= 0, int(limits.max()))
-        draft = Draft(batch.prefixes[of_rows], limits, batch.pad, ends, replies)
-        uniform = batch.uniform[rows.start : rows.stop].t().to(device)  # [T, N']
+        draft = Draft(prefixes, limits, batch.pad, ends, replies)
+        uniform = batch.uniform[rows].t().to(device)  # [T, N']
         write = respond_in_blocks if fused and in_blocks(device) else respond
         write(decoder, draft, prompt_rows.to(device), uniform, pick)
         return draft.columns()
@@ -336,9 +348,10 @@ def _in_chunks(
     n = len(batch.uniform)
     size = batch.group_size
     workers = min(threads, max(1, n // ROWS_PER_WORKER))
-    rows = min(max_rows, math.ceil(n / workers))
+    few = batch.varied and policy.model.device.type == "cpu"
+    rows = min(max_rows, math.ceil(n / workers), VARIED_ROWS if few else n)
     rows = rows // size * size or rows  # of a chunk: whole groups, or a part of one
-    chunks = [range(k, min(k + rows, n)) for k in range(0, n, rows)]
+    chunks = batch.order.split(rows)
     every = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(every // workers,)) as pool:
         todo = (pool.map if workers > 1 else map)(lambda c: _within_memory(policy, decode, c, size), chunks)
@@ -346,7 +359,7 @@ def _in_chunks(
             yield from parts
 
 
-def _within_memory(policy: Policy, decode, rows: range, group_size: int) -> list[tuple[torch.Tensor, ...]]:
+def _within_memory(policy: Policy, decode, rows: torch.Tensor, group_size: int) -> list[tuple[torch.Tensor, ...]]:
     """`decode(rows)` in as many parts as memory takes: whole groups as long as they fit."""
     known = min(_ROWS_THAT_FIT.get(policy.model, len(rows)), len(rows))
 
