@@ -12,8 +12,8 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import sampled_tokens
-from rlino_lib.claims.by_seed import difference
 from rlino_lib.claims.credit import above_at_tokens, credit_runs
+from rlino_lib.claims.families import difference
 from rlino_lib.claims.ledger import Records
 from rlino_lib.claims.verdicts import mean_in_words
 from rlino_lib.errors import RlinoError

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from rlino_lib.analysis.statistics import holm
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, VERDICTS
+from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO, RUNS
 from rlino_lib.records.runs import Run, list_runs
@@ -103,29 +99,6 @@ def require_seeds(claim: Claim, seeds: int) -> None:
     """Raises NotTestable before the planned seeds are recorded: a verdict on fewer would be one of many looks."""
     if seeds < claim.threshold["seeds"]:
         raise NotTestable(f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
-
-
-def holm_in_family(
-    claim: Claim, family: Sequence[Claim], p_values: Callable[[Claim], tuple[float, float]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The p values for each claim of a family and for its contrary after Holm's correction over it: this claim's [2],
-    and all [claims, 2]. What is not testable yet counts as 1."""
-    family = list(family) or [claim]
-    raw = np.ones((len(family), 2))
-    for row, other in zip(raw, family, strict=True):
-        with suppress(NotTestable):
-            row[:] = p_values(other)
-    corrected = np.apply_along_axis(holm, 0, raw)
-    return corrected[[other.id for other in family].index(claim.id)], corrected
-
-
-def verdict_in_family(
-    claim: Claim, family: Sequence[Claim], p_values: Callable[[Claim], tuple[float, float]]
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """`holm_in_family`, and the verdict at the claim's `alpha`: only a test that passes settles it, either way."""
-    own, corrected = holm_in_family(claim, family, p_values)
-    passes = own < claim.threshold["alpha"]
-    return own, corrected, HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
 
 
 # --- evidence --------------------------------------------------------------------------------------------------------
