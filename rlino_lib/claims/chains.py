@@ -134,14 +134,10 @@ def thinking_pays(claim: Claim, records: Records) -> tuple[list[Part], list[Run]
     With thinking that is the last evaluation of each run, one response to each of its test problems, which have to be
     as many as those without.
     """
+    method = claim.about["method"]
     direct, thinking = (
-        {
-            run.seed: run
-            for run in records.runs(group)
-            if (run.method, run.config["task"]) == (claim.about["method"], TASK)
-            and run.config.get("task_settings", {}).get("thinking", True) == thinks
-        }
-        for group, thinks in ((DIRECT, False), (THINKING, True))
+        {run.seed: run for run in records.runs(group) if (run.method, run.config["task"]) == (method, TASK)}
+        for group in (DIRECT, THINKING)
     )
     seeds = sorted(seed for seed in set(direct) & set(thinking) if is_evaluated(direct[seed].path / "t1"))
     require_seeds(claim, len(seeds))

@@ -7,7 +7,6 @@ chapters 07, 10 and 10b, parts of a claim in chapters 09 and 09b.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.analysis.statistics import holm
 from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words
 from rlino_lib.records.runs import Run
@@ -53,8 +51,9 @@ def tested(p_values: PValues, words: Callable[[Claim, Any, Result], str], own_fa
         @wraps(measure)
         def judge(claim: Claim, records: Records) -> Evidence:
             values, runs = measure(claim, records)
+            records.tests[claim] = p_values(claim, values)
             claims = [c for c in records.ledger if c.evidence in TESTS and f"{c.evidence}.".startswith(family)]
-            result = _result(claim, values, claims, records)
+            result = _result(claim, claims or [claim], records)
             return Evidence(result.verdict, words(claim, values, result), runs)
 
         return measure
@@ -62,14 +61,15 @@ def tested(p_values: PValues, words: Callable[[Claim, Any, Result], str], own_fa
     return register
 
 
-def _result(claim: Claim, values: Any, family: list[Claim], records: Records) -> Result:
-    family = family or [claim]
-    p = np.ones((len(family), 2))
-    for row, other in zip(p, family, strict=True):
-        measure, p_values = TESTS[other.evidence]
-        with suppress(NotTestable):
-            row[:] = p_values(other, values if other is claim else measure(other, records)[0])
-    corrected = np.apply_along_axis(holm, 0, p)
+def _result(claim: Claim, family: list[Claim], records: Records) -> Result:
+    for other in family:
+        if other not in records.tests:
+            measure, p_values = TESTS[other.evidence]
+            try:
+                records.tests[other] = p_values(other, measure(other, records)[0])
+            except NotTestable:
+                records.tests[other] = 1.0, 1.0
+    corrected = np.apply_along_axis(stats.holm, 0, [records.tests[other] for other in family])
     own = corrected[[other.id for other in family].index(claim.id)]
     alpha = claim.threshold.get("alpha", ALPHA)
     verdict = HOLDS if own[0] < alpha else FAILS if own[1] < alpha else UNDECIDED

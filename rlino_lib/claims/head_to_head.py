@@ -9,12 +9,12 @@ import pandas as pd
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.growth import base_accuracy
 from rlino_lib.claims.families import Gaps, Result, equal, tested, under
-from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, on_common_seeds, require_seeds
 from rlino_lib.claims.verdicts import UNDECIDED, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.records.runs import Run
 
 
-def duels(task: str, records: Records = RECORDED, groups: Iterable[str] = ("head-to-head",)) -> list[Run]:
+def duels(task: str, records: Records, groups: Iterable[str] = ("head-to-head",)) -> list[Run]:
     """The recorded runs of all methods on a task, each at its own best learning rate.
 
     Runs whose objective is not that of their method's row, such as those with another normaliser, do not count.
@@ -38,10 +38,8 @@ def paired_gaps(claim: Claim, records: Records) -> Gaps:
     """
     pair = [claim.about["method"], claim.about["reference"]]
     groups = claim.about.get("groups", "head-to-head").split()
-    runs = [run for run in duels(claim.about["task"], records, groups) if run.method in pair]
-    common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
-    require_seeds(claim, len(common))
-    runs = [run for run in runs if run.seed in common]
+    runs = duels(claim.about["task"], records, groups)
+    runs = sum(on_common_seeds(claim, *([run for run in runs if run.method == method] for method in pair)), [])
     return stats.differences(stats.outcomes(runs), *pair), runs
 
 

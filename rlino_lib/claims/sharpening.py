@@ -15,7 +15,7 @@ import pandas as pd
 from rlino_lib.analysis import coverage, pass_at_k
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.claims.families import Result, tested
-from rlino_lib.claims.ledger import Claim, NotTestable, Records, require_seeds
+from rlino_lib.claims.ledger import Claim, NotTestable, Records, on_common_seeds
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import asked_and_found, read_jsonl
 from rlino_lib.paths import BASES
@@ -58,15 +58,13 @@ class Part(NamedTuple):
     def words(self) -> str:
         """Mean, interval over seeds, and interval over problems where there are several."""
         seeds, problems = self.means
-
-        def over(ends: tuple[float, float], values: np.ndarray, what: str) -> str:
-            return f"[{ends[0]:+.{self.digits}f}, {ends[1]:+.{self.digits}f}] over {len(values)} {what}"
-
-        parts = [over(stats.t_interval(seeds), seeds, "seeds")]
+        intervals = [(stats.t_interval(seeds), f"{len(seeds)} seeds")]
         if len(problems) > 1:
-            parts.append(over(stats.bootstrap_interval(problems), problems, "problems"))
-        mean = f"{seeds.mean():+.{self.digits}f} {self.unit}".rstrip()
-        return f"{self.name} {mean} {', '.join(parts)}"
+            intervals.append((stats.bootstrap_interval(problems), f"{len(problems)} problems"))
+        d = self.digits
+        over = ", ".join(f"[{low:+.{d}f}, {high:+.{d}f}] over {what}" for (low, high), what in intervals)
+        mean = f"{seeds.mean():+.{d}f} {self.unit}".rstrip()
+        return f"{self.name} {mean} {over}"
 
 
 def within(name: str, values: np.ndarray, margin: float, unit: str = "points", digits: int = 1) -> list[Part]:
@@ -112,11 +110,8 @@ def is_evaluated(folder: Path) -> bool:
 def evaluated(claim: Claim, records: Records, *roles: str) -> tuple[list[list[pd.DataFrame]], list[Run]]:
     """The counts at temperature 1 of the runs of each method that the claim names in a role, on the seeds that all
     have, in their order, and these runs; NotTestable before the planned seeds are there."""
-    runs = [run for run in records.runs(GROUP) if is_evaluated(run.path / "t1")]
-    by_seed = [{run.seed: run for run in runs if run.method == claim.about[role]} for role in roles]
-    common = sorted(set.intersection(*map(set, by_seed)))
-    require_seeds(claim, len(common))
-    rows = [[own[seed] for seed in common] for own in by_seed]
+    runs = sorted((r for r in records.runs(GROUP) if is_evaluated(r.path / "t1")), key=lambda run: run.seed or 0)
+    rows = on_common_seeds(claim, *([run for run in runs if run.method == claim.about[role]] for role in roles))
     return [[counts(run.path / "t1") for run in row] for row in rows], sum(rows, [])
 
 
