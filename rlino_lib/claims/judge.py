@@ -36,8 +36,8 @@ def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS, evidence: str 
     for claim in claims:
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
-        found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}
-        rows.append(vars(claim) | {"chapter": claim.chapter, "real_models": claim.real_models} | found)
+        words = {"chapter": claim.chapter, "real_models": claim.real_models, "standing": claim.standing}
+        rows.append(vars(claim) | words | {"found": result.verdict, "effect": result.effect, "runs": runs})
     return pd.DataFrame(rows)
 
 

@@ -71,7 +71,7 @@ def giving_up_in_words(records: Records) -> dict[str, str]:
         else:
             effects = log_ratios(rates["constant"], rates["per_response"])
             ratios = -effects
-            ends = map(math.exp, (ratios.median(), *median_interval(ratios)))
+            ends = (math.exp(x) for x in (ratios.median(), *median_interval(ratios)))
             number = "median ratio to a constant {:.2f} [{:.2f}, {:.2f}]".format(*ends)
         sentence = words[result.verdict, verdict_above_zero(effects, median_interval)]
         share = f"{100 * claim.threshold['share']:.0f} %"
