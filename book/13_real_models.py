@@ -38,8 +38,9 @@ import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis import real
-from rlino_lib.analysis.growth import base_length, base_problems, pooled_final
+from rlino_lib.analysis.growth import base_length, base_problems
 from rlino_lib.analysis.statistics import differences, outcomes, t_interval
+from rlino_lib.analysis.tables import pooled
 from rlino_lib.figures import real as figures
 from rlino_lib.figures.recorded import say
 from rlino_lib.figures.style import style
@@ -145,7 +146,7 @@ countdown = real_table("countdown").rename(columns={"tokens": "length"})
 tested = countdown[countdown["model"] == "GRPO"]
 panels = {"Qwen3-0.6B after GRPO": (tested, 1024)}
 for title, runs in own.items():
-    panels[title] = pooled_final(runs), runs[0].config["max_new_tokens"]
+    panels[title] = pooled(runs).rename(columns={"clipped": "truncated"}), runs[0].config["max_new_tokens"]
 figures.truncation_figure(panels)
 
 # %%

@@ -34,6 +34,14 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def book():
+    """The shipped ledger as `judge_all` judges it, once for all tests that read its verdicts."""
+    from rlino_lib.claims.judge import judge_all
+
+    return judge_all()
+
+
+@pytest.fixture(scope="session")
 def site(root, tmp_path_factory) -> Path:
     """The folder of the book's web pages, built without network, once for all workers; `log` beside it has the output.
 

@@ -148,16 +148,10 @@ def attempt_table(response: Response) -> pd.DataFrame:
         if (a.hit is not None) != (a.verdict == "yes") and a.verdict:
             word += ", but hits" if a.hit is not None else ", but does not hit"
         steps = a.steps[:DEEPEST]
-        rows.append(
-            {
-                "steps": ", ".join("{} {} {} = {}".format(*w.step) for w in steps) + " …" * (len(a.steps) > DEEPEST),
-                "hits": "✓" if a.hit is not None else "",
-                "verdict": word,
-                "repeats": same if a.verdict else "",
-                "faults": "; ".join(w.fault for w in steps if w.fault),
-                "tokens": str(search.tokens(a.start, a.end)),
-            }
-        )
+        words = ", ".join("{} {} {} = {}".format(*w.step) for w in steps) + " …" * (len(a.steps) > DEEPEST)
+        hits = "✓" if a.hit is not None else ""
+        faults = "; ".join(w.fault for w in steps if w.fault)
+        rows.append((words, hits, word, same if a.verdict else "", faults, str(search.tokens(a.start, a.end))))
     names = ["steps", "hits", "verdict", "repeats", "faults", "tokens"]
     return pd.DataFrame(rows, columns=names, index=pd.Index(range(1, len(rows) + 1), name="attempt"))
 

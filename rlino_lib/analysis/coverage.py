@@ -16,15 +16,8 @@ import pandas as pd
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from rlino_lib.analysis.pass_at_k import (
-    OVERSAMPLING,
-    estimates,
-    paired,
-    paired_difference,
-    pass_at_k_table,
-    true_pass_at_k,
-    unsolved_bound,
-)
+from rlino_lib.analysis import pass_at_k
+from rlino_lib.analysis.pass_at_k import OVERSAMPLING, paired, paired_difference, pass_at_k_table
 from rlino_lib.errors import RlinoError
 
 CELLS = ("both", "base_only", "model_only", "neither")
@@ -39,20 +32,25 @@ def cell_counts(by_base: np.ndarray, by_model: np.ndarray) -> dict[str, int]:
     return {name: int(cell.sum()) for name, cell in zip(CELLS, cells, strict=True)}
 
 
-def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], epsilon: float = 0.0) -> pd.DataFrame:
+def _solved(base: pd.DataFrame, model: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Which problems the base and a model solve, [P] bool each, in the base's order: those with a right sample.
+
+    Raises RlinoError where the problems or their numbers of samples differ: with more samples more is solved.
+    """
+    pairs = paired(base, model)
+    if (pairs[["n", "n_reference"]] != pairs["n"].iloc[0]).any(axis=None):
+        raise RlinoError("what two models solve is compared at one number of samples of each problem")
+    return (pairs["c"] > 0).to_numpy(), (pairs["c_reference"] > 0).to_numpy()
+
+
+def coverage(base: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """How many problems the base and each model solve, a row for each model: CELLS, problems, and n samples of each.
 
-    A problem is solved where the share c/n exceeds `epsilon`. Raises RlinoError where the problems or their numbers of
-    samples differ: with more samples more is solved. `coverage(base, {"trained": a, "base again": b})`.
+    A problem is solved where c > 0. Raises RlinoError where the problems or their numbers of samples differ: with more
+    samples more is solved. `coverage(base, {"trained": a, "base again": b})`.
     """
-    rows = {}
-    for name, frame in models.items():
-        pairs = paired(frame, base)
-        n = pairs["n"].iloc[0]
-        if (pairs[["n", "n_reference"]] != n).any(axis=None):
-            raise RlinoError(f"{name} and the base are compared at one number of samples of each problem")
-        solved = (pairs[column].to_numpy() / n > epsilon for column in ("c_reference", "c"))
-        rows[name] = cell_counts(*solved) | {"problems": len(pairs), "n": int(n)}
+    size = {"problems": len(base), "n": int(base["n"].iloc[0])}
+    rows = {name: cell_counts(*_solved(base, frame)) | size for name, frame in models.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*CELLS, "problems", "n"])
 
 
@@ -61,10 +59,7 @@ def solved_alone(base: pd.DataFrame, frames: Sequence[pd.DataFrame]) -> np.ndarr
 
     Raises RlinoError where the problems or their numbers of samples differ: with more samples more is solved.
     """
-    pairs = [paired(base, frame) for frame in frames]
-    if any((pair[["n", "n_reference"]] != pair["n"].iloc[0]).any(axis=None) for pair in pairs):
-        raise RlinoError("what a model solves alone is counted at one number of samples of each problem")
-    return np.stack([(pair["c"] == 0) & (pair["c_reference"] > 0) for pair in pairs])
+    return np.stack([by_model & ~by_base for by_base, by_model in (_solved(base, frame) for frame in frames)])
 
 
 def leash(cells: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +98,7 @@ def discoveries(base: pd.DataFrame, model: pd.DataFrame, more: pd.DataFrame) -> 
             "evaluate it again with --unsolved-by and another seed"
         )
     stays = further["c"] == 0
-    bound = n.map(unsolved_bound).where(stays)
+    bound = n.map(pass_at_k.unsolved_bound).where(stays)
     return pd.DataFrame({"p": table["c"] / table["n"], "n": n, "c": further["c"], "bound": bound, "stays": stays})
 
 
@@ -197,7 +192,7 @@ def compare_models(frames: Mapping[str, pd.DataFrame], floor: Sequence[float] | 
     frames = _aligned(frames)
     tables = {name: pass_at_k_table(frame) for name, frame in frames.items()}
     ks = next(iter(tables.values()))["k"].tolist()
-    chances = np.stack([estimates(frame["n"], frame["c"], ks).T for frame in frames.values()])  # [M, K, P]
+    chances = np.stack([pass_at_k.estimates(frame["n"], frame["c"], ks).T for frame in frames.values()])  # [M, K, P]
     if floor is not None and np.shape(floor) != chances.shape[2:]:
         raise RlinoError(f"the floor has a chance for each of the {chances.shape[2]} problems")
     pairs = {}
@@ -211,7 +206,7 @@ def compare_models(frames: Mapping[str, pd.DataFrame], floor: Sequence[float] | 
             cells = coverage(frames[one], {other: frames[other]}).iloc[0]
             z = changes(frames[other], frames[one])
             pairs[one, other] = Versus(rows, cells, "".join(np.select([z > 2, z < -2], ["1", "2"], "0")))
-    guess = None if floor is None else true_pass_at_k(floor, ks).mean(0)  # [K]
+    guess = None if floor is None else pass_at_k.true_pass_at_k(floor, ks).mean(0)  # [K]
     return Comparison(ks, tables, chances, pairs, guess)
 
 

@@ -38,11 +38,9 @@ def budget_curve(run: Run) -> pd.DataFrame:
 def accuracy_at_tokens(run: Run, tokens: float) -> float:
     """Held-out accuracy in points when a run had sampled so many tokens, on the line between two evaluations.
 
-    Raises RlinoError where the run had not sampled so many when it ended, and for less than none.
+    Raises RlinoError where the run had not sampled so many when it ended.
     """
     evaluations = budget_curve(run)
-    if not tokens >= 0:
-        raise RlinoError(f"tokens sampled must be a number of at least 0, not {tokens}")
     if tokens > evaluations["tokens"].iloc[-1]:
         raise RlinoError(f"{run.name} sampled {evaluations['tokens'].iloc[-1]:,.0f} tokens, not {tokens:,.0f}")
     return float(np.interp(tokens, evaluations["tokens"], evaluations["accuracy"]))
@@ -57,10 +55,8 @@ def value_errors(values: pd.DataFrame) -> pd.DataFrame:
     need_columns(values, "truth", "step")
     rows = []
     for name in estimates(values):
-        error = (values[name] - values["truth"]).abs()
-        by_step = pd.DataFrame({"step": values["step"], "error": error}).groupby("step")["error"]
-        for step, errors in by_step:
-            rows.append((name, step, len(errors), (errors <= WITHIN).mean(), errors.mean()))
+        by_step = (values[name] - values["truth"]).abs().groupby(values["step"])
+        rows += [(name, step, len(errors), (errors <= WITHIN).mean(), errors.mean()) for step, errors in by_step]
     return pd.DataFrame(rows, columns=["estimate", "step", "states", "within", "error"])
 
 
@@ -137,13 +133,10 @@ def sd_ratios(gradients: pd.DataFrame, credit: str = "vineppo", reference: str =
                                                                ("signal", reference)))  # fmt: skip
         if not base.any():
             continue
-        bias = part["bias", credit].to_numpy()
-        ratio = dict(zip(("ratio", "low", "high"), np.sqrt(_ratio_of_means(variance, base)), strict=True))
-        share = dict(zip(("bias", "bias_low", "bias_high"), _ratio_of_means(bias, signal), strict=True))
-        sds = {"sd": np.sqrt(variance.mean()), "reference": np.sqrt(base.mean())}
-        facts = {"difficulty": name, "problems": len(part), "p": part["p", reference].mean()}
-        rows.append(facts | sds | ratio | share)
-    return pd.DataFrame(rows)
+        ratios = *np.sqrt(_ratio_of_means(variance, base)), *_ratio_of_means(part["bias", credit].to_numpy(), signal)
+        rows.append((name, len(part), part["p", reference].mean(), *np.sqrt([variance.mean(), base.mean()]), *ratios))
+    columns = "difficulty problems p sd reference ratio low high bias bias_low bias_high".split()
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:

@@ -9,10 +9,9 @@ task).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,11 +24,10 @@ from rlino_lib.paths import REPO
 from rlino_lib.records.runs import Run
 from rlino_lib.tasks import get_task
 
-Kind = Literal["right", "wrong", "wrong, not truncated"]
-KINDS: tuple[Kind, ...] = ("right", "wrong", "wrong, not truncated")
+KINDS = ("right", "wrong", "wrong, not truncated")
 
 
-def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def of_kind(responses: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The responses of one kind; raises RlinoError for an unknown kind."""
     if kind not in KINDS:
         raise RlinoError(f"unknown kind of responses {kind!r}: one of {', '.join(KINDS)}")
@@ -45,11 +43,6 @@ def of_kind(responses: pd.DataFrame, kind: Kind) -> pd.DataFrame:
 def final_responses(run: Run) -> pd.DataFrame:
     """The responses of the test after training; raises RlinoError where the run kept none."""
     return _kept(run, run.responses["final"], "a test")
-
-
-def pooled_final(runs: Sequence[Run]) -> pd.DataFrame:
-    """The responses of the tests after training of several runs, with `truncated` in place of the column clipped."""
-    return pd.concat([final_responses(run) for run in runs]).rename(columns={"clipped": "truncated"})
 
 
 def first_responses(run: Run) -> pd.DataFrame:
@@ -138,7 +131,7 @@ def _short_ones(folder: Path, settings: dict[str, Any], problems: pd.Index) -> d
     return {"least": least, "short": short["n"], "tokens_short": short["tokens"]}
 
 
-def base_length(base: pd.DataFrame, kind: Kind) -> float:
+def base_length(base: pd.DataFrame, kind: str) -> float:
     """The base's mean length of one kind of responses, tokens."""
     if kind == "right":
         return float(base["tokens_right"].sum() / base["right"].sum())
@@ -147,7 +140,7 @@ def base_length(base: pd.DataFrame, kind: Kind) -> float:
     return float((lengths.fillna(0) * counts).sum() / counts.sum())
 
 
-def growth(run: Run, kind: Kind) -> float:
+def growth(run: Run, kind: str) -> float:
     """Tokens by which the mean length of one kind grew, from the base to the test after training; NaN without any."""
     return float(of_kind(final_responses(run), kind)["length"].mean() - base_length(base_problems(run), kind))
 
@@ -195,9 +188,8 @@ def decompose(responses: pd.DataFrame, base: pd.DataFrame, cap: int) -> Parts:
     if not rest.any() or not (before["wrong"] > before["truncated"] + before["short"]).any():
         raise RlinoError("a decomposition needs wrong responses, neither truncated nor short, of the base and now")
     mean = float(before["length"].mean())
-    cut_before = float((before["truncated"] / before["wrong"]).mean())
-    short_before = float((before["short"] / before["wrong"]).mean())
-    of_short_before = float((before["tokens_short"] / before["wrong"]).mean())  # U · V
+    of_wrong = before[["truncated", "short", "tokens_short"]].div(before["wrong"], axis=0)
+    cut_before, short_before, of_short_before = map(float, of_wrong.mean())  # S, U and U · V
     rest_before = (mean - cut_before * cap - of_short_before) / (1 - cut_before - short_before)
     cut_now, short_now, rest_now = (float(kind.mean()) for kind in (wrong["clipped"], short, rest))
     length_now = float(wrong.loc[short, "length"].mean()) if short_now else 0.0
@@ -235,18 +227,14 @@ def by_rate(responses: pd.DataFrame, base: pd.DataFrame, bins: int = 5) -> pd.Da
     return pd.DataFrame(rows, columns=columns).set_index("solved by the base")
 
 
-def lengths_of(responses: pd.DataFrame) -> pd.Series:
-    """The lengths of responses, tokens; raises RlinoError where imported ones do not have them."""
+def paired_lengths(responses: pd.DataFrame) -> pd.Series:
+    """Mean length of wrong less mean length of right responses, tokens, problem by problem, where there are both.
+
+    Raises RlinoError where imported responses have no length in tokens.
+    """
     if responses["length"].isna().any():
         raise RlinoError("lengths in tokens are not known here: assign(length=responses['characters']) has others")
-    return responses["length"]
-
-
-def paired_lengths(responses: pd.DataFrame) -> pd.Series:
-    """Mean length of wrong less mean length of right responses, problem by problem, where there are both."""
-    lengths_of(responses)
-    means = responses.groupby(["problem_id", "correct"])["length"].mean().unstack()
-    means = means.reindex(columns=[False, True])
+    means = responses.groupby(["problem_id", "correct"])["length"].mean().unstack().reindex(columns=[False, True])
     return (means[False] - means[True]).dropna()
 
 

@@ -50,10 +50,6 @@ def same_start(a: Row, b: Row) -> int:
     return next((t for t in places if one[t] != other[t]), len(places))
 
 
-def _in_order(key: Key) -> tuple[str, int]:
-    return key[0], -1 if key[1] is None else key[1]  # an imported run may not say its seed
-
-
 def runs_of_a_seed(runs: Iterable[Any], a: str, b: str | None, seed: int | None) -> tuple[Key, dict[str, Any]]:
     """The task and seed of which there are two runs, preferably of a and b, and its runs by method."""
     groups: dict[Key, dict[str, Any]] = {}
@@ -62,7 +58,8 @@ def runs_of_a_seed(runs: Iterable[Any], a: str, b: str | None, seed: int | None)
         if run.method in group:
             raise RlinoError(f"two runs of {run.method}, {run.config['task']}, seed {run.seed}")
         group[run.method] = run
-    keys = [key for key in sorted(groups, key=_in_order) if len(groups[key]) > 1 and seed in (None, key[1])]
+    in_order = sorted(groups, key=lambda key: (key[0], -1 if key[1] is None else key[1]))  # None: an import's seed
+    keys = [key for key in in_order if len(groups[key]) > 1 and seed in (None, key[1])]
     if not keys:
         raise RlinoError(f"no two runs share a task and {'a seed' if seed is None else f'seed {seed}'}")
     key = next((k for k in keys if {a, b} - {None} <= set(groups[k])), keys[0])

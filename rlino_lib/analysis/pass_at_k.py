@@ -6,7 +6,7 @@ CoT-pass@k (2506.14245), which counts right answers by right chains, is pass@k o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -45,16 +45,6 @@ def true_pass_at_k(p: ArrayLike, ks: Sequence[int]) -> np.ndarray:
     return 1 - (1 - np.asarray(p, dtype=float)[..., None]) ** np.asarray(ks)
 
 
-def variance(n: int, p: float, k: int) -> float:
-    """The variance of `pass_at_k` over the n samples of a problem with chance p: exact, summed over the binomial.
-
-    To first order in 1/n it is k²·p·(1−p)^(2k−1)/n, the delta method's. At k = n the estimate is whether c > 0, a coin.
-    """
-    counts = np.arange(n + 1)
-    error = estimates(n, counts, [k])[:, 0] - true_pass_at_k(p, [k])[0]  # [n+1]
-    return float(scipy.stats.binom.pmf(counts, n, p) @ error**2)
-
-
 def unsolved_bound(n: int, level: float = 0.95) -> float:
     """The largest p that n samples with none right leave possible: 1 − (1 − level)^(1/n), about 3/n at 95 %."""
     return float(1 - (1 - level) ** (1 / n))
@@ -64,7 +54,7 @@ def unsolved_bound(n: int, level: float = 0.95) -> float:
 
 
 def pass_at_k_table(
-    frame: pd.DataFrame, ks: Sequence[int] | None = None, *, oversampling: float = OVERSAMPLING, level: float = 0.95
+    frame: pd.DataFrame, ks: Sequence[int] | None = None, *, oversampling: float = OVERSAMPLING
 ) -> pd.DataFrame:
     """The mean of pass@k over problems with an interval: columns k, pass_at_k, low, high, as the figure takes them.
 
@@ -75,13 +65,13 @@ def pass_at_k_table(
     """
     ks = _check_ks(ks, int(frame["n"].min()), oversampling)
     values = estimates(frame["n"], frame["c"], ks)  # [P, K]
-    bounds = [mean_interval(column, level) for column in values.T]
-    return _table({"k": ks, "pass_at_k": values.mean(0)}, bounds)
+    table = pd.DataFrame({"k": ks, "pass_at_k": values.mean(0)})
+    return table.assign(**_ends(map(mean_interval, values.T)))
 
 
 def paired_difference(
     frame: pd.DataFrame | Sequence[pd.DataFrame], reference: pd.DataFrame, ks: Sequence[int] | None = None, *,
-    oversampling: float = OVERSAMPLING, level: float = 0.95,
+    oversampling: float = OVERSAMPLING,
 ) -> pd.DataFrame:  # fmt: skip
     """pass@k of one frame minus that of another on the same problems: columns k, pass_at_k, reference, difference, low,
     high. Of several frames, one a seed, it is the mean over them of each problem's pass@k.
@@ -96,9 +86,8 @@ def paired_difference(
     values = np.mean([estimates(pair["n"], pair["c"], ks) for pair in pairs], axis=0)  # [P, K]
     baseline = estimates(reference["n"], reference["c"], ks)  # [P, K]
     differences = values - baseline
-    bounds = [difference_interval(column, level) for column in differences.T]
     means = {"k": ks, "pass_at_k": values.mean(0), "reference": baseline.mean(0), "difference": differences.mean(0)}
-    return _table(means, bounds)
+    return pd.DataFrame(means).assign(**_ends(map(difference_interval, differences.T)))
 
 
 def paired(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
@@ -112,25 +101,25 @@ def paired(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     return one.join(other.add_suffix("_reference"))
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """An interval for the mean of problems' values in [0, 1], (low, high).
+def mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """The 95 % interval for the mean of problems' values in [0, 1], (low, high).
 
     A bootstrap sees no spread where all problems are at 0 or at 1, and too little where almost all are. There Clopper
     and Pearson's holds: of all variables in [0, 1] with one mean, the one of 0 and 1 alone spreads most.
     """
     values = np.asarray(values, dtype=float)
     if min(_carriers(values), _carriers(1 - values)) >= FEW:
-        return bootstrap_interval(values, level=level)
-    return _exact_interval(float(values.sum()), len(values), level)
+        return bootstrap_interval(values)
+    return _exact_interval(float(values.sum()), len(values), 0.95)
 
 
-def difference_interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def difference_interval(differences: np.ndarray) -> tuple[float, float]:
     """Of the mean of paired differences [P] of shares: as `mean_interval`, of gains and losses where few carry it."""
     if _carriers(differences) >= FEW:
-        return bootstrap_interval(differences, level=level)
+        return bootstrap_interval(differences)
     gains, losses = (float(np.maximum(side, 0).sum()) for side in (differences, -differences))
-    each = (1 + level) / 2  # both hold together with at least `level`
-    (low, high), (least, most) = (_exact_interval(side, len(differences), each) for side in (gains, losses))
+    # Both hold together with at least 95 %.
+    (low, high), (least, most) = (_exact_interval(side, len(differences), 0.975) for side in (gains, losses))
     return low - most, high - least
 
 
@@ -160,6 +149,5 @@ def _check_ks(ks: Sequence[int] | None, n: int, oversampling: float) -> list[int
     return list(ks)
 
 
-def _table(columns: dict[str, ArrayLike], bounds: Sequence[tuple[float, float]]) -> pd.DataFrame:
-    low, high = zip(*bounds, strict=True)
-    return pd.DataFrame(columns).assign(low=low, high=high)
+def _ends(intervals: Iterable[tuple[float, float]]) -> dict[str, tuple[float, ...]]:
+    return dict(zip(("low", "high"), zip(*intervals, strict=True), strict=True))

@@ -19,8 +19,6 @@ from rlino_lib.analysis.growth import base_problems, final_responses
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import Run, list_runs
 
-RESAMPLES = 2000
-
 
 class Estimate(NamedTuple):
     """A number and its 95 % bootstrap interval, the percentiles over resamples of problems."""
@@ -39,9 +37,9 @@ class Estimate(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _resamples(n: int, resamples: int = RESAMPLES) -> np.ndarray:
+def _resamples(n: int) -> np.ndarray:
     """How often each of n items is in each resample, [resamples, n]; the first row has each once: the sample itself."""
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples)
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=2000)
     return np.vstack([np.ones(n, int), counts])
 
 
@@ -141,12 +139,12 @@ def paired(one: pd.DataFrame, other: pd.DataFrame) -> Estimate:
     return estimate(100 * mean_of(gaps))
 
 
-def signal_by_visit(visits: Sequence[Sequence[float]], most: int | None = None) -> pd.DataFrame:
+def signal_by_visit(visits: Sequence[Sequence[float]]) -> pd.DataFrame:
     """The share of groups with no right rollout, with some, and with all right: a row for each visit from 1.
 
     Only as many visits as every prompt has, so that a row is over the same prompts.
     """
-    shares = np.array([v[: most or min(map(len, visits))] for v in visits])
+    shares = np.array([v[: min(map(len, visits))] for v in visits])
     columns = {"none right": shares == 0, "mixed": (shares > 0) & (shares < 1), "all right": shares == 1}
     frame = pd.DataFrame({name: held.mean(0) for name, held in columns.items()})
     return frame.set_index(pd.RangeIndex(1, len(frame) + 1, name="visit"))
@@ -241,58 +239,58 @@ def gains_by_visits(visits: Sequence[Sequence[float]]) -> Gains:
     return gains(sorted_by, measured.mean(1), [np.mean(v[-6:]) for v in visits], weight)
 
 
-def rank_correlations(found: Gains) -> np.ndarray:
+def rank_correlations(bins: Gains) -> np.ndarray:
     """Spearman's correlation, over bins, of weight and gain, [1 + resamples]."""
-    ranks = [np.argsort(np.argsort(x, axis=1), axis=1).astype(float) for x in (found.weight, found.gain)]
+    ranks = [np.argsort(np.argsort(x, axis=1), axis=1).astype(float) for x in (bins.weight, bins.gain)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     return (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
 
 
-def side_ratios(found: Gains) -> np.ndarray:
+def side_ratios(bins: Gains) -> np.ndarray:
     """Gain per weight of hard prompts over that of easy ones, 1 where the gain knows no side of p, [1 + resamples]."""
     sides = []
     for names in (HARD, EASY):
         at = [BINS.index(name) for name in names]
-        sides.append((found.prompts * found.gain)[:, at].sum(1) / (found.prompts * found.weight)[:, at].sum(1))
+        sides.append((bins.prompts * bins.gain)[:, at].sum(1) / (bins.prompts * bins.weight)[:, at].sum(1))
     return sides[0] / sides[1]
 
 
-def fit_times(found: Gains, curve: str) -> tuple[np.ndarray, np.ndarray]:
+def fit_times(bins: Gains, curve: str) -> tuple[np.ndarray, np.ndarray]:
     """For the sample and each resample the time along a curve that is nearest to the ends, and its squared distance.
 
     Bins count by their prompts; empty ones do not. Both [1 + resamples].
     """
-    here = found.prompts > 0
-    start = np.where(here, found.start, 0.5)
+    here = bins.prompts > 0
+    start = np.where(here, bins.start, 0.5)
     best = np.full(len(start), np.inf)
     when = np.zeros(len(start))
     for time in _TIMES:
-        miss = (found.prompts * np.where(here, moved(start, time, curve) - found.end, 0) ** 2).sum(1)
+        miss = (bins.prompts * np.where(here, moved(start, time, curve) - bins.end, 0) ** 2).sum(1)
         when = np.where(miss < best, time, when)
         best = np.minimum(miss, best)
-    return when, best / found.prompts.sum(1)
+    return when, best / bins.prompts.sum(1)
 
 
-def along(found: Gains, curve: str) -> Gains:
+def along(bins: Gains, curve: str) -> Gains:
     """The sample with the ends to which a curve leads its bins, by the time that fits the measured ends best."""
-    sample = found.sample
+    sample = bins.sample
     time = fit_times(sample, curve)[0][0]
     return sample._replace(end=moved(sample.start, time, curve))
 
 
-def nearer(found: Gains, one: str = WEIGHT, other: str = ALIKE) -> float:
-    """The share of resamples in which a path along one curve comes nearer to the ends than along the other."""
-    a, b = (fit_times(found, curve)[1][1:] for curve in (one, other))
-    return float((a < b).mean())
+def nearer(bins: Gains) -> float:
+    """The share of resamples in which the path along the weight's curve comes nearer to the ends than all alike."""
+    weight, alike = (fit_times(bins, curve)[1][1:] for curve in (WEIGHT, ALIKE))
+    return float((weight < alike).mean())
 
 
-def halves(right: ArrayLike, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def halves(right: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Shares right in two random halves of n samples of which so many were right, by problem.
 
     Samples of a problem are exchangeable, so a count can be split without knowing which of them were right.
     """
     counts = np.asarray(right, int)
-    first = np.random.default_rng(seed).hypergeometric(counts, n - counts, n // 2)
+    first = np.random.default_rng(0).hypergeometric(counts, n - counts, n // 2)
     return first / (n // 2), (counts - first) / (n - n // 2)
 
 
@@ -303,14 +301,11 @@ OWN = {"the book’s, 0.8 M": ("head-to-head", "countdown-grpo-s"), "in between,
 
 def own_runs() -> dict[str, list[Run]]:
     """The book's runs of GRPO on Countdown that kept their responses, of its own model and of the base in between."""
-    return {
-        title: [run for run in list_runs(group) if run.path.name.startswith(start) and _kept_responses(run)]
-        for title, (group, start) in OWN.items()
-    }
-
-
-def _kept_responses(run: Run) -> bool:
-    return (run.path / "responses.csv.gz").exists()
+    own = {}
+    for title, (group, start) in OWN.items():
+        runs = [run for run in list_runs(group) if run.path.name.startswith(start)]
+        own[title] = [run for run in runs if (run.path / "responses.csv.gz").exists()]
+    return own
 
 
 def own_gains(runs: Sequence[Run]) -> Gains:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rlino_lib.analysis.growth import KINDS, final_responses, of_kind
-from rlino_lib.analysis.statistics import differences, final_accuracy, t_interval
+from rlino_lib.analysis.statistics import final_accuracy, t_interval
 from rlino_lib.paths import DATA
 from rlino_lib.records.runs import Run
 
@@ -46,15 +46,14 @@ def spread(values: pd.Series) -> str:
 
 def common(one: pd.DataFrame | pd.Series, other: pd.DataFrame | pd.Series) -> tuple:
     """The rows of two frames or series whose index (the seed) is in both."""
-    both = one.index.intersection(other.index)
-    return one.loc[both], other.loc[both]
+    return one.align(other, join="inner", axis=0)
 
 
 def paired_differences(frame: pd.DataFrame, task: str, method: str, reference: str = "grpo") -> pd.Series:
-    """`differences` of a method to the reference on a task, on the seeds that both have; empty where there are none."""
-    part = frame[(frame["task"] == task) & frame["method"].isin([method, reference])]
-    both = part.groupby("seed")["method"].transform("nunique") == 2
-    return differences(part[both], method, reference) if both.any() else pd.Series(dtype=float)
+    """Method − reference on a task by seed, from a frame of `outcomes`, on the seeds that both have; empty for none."""
+    values = frame[frame["task"] == task].pivot(index="seed", columns="method", values="value")
+    values = values.reindex(columns=[method, reference])
+    return (values[method] - values[reference]).dropna()
 
 
 def pooled(runs: Sequence[Run]) -> pd.DataFrame:

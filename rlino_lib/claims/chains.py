@@ -16,7 +16,7 @@ from rlino_lib.analysis.chains import covariances, pass_at_budgets, shares
 from rlino_lib.analysis.trace_graphs import matched_gaps
 from rlino_lib.claims import sharpening
 from rlino_lib.claims.ledger import Claim, NotTestable, Records, require_seeds
-from rlino_lib.claims.sharpening import Part, counts, is_evaluated, judged_by, within
+from rlino_lib.claims.sharpening import Part, counts, is_evaluated, judged_by_parts, within
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.chains import MEASUREMENT, read_chains
 from rlino_lib.records.runs import Run
@@ -55,7 +55,7 @@ def _by(tables: Tables, name: str, measure: str, by: str) -> pd.DataFrame:
 # --- do answers follow the trace? ------------------------------------------------------------------------------------
 
 
-@judged_by
+@judged_by_parts
 def answers_follow_the_last_attempt(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: with the last operation changed the answer is that of the last attempt `share` times as often as
     unedited, or more; and with its result false by 1 the accuracy moves by less than `points`."""
@@ -68,7 +68,7 @@ def answers_follow_the_last_attempt(claim: Claim, records: Records) -> tuple[lis
     return [first, *within("accuracy with a false result", moved, claim.threshold["points"], "points", 1)], runs
 
 
-@judged_by
+@judged_by_parts
 def followed_as_before(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: unedited, the answer is that of the last attempt as often as the base's is, to `points`."""
     base, models, runs = measured(claim, records)
@@ -80,7 +80,7 @@ def followed_as_before(claim: Claim, records: Records) -> tuple[list[Part], list
 # --- does it pay to be right on the way? -----------------------------------------------------------------------------
 
 
-@judged_by
+@judged_by_parts
 def a_right_process_pays(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: within a problem right processes and right answers have a covariance above `covariance`."""
     _, models, runs = measured(claim, records)
@@ -88,7 +88,7 @@ def a_right_process_pays(claim: Claim, records: Records) -> tuple[list[Part], li
     return [Part("covariance", values, claim.threshold["covariance"], +1, "", 4)], runs
 
 
-@judged_by
+@judged_by_parts
 def facts_over_plans(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: a right first equation helps more than its operator does, by more than it does in the base, and
     `points`."""
@@ -99,7 +99,7 @@ def facts_over_plans(claim: Claim, records: Records) -> tuple[list[Part], list[R
     return [Part("fact less plan, less the base's", gap, claim.threshold["points"], +1)], runs
 
 
-@judged_by
+@judged_by_parts
 def graphs_are_equal_at_equal_attempts(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: right and wrong responses with equally many attempts have graphs of one density and one share of
     nodes that branch, each to `margin`."""
@@ -114,7 +114,7 @@ def graphs_are_equal_at_equal_attempts(claim: Claim, records: Records) -> tuple[
 # --- what else would have written it? --------------------------------------------------------------------------------
 
 
-@judged_by
+@judged_by_parts
 def as_likely_as_a_colder_base(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: under the base its responses are as likely per token as the base's own at the temperature at which
     these are as long, to `nats`."""
@@ -126,7 +126,7 @@ def as_likely_as_a_colder_base(claim: Claim, records: Records) -> tuple[list[Par
     return within("log-probability per token", gap, claim.threshold["nats"], "nats", 3), runs
 
 
-@judged_by
+@judged_by_parts
 def thinking_pays(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: trained without thinking, as many samples as take the tokens of one response with it solve `points`
     less of the problems than that response does.
@@ -134,14 +134,10 @@ def thinking_pays(claim: Claim, records: Records) -> tuple[list[Part], list[Run]
     With thinking that is the last evaluation of each run, one response to each of its test problems, which have to be
     as many as those without.
     """
+    method = claim.about["method"]
     direct, thinking = (
-        {
-            run.seed: run
-            for run in records.runs(group)
-            if (run.method, run.config["task"]) == (claim.about["method"], TASK)
-            and run.config.get("task_settings", {}).get("thinking", True) == thinks
-        }
-        for group, thinks in ((DIRECT, False), (THINKING, True))
+        {run.seed: run for run in records.runs(group) if (run.method, run.config["task"]) == (method, TASK)}
+        for group in (DIRECT, THINKING)
     )
     seeds = sorted(seed for seed in set(direct) & set(thinking) if is_evaluated(direct[seed].path / "t1"))
     require_seeds(claim, len(seeds))

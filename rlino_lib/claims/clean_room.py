@@ -11,13 +11,14 @@ from collections.abc import Iterable
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, on_common_seeds
 from rlino_lib.claims.length import normaliser_of
 from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.records.runs import Run
 
 GROUPS = ("clean-room", "clean-room-sgd", "clean-room-dial")
+KEYS = ["optimizer", "normaliser", "worth", "seed"]  # what tells runs apart
 STEPS = 60
 CONTROLS = ("token_mean", "constant")
 
@@ -35,10 +36,9 @@ def filler(runs: Iterable[Run]) -> pd.DataFrame:
     """
     frames = []
     for run in runs:
-        optimizer, normaliser, worth = setting_of(run)
         rows = run.metrics[run.metrics["step"] > 0]
         sides = {"good": rows["length/correct"] - 1, "bad": rows["length/incorrect"] - 1}
-        facts = {"optimizer": optimizer, "normaliser": normaliser, "worth": worth, "seed": run.seed}
+        facts = dict(zip(KEYS, (*setting_of(run), run.seed), strict=True))
         frames.append(pd.DataFrame(facts | {"step": rows["step"]} | sides))
     return pd.concat(frames, ignore_index=True)
 
@@ -47,8 +47,7 @@ def gaps(runs: Iterable[Run], steps: int = STEPS) -> pd.DataFrame:
     """The gap of each run: columns optimizer, normaliser, worth, seed and gap, in tokens."""
     frame = filler(runs)
     frame = frame[frame["step"] <= steps].assign(gap=frame["bad"] - frame["good"])
-    keys = ["optimizer", "normaliser", "worth", "seed"]
-    return frame.groupby(keys, sort=False)["gap"].mean().reset_index()
+    return frame.groupby(KEYS, sort=False)["gap"].mean().reset_index()
 
 
 def room_runs(records: Records = RECORDED) -> list[Run]:
@@ -61,13 +60,9 @@ def _planned(
     claim: Claim, records: Records, normalisers: Iterable[str], worth: float = 0.0
 ) -> tuple[dict[str, pd.Series], list[Run]]:
     """By normaliser the gaps by seed, of the seeds that all have, and their runs; NotTestable before all are there."""
-    optimizer = claim.about["optimizer"]
-    chosen = {name: (optimizer, name, worth) for name in normalisers}
-    runs = [run for run in room_runs(records) if setting_of(run) in chosen.values()]
-    seeds = [{run.seed for run in runs if setting_of(run) == setting} for setting in chosen.values()]
-    common = set.intersection(*seeds)
-    require_seeds(claim, len(common))
-    runs = [run for run in runs if run.seed in common]
+    settings = [(claim.about["optimizer"], name, worth) for name in normalisers]
+    rows = ([run for run in room_runs(records) if setting_of(run) == setting] for setting in settings)
+    runs = sum(on_common_seeds(claim, *rows), [])
     if any(run.config["steps"] < claim.threshold["steps"] for run in runs):
         raise NotTestable("some runs ended before the steps that count")
     table = gaps(runs, int(claim.threshold["steps"]))

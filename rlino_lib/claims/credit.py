@@ -11,8 +11,8 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, need_columns, share_within
-from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, equal, judged, paired
-from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence, require_seeds
+from rlino_lib.claims.families import Gaps, above, difference, equal, paired, tested_by_seed, under
+from rlino_lib.claims.ledger import Claim, Records, require_seeds
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import asked_and_found
 from rlino_lib.records.runs import Run
@@ -35,28 +35,10 @@ def _pair(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -
     return paired(claim, runs, reference, number)
 
 
-def _final(claim: Claim, records: Records) -> Gaps:
-    return _pair(claim, records, difference(stats.final_accuracy))
-
-
 def above_at_tokens(run: Run, reference: Run) -> float:
     """A run at its end, less its reference when that had sampled as many tokens, in points, both on the evaluations."""
     end = budget_curve(run).iloc[-1]
     return end["accuracy"] - accuracy_at_tokens(reference, end["tokens"])
-
-
-def _at_equal_tokens(claim: Claim, records: Records) -> Gaps:
-    return _pair(claim, records, above_at_tokens)
-
-
-def _within(claim: Claim, records: Records) -> Gaps:
-    """The critic's share of states within 0.1 of the truth, less that of few continuations."""
-    runs = credit_runs(claim.about["task"], records, claim.about["method"])[claim.about["method"]]
-    tables = {seed: values_of(run) for seed, run in runs.items() if is_measured(run)}
-    require_seeds(claim, len(tables))
-    few = claim.about["reference"]
-    gaps = {seed: share_within(table, "critic") - share_within(table, few) for seed, table in tables.items()}
-    return pd.Series(gaps), [runs[seed] for seed in tables]
 
 
 def is_measured(run: Run) -> bool:
@@ -74,53 +56,47 @@ def values_of(run: Run) -> pd.DataFrame:
     return values
 
 
-def _below(claim: Claim, gaps: pd.Series) -> tuple[float, float]:
-    return above(claim, gaps)[::-1]
-
-
-TESTS: Tests = {
-    "credit.ends_above": (_final, above),
-    "credit.ends_equal": (_final, equal),
-    "credit.above_at_equal_tokens": (_at_equal_tokens, above),
-    "credit.critic_is_poorer": (_within, _below),
-}
-
-
-@evidence
-def ends_above(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above)
+def ends_above(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the method ends above the reference after equally many updates of the policy.
 
     Statistic: their difference in test accuracy, paired by seed. Threshold `alpha`: the claim holds where a one-sided
     t-test finds it above 0, and fails where one finds it below, each after Holm's correction.
     """
-    return judged(claim, records, TESTS)
+    return _pair(claim, records, difference(stats.final_accuracy))
 
 
-@evidence
-def ends_equal(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(equal)
+def ends_equal(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the method ends as accurate as the reference after equally many updates.
 
     Statistic: as above. Thresholds `points`, the margin, and `alpha`: the claim holds where TOST rejects a difference
     beyond the margin, and fails where two one-sided tests of `alpha`/2 find it beyond, each after Holm's correction.
     """
-    return judged(claim, records, TESTS)
+    return _pair(claim, records, difference(stats.final_accuracy))
 
 
-@evidence
-def above_at_equal_tokens(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above)
+def above_at_equal_tokens(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the method at its end is above the reference when that had sampled as many tokens.
 
     Statistic: the difference in held-out accuracy, the reference's on the line between two evaluations, paired by seed.
     Threshold `alpha`: as for the end.
     """
-    return judged(claim, records, TESTS)
+    return _pair(claim, records, above_at_tokens)
 
 
-@evidence
-def critic_is_poorer(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(under)
+def critic_is_poorer(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the critic of a trained policy is within 0.1 of the truth in fewer states than few continuations are.
 
     Statistic: the difference of the two shares, in points, by seed; the truth is 256 continuations. Threshold `alpha`:
     the claim holds where a one-sided t-test finds it below 0, and fails where one finds it above, after Holm.
     """
-    return judged(claim, records, TESTS)
+    few = claim.about["reference"]
+    measured = credit_runs(claim.about["task"], records, claim.about["method"])[claim.about["method"]]
+    runs = {seed: run for seed, run in measured.items() if is_measured(run)}
+    require_seeds(claim, len(runs))
+    tables = {seed: values_of(run) for seed, run in runs.items()}
+    gaps = {seed: share_within(table, "critic") - share_within(table, few) for seed, table in tables.items()}
+    return pd.Series(gaps), list(runs.values())

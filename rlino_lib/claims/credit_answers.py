@@ -12,10 +12,10 @@ import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import sampled_tokens
-from rlino_lib.claims.by_seed import difference
 from rlino_lib.claims.credit import above_at_tokens, credit_runs
+from rlino_lib.claims.families import difference
 from rlino_lib.claims.ledger import Records
-from rlino_lib.claims.verdicts import mean_in_words
+from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, mean_in_words, verdict_above_zero
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.hidden_target import optima
 from rlino_lib.records.runs import Run
@@ -46,29 +46,23 @@ def _gaps(pairs: Pairs, number: Callable[[Run, Run], float]) -> pd.Series:
     return pd.Series([number(vine, rloo) for vine, rloo in pairs])
 
 
-def _side(gaps: pd.Series, above: str, below: str, neither: str) -> str:
-    low, high = stats.t_interval(gaps)
-    return above if low > 0 else below if high < 0 else neither
-
-
 def _bought(pairs: dict[str, Pairs]) -> str:
+    sides = {HOLDS: "above RLOO", FAILS: "below RLOO", UNDECIDED: "where RLOO does, as far as can be told"}
     words = []
     for task, runs in pairs.items():
         gaps = _gaps(runs, difference(stats.final_accuracy))
-        side = _side(gaps, "above RLOO", "below RLOO", "where RLOO does, as far as can be told")
-        words.append(f"on {task.replace('_', ' ')} {side} ({mean_in_words(gaps)})")
+        words.append(f"on {task.replace('_', ' ')} {sides[verdict_above_zero(gaps)]} ({mean_in_words(gaps)})")
     return f"After as many updates, VinePPO ends {', and '.join(words)}."
 
 
 def _price(pairs: dict[str, Pairs]) -> str:
+    sides = {HOLDS: "ahead", FAILS: "behind", UNDECIDED: "not told apart from it"}
     words = []
     for task, runs in pairs.items():
         times = _gaps(runs, lambda vine, rloo: sampled_tokens(vine).iloc[-1] / sampled_tokens(rloo).iloc[-1]).mean()
         gaps = -_gaps(runs, lambda vine, rloo: above_at_tokens(rloo, vine))
-        side = _side(gaps, "ahead", "behind", "not told apart from it")
-        name = task.replace("_", " ")
-        words.append(f"{times:.1f} times as many tokens on {name}, where it is {side} at equal tokens "
-                     f"({mean_in_words(gaps)})")  # fmt: skip
+        where = f"where it is {sides[verdict_above_zero(gaps)]} at equal tokens ({mean_in_words(gaps)})"
+        words.append(f"{times:.1f} times as many tokens on {task.replace('_', ' ')}, {where}")
     return f"It samples {', and '.join(words)}."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.by_seed import Gaps, Tests, above, difference, judged, paired
+from rlino_lib.claims.families import Gaps, above, difference, paired, tested_by_seed
 from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds
 from rlino_lib.claims.verdicts import FAILS, HOLDS
 from rlino_lib.exact.hidden_target import optima
@@ -39,39 +39,15 @@ def closed_loop_is_better(claim: Claim, records: Records) -> Evidence:
     return Evidence(verdict, f"{best:.1f} % against {fixed:.1f} % with a look; with a calculator they are equal")
 
 
-def _above_the_fixed(claim: Claim, records: Records) -> Gaps:
-    """Accuracy of trained policies less that of the best fixed response, in points."""
+def _of_each(claim: Claim, records: Records, number: Callable[[Run], float]) -> Gaps:
     runs = runs_named("environment", claim.about["name"], records)
     require_seeds(claim, len(runs))
-    fixed = 100 * optima(HiddenTarget().problems("test"), [0.0], ["look"])["response"].item()
-    return pd.Series({seed: stats.final_accuracy(run) - fixed for seed, run in runs.items()}), list(runs.values())
+    return pd.Series({seed: number(run) for seed, run in runs.items()}), list(runs.values())
 
 
 def _pair(claim: Claim, records: Records, of: Callable[[Run], float]) -> Gaps:
     runs, reference = (runs_named(claim.about["group"], claim.about[which], records) for which in ("name", "reference"))
     return paired(claim, runs, reference, difference(of))
-
-
-def _masked(claim: Claim, records: Records) -> Gaps:
-    return _pair(claim, records, stats.final_accuracy)
-
-
-def _moved(claim: Claim, records: Records) -> Gaps:
-    """How far the log-probability of the environment's tokens rose in training, in nats per token."""
-
-    def rise(run: Run) -> float:
-        column = run.metrics["eval/environment_logprob"].dropna()
-        return float(column.iloc[-1] - column.iloc[0])
-
-    return _pair(claim, records, rise)
-
-
-def _looks(claim: Claim, records: Records) -> Gaps:
-    """The share of held-out responses that look, at the end of training, less the threshold, in points."""
-    runs = runs_named("environment", claim.about["name"], records)
-    require_seeds(claim, len(runs))
-    shares = {seed: 100 * run.metrics["eval/consulted"].dropna().iloc[-1] for seed, run in runs.items()}
-    return pd.Series(shares) - claim.threshold["points"], list(runs.values())
 
 
 def repair_rate(run: Run, attempts: int) -> float:
@@ -82,66 +58,55 @@ def repair_rate(run: Run, attempts: int) -> float:
     return 100 * result["pass@1"]["value"]
 
 
-def _repairs(claim: Claim, records: Records) -> Gaps:
-    """The rise of the repair rate less that of accuracy from scratch."""
-
-    def above_scratch(run: Run) -> float:
-        return (repair_rate(run, 1) + repair_rate(run, 2)) / 2 - stats.final_accuracy(run)
-
-    return _pair(claim, records, above_scratch)
-
-
-TESTS: Tests = {
-    "environment.trained_beats_the_fixed": (_above_the_fixed, above),
-    "environment.mask_by_writer_ends_above": (_masked, above),
-    "environment.unmasked_learns_the_environment": (_moved, above),
-    "environment.learns_to_look": (_looks, above),
-    "environment.restarts_repair": (_repairs, above),
-}
-
-
-@evidence
-def trained_beats_the_fixed(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above)
+def trained_beats_the_fixed(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the trained policy ends above the best response fixed beforehand.
 
     Statistic: test accuracy less that response's exact chance, by seed. Threshold `alpha` of a one-sided t-test, after
     Holm's correction: holds where it is found above 0, fails where below.
     """
-    return judged(claim, records, TESTS)
+    gaps, runs = _of_each(claim, records, stats.final_accuracy)
+    return gaps - 100 * optima(HiddenTarget().problems("test"), [0.0], ["look"])["response"].item(), runs
 
 
-@evidence
-def mask_by_writer_ends_above(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above)
+def mask_by_writer_ends_above(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: a loss that counts the policy's tokens alone ends above one that counts others.
 
     Statistic: the difference in test accuracy, paired by seed. Threshold `alpha`: as above.
     """
-    return judged(claim, records, TESTS)
+    return _pair(claim, records, stats.final_accuracy)
 
 
-@evidence
-def unmasked_learns_the_environment(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above, "nats per token", digits=2)
+def unmasked_learns_the_environment(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: a loss that counts all tokens moves the log-probability of the environment's further up.
 
     Statistic: its rise in training, nats per token, paired by seed. Threshold `alpha`: as above.
     """
-    return judged(claim, records, TESTS, "nats per token", digits=2)
+
+    def rise(run: Run) -> float:
+        column = run.metrics["eval/environment_logprob"].dropna()
+        return float(column.iloc[-1] - column.iloc[0])
+
+    return _pair(claim, records, rise)
 
 
-@evidence
-def learns_to_look(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above)
+def learns_to_look(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: with the answer's reward alone, no first stage for the format, the policy learns to ask.
 
     Statistic: the share of held-out responses that look at the end, less the threshold `points`. `alpha`: as above.
     """
-    return judged(claim, records, TESTS)
+    gaps, runs = _of_each(claim, records, lambda run: 100 * run.metrics["eval/consulted"].dropna().iloc[-1])
+    return gaps - claim.threshold["points"], runs
 
 
-@evidence
-def restarts_repair(claim: Claim, records: Records) -> Evidence:
+@tested_by_seed(above)
+def restarts_repair(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: training that restarts from wrong attempts raises accuracy from there more than from scratch.
 
     Statistic: the mean repair rate from one and from two wrong attempts less accuracy from scratch, against the same of
     runs without restarts, paired by seed. Threshold `alpha`: as above.
     """
-    return judged(claim, records, TESTS)
+    return _pair(claim, records, lambda r: (repair_rate(r, 1) + repair_rate(r, 2)) / 2 - stats.final_accuracy(r))

@@ -64,8 +64,7 @@ def verdict_counts(judged: pd.DataFrame) -> str:
     several = {verdict: _SEVERAL.get(verdict, f"are {verdict}") for verdict in VERDICTS}
     *parts, last = [f"{n} {(one if n == 1 else several)[v]}" for v in VERDICTS if (n := counts.get(v, 0))]
     text = f"Of {len(judged)} claims {', '.join(parts)}{' and ' * bool(parts)}{last}"
-    superseded = judged["superseded_by"] != ""
-    revised = (judged["revision"] != "") & ~superseded
-    asides = {"superseded": superseded.sum(), "under revision": revised.sum()}
+    superseded = (judged["superseded_by"] != "").sum()  # each of them is revised as well
+    asides = {"superseded": superseded, "under revision": (judged["revision"] != "").sum() - superseded}
     also = " and ".join(f"{n} {what}" for what, n in asides.items() if n)
     return f"{text} (among them {also})" if also else text

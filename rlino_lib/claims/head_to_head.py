@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.growth import base_accuracy
-from rlino_lib.claims import verdicts
-from rlino_lib.claims.by_seed import equal
-from rlino_lib.claims.ledger import (
-    RECORDED,
-    Claim,
-    Evidence,
-    NotTestable,
-    Records,
-    evidence,
-    require_seeds,
-    verdict_in_family,
-)
-from rlino_lib.claims.verdicts import UNDECIDED, mean_in_words, verdict_above_zero
+from rlino_lib.claims.families import Gaps, Result, equal, tested, under
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, on_common_seeds, require_seeds
+from rlino_lib.claims.verdicts import UNDECIDED, mean_in_words, verdict_above_zero, verdict_on_all
 from rlino_lib.records.runs import Run
 
 
-def duels(task: str, records: Records = RECORDED, groups: Iterable[str] = ("head-to-head",)) -> list[Run]:
+def duels(task: str, records: Records, groups: Iterable[str] = ("head-to-head",)) -> list[Run]:
     """The recorded runs of all methods on a task, each at its own best learning rate.
 
     Runs whose objective is not that of their method's row, such as those with another normaliser, do not count.
@@ -42,79 +31,61 @@ def is_plain(run: Run) -> bool:
 # --- families of tests on paired differences -------------------------------------------------------------------------
 
 
-def paired_gaps(claim: Claim, records: Records) -> tuple[pd.Series, list[Run]]:
+def paired_gaps(claim: Claim, records: Records) -> Gaps:
     """Method − reference in points by seed, and the runs behind; NotTestable before the planned seeds are there.
 
     `groups` of the claim names the groups of runs, where they are not those of the head to head.
     """
     pair = [claim.about["method"], claim.about["reference"]]
     groups = claim.about.get("groups", "head-to-head").split()
-    runs = [run for run in duels(claim.about["task"], records, groups) if run.method in pair]
-    common = set.intersection(*({run.seed for run in runs if run.method == method} for method in pair))
-    require_seeds(claim, len(common))
-    runs = [run for run in runs if run.seed in common]
+    runs = duels(claim.about["task"], records, groups)
+    runs = sum(on_common_seeds(claim, *([run for run in runs if run.method == method] for method in pair)), [])
     return stats.differences(stats.outcomes(runs), *pair), runs
 
 
-def family_test(
-    claim: Claim, records: Records, p_values: Callable[[Claim, pd.Series], tuple[float, float]]
-) -> tuple[np.ndarray, list[int], str]:
-    """A claim's two tests, for it and for the contrary, after Holm's correction over all claims of its evidence.
-
-    `p_values` gives both from a claim's gaps; where they are not testable yet they count as 1. Returns the corrected
-    p values [2]; how many of the family's tests do not pass [2], the claim's own included; and the verdict.
-    """
-    family = [c for c in records.ledger if c.evidence == claim.evidence]
-    own, corrected, verdict = verdict_in_family(
-        claim, family, lambda other: p_values(other, paired_gaps(other, records)[0])
-    )
-    return own, (corrected >= claim.threshold["alpha"]).sum(0).tolist(), verdict
+def _within_or_beyond(claim: Claim, gaps: pd.Series, result: Result) -> str:
+    margin, alpha = claim.threshold["points"], claim.threshold["alpha"]
+    within, beyond = result.p
+    effect = f"{mean_in_words(gaps)}; within ±{margin:g}: p = {within:.2g}, beyond: p = {beyond:.2g} after Holm"
+    if result.verdict != UNDECIDED:
+        return effect
+    tests = int(result.still_open[0 if abs(gaps.mean()) < margin else 1])
+    more = stats.seeds_needed(gaps.std(), margin, gaps.mean(), alpha=alpha, tests=tests)
+    return f"{effect}; about {more or 'too many'} seeds would settle it"
 
 
-@evidence
-def equivalent(claim: Claim, records: Records) -> Evidence:
+@tested(equal, _within_or_beyond, own_family=True)
+def equivalent(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the method ends equally accurate as the reference.
 
     Statistic: their difference in test accuracy, paired by seed. Thresholds `points`, the margin, and `alpha`: the
     claim holds where TOST rejects a difference beyond the margin, and fails where two one-sided tests of `alpha`/2 find
     it beyond, each after Holm's correction.
     """
-    gaps, runs = paired_gaps(claim, records)
-    margin = claim.threshold["points"]
-    (within, beyond), still_open, verdict = family_test(claim, records, equal)
-    effect = f"{mean_in_words(gaps)}; within ±{margin:g}: p = {within:.2g}, beyond: p = {beyond:.2g} after Holm"
-    if verdict == UNDECIDED:
-        tests = still_open[0] if abs(gaps.mean()) < margin else still_open[1]
-        alpha = claim.threshold["alpha"]
-        more = stats.seeds_needed(gaps.std(), margin, gaps.mean(), alpha=alpha, tests=tests)
-        effect = f"{effect}; about {more or 'too many'} seeds would settle it"
-    return Evidence(verdict, effect, runs)
+    return paired_gaps(claim, records)
 
 
-@evidence
-def equivalent_again(claim: Claim, records: Records) -> Evidence:
+@tested(equal, _within_or_beyond, own_family=True)
+def equivalent_again(claim: Claim, records: Records) -> Gaps:
     """As `equivalent`, on seeds of their own, and a family of its own.
 
     Hypothesis, statistic and thresholds are those above; Holm's correction is over what is asked again.
     """
-    return equivalent(claim, records)
+    return paired_gaps(claim, records)
 
 
-@evidence
-def below(claim: Claim, records: Records) -> Evidence:
+def _below_or_above(_: Claim, gaps: pd.Series, result: Result) -> str:
+    return "{}; below: p = {:.2g}, above: p = {:.2g} after Holm".format(mean_in_words(gaps), *result.p)
+
+
+@tested(under, _below_or_above, own_family=True)
+def below(claim: Claim, records: Records) -> Gaps:
     """Hypothesis: the method ends below the reference.
 
     Statistic: their difference in test accuracy, paired by seed. Threshold `alpha`: the claim holds where a one-sided
     t-test finds it below 0, and fails where one finds it above, each after Holm's correction.
     """
-    gaps, runs = paired_gaps(claim, records)
-
-    def p_values(_: Claim, gaps: pd.Series) -> tuple[float, float]:
-        return stats.t_test(gaps, alternative="less"), stats.t_test(gaps, alternative="greater")
-
-    (p_below, p_above), _, verdict = family_test(claim, records, p_values)
-    effect = f"{mean_in_words(gaps)}; below: p = {p_below:.2g}, above: p = {p_above:.2g} after Holm"
-    return Evidence(verdict, effect, runs)
+    return paired_gaps(claim, records)
 
 
 # --- against the base ------------------------------------------------------------------------------------------------
@@ -149,7 +120,7 @@ def below_the_base_at_every_rate(claim: Claim, records: Records) -> Evidence:
         results.append(verdict_above_zero(-gains))
         whose = ", GRPO's own," if rate in rates_of_grpo else ""
         words.append(f"at a learning rate of {rate:g}{whose} {mean_in_words(gains)} from the base: {results[-1]}")
-    return Evidence(verdicts.verdict_on_all(results), "; ".join(words), sum(by_rate.values(), []))
+    return Evidence(verdict_on_all(results), "; ".join(words), sum(by_rate.values(), []))
 
 
 @evidence
@@ -169,5 +140,5 @@ def right_answers_likelier_wrong_ones_less(claim: Claim, records: Records) -> Ev
         changes[side] = pd.Series([column.iloc[-1] - column.iloc[0] for column in recorded])
     right, wrong = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(c.mean(), *stats.t_interval(c)) for c in changes.values())
     halves = [verdict_above_zero(changes["correct"]), verdict_above_zero(-changes["incorrect"])]
-    verdict = verdicts.verdict_on_all(halves)
+    verdict = verdict_on_all(halves)
     return Evidence(verdict, f"nats a response, over {len(runs)} seeds: right {right}, wrong {wrong}", runs)

@@ -36,8 +36,8 @@ def judge_all(path: str | Path = LEDGER, root: str | Path = RUNS, evidence: str 
     for claim in claims:
         result = judge(claim, records)
         runs = tuple(run.name for run in result.runs)
-        found = {"standing": claim.standing, "found": result.verdict, "effect": result.effect, "runs": runs}
-        rows.append(vars(claim) | {"chapter": claim.chapter, "real_models": claim.real_models} | found)
+        words = {"chapter": claim.chapter, "real_models": claim.real_models, "standing": claim.standing}
+        rows.append(vars(claim) | words | {"found": result.verdict, "effect": result.effect, "runs": runs})
     return pd.DataFrame(rows)
 
 
@@ -48,18 +48,13 @@ def ledger_rows(frame: pd.DataFrame, files: Mapping[str, str]) -> list[tuple[Any
     it is under revision or superseded, and the reason after what was found.
     """
     head = ("claim", "verdict", "chapter", "name", "what was found", "in the paper", "kind", "real models")
-    why = frame["standing"].map(lambda words: words and ". *{}:*{}".format(*_heading(words)))
+    parts = frame["standing"].str.partition(":")  # "under revision", and the reason
+    revised = frame["standing"] != ""
     columns = frame.assign(
         id="`" + frame["id"] + "`",
-        effect=frame["effect"] + why,
-        found=frame["found"] + frame["standing"].map(lambda words: words and f", *{_heading(words)[0].lower()}*"),
+        effect=frame["effect"] + (". *" + parts[0].str.capitalize() + ":*" + parts[2]).where(revised, ""),
+        found=frame["found"] + (", *" + parts[0] + "*").where(revised, ""),
         chapter=frame["chapter"].map(lambda number: f"[{number}]({files[number]})" if number in files else number),
     )
     columns = columns[["statement", "found", "chapter", "id", "effect", "paper", "kind", "real_models"]]
     return [head, *columns.itertuples(index=False, name=None)]
-
-
-def _heading(words: str) -> tuple[str, str]:
-    """ "Under revision" and the rest of the sentence."""
-    head, _, reason = words.partition(":")
-    return head[0].upper() + head[1:], reason

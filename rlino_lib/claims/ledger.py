@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from rlino_lib.analysis.statistics import holm
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED, VERDICTS
+from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import REPO, RUNS
 from rlino_lib.records.runs import Run, list_runs
@@ -86,6 +82,7 @@ class Records:
     root: Path
     ledger: Sequence[Claim] = ()
     own: Sequence[Run] | None = None  # the runs of a reader, who need not sort them into groups
+    tests: dict[Claim, tuple[float, float]] = field(default_factory=dict, repr=False)  # p values, each computed once
 
     def runs(self, group: str) -> list[Run]:
         """The complete runs of a group; of a reader's own all."""
@@ -105,27 +102,11 @@ def require_seeds(claim: Claim, seeds: int) -> None:
         raise NotTestable(f"fewer than the planned {claim.threshold['seeds']:.0f} seeds are recorded")
 
 
-def holm_in_family(
-    claim: Claim, family: Sequence[Claim], p_values: Callable[[Claim], tuple[float, float]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The p values for each claim of a family and for its contrary after Holm's correction over it: this claim's [2],
-    and all [claims, 2]. What is not testable yet counts as 1."""
-    family = list(family) or [claim]
-    raw = np.ones((len(family), 2))
-    for row, other in zip(raw, family, strict=True):
-        with suppress(NotTestable):
-            row[:] = p_values(other)
-    corrected = np.apply_along_axis(holm, 0, raw)
-    return corrected[[other.id for other in family].index(claim.id)], corrected
-
-
-def verdict_in_family(
-    claim: Claim, family: Sequence[Claim], p_values: Callable[[Claim], tuple[float, float]]
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """`holm_in_family`, and the verdict at the claim's `alpha`: only a test that passes settles it, either way."""
-    own, corrected = holm_in_family(claim, family, p_values)
-    passes = own < claim.threshold["alpha"]
-    return own, corrected, HOLDS if passes[0] else FAILS if passes[1] else UNDECIDED
+def on_common_seeds(claim: Claim, *rows: Sequence[Run]) -> list[list[Run]]:
+    """Of each row of runs those whose seeds all rows have; raises NotTestable as `require_seeds` does."""
+    common = set.intersection(*({run.seed for run in runs} for runs in rows))
+    require_seeds(claim, len(common))
+    return [[run for run in runs if run.seed in common] for runs in rows]
 
 
 # --- evidence --------------------------------------------------------------------------------------------------------
@@ -147,15 +128,15 @@ def read_ledger(path: str | Path = LEDGER) -> list[Claim]:
         claims = [Claim(**row) for row in rows]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
         raise RlinoError(f"{path} is not a ledger: {e}") from e
+    ids = {c.id for c in claims}
+    if len(ids) < len(claims):
+        raise RlinoError(f"{path} has two claims with the same id")
     for c in claims:
         if c.kind not in KINDS or c.evidence not in EVIDENCE or c.verdict not in (None, *VERDICTS):
             raise RlinoError(f"claim {c.id}: unknown kind {c.kind!r}, evidence {c.evidence!r} or verdict {c.verdict!r}")
         known = {"says", "record"} | ({"takes"} if c.real.get("says") == NO_VERDICT else set())
         if c.real and (set(c.real) != known or c.real["says"] not in (SUPPORTS, AGAINST, NO_VERDICT)):
             raise RlinoError(f"claim {c.id}: {dict(c.real)} is not what records of real models may say")
-    if len({c.id for c in claims}) < len(claims):
-        raise RlinoError(f"{path} has two claims with the same id")
-    for c in claims:
-        if c.superseded_by and (c.superseded_by not in {other.id for other in claims} or not c.revision):
+        if c.superseded_by and (c.superseded_by not in ids or not c.revision):
             raise RlinoError(f"claim {c.id}: superseded by {c.superseded_by!r}, which is no claim, or without a reason")
     return claims

@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import cast
 
 import pandas as pd
 
 from rlino_lib.analysis import growth as grown
 from rlino_lib.analysis.giving_up import false_yes_share, giving_up, giving_up_rates, log_ratios, share_of_fall
-from rlino_lib.analysis.growth import Kind, base_problems, final_responses, first_responses, growth, parts_of
+from rlino_lib.analysis.growth import base_problems, final_responses, first_responses, growth, parts_of
 from rlino_lib.analysis.statistics import median_coverage, median_interval
 from rlino_lib.claims import verdicts
-from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.ledger import RECORDED, Claim, Evidence, NotTestable, Records, evidence, on_common_seeds
 from rlino_lib.claims.verdicts import FAILS, HOLDS, mean_in_words, ratio_in_words, verdict_above_zero
 from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
@@ -70,13 +69,11 @@ def _planned_runs(
     claim: Claim, records: Records, *normalisers: str, runs_of: Callable[..., list[Run]] = length_runs
 ) -> list[list[Run]]:
     """The runs of each normaliser on the seeds that all have; NotTestable before the planned seeds are there."""
-    rows = [runs_of(claim.about["task"], claim.about["method"], name, records) for name in normalisers]
-    common = set.intersection(*({run.seed for run in runs} for runs in rows))
-    require_seeds(claim, len(common))
-    return [[run for run in runs if run.seed in common] for runs in rows]
+    pair = claim.about["task"], claim.about["method"]
+    return on_common_seeds(claim, *(runs_of(*pair, name, records) for name in normalisers))
 
 
-def _growths(runs: list[Run], side: Kind) -> pd.Series:
+def _growths(runs: list[Run], side: str) -> pd.Series:
     """The growth of each run; NotTestable where one has no responses of that side, so that no seed vanishes."""
     growths = pd.Series([growth(run, side) for run in runs])
     if growths.isna().any():
@@ -87,7 +84,7 @@ def _growths(runs: list[Run], side: Kind) -> pd.Series:
 
 def _growth_evidence(claim: Claim, runs: list[Run]) -> Evidence:
     """Whether responses of `kind` grow by the threshold `share` of the base's mean length, or more."""
-    side = cast(Kind, claim.about["kind"])  # of `growth.KINDS`; neither `Claim.kind` nor `Objective.kind`
+    side = claim.about["kind"]  # of `growth.KINDS`; neither `Claim.kind` nor `Objective.kind`
     start = grown.base_length(base_problems(runs[0]), side)
     growths = _growths(runs, side)
     verdict = verdict_above_zero(growths - claim.threshold["share"] * start)
@@ -134,8 +131,7 @@ def normaliser_causes_growth(claim: Claim, records: Records) -> Evidence:
     Threshold `share`: holds where no more than that share of the growth is left without 1/|o|.
     """
     rows = _planned_runs(claim, records, "per_response", "constant")
-    side = cast(Kind, claim.about["kind"])  # as in `_growth_evidence`
-    with_it, without = (_growths(runs, side) for runs in rows)
+    with_it, without = (_growths(runs, claim.about["kind"]) for runs in rows)
     effect = f"with 1/|o| {mean_in_words(with_it, 'tokens')}, constant {mean_in_words(without, 'tokens')}"
     return Evidence(verdict_above_zero(claim.threshold["share"] * with_it - without), effect, sum(rows, []))
 
@@ -210,13 +206,12 @@ def normaliser_causes_fall_in_giving_up(claim: Claim, records: Records) -> Evide
     ends near 0 has a logarithm without bounds, and because runs may have two modes.
     """
     runs, rates = judged_giving_up(claim, records)
-    planned = len(rates["per_response"])
+    (with_it, constant, _), medians = _medians(rates)
     base, shares = shares_of_fall(runs, rates)
-    low, high = (100 * end for end in median_interval(shares))
+    absent = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * x for x in (shares.median(), *median_interval(shares))))
     effect = (
-        f"giving up falls from {100 * base:.1f} % to {_median_rate(rates['per_response'])} with 1/|o| and to "
-        f"{_median_rate(rates['constant'])} with a constant, where {100 * shares.median():.0f} % [{low:.0f}, "
-        f"{high:.0f}] of the fall is absent, as a logarithm; {_medians_of(planned)}"
+        f"giving up falls from {100 * base:.1f} % to {with_it} with 1/|o| and to {constant} with a constant, where "
+        f"{absent} of the fall is absent, as a logarithm; {medians}"
     )
     return Evidence(verdict_above_zero(shares - claim.threshold["share"], median_interval), effect, runs)
 
@@ -231,35 +226,35 @@ def normaliser_lowers_giving_up(claim: Claim, records: Records) -> Evidence:
     mean stands beside it, and so do the means.
     """
     runs, rates = judged_giving_up(claim, records)
+    (with_it, constant, token_mean), medians = _medians(rates)
     planned = len(rates["per_response"])
-    errors = [false_yes_share(some) for some in (runs[:planned], runs[-planned:])]
+    errors = "{:.0f} % of these endings with 1/|o| and {:.0f} % with a constant follow a false yes".format(
+        *(100 * false_yes_share(some) for some in (runs[:planned], runs[-planned:]))
+    )
     to = {name: log_ratios(rates["per_response"], rates[name]) for name in ("constant", "token_mean")}
     verdict = verdict_above_zero(math.log(1 - claim.threshold["share"]) - to["constant"], median_interval)
     effect = (
-        f"giving up {_median_rate(rates['per_response'])} with 1/|o|, ratio to {_median_rate(rates['constant'])} with "
-        f"a constant {ratio_in_words(to['constant'])}, to {_median_rate(rates['token_mean'])} with a token mean "
-        f"{ratio_in_words(to['token_mean'])}; {_medians_of(planned)}; "
-        f"{100 * errors[0]:.0f} % of these endings with 1/|o| and {100 * errors[1]:.0f} % with a constant follow a "
-        "false yes"
+        f"giving up {with_it} with 1/|o|, ratio to {constant} with a constant {ratio_in_words(to['constant'])}, to "
+        f"{token_mean} with a token mean {ratio_in_words(to['token_mean'])}; {medians}; {errors}"
     )
     return Evidence(verdict, effect, runs)
 
 
-def _median_rate(rates: pd.Series) -> str:
-    return f"{100 * rates.median():.2f} %"
-
-
-def _medians_of(seeds: int) -> str:
-    return f"medians of {seeds} seeds, their intervals at {100 * median_coverage(seeds):.1f} %"
+def _medians(rates: dict[str, pd.Series]) -> tuple[list[str], str]:
+    """The median rate of each normaliser in words, and what medians these are."""
+    seeds = len(rates["per_response"])
+    words = [f"{100 * rates[name].median():.2f} %" for name in ("per_response", "constant", "token_mean")]
+    return words, f"medians of {seeds} seeds, their intervals at {100 * median_coverage(seeds):.1f} %"
 
 
 def _part_evidence(claim: Claim, records: Records, *names: str) -> Evidence:
     """Whether parts of the growth of wrong responses (fields of `Parts`) are the threshold `share` of it or more."""
     (runs,) = _planned_runs(claim, records, "per_response")
-    parts = [parts_of(run) for run in runs]
-    part = pd.Series([sum(getattr(p, name) for name in names) for p in parts])
-    whole = pd.Series([p.total for p in parts])
+    parts = pd.DataFrame([parts_of(run) for run in runs])  # [seeds, parts]
+    part, whole = parts[list(names)].sum(axis=1), parts.sum(axis=1)
     effect = f"{mean_in_words(part, 'tokens')}, of {mean_in_words(whole, 'tokens')}"
+    if "within" in names and parts["within"].any():  # a task in which a step can be left out
+        effect += f"; within problems {mean_in_words(parts['within'], 'tokens')}"
     return Evidence(verdict_above_zero(part - claim.threshold["share"] * whole), effect, runs)
 
 
@@ -270,11 +265,7 @@ def growth_is_selection(claim: Claim, records: Records) -> Evidence:
     Statistic: the parts `selection` (other problems) and `within` (other responses to them: fewer leave a step out) of
     `analysis.growth.decompose`, together. Threshold `share`: holds from that share of the growth on.
     """
-    result = _part_evidence(claim, records, "selection", "within")
-    within = pd.Series([parts_of(run).within for run in result.runs])
-    if not within.any():  # a task in which no step can be left out
-        return result
-    return Evidence(result.verdict, f"{result.effect}; within problems {mean_in_words(within, 'tokens')}", result.runs)
+    return _part_evidence(claim, records, "selection", "within")
 
 
 @evidence

@@ -27,8 +27,12 @@ def one_run() -> Gains:
     return real.gains_by_visits(visits())
 
 
-def _above(found: Estimate, least: float) -> str:
-    return HOLDS if found.low >= least else FAILS if found.high < least else UNDECIDED
+def _verdict(holds: bool, fails: bool) -> str:
+    return HOLDS if holds else FAILS if fails else UNDECIDED
+
+
+def _above(interval: Estimate, least: float) -> str:
+    return _verdict(interval.low >= least, interval.high < least)
 
 
 def _gaps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -50,9 +54,9 @@ def wrong_is_longer_without_training(claim: Claim, records: Records) -> Evidence
 
     Threshold `characters`: of each record it holds where the interval over problems lies above, fails where below.
     """
-    found = {name: estimate(pooled) for name, (pooled, _) in _gaps().items()}
-    verdicts = [_above(gap, claim.threshold["characters"]) for gap in found.values()]
-    words = "; ".join(f"{name.partition(',')[0]} {gap.words()}" for name, gap in found.items())
+    gaps = {name: estimate(pooled) for name, (pooled, _) in _gaps().items()}
+    verdicts = [_above(gap, claim.threshold["characters"]) for gap in gaps.values()]
+    words = "; ".join(f"{name.partition(',')[0]} {gap.words()}" for name, gap in gaps.items())
     return Evidence(verdict_on_all(verdicts), f"characters: {words}")
 
 
@@ -63,8 +67,8 @@ def little_is_left_with_the_problem_held(claim: Claim, records: Records) -> Evid
     Threshold `share`: of each record it holds where the interval of that lies below 0, fails where above.
     """
     gaps = _gaps()
-    left = {name: estimate(claim.threshold["share"] * pooled - held) for name, (pooled, held) in gaps.items()}
-    verdicts = {name: _above(rest, 0) for name, rest in left.items()}
+    share = claim.threshold["share"]
+    verdicts = {name: _above(estimate(share * pooled - held), 0) for name, (pooled, held) in gaps.items()}
     words = "; ".join(f"{name} {estimate(held).words()}: {verdicts[name]}" for name, (_, held) in gaps.items())
     return Evidence(verdict_on_all(list(verdicts.values())), f"characters that are left, and the verdict: {words}")
 
@@ -75,8 +79,8 @@ def gains_in_the_order_of_weights(claim: Claim, records: Records) -> Evidence:
 
     Statistic: Spearman's correlation over bins. Threshold `rank`: holds where the interval lies there or above.
     """
-    found = estimate(real.rank_correlations(one_run()))
-    return Evidence(_above(found, claim.threshold["rank"]), f"rank correlation {found.words(2)}")
+    rank = estimate(real.rank_correlations(one_run()))
+    return Evidence(_above(rank, claim.threshold["rank"]), f"rank correlation {rank.words(2)}")
 
 
 @evidence
@@ -85,12 +89,10 @@ def gains_know_no_side(claim: Claim, records: Records) -> Evidence:
 
     Statistic: gain per weight, hard over easy. Threshold `ratio`: holds where the interval lies in [1/ratio, ratio].
     """
-    found = estimate(real.side_ratios(one_run()))
+    ratio, low, high = estimate(real.side_ratios(one_run()))
     most = claim.threshold["ratio"]
-    inside = found.low >= 1 / most and found.high <= most
-    outside = found.low > most or found.high < 1 / most
-    verdict = HOLDS if inside else FAILS if outside else UNDECIDED
-    return Evidence(verdict, f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] times as much on the hard side")
+    verdict = _verdict(1 / most <= low and high <= most, low > most or high < 1 / most)
+    return Evidence(verdict, f"{ratio:.2f} [{low:.2f}, {high:.2f}] times as much on the hard side")
 
 
 @evidence
@@ -100,7 +102,7 @@ def log_odds_move_as_weights(claim: Claim, records: Records) -> Evidence:
     Statistic: the share of resamples in which the weight's path is the nearer one. Threshold `share`: holds at that
     share or more, fails at 1 − share or less.
     """
-    found = real.nearer(one_run())
+    nearer = real.nearer(one_run())
     share = claim.threshold["share"]
-    verdict = HOLDS if found >= share else FAILS if found <= 1 - share else UNDECIDED
-    return Evidence(verdict, f"the weight's path is nearer in {100 * found:.0f} % of the resamples")
+    verdict = _verdict(nearer >= share, nearer <= 1 - share)
+    return Evidence(verdict, f"the weight's path is nearer in {100 * nearer:.0f} % of the resamples")

@@ -5,8 +5,7 @@ over seeds and over problems, so a test takes the larger of two p values: Studen
 bootstrap's over problems, of the mean over seeds. Holm's correction is over all claims of a module.
 """
 
-from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ import pandas as pd
 
 from rlino_lib.analysis import coverage, pass_at_k
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, holm_in_family, require_seeds
-from rlino_lib.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from rlino_lib.claims.families import Result, tested
+from rlino_lib.claims.ledger import Claim, NotTestable, Records, on_common_seeds
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import asked_and_found, read_jsonl
 from rlino_lib.paths import BASES
@@ -25,7 +24,6 @@ from rlino_lib.records.runs import Run
 GROUP = "sharpening"
 BASE = Path(BASES["countdown"]) / "four"
 LARGEST_K = 256
-ALPHA = 0.025  # of one side: that an interval of 95 % lies beyond the threshold
 
 
 class Part(NamedTuple):
@@ -60,15 +58,13 @@ class Part(NamedTuple):
     def words(self) -> str:
         """Mean, interval over seeds, and interval over problems where there are several."""
         seeds, problems = self.means
-
-        def over(ends: tuple[float, float], values: np.ndarray, what: str) -> str:
-            return f"[{ends[0]:+.{self.digits}f}, {ends[1]:+.{self.digits}f}] over {len(values)} {what}"
-
-        parts = [over(stats.t_interval(seeds), seeds, "seeds")]
+        intervals = [(stats.t_interval(seeds), f"{len(seeds)} seeds")]
         if len(problems) > 1:
-            parts.append(over(stats.bootstrap_interval(problems), problems, "problems"))
-        mean = f"{seeds.mean():+.{self.digits}f} {self.unit}".rstrip()
-        return f"{self.name} {mean} {', '.join(parts)}"
+            intervals.append((stats.bootstrap_interval(problems), f"{len(problems)} problems"))
+        d = self.digits
+        over = ", ".join(f"[{low:+.{d}f}, {high:+.{d}f}] over {what}" for (low, high), what in intervals)
+        mean = f"{seeds.mean():+.{d}f} {self.unit}".rstrip()
+        return f"{self.name} {mean} {over}"
 
 
 def within(name: str, values: np.ndarray, margin: float, unit: str = "points", digits: int = 1) -> list[Part]:
@@ -76,37 +72,19 @@ def within(name: str, values: np.ndarray, margin: float, unit: str = "points", d
     return [Part(name, values, -side * margin, side, unit, digits) for side in (+1, -1)]
 
 
-Parts = Callable[[Claim, Records], tuple[list[Part], list[Run]]]
-PARTS: dict[str, Parts] = {}  # by the name of the evidence
-
-
-def judged_by(parts: Parts) -> Parts:
-    """Registers evidence that consists of parts: it holds where all do, and does not hold here where one does not.
-
-    The claims that are judged by one module are a family.
-    """
-    module = parts.__module__.rpartition(".")[2]
-    PARTS[f"{module}.{parts.__name__}"] = parts
-
-    @evidence
-    @wraps(parts)
-    def judge(claim: Claim, records: Records) -> Evidence:
-        own, runs = parts(claim, records)
-        family = [c for c in records.ledger if c.evidence in PARTS and c.evidence.startswith(f"{module}.")]
-        (for_it, against), _ = holm_in_family(
-            claim, family, lambda other: _p_values(own if other is claim else PARTS[other.evidence](other, records)[0])
-        )
-        verdict = HOLDS if for_it < ALPHA else FAILS if against < ALPHA else UNDECIDED
-        words = "; ".join(dict.fromkeys(part.words() for part in own))  # an equivalence has two parts
-        return Evidence(verdict, f"{words}; for it p = {for_it:.2g}, against it p = {against:.2g}, after Holm", runs)
-
-    return parts
-
-
-def _p_values(parts: list[Part]) -> tuple[float, float]:
+def _p_values(_: Claim, parts: list[Part]) -> tuple[float, float]:
     """Of all parts, and of the contrary of some: as many looks as parts."""
     contrary = min(part.p(-part.side) for part in parts)
     return max(part.p(part.side) for part in parts), min(1.0, len(parts) * contrary)
+
+
+def _words(_: Claim, parts: list[Part], result: Result) -> str:
+    words = "; ".join(dict.fromkeys(part.words() for part in parts))  # an equivalence has two parts
+    return "{}; for it p = {:.2g}, against it p = {:.2g}, after Holm".format(words, *result.p)
+
+
+# Evidence that consists of parts: it holds where all do, and does not hold here where one does not.
+judged_by_parts = tested(_p_values, _words)
 
 
 # --- records ---------------------------------------------------------------------------------------------------------
@@ -132,11 +110,8 @@ def is_evaluated(folder: Path) -> bool:
 def evaluated(claim: Claim, records: Records, *roles: str) -> tuple[list[list[pd.DataFrame]], list[Run]]:
     """The counts at temperature 1 of the runs of each method that the claim names in a role, on the seeds that all
     have, in their order, and these runs; NotTestable before the planned seeds are there."""
-    runs = [run for run in records.runs(GROUP) if is_evaluated(run.path / "t1")]
-    by_seed = [{run.seed: run for run in runs if run.method == claim.about[role]} for role in roles]
-    common = sorted(set.intersection(*map(set, by_seed)))
-    require_seeds(claim, len(common))
-    rows = [[own[seed] for seed in common] for own in by_seed]
+    runs = sorted((r for r in records.runs(GROUP) if is_evaluated(r.path / "t1")), key=lambda run: run.seed or 0)
+    rows = on_common_seeds(claim, *([run for run in runs if run.method == claim.about[role]] for role in roles))
     return [[counts(run.path / "t1") for run in row] for row in rows], sum(rows, [])
 
 
@@ -155,7 +130,7 @@ def gains(frames: list[pd.DataFrame], k: int, column: str = "c") -> np.ndarray:
 # --- evidence --------------------------------------------------------------------------------------------------------
 
 
-@judged_by
+@judged_by_parts
 def curves_cross(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the method is above its base in one sample, by `first`, and below it in 256, by `last` points."""
     (frames,), runs = evaluated(claim, records, "method")
@@ -163,7 +138,7 @@ def curves_cross(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]
     return [first, Part(f"D({LARGEST_K})", gains(frames, LARGEST_K), -claim.threshold["last"], -1)], runs
 
 
-@judged_by
+@judged_by_parts
 def discovers_more_than_chance(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: it solves problems that the base does not, `share` points more than the base sampled again does; and
     so many that four times the samples of the base still leave unsolved."""
@@ -178,7 +153,7 @@ def discovers_more_than_chance(claim: Claim, records: Records) -> tuple[list[Par
     ], runs
 
 
-@judged_by
+@judged_by_parts
 def chances_fall(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: more problems' chances fall, by two standard errors, than in the base sampled again, by `share`."""
     (frames,), runs = evaluated(claim, records, "method")
@@ -187,7 +162,7 @@ def chances_fall(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]
     return [Part("fell", 100.0 * fell[1:] - 100.0 * fell[0], claim.threshold["share"], +1)], runs
 
 
-@judged_by
+@judged_by_parts
 def without_a_verifier(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the method, which no verifier guides, has at least `share` of the reference's D(1), seed by seed."""
     (own, theirs), runs = evaluated(claim, records, "method", "reference")
@@ -195,7 +170,7 @@ def without_a_verifier(claim: Claim, records: Records) -> tuple[list[Part], list
     return [Part("gain less the share", gap, 0.0, +1)], runs
 
 
-@judged_by
+@judged_by_parts
 def a_colder_base(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the base at its best lower temperature has at least `share` of the reference's D(1)."""
     (theirs,), runs = evaluated(claim, records, "reference")
@@ -203,7 +178,7 @@ def a_colder_base(claim: Claim, records: Records) -> tuple[list[Part], list[Run]
     return [Part("gain less the share", cold - claim.threshold["share"] * gains(theirs, 1), 0.0, +1)], runs
 
 
-@judged_by
+@judged_by_parts
 def right_chains_part_the_curves(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: D(256) is `points` or more of right answers by right chains, and less of right answers alone."""
     (frames,), runs = evaluated(claim, records, "method")
@@ -212,7 +187,7 @@ def right_chains_part_the_curves(claim: Claim, records: Records) -> tuple[list[P
     return [with_chain, Part(f"D({LARGEST_K})", gains(frames, LARGEST_K), points, -1)], runs
 
 
-@judged_by
+@judged_by_parts
 def keeps_more(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: the method's D(256) is above the reference's by `points`."""
     (own, theirs), runs = evaluated(claim, records, "method", "reference")
@@ -220,7 +195,7 @@ def keeps_more(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     return [Part(f"difference of D({LARGEST_K})", gap, claim.threshold["points"], +1)], runs
 
 
-@judged_by
+@judged_by_parts
 def same_curve(claim: Claim, records: Records) -> tuple[list[Part], list[Run]]:
     """Hypothesis: method and reference differ by less than `points` in one sample and in 256: an equivalence."""
     (own, theirs), runs = evaluated(claim, records, "method", "reference")

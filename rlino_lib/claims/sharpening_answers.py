@@ -8,6 +8,8 @@ the policies that are there, and so they can be had for a single one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,14 +43,15 @@ def _first(row: pd.Series, name: str, samples: str) -> str:
 
 def _along(table: pd.DataFrame) -> str:
     """Where the curve is above the base's, where below, and where the two cannot be told apart."""
-    sides = np.where(table["low"] > 0, "above", np.where(table["high"] < 0, "below", "not told apart from"))
-    starts = np.flatnonzero(np.append(True, sides[1:] != sides[:-1]))
-    ends = np.append(starts[1:], len(sides)) - 1
+
+    def side(row: Any) -> str:
+        return "above" if row.low > 0 else "below" if row.high < 0 else "not told apart from"
+
     words = []
-    for start, end in zip(starts, ends, strict=True):
-        first, last = table["k"].iloc[[start, end]]
-        where = f"at k = {first}" if first == last else f"from k = {first} to {last}"
-        words.append(f"{where} it is {sides[start]} the base's")
+    for where, rows in groupby(table.itertuples(), side):
+        ks = [row.k for row in rows]
+        span = f"at k = {ks[0]}" if len(ks) == 1 else f"from k = {ks[0]} to {ks[-1]}"
+        words.append(f"{span} it is {where} the base's")
     return f"Along the curve of pass@k, {', '.join(words)}; at k = {table['k'].iloc[-1]} {_interval(table.iloc[-1])}."
 
 

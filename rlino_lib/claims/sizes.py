@@ -16,8 +16,8 @@ from rlino_lib.analysis.growth import base_accuracy, growth
 from rlino_lib.analysis.statistics import final_accuracy
 from rlino_lib.analysis.tables import mean_interval
 from rlino_lib.claims.head_to_head import duels, is_plain
-from rlino_lib.claims.judge import judge_all
-from rlino_lib.claims.ledger import Records
+from rlino_lib.claims.judge import judge
+from rlino_lib.claims.ledger import Records, read_ledger
 from rlino_lib.claims.length import length_runs
 from rlino_lib.claims.yours import judge_yours
 from rlino_lib.errors import RlinoError
@@ -102,8 +102,8 @@ def verdicts_by_size(root: str | Path = RUNS) -> pd.DataFrame:
     """
     small, mid = (size_of(runs[0]) for runs in runs_by_size(root).values())
     yours = judge_yours(Path(root) / "mid", seeds=SEEDS).set_index("id")
-    book = judge_all(root=root).set_index("id").loc[yours.index]
-    columns = {
-        small: book["found"], f"{small}: found": book["effect"], mid: yours["verdict"], f"{mid}: found": yours["effect"]
-    }  # fmt: skip
-    return pd.DataFrame(columns).set_axis(yours["statement"])
+    records = Records(Path(root), read_ledger())
+    book = {claim.id: judge(claim, records) for claim in records.ledger if claim.id in yours.index}
+    rows = [(book[row.Index].verdict, book[row.Index].effect, row.verdict, row.effect) for row in yours.itertuples()]
+    columns = [small, f"{small}: found", mid, f"{mid}: found"]
+    return pd.DataFrame(rows, columns=columns).set_axis(yours["statement"])

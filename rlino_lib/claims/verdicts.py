@@ -39,6 +39,5 @@ def mean_in_words(values: pd.Series, unit: str = "points", digits: int = 1) -> s
 
 def ratio_in_words(log_ratios: pd.Series) -> str:
     """Median ratio and its interval, then the mean's by Student: "0.62 [0.50, 0.73], mean 0.61 [0.52, 0.72]"."""
-    median = math.exp(log_ratios.median()), *map(math.exp, median_interval(log_ratios))
-    mean = math.exp(log_ratios.mean()), *map(math.exp, t_interval(log_ratios))
-    return "{:.2f} [{:.2f}, {:.2f}], mean {:.2f} [{:.2f}, {:.2f}]".format(*median, *mean)
+    logs = log_ratios.median(), *median_interval(log_ratios), log_ratios.mean(), *t_interval(log_ratios)
+    return "{:.2f} [{:.2f}, {:.2f}], mean {:.2f} [{:.2f}, {:.2f}]".format(*map(math.exp, logs))

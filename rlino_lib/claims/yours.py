@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlino_lib.analysis.statistics import differences, outcomes
+from rlino_lib.analysis.statistics import outcomes
+from rlino_lib.analysis.tables import paired_differences
 from rlino_lib.claims.head_to_head import is_plain
 from rlino_lib.claims.judge import judge
 from rlino_lib.claims.ledger import LEDGER, Claim, Evidence, Records, read_ledger
@@ -27,8 +28,8 @@ STANDS_FOR = {"countdown": ("countdown",), "word_problems": ("word_problems", "g
 
 def find_runs(folder: str | Path) -> list[Run]:
     """All complete runs in a folder, at any depth; raises RlinoError where there is none."""
-    folders = [path.parent for path in sorted(Path(folder).rglob("config.json"))]
-    runs = [Run(path) for path in folders if (path / "metrics.csv").exists()]  # a saved model has a config.json too
+    metrics = (path.with_name("metrics.csv") for path in sorted(Path(folder).rglob("config.json")))
+    runs = [Run(path.parent) for path in metrics if path.exists()]  # a saved model has a config.json too
     complete = [run for run in runs if run.complete]
     if not complete:
         raise RlinoError(f"{folder} holds no complete run: `rlino train --out {folder}/NAME` makes one")
@@ -114,13 +115,10 @@ def _as(run: Run, task: str) -> Run:
 
 
 def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Evidence:
-    for run in runs:
-        if run.seed is None and run.method in (claim.about["method"], claim.about.get("reference")):
-            return Evidence(UNTESTED, f"{run.name} does not say its seed: `rlino import --seed N` does")
-    runs = [run for run in runs if run.seed is not None]
-    methods = (claim.about["method"], claim.about.get("reference"))
-    if reason := _incomparable([run for run in runs if run.method in methods]):
+    pair = claim.about["method"], claim.about.get("reference")
+    if reason := _incomparable([run for run in runs if run.method in pair]):
         return Evidence(UNTESTED, reason)
+    runs = [run for run in runs if run.seed is not None]
     try:
         result = judge(claim, Records(RUNS, ledger, runs))
         so_far = _so_far(claim, runs, ledger) if result.verdict == UNTESTED else ""
@@ -130,9 +128,11 @@ def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Eviden
 
 
 def _incomparable(runs: Sequence[Run]) -> str:
-    """Why imported runs are no seeds of one experiment, or nothing: a file that is several of them, other problems."""
+    """Why imported runs are no seeds of one experiment, or nothing: no seed, a file that is several, other problems."""
     sources: dict[object, Run] = {}
     for run in runs:
+        if run.seed is None:
+            return f"{run.name} does not say its seed: `rlino import --seed N` does"
         source = run.config.get("source_sha256_16", run.path)
         if (same := sources.setdefault(source, run)) is not run:
             return f"{same.name} and {run.name} are imports of the same files"
@@ -142,14 +142,10 @@ def _incomparable(runs: Sequence[Run]) -> str:
 
 def _so_far(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> str:
     """What too few seeds say, in the quantity that the claim is about: a difference of methods, or its evidence's."""
-    method = claim.about["method"]
-    reference = claim.about.get("reference")
+    method, task, reference = (claim.about.get(name, "") for name in ("method", "task", "reference"))
+    if not reference:
+        result = judge(_planned(claim, 1), Records(RUNS, ledger, runs))
+        return "" if result.verdict == UNTESTED else f"; so far {result.effect}"
     compared = [run for run in runs if run.method in (method, reference) and is_plain(run)]
-    methods = {run.method for run in compared}
-    common = set.intersection(*({run.seed for run in compared if run.method == m} for m in methods))
-    paired = [run for run in compared if run.seed in common]
-    if common and len(methods) == 2:
-        gaps = differences(outcomes(paired), method, reference)
-        return f"; so far {gaps.mean():+.1f} points (seeds: {len(gaps)})"
-    result = judge(_planned(claim, 1), Records(RUNS, ledger, runs))
-    return "" if result.verdict == UNTESTED or reference else f"; so far {result.effect}"
+    gaps = paired_differences(outcomes(compared), task, method, reference)
+    return f"; so far {gaps.mean():+.1f} points (seeds: {len(gaps)})" if len(gaps) else ""

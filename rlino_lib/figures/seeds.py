@@ -26,9 +26,9 @@ BAND = f"line: mean over seeds; {style.BAND}"
 def paired_rows(frame: pd.DataFrame, reference: str, margin: float, alpha: float = 0.05) -> pd.DataFrame:
     """Every other method against the reference on the seeds that both have: one row per task and method.
 
-    Columns: task, method, and those of `compare.Comparison`, with nothing corrected for the number of rows; `verdict`
-    is that of one row alone. Where `compare.forest` refuses methods with unequal seeds, this takes the common ones; a
-    method without any is left out. Raises RlinoError where no method is left.
+    Columns: task, method, and those of `Comparison`, with nothing corrected for the number of rows: `verdict`
+    is that of a row alone. A method without a seed in common with the reference is left out. Raises RlinoError where
+    no method is left.
     """
     rows = []
     for task, part in frame.groupby("task", sort=False):

@@ -119,7 +119,7 @@ def test_selection_within_problems_is_told_from_longer_responses():
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(1, CAP)), min_size=1, max_size=40),
     st.sampled_from([BASE, LACKING]),

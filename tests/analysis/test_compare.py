@@ -92,6 +92,7 @@ def test_students_data_give_the_numbers_of_r():
     assert SLEEP.min() < found.boot_low < found.mean < found.boot_high < 0
 
 
+@settings(max_examples=40, deadline=None)
 @given(samples, margins)
 def test_tests_and_intervals_are_those_of_scipy(d, margin):
     found = c.compare(d, margin)
@@ -171,19 +172,14 @@ def test_at_five_seeds_the_t_interval_covers_as_it_says_and_the_bootstrap_does_n
         (lambda: c.differences(frame_of(a=[1, 2, 3], b=[1, 2]), "a", "b"), "only one of them has seed 2"),
         (lambda: c.differences(frame_of(a=[1], b=[1]), "a", "x"), "no run of 'x': there are a, b"),
         (lambda: c.differences(frame_of(a=[1], b=[1]).assign(task=["p", "q"]), "a", "b"), "one task at a time"),
-        (lambda: c.forest(frame_of(a=[1, 2]), "a", 3.0), "nothing to compare"),
-        (lambda: c.forest(frame_of(a=[1, 2]), "x", 3.0), "no run of 'x'"),
         (lambda: c.compare([], 3.0), "at least one"),
         (lambda: c.compare([1.0, float("nan")], 3.0), "finite"),
         (lambda: c.compare([1.0, 2.0], 0.0), "above 0"),
-        (lambda: c.holm([0.1, 1.2]), "between 0 and 1"),
-        (lambda: c.holm([0.1, float("nan")]), "between 0 and 1"),
         (lambda: c.tost_power(1, 1.0, 3.0), "n ≥ 2"),
         (lambda: c.difference_power(5, 0.0, 3.0), "sd > 0"),
         (lambda: c.seeds_needed(1.0, 3.0, alpha=0.5), "alpha"),
         (lambda: c.seeds_needed(1.0, 3.0, power=1.0), "power"),
         (lambda: c.seeds_needed(1.0, 3.0, tests=0), "one test or more"),
-        (lambda: c.beyond([1.0, 2.0], -1.0), "not below 0"),
     ],
 )
 def test_what_cannot_be_compared_is_named(ask, says):
@@ -210,32 +206,6 @@ def test_holm_is_the_closed_test_of_bonferroni(p):
     sets = [s for size in range(1, len(p) + 1) for s in combinations(places, size)]
     closed = [max(min(1.0, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in places]
     assert c.holm(p) == pytest.approx(closed)
-
-
-def test_a_forest_has_a_row_a_task_and_method_and_corrects_over_all():
-    rng = np.random.default_rng(0)
-    base = rng.normal(50, 2, 6)
-    one = frame_of(grpo=base, plus=base + rng.normal(0.2, 0.6, 6), minus=base - rng.normal(9, 1, 6))
-    two = one.assign(task="word_problems", value=one["value"] + rng.normal(0, 2, len(one)))
-    found = c.forest(pd.concat([one, two]), "grpo", margin=3.0)
-    assert list(zip(found["task"], found["method"], strict=True)) == [
-        (task, method) for task in ("countdown", "word_problems") for method in ("plus", "minus")
-    ]
-    alone = c.compare(c.differences(one, "plus", "grpo"), 3.0)
-    first = found.iloc[0]
-    assert {k: first[k] for k in vars(alone) if k != "verdict"} == {
-        k: v for k, v in vars(alone).items() if k != "verdict"
-    }
-    for name in ("p_tost", "p_difference"):
-        assert found[f"{name}_holm"].to_numpy() == pytest.approx(c.holm(found[name]))
-    assert found["verdict"].tolist()[:2] == ["equivalent", "different"]
-
-
-def test_the_verdict_of_a_family_is_stricter_than_that_of_one_comparison():
-    d = np.array([1.9, -0.6, 1.6, 0.3, -1.2])
-    assert 0.025 < c.compare(d, 1.9).p_tost < 0.05
-    family = c.forest(frame_of(ref=np.zeros(5), a=d, b=-d), "ref", 1.9)
-    assert c.compare(d, 1.9).verdict == "equivalent" and set(family["verdict"]) == {"undecided"}
 
 
 # --- power -----------------------------------------------------------------------------------------------------------

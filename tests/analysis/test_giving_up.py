@@ -75,20 +75,16 @@ def test_without_failed_attempts_or_counts_there_is_no_rate():
 def simulated(cap: int, gives_up: float, hits: float, n: int = 40_000, seed: int = 0) -> pd.DataFrame:
     """Searches of attempts of 12 tokens with constant rates, their ending of 11 tokens, and the cap."""
     rng = np.random.default_rng(seed)
-    rows = []
-    for _ in range(n):
-        tokens, attempts, hit = 0, 0, None
-        while tokens + 5 <= cap:  # what counts as an attempt has its first step
-            attempts += 1
-            tokens += 12
-            if tokens <= cap and rng.random() < hits:
-                hit = attempts
-            if hit or rng.random() < gives_up:
-                tokens += 11
-                break
-        cut = tokens > cap or (hit is None and tokens % 12 == 0)
-        rows.append((hit is not None and not cut, cut, attempts, math.nan if hit is None else hit, 0))
-    return pd.DataFrame(rows, columns=["correct", "clipped", "attempts", "first_hit", "false_yes"])
+    begun = (cap - 5) // 12 + 1  # what counts as an attempt has its first step
+    hit = rng.geometric(hits, n)
+    stop = rng.geometric(gives_up, n)
+    hit = np.where((12 * hit <= cap) & (hit <= stop), hit, np.nan)
+    last = np.fmin(hit, stop)
+    attempts = np.minimum(last, begun)
+    tokens = 12 * attempts + 11 * (last <= begun)
+    cut = (tokens > cap) | (np.isnan(hit) & (last > begun))
+    columns = {"correct": ~np.isnan(hit) & ~cut, "clipped": cut, "attempts": attempts, "first_hit": hit, "false_yes": 0}
+    return pd.DataFrame(columns)
 
 
 @pytest.mark.parametrize("cap", [76, 112, 304])

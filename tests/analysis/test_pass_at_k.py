@@ -1,7 +1,6 @@
 """pass@k against its definition, its error against the binomial, and intervals by simulation."""
 
 from itertools import combinations
-from math import sqrt
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from rlino_lib.analysis.pass_at_k import (
     pass_at_k_table,
     true_pass_at_k,
     unsolved_bound,
-    variance,
 )
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.errors import RlinoError
@@ -61,27 +59,6 @@ def test_estimates_of_many_problems_are_those_of_each():
     table = estimates([8, 8, 4], [0, 3, 4], [1, 4])
     assert table.tolist() == [[pass_at_k(n, c, k) for k in (1, 4)] for n, c in ((8, 0), (8, 3), (4, 4))]
     assert estimates(8, [0, 3], [2]).shape == (2, 1)
-
-
-def test_the_variance_is_that_of_all_outcomes():
-    """Every string of n right and wrong samples, with its chance."""
-    n, p, k = 6, 0.3, 2
-    strings = np.array(np.meshgrid(*[[0, 1]] * n)).reshape(n, -1).T  # [2^n, n]
-    chance = np.prod(np.where(strings, p, 1 - p), 1)
-    values = np.array([pass_at_k(n, int(c), k) for c in strings.sum(1)])
-    assert variance(n, p, k) == pytest.approx(chance @ values**2 - (chance @ values) ** 2)
-
-
-@pytest.mark.parametrize(("times", "exact", "first_order"), [(1, 0.50, 0.43), (2, 0.33, 0.30), (4, 0.22, 0.21),
-                                                            (8, 0.15, 0.15), (16, 0.11, 0.11)])  # fmt: skip
-def test_the_worst_error_of_one_problem_by_samples_for_each_k(times, exact, first_order):
-    """Of all chances p, at k = 64: the sums over the binomial, and k²·p·(1−p)^(2k−1)/n."""
-    k = 64
-    n = times * k
-    ps = np.geomspace(1e-4, 0.1, 60)
-    assert max(sqrt(variance(n, p, k)) for p in ps) == pytest.approx(exact, abs=0.006)
-    delta = np.sqrt(k**2 * ps * (1 - ps) ** (2 * k - 1) / n)
-    assert delta.max() == pytest.approx(first_order, abs=0.006)
 
 
 def test_none_right_bounds_the_chance():

@@ -120,10 +120,6 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(RlinoError, match="no claim whose evidence's name begins with 'nonsense.'"):
         judge_all(evidence="nonsense.")
     folder = write_run(tmp_path, "countdown", "rloo", 0, 50)
-    run = load_run(folder)
-    for tokens in (-1, float("nan")):
-        with pytest.raises(RlinoError, match="a number of at least 0"):
-            accuracy_at_tokens(run, tokens)
     metrics = folder / "metrics.csv"
     metrics.write_text("\n".join(line.rpartition(",")[0] + "," for line in metrics.read_text().splitlines()[1:]) + "\n")
     metrics.write_text("step,samples,completions/mean_length,value_tokens,eval/accuracy\n" + metrics.read_text())

@@ -13,7 +13,6 @@ import yaml
 from matplotlib.text import Text
 
 from rlino_lib.claims.findings import findings, findings_list, verdict_counts
-from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.cli import main as cli
@@ -177,8 +176,8 @@ def test_the_shipped_card_is_the_one_that_the_records_give(task):
 
 
 @pytest.fixture(scope="module")
-def judged():
-    return judge_all()
+def judged(book):
+    return book
 
 
 def test_the_front_page_and_the_claims_are_what_the_records_give(root, judged):
