@@ -486,21 +486,18 @@ window = max(1, runs[0].config["steps"] // 20)
 curve_panels(frame, dict.fromkeys(("reward", "entropy", "kl", "completions/clipped_ratio"), ""), smooth=window)
 
 # %% [markdown]
-# *What to look at.* The entropy is what is left to explore with: how much of it goes? KL is recorded only where it is
-# part of the objective. And how large does the share of truncated responses become? Such a response has no answer, so
-# it is wrong whatever it might have become.
+# *What to look at.* The entropy is what is left to explore with: how much of it goes? Here, hardly any. KL is recorded
+# only where it is part of the objective. And how large does the share of truncated responses become? Such a response
+# has no answer, so it is wrong whatever it might have become.
 
 # %%
-late = frame[frame["step"] > runs[0].config["steps"] - window].groupby("method")[
-    ["entropy", "completions/clipped_ratio"]
-]
-for method, row in late.mean().iterrows():
-    print(
-        f"{label(method)}, last {window} steps: entropy {row.iloc[0]:.2f} nats per token, {row.iloc[1]:.0%} truncated"
-    )
+late = frame["step"] > frame["step"].max() - window
+parts = frame.assign(steps=late.map({False: f"first {window}", True: f"last {window}"}))
+parts = parts[late | frame["step"].between(1, window)].groupby(["method", "steps"])
 first = runs[0].config
 largest = frame["clip_ratio"].max()
 print(f"Updates per batch: {first['epochs'] * first['minibatches']}; largest share of tokens clipped: {largest:.3g}")
+parts[["entropy", "completions/clipped_ratio"]].mean().rename(index=label, columns=axis_label).round(2)
 
 # %% alt="A line plot for each method, with and without the KL term: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 length_curves(frame, columns=2)
@@ -543,7 +540,7 @@ by_seed.round(1)
 # %%
 sweep = list_runs("countdown-lr")
 tried = [(r.config["lr"], label(r.method), r.metrics["eval/accuracy"].dropna().iloc[-1]) for r in sweep]
-print("The recorded runs use", {run.config["lr"] for run in runs})
+print("The recorded runs use", *{run.config["lr"] for run in runs})
 pd.DataFrame(tried, columns=["lr", "method", "share right"]).pivot_table("share right", "lr", "method").round(3)
 
 # %% [markdown]
