@@ -22,9 +22,8 @@
 # not from the mean. Training can make this model search better or search longer, and the second makes responses
 # longer for a good reason.
 #
-# Reinforcement learning starts from a model that can already do something. A method that only reweights what the
-# model samples needs samples worth reweighting. So before any method is run, the starting point has to be known,
-# number by number. This chapter
+# A method that only reweights what the model samples needs samples worth reweighting. So before any method is run, the
+# starting point has to be known, number by number. This chapter
 #
 # 1. shows where the book's base model comes from, down to the traces and the tokens it was made of;
 # 2. takes it apart: one next-token distribution, one response sampled by hand, one small model pretrained live;
@@ -32,7 +31,7 @@
 # 4. works out from these what a method could learn from it, above all the share of groups that are *mixed*.
 #
 # The paper trains Qwen-2.5 models of 0.5 and 1.5 billion parameters. The book's base has less than a million, so
-# that every claim about a method can be rerun on a laptop. It has the same architecture, and section 7 swaps in the
+# that every claim about a method can be rerun on a laptop. It has the same architecture, and section 8 swaps in the
 # large one by one argument.
 
 # %%
@@ -118,18 +117,12 @@ changed = {
 tried = pd.DataFrame({name: try_out(dataclasses.replace(demonstrator, **c)) for name, c in changed.items()}).T
 tried.round(3)
 
-# %% tags=["nbval-check-output"]
-ratio = tried / tried.loc["as it is"]
-best = ratio["share right"].idxmax()
-print(f"“{best}”: {ratio.loc[best, 'share right']:.1f} times as many right answers", end=" ")
-print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
-
 # %% [markdown]
-# Compare the line "as it is" with the ones below it. Giving up is the worst habit, worse than bad luck and far worse
-# than overlooked hits. A searcher with the same luck and the same eyes that simply goes on is right much more often.
-# So training can raise the accuracy of a model that imitates this program in two ways. It can make it *search
-# better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and chapter 08c
-# has to separate it from growth that the loss causes.
+# *What to look at.* Compare the line "as it is" with the ones below it. Giving up is the worst habit, worse than bad
+# luck and far worse than overlooked hits. A searcher with the same luck and the same eyes that simply goes on is right
+# much more often. So training can raise the accuracy of a model that imitates this program in two ways. It can make it
+# *search better*, or it can make it *search longer*. The second makes responses longer for an honest reason, and
+# chapter 08c has to separate it from growth that the loss causes.
 #
 # To write a search out as text, and to train a small model on it from scratch, is the idea of *Stream of Search*
 # ([arXiv 2404.03683](https://arxiv.org/abs/2404.03683)), on this same game. Why reinforcement learning after such a
@@ -139,7 +132,8 @@ print(f"with {ratio.loc[best, 'attempts']:.1f} times as many attempts")
 # ## 2 Tokens
 #
 # The tokenizer is Qwen-2's class with a vocabulary of this book's own: one token for each integer to 99, one for
-# each sign and word, and the 256 bytes for everything else. A person can read a trace token by token.
+# each sign and word, and the 256 bytes for everything else. Above 99 a number is spelled with a token for each further
+# digit.
 
 # %%
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -153,54 +147,26 @@ ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]
 pieces = [tokenizer.decode([i]) for i in ids]
 tokens_html(pieces, tips=[f"id {i}" for i in ids], title=f"{len(ids)} tokens; hover for their ids")
 
-# %% tags=["nbval-check-output"]
-for written in (" 64", " 154", " 1540", " yes", " hello"):
-    pieces = [tokenizer.decode([i]) for i in tokenizer(written)["input_ids"]]
-    print(f"{written:8} → {len(pieces)}: {pieces}")
-print("text → ids → text gives the same text:", tokenizer.decode(ids[:-1]) == text)
-
 # %% [markdown]
-# The spaces belong to the tokens, as in Qwen's own vocabulary. Above 99 a number is spelled with a token for each
-# further digit, so its arithmetic is harder to learn; section 5 shows whether it was learned.
-#
 # ## 3 The model that ships
 #
-# Hugging Face's own classes load it from a folder.
-
-# %% tags=["nbval-check-output"]
-from collections import Counter
-
-model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
-kinds = {"embed": "embedding", "self_attn": "attention", "mlp": "feed-forward", "norm": "norms"}
-sizes = Counter()
-for name, p in model.named_parameters():
-    sizes[next(kind for part, kind in kinds.items() if part in name)] += p.numel()
-print(f"{type(model).__name__}, {model.config.num_hidden_layers} layers, width {model.config.hidden_size}")
-for kind, size in sizes.most_common():
-    print(f"{kind:13}{size:9,}")
-print(f"{'total':13}{sizes.total():9,}  (the output layer shares the embedding's weights)")
-
-
-# %% [markdown]
-# Its card says how it was made; `rlino pretrain --out FOLDER` makes it again from the same recipe.
-
+# Hugging Face's own classes load it from a folder. Its card says how it was made; `rlino pretrain --out FOLDER` makes
+# it again from the same recipe.
 
 # %%
 import json
 
 
-def read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
+model = AutoModelForCausalLM.from_pretrained(DEFAULT_BASE, dtype=torch.float32).eval()
 card = read_json(BASE / "card.json")
-if card is None:
-    print("This copy has no card.json beside the base: `rlino pretrain` writes one.")
-else:
-    recipe = ", ".join(f"{k} {v}" for k, v in card["recipe"].items())
-    print(f"recipe: {recipe}")
-    print(f"{card['response_tokens'] / 1e6:.0f} million response tokens in {card['seconds'] / 60:.0f} minutes", end=" ")
-    print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats per token")
+print(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters")
+print("recipe:", ", ".join(f"{k} {v}" for k, v in card["recipe"].items()))
+print(f"{card['response_tokens'] / 1e6:.0f} million response tokens in {card['seconds'] / 60:.0f} minutes", end=" ")
+print(f"on {card['threads']} threads; final loss {card['final_loss']:.3f} nats per token")
 
 # %% [markdown]
 # The loss is the mean of $-\log \pi_\theta(o_t \mid q, o_{<t})$ over the tokens of the demonstrator's responses; the
@@ -211,29 +177,20 @@ else:
 import math
 
 import seaborn as sns
-from IPython.display import display
 
 from rlino_lib.figures.style import new_figure
 
-curve_file = BASE / "loss.csv"
-if not curve_file.exists():
-    print("This copy has no loss.csv beside the base: `rlino pretrain` writes one.")
-else:
-    curve = pd.read_csv(curve_file)
-    figure, axes = new_figure(size=(6.5, 3.2))
-    axis = axes[0, 0]
-    sns.lineplot(curve, x="step", y="loss", ax=axis, alpha=0.3, linewidth=1)
-    sns.lineplot(x=curve["step"], y=curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axis)
-    axis.axhline(math.log(model.config.vocab_size), color="0.4", linestyle=":")
-    axis.set(xlabel="optimiser steps", ylabel="loss (nats per token)", yscale="log")
-    axis.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
-    axis.minorticks_off()
-    display(figure)
+curve = pd.read_csv(BASE / "loss.csv", index_col="step")
+figure, axes = new_figure(size=(6.5, 3.2))
+sns.lineplot(curve["loss"], ax=axes[0, 0], alpha=0.3, linewidth=1)
+sns.lineplot(curve["loss"].rolling(9, min_periods=1, center=True).mean(), ax=axes[0, 0], color="C0")
+axes[0, 0].axhline(math.log(model.config.vocab_size), color="0.4", linestyle=":")
+axes[0, 0].set(xlabel="optimiser steps", ylabel="loss (nats per token)", yscale="log")
+figure
 
 # %% [markdown]
-# The thin line is one batch, the thick one a mean of nine. Batches hold traces of similar length, hence the scatter.
-# The curve has two parts: a fast fall while the format and the order of the tokens are learned, and a long slow one
-# in which the arithmetic is learned.
+# The thin line is one batch, the thick one a mean of nine. The curve has two parts: a fast fall while the format and
+# the order of the tokens are learned, and a long slow one in which the arithmetic is learned.
 #
 # ### One next-token distribution
 #
@@ -265,9 +222,8 @@ next_token(task.prompt(problem) + " 8 - 2 = 6, 6 * 4 =").round(3)
 
 # %% [markdown]
 # In the first place the model chooses among the numbers of the problem (the larger of two stands first, so the
-# smallest of the three is rare). These are decisions. In the second nearly all of the probability is on one token;
-# that is arithmetic. A method that gives every token of a response the same credit, as GRPO does, pushes decisions
-# and arithmetic alike.
+# smallest of the three is rare). In the second nearly all of the probability is on one token. A method that gives every
+# token of a response the same credit, as GRPO does, pushes decisions and arithmetic alike.
 #
 # ### A response, by hand
 #
@@ -311,70 +267,40 @@ by_hand = [tokenizer.decode(sample_by_hand(p, temperature=0), skip_special_token
 print("greedy texts equal:", greedy.texts == by_hand)
 
 # %% [markdown]
-# The log-probability of a whole response is a sum over its tokens,
-#
-# $$ \log \pi_\theta(o \mid q) = \sum_{t=1}^{|o|} \log \pi_\theta(o_t \mid q, o_{<t}), $$
-#
-# and one forward pass over prompt and response gives all the terms at once. Every method in this book multiplies
-# these numbers by a weight. Sampling records them; recompute them here as training will:
-
-# %% tags=["nbval-check-output"]
-rollouts = sample(policy, prompts, group_size=4, seed=1)
-ids, mask = rollouts.sequences()  # [N, S+T]
-positions = (mask.long().cumsum(1) - 1).clamp_min(0)  # prompts are padded on the left
-with torch.no_grad():
-    logits = policy.model(ids, attention_mask=mask, position_ids=positions).logits  # [N, S+T, V]
-start = rollouts.prompt_ids.shape[1]
-logp = logits[:, start - 1 : -1].log_softmax(-1).gather(2, rollouts.ids[:, :, None])[:, :, 0]  # [N, T]
-print("log-probabilities agree:", torch.allclose(logp * rollouts.mask, rollouts.logprobs, atol=1e-3))
-
-# %% [markdown]
 # ## 4 Pretraining, live
 #
-# The shipped base took the time that its card states. The same code makes a smaller one in less than half a minute,
-# on a plain laptop too: fewer layers, half the width, three-number problems only, 200 steps. Its products are
-# computed in bfloat16 where the processor has instructions for that, and in float32 elsewhere. What does it learn in
-# this time, and what not?
+# The same code makes a smaller model in less than half a minute, on a plain laptop too: fewer layers, half the width,
+# three-number problems only, 200 steps. What does it learn in this time, and what not?
 
 # %%
 import tempfile
-import time
 
 from rlino_lib.training.config import Recipe
 from rlino_lib.training.pretraining.pretrain import pretrain
 
 tiny = Recipe(steps=200, batch_size=32, lr=4e-3, warmup=20, four_numbers=0.0, hidden_size=64, layers=2)
 with tempfile.TemporaryDirectory() as folder:
-    started = time.time()
     made = pretrain(tiny, folder, progress=False)
-    tiny_curve = pd.read_csv(Path(folder) / "loss.csv")
+    print(pd.read_csv(Path(folder) / "loss.csv").set_index("step")["loss"].round(2).to_dict())
     tiny_policy = load_policy(folder)
 print(f"{made['parameters']:,} parameters, {made['response_tokens'] / 1e6:.1f} million tokens,", end=" ")
-print(f"{time.time() - started:.0f} seconds in {made['recipe']['precision']}")
-print(tiny_curve.set_index("step")["loss"].round(2).to_dict())
+print(f"{made['seconds']:.0f} seconds in {made['recipe']['precision']}")
 
 # %%
 from rlino_lib.evaluation.evaluate import summarise
 
-few = task.problems("validation", 64)
-for name, who in (("tiny", tiny_policy), ("shipped", policy)):
+rows = {}
+for name, who in (("tiny, live", tiny_policy), ("shipped", policy)):
     print(f"{name}:{sample(who, [task.prompt(problem)], 1, seed=3).texts[0]}\n")
-compared = {
-    name: summarise(evaluate(who, task, few, samples=4), ks=(1, 4))
-    for name, who in (("tiny, live", tiny_policy), ("shipped", policy))
-}
-columns = {"format_ok": "answers", "steps_right": "steps right", "attempts_per_response": "attempts"}
-pd.DataFrame(
-    {
-        name: {"right": summary["pass@1"]["value"], **{c: summary.get(k) for k, c in columns.items()}}
-        for name, summary in compared.items()
-    }
-).T.astype(float).round(3)
+    summary = summarise(evaluate(who, task, task.problems("validation", 64), samples=4), ks=(1,))
+    rows[name] = {"right": summary["pass@1"]["value"], "in the format": summary["format_ok"]}
+    rows[name] |= {"steps right": summary["steps_right"], "attempts": summary["attempts_per_response"]}
+pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
-# After 200 steps the tiny model has the form of an answer. Its arithmetic is far from that of the shipped one, which
-# was trained for much longer. A response is right only if the search finds a solution *and* every step of it is
-# true, so weak arithmetic limits what any amount of search can do.
+# The tiny model has the form of an answer. Its arithmetic is far from that of the shipped one. A response is right only
+# if the search finds a solution *and* every step of it is true, so weak arithmetic limits what any amount of search can
+# do.
 #
 # ## 5 What the base can do
 #
@@ -421,48 +347,22 @@ bias.set_index("k").round(3)
 # The error of the plug-in estimate grows with $k$, just where the question "sharpening or discovery?" (chapter 09) is
 # decided.
 #
-# ### The curve of the base
-#
 # The recorded evaluation samples the shipped base many times on the test problems; its rows hold $n$ and $c$ for
-# each problem. Beside it, a small one runs live.
+# each problem.
 
-# %%
-live = evaluate(policy, task, task.problems("test", 64), samples=16, seed=1)
-path = BASE / "problems.jsonl"
-recorded = pd.read_json(path, lines=True) if path.exists() else None
-if recorded is None:
-    print("This copy has no recorded evaluation (problems.jsonl beside the base).")
-    print("The live one stands in for it below; to make it: rlino evaluate --samples 64 --out FOLDER")
-evaluated = live if recorded is None else recorded
-source = f"{'live' if recorded is None else 'recorded'}, {len(evaluated):,} problems × {evaluated['n'].iloc[0]} samples"
-print(source)
-
-
-# %% alt="Line plot: pass@k of the base against k on a log scale, for the recorded evaluation and for the live one, with 95 % bootstrap bands over problems."
+# %% alt="Line plot: pass@k of the base against k on a log scale, with a 95 % band over problems."
+from rlino_lib.analysis.pass_at_k import pass_at_k_table
 from rlino_lib.figures.curves import pass_at_k_curve
 
-
-def curve_of(frame: pd.DataFrame, method: str) -> pd.DataFrame:
-    """pass@k at powers of two, with an interval over problems."""
-    rows = []
-    for k in (2**i for i in range(12) if 2**i <= frame["n"].min()):
-        values = [pass_at_k(n, c, k) for n, c in zip(frame["n"], frame["c"], strict=True)]
-        low, high = bootstrap_interval(values)
-        rows.append({"method": method, "k": k, "pass_at_k": np.mean(values), "low": low, "high": high})
-    return pd.DataFrame(rows)
-
-
-curves = [curve_of(live, f"live, {len(live)} problems")]
-if recorded is not None:
-    curves.insert(0, curve_of(recorded, "base"))
-base_curve = curves[0]
-pass_at_k_curve(pd.concat(curves, ignore_index=True), interval="95 % bootstrap over problems")
+evaluated = pd.read_json(BASE / "problems.jsonl", lines=True)
+base_curve = pass_at_k_table(evaluated, oversampling=1)
+pass_at_k_curve(base_curve, interval="95 % over problems")
 
 # %%
 first, last = base_curve.iloc[0], base_curve.iloc[-1]
-print(f"One sample is right on {first['pass_at_k']:.1%} of the problems ({first['low']:.1%} to {first['high']:.1%}).")
-print(f"Of {last['k']:.0f} samples at least one is right on {last['pass_at_k']:.1%}", end=" ")
-print(f"({last['low']:.1%} to {last['high']:.1%}): {last['pass_at_k'] / first['pass_at_k']:.1f} times as many.")
+print(f"{len(evaluated):,} problems × {evaluated['n'].min()} samples")
+for row in (first, last):
+    print(f"pass@{row['k']:.0f}: {row['pass_at_k']:.1%}, 95 % interval {row['low']:.1%} to {row['high']:.1%}")
 
 # %% [markdown]
 # *What to look at.* The distance between the left end and the right end. It is the room for *sharpening*: a method
@@ -478,91 +378,60 @@ print(f"({last['low']:.1%} to {last['high']:.1%}): {last['pass_at_k'] / first['p
 #
 # $$ \Pr(\text{a group of } G \text{ is mixed}) = 1 - p^G - (1-p)^G. $$
 #
-# As with pass@k, the share of *subsets* of the $n$ samples is the unbiased estimate, and the same function computes
-# it: a group is mixed unless it holds no right or no wrong sample.
+# The share of *subsets* of the $n$ samples is again the unbiased estimate, and the same function computes it: a group
+# is mixed unless it holds no right or no wrong sample.
 
 
 # %%
-def mixed(n: int, c: int, group_size: int) -> float:
-    """The share of the groups that could be drawn from n samples, c of them right, that have both kinds."""
-    return pass_at_k(n, c, group_size) + pass_at_k(n, n - c, group_size) - 1
-
-
 def mixed_share(frame: pd.DataFrame, group_size: int) -> float:
-    return float(np.mean([mixed(n, c, group_size) for n, c in zip(frame["n"], frame["c"], strict=True)]))
+    """The share of groups, drawn from each problem's n samples with c right ones, that have both kinds."""
+    counts = zip(frame["n"], frame["c"], strict=True)
+    return float(np.mean([pass_at_k(n, c, group_size) + pass_at_k(n, n - c, group_size) - 1 for n, c in counts]))
 
 
 rate = evaluated["c"] / evaluated["n"]
-groups = pd.DataFrame({"G": [g for g in (2, 4, 8, 16, 32, 64) if g <= evaluated["n"].min()]})
+groups = pd.DataFrame({"G": (2, 4, 8, 16, 32, 64)})
 groups["measured"] = [mixed_share(evaluated, g) for g in groups["G"]]
-groups["if all problems were alike"] = [1 - rate.mean() ** g - (1 - rate.mean()) ** g for g in groups["G"]]
-groups.set_index("G").round(3)
+groups["if all problems were alike"] = 1 - rate.mean() ** groups["G"] - (1 - rate.mean()) ** groups["G"]
 
 # %% tags=["hide-input"] alt="Left, a histogram: share of problems by the share of their samples that are right. Right, a line plot: share of groups that are mixed against the group size G."
 figure, axes = new_figure(1, 2, (9, 3.6))
 sns.histplot(rate, bins=np.linspace(0, 1, 21), stat="proportion", ax=axes[0, 0])
-axes[0, 0].set(xlabel="share of a problem's samples that are right", ylabel="share of problems", title=source)
-long = groups.melt("G", var_name="", value_name="share")
-sns.lineplot(long, x="G", y="share", hue="", style="", markers=True, ax=axes[0, 1])
+axes[0, 0].set(xlabel="share of a problem's samples that are right", ylabel="share of problems")
+sns.lineplot(groups.set_index("G"), markers=True, ax=axes[0, 1])
 axes[0, 1].set_xscale("log", base=2)
-axes[0, 1].set_xticks(groups["G"], groups["G"])
 axes[0, 1].set(xlabel="group size G", ylabel="share of groups that are mixed", ylim=(0, 1))
 figure
 
 # %% [markdown]
 # *What to look at.* On the left, how far do the problems spread around their mean? On the right, the gap between the
 # lines is the effect of this spread: problems near 0 and near 1 seldom give mixed groups. In numbers, for the group
-# size of the book's runs:
+# size of the book's runs, and checked on groups that are sampled here:
 
 # %%
 G = 8
-PROMPTS = 64
 share = mixed_share(evaluated, G)
-all_right = float(np.mean([1 - pass_at_k(n, n - c, G) for n, c in zip(evaluated["n"], evaluated["c"], strict=True)]))
-print(f"Of groups of {G}, {share:.1%} are mixed, {all_right:.1%} all right, {1 - share - all_right:.1%} all wrong.")
-print(f"Of the {PROMPTS} prompts of a training step, about {PROMPTS * share:.0f} teach GRPO something at the start.")
 never = (evaluated["c"] == 0).mean()
-print(f"On {never:.1%} of the problems no sample was right: from these nothing is learned until others help.")
-
-# %% [markdown]
-# Check the prediction on groups that are actually sampled. The same responses serve the rest of the chapter.
-
-# %%
 problems = task.problems("validation", 128)
 rollouts = sample(policy, [task.prompt(p) for p in problems], group_size=G, seed=2).grade(task, problems)
-seen = rollouts.correct.view(-1, G).float().mean(1)  # [P]
-mixed_groups = ((seen > 0) & (seen < 1)).float()  # [P]
-low, high = bootstrap_interval(mixed_groups.numpy())
-print(f"{len(rollouts.texts):,} responses in {len(mixed_groups)} groups")
-print(f"mixed: {mixed_groups.mean():.1%} ({low:.1%} to {high:.1%}); predicted: {share:.1%}")
+rates = rollouts.correct.view(-1, G).float().mean(1)  # [P]
+mixed = ((rates > 0) & (rates < 1)).float()  # [P]
+low, high = bootstrap_interval(mixed.numpy())
+print(
+    f"mixed groups of {G}, predicted: {share:.1%}; live, of {len(mixed)}: {mixed.mean():.1%} ({low:.1%} to {high:.1%})"
+)
+print(f"On {never:.1%} of the problems no sample was right: from these nothing is learned until others help.")
 
 # %% [markdown]
 # ### Length
 #
-# The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. They need
-# not start equal. Its curves begin here (read off the figure, to about ±5):
-
-# %% tags=["nbval-check-output"]
-from rlino_lib.paths import DATA
-
-figure4 = pd.read_csv(DATA / "paper" / "figure4.csv")
-start = figure4.iloc[0]
-right = start["n_correct"] / (start["n_correct"] + start["n_incorrect"])
-print(f"step {start['step']:.0f}: {right:.0%} right,", end=" ")
-print(f"{start['length_correct']:.0f} tokens when right, {start['length_incorrect']:.0f} when wrong")
-
-# %% [markdown]
-# And this is the book's base.
+# The paper's Figure 4 shows how the lengths of right and of wrong responses move apart during training. Where do those
+# of this base start?
 
 # %% tags=["hide-input"] alt="Two histograms over each other: lengths in tokens of right and of wrong responses of the base, each as a share of its kind."
-responses = pd.DataFrame(
-    {
-        "length": rollouts.lengths.tolist(),
-        "verdict": ["right" if g.correct else "wrong" for g in rollouts.grades],
-        "attempts": [count_attempts(t) for t in rollouts.texts],
-        "clipped": rollouts.truncated.tolist(),
-    }
-)
+responses = pd.DataFrame({"text": rollouts.texts, "length": rollouts.lengths, "truncated": rollouts.truncated})
+responses["verdict"] = np.where(rollouts.correct, "right", "wrong")
+responses["attempts"] = responses["text"].map(count_attempts)
 figure, axes = new_figure(size=(6.5, 3.4))
 histogram = {"hue": "verdict", "hue_order": ["right", "wrong"], "stat": "proportion", "common_norm": False}
 sns.histplot(responses, x="length", binwidth=6, element="step", ax=axes[0, 0], **histogram)
@@ -570,32 +439,25 @@ axes[0, 0].set(xlabel="length of the response (tokens)", ylabel="share of the ri
 figure
 
 # %%
-by_verdict = responses.groupby("verdict").agg(
-    responses=("length", "size"),
-    mean_length=("length", "mean"),
-    median=("length", "median"),
-    truncated=("clipped", "mean"),
-)
-by_verdict.round(2)
+responses.groupby("verdict")[["length", "truncated"]].mean().round(2)
 
 # %% [markdown]
-# Right and wrong responses start with nearly the same lengths. Both curves have a long tail to the right, which
-# comes from the demonstrator: an attempt takes about a dozen tokens, and after each failed one the search may end.
-# The responses at the very right of the figure were truncated, and a truncated response is wrong by construction. So
-# the mean of the wrong ones depends on the cap. Remember this wherever lengths by verdict are compared.
+# Right and wrong responses start with nearly the same lengths. The long tail to the right comes from the demonstrator:
+# after each failed attempt the search may end. The responses at the very right were truncated, and a truncated response
+# is wrong by construction. So the mean of the wrong ones depends on the cap.
 #
 # Does a longer search pay? Count the attempts.
 
 # %%
-few_attempts = responses.assign(attempts=responses["attempts"].clip(upper=8), right=responses["verdict"] == "right")
-tally = few_attempts.groupby("attempts").agg(responses=("right", "size"), right=("right", "sum"))
-tally["of these right"] = tally["right"] / tally["responses"]
+by_attempts = responses.assign(attempts=responses["attempts"].clip(upper=8), right=responses["verdict"] == "right")
+tally = by_attempts.groupby("attempts")["right"].agg(["size", "sum", "mean"])
+tally.columns = ["responses", "right", "of these right"]
 tally["right so far, of all"] = tally["right"].cumsum() / len(responses)
 tally.rename(index={8: "8 or more"}).round(3)
 
 # %% [markdown]
-# The last column only rises: a further attempt finds some solutions that fewer attempts had not. This
-# is the useful kind of length. How good is one attempt?
+# A further attempt finds some solutions that fewer attempts had not: the last column rises. This is the useful kind of
+# length. How good is one attempt?
 
 # %%
 first_hit = tally.loc[:1, "right"].sum() / len(responses)
@@ -610,91 +472,50 @@ print(f"the demonstrator without its luck, all attempts: {tried.loc['no luck', '
 # ### It gives up sooner than it was taught
 #
 # The demonstrator stops with a fixed chance after each failed attempt. The base should have learned just that. Count
-# how often each of them stops once $k$ attempts have failed.
+# how often each of them stops.
 
 
 # %%
-def stops(frame: pd.DataFrame, weight: pd.Series | None = None) -> dict[str, float]:
-    """Of the responses whose first k attempts failed, the (weighted) share that tries no more."""
-    shares = {}
-    weight = pd.Series(1.0, index=frame.index) if weight is None else weight
-    for k in (1, 2, 3):
-        failed = (frame["attempts"] > k) | ((frame["attempts"] == k) & ~frame["hit"])
-        shares[f"after {k} failed"] = weight[failed & (frame["attempts"] == k)].sum() / weight[failed].sum()
-    return shares
+def gives_up(texts: pd.Series, weight: float | pd.Series = 1.0) -> float:
+    """Of all failed attempts, the (weighted) share after which the response ends."""
+    goes_on = (weight * texts.str.count(" no\n")).sum()
+    ends = (weight * texts.str.contains(" no </think>")).sum()
+    return ends / (ends + goes_on)
 
 
 rng = random.Random(0)
-taught = pd.DataFrame({"text": [demonstrator.response(p, rng) for p in task.problems("validation") * 8]})
-taught["length"] = [len(ids) + 1 for ids in tokenizer(taught["text"].tolist())["input_ids"]]  # and the end of text
-learned = responses.assign(text=rollouts.texts)
-for frame in (taught, learned):
-    frame["attempts"] = frame["text"].map(count_attempts)
-    frame["hit"] = frame["text"].str.contains(" yes")
-stopping = pd.DataFrame(
-    {
-        "the demonstrator": stops(taught),
-        "the demonstrator, traces weighed by 1/|o|": stops(taught, 1 / taught["length"]),
-        "the base": stops(learned),
-    }
-).T
-stopping.round(3)
-
-# %%
-apart = stopping.sub(stopping.loc["the base"]).abs().mean(axis=1)
-for name in stopping.index[:2]:
-    print(f"mean distance of the base to {name}: {100 * apart[name]:.1f} points")
+taught = pd.Series([demonstrator.response(p, rng) for p in task.problems("validation") * 8])
+lengths = taught.map(lambda text: len(tokenizer(text)["input_ids"]) + 1)  # and the end of text
+habit = {
+    "the demonstrator": gives_up(taught),
+    "the demonstrator, traces weighed by 1/|o|": gives_up(taught, 1 / lengths),
+    "the base": gives_up(responses["text"]),
+}
+pd.Series(habit, name="gives up after a failed attempt").round(3).to_frame()
 
 # %% [markdown]
 # The second line fits better, and suggests an explanation. For speed, pretraining puts traces of similar length into
 # one batch, and the loss is the mean over the tokens of that batch. So a token of a trace of length $|o|$ has a
-# weight proportional to $1/|o|$,
-#
-# $$ \nabla \mathcal{L} \propto -\sum_o \frac{1}{|o|} \sum_{t=1}^{|o|} \nabla \log \pi_\theta(o_t \mid q, o_{<t}), $$
-#
-# and short traces, the ones that gave up early, count for more. Weighted maximum likelihood fits the weighted data.
-# This is the factor $1/|o_i|$ of GRPO's loss, before any reinforcement learning. Here it makes the responses
-# *shorter*, since all its examples are imitated. Chapter 08 asks what it does where some are pushed away.
+# weight proportional to $1/|o|$, and short traces, the ones that gave up early, count for more. This is the factor
+# $1/|o_i|$ of GRPO's loss, before any reinforcement learning. Here it makes the responses *shorter*, since all its
+# examples are imitated. Chapter 08 asks what it does where some are pushed away.
 #
 # ### Arithmetic
 #
-# Traces can be checked step by step, which real reasoning rarely allows. The table sorts all steps by operation and
-# by whether the result has its own token.
+# Traces can be checked step by step, which real reasoning rarely allows. And why are wrong responses wrong?
 
 # %%
 from rlino_lib.tasks.arithmetic import trace_steps
 
-steps = pd.DataFrame(
-    [{"op": op, "result": c, "true": ok} for t in rollouts.texts for (_, op, _, c), ok in trace_steps(t)]
-)
-steps["result"] = np.where(steps["result"] > 99, "100 and more", "up to 99")
-table = steps.groupby(["op", "result"])["true"].agg(["size", "mean"]).unstack()
-table = table.rename(columns={"size": "steps", "mean": "share true"})
-print(f"{len(steps):,} steps, {steps['true'].mean():.1%} of them true")
-table.round(3)
-
-
-# %% [markdown]
-# And why are wrong responses wrong? The grader's reasons fall into a few kinds.
-
-
-# %%
-def kind(grade) -> str:
-    if grade.correct:
-        return "right"
-    if grade.answer is None:
-        return "no closed answer"
-    if grade.reason.startswith("equals"):
-        return "the numbers are used rightly, the value is wrong"
-    return "other numbers than given" if "use" in grade.reason else "not an expression"
-
-
-pd.Series([kind(g) for g in rollouts.grades]).value_counts(normalize=True).round(3).rename("share").to_frame()
+steps = pd.DataFrame([(op, ok) for t in rollouts.texts for (_, op, _, _), ok in trace_steps(t)], columns=["op", "true"])
+print(f"{len(steps):,} steps, {steps['true'].mean():.1%} true:", steps.groupby("op")["true"].mean().round(3).to_dict())
+wrong = [grade for grade in rollouts.grades if not grade.correct]
+off = np.mean([grade.reason.startswith("equals") for grade in wrong])
+print(f"{off:.1%} of the wrong responses use the numbers rightly and have the wrong value")
 
 # %% [markdown]
 # Most wrong responses have a wrong value with the right numbers. This is the demonstrator's own way to fail: it gave
-# up, and answered with its last attempt. These are honest failures of search, the kind that a better or a longer
-# search repairs.
+# up, and answered with its last attempt. A better or a longer search repairs such failures.
 #
 # ### A harder set
 #
@@ -702,23 +523,20 @@ pd.Series([kind(g) for g in rollouts.grades]).value_counts(normalize=True).round
 # problems that the model fails nearly always.
 
 # %%
-four = get_task("countdown", n_numbers=4)
-harder = evaluate(policy, four, four.problems("validation", 32), samples=16, seed=3)
-easier = evaluate(policy, task, task.problems("validation", 32), samples=16, seed=3)
 rows = {}
-for name, frame in (("three numbers", easier), ("four numbers", harder)):
+for numbers in (3, 4):
+    set_of = get_task("countdown", n_numbers=numbers)
+    frame = evaluate(policy, set_of, set_of.problems("validation", 32), samples=16, seed=3)
     summary = summarise(frame, ks=(1, 16))
-    single = summary["pass@1"]
-    rows[name] = {"pass@1": single["value"], "low": single["low"], "high": single["high"]}
-    rows[name] |= {"pass@16": summary["pass@16"]["value"], "mixed, G=8": mixed_share(frame, G)}
-    rows[name] |= {"mean length": summary["mean_length"], "truncated": summary["clipped_ratio"]}
+    rows[f"{numbers} numbers"] = {"pass@1": summary["pass@1"]["value"], "pass@16": summary["pass@16"]["value"]}
+    rows[f"{numbers} numbers"] |= {"mixed, G=8": mixed_share(frame, G), "truncated": summary["clipped_ratio"]}
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
 # ## 6 Read some
 #
-# Numbers hide what kind of mistakes a model makes. Below are whole groups, coloured by the entropy of the next-token
-# distribution: dark is where the model was undecided when it sampled the token. Open a group: where is the colour?
+# Below are whole groups, coloured by the entropy of the next-token distribution: dark is where the model was undecided
+# when it sampled the token. Open a group: where is the colour?
 
 # %%
 from rlino_lib.training.traces import trace_rows
@@ -727,51 +545,55 @@ from rlino_lib.widgets import trace_inspector
 nothing = {"advantage": torch.zeros(len(rollouts.texts)), "weights": torch.zeros(rollouts.ids.shape)}
 traces = pd.DataFrame(trace_rows(rollouts, nothing, step=0, groups=len(problems), tokenizer=policy.tokenizer))
 traces = traces.drop(columns=["advantage", "weights"])  # no method has looked at these yet
-counts = traces.groupby("group")["correct"].sum()
-chosen = [int((counts - goal).abs().idxmin()) for goal in (G // 2, 1, 0)]
-trace_inspector(traces, groups=dict.fromkeys(chosen), colour="entropies")
+right = traces.groupby("group")["correct"].sum()
+trace_inspector(traces, groups={int((right - goal).abs().idxmin()): None for goal in (4, 1, 0)}, colour="entropies")
 
 # %% [markdown]
 # The undecided places are the first number of an attempt, its operation, and the verdict that ends a line with `no`
-# and either goes on or gives up. After an equals sign there is little colour. So of the tokens that a uniform credit
-# pushes, few are choices.
+# and either goes on or gives up. So of the tokens that a uniform credit pushes, few are choices.
 #
 # ## 7 The other base
 #
 # The word problems of chapter 02 have a base of their own: the same architecture, another vocabulary, and another
-# teacher, a solver who knows the way and makes mistakes on it. Its evaluation ships with it.
+# teacher, a solver who knows the way and makes mistakes on it. Two tasks could also share one base, with a row of
+# either teacher by the toss of a coin. Such a *joint* base was made and measured too (`data/README.md` has the
+# commands).
 
 # %%
-from rlino_lib.paths import base_of
+from rlino_lib.paths import DATA, base_of
 
 other = Path(base_of("word_problems"))
 measured = {
-    name: read_json(folder / "evaluation.json") for name, folder in (("Countdown", BASE), ("word problems", other))
+    ("Countdown", "its own base"): read_json(BASE / "evaluation.json")["found"],
+    ("Countdown", "joint"): read_json(DATA / "base" / "joint" / "countdown.json")["found"],
+    ("word problems", "its own base"): read_json(other / "evaluation.json")["found"],
+    ("word problems", "joint"): read_json(DATA / "base" / "joint" / "word_problems.json")["found"],
 }
 rows = {}
-for name, evaluation in measured.items():
-    summary = evaluation["found"]
-    rows[name] = {f"pass@{k}": f"{summary[f'pass@{k}']['value']:.1%}" for k in (1, 4, 16, 64)}
-    rows[name] |= {f"pass@1, new {kind}": f"{share:.1%}" for kind, share in summary.get("by_kind", {}).items()}
-    rows[name] |= {"steps calculated right": f"{summary['steps_right']:.1%}", "tokens": f"{summary['mean_length']:.1f}"}
-pd.DataFrame(rows).fillna("–")
+for name, summary in measured.items():
+    rows[name] = {"pass@1": "{value:.1%} [{low:.1%}, {high:.1%}]".format(**summary["pass@1"])}
+    rows[name] |= {"pass@16": f"{summary['pass@16']['value']:.1%}", "steps right": f"{summary['steps_right']:.1%}"}
+    rows[name] |= {"tokens": f"{summary['mean_length']:.1f}"}
+pd.DataFrame(rows).T
 
 # %% [markdown]
-# Sampling is how a policy is trained, and pass@1 is its chance of being right when sampled. The same model, taken
-# *greedily*, always writes the likeliest token. How far the two lie apart says what is left to learn:
+# One base would do nearly as well as two. Two ship all the same: a run of one task should not depend on how much of the
+# other its base has seen.
+#
+# A policy is trained by sampling, and pass@1 is its chance of being right when sampled. How much better is the same
+# model taken *greedily*?
 
 # %%
-greedy = {}
+greedily = {}
 for name, folder, cap in (("countdown", BASE, 112), ("word_problems", other, 64)):
     game = get_task(name)
     its_base = load_policy(folder)
     validation = game.problems("validation", 128)
-    prompts = [game.prompt(p) for p in validation]
-    for temperature in (0.0, 1.0):
+    for how, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        prompts = [game.prompt(p) for p in validation]
         graded = sample(its_base, prompts, 1, max_new_tokens=cap, temperature=temperature, seed=0)
-        right = graded.grade(game, validation).correct.double().mean().item()
-        greedy.setdefault(name, {})["greedy" if not temperature else "sampled"] = right
-pd.DataFrame(greedy).T.map("{:.1%}".format)
+        greedily.setdefault(name, {})[how] = graded.grade(game, validation).correct.double().mean().item()
+pd.DataFrame(greedily).T.map("{:.1%}".format)
 
 # %% [markdown]
 # On Countdown even the likeliest tokens leave most problems unsolved: a search has to go on until it hits. On the
@@ -779,74 +601,29 @@ pd.DataFrame(greedy).T.map("{:.1%}".format)
 # adds. Training there can succeed by making the model *surer*, without teaching it anything. Chapter 07 compares
 # methods on this task, and chapter 09 asks what training finds.
 #
-# ### One base for both?
-#
-# Two tasks could share one base, with one vocabulary and, by the toss of a coin, a row of either teacher. It was
-# made and measured; `data/README.md` has the commands.
-
-# %%
-JOINT = DATA / "base" / "joint"
-own_cards = [read_json(f / "card.json") for f in (BASE, other)]
-joint_card = read_json(JOINT / "card.json")
-cards = {"its own base": own_cards, "joint": [joint_card] * 2}
-rows = {}
-for k, (name, task_name) in enumerate((("Countdown", "countdown"), ("word problems", "word_problems"))):
-    own = measured[name]["found"]
-    joint = read_json(JOINT / f"{task_name}.json")["found"]
-    for which, summary in (("its own base", own), ("joint", joint)):
-        card = cards[which][k]
-        seen = card["recipe"]["steps"] * card["recipe"]["batch_size"] / (2 if which == "joint" else 1)
-        rows[name, which] = {
-            "rows of the task in pretraining": f"{seen:,.0f}", "parameters": f"{card['parameters']:,}",
-            "pass@1": "{value:.1%} [{low:.1%}, {high:.1%}]".format(**summary["pass@1"]),
-            "pass@16": f"{summary['pass@16']['value']:.1%}",
-            "in the format": f"{summary['format_ok']:.1%}", "steps calculated right": f"{summary['steps_right']:.1%}",
-        }  # fmt: skip
-pd.DataFrame(rows).T
-
-# %% [markdown]
-# Where the intervals overlap, one base would do as well as two, as far as these samples can tell. Two ship all the
-# same. A run of one task should not depend on how much of the other its base has seen, and each vocabulary is as
-# small as its task allows. The joint base's weights are not kept, only its card and its measurements.
-#
 # ## 8 Qwen-2.5 by one argument
 #
 # Everything above went through `load_policy` and `sample`, which work with any model. A hub id in place of the
-# folder gives the paper's model. The prompt changes with it: a large model reads instructions, so the task has a
-# second template, the one used with Countdown since TinyZero.
+# folder gives the paper's model: `load_policy("Qwen/Qwen2.5-0.5B", device="cuda", dtype=torch.bfloat16)`. The prompt
+# changes with it: a large model reads instructions, so the task has a second template, the one used with Countdown
+# since TinyZero.
 
 # %% tags=["nbval-check-output"]
-qwen_task = get_task("countdown", template="r1_zero")
-print(qwen_task.prompt(problem))
+print(get_task("countdown", template="r1_zero").prompt(problem))
 
 # %% [markdown]
-# The next cell runs it where the weights are on this computer already and there is a GPU. It never downloads
-# anything; elsewhere it prints the command.
-
-# %%
-import html
-
-from huggingface_hub import try_to_load_from_cache
-
-from rlino_lib.widgets.tokens import Html
-
-QWEN = "Qwen/Qwen2.5-0.5B"
-files = [try_to_load_from_cache(QWEN, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
-answers = "Not run here: it needs the weights on disk and a GPU."
-if all(isinstance(f, str) for f in files) and torch.cuda.is_available():
-    qwen = load_policy(Path(files[0]).parent, device="cuda", dtype=torch.bfloat16)
-    answers = "\n\n".join(sample(qwen, [qwen_task.prompt(problem)], 2, max_new_tokens=256).texts)
-command = f"rlino evaluate --model {QWEN} --task-set template=r1_zero --max-new-tokens 512 --problems 128 --out FOLDER"
-Html(f"<pre>{html.escape(answers)}</pre><p>The whole evaluation:</p><pre>{html.escape(command)}</pre>")
-
-# %% [markdown]
+# The whole evaluation, on a GPU:
+#
+# ```sh
+# rlino evaluate --model Qwen/Qwen2.5-0.5B --task-set template=r1_zero --max-new-tokens 512 --problems 128 --out FOLDER
+# ```
+#
 # ## Exercises
 #
 # **1. pass@k.** Write `estimate(n, c, k)` so that it also works where $\binom{n}{k}$ is too large for a float.
 
-
 # %%
-from checkers.base_model import check_mean_logprob, check_pass_at_k, check_perplexity
+from checkers.base_model import check_pass_at_k, check_perplexity
 
 
 def estimate(n: int, c: int, k: int) -> float:
@@ -868,28 +645,7 @@ ok = check_pass_at_k(estimate)
 # `math.comb` of any size; the product carries over to arrays.
 # </details>
 #
-# **2. Mean log-probability.** `rollouts.logprobs` is 0 on padding, so its mean over a row is not the mean over the
-# response. Write `mean_logprob(logprobs, mask)` for tensors `[N, T]`, with a result `[N]`. This divides by $|o_i|$,
-# as GRPO's loss does.
-
-
-# %%
-def mean_logprob(logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Your code here."""
-
-
-ok = check_mean_logprob(mean_logprob)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def mean_logprob(logprobs, mask):
-#     return (logprobs * mask).sum(1) / mask.sum(1)
-# ```
-# </details>
-#
-# **3. Perplexity.** Write `perplexity(logprobs)` for one response: $\exp$ of minus the mean. A perplexity of $m$
+# **2. Perplexity.** Write `perplexity(logprobs)` for one response: $\exp$ of minus the mean. A perplexity of $m$
 # means that the model was as undecided as between $m$ equally likely tokens.
 
 
@@ -912,11 +668,10 @@ ok = check_perplexity(perplexity)
 # ```python
 # traces.assign(perplexity=traces["logprobs"].map(perplexity)).groupby("correct")["perplexity"].median()
 # ```
-# Chapter 09 (planned) asks the same about the responses of *trained* models: if the base finds them likely, training
-# has selected rather than invented.
+# Chapter 09b asks the same about the responses of *trained* models.
 # </details>
 #
-# **4. A colder sampler.** The paper samples groups of 5 at temperature 0.6. A lower temperature makes the single
+# **3. A colder sampler.** The paper samples groups of 5 at temperature 0.6. A lower temperature makes the single
 # response better. Does it make more groups mixed, or fewer? Set your guess, then run the cell.
 
 # %%
@@ -952,10 +707,8 @@ pd.DataFrame(outcome).T.rename_axis("temperature").round(3)
 # ## Summary
 
 # %%
-print(f"The base ({source}):")
-print(f"  pass@1 {first['pass_at_k']:.1%}, pass@{last['k']:.0f} {last['pass_at_k']:.1%};", end=" ")
-print(f"{steps['true'].mean():.1%} of its arithmetic steps are true (live);")
-print(f"  {share:.1%} of groups of {G} are mixed, {never:.1%} of the problems were never solved.")
+print(f"The base: pass@1 {first['pass_at_k']:.1%}, pass@{last['k']:.0f} {last['pass_at_k']:.1%}; {share:.1%} of groups")
+print(f"of {G} are mixed, and {never:.1%} of the problems were never solved.")
 
 # %% [markdown]
 # - The base imitates a searcher that gives up early. Training can make it search better or search longer, and both

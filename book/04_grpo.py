@@ -33,13 +33,12 @@
 # $$
 #
 # A weighted cross-entropy is much plainer: $\sum_i \sum_t w_{it} \log \pi_\theta(o_{it} \mid q, o_{i<t})$, with
-# weights that are fixed before the gradient is taken. The paper that this book examines ([arXiv
-# 2505.13697](https://arxiv.org/abs/2505.13697), "the paper" from here on) says that in the setting where language
-# models are usually trained, the first collapses into the second.
+# weights that are fixed before the gradient is taken. The paper ([arXiv
+# 2505.13697](https://arxiv.org/abs/2505.13697)) says that in the setting where language models are usually trained,
+# the first collapses into the second.
 #
-# This chapter takes the objective apart. Four rollouts written by hand are graded and turned into advantages,
-# importance ratios and a loss, with one line of code beside each piece of the equation. Then the same lines train a
-# small model.
+# Below, four *rollouts* (sampled responses, here written by hand) are graded and turned into advantages, importance
+# ratios and a loss, with one line of code beside each piece of the equation. Then the same lines train a small model.
 
 # %%
 import dataclasses
@@ -50,23 +49,22 @@ import pandas as pd
 import torch
 
 from rlino_lib.evaluation.evaluate import evaluate
-from rlino_lib.figures.style import label, new_figure, style
+from rlino_lib.figures.style import axis_label, label, new_figure, style
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.policy.models import load_policy
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
-from rlino_lib.widgets import tokens_html
 
 style()
 
 # %% [markdown]
 # ## Four rollouts, written by hand
 #
-# The task is Countdown (chapter 02): reach the target with each number used exactly once. There is one prompt, and a
-# group of $G = 4$ responses in the format of the base model of chapter 03. The first is right. The second claims a
-# wrong sum. The third tries three times and gives up without an answer. The fourth is right at its third attempt.
+# The task is Countdown (chapter 02). There is one prompt, and a group of $G = 4$ responses in the format of the base of
+# chapter 03. The first is right. The second claims a wrong sum. The third tries three times and gives up without an
+# answer. The fourth is right at its third attempt.
 
 # %%
 from rlino_lib.tasks import Countdown
@@ -90,15 +88,14 @@ seen = [(g.reward, g.answer or "none", g.reason) for g in grades]
 pd.DataFrame(seen, index=names, columns=["reward", "answer", "the grader says"])
 
 # %% [markdown]
-# The reward is binary and comes once, at the end of a response. It does not say that the second response went wrong
-# at its first sum, or that the fourth wasted two attempts.
+# The reward does not say that the second response went wrong at its first sum, or that the fourth wasted two attempts.
 #
 # ## Advantages
 #
 # $$ \hat A_i = \frac{r_i - \mathrm{mean}(r_1 \dots r_G)}{\mathrm{std}(r_1 \dots r_G) + 10^{-4}} $$
 #
 # The group is its own baseline: a response is judged against the other answers to the same question, and no critic
-# is learned. First by hand:
+# is learned. First by hand, with the sample standard deviation (some implementations use the population's):
 
 # %% tags=["nbval-check-output"]
 G = 4
@@ -107,15 +104,8 @@ by_hand = torch.zeros_like(rewards)  # [N]
 for first in range(0, len(rewards), G):
     group = rewards[first : first + G]  # [G]
     by_hand[first : first + G] = (group - group.mean()) / (group.std() + 1e-4)
-print("by hand:", [round(a, 4) for a in by_hand.tolist()])
-
-# %% [markdown]
-# `Tensor.std` is the sample standard deviation (it divides by $G-1$); some implementations use the population's. The
-# library does all groups at once, and also has the rules of the other methods:
-
-# %% tags=["nbval-check-output"]
-adv = advantages(rewards, group_size=G)  # [N]
-print("library:", [round(a, 4) for a in adv.tolist()], " equal:", torch.equal(adv, by_hand))
+adv = advantages(rewards, group_size=G)  # [N], as the library has it
+print([round(a, 4) for a in by_hand.tolist()], " equal:", torch.equal(adv, by_hand))
 
 # %% [markdown]
 # ### A closed form
@@ -139,39 +129,30 @@ for k in range(1, 8):
     closed = (math.sqrt(7 / 8 * (1 - p) / p), -math.sqrt(7 / 8 * p / (1 - p)))
     assert abs(a[0] - closed[0]) < 1e-12 and abs(a[-1] - closed[1]) < 1e-12
     rows.append((p, a[0].item(), a[-1].item(), a[:k].sum().item() / 8))
-forms = pd.DataFrame(rows, columns=["p", "right", "wrong", "sum over the right / G"])
-forms.round(3)
+forms = pd.DataFrame(rows, columns=["p", "right", "wrong", "sum over the right / G"]).set_index("p")
+forms.T.round(3)
 
 # %% tags=["hide-input"] alt="Two line plots against the share p of a group that is right. Left: the advantage of one right response falls towards 0 as p grows, and that of one wrong response falls from 0. Right: the pull of a whole group rises to its largest value at p = 1/2 and falls again."
 import seaborn as sns
 
 figure, axes = new_figure(1, 2, (8.4, 3.2))
-long = forms.melt("p", ["right", "wrong"], var_name="response", value_name="advantage")
-sns.lineplot(long, x="p", y="advantage", hue="response", style="response", markers=True, ax=axes[0, 0])
-axes[0, 0].axhline(0, color="0.5", linewidth=1)
-sns.lineplot(forms, x="p", y="sum over the right / G", marker="o", color="0.3", ax=axes[0, 1])
-axes[0, 1].set(ylabel="push on all right responses", ylim=(0, 0.55))
-for axis, title in zip(axes[0], ["advantage of one response", "pull of a whole group"], strict=True):
-    axis.set(xlabel="share of the group that is right, p", xlim=(0, 1))
-    axis.set_title(title)
+sns.lineplot(forms[["right", "wrong"]], markers=True, ax=axes[0, 0])
+sns.lineplot(forms["sum over the right / G"], marker="o", color="0.3", ax=axes[0, 1])
+axes[0, 0].set(xlabel="share of the group that is right, p", ylabel="advantage of one response")
+axes[0, 1].set(xlabel="share of the group that is right, p", ylabel="push on all right responses", ylim=(0, 0.55))
 figure
 
 # %% [markdown]
 # *What to look at.* Which response counts most, and which problem? On the left: the rarer the kind of response, the
-# larger its advantage; a single right answer counts most. On the right: the push on all right responses together
-# follows $\sqrt{p(1-p)}$. A problem that the model solves half the time counts most, and one that it always or never
-# solves counts nothing. This last part is an implicit filter: where all rewards are equal, all advantages are 0.
-
-# %% tags=["nbval-check-output"]
-print("all right:", advantages(torch.ones(4), 4).tolist(), " all wrong:", advantages(torch.zeros(4), 4).tolist())
+# larger its advantage. On the right: the push on all right responses together follows $\sqrt{p(1-p)}$. A problem that
+# the model solves half the time counts most, and one that it always or never solves counts nothing.
 
 # %% [markdown]
 # ## The loss, line by line
 #
 # The objective asks for the log-probability of every token twice: under the policy being trained (`new`), and under
-# the policy that sampled (`old`). To keep the arithmetic in sight, suppose that the four responses had only three,
-# two, four and four tokens, with these made-up log-probabilities. Rows are padded; `mask` is true on tokens that
-# belong to a response.
+# the policy that sampled (`old`). To keep the arithmetic in sight, suppose that the four responses had two to four
+# tokens, with these made-up log-probabilities. `mask` is true on tokens that belong to a response.
 
 # %%
 old = torch.tensor(
@@ -265,15 +246,15 @@ cross_entropy.backward()
 print(f"weighted cross-entropy: {cross_entropy:.4f}   same gradient: {torch.equal(again.grad, logprobs.grad)}")
 
 # %% [markdown]
-# Two losses with different values have one gradient. An optimiser cannot tell them apart. What remains of the
-# objective is the rule that made the weights, and that the samples came from the policy itself. Ratio and clip begin
-# to act with the second update on the same batch, when it is *off-policy* (chapter 06).
+# Two losses with different values have one gradient. What remains of the objective is the rule that made the weights,
+# and that the samples came from the policy itself. Ratio and clip begin to act with the second update on the same
+# batch, when it is *off-policy* (chapter 06).
 #
 # ## What the weights are
 #
-# Back to the four responses as they are written, in the base model's tokens, each with the token that ends it.
-# `token_weights` gives $w_{it} = \partial J / \partial \log \pi_\theta(o_{it})$ at ratio 1. It differentiates
-# `policy_loss`, so a weight in a figure of this book is the weight that the optimiser used.
+# Back to the four responses as they are written, in the base model's tokens. `token_weights` gives
+# $w_{it} = \partial J / \partial \log \pi_\theta(o_{it})$ at ratio 1. It differentiates `policy_loss`, so a weight in a
+# figure of this book is the weight that the optimiser used.
 
 # %% tags=["nbval-check-output"]
 from transformers import AutoTokenizer
@@ -281,9 +262,7 @@ from transformers import AutoTokenizer
 from rlino_lib.paths import DEFAULT_BASE
 
 tokenizer = AutoTokenizer.from_pretrained(DEFAULT_BASE)
-ids = [tokenizer(text).input_ids + [tokenizer.eos_token_id] for text in responses]
-tokens = [[tokenizer.decode([t]) for t in row] for row in ids]
-lengths = torch.tensor([len(row) for row in ids])  # [N]
+lengths = torch.tensor([len(tokenizer(text).input_ids) + 1 for text in responses])  # [N], with the token that ends it
 mask = torch.arange(lengths.max()) < lengths[:, None]  # [N, T]
 w = token_weights(grpo_no_kl, adv, mask)  # [N, T]
 table = pd.DataFrame({"tokens": lengths, "advantage": adv, "w of a token": w[:, 0], "sum of w": w.sum(1)}, index=names)
@@ -297,28 +276,15 @@ weights_bars(w, mask, names=names)
 # %% [markdown]
 # *What to look at.* How is a response's weight spread over its tokens? Evenly: the wrong sum and the right answer
 # tag have the same weight, so credit is uniform. The two wrong responses carry the same total, spread over more
-# tokens in the long one. The bars have the same area; the longer ones are flatter. The same as text, on one colour
-# scale for both wrong responses:
-
-# %%
-full = w.abs().max().item()
-tokens_html(tokens[1], w[1, mask[1]], limit=full, title=names[1], label="w")
-
-# %%
-tokens_html(tokens[2], w[2, mask[2]], limit=full, title=names[2], label="w")
-
-# %% tags=["nbval-check-output"]
-print(f"a token of the short wrong response is pushed down {w[1, 0] / w[2, 0]:.2f} times as hard as one of the long")
-print(f"a token of the short right response is pushed up {w[0, 0] / w[3, 0]:.2f} times as hard as one of the long")
-
-# %% [markdown]
+# tokens in the long one: the bars have the same area, and the longer ones are flatter.
+#
 # This is the paper's length argument: under $1/|o_i|$ a long wrong response dilutes its penalty, and a short right
 # one concentrates its reward. Whether models grow longer *because* of it is a question about a drift over many
-# steps, which one batch cannot answer. Chapter 08 does the experiment.
+# steps, which chapter 08 asks.
 #
 # ## The KL term
 #
-# The last piece is a penalty for leaving the reference, the model before training. GRPO estimates it from the
+# The last piece is a penalty for leaving the *reference*, the model before training. GRPO estimates it from the
 # sampled token alone:
 #
 # $$ \mathrm{k3}_{it} = e^{d_{it}} - d_{it} - 1, \qquad
@@ -336,40 +302,14 @@ print("k3 of each token:", [round(x, 4) for x in k3.tolist()])
 print(f"mean of k3 under pi: {(pi * k3).sum():.6f}   KL(pi, ref): {(pi * (pi / ref).log()).sum():.6f}")
 
 # %% [markdown]
-# Floating point needs some care. Near the reference $d$ is small, and two numbers near 1 cancel to leave $e^d - d -
-# 1 \approx d^2/2$. In single precision the plain formula has no correct digit at $d = 10^{-4}$, and can even be
-# negative. `expm1(d) - d` keeps them. Far from the reference $e^d$ overflows, and one such token makes the whole
-# loss infinite. So `policy_loss` limits $d$ to $\pm 20$ inside the exponential.
-
-# %%
-exact = torch.tensor([1e-5, 5e-5, 1e-4, 1e-3, 0.1, 1.0, 100.0], dtype=torch.float64)  # d, in double precision
-d = exact.float()
-pd.DataFrame(
-    {
-        "d": exact,
-        "double": torch.expm1(exact) - exact,
-        "plain": d.exp() - d - 1,
-        "expm1": torch.expm1(d) - d,
-        "plain, cut at 20": d.clamp(-20, 20).exp() - d - 1,
-    }
-).map("{:.3g}".format)
-
-# %% [markdown]
-# *What to look at.* Compare the first three rows of "plain" with "double", and look at the last row. The plain
-# formula is wrong at both ends. For small $d$ the error is far below anything that $\beta$ = 0.04 lets through, so
-# it spoils a plot before it spoils a run.
+# (In floating point two numbers near 1 cancel where $d$ is small. So `policy_loss` computes `expm1(d) - d`, which keeps
+# the digits. And it limits $d$ to $\pm 20$ inside the exponential: one token far from the reference would make the
+# whole loss infinite.)
 #
 # ## A method is a row of choices
 #
-# Advantage, ratio, clip, normaliser, KL: an `Objective` names one choice for each, and prints as its formula.
-
-# %% tags=["nbval-check-output"]
-print(OBJECTIVES["grpo"])
-print(OBJECTIVES["grpo_no_kl"])
-
-# %% [markdown]
-# The second is what the paper calls GRPO-wo-KL. We take this one apart further, with three variations of one field
-# each:
+# Advantage, ratio, clip, normaliser, KL: an `Objective` names one choice for each, and prints as its formula. Here are
+# GRPO, GRPO without KL (the paper's GRPO-wo-KL), and three variations of it in one field each:
 
 # %% tags=["nbval-check-output"]
 variants = {
@@ -378,28 +318,26 @@ variants = {
     "token mean": dataclasses.replace(grpo_no_kl, name="token_mean", normaliser="token_mean"),
     "constant": dataclasses.replace(grpo_no_kl, name="constant", normaliser="constant"),
 }
-for objective in variants.values():
+for objective in (OBJECTIVES["grpo"], *variants.values()):
     print(objective)
 
 # %% tags=["nbval-check-output"]
-each = {name: token_weights(o, adv, mask, max_response_length=64)[:, 0] for name, o in variants.items()}
-table = pd.DataFrame({"tokens": lengths} | each, index=names)
-table.round(5)
+zeros = torch.zeros(mask.shape)  # [N, T], any log-probs will do as long as new is old
+table = pd.DataFrame(index=[*names, "logged loss"])
+for name, o in variants.items():
+    weight = token_weights(o, adv, mask, max_response_length=64)[:, 0]  # [N], of the first token
+    loss = policy_loss(o, Batch(zeros, adv, mask, zeros, max_response_length=64)).loss
+    table[name] = [*weight.tolist(), loss.item()]
+table.round(5) + 0.0
 
 # %% [markdown]
 # - *No clip* changes no weight: at ratio 1 there is nothing to clip.
 # - *Token mean*, one mean over all tokens of the batch, and *constant*, a fixed length in place of $|o_i|$, weight a
-#   token by $\hat A_i$ alone, however long its response is. A long response then has the larger total.
+#   token by $\hat A_i$ alone, however long its response is. A long response then has the larger total. And there is a
+#   logged loss: $\sum_i |o_i| \hat A_i$ is 0 only where right and wrong responses are equally long.
 #
 # The token mean is the default of some frameworks. So a formula with $1/|o_i|$ in a paper and the code beside it may
-# be different methods. And the token mean has a logged loss: $\sum_i |o_i| \hat A_i$ is 0 only where right and wrong
-# responses are equally long.
-
-# %% tags=["nbval-check-output"]
-zeros = torch.zeros(mask.shape)  # [N, T], any log-probs will do as long as new is old
-for name, objective in variants.items():
-    loss = policy_loss(objective, Batch(zeros, adv, mask, zeros, max_response_length=64)).loss
-    print(f"{name:16} loss {loss.item():z.4f}")
+# be different methods.
 
 # %% [markdown]
 # ## A model
@@ -422,27 +360,14 @@ print(rollouts.prompts[0] + rollouts.texts[0])
 
 # %%
 right = rollouts.correct.view(-1, config.group_size).sum(1)  # [P]
-group_lengths = rollouts.lengths.double().view(-1, config.group_size).mean(1)  # [P]
+mixed = (right > 0) & (right < config.group_size)  # [P]
 adv = advantages(rollouts.rewards, config.group_size)  # [N]
-groups = pd.DataFrame(
-    {
-        "right of 8": right,
-        "mean length": group_lengths.round(decimals=1),
-        "mixed": (right > 0) & (right < config.group_size),
-        "largest advantage": adv.view(-1, config.group_size).amax(1).double().round(decimals=2),
-    },
-    index=[p.removesuffix(" <think>") for p in rollouts.prompts],
-)
-groups
-
-# %%
-mixed = int(groups["mixed"].sum())
-print(f"{mixed} of {len(groups)} groups are mixed; the other {len(groups) - mixed} have no gradient at all.")
+print("right in each group of 8:", right.tolist())
+print(f"{mixed.sum()} of {len(mixed)} groups are mixed; the others have no gradient at all.")
 
 # %% [markdown]
-# Groups without contrast cost samples and give no gradient. More samples per problem, or problems of a suitable
-# difficulty, make more groups mixed; DAPO ([arXiv 2503.14476](https://arxiv.org/abs/2503.14476)) keeps sampling until
-# all are (chapter 11, planned).
+# More samples per problem, or problems of a suitable difficulty, make more groups mixed; DAPO ([arXiv
+# 2503.14476](https://arxiv.org/abs/2503.14476)) keeps sampling until all are.
 #
 # The gradient through the model takes four lines. Log-probs are computed anew by a pass over prompt and response,
 # since those of sampling carry no gradient.
@@ -481,7 +406,7 @@ print(f"cosine between the two steps: {agreement:.6f}")
 
 # %% [markdown]
 # The gradients agree to rounding. The steps agree a little less, because Adam's first step divides every gradient by
-# its own size. Where a gradient is 0 up to rounding, the step is rounding too, at full length.
+# its own size, also one that is 0 up to rounding.
 #
 # ## Training, live
 #
@@ -508,8 +433,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% [markdown]
 # *What to look at.* Does the reward rise? The reward of a step is the share right in one batch, and the next step
-# has other problems. So it is noisy, and its slope over so few steps may be lost in the noise: the measurement below
-# decides. The right responses of a step are few, so the line of their length jumps.
+# has other problems. So it is noisy, and the measurement below decides.
 
 # %%
 from rlino_lib.analysis.statistics import bootstrap_interval
@@ -523,8 +447,8 @@ print(f"change: {100 * change.mean():+.1f} points,", end=" ")
 print(f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}, which {verdict}.")
 
 # %% [markdown]
-# The interval is over problems (a bootstrap of the change on each). It says how well so many problems and samples
-# measure *this* run. It says nothing about another seed; for that there must be other seeds.
+# The interval is over problems. It says how well so many problems and samples measure *this* run, and nothing about
+# another seed.
 #
 # ## The recorded runs
 #
@@ -556,39 +480,24 @@ learning_curves(frame, "eval/accuracy", title=f"{split} split, {runs[0].config['
 # not.
 
 # %% tags=["hide-input"] alt="Four line plots against optimiser steps, for GRPO with and without its KL term: reward, entropy, KL to the reference, and the share of truncated responses."
-from rlino_lib.figures.style import axis_label
+from rlino_lib.figures.curves import curve_panels
 
 window = max(1, runs[0].config["steps"] // 20)
-figure, axes = new_figure(2, 2, (9.2, 6.2), sharex=True)
-for axis, column in zip(axes.flat, ["reward", "entropy", "kl", "completions/clipped_ratio"], strict=True):
-    learning_curves(frame.dropna(subset=[column]), column, smooth=window, ax=axis)
-    axis.set(ylabel="", title=axis_label(column))
-    axis.get_legend().remove()
-handles, keys = axes[0, 0].get_legend_handles_labels()
-legend_title = f"mean of {window} steps; band: lowest to highest seed"
-figure.legend(handles, [label(k) for k in keys], loc="outside lower center", ncol=2, title=legend_title)
-figure
+curve_panels(frame, dict.fromkeys(("reward", "entropy", "kl", "completions/clipped_ratio"), ""), smooth=window)
 
 # %% [markdown]
-# *What to look at.* The entropy is what is left to explore with. KL is recorded only where it is part of the
-# objective. How large is the share of responses that reach the cap? Such a response is truncated: it has no
-# answer, so it is wrong whatever it might have become.
+# *What to look at.* The entropy is what is left to explore with: how much of it goes? Here, hardly any. KL is recorded
+# only where it is part of the objective. And how large does the share of truncated responses become? Such a response
+# has no answer, so it is wrong whatever it might have become.
 
 # %%
-cap_share = (
-    frame[frame["step"] > runs[0].config["steps"] - window].groupby("method")["completions/clipped_ratio"].mean()
-)
-listed = ", ".join(f"{label(method)} {share:.0%}" for method, share in cap_share.items())
-print(f"Share of samples truncated, last {window} steps: {listed}.")
-
-# %% [markdown]
-# The clip of the objective does not appear here, for a reason:
-
-# %%
+late = frame["step"] > frame["step"].max() - window
+parts = frame.assign(steps=late.map({False: f"first {window}", True: f"last {window}"}))
+parts = parts[late | frame["step"].between(1, window)].groupby(["method", "steps"])
 first = runs[0].config
-updates = first["epochs"] * first["minibatches"]
 largest = frame["clip_ratio"].max()
-print(f"updates per batch: {updates}; largest share of tokens clipped in any step of any run: {largest:.3g}")
+print(f"Updates per batch: {first['epochs'] * first['minibatches']}; largest share of tokens clipped: {largest:.3g}")
+parts[["entropy", "completions/clipped_ratio"]].mean().rename(index=label, columns=axis_label).round(2)
 
 # %% alt="A line plot for each method, with and without the KL term: mean length in tokens of right responses, of wrong ones, and of wrong ones that were not truncated, against optimiser steps."
 length_curves(frame, columns=2)
@@ -596,7 +505,7 @@ length_curves(frame, columns=2)
 # %% [markdown]
 # *What to look at.* Compare right and wrong responses, and then wrong ones that were not truncated. The gap between
 # the two lines of wrong responses is made of truncated ones, and it is most of what the wrong ones grow by. Chapter
-# 08 is about these lines. In numbers, at the last evaluation, mean over seeds:
+# 08 is about these lines.
 
 # %%
 columns = [f"eval/length/{kind}" for kind in ("correct", "incorrect", "incorrect_unclipped")] + ["eval/clipped_ratio"]
@@ -607,74 +516,40 @@ at_end.rename(index=label, columns=axis_label).round(2)
 # ### Where the runs ended
 
 # %%
+from rlino_lib.analysis.tables import in_brackets
 from rlino_lib.figures.recorded import measured, outcomes
 
 print(measured(runs))
-ends = outcomes(runs)
-base = ends.loc[ends["method"] == "base", "accuracy"].item()
-ends = ends[ends["method"] != "base"]
-by_seed = ends.assign(gain=100 * (ends["accuracy"] - base)).pivot(index="method", columns="seed", values="gain")
-by_seed.index = [label(method) for method in by_seed.index]
-by_seed.columns = [f"seed {seed}" for seed in by_seed.columns]
-print(f"The base has {base:.1%} right. Points gained on it:")
-by_seed.assign(mean=by_seed.mean(axis=1)).round(1)
-
-
-# %%
-import scipy.stats
-
-
-def t_interval(values: pd.Series) -> str:
-    """Mean and 95 % t-interval over seeds, in words."""
-    n = len(values)
-    mean = values.mean()
-    if n < 2:
-        return f"{mean:+.1f} points (one seed, so no interval)"
-    half = scipy.stats.t.ppf(0.975, n - 1) * values.std() / math.sqrt(n)
-    return f"{mean:+.1f} points ({n} seeds, 95 % interval {mean - half:+.1f} to {mean + half:+.1f})"
-
-
+ends = outcomes(runs).set_index(["method", "seed"])["accuracy"]
+base = ends["base"].item()
+by_seed = (100 * (ends.drop("base") - base)).unstack().rename(index=label, columns="seed {:.0f}".format)
+difference = (by_seed.loc["GRPO"] - by_seed.loc["GRPO without KL"]).dropna()
+print(f"The base has {base:.1%} right. Points gained on it, with 95 % intervals over seeds:")
 for name, gains in by_seed.iterrows():
-    print(f"{name} over the base: {t_interval(gains.dropna())}")
-print(f"GRPO over GRPO without KL: {t_interval((by_seed.loc['GRPO'] - by_seed.loc['GRPO without KL']).dropna())}")
+    print(f"{name}: {in_brackets(gains.dropna())}")
+print(f"GRPO over GRPO without KL: {in_brackets(difference)}")
+by_seed.round(1)
 
 # %% [markdown]
-# The interval is over seeds, by the t distribution. With so few of them it is wide: only a large difference shows.
-# Chapter 07 has all methods in one table, and a test of equivalence whose margin was set in advance.
-#
-# ### The learning rate
+# With so few seeds the intervals are wide: only a large difference shows. Chapter 07 has all methods in one table, and
+# a test of equivalence whose margin was set in advance.
 #
 # A comparison of methods is worth no more than the care with which each was tuned. Learning rates were compared on
-# the validation split, before any run was evaluated on the test split.
+# the validation split, before any run was evaluated on the test split. The share right there, by learning rate:
 
 # %%
-from IPython.display import display
-
 sweep = list_runs("countdown-lr")
-rows = []
-for run in sweep:
-    evaluated = run.metrics["eval/accuracy"].dropna()
-    row = {"method": label(run.method), "lr": run.config["lr"], "seed": run.seed}
-    rows.append(row | {"before": evaluated.iloc[0], "after": evaluated.iloc[-1]})
-if sweep:
-    settings = sweep[0].config
-    tried = pd.DataFrame(rows)
-    where = f"{settings['eval_problems']:,} {settings['eval_split']} problems"
-    print(f"Share right on {where} after {settings['steps']} steps")
-    print(f"(seeds: {tried['seed'].nunique()}; before training {tried['before'].mean():.3f}):")
-    table = tried.pivot_table(index="lr", columns="method", values="after")
-    display(table.map(lambda share: f"{share:.3f}" if share == share else "–"))
-    print("The recorded runs use a learning rate of", " and ".join(sorted({f"{r.config['lr']:g}" for r in runs})))
-else:
-    print("There are no recorded runs of the sweep (group countdown-lr) here; `make runs` makes them.")
+tried = [(r.config["lr"], label(r.method), r.metrics["eval/accuracy"].dropna().iloc[-1]) for r in sweep]
+print("The recorded runs use", *{run.config["lr"] for run in runs})
+pd.DataFrame(tried, columns=["lr", "method", "share right"]).pivot_table("share right", "lr", "method").round(3)
 
 # %% [markdown]
 # ### Reading the traces
 #
-# Curves show that something changed; traces show what. The inspector below shows whole groups of the recorded runs
-# side by side: the parsed answer and the grader's reason, each token with its weight, log-probability or entropy.
-# Choose a run, a step and a problem. Is the weight of a right response the same at its wrong turns as at its answer?
-# It is, for every response and at every step: credit is uniform.
+# Curves show that something changed; traces show what. The inspector has whole groups of the recorded runs: the parsed
+# answer and the grader's reason, each token with its weight, log-probability or entropy. Choose a run, a step and a
+# problem. Is the weight of a right response the same at its wrong turns as at its answer? It is, for every response and
+# at every step: credit is uniform.
 
 # %%
 from rlino_lib.widgets import trace_inspector
@@ -684,9 +559,8 @@ trace_inspector(runs)
 # %% [markdown]
 # ## Guard rails
 #
-# It is easy to lose a night to a run that trains nothing: every reward, every advantage and every gradient is 0, and
-# the log looks as calm as a good one's. Here is such a run. The prompt follows TinyZero's template for large models,
-# which the small base has never seen:
+# It is easy to lose a night to a run that trains nothing: every reward, advantage and gradient is 0, and the log looks
+# calm. Here is such a run. The prompt follows a template for large models, which the small base has never seen:
 
 # %% tags=["nbval-check-output"]
 from rlino_lib.errors import RlinoError
@@ -701,15 +575,15 @@ with tempfile.TemporaryDirectory() as folder:
         print(error)
 
 # %% [markdown]
-# Two more rules watch for groups that are never mixed and for responses that never end. On the command line the
-# message is one line on stderr, and the exit code is 2; `--guard warn` goes on regardless.
+# Two more rules watch for groups that are never mixed and for responses that never end; `--guard warn` goes on
+# regardless.
 #
 # ## What the paper says, and what was found here
 #
 # The paper drops the KL term, assumes that ratios stay inside the clip range, and splits the sum by the binary
 # reward. It arrives at a supervised loss on the policy's own samples, weighted by group. On the way it runs GRPO
-# with and without the KL term. These are its accuracies, one run each (no seeds or intervals are known), from
-# summaries of the paper (`data/paper/README.md` says how sure each number is):
+# with and without the KL term. These are its accuracies, one run each, from summaries of the paper
+# (`data/paper/README.md` says how sure each number is):
 
 # %%
 from rlino_lib.paths import RUNS
@@ -720,8 +594,7 @@ paper = paper.pivot(index=["task", "model"], columns="method", values="accuracy_
 paper.assign(difference=paper["GRPO"] - paper["GRPO-wo-KL"]).round(2)
 
 # %%
-difference = (by_seed.loc["GRPO"] - by_seed.loc["GRPO without KL"]).dropna()
-print(f"Here, GRPO over GRPO without KL: {t_interval(difference)}.")
+print(f"Here, GRPO over GRPO without KL: {in_brackets(difference)} points.")
 kl = frame[frame["method"] == "grpo"].groupby("run")["kl"].last()
 print(f"KL to the base at the last step of GRPO: {kl.min():.2g} to {kl.max():.2g} nats per token.")
 plain = frame[frame["method"] == "grpo_no_kl"].dropna(subset=["loss"])
@@ -735,19 +608,15 @@ print(f"gradient norm {plain['grad_norm'].min():.2g} to {plain['grad_norm'].max(
 #
 # Two things are not in "weighted cross-entropy". One is where the weights come from: a group's own success rate,
 # which filters and balances. The other is that the samples are on-policy, so the data set follows the policy.
-# Chapters 05 and 07 ask whether a supervised recipe with simpler weights does as well, and chapter 06 what happens
-# when a batch serves many updates.
 #
 # ## Exercises
 #
-# Each checker runs your function on a few inputs, compares, and names the likely mistake. The cells run as they are,
-# unsolved.
+# Each checker runs your function on a few inputs, compares, and names the likely mistake.
 #
 # **1. Advantages.** Write `my_advantages(rewards, group_size)` without a loop: rewards [N] in, advantages [N] out.
 
-
 # %%
-from checkers.grpo import check_advantages, check_clip, check_grpo_loss, check_kl_k3, check_weights
+from checkers.grpo import check_advantages, check_clip, check_grpo_loss, check_weights
 
 
 def my_advantages(rewards, group_size): ...
@@ -830,26 +699,6 @@ _ = check_weights(my_weights)
 #
 # </details>
 #
-# **5. k3.** `my_k3(logprobs, ref_logprobs)`, in any shape. It is 0 where the two agree and positive elsewhere.
-
-
-# %%
-def my_k3(logprobs, ref_logprobs): ...
-
-
-_ = check_kl_k3(my_k3)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def my_k3(logprobs, ref_logprobs):
-#     d = ref_logprobs - logprobs
-#     return torch.expm1(d) - d
-# ```
-#
-# </details>
-#
 # ## Summary
 #
 # - GRPO's objective is a few lines: advantages within the group, importance ratios, a one-sided clip, a mean over
@@ -859,18 +708,14 @@ _ = check_kl_k3(my_k3)
 #
 # Claims settled here:
 #
-# - **Closed-form advantages.** With binary rewards, $\hat A^\pm$ is a function of the group's share $p$ alone,
-#   groups without contrast count nothing, and a group's pull is $\sqrt{p(1-p)}$. *Holds*: equal on every mixed group
-#   of eight.
+# - **Closed-form advantages** (`closed-form`). With binary rewards, $\hat A^\pm$ is a function of the group's share $p$
+#   alone, groups without contrast count nothing, and a group's pull is $\sqrt{p(1-p)}$. *Holds*: equal on every mixed
+#   group of eight.
 # - **The logged loss.** At one update per batch and $\beta = 0$, the loss of GRPO is 0 while its gradient is not.
 #   *Holds*: shown on the hand-written group, on the base model, and in the recorded runs. It belongs to the
 #   $1/|o_i|$ normaliser: under a token mean the loss is not 0.
-# - **Weighted cross-entropy.** In the same setting the gradient is that of a weighted cross-entropy. *Holds* here
-#   for one batch; chapter 06 goes through all methods, and through what breaks it.
+# - **Weighted cross-entropy** (`weighted-sft`). In the same setting the gradient is that of a weighted cross-entropy.
+#   *Holds* here for one batch; chapter 06 goes through all methods, and through what breaks it.
 #
-# Open:
-#
-# - Whether the KL term matters for the outcome on Countdown: `kl-countdown` is undecided (chapter 07).
-# - Whether uniform credit costs anything (chapter 10, planned).
-#
-# Chapters 08b and 08c answer whether $1/|o_i|$ makes wrong responses longer.
+# Open: whether the KL term matters for the outcome on Countdown. `kl-countdown` is undecided (chapter 07). Chapters
+# 08b and 08c ask whether $1/|o_i|$ makes wrong responses longer, and chapter 10 what uniform credit costs.

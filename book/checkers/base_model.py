@@ -3,8 +3,6 @@
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from checkers.check import Solution, exercise
 from rlino_lib.analysis.pass_at_k import pass_at_k
@@ -19,20 +17,6 @@ def check_pass_at_k(n: int, c: int, k: int) -> Solution:
         "that is the chance that all k are right": math.comb(c, k) / math.comb(n, k),
         "that is the chance that none of the k is right": math.comb(n - c, k) / math.comb(n, k),
         "k · c/n counts right samples, not the chance of one": k * c / n,
-    }
-
-
-_LOGPROBS = torch.tensor([[-0.5, -1.0, -3.0, -9.0], [-0.25, -2.0, -9.0, -9.0], [-1.0, -0.1, -0.4, -0.7]])  # [N, T]
-MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]]).bool()  # [N, T]
-
-
-@exercise("mean_logprob", (_LOGPROBS, MASK), (_LOGPROBS[:1], MASK[:1]), tolerance=1e-5)
-def check_mean_logprob(logprobs: Tensor, mask: Tensor) -> Solution:
-    """`mean_logprob(logprobs, mask)`, both [N, T]: the mean over each response's own tokens, [N]."""
-    total = (logprobs * mask).sum(1)  # [N]
-    return total / mask.sum(1), {
-        "it divides by T, padding included": total / mask.shape[1],
-        "a sum over the tokens, not their mean": total,
     }
 
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from checkers.base_model import MASK
 from checkers.check import Solution, exercise
 from rlino_lib.methods.advantages import advantages
 
@@ -28,11 +27,12 @@ def check_advantages(rewards: Tensor, group_size: int) -> Solution:
     }
 
 
+_MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]]).bool()  # [N, T]
 _RATIO = torch.tensor([[1.0, 1.2, 0.9, 9.0], [1.4, 0.8, 9.0, 9.0], [0.7, 1.0, 1.3, 1.1]])  # [N, T], 9 where masked
 _ADVANTAGE = torch.tensor([1.2, -0.6, -0.5])  # [N]
 
 
-@exercise("grpo_loss", (_RATIO, _ADVANTAGE, MASK), (_RATIO[:2], _ADVANTAGE[:2], MASK[:2]), tolerance=1e-5)
+@exercise("grpo_loss", (_RATIO, _ADVANTAGE, _MASK), (_RATIO[:2], _ADVANTAGE[:2], _MASK[:2]), tolerance=1e-5)
 def check_grpo_loss(ratio: Tensor, advantage: Tensor, mask: Tensor) -> Solution:
     """`grpo_loss(ratio, advantages, mask)`, [N, T], [N], [N, T]: −1/N Σ_i 1/|o_i| Σ_t ρ_it Â_i, no clip, no KL."""
     all_gains = ratio * advantage[:, None]  # [N, T], with padding
@@ -48,7 +48,7 @@ def check_grpo_loss(ratio: Tensor, advantage: Tensor, mask: Tensor) -> Solution:
     }
 
 
-@exercise("weights", (_ADVANTAGE, MASK), (_ADVANTAGE[:2], MASK[:2]), tolerance=1e-5)
+@exercise("weights", (_ADVANTAGE, _MASK), (_ADVANTAGE[:2], _MASK[:2]), tolerance=1e-5)
 def check_weights(advantage: Tensor, mask: Tensor) -> Solution:
     """`weights(advantages, mask)`, [N] and [N, T]: the weight Â_i/(|o_i| N) of every token, 0 on padding, [N, T]."""
     n = len(advantage)
@@ -60,22 +60,6 @@ def check_weights(advantage: Tensor, mask: Tensor) -> Solution:
         "it divides by all tokens of the batch: that is the token mean": signed / mask.sum(),
         "it divides by T, padding included": signed / mask.numel(),
         "padding has weight": (advantage[:, None] / lengths / n).expand(mask.shape),
-    }
-
-
-_NEW = torch.tensor([[-0.5, -1.0, -3.0], [-0.2, -2.0, -0.7]])
-_REF = torch.tensor([[-0.9, -0.4, -3.0], [-1.2, -1.5, -0.6]])
-
-
-@exercise("k3", (_NEW, _REF), (_NEW[0], _REF[0]), tolerance=1e-5)
-def check_kl_k3(new: Tensor, ref: Tensor) -> Solution:
-    """`k3(logprobs, ref_logprobs)`: exp(ref − new) − (ref − new) − 1 of every token, in the shape that came in."""
-    d = ref - new
-    return torch.exp(d) - d - 1, {
-        "that is k1, new − ref": -d,
-        "that is k2, half the square": d**2 / 2,
-        "reversed: the reference comes first, ref − new": torch.exp(-d) + d - 1,
-        "the sign of the middle term": torch.exp(d) + d - 1,
     }
 
 

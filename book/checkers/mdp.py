@@ -4,8 +4,6 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from checkers.check import Solution, exercise
 from rlino_lib.tasks.countdown.mdp import actions, uniform_value
@@ -26,24 +24,6 @@ def check_count_responses(v: int, h: int) -> Solution:
     }
 
 
-_PROBS = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)  # [S, V]
-_AFTER = torch.tensor([[0.0, 1.0, 0.5], [0.25, 0.0, 1.0]], dtype=torch.float64)  # [S, V]
-
-
-@exercise("back_up", (_PROBS, _AFTER), (_PROBS[:1], _AFTER[:1]), (_PROBS, 1 - _AFTER), tolerance=1e-9)
-def check_back_up(probs: Tensor, after: Tensor) -> Solution:
-    """`back_up(probs, after)`, both [S, V]: the values [S] of S states from those that their V actions lead to."""
-    products = probs * after
-    return products.sum(1), {
-        "the best action's value: that is V*, and not V^π": after.amax(1),
-        "all actions count alike: weigh them by the policy": after.mean(1),
-        "a sum over states, not over actions: which dimension?": products.sum(0),
-        "a mean of π · V: the probabilities already sum to 1": products.mean(1),
-        "no sum over the actions yet": products,
-        "the value after the likeliest action alone": after.gather(1, probs.argmax(1, keepdim=True))[:, 0],
-    }
-
-
 _STEPS = ([0.5, 0.25, 0.75], 1.0), ([0.5, 0.25, 0.75], 0.0), ([0.1], 1.0), ([0.2, 0.9, 0.9, 0.4], 1.0)
 
 
@@ -60,25 +40,6 @@ def check_step_advantages(values: list[float], reward: float) -> Solution:
         "the last step is missing: it leads to the reward": right[:-1],
         "the value after the last token is 0 here, not the reward": np.diff([*values, 0.0]),
         "the reward comes on top of the last value: V after the end is 0": np.diff([*values, reward + values[-1]]),
-    }
-
-
-_LOGPROBS = torch.tensor([[-0.5, -1.0, -3.0], [-0.2, -9.0, -9.0], [-0.7, -0.1, -9.0]])  # [N, T], −9 where masked
-_MASK = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]).bool()  # [N, T]
-
-
-@exercise("arm_logprob", (_LOGPROBS, _MASK), (_LOGPROBS[:2], _MASK[:2]), tolerance=1e-5)
-def check_arm_logprob(logprobs: Tensor, mask: Tensor) -> Solution:
-    """`arm_logprob(logprobs, mask)`, both [N, T]: log π(o | q) of each whole response, [N]."""
-    masked = logprobs * mask
-    total = masked.sum(1)
-    return total, {
-        "padding is summed too: use the mask": logprobs.sum(1),
-        "a mean over the tokens: a product of probabilities is a sum of logs": total / mask.sum(1),
-        "the probability, not its log": total.exp(),
-        "a product of logs: multiply probabilities, or add logs": torch.where(mask, logprobs, 1).prod(1),
-        "a sum over responses: which dimension?": masked.sum(0),
-        "log of a sum of probabilities: they multiply": torch.where(mask, logprobs, -torch.inf).logsumexp(1),
     }
 
 

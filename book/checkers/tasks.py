@@ -51,14 +51,3 @@ def check_leak(key: Callable[[list[int], int], Any]) -> bool:
     }
     mistakes = {words: compares(wrong) for words, wrong in keys.items()}
     return check(compares(key), cases, compares(lambda n, t: (sorted(n), t)), mistakes, name="key(one) == key(other)")
-
-
-@exercise("reward", (True, True), (False, True), (False, False))
-def check_reward(correct: bool, has_answer: bool) -> Solution:
-    """`reward(correct, has_answer)`: 1 for a right answer, 0.1 for a wrong one, 0 for none."""
-    return (1.0 if correct else 0.1 * has_answer), {
-        "a wrong answer earns nothing: that is the binary reward": float(correct),
-        "0.1 comes on top of the 1": correct + 0.1 * has_answer,
-        "no answer at all earns 0.1 too": 1.0 if correct else 0.1,
-        "it asks for an answer before it asks for a right one": 0.1 * has_answer,
-    }

@@ -229,9 +229,9 @@ def test_a_folded_solution_passes_its_checker(chapter, place, own):
 # Exercises whose cells compute something by themselves: words of the folded answer, and what the cells' values must be
 # for these words to be true.
 ANSWERS = {
-    ("02", 4): ("The draft stops at the first answer", lambda v: v["pays"] and not v["grade"].correct),
-    ("02", 5): ("In none, up to the $10^{-4}$", lambda v: len(v["binary"]) > 10 and v["change"] < 1e-3),
-    ("03", 4): ("more. Two things", lambda v: v["answer"] == "more" and v["low"] > 0),
+    ("02", 3): ("The draft stops at the first answer", lambda v: v["pays"] and not v["grade"].correct),
+    ("02", 4): ("In none, up to the $10^{-4}$", lambda v: len(v["binary"]) > 10 and v["change"] < 1e-3),
+    ("03", 3): ("more. Two things", lambda v: v["answer"] == "more" and v["low"] > 0),
     ("07", 1): ("", lambda v: v["rows"] and all(bound > 0 for _, bound, *_ in v["rows"])),
     ("07", 3): ("has a raised test result", lambda v: find_liar(v["one"], ["test"]) == v["one"][1].name),
     ("07", 6): (

@@ -20,10 +20,8 @@ from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.countdown.game import make_problem, pieces, reachable, solutions, steps_from
 from rlino_lib.tasks.countdown.mdp import (
     actions,
-    attempt_text,
     attempts,
     best_value,
-    count_states,
     guess_probability,
     searcher_value,
     uniform_value,
@@ -144,30 +142,12 @@ def test_a_guess_at_attempts_against_one_at_plain_expressions(n_numbers, count, 
 # --- counts ----------------------------------------------------------------------------------------------------------
 
 
-def test_counts_are_the_nodes_of_tries():
-    nums, n = (2, 3), 3
-    texts = [attempt_text(a) for a in attempts(nums)]
-    assert " 3 + 2 = 5 no\n" in texts and len(texts) == 3  # 3 / 2 is no integer
-    strings = set()
-    for k in range(1, n + 1):
-        for several in product(texts, repeat=k):
-            tokens = tuple(t for text in several for t in pieces(text))
-            strings.update(tokens[:j] for j in range(len(tokens) + 1))
-    histories = {h for k in range(n + 1) for h in product(list(attempts(nums)), repeat=k)}
-    assert count_states(nums, n) == (len(strings), len(histories), 4)  # {2, 3}, {5}, {6}, {1}
-
-
-def test_merged_states_count_every_history_once():
-    histories = ways((1, 3, 7))
-    assert sum(histories.values()) == count_states((1, 3, 7)).histories
-    assert len(histories) == count_states((1, 3, 7), 5).merged < count_states((1, 3, 7)).histories
-    assert sum(n for state, n in histories.items() if len(state) == 1) == len(list(attempts((1, 3, 7))))
-
-
-def test_counts_need_a_choice():
-    for args in (((3,),), ((2, 3), 0)):
-        with pytest.raises(RlinoError, match="at least two numbers"):
-            count_states(*args)
+def test_states_count_every_history_once():
+    histories = {steps[:k] for steps in attempts((1, 3, 7)) for k in range(len(steps) + 1)}
+    assert ways((2, 3)) == {(2, 3): 1, (5,): 1, (6,): 1, (1,): 1}  # 3 / 2 is no integer
+    assert sum(ways((1, 3, 7)).values()) == len(histories) > len(ways((1, 3, 7)))
+    ends = sum(n for state, n in ways((1, 3, 7)).items() if len(state) == 1)
+    assert ends == len(list(attempts((1, 3, 7))))
 
 
 # --- traces ----------------------------------------------------------------------------------------------------------
@@ -282,8 +262,6 @@ def test_the_pieces_are_the_tokens_of_the_base(policy):
         trace.append(Demonstrator().response(problem, rng))
     for text in (LONG, GIVES_UP, *trace):
         assert pieces(text) == [policy.tokenizer.decode([t]) for t in policy.tokenizer(text)["input_ids"]]
-    split = lambda text: policy.tokenizer(text)["input_ids"]  # noqa: E731
-    assert count_states((3, 7, 19), 2, split) == count_states((3, 7, 19), 2)
 
 
 def test_prefixes_near_the_end_have_values_near_the_grade(policy):

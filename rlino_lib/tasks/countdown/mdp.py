@@ -6,15 +6,14 @@ state, and its values can be computed exactly. Nothing here needs a model or tor
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
-from typing import NamedTuple
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.arithmetic import Step
-from rlino_lib.tasks.countdown.game import one_step, pieces, reachable, steps_from
+from rlino_lib.tasks.countdown.game import one_step, reachable, steps_from
 
 State = tuple[int, ...]  # the numbers left, sorted
 
@@ -82,14 +81,6 @@ def searcher_value(state: State | None, start: State, target: int, again: float)
 # --- how many states -------------------------------------------------------------------------------------------------
 
 
-class StateCounts(NamedTuple):
-    """States that can be met within some attempts, the root included, in three views of the same process."""
-
-    strings: int  # token strings: the state of a language model
-    histories: int  # sequences of operations
-    merged: int  # multisets of numbers left: the state of the task
-
-
 def attempts(state: State) -> Iterator[tuple[Step, ...]]:
     """Every complete attempt: the sequences of operations until one number is left."""
     for step, rest in actions(state):
@@ -127,28 +118,3 @@ def ways(start: State) -> Counter[State]:
         total = total + after
         layer = after
     return total
-
-
-def count_states(
-    nums: Sequence[int], n_attempts: int = 1, split: Callable[[str], Sequence[object]] = pieces
-) -> StateCounts:
-    """States met in up to `n_attempts` attempts from `nums`, each closed by the token ` no` and a line break.
-
-    `split` cuts a text into tokens. A string remembers every attempt before it, so the counts of attempts multiply; the
-    merged state returns to where it began, so its count stays. Only legal steps count, written larger number first: a
-    model can write far more strings. Raises RlinoError for fewer than two numbers or no attempt.
-    """
-    start = tuple(sorted(nums))
-    if len(start) < 2 or n_attempts < 1:
-        raise RlinoError("counting states needs at least two numbers and one attempt")
-    strings: set[tuple] = set()
-    histories: set[tuple[Step, ...]] = set()
-    complete = 0
-    for steps in attempts(start):
-        complete += 1
-        tokens = tuple(split(attempt_text(steps)))
-        strings.update(tokens[:k] for k in range(1, len(tokens) + 1))
-        histories.update(steps[:k] for k in range(1, len(steps) + 1))
-    # Attempt j + 1 hangs below each of the complete^j ways in which the attempts before it can have gone.
-    below = sum(complete**j for j in range(n_attempts))
-    return StateCounts(1 + len(strings) * below, 1 + len(histories) * below, len(ways(start)))
