@@ -99,14 +99,7 @@ class Decoder:
     def _read_prompts(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [P, V] after the prompts, whose keys and values the cache then holds, and the positions [P, S]."""
         positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
-        logits = self.model(
-            input_ids=self.ids,
-            attention_mask=self.mask if self.padded else None,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]  # [P, V]
+        logits = self._own_logits(self.ids, self.mask if self.padded else None, positions)  # [P, V]
         self.layers = self.cache.layers
         return logits, positions
 
@@ -143,13 +136,12 @@ class Decoder:
         attention = self.mask[:, : self.length] if self.padded else None  # [B, L]
         if self.fused:
             return self.fused.step(tokens, position, self.layers, attention)
-        return self.model(
-            input_ids=tokens[:, None],
-            attention_mask=attention,
-            position_ids=position[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        return self._own_logits(tokens[:, None], attention, position[:, None])
+
+    def _own_logits(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor:
+        """The model's logits [B, V] after some tokens [B, t], whose keys and values the cache then holds."""
+        context = dict(attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True)
+        return self.model(input_ids=ids, **context, logits_to_keep=1).logits[:, -1]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some rows of the batch, [B'] int64, and forget the others."""

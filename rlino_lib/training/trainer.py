@@ -111,7 +111,6 @@ class Trainer:
             self.policy = Policy(adapted, self.policy.tokenizer)
         self.model = self.policy.model
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.on_gpu = self.model.device.type == "cuda"
         self.optimizer = OPTIMIZERS[config.optimizer](trainable, config)
         if self.critic:
             rate = replace(config, lr=config.critic_lr)
@@ -225,7 +224,7 @@ class Trainer:
 
     def row_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
         """`response_logprobs` of some rows, at the run's temperature and precision."""
-        packed = self.on_gpu or self.micro_tokens > 0
+        packed = self.model.device.type == "cuda" or self.micro_tokens > 0
         with autocast(self.config.precision, model):
             return response_logprobs(model, rollouts, rows, self.config.temperature, packed=packed, **more)
 

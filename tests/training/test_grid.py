@@ -376,7 +376,7 @@ def alive(pid):
     return True
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     end = time.time() + seconds
     while not condition():
         assert time.time() < end, "nothing happened"
