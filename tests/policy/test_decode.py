@@ -34,7 +34,7 @@ def test_texts_and_logprobs_are_those_of_the_models_own_step(shape, prompts, mon
     monkeypatch.setattr(rollout, "fused_decoder", lambda *args: None)
     own = sample(policy, prompts, **settings)
     assert torch.equal(fused.ids, own.ids) and torch.equal(fused.mask, own.mask)
-    # Adapters are added to the weights here, and to their products there; of these the fused step is 1.4e-4 from float64.
+    # Adapters are added to the weights here, to their products there; float64 is 1.4e-4 from what they are here.
     rounding = 2e-4 if shape == "lora" else 1e-5
     assert (fused.logprobs - own.logprobs).abs().max() < rounding
     assert (fused.entropies - own.entropies).abs().max() < 1e-4
