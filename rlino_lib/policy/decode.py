@@ -1,8 +1,8 @@
 """A model while it decodes (chapter 04): logits after the prompts, then after each further token, over a cache.
 
 What makes it fast: one prefill that all samples of a prompt share, on a CPU one row for all that have written the same
-so far where samples are many, a preallocated cache that is written in place, attention that never repeats the key-value
-heads, a fused step for small models and on a GPU (`fused.py`), and there the steps as one graph (`graph.py`).
+so far where samples are many, a fused step for small models and on a GPU (`fused.py`), and there the steps as one graph
+(`graph.py`). Any other model decodes by itself, over the cache of transformers.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
-from typing import cast
+from functools import cache
+from typing import Any
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, Cache, PreTrainedModel
-from transformers.cache_utils import CacheLayerMixin
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel
 
 from rlino_lib.errors import RlinoWarning
 from rlino_lib.policy.device import is_small
@@ -68,24 +65,23 @@ class Decoder:
         self.padded = not bool(mask.all())
         self.mask = mask.to(model.device)  # [P, S], and once prefilled [B, S+new]
         self.length = ids.shape[1]  # tokens that the cache holds of each row
-        count = model.config.get_text_config().num_hidden_layers
-        self.layers: list[GroupLayer | FlatLayer] = [GroupLayer(self.length) for _ in range(count)]
-        self.cache = Cache(layers=self.layers)
+        # Without a configuration it holds the whole length, also of a model with a sliding window.
+        self.cache: DynamicCache | None = DynamicCache()
+        self.layers: list[Any] = []  # those of the cache, and of a fused step its own
 
     def prefill(self, prompt_rows: torch.Tensor) -> torch.Tensor:
         """Logits [B, V] after the prompts, for rows that go on from `prompt_rows` [B] int64, each in [0, P)."""
         logits, positions = self._read_prompts()  # [P, V], [P, S]
-        capacity = self.length + self.new_tokens
         merging = len(prompt_rows) >= MANY * len(self.ids)
         self.merged = prompt_rows if merging else None  # [B], of many samples: the model's row that each row is part of
         rows = torch.arange(len(self.ids), device=self.ids.device) if merging else prompt_rows  # [R], of the model
         if self.fused:
-            adapt = partial(self.fused.adapted, rows=rows, length=self.length, capacity=self.length)
-            self.layers = [FlatLayer(*adapt(layer), len(prompt_rows), capacity) for layer in self.layers]
+            room = len(prompt_rows), self.length + self.new_tokens
+            adapted = (self.fused.adapted(layer, rows, self.length, self.length) for layer in self.layers)
+            self.layers = [FlatLayer(keys, values, *room) for keys, values in adapted]
             self.cache = None
         else:
-            for layer in cast(list[GroupLayer], self.layers):
-                layer.select(rows, capacity)
+            self._select_layers(rows)
         if self.padded:
             self.mask = pad(self.mask, (0, self.new_tokens), value=True).index_select(0, rows)  # [R, S+new]
         self.position = positions[:, -1].index_select(0, rows)  # [R], of the last token
@@ -103,14 +99,8 @@ class Decoder:
     def _read_prompts(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [P, V] after the prompts, whose keys and values the cache then holds, and the positions [P, S]."""
         positions = (self.mask.long().cumsum(1) - 1).clamp_min(0)  # [P, S]
-        logits = self.model(
-            input_ids=self.ids,
-            attention_mask=self.mask if self.padded else None,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]  # [P, V]
+        logits = self._own_logits(self.ids, self.mask if self.padded else None, positions)  # [P, V]
+        self.layers = self.cache.layers
         return logits, positions
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -146,13 +136,12 @@ class Decoder:
         attention = self.mask[:, : self.length] if self.padded else None  # [B, L]
         if self.fused:
             return self.fused.step(tokens, position, self.layers, attention)
-        return self.model(
-            input_ids=tokens[:, None],
-            attention_mask=attention,
-            position_ids=position[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        return self._own_logits(tokens[:, None], attention, position[:, None])
+
+    def _own_logits(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor:
+        """The model's logits [B, V] after some tokens [B, t], whose keys and values the cache then holds."""
+        context = dict(attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True)
+        return self.model(input_ids=ids, **context, logits_to_keep=1).logits[:, -1]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some rows of the batch, [B'] int64, and forget the others."""
@@ -162,92 +151,23 @@ class Decoder:
             self.merged = self.merged[rows]
 
     def _select(self, rows: torch.Tensor) -> None:
-        for layer in self.layers:
-            layer.select(rows)
+        self._select_layers(rows)
         self.position = self.position[rows]
         if self.padded:
             self.mask = self.mask[rows]
 
-
-# --- the cache -------------------------------------------------------------------------------------------------------
-
-
-class GroupLayer(CacheLayerMixin):
-    """Keys and values of one layer in buffers of full length; an update writes in place and returns a view."""
-
-    is_sliding = False  # masks are made over the whole length, also for models with a sliding window
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.capacity = capacity
-        self.length = 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        n, heads, _, dim = key_states.shape
-        self.keys = key_states.new_empty(n, heads, self.capacity, dim)  # [N, Hkv, S+T, D]
-        self.values = value_states.new_empty(n, heads, self.capacity, value_states.shape[-1])
-        self.is_initialized = True
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[2]
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def select(self, rows: torch.Tensor, capacity: int | None = None) -> None:
-        """Keep (or repeat) rows of the batch; with `capacity`, move to buffers of another length."""
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(len(rows), old.shape[1], capacity or self.capacity, old.shape[3])
-            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
-            setattr(self, name, new)
-        self.capacity = capacity or self.capacity
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def get_max_length(self) -> int:
-        return self.capacity
-
-    get_max_cache_shape = get_max_length  # its name in older releases
-
-
-def _grouped_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
-    """Attention for one new token of each row: two batched products over key-value heads, with no copy of the cache."""
-    n, heads, q_len, dim = query.shape
-    if q_len > 1 or heads % key.shape[1]:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
-        )
-    if key.device.type != "cpu":  # a GPU's fused kernel knows grouped heads itself
-        out = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
-        return out.transpose(1, 2), None
-    scaling = dim**-0.5 if scaling is None else scaling
-    q = (query * scaling).view(n, key.shape[1], -1, dim)  # [N, Hkv, H/Hkv, D]
-    scores = torch.matmul(q, key.transpose(2, 3))  # [N, Hkv, H/Hkv, L]
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    out = torch.matmul(scores.softmax(-1), value)  # [N, Hkv, H/Hkv, D]
-    return out.view(n, 1, heads, -1), None
-
-
-AttentionInterface.register("rlino_grouped", _grouped_attention)
-AttentionMaskInterface.register("rlino_grouped", sdpa_mask)
+    def _select_layers(self, rows: torch.Tensor) -> None:
+        for layer in self.layers:
+            layer.batch_select_indices(rows)
 
 
 @contextmanager
 def fast_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Decode with grouped attention where the model lets its attention be chosen; leave it as it was afterwards."""
+    """Decode with torch's own attention where the model lets it be chosen; leave the model as it was afterwards."""
     config = model.config.get_text_config()
     before = config._attn_implementation
     if before in ("eager", "sdpa") and not getattr(config, "attn_logit_softcapping", None):
-        config._attn_implementation = "rlino_grouped"
+        config._attn_implementation = "sdpa"
     was_training = model.training
     model.eval()
     try:

@@ -26,13 +26,10 @@ def pick_device(name: str = "auto") -> str:
     if name == "auto":
         return best
     kind, _, place = name.partition(":")
-    if not available.get(kind) or (place and (not place.isdigit() or kind == "cuda" and int(place) >= _gpus())):
+    wrong_place = place and (not place.isdigit() or kind == "cuda" and int(place) >= torch.cuda.device_count())
+    if not available.get(kind) or wrong_place:
         raise RlinoError(f"there is no device {name!r} here: --device {best}, or auto")
     return name
-
-
-def _gpus() -> int:
-    return torch.cuda.device_count()
 
 
 def has_bf16(device: torch.device | str) -> bool:

@@ -42,8 +42,11 @@ class FlatLayer:
         self.values[: self.rows, self.length] = values.flatten(1)
         self.length += 1
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep, move or repeat rows of the batch, as many as there is room for; what stays at its place is not read."""
+    def batch_select_indices(self, rows: torch.Tensor) -> None:
+        """Keep, move or repeat rows of the batch, as many as there is room for; what stays at its place is not read.
+
+        Its name is that of the layers of transformers' caches.
+        """
         self.rows = len(rows)
         moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
         for states in (self.keys[:, : self.length], self.values[:, : self.length]):
@@ -85,31 +88,19 @@ def misfit(model: PreTrainedModel) -> str:
         return "its activation or its rotation is of another kind"
     if not {p.dtype for p in inner.parameters()} <= TYPES[model.device.type == "cuda"]:
         return "its weights are of another floating-point type"
-    modules = list(model.modules())
-    if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
+    if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
         return "it has hooks"
-    if any(not _is_linear(m) for m in (*_linears(inner), inner.lm_head)):
+    linears = {name: m for name, m in inner.model.layers.named_modules() if name.endswith("_proj")}
+    if not all(map(_is_linear, (*linears.values(), inner.lm_head))):
         return "a linear layer of it is of another kind"
-    biased = (m for layer in inner.model.layers for m in (layer.self_attn.o_proj, *_mlp(layer)))
-    return "an output projection or an MLP of it has a bias" if any(m.bias is not None for m in biased) else ""
+    if any(m.bias is not None for name, m in linears.items() if not name.endswith(("q_proj", "k_proj", "v_proj"))):
+        return "an output projection or an MLP of it has a bias"
+    return ""
 
 
 def base_model(model: PreTrainedModel) -> PreTrainedModel:
     """The model inside its adapters, or the model."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _mlp(layer: Any) -> tuple[nn.Module, ...]:
-    return layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj
-
-
-def _linears(inner: Any) -> list[nn.Module]:
-    return [
-        linear
-        for layer in inner.model.layers
-        for attention in (layer.self_attn,)
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, *_mlp(layer))
-    ]
 
 
 def _is_linear(module: Any) -> bool:
@@ -118,11 +109,8 @@ def _is_linear(module: Any) -> bool:
         return True
     if type(module).__module__ != "peft.tuners.lora.layer" or type(module).__name__ != "Linear" or module.merged:
         return False
-    return type(module.get_base_layer()) is nn.Linear and not (any(module.use_dora.values()) or _has_lora_bias(module))
-
-
-def _has_lora_bias(module: Any) -> bool:
-    return any(getattr(b, "bias", None) is not None for b in module.lora_B.values())
+    biased = any(getattr(b, "bias", None) is not None for b in module.lora_B.values())
+    return type(module.get_base_layer()) is nn.Linear and not (biased or any(module.use_dora.values()))
 
 
 def _weight(module: Any) -> torch.Tensor:

@@ -263,11 +263,11 @@ def _packed_logprobs(
     inputs = dict(input_ids=to_device(ids, device), use_cache=False, logits_to_keep=kept)
     if not entropies and (head := large_head(model)) is not None:
         hidden = last_hidden(model, head, **inputs).flatten(0, 1).index_select(0, places)  # [M, H]
-        found: tuple[torch.Tensor, ...] = (token_logprobs(hidden, head.weight, targets, temperature),)  # [M]
+        of_tokens: tuple[torch.Tensor, ...] = (token_logprobs(hidden, head.weight, targets, temperature),)  # [M]
     else:
         logits = model(**inputs).logits.flatten(0, 1).index_select(0, places)  # [M, V]
-        found = _of_logits(logits, targets, temperature, entropies)  # [M] each
-    chosen, *spread = (x.new_zeros(mask.numel()).index_copy(0, results, x).view(mask.shape) for x in found)
+        of_tokens = _of_logits(logits, targets, temperature, entropies)  # [M] each
+    chosen, *spread = (x.new_zeros(mask.numel()).index_copy(0, results, x).view(mask.shape) for x in of_tokens)
     return chosen, to_device(mask, device), *spread  # [B, T'] each
 
 

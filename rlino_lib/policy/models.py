@@ -37,16 +37,9 @@ class Policy(NamedTuple):
 def small_config(vocab_size: int, **changes) -> Qwen2Config:
     """The shipped bases: Qwen-2's architecture at 0.8 million parameters (chapter 03)."""
     settings = dict(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        use_cache=True,
-    )
+        vocab_size=vocab_size, hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True, use_cache=True,
+    )  # fmt: skip
     return Qwen2Config(**(settings | changes))
 
 

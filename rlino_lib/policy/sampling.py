@@ -10,18 +10,18 @@ not depend on which rows sit beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 
+from rlino_lib import settings
 from rlino_lib.errors import RlinoError
 from rlino_lib.policy.decode import Decoder, fast_attention, fused_decoder, in_blocks
 from rlino_lib.policy.device import autocast, casts, is_out_of_memory, is_small, policy_precision, within_memory
@@ -32,22 +32,24 @@ from rlino_lib.policy.logprobs import LARGE
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import Ends
-from rlino_lib.settings import BATCH, COUNT, TEMPERATURE, TOP_P, check, number, setting, whole, zero_or
+from rlino_lib.settings import COUNT, check, number, setting, whole, zero_or
 from rlino_lib.tasks.base import Environment
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """The numbers of `sample`, checked."""
+    """The settings of `sample`. Raises RlinoError for a wrong value."""
 
-    group_size: int = setting(8, "responses per prompt", BATCH)
+    group_size: int = setting(8, "responses per prompt", settings.BATCH)
     max_new_tokens: int = setting(112, "the cap on a response", COUNT)
-    temperature: float = setting(1.0, "divides the logits; 0: greedy", zero_or(TEMPERATURE))
-    top_p: float = setting(1.0, "keep the likeliest tokens with this share of the probability", TOP_P)
+    temperature: float = setting(1.0, "divides the logits; 0: greedy", zero_or(settings.TEMPERATURE))
+    top_p: float = setting(1.0, "keep the likeliest tokens with this share of the probability", settings.TOP_P)
     top_k: int = setting(0, "keep so many of the likeliest tokens; 0: all", whole())
     min_p: float = setting(0.0, "keep tokens with at least this share of the likeliest's probability", number(0, 1))
     seed: int = setting(0, "of the draws; a run makes one of its own seed and the step", whole(0, 2**63 - 1))
     max_rows: int = setting(1024, "rows decoded at a time", COUNT)
+    ignore_eos: bool = setting(False, "go on to the cap, for measuring", settings.FLAG)
+    precision: str = setting("auto", settings.PRECISION_HELP, settings.PRECISION)
 
     def __post_init__(self) -> None:
         check(self)
@@ -136,7 +138,7 @@ def choose(
         ids = logits.argmax(-1)  # [N]
     else:
         kept = _filter(logprobs, top_p, top_k, min_p).exp() if truncating else probs  # [N, V]
-        ids, _ = _invert(kept, u, with_rest=False)  # [N]
+        ids, *_ = _invert(kept, u)  # [N]
     return ids, logprobs.gather(1, ids[:, None])[:, 0], entropy
 
 
@@ -147,17 +149,20 @@ def _choose_from_many(scaled: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tens
     """
     probs = scaled.softmax(-1, dtype=torch.float32)  # [N, V]
     parts = pad(probs, (0, -probs.shape[1] % 128)).unflatten(1, (-1, 128))  # [N, V/128, 128]
-    part, rest = _invert(parts.sum(-1), u)  # each [N]
+    masses = parts.sum(-1)  # [N, V/128]
+    part, below, total = _invert(masses, u)  # [N], [N, 1], [N, V/128]
+    own = masses.gather(1, part[:, None])  # [N, 1]
+    rest = ((below - total.gather(1, part[:, None]) + own) / own).clamp(0, 1)  # [N, 1], uniform if u is
     rows = torch.arange(len(u), device=u.device)  # [N]
-    place, _ = _invert(parts[rows, part], rest, with_rest=False)  # [N]
+    place, *_ = _invert(parts[rows, part], rest[:, 0])  # [N]
     ids = (part * 128 + place).clamp_max(probs.shape[1] - 1)  # [N]; of NaN
     return ids, probs[rows, ids].log(), torch.special.entr(probs).sum(-1)
 
 
-def _invert(masses: torch.Tensor, u: torch.Tensor, with_rest: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Where the running sum of masses [N, C] exceeds the share u of its total, and the share of that entry below it.
+def _invert(masses: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where the running sum of masses [N, C] exceeds the share u of its total: the entry [N], with u [N] in [0, 1).
 
-    u [N] in [0, 1). Both results are [N], the second one uniform in [0, 1] if u is, and None unless asked for.
+    Returned too are what it had to exceed, [N, 1], and the running sum, [N, C].
     """
     total = masses.cumsum(-1)  # [N, C]
     # `right` picks the first entry strictly above u·total, so an entry of mass 0 is never chosen; rounding can lift
@@ -166,11 +171,7 @@ def _invert(masses: torch.Tensor, u: torch.Tensor, with_rest: bool = True) -> tu
     below = torch.minimum(u[:, None] * mass, torch.nextafter(mass, torch.zeros_like(mass)))  # [N, 1]
     index = torch.searchsorted(total, below, right=True)  # [N, 1]
     index = index.clamp_max(masses.shape[1] - 1)  # of NaN there is no entry, and a GPU does not survive a wrong index
-    if not with_rest:
-        return index[:, 0], None
-    own = masses.gather(1, index)  # [N, 1]
-    rest = ((below - total.gather(1, index) + own) / own).clamp(0, 1)  # [N, 1]
-    return index[:, 0], rest[:, 0]
+    return index[:, 0], below, total
 
 
 def refuse_infinite(entropies: torch.Tensor) -> torch.Tensor:
@@ -188,21 +189,15 @@ def sample(
     prompts: Sequence[str],
     group_size: int = 8,
     *,
-    max_new_tokens: int = 112,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    min_p: float = 0.0,
-    seed: int = 0,
-    max_rows: int = 1024,
     stop_strings: Sequence[str] = (),
-    ignore_eos: bool = False,
-    precision: str = "auto",
-    progress: bool = False,
     prefixes: Sequence[str] = (),
     environment: Environment | Sequence[Environment] | None = None,
+    **sampling: Any,
 ) -> Rollouts:
     """Sample `group_size` responses to each prompt (temperature 0 is greedy): `sample(policy, ["2 + 2 ="], 4).texts`.
+
+    `sampling` are the settings of `SampleConfig`: `max_new_tokens=112`, `temperature=1.0`, `top_p=1.0`, `top_k=0`,
+    `min_p=0.0`, `seed=0`, `max_rows=1024`, `ignore_eos=False`, `precision="auto"`.
 
     A response ends with EOS, or with the token that completes one of `stop_strings`, both part of it. `max_rows` bounds
     the rows decoded at a time; texts do not depend on it beyond float rounding. Where memory runs out it is halved
@@ -216,23 +211,22 @@ def sample(
     nothing to sample, a setting is out of range, a prefix fills the cap, logits are not finite, or there is no memory
     for one response.
     """
-    SampleConfig(group_size, max_new_tokens, temperature, top_p, top_k, min_p, seed, max_rows)  # refuses a wrong one
-    batch = _Batch(policy, prompts, prefixes, group_size, max_new_tokens, seed)
+    c = SampleConfig(group_size, **sampling)
+    batch = _Batch(policy, prompts, prefixes, c)
     model = policy.model
     device = model.device
-    one = [] if environment is None or isinstance(environment, Sequence) else [environment] * len(prompts)
-    each = environment if isinstance(environment, Sequence) else one
+    each = environment if isinstance(environment, Sequence) else [environment] * len(prompts) if environment else []
     environments = _for_rows("environments", each, len(prompts), group_size)
-    ends = Ends.of(policy, stop_strings, ignore_eos)
-    pick = partial(choose, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
-    precision = policy_precision(precision, model)
+    ends = Ends.of(policy, stop_strings, c.ignore_eos)
+    pick = partial(choose, temperature=c.temperature, top_p=c.top_p, top_k=c.top_k, min_p=c.min_p)
+    precision = policy_precision(c.precision, model)
     # Autocast is a thread's own setting.
     plain = not (casts(precision, model) or torch.is_autocast_enabled(device.type))
     with torch.inference_mode(), fast_attention(model), autocast(precision, model):
         fused = fused_decoder(model, batch.length, plain)
         decode = partial(_decode, policy, fused, batch, ends, pick, environments)
         threads = torch.get_num_threads() if plain and device.type == "cpu" and is_small(model) else 1
-        parts = list(_in_chunks(policy, decode, batch, max_rows, threads, progress))
+        parts = _in_chunks(policy, decode, batch, c.max_rows, threads)
     return batch.rollouts(policy, parts)
 
 
@@ -243,30 +237,28 @@ class _Batch:
     group whose prefixes are the same share theirs.
     """
 
-    def __init__(
-        self, policy: Policy, prompts: Sequence[str], prefixes: Sequence[str], group_size: int, cap: int, seed: int
-    ) -> None:
+    def __init__(self, policy: Policy, prompts: Sequence[str], prefixes: Sequence[str], c: SampleConfig) -> None:
         if not prompts:
             raise RlinoError("sampling needs at least one prompt")
         self.prompts = list(prompts)
-        self.group_size = group_size
-        texts = _for_rows("prefixes", prefixes or [""] * len(prompts), len(prompts), group_size)
-        pairs = [(i // group_size, text) for i, text in enumerate(texts)]
+        self.group_size = c.group_size
+        texts = _for_rows("prefixes", prefixes or [""] * len(prompts), len(prompts), c.group_size)
+        pairs = [(i // c.group_size, text) for i, text in enumerate(texts)]
         place = {pair: k for k, pair in enumerate(dict.fromkeys(pairs))}
         self.contexts = torch.tensor([place[pair] for pair in pairs])  # [N], in [0, C)
         prompt_tokens = policy.tokenizer(self.prompts)["input_ids"]
         begun = policy.tokenizer([text for _, text in place], add_special_tokens=False)["input_ids"]
-        self.limits = cap - torch.tensor([len(row) for row in begun])  # [C], tokens that may follow the prefix
-        if int(self.limits.min()) < 1:
-            used = cap - int(self.limits.min())
-            raise RlinoError(f"a prefix of {used} tokens leaves nothing to sample under a cap of {cap}")
+        longest = max(map(len, begun))
+        if longest >= c.max_new_tokens:
+            raise RlinoError(f"a prefix of {longest} tokens leaves nothing to sample under a cap of {c.max_new_tokens}")
+        self.limits = c.max_new_tokens - torch.tensor([len(row) for row in begun])  # [C], tokens after the prefix
         self.pad = policy.tokenizer.pad_token_id
         self.prefixes = _left_padded(begun)  # [C, W]
         self.prompt_ids = _left_padded(prompt_tokens)  # [P, S']
         begins = [prompt_tokens[p] + tokens for (p, _), tokens in zip(place, begun, strict=True)]
         self.ids = _left_padded(begins)  # [C, S], prefixes included
         shape = len(pairs), int(self.limits.max())
-        self.uniform = torch.rand(shape, generator=torch.Generator().manual_seed(seed))  # [N, T]
+        self.uniform = torch.rand(shape, generator=torch.Generator().manual_seed(c.seed))  # [N, T]
         # Rows are decoded in the order of their prefixes' lengths, so that a chunk is padded little.
         self.order = self.limits[self.contexts].argsort(stable=True)  # [N]
         self.varied = bool((self.limits != self.limits[0]).any())
@@ -342,8 +334,8 @@ def _decode(
 
 
 def _in_chunks(
-    policy: Policy, decode: Callable, batch: _Batch, max_rows: int, threads: int, progress: bool
-) -> Iterator[tuple[torch.Tensor, ...]]:
+    policy: Policy, decode: Callable, batch: _Batch, max_rows: int, threads: int
+) -> list[tuple[torch.Tensor, ...]]:
     """`decode` of all rows in order, in chunks of at most `max_rows`, each thread its share of them."""
     n = len(batch.uniform)
     size = batch.group_size
@@ -354,9 +346,8 @@ def _in_chunks(
     chunks = batch.order.split(rows)
     every = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(every // workers,)) as pool:
-        todo = (pool.map if workers > 1 else map)(lambda c: _within_memory(policy, decode, c, size), chunks)
-        for parts in tqdm(todo, total=len(chunks), desc="rollouts", disable=not progress):
-            yield from parts
+        parts = (pool.map if workers > 1 else map)(lambda c: _within_memory(policy, decode, c, size), chunks)
+        return [part for of_chunk in parts for part in of_chunk]
 
 
 def _within_memory(policy: Policy, decode, rows: torch.Tensor, group_size: int) -> list[tuple[torch.Tensor, ...]]:

@@ -254,7 +254,7 @@ class Recorded(Mixed):
         norm = logs.get("grad_norm")
         if norm is None or not math.isfinite(norm):
             raise RlinoError(f"the gradient is not finite at step {step + bool(within)}: lower the learning rate")
-        self.sums.update(norm)
+        self.sums.norms.append(norm)
         if not within:
             self._end_step(step)
 

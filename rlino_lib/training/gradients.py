@@ -98,10 +98,8 @@ def _sample(trainer: Trainer, problems: Sequence[Problem], groups: int) -> Rollo
     """
     c = trainer.config
     named = [replace(problem, id=f"{problem.id}, group {k}") for problem in problems for k in range(groups)]
-    return sample_graded(
-        trainer.policy, trainer.task, named, c.group_size, seed=c.seed * 1_000_003 + trainer.step_done + 1,
-        max_new_tokens=c.max_new_tokens, temperature=c.temperature, precision=c.precision,
-    )  # fmt: skip
+    seed = c.seed * 1_000_003 + trainer.step_done + 1
+    return sample_graded(trainer.policy, trainer.task, named, c.group_size, seed=seed, **c.sampling)
 
 
 def _rows(

@@ -5,10 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -23,9 +21,9 @@ from rlino_lib.records.runs import Run
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.grid_file import Settings, command_line, read_file, read_grid, train_config
 
-TICK, LOOK = 0.5, 10.0  # seconds between looks at the processes, and at what the runs have written
+TICK, LOOK = 0.1, 10.0  # seconds between looks at the processes, and at what the runs have written
 CPU_RUN, GPU_RUN = 1.0, 4.0  # GiB that a run of a small model has room in
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
@@ -226,11 +224,8 @@ def run_grid(
 def _interrupts() -> Iterator[list[int]]:
     """Signals to stop are noted, not raised: none can fall between the start of a process and its place in a table."""
     noted: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
-        numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-        heeded = [s for s in numbers if signal.getsignal(s) != signal.SIG_IGN]  # ignored under nohup, say
-        before = {s: signal.signal(s, lambda number, frame: noted.append(number)) for s in heeded}
+    heeded = [s for s in STOP_SIGNALS if signal.getsignal(s) != signal.SIG_IGN]  # ignored under nohup, say
+    before = {s: signal.signal(s, lambda number, frame: noted.append(number)) for s in heeded}
     try:
         yield noted
     finally:
@@ -239,103 +234,89 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 class _Job(NamedTuple):
+    process: subprocess.Popen
     log: TextIO
-    process: subprocess.Popen | None  # None where the run turned out to be complete
 
 
 class _Runner:
-    """The processes of a grid. A thread waits for each; the main thread hears signals, and alone reports."""
+    """The processes of a grid, at most `jobs` at a time."""
 
     def __init__(self, folder: Path, runs: Mapping[str, Settings], jobs: int, program: Sequence[str]) -> None:
-        self.folder = folder
-        self.runs = runs
-        self.jobs = jobs
-        self.program = program
+        self.folder, self.runs, self.jobs, self.program = folder, runs, jobs, program
+        self.waiting = [name for name in runs if not _complete(folder / name)]
         self.active: dict[str, _Job] = {}
         self.failed: dict[str, str] = {}
-        self.starting = threading.Lock()
-        self.stopped = False
+        self.left_for_later: set[str] = set()
 
     def run(self) -> dict[str, str]:
         """Run all; returns why runs failed, by name."""
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
         bar = tqdm(total=len(self.runs), desc="grid", bar_format=form, disable=not sys.stderr.isatty())
-        with _interrupts() as noted, bar, ThreadPoolExecutor(self.jobs) as pool:
+        drawn_at = -LOOK
+        with _interrupts() as noted, bar:
             try:
-                self._watch(pool, bar, noted)
+                while (self.waiting or self.active) and not noted:
+                    self._look()
+                    if not bar.disable and time.monotonic() >= drawn_at + LOOK:
+                        self._draw(bar)
+                        drawn_at = time.monotonic()
+                    time.sleep(TICK)
             finally:
                 self._stop()
-                pool.shutdown(cancel_futures=True)
         if noted:
             raise KeyboardInterrupt
         return self.failed
 
-    def _watch(self, pool: ThreadPoolExecutor, bar: tqdm, noted: list[int]) -> None:
-        """Until every run has ended, or a signal is noted."""
-        attempts = {pool.submit(self._attempt, name): name for name in self.runs if not _complete(self.folder / name)}
-        left_for_later: set[str] = set()
-        drawn_at = -LOOK
-        while attempts:
-            ended = wait(attempts, TICK, FIRST_COMPLETED).done
-            if noted:
-                return
-            for attempt in ended:
-                name = attempts.pop(attempt)
-                if outcome := self._outcome(name, attempt.result()):
-                    place = f"{len(self.runs) - len(attempts)}/{len(self.runs)}"
-                    tqdm.write(f"{place} {name} {outcome}; {self._time_left()}", file=sys.stderr)
-                    drawn_at = -LOOK
-                    continue
-                attempts[pool.submit(self._attempt, name)] = name
-                if name not in left_for_later:
-                    tqdm.write(f"{name} is being written by another process: left for later", file=sys.stderr)
-                left_for_later.add(name)
-            if not bar.disable and time.monotonic() >= drawn_at + LOOK:
-                self._draw(bar)
-                drawn_at = time.monotonic()
+    def _look(self) -> None:
+        """Report the processes that have ended, and start others in their place."""
+        for name in [name for name, job in self.active.items() if job.process.poll() is not None]:
+            self._end(name, self.active.pop(name))
+        for name in self.waiting.copy():
+            if len(self.active) < self.jobs:
+                self._start(name)
 
-    def _attempt(self, name: str) -> int | None:
-        """Make a run in a process of its own; returns its exit code, or None where others are at it."""
-        folder = self.folder / name
-        with self.starting:
-            log = None if self.stopped else _claim(folder)
-            if log is not None:
-                job = self.active[name] = _Job(log, None if _complete(folder) else self._start(name, log))
-        if log is None:
-            time.sleep(TICK)
-            return None
-        return job.process.wait() if job.process else 0
+    def _start(self, name: str) -> None:
+        """Start a run in a process of its own, unless others are at it, or have made it."""
+        folder, settings = self.folder / name, self.runs[name]
+        if _complete(folder):
+            self.waiting.remove(name)
+            self._report(name, "complete")
+        elif log := _claim(folder):
+            self.waiting.remove(name)
+            log.truncate(0)
+            command = [*self.program, *command_line(settings, folder)]
+            env = {**os.environ, "OMP_NUM_THREADS": str(settings.get("threads", 1))}
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+            self.active[name] = _Job(process, log)
+        elif name not in self.left_for_later:
+            tqdm.write(f"{name} is being written by another process: left for later", file=sys.stderr)
+            self.left_for_later.add(name)
 
-    def _start(self, name: str, log: TextIO) -> subprocess.Popen:
-        log.truncate(0)
-        settings = self.runs[name]
-        command = [*self.program, *command_line(settings, self.folder / name)]
-        env = {**os.environ, "OMP_NUM_THREADS": str(settings.get("threads", 1))}
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
-
-    def _outcome(self, name: str, code: int | None) -> str | None:
-        """How a run ended, in words; None where it has to wait for another process. A log is kept of failures alone."""
-        if code is None:
-            return None
-        folder = self.folder / name
-        with self.active.pop(name).log as log:
+    def _end(self, name: str, job: _Job) -> None:
+        """Report how a run ended, and keep its log where it failed; it waits again where another process is at it."""
+        folder, code = self.folder / name, job.process.returncode
+        with job.log as log:
             if _complete(folder):
                 _log(folder).unlink(missing_ok=True)
-                return "complete"
+                return self._report(name, "complete")
             if _in_use(folder):  # somebody began it by hand while it was loading here
-                return None
+                return self.waiting.append(name)
             log.seek(0)
             lines = [line.strip() for line in log if line.strip()]
         reason = lines[-1].removeprefix("rlino: ")[-500:] if lines else f"exit code {code}"
         self.failed[name] = reason if code >= 0 else f"killed by signal {-code}"
-        return f"failed: {self.failed[name]}"
+        self._report(name, f"failed: {self.failed[name]}")
+
+    def _report(self, name: str, outcome: str) -> None:
+        place = f"{len(self.runs) - len(self.waiting) - len(self.active)}/{len(self.runs)}"
+        tqdm.write(f"{place} {name} {outcome}; {self._time_left()}", file=sys.stderr)
 
     def _draw(self, bar: tqdm) -> None:
         """Bring the bar up to date with what the runs have written."""
-        bar.n = sum(_progress(self.folder / name)[0] for name in self.runs)
-        complete = sum(_complete(self.folder / name) for name in self.runs)
+        shares = [_progress(self.folder / name)[0] for name in self.runs]
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        counts = f"{complete}/{len(self.runs)} runs, {len(self.active)} at work{failed}"
+        counts = f"{shares.count(1)}/{len(shares)} runs, {len(self.active)} at work{failed}"
+        bar.n = sum(shares)
         bar.set_postfix_str(f"{counts}, {self._time_left()}")
 
     def _time_left(self) -> str:
@@ -343,12 +324,9 @@ class _Runner:
 
     def _stop(self) -> None:
         """End what is still at work; it goes on from its last checkpoint another time."""
-        with self.starting:
-            self.stopped = True
-        jobs = {name: job for name, job in self.active.items() if job.process}
-        for job in jobs.values():
+        for job in self.active.values():
             job.process.terminate()
-        for name, job in jobs.items():
+        for name, job in self.active.items():
             try:
                 job.process.wait(10)
             except subprocess.TimeoutExpired:

@@ -16,17 +16,8 @@ from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy.critic import save_critic
 from rlino_lib.policy.models import Policy, checkpoint_state, merged, save_checkpoint, save_policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.records.runs import (
-    COLUMNS,
-    CRITIC,
-    ENVIRONMENT_COLUMNS,
-    RUN,
-    VALUE_COLUMNS,
-    Run,
-    complete_run,
-    load_run,
-    read_run,
-)
+from rlino_lib.records import runs
+from rlino_lib.records.runs import RUN, Run
 from rlino_lib.records.writer import RunWriter
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.base import has_environment
@@ -54,8 +45,8 @@ def train(
     out = Path(out)
     with output_folder(out, RUN, run_settings(config), RUN_DEFAULTS) as complete:
         if complete:
-            return complete_run(out, save)
-        config = replace(config, precision=begun_precision(config.precision, read_run(out)[0]))
+            return runs.complete_run(out, save)
+        config = replace(config, precision=begun_precision(config.precision, runs.read_run(out)[0]))
         if policy is None:
             _check_memory(config, progress)
         options = "a smaller --micro-batch, fewer --prompts, a lower --max-new-tokens or --lora-rank 16"
@@ -63,7 +54,7 @@ def train(
             trainer = Trainer(config, policy)
             writer = RunWriter(out, trainer.record, RUN_DEFAULTS | {"update": trainer.record["update"]})
             _drive(trainer, writer, progress, on_step, save)
-    return load_run(out)
+    return runs.load_run(out)
 
 
 def _check_memory(config: TrainConfig, progress: bool) -> None:
@@ -108,7 +99,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
     if save:
         save_policy(merged(trainer.policy), writer.path / "model")
     if save and trainer.critic:
-        save_critic(trainer.critic, writer.path / CRITIC)
+        save_critic(trainer.critic, writer.path / runs.CRITIC)
     writer.finish(summary)
     checkpoint.unlink(missing_ok=True)
 
@@ -127,7 +118,7 @@ class Recorder:
         self.writer = writer
         values = varied(self.config.method, self.config.objective_settings).values
         writes = has_environment(get_task(self.config.task, **self.config.task_settings))
-        self.columns = COLUMNS + VALUE_COLUMNS * bool(values) + ENVIRONMENT_COLUMNS * writes
+        self.columns = runs.COLUMNS + runs.VALUE_COLUMNS * bool(values) + runs.ENVIRONMENT_COLUMNS * writes
         self.guards = Guards(self.config.guard)
         self.began = time.time()
 

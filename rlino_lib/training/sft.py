@@ -91,17 +91,16 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, tor
 
 
 def sft_loss(
-    model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor, temperature: float = 1.0,
-    packed: bool = False,
-) -> torch.Tensor:  # fmt: skip
+    model, inputs: torch.Tensor, labels: torch.Tensor, signed_weights: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
     """Σ_i s_i w_i CE_i, where CE_i is the mean cross-entropy over the tokens of response i (a scalar).
 
     At a temperature other than 1 the likelihood is that of softmax(logits / temperature), which the responses were
     sampled from.
 
     Minimising it raises the likelihood of positives and lowers that of negatives. Padding stands to the right of every
-    response, where causal attention does not look, so no attention mask is needed. With `packed`, for a GPU, a head
-    over a large vocabulary reads the places that have a label alone.
+    response, where causal attention does not look, so no attention mask is needed. A head over a large vocabulary reads
+    the places that have a label alone.
     """
     # The first label that counts stands after the shortest prompt; logits before it would be thrown away. Labels may
     # be on the CPU still, where to look at them waits for nothing.
@@ -110,15 +109,12 @@ def sft_loss(
     options = dict(input_ids=inputs, use_cache=False, logits_to_keep=keep)
     targets = labels[:, start + 1 :]  # [B, L']
     counts = targets != IGNORE  # [B, L']
-    read = to_device(counts.flatten().nonzero()[:, 0], inputs.device) if packed else None  # [M], among B·L'
+    read = to_device(counts.flatten().nonzero()[:, 0], inputs.device)  # [M], among B·L'
     targets, counts = to_device(targets, inputs.device), to_device(counts, inputs.device)
-    if (head := large_head(model)) is not None and packed:
+    if (head := large_head(model)) is not None:
         hidden = last_hidden(model, head, **options)[:, :-1].flatten(0, 1).index_select(0, read)  # [M, H]
-        found = -token_logprobs(hidden, head.weight, targets.flatten().index_select(0, read), temperature)  # [M]
-        ce = found.new_zeros(counts.numel()).index_copy(0, read, found).view(counts.shape)  # [B, L']
-    elif head is not None:
-        hidden = last_hidden(model, head, **options)[:, :-1]  # [B, L', H]
-        ce = -token_logprobs(hidden, head.weight, targets.where(counts, 0), temperature).where(counts, 0.0)  # [B, L']
+        labelled = -token_logprobs(hidden, head.weight, targets.flatten().index_select(0, read), temperature)  # [M]
+        ce = labelled.new_zeros(counts.numel()).index_copy(0, read, labelled).view(counts.shape)  # [B, L']
     else:
         logits = model(**options).logits[:, :-1]  # [B, L', V]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half types are too coarse, float64 stays
@@ -140,17 +136,14 @@ def minibatches(dataset: Sequence[Example], n: int, rng: random.Random) -> Itera
 
 
 def accumulate_gradients(
-    model, batch: Sequence[Example], n_sampled: float, pad_id: int, micro_batch: int | Limit = 32,
+    model, batch: Sequence[Example], n_sampled: float, pad_id: int, limit: Limit = Limit(32),  # noqa: B008
     temperature: float = 1.0, precision: str = "fp32",
 ) -> float:  # fmt: skip
     """Backward passes over one mini-batch, in micro-batches of similar length; returns the loss.
 
-    `micro_batch` is a number of rows, or a limit on the tokens of a pass.
-
     The sum is divided by `n_sampled`, the number of responses that this mini-batch stands for, accepted or not: the
     step then does not grow when few responses are accepted.
     """
-    limit = micro_batch if isinstance(micro_batch, Limit) else Limit(micro_batch)
     ordered = sorted(batch, key=lambda e: len(e.prompt_ids) + len(e.response_ids))
     lengths = [len(e.prompt_ids) + len(e.response_ids) for e in ordered]
     losses = []
@@ -159,10 +152,7 @@ def accumulate_gradients(
         inputs, labels, weights = collate(ordered[part], pad_id)
         inputs, weights = to_device(inputs, device), to_device(weights, device)
         with autocast(precision, model):
-            loss = sft_loss(model, inputs, labels, weights, temperature, packed=bool(limit.tokens)) / n_sampled
+            loss = sft_loss(model, inputs, labels, weights, temperature) / n_sampled
         loss.backward()
         losses.append(loss.detach())
-    total = 0.0
-    for loss in losses:  # read after the last pass, since reading waits for a GPU
-        total += loss.item()
-    return total
+    return sum((loss.item() for loss in losses), 0.0)  # read after the last pass, since reading waits for a GPU

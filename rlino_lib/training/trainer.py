@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,8 +24,8 @@ from rlino_lib.policy.device import autocast, pick_device, policy_precision, to_
 from rlino_lib.policy.logprobs import collisions, response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.tasks import Problem, get_task
-from rlino_lib.tasks.base import has_environment
+from rlino_lib.tasks import get_task
+from rlino_lib.tasks.base import has_context, has_environment
 from rlino_lib.training import memory
 from rlino_lib.training.checks import check_run
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
@@ -95,19 +96,21 @@ class Trainer:
         self.problems = self.task.problems("train")
         self.eval_problems = self.task.problems(config.eval_split, config.eval_problems) if config.eval_every else []
         self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
-        self._check_texts()
+        if config.loss_mask == "delimiter":
+            delimiter_ids(self.task, self.policy.tokenizer)  # raises where the tokenizer does not suit it
+        if has_context(self.task) or getattr(self.task, "restart_held_out", 0):
+            tested = held_out.test_problems(self.task) if config.test_samples else []
+            opened = [*self.problems, *self.eval_problems, *tested]
+            check_openings(self.policy, self.task, opened, config.max_new_tokens)
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         self.reference = self._load_reference(from_disk=policy is None)
-        self.critic = Critic(self.policy.model, config.critic_trunk) if self.objective.kind == "critic" else None
-        if config.lora_rank:
-            adapted = add_lora(
-                self.policy.model, rank=config.lora_rank, alpha=config.lora_alpha, targets=config.targets
-            )
+        self.critic = Critic(self.policy.model) if self.objective.kind == "critic" else None
+        if rank := config.lora_rank:
+            adapted = add_lora(self.policy.model, rank=rank, alpha=config.lora_alpha, targets=config.targets)
             self.policy = Policy(adapted, self.policy.tokenizer)
         self.model = self.policy.model
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.on_gpu = self.model.device.type == "cuda"
         self.optimizer = OPTIMIZERS[config.optimizer](trainable, config)
         if self.critic:
             rate = replace(config, lr=config.critic_lr)
@@ -119,14 +122,6 @@ class Trainer:
         self.measured: dict[str, float | None] = {}  # of the last step, by what its credit of tokens needed
         self.probes: list[dict[str, Any]] = []  # of the last step; empty where it was not probed
         self.responses: list[dict[str, Any]] = []  # of the last evaluation, a row each
-
-    def _check_texts(self) -> None:
-        """Raise RlinoError where the policy's tokenizer does not suit the task and the cap."""
-        c = self.config
-        if c.loss_mask == "delimiter":
-            delimiter_ids(self.task, self.policy.tokenizer)
-        tested = held_out.test_problems(self.task) if c.test_samples else []
-        check_openings(self.policy, self.task, [*self.problems, *self.eval_problems, *tested], c.max_new_tokens)
 
     def _load_reference(self, from_disk: bool) -> torch.nn.Module | None:
         """A second model where one is needed: the policy's, from disk or copied. With LoRA there is none: its reference
@@ -144,15 +139,8 @@ class Trainer:
         """The graded and rewarded responses of a step."""
         c = self.config
         batch = batch_of_problems(self.problems, step, c.prompts, c.seed)
-        rollouts = self._sample(self.policy, batch, c.group_size, c.seed * 1_000_003 + step)
-        return rewarded(rollouts, c.reward)
-
-    def _sample(self, policy: Policy, problems: Sequence[Problem], n: int, seed: int) -> Rollouts:
-        c = self.config
-        return sample_graded(
-            policy, self.task, problems, n, max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=seed,
-            precision=c.precision,
-        )  # fmt: skip
+        seed = c.seed * 1_000_003 + step
+        return rewarded(sample_graded(self.policy, self.task, batch, c.group_size, seed=seed, **c.sampling), c.reward)
 
     # --- updating
 
@@ -191,7 +179,7 @@ class Trainer:
         self._probe(rollouts, update=len(self.sums.norms) + 1)
         for values, share in self._within_memory(gradients, rollouts):
             self.sums.add(values, share)
-        self.sums.update(self._optimizer_step())
+        self.sums.norms.append(self._descend(self.model, self.optimizer))
 
     def _within_memory(self, compute: Callable[[Limit], Any], rollouts: Rollouts) -> Any:
         """`compute(limit)`, and from here on with half the rows or tokens where memory runs out."""
@@ -225,9 +213,6 @@ class Trainer:
         self._descend(self.critic, self.critic_optimizer)
         return loss
 
-    def _optimizer_step(self) -> float:
-        return self._descend(self.model, self.optimizer)
-
     def _descend(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> float:
         """A step of an optimizer, its gradient clipped; returns the norm from before."""
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip_norm).item()
@@ -239,7 +224,7 @@ class Trainer:
 
     def row_logprobs(self, model, rollouts: Rollouts, rows: torch.Tensor, **more: bool) -> tuple[torch.Tensor, ...]:
         """`response_logprobs` of some rows, at the run's temperature and precision."""
-        packed = self.on_gpu or self.micro_tokens > 0
+        packed = self.model.device.type == "cuda" or self.micro_tokens > 0
         with autocast(self.config.precision, model):
             return response_logprobs(model, rollouts, rows, self.config.temperature, packed=packed, **more)
 
@@ -263,9 +248,7 @@ class Trainer:
         """The critic's values of all rows, [N, T] float32, of the state before each token."""
         return self.of_all_rows(self.row_values, rollouts)
 
-    def of_all_rows(
-        self, compute: Callable[[Rollouts, torch.Tensor], torch.Tensor], rollouts: Rollouts
-    ) -> torch.Tensor:
+    def of_all_rows(self, compute: Callable[..., torch.Tensor], rollouts: Rollouts) -> torch.Tensor:
         """What `compute` makes of some rows, [B, T'], for all of them without gradient: [N, T] on the CPU."""
         out = torch.zeros_like(rollouts.logprobs, device=self.model.device)  # [N, T]
         everything = torch.arange(len(out))  # [N]
@@ -299,8 +282,7 @@ class Trainer:
             return columns
         under_base = self.all_logprobs(rollouts, reference=True)  # [N, T]
         now = self.all_logprobs(self.base_rollouts)  # [M, T]
-        of_base = held_out.base_columns(rollouts, under_base, self.base_rollouts, now)
-        return columns | of_base
+        return columns | held_out.base_columns(rollouts, under_base, self.base_rollouts, now)
 
     def _of_environment(self, rollouts: Rollouts) -> dict[str, float | None]:
         """The columns of what an environment wrote; of a task that has one."""
@@ -312,7 +294,8 @@ class Trainer:
         return {"eval/consulted": foreign.any(1).double().mean().item(), "eval/environment_logprob": mean}
 
     def _eval_rollouts(self, policy: Policy) -> Rollouts:
-        return self._sample(policy, self.eval_problems, self.config.eval_samples, self.config.seed)
+        c = self.config
+        return sample_graded(policy, self.task, self.eval_problems, c.eval_samples, seed=c.seed, **c.sampling)
 
     @cached_property
     def base_rollouts(self) -> Rollouts:
@@ -327,8 +310,8 @@ class Trainer:
         self.responses = []
         frame = held_out.evaluate(
             self.policy, self.task, held_out.test_problems(self.task), samples=c.test_samples, seed=c.seed,
-            max_new_tokens=c.max_new_tokens, temperature=c.temperature, precision=c.precision,
             on_rollouts=lambda r: self.responses.extend(response_rows(r, self.task, self.step_done, final=True)),
+            **c.sampling,
         )  # fmt: skip
         return held_out.summarise(frame)
 
@@ -365,15 +348,12 @@ class Sums:
     """Adds up what micro-batches report into one number per update, then averages over the updates of a step."""
 
     def __init__(self) -> None:
-        self.total: dict[str, float] = {}
-        self.norms: list[float] = []
+        self.total: dict[str, float] = defaultdict(float)
+        self.norms: list[float] = []  # of the gradient, one an update
 
     def add(self, values: dict[str, float], share: float) -> None:
         for k, v in values.items():
-            self.total[k] = self.total.get(k, 0.0) + v * share
-
-    def update(self, grad_norm: float) -> None:
-        self.norms.append(grad_norm)
+            self.total[k] += v * share
 
     def means(self) -> dict[str, float | None]:
         n = max(len(self.norms), 1)

@@ -36,10 +36,7 @@ def continuation_values(trainer: Any, rollouts: Rollouts) -> BatchValues:
     c, o = trainer.config, trainer.objective
     ends = unlikely_ends(trainer, rollouts) if o.cuts == "unlikely" else step_ends(trainer.task, rollouts)
     seed = (c.seed * 1_000_003 + trainer.step_done + 1) ^ 2**40  # draws of their own, as those of the batch by the step
-    table = rollout_values(
-        trainer.policy, trainer.task, rollouts, ends, o.value_samples, seed, max_new_tokens=c.max_new_tokens,
-        temperature=c.temperature, precision=c.precision,
-    )  # fmt: skip
+    table = rollout_values(trainer.policy, trainer.task, rollouts, ends, o.value_samples, seed, **c.sampling)
     rows = table[["response", "tokens", "value"]].itertuples(index=False)
     sampled = table.drop_duplicates(["problem", "prefix"])["sampled"].sum()
     return BatchValues(*_spread(rollouts, rows), int(sampled))
@@ -100,19 +97,17 @@ def explained(trainer: Any, rollouts: Rollouts, objectives: Mapping[str, Objecti
         if read:
             values[name] = read.values
         credits[name] = advantages if advantages.ndim == 2 else advantages[:, None] * rollouts.mask
-    responses = []
-    for i, (grade, where) in enumerate(zip(rollouts.grades, rollouts.mask, strict=True)):
-        responses.append(
-            {
-                "prompt": rollouts.prompts[i // rollouts.group_size],
-                "tokens": [decode([t]) for t in rollouts.ids[i][where].tolist()],
-                "reward": grade.reward,
-                "correct": grade.correct,
-                "credits": {name: rows[i][where].tolist() for name, rows in credits.items()},
-                "values": {name: rows[i][where].tolist() for name, rows in values.items()},
-            }
-        )
-    return responses
+    return [
+        {
+            "prompt": rollouts.prompts[i // rollouts.group_size],
+            "tokens": [decode([t]) for t in rollouts.ids[i][where].tolist()],
+            "reward": grade.reward,
+            "correct": grade.correct,
+            "credits": {name: rows[i][where].tolist() for name, rows in credits.items()},
+            "values": {name: rows[i][where].tolist() for name, rows in values.items()},
+        }
+        for i, (grade, where) in enumerate(zip(rollouts.grades, rollouts.mask, strict=True))
+    ]
 
 
 def unlikely_ends(trainer: Any, rollouts: Rollouts) -> list[list[int]]:

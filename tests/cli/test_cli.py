@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -240,9 +241,12 @@ def test_no_settings_class_is_left_out():
 
 
 def test_what_a_function_takes_by_default_is_the_default_of_its_settings():
-    for cls, functions in ((SampleConfig, [sample]), (BenchConfig, BENCHES.values())):
-        for parameters in (inspect.signature(function).parameters for function in functions):
-            assert all(parameters[f.name].default == f.default for f in dataclasses.fields(cls))
+    for function in BENCHES.values():
+        parameters = inspect.signature(function).parameters
+        assert all(parameters[f.name].default == f.default for f in dataclasses.fields(BenchConfig))
+    assert inspect.signature(sample).parameters["group_size"].default == SampleConfig().group_size
+    stated = dict(re.findall(r'`(\w+)="?([\w.]+)"?`', sample.__doc__.split("\n\n")[1]))
+    assert stated == {f.name: str(f.default) for f in dataclasses.fields(SampleConfig)[1:]}
 
 
 def test_every_option_of_an_advantage_rule_has_a_range():

@@ -18,12 +18,11 @@ from rlino_lib.training.run import train
 SMALL = dict(task="word_problems", steps=1, prompts=2, group_size=4, eval_every=0, max_new_tokens=64, guard="warn")
 
 
-@pytest.mark.parametrize("trunk", ["copy", "policy"])
-def test_a_critic_is_kept_with_its_run_and_read_back(trunk, tmp_path):
-    run = train(TrainConfig(method="ppo", critic_trunk=trunk, **SMALL), tmp_path / "run", save=True)
+def test_a_critic_is_kept_with_its_run_and_read_back(tmp_path):
+    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
     policy = load_policy(run.path / "model")
     critic = load_critic(run.path / "critic.safetensors", policy.model)
-    assert critic.head.bias.abs().sum() > 0 and (critic.own is None) == (trunk == "policy")
+    assert critic.head.bias.abs().sum() > 0
 
 
 def test_what_is_no_critic_is_refused_in_one_line(tmp_path):

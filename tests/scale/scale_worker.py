@@ -107,7 +107,7 @@ def in_one_process(config, rollouts):
         kept["gradient"] = torch.cat([p.grad.flatten() for p in local.model.parameters()])
         return kept["gradient"].norm().item()
 
-    local._optimizer_step = keep
+    local._descend = keep
     if rollouts is not None:
         local.sample = lambda step: rollouts
     metrics, rollouts, _ = local.step()

@@ -70,7 +70,7 @@ def gradients(config: TrainConfig, rollouts, double: bool = True) -> tuple[Train
     trainer = Trainer(config, load_policy())
     trainer.model.double() if double else None
     trainer.reference.double() if double and trainer.reference else None
-    trainer._optimizer_step = lambda: 0.0
+    trainer._descend = lambda *_: 0.0
     if config.gradient_checkpointing:
         trainer_module.recompute_layers(trainer.model)
     UPDATES[trainer.objective.kind](trainer, rollouts, None)
@@ -159,7 +159,7 @@ def passes(trainer: Trainer, rollouts) -> int:
     """Forward passes of a batch's updates; the trainer does not move."""
     count, forward = [], trainer.model.forward
     trainer.model.forward = lambda *args, **kwargs: count.append(1) or forward(*args, **kwargs)
-    trainer._optimizer_step = lambda: 0.0
+    trainer._descend = lambda *_: 0.0
     trainer.sums.norms.clear()
     UPDATES["policy_gradient"](trainer, rollouts, torch.Generator())
     del trainer.model.forward
@@ -249,14 +249,14 @@ def test_a_limit_of_tokens_and_rows_holds_both():
     assert Limit(0, 10**6).most_tokens([10, 20, 30]) == 90
 
 
-def test_cross_entropy_takes_rows_or_a_limit():
+def test_cross_entropy_takes_a_limit_of_rows_or_of_tokens():
     policy = random_model(seed=5)
     policy.model.double()
     rollouts = sample(policy, UNEVEN, 4, max_new_tokens=30, seed=2)
     rollouts.grades = [Grade(float(i % 2), bool(i % 2), True, None, "") for i in range(len(rollouts.ids))]
     found = []
-    for size in (3, Limit(3), Limit(tokens=100)):
+    for limit in (Limit(3), Limit(tokens=100)):
         policy.model.zero_grad()
-        sft.accumulate_gradients(policy.model, sft.build_dataset(rollouts), 16, 0, size)
+        sft.accumulate_gradients(policy.model, sft.build_dataset(rollouts), 16, 0, limit)
         found.append(torch.cat([p.grad.flatten() for p in policy.model.parameters()]))
-    assert torch.equal(found[0], found[1]) and (found[0] - found[2]).norm() <= 1e-6 * found[0].norm()
+    assert (found[0] - found[1]).norm() <= 1e-6 * found[0].norm() > 0

@@ -17,6 +17,7 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.sampling import sample
 from rlino_lib.tasks import Grade
 from rlino_lib.training import sft
+from rlino_lib.training.micro_batches import Limit
 from tests.policy.test_rollout import EVEN, UNEVEN, random_model
 
 
@@ -113,7 +114,7 @@ def test_supervised_and_policy_gradients_agree(method, prompts, t):
     rollouts = graded(policy, prompts, [1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0])
     params = [p for p in policy.model.parameters() if p.requires_grad]
     dataset = sft.build_dataset(rollouts, *sft.DATASETS[OBJECTIVES[method].advantage])
-    sft.accumulate_gradients(policy.model, dataset, 16, 0, 3, t)
+    sft.accumulate_gradients(policy.model, dataset, 16, 0, Limit(3), t)
     supervised = [p.grad.clone() for p in params]
     policy.model.zero_grad()
     adv = advantages(rollouts.rewards.double(), 4, OBJECTIVES[method].advantage)
