@@ -46,7 +46,7 @@ if "google.colab" in sys.modules:
 from IPython.display import Markdown, display
 
 from rlino_lib.claims.findings import findings_list, verdict_counts
-from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.judge import judge_all, ledger_rows
 
 judged = judge_all()  # every claim of the book, from the recorded runs
 display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
@@ -305,7 +305,7 @@ display(Markdown(f"{recorded.results_table(ends)}\n\n{recorded.measured(runs)} B
 # does not hold up as it is worded or measured. The row says why.
 
 # %%
-display(Markdown(recorded.claims_table(judged)))
+display(Markdown(recorded.markdown_table(ledger_rows(judged, {}), numbers=False)))
 
 # %% [markdown]
 # ## What the runs show so far

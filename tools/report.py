@@ -18,15 +18,10 @@ import jupytext
 import pandas as pd
 
 from rlino_lib.claims.findings import findings_list, verdict_counts
-from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.judge import judge_all, ledger_rows
 from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures.recorded import (
-    claims_table,
-    evaluation_of,
-    markdown_table,
-    recorded_figure,
-)
+from rlino_lib.figures.recorded import evaluation_of, markdown_table, recorded_figure
 from rlino_lib.folders import read_json, write_whole
 from rlino_lib.paths import BASES, DEFAULT_BASE, REPO, pyproject
 from rlino_lib.records.runs import Run, list_runs
@@ -178,7 +173,8 @@ def readme(text: str, judged: pd.DataFrame) -> str:
 def claims_page(judged: pd.DataFrame) -> str:
     """CLAIMS.md: how to read the ledger, the counts of verdicts, and a row for each claim."""
     template = (REPO / "tools" / "claims.md").read_text(encoding="utf-8")
-    return template.format(counts=verdict_counts(judged), table=claims_table(judged, chapter_files()))
+    table = markdown_table(ledger_rows(judged, chapter_files()), numbers=False)
+    return template.format(counts=verdict_counts(judged), table=table)
 
 
 def write_figure(path: Path = FIGURE, runs: Sequence[Run] | None = None) -> None:

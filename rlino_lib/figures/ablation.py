@@ -17,6 +17,7 @@ from rlino_lib.claims.length import length_runs, normaliser_of
 from rlino_lib.exact.length_toy import NORMALISERS, LengthToy, drift, variant
 from rlino_lib.figures.length import NORMALISER_LOOKS, PARTS
 from rlino_lib.figures.style import Look, label, look
+from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.records.runs import Run
 
 METHODS = ("grpo", "f_isft_posneg", "f_isft_pos", "f_isft_neg")
@@ -52,26 +53,23 @@ def growth_gaps(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, part in frame.groupby(["task", "method", "responses"], sort=False):
         by = part.pivot(index="seed", columns="normaliser", values="growth")
-        for other in ("token_mean", "constant"):
-            gaps = (by["per_response"] - by[other]).dropna()
-            if len(gaps) > 1:
-                rows.append((*key, other, gaps))
+        gaps = {other: (by["per_response"] - by[other]).dropna() for other in ("token_mean", "constant")}
+        rows += [(*key, other, own) for other, own in gaps.items() if len(own) > 1]
     return pd.DataFrame(rows, columns=["task", "method", "responses", "1/|o| less", "gaps"])
 
 
 def gaps_table(gaps: pd.DataFrame) -> pd.DataFrame:
     """`growth_gaps` as a table of means with their intervals, in tokens."""
-    named = gaps.assign(tokens=gaps["gaps"].map(in_brackets), task=gaps["task"].map(TASKS))
-    named = named.assign(method=named["method"].map(label))
-    named["1/|o| less"] = named["1/|o| less"].map(NORMALISERS)
+    named = gaps.assign(tokens=gaps["gaps"].map(in_brackets))
+    named = named.replace({"task": TASKS, "method": LABELS, "1/|o| less": NORMALISERS})
     return named.pivot(index=["task", "method"], columns=["responses", "1/|o| less"], values="tokens")
 
 
 def gaps_in_words(gaps: pd.DataFrame) -> str:
     """How many differences have an interval without 0, and which is the largest."""
-    ends = gaps["gaps"].map(mean_interval)
-    clear = ends.map(lambda interval: interval[1] * interval[2] > 0)
-    top = gaps.loc[ends.map(lambda interval: abs(interval[0])).idxmax()]
+    ends = pd.DataFrame(gaps["gaps"].map(mean_interval).tolist(), index=gaps.index)  # mean, low, high
+    clear = ends[1] * ends[2] > 0
+    top = gaps.loc[ends[0].abs().idxmax()]
     return (
         f"{clear.sum()} of {len(gaps)} differences have an interval that excludes 0. The largest is "
         f"{in_brackets(top['gaps'])} tokens ({label(top['method'])} on {TASKS[top['task']]}, {top['responses']}, "
@@ -103,9 +101,9 @@ def by_cap(runs: Iterable[Run]) -> pd.DataFrame:
     """A row for each run: cap, normaliser, seed, its means after training and the mean length of wrong ones before."""
     rows = []
     for run in runs:
-        start = run.metrics.dropna(subset="eval/accuracy").iloc[0]["eval/length/incorrect"]
+        start = run.metrics["eval/length/incorrect"][run.metrics["eval/accuracy"].notna()].iloc[0]
         key = {"cap": run.config["max_new_tokens"], "normaliser": NORMALISERS[normaliser_of(run)], "seed": run.seed}
-        rows.append({**key, **means_of(run), "wrong at the start": start})
+        rows.append(key | means_of(run) | {"wrong at the start": start})
     return pd.DataFrame(rows)
 
 
@@ -143,10 +141,9 @@ def attempts_table(frames: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame
 def searches(base: pd.DataFrame, runs: Ablation, methods: Sequence[str] = METHODS) -> dict[str, list[pd.DataFrame]]:
     """The responses of the base, and of the ends of the runs on Countdown, by name: "GRPO, 1/|o|", a frame a run."""
     frames = {"base": [base]}
-    for method in methods:
-        for name, text in NORMALISERS.items():
-            if own := runs["countdown", method, name]:
-                frames[f"{label(method)}, {text}"] = [final_responses(run) for run in own]
+    for method, (name, text) in itertools.product(methods, NORMALISERS.items()):
+        if own := runs["countdown", method, name]:
+            frames[f"{label(method)}, {text}"] = [final_responses(run) for run in own]
     return frames
 
 
@@ -166,10 +163,9 @@ def attempts_by_step(runs: Iterable[Run]) -> pd.DataFrame:
 def mean_parts(runs: Ablation, task: str, methods: Sequence[str]) -> dict[str, Parts]:
     """The parts of the growth of wrong responses, a mean over the runs of each method and normaliser, by name."""
     bars = {}
-    for method in methods:
-        for name, text in NORMALISERS.items():
-            own = [parts_of(run) for run in runs[task, method, name]]
-            bars[f"{label(method)}, {text}"] = Parts(*map(statistics.mean, zip(*own, strict=True)))
+    for method, (name, text) in itertools.product(methods, NORMALISERS.items()):
+        own = map(parts_of, runs[task, method, name])
+        bars[f"{label(method)}, {text}"] = Parts(*map(statistics.mean, zip(*own, strict=True)))
     return bars
 
 
@@ -183,9 +179,9 @@ def parts_by_seed(runs: Sequence[Run]) -> pd.DataFrame:
     rows = {}
     for run in runs:
         parts = parts_of(run)
-        named = {f"wrong ones: {text}": getattr(parts, name) for name, (text, *_) in PARTS.items()}
-        ends = {"wrong ones: growth": parts.total, "right ones: growth": growth(run, "right")}
-        rows[run.seed] = named | ends | {"right, %": final_accuracy(run)}
+        rows[run.seed] = {f"wrong ones: {text}": getattr(parts, name) for name, (text, *_) in PARTS.items()}
+        rows[run.seed] |= {"wrong ones: growth": parts.total, "right ones: growth": growth(run, "right")}
+        rows[run.seed] |= {"right, %": final_accuracy(run)}
     return pd.DataFrame.from_dict(rows, "index")
 
 
@@ -243,11 +239,9 @@ def remedies_table(records: Records = RECORDED) -> pd.DataFrame:
     groups = {NO_REMEDY: [run for run in plain if run.seed in seeds]}
     for run in remedies:
         groups.setdefault(_REMEDIES[run.path.name.rsplit("-", 1)[0]], []).append(run)
-    table = pd.DataFrame({name: pd.DataFrame(map(means_of, runs)).mean() for name, runs in groups.items()}).T
-    table = table[["right, %", "length", "right", "wrong", "truncated, %", "attempts"]]
-    table = table.rename(columns={"right": "right ones", "wrong": "wrong ones"})
-    table.insert(0, "seeds", [len(runs) for runs in groups.values()])
-    return table
+    rows = [{"seeds": len(runs), **pd.DataFrame(map(means_of, runs)).mean()} for runs in groups.values()]
+    table = pd.DataFrame(rows, index=list(groups)).rename(columns={"right": "right ones", "wrong": "wrong ones"})
+    return table[["seeds", "right, %", "length", "right ones", "wrong ones", "truncated, %", "attempts"]]
 
 
 # --- lengths behind a cap --------------------------------------------------------------------------------------------
@@ -259,14 +253,15 @@ def censored_lengths(base: pd.DataFrame, runs: Ablation, others: Sequence[Run]) 
     A name that starts with _ is one that the legend has already.
     """
     first = {"base": _still_going(base, look("base"))}
-    for name, text in NORMALISERS.items():
-        first[f"GRPO, {text}"] = _still_going(pooled(runs["countdown", "grpo", name]), NORMALISER_LOOKS[name])
     second = {}
     caps = sorted({run.config["max_new_tokens"] for run in others})
-    for name, cap in itertools.product(NORMALISERS, caps):
-        if own := [run for run in others if (run.config["max_new_tokens"], normaliser_of(run)) == (cap, name)]:
-            key = f"GRPO, {NORMALISERS[name]}" if cap == caps[0] else f"_{name} {cap}"
-            second[key] = _still_going(pooled(own), NORMALISER_LOOKS[name])
+    for name, text in NORMALISERS.items():
+        form = NORMALISER_LOOKS[name]
+        first[f"GRPO, {text}"] = _still_going(pooled(runs["countdown", "grpo", name]), form)
+        for cap in caps:
+            if own := [run for run in others if (run.config["max_new_tokens"], normaliser_of(run)) == (cap, name)]:
+                key = f"GRPO, {text}" if cap == caps[0] else f"_{name} {cap}"
+                second[key] = _still_going(pooled(own), form)
     cap = runs["countdown", "grpo", "per_response"][0].config["max_new_tokens"]
     return {f"cap {cap}, three normalisers": first, f"caps {', '.join(map(str, caps))}": second}
 

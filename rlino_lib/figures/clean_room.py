@@ -25,10 +25,10 @@ def filler_figure(frame: pd.DataFrame, smooth: int = 1, titles: Mapping[str, str
     for axis, name in zip(axes, names, strict=True):
         part = frame[frame["normaliser"] == name]
         for side, form in _SIDES.items():
-            wide = part.pivot(index="step", columns="seed", values=side).rolling(smooth, min_periods=1).mean()
-            axis.plot(wide.index, wide, color=form.colour, linewidth=0.6, alpha=0.5)
-            mean = wide.mean(axis=1)
-            axis.plot(mean.index, mean, **form.line(label=f"after {side}", markevery=max(1, len(mean) // 8)))
+            each = part.pivot(index="step", columns="seed", values=side).rolling(smooth, min_periods=1).mean()
+            axis.plot(each.index, each, color=form.colour, linewidth=0.6, alpha=0.5)
+            line = form.line(label=f"after {side}", markevery=max(1, len(each) // 8))
+            axis.plot(each.index, each.mean(axis=1), **line)
         axis.set(title=titles[name], xlabel="optimiser steps", ylim=(0, None))
     axes[0].set_ylabel("mean filler, tokens")
     shared_legend(figure, f"thin: each seed; each point a mean of {smooth} steps" if smooth > 1 else "thin: each seed")
@@ -52,24 +52,22 @@ def gap_figure(groups: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def dial_figure(frame: pd.DataFrame, predicted: pd.DataFrame | None = None) -> Figure:
+def dial_figure(frame: pd.DataFrame, predicted: pd.DataFrame) -> Figure:
     """The gap against what a filler token is worth, by normaliser: every seed, the means, and what was predicted.
 
     `frame` has the columns normaliser, worth, seed and gap, tokens; `predicted` the same without seed.
     """
     figure, ((axis,),) = new_figure(1, 1, (6.6, 3.8))
-    worths = sorted(frame["worth"].unique())
+    worths = sorted(frame["worth"].unique())  # evenly spaced: 0 has no place on a log axis
     for name, part in frame.groupby("normaliser", sort=False):
         form = NORMALISER_LOOKS[name]
-        places = part["worth"].map(worths.index)  # evenly spaced: 0 has no place on a log axis
-        axis.plot(places, part["gap"], form.marker, color=form.colour, markersize=4, alpha=0.5)
+        axis.plot(part["worth"].map(worths.index), part["gap"], form.marker, color=form.colour, markersize=4, alpha=0.5)
         mean = part.groupby("worth")["gap"].mean()
-        axis.plot([worths.index(v) for v in mean.index], mean, **form.line(label=NORMALISERS[name]))
-        if predicted is not None:
-            line = predicted[predicted["normaliser"] == name]
-            axis.plot(line["worth"].map(worths.index), line["gap"], color="black", linewidth=1)
+        axis.plot(mean.index.map(worths.index), mean, **form.line(label=NORMALISERS[name]))
+        line = predicted[predicted["normaliser"] == name]
+        axis.plot(line["worth"].map(worths.index), line["gap"], color="black", linewidth=1)
     axis.axhline(0, color="0.4", linewidth=1)
     axis.set_xticks(range(len(worths)), [f"{v:g}" for v in worths])
     axis.set(xlabel="worth of a filler token after bad", ylabel="filler after bad − after good, tokens")
-    axis.legend(title="small: each seed" + ("; thin: by the exact rates" if predicted is not None else ""))
+    axis.legend(title="small: each seed; thin: by the exact rates")
     return figure

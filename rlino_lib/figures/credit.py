@@ -7,44 +7,24 @@ from matplotlib.figure import Figure
 
 from rlino_lib.analysis.credit import DIFFICULTIES, EASY, HARD, WITHIN
 from rlino_lib.exact.credit_toy import CREDITS
-from rlino_lib.figures.style import (
-    BAND,
-    MARKS,
-    PALETTE,
-    Look,
-    in_order,
-    intervals,
-    label,
-    look,
-    mean_and_band,
-    need,
-    panels,
-    set_ticks,
-    shared_legend,
-)
+from rlino_lib.figures import style
+from rlino_lib.figures.style import LOOKS, PALETTE, Look, mean_and_band, method_bands, panels, shared_legend
 
 _VINE = {
-    "ratio": ("VinePPO, per response", Look(look("vineppo").colour, (), "o")),
+    "ratio": ("VinePPO, per response", LOOKS["vineppo"]._replace(dash=(), marker="o")),
     "ratio_at_equal_samples": (
-        "VinePPO, at as many sampled responses as RLOO",
-        Look(look("vineppo").colour, (5, 1.5), "^"),
+        "VinePPO, at as many sampled responses as RLOO", LOOKS["vineppo"]._replace(dash=(5, 1.5), marker="^")
     ),
-}
-_LEVELS = {
-    "rloo": look("rloo"),
-    "exact": Look(PALETTE[2], (1.5, 1.2)),
-    "reinforce": Look(PALETTE[4], (4, 4)),
-}
+}  # fmt: skip
+_LEVELS = {"rloo": LOOKS["rloo"], "exact": Look(PALETTE[2], (1.5, 1.2)), "reinforce": Look(PALETTE[4], (4, 4))}
 
 
-def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
+def credit_figure(frame: pd.DataFrame) -> Figure:
     """The sd of the gradient over RLOO's against the continuations K of each state, a panel for each toy.
 
     `frame` is a `credit_table`. RLOO, exact values and no baseline have no K, and are level lines.
     """
-    need(frame, ("toy", "credit", "K", "ratio", "ratio_at_equal_samples"), "the figure of credits")
-    need(frame[frame["credit"] == "vine"], (), "the figure of credits, of VinePPO")
-    figure, axes = panels(frame["toy"].nunique(), columns, (2.9, 3.2), sharey=True)
+    figure, axes = panels(frame["toy"].nunique(), 4, (2.9, 3.2), sharey=True)
     for axis, (toy, part) in zip(axes, frame.groupby("toy", sort=False), strict=True):
         for credit, form in _LEVELS.items():
             for ratio in part.loc[part["credit"] == credit, "ratio"]:
@@ -53,7 +33,7 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
         for column, (name, form) in _VINE.items():
             axis.plot(vine["K"], vine[column], **form.line(label=name))
         axis.set(title=toy, xscale="log", yscale="log", xlabel="continuations per state, K")
-        set_ticks(axis, vine["K"], "{:g}")
+        style.set_ticks(axis, vine["K"], "{:g}")
         axis.set_xlim(vine["K"].min() * 0.8, vine["K"].max() * 1.25)
     ticks = [0.25, 0.5, 1, 2, 4, 8]
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -63,11 +43,7 @@ def credit_figure(frame: pd.DataFrame, columns: int = 4) -> Figure:
     return figure
 
 
-BUDGETS = {
-    "updates": "updates of the policy",
-    "tokens": "tokens sampled (millions)",
-}
-_SCALES = {"updates": 1, "tokens": 1e6}
+_BUDGETS = {"updates": ("updates of the policy", 1), "tokens": ("tokens sampled (millions)", 1e6)}
 
 
 def budgets_figure(frame: pd.DataFrame) -> Figure:
@@ -76,29 +52,24 @@ def budgets_figure(frame: pd.DataFrame) -> Figure:
     `frame` has columns task, method, seed, step, updates, tokens and accuracy (points). Recorded seconds are no budget:
     runs share their machine with others.
     """
-    need(frame, ("task", "method", "seed", "step", "accuracy", *BUDGETS), "the figure of budgets")
-    tasks = list(dict.fromkeys(frame["task"]))
-    figure, axes = panels(len(BUDGETS) * len(tasks), len(BUDGETS), (4.4, 3.1))
-    for row, task in enumerate(tasks):
-        part = frame[frame["task"] == task]
-        for axis, (budget, words) in zip(axes[len(BUDGETS) * row :], BUDGETS.items(), strict=False):
-            for method in in_order(part["method"].unique()):
-                by_step = part[part["method"] == method].groupby("step")
-                x, accuracy = by_step[budget].mean() / _SCALES[budget], by_step["accuracy"]
-                form = look(method)
-                axis.fill_between(x, accuracy.min(), accuracy.max(), color=form.colour, alpha=0.15, linewidth=0)
-                axis.plot(x, accuracy.mean(), **form.line(label=label(method)))
-            axis.set(xlabel=words, title=task.replace("_", " ") if budget == "updates" else "")
-        axes[len(BUDGETS) * row].set_ylabel("right, test (%)")
-    shared_legend(figure, BAND)
+    tasks = frame.groupby("task", sort=False)
+    figure, axes = panels(len(_BUDGETS) * len(tasks), len(_BUDGETS), (4.4, 3.1))
+    for row, (task, part) in enumerate(tasks):
+        own = axes[len(_BUDGETS) * row :]
+        for axis, (budget, (words, unit)) in zip(own, _BUDGETS.items(), strict=False):
+            x = part.groupby(["method", "step"])[budget].transform("mean") / unit
+            method_bands(axis, part.assign(x=x), "x", "accuracy")
+            axis.set_xlabel(words)
+        own[0].set(title=task.replace("_", " "), ylabel="right, test (%)")
+    shared_legend(figure, style.BAND)
     return figure
 
 
 _ESTIMATES = {
-    "k9": ("9 continuations", Look(look("vineppo").colour, (), "D")),
+    "k9": ("9 continuations", LOOKS["vineppo"]._replace(dash=(), marker="D")),
     "k3": ("3 continuations", Look(PALETTE[2], (5, 1.5), "o")),
     "k1": ("1 continuation", Look(PALETTE[8], (1.5, 1.2), "s")),
-    "critic": ("critic", look("vc_ppo")),
+    "critic": ("critic", LOOKS["vc_ppo"]),
 }
 
 
@@ -107,22 +78,19 @@ def value_errors_figure(frame: pd.DataFrame, most: int = 4) -> Figure:
 
     `frame` is `analysis.credit.value_errors` of each run with a column seed; places after `most` steps are left out.
     """
-    need(frame, ("seed", "estimate", "step", "within"), "the figure of values")
-    shares = frame[(frame["step"] < most) & frame["estimate"].isin(_ESTIMATES)]
-    need(shares, (), f"the figure of values, of fewer than {most} steps before the state")
+    shares = frame[frame["step"] < most]
     shares = shares.assign(within=100 * shares["within"])
     figure, (axis,) = panels(1, 1, (5.6, 3.6))
     for estimate, (name, form) in _ESTIMATES.items():
         mean_and_band(axis, shares[shares["estimate"] == estimate], "step", "within", form, label=name)
     axis.set(xlabel="steps before the state", ylabel=f"within {WITHIN:g} of the value (%)", ylim=(0, 100))
-    set_ticks(axis, shares["step"], "{:.0f}")
-    shared_legend(figure, BAND)
+    style.set_ticks(axis, shares["step"], "{:.0f}")
+    shared_legend(figure, style.BAND)
     return figure
 
 
-_CLASSES = dict(
-    zip(DIFFICULTIES, (f"hard: ≤ {100 * HARD:g} % right", "middle", f"easy: ≥ {100 * EASY:g} % right"), strict=True)
-)
+_CLASSES = dict(zip(DIFFICULTIES, (f"hard: ≤ {100 * HARD:g} % right", "middle", f"easy: ≥ {100 * EASY:g} % right"),
+                    strict=True))  # fmt: skip
 _TASKS = (Look(PALETTE[0], (), "o"), Look(PALETTE[1], (), "s"), Look(PALETTE[2], (), "^"), Look(PALETTE[4], (), "D"))
 
 
@@ -131,12 +99,11 @@ def sd_figure(frame: pd.DataFrame) -> Figure:
 
     `frame` is `analysis.credit.sd_ratios` of each task with a column `task`. The upright line is where both are equal.
     """
-    need(frame, ("task", "difficulty", "ratio", "low", "high"), "the figure of gradients")
     names = [name for difficulty, name in _CLASSES.items() if difficulty in set(frame["difficulty"])]
     rows = frame.assign(name=frame["difficulty"].map(_CLASSES), kind=frame["task"].str.replace("_", " "))
     looks = dict(zip(rows["kind"].unique(), _TASKS, strict=False))
     figure, (axis,) = panels(1, 1, (5.6, 2.4))
-    intervals(axis, rows.rename(columns={"ratio": "value"})[MARKS], looks, names, at=1.0)
+    style.intervals(axis, rows.rename(columns={"ratio": "value"}), looks, names, at=1.0)
     axis.set(xlabel="sd of the gradient, VinePPO over RLOO")
     shared_legend(figure, "bar: 95 % over problems")
     return figure

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -18,18 +19,40 @@ from numpy.typing import ArrayLike
 from rlino_lib.analysis.pass_at_k import true_pass_at_k
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import style
-from rlino_lib.figures.style import LENGTHS, in_order, label, look, mean_and_band, new_figure, panels, shared_legend
+from rlino_lib.figures.style import in_order, label, look, mean_and_band, new_figure, panels, shared_legend
 
 # --- learning curves -------------------------------------------------------------------------------------------------
 
 
-def _seed_curves(axis: Axes, frame: pd.DataFrame, y: str, method: str, **line: Any) -> None:
+def seed_curves(axis: Axes, frame: pd.DataFrame, y: str, method: str, **line: Any) -> None:
     """A method's mean over seeds with its band, and a thin line for each seed."""
     rows = frame[frame["method"] == method]
     seeds = rows.dropna(subset=[y]).groupby("seed")
     for _, run in seeds if len(seeds) > 1 else ():
         axis.plot(run["step"], run[y], color=look(method).colour, linewidth=0.7, alpha=0.4)
     mean_and_band(axis, rows, "step", y, look(method), label=label(method), **line)
+
+
+def prepared(frame: pd.DataFrame, columns: Sequence[str], what: str, smooth: int = 1) -> pd.DataFrame:
+    """The columns to draw in order of steps, each run smoothed over `smooth` rows, rows without any value dropped.
+
+    Raises RlinoError, about the figure `what`, where columns or rows are missing.
+    """
+    keys = ["method", "seed"]
+    columns = list(columns)
+    style.need(frame, (*keys, "step", *columns), what)
+    data = frame[[*keys, "step", *columns]].dropna(subset=columns, how="all").sort_values([*keys, "step"])
+    style.need(data, (), what)
+    if smooth > 1:
+        rolled = data.groupby(keys, dropna=False)[columns].rolling(smooth, min_periods=1).mean()
+        data[columns] = rolled.reset_index(level=keys, drop=True)
+    return data.reset_index(drop=True)
+
+
+def grey_others(axis: Axes, data: pd.DataFrame, y: str, method: str) -> None:
+    """The means of all methods but one, thin and grey, to stand behind it."""
+    means = data[data["method"] != method].groupby(["step", "method"])[y].mean().unstack()
+    axis.plot(means.index, means, color="0.75", linewidth=1, zorder=1)
 
 
 def learning_curves(
@@ -41,36 +64,17 @@ def learning_curves(
     out. The band runs from the lowest to the highest seed. `smooth` averages each run over that many rows first.
     Raises RlinoError where columns or rows are missing.
     """
-    style.need(frame, ("method", "seed", "step", y), "learning_curves")
-    data = _prepared(frame, [y], smooth)
-    style.need(data, (), f"learning_curves of {y}")
+    data = prepared(frame, [y], f"learning_curves of {y}", smooth)
     methods = in_order(data["method"])
-    figure, axis = (None, ax) if ax is not None else _single((7, 4.4))
-    marks = {"markevery": max(1, data["step"].nunique() // 12), "markersize": 6, "markeredgewidth": 0.5}
+    figure, ((axis,),) = (None, ((ax,),)) if ax is not None else new_figure(size=(7, 4.4))
     for method in methods:
-        _seed_curves(axis, data, y, method, **marks, markeredgecolor="white")
+        seed_curves(axis, data, y, method, markersize=6, markeredgewidth=0.5, markeredgecolor="white")
     seeds = int(data.groupby("method")["seed"].nunique().max())
     ylabel = style.axis_label(y) + (f", mean of {smooth} steps" if smooth > 1 else "")
     axis.set(xlabel=style.axis_label("step"), ylabel=ylabel, title=title)
     text = f"line: mean of {seeds} seeds; {style.BAND}; thin: each seed" if seeds > 1 else None
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=min(len(methods), 3), title=text)
     return figure or axis
-
-
-def _single(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure, axes = new_figure(size=size)
-    return figure, axes[0, 0]
-
-
-def _prepared(frame: pd.DataFrame, columns: Sequence[str], smooth: int) -> pd.DataFrame:
-    """The columns to draw in order of steps, each run smoothed, rows without any value dropped."""
-    keys = ["method", "seed"]
-    columns = list(columns)
-    data = frame[[*keys, "step", *columns]].dropna(subset=columns, how="all").sort_values([*keys, "step"])
-    if smooth > 1:
-        rolled = data.groupby(keys, dropna=False)[columns].rolling(smooth, min_periods=1).mean()
-        data[columns] = rolled.reset_index(level=keys, drop=True)
-    return data.reset_index(drop=True)
 
 
 def curve_panels(
@@ -133,7 +137,7 @@ def live_panels(history: pd.DataFrame, columns: Sequence[Sequence[str]], total: 
     for axis, names in zip(axes[0], columns, strict=True):
         for k, name in enumerate(names):
             kind = name.rpartition("/")[2]
-            text, form = LENGTHS.get(kind, (style.axis_label(name), looks[k % len(looks)]))
+            text, form = style.LENGTHS.get(kind, (style.axis_label(name), looks[k % len(looks)]))
             values = history[name].dropna() if name in history else pd.Series(dtype=float)
             axis.plot(values.index, values, **form.line(label=text, marker=""))
             if len(values):
@@ -146,17 +150,9 @@ def live_panels(history: pd.DataFrame, columns: Sequence[Sequence[str]], total: 
     return figure
 
 
-def _length_panel(axis: Axes, data: pd.DataFrame, columns: Mapping[str, str]) -> None:
-    """Length lines of one method; `columns` maps a kind in LENGTHS to its column."""
-    for kind, column in columns.items():
-        name, form = LENGTHS[kind]
-        every = max(1, data.dropna(subset=[column])["step"].nunique() // 10)
-        mean_and_band(axis, data, "step", column, form, label=name, markevery=every)
-
-
 def length_curves(
     frame: pd.DataFrame, *, source: str | None = None, smooth: int = 1, columns: int = 3,
-    kinds: Sequence[str] = tuple(LENGTHS),
+    kinds: Sequence[str] = tuple(style.LENGTHS),
 ) -> Figure:  # fmt: skip
     """Mean response length by step, a panel for each method: right, wrong, and wrong but not truncated.
 
@@ -165,20 +161,16 @@ def length_curves(
     characters alone, and then these are drawn. Raises RlinoError as `learning_curves`, and for both units together.
     """
     prefix, unit = _lengths(frame, source, kinds)
-    source = "eval" if prefix.startswith("eval") else "train"
     wanted = {kind: f"{prefix}/{kind}" for kind in kinds if f"{prefix}/{kind}" in frame or unit == "tokens"}
-    style.need(frame, ("method", "seed", "step", *wanted.values()), "length_curves")
-    data = _prepared(frame, list(wanted.values()), smooth)
-    style.need(data, (), "length_curves")
+    data = prepared(frame, list(wanted.values()), "length_curves", smooth)
     methods = in_order(data["method"])
     figure, axes = panels(len(methods), columns, (3.4, 2.7), sharex=True, sharey=True)
     for axis, method in zip(axes, methods, strict=True):
-        _length_panel(axis, data[data["method"] == method], wanted)
+        style.length_bands(axis, data[data["method"] == method], wanted)
         axis.set_title(label(method))
     axes[0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
-    for axis in axes[-min(columns, len(methods)) :]:
-        axis.set_xlabel(style.axis_label("step"))
-    what = "held-out problems" if source == "eval" else "training samples"
+    plt.setp(axes[-columns:], xlabel=style.axis_label("step"))
+    what = "held-out problems" if prefix.startswith("eval") else "training samples"
     shared_legend(figure, f"{what}; {style.BAND}", 3)
     figure.supylabel(f"mean length ({unit} per response)", fontsize=10)
     return figure
@@ -186,45 +178,44 @@ def length_curves(
 
 def _lengths(frame: pd.DataFrame, source: str | None, kinds: Sequence[str]) -> tuple[str, str]:
     """Where a frame has lengths of these kinds ("eval/length", say), and their unit; RlinoError for two units."""
-    for prefix in ("eval/", "") if source is None else ("eval/" if source == "eval" else "",):
-        known = {unit: frame.reindex(columns=[f"{prefix}{unit}/{kind}" for kind in kinds]).notna().any(axis=1)
-                 for unit in style.UNITS}  # fmt: skip
-        if (known["characters"] & ~known["length"]).any():
-            if known["length"].any():
-                raise RlinoError("length_curves: some lengths are in tokens, others in characters: draw them apart")
-            return f"{prefix}characters", style.UNITS["characters"]
-        if known["length"].any():
-            return f"{prefix}length", style.UNITS["length"]
-    default = "eval/" if source == "eval" or (source is None and "eval/length/correct" in frame) else ""
-    return f"{default}length", style.UNITS["length"]
+    prefixes = {"eval": ("eval/",), "train": ("",)}.get(source or "", ("eval/", ""))
+    for prefix in prefixes:
+        tokens, characters = (
+            frame.reindex(columns=[f"{prefix}{unit}/{kind}" for kind in kinds]).notna().any(axis=1)
+            for unit in ("length", "characters")
+        )
+        if tokens.any() and (characters & ~tokens).any():
+            raise RlinoError("length_curves: some lengths are in tokens, others in characters: draw them apart")
+        if tokens.any() or characters.any():
+            unit = "length" if tokens.any() else "characters"
+            return f"{prefix}{unit}", style.UNITS[unit]
+    return f"{prefixes[-1]}length", style.UNITS["length"]
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def weights_bars(weights: Any, mask: Any = None, *, names: Sequence[str] | None = None) -> Figure:
+def weights_bars(weights: Any, mask: Any, names: Sequence[str]) -> Figure:
     """The weight of every token of a group: one row per response, one bar per token, up where it becomes likelier.
 
-    `weights` is [G, T], `mask` [G, T] true on response tokens (all, where None), as arrays or CPU tensors; `names`
-    labels the rows. A bar's area is the push on its token, and Σw on the right is the push on the whole response.
-    Raises RlinoError for shapes that differ.
+    `weights` is [G, T], `mask` [G, T] true on response tokens, as arrays or CPU tensors; `names` labels the rows. A
+    bar's area is the push on its token, and Σw on the right is the push on the whole response. Raises RlinoError for
+    shapes that differ.
     """
-    weights = np.atleast_2d(np.asarray(weights, dtype=float))
-    mask = np.ones(weights.shape, bool) if mask is None else np.atleast_2d(np.asarray(mask)).astype(bool)
-    if weights.shape != mask.shape or weights.ndim != 2 or not weights.size:
-        raise RlinoError(f"weights {weights.shape} and mask {mask.shape} should be the same [G, T], not empty")
+    weights, mask = np.asarray(weights, dtype=float), np.asarray(mask).astype(bool)
+    if weights.shape != mask.shape or weights.ndim != 2:
+        raise RlinoError(f"weights {weights.shape} and mask {mask.shape} should be the same [G, T]")
     count, length = weights.shape
-    finite = np.where(mask & np.isfinite(weights), weights, 0.0)
-    reach = float(np.abs(finite).max()) or 1.0
+    weights = np.where(mask & np.isfinite(weights), weights, 0.0)
+    reach = float(np.abs(weights).max()) or 1.0
     figure, axes = new_figure(count, 1, (8, 0.6 * count + 0.7), sharex=True)
-    for i, axis in enumerate(axes[:, 0]):
-        at = np.flatnonzero(mask[i])
-        _bars(axis, finite[i], at)
+    for axis, own, at, name in zip(axes[:, 0], weights, map(np.flatnonzero, mask), names, strict=True):
+        _bars(axis, own, at)
         axis.set(ylim=(-1.1 * reach, 1.1 * reach), xlim=(-0.7, length - 0.3), yticks=[])
-        axis.set_ylabel(names[i] if names else f"{i + 1}", rotation=0, ha="right", va="center")
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
         axis.grid(False)
         sns.despine(ax=axis, left=True, bottom=True)
-        total = f"Σw {finite[i].sum():+.3g}".replace("-", "−")
+        total = f"Σw {own.sum():+.3g}".replace("-", "−")
         axis.annotate(total, (1.01, 0.5), xycoords="axes fraction", va="center", fontsize=9, annotation_clip=False)
     axes[0, 0].set_title(f"weight of each token; full height is ±{reach:.3g}")
     axes[-1, 0].set_xlabel("token of the response")
@@ -257,9 +248,8 @@ def pass_at_k_curve(
     the problems, whose curve is dashed. Raises RlinoError where columns or rows are missing.
     """
     style.need(frame, ("k", "pass_at_k"), "pass_at_k_curve")
-    data = frame if "method" in frame.columns else frame.assign(method="base")
-    data = data.assign(seed=0) if "seed" not in data.columns else data
-    figure, axis = (None, ax) if ax is not None else _single((6.4, 4.2))
+    data = pd.DataFrame({"method": "base", "seed": 0}, frame.index).assign(**frame)
+    figure, ((axis,),) = (None, ((ax,),)) if ax is not None else new_figure(size=(6.4, 4.2))
     notes = []
     for method in in_order(data["method"]):
         rows = data[data["method"] == method].sort_values("k")
@@ -294,20 +284,16 @@ def figure_readme(frame: pd.DataFrame) -> Figure:
     in grey behind each. Raises RlinoError where columns or rows are missing.
     """
     kinds = {kind: f"eval/length/{kind}" for kind in ("correct", "incorrect")}
-    style.need(frame, ("method", "seed", "step", "eval/accuracy", *kinds.values()), "figure_readme")
-    data = _prepared(frame, ["eval/accuracy", *kinds.values()], 1)
-    style.need(data, (), "figure_readme")
+    data = prepared(frame, ["eval/accuracy", *kinds.values()], "figure_readme")
     methods = in_order(data["method"])
     size = (1.15 * len(methods) + 1.0, 5.4)  # narrow, so that the text stays readable at a README's width
     figure, axes = new_figure(2, len(methods), size, sharex=True, sharey="row", gridspec_kw={"height_ratios": (1.2, 1)})
-    means = data.groupby(["method", "step"])["eval/accuracy"].mean()
     for (top, bottom), method in zip(axes.T, methods, strict=True):
         own = data[data["method"] == method]
-        for other in (m for m in methods if m != method):
-            top.plot(means[other].index, means[other], color="0.72", linewidth=1, zorder=1)
-        _seed_curves(top, own, "eval/accuracy", method, marker="")
+        grey_others(top, data, "eval/accuracy", method)
+        seed_curves(top, own, "eval/accuracy", method, marker="")
         top.set(title=label(method).replace(" ", "\n", 1), ylim=(0, 1))
-        _length_panel(bottom, own, kinds)
+        style.length_bands(bottom, own, kinds)
         bottom.set(xlabel=style.axis_label("step"))
     axes[1, 0].set_ylim(bottom=0)  # once all is drawn: it fixes the top of all panels too
     axes[0, 0].set_ylabel("share right, test split")

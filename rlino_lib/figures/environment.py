@@ -1,54 +1,32 @@
-"""Figures of chapter 10b: what reading an environment is worth, what masks of the loss do, repairs after restarts."""
+"""Figures of chapter 10b: what reading an environment is worth, and what masks of the loss do."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.analysis.statistics import t_interval
-from rlino_lib.figures.style import (
-    MARKS,
-    PALETTE,
-    Look,
-    intervals,
-    mean_and_band,
-    need,
-    new_figure,
-    panels,
-    shared_legend,
-)
+from rlino_lib.figures.style import PALETTE, Look, mean_and_band, new_figure, panels, shared_legend
 
 MASK_LOOKS = {
     "policy": ("the policy's tokens", Look(PALETTE[0], (), "o")),
     "delimiter": ("all but what stands between delimiters", Look(PALETTE[2], (5, 1.5), "s")),
     "all": ("all tokens", Look(PALETTE[3], (1.5, 1.2), "^")),
 }
-START_LOOKS = {
-    "scratch": ("no restarts", Look("0.4", (), "o")),
-    "restarts": ("restarts", Look(PALETTE[0], (), "s")),
-    "restarts-bonus": ("restarts and a bonus", Look(PALETTE[1], (), "^")),
-}
 
 
-def optima_figure(best: pd.DataFrame, trained: pd.DataFrame | None = None) -> Figure:
+def optima_figure(best: pd.DataFrame, trained: pd.DataFrame) -> Figure:
     """The best policy that reads a look and the best response fixed beforehand, against how often the look lies.
 
     `best` is a table of `exact.hidden_target.optima`. `trained` has lies, mask and accuracy (a share) of trained
     policies, a row for each seed: their means are marks, each with the range over seeds.
     """
-    need(best, ("tool", "lies", "policy", "response"), "the figure of optima")
     figure, ((axis,),) = new_figure(size=(6.4, 4.2))
     rows = best[best["tool"] == "look"].sort_values("lies")
     axis.plot(rows["lies"], 100 * rows["policy"], color="0.15", label="the best policy that reads it")
     axis.plot(rows["lies"], 100 * rows["response"], color="0.15", linestyle="--", label="the best fixed response")
-    if trained is not None and len(trained):
-        for place, (mask, (name, form)) in enumerate(MASK_LOOKS.items()):
-            of_mask = trained[trained["mask"] == mask]
-            if of_mask.empty:
-                continue
-            accuracy = 100 * of_mask.groupby("lies")["accuracy"].agg(["mean", "min", "max"])
+    for place, (mask, (name, form)) in enumerate(MASK_LOOKS.items()):
+        accuracy = 100 * trained[trained["mask"] == mask].groupby("lies")["accuracy"].agg(["mean", "min", "max"])
+        if len(accuracy):
             x = accuracy.index + 0.012 * (place - 1)  # side by side
             axis.vlines(x, accuracy["min"], accuracy["max"], color=form.colour, linewidth=1.5)
             axis.plot(x, accuracy["mean"], form.marker, color=form.colour, label=f"trained, loss over {name}")
@@ -69,7 +47,6 @@ def masks_figure(frame: pd.DataFrame) -> Figure:
     `frame` has mask, lies, seed, step, accuracy (points) and environment_logprob (nats per token). A column for each
     chance of a lie; the mean over seeds, and the range.
     """
-    need(frame, ("mask", "lies", "seed", "step", *_ROWS), "the figure of masks")
     lies = sorted(frame["lies"].unique())
     many = len(lies) > 1
     sides = {"sharey": "row"} if many else {}
@@ -82,27 +59,4 @@ def masks_figure(frame: pd.DataFrame) -> Figure:
             axis.set(xlabel="optimiser steps", title="the look never lies" if s == 0 else f"it lies with chance {s:g}")
         axes[row * len(lies)].set_ylabel(words)
     shared_legend(figure, columns=1)
-    return figure
-
-
-def repair_figure(frame: pd.DataFrame, base: Mapping[str, float] | None = None) -> Figure:
-    """Accuracy from each start under each kind of training: means over seeds and their 95 % intervals.
-
-    `frame` has training (a key of START_LOOKS), start (in words), seed and accuracy (points); `base` {start: points},
-    the untrained model's.
-    """
-    need(frame, ("training", "start", "seed", "accuracy"), "the figure of repairs")
-    rows = [
-        (start, START_LOOKS[training][0], part.mean(), *t_interval(part))
-        for (start, training), part in frame.groupby(["start", "training"], sort=False)["accuracy"]
-    ]
-    looks = {name: form for name, form in START_LOOKS.values()}
-    starts = list(dict.fromkeys(frame["start"]))
-    figure, ((axis,),) = new_figure(size=(7, 3.2))
-    for place, start in enumerate(starts):
-        if base and start in base:
-            axis.plot([base[start]] * 2, [place - 0.4, place + 0.4], color="0.6", linestyle=":", label="the base")
-    intervals(axis, pd.DataFrame(rows, columns=MARKS), looks, starts, at=None)
-    axis.set(xlabel="right (%), 95 % over seeds")
-    shared_legend(figure)
     return figure

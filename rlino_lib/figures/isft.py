@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from rlino_lib.figures.style import label, look, new_figure
+from rlino_lib.figures.style import Look, label, look, new_figure
 
 
 def weights_figure(weights: pd.DataFrame, p: np.ndarray, totals: Mapping[str, np.ndarray], base: float) -> Figure:
@@ -20,12 +20,10 @@ def weights_figure(weights: pd.DataFrame, p: np.ndarray, totals: Mapping[str, np
     """
     figure, axes = new_figure(1, 2, (9.4, 3.7))
     one, group = axes[0]
-    for name in ("unit", "balanced"):
-        colour = look({"unit": "f_isft_posneg_unit", "balanced": "f_isft_posneg"}[name]).colour
-        for side, mark, dash in (("right", "o", (None, None)), ("wrong", "X", (4, 1.5))):
-            column = weights[f"{name}: {side}"]
-            style = {"marker": mark, "markersize": 6, "markeredgecolor": "white", "dashes": dash}
-            one.plot(column.index, column, color=colour, label=f"{name}, {side}", **style)
+    for name, method in (("unit", "f_isft_posneg_unit"), ("balanced", "f_isft_posneg")):
+        for side, mark, dash in (("right", "o", ()), ("wrong", "X", (4, 1.5))):
+            line = Look(look(method).colour, dash, mark).line(label=f"{name}, {side}", markersize=6)
+            one.plot(weights.index, weights[f"{name}: {side}"], markeredgecolor="white", **line)
     one.set(xlabel=weights.index.name, ylabel="signed weight of one response", title="one response")
     for method, total in totals.items():
         group.plot(p, total, **look(method).line(label=label(method), marker=""))
@@ -50,9 +48,9 @@ def ends_figure(ends: Mapping[str, np.ndarray], starts: Sequence[float], eases: 
 
 def cosines_figure(frame: pd.DataFrame) -> Figure:
     """Cosines, the second column, as points in a row for each name in the first."""
-    figure, axes = new_figure(size=(6.4, 2.2))
+    figure, ((axis,),) = new_figure(size=(6.4, 2.2))
     name, value = frame.columns
-    sns.stripplot(frame, y=name, x=value, hue=name, size=5, ax=axes[0, 0])
-    axes[0, 0].axvline(0, color="0.35", linewidth=1)
-    axes[0, 0].set(ylabel="", xlim=(-1, 1))
+    sns.stripplot(frame, y=name, x=value, hue=name, size=5, ax=axis)
+    axis.axvline(0, color="0.35", linewidth=1)
+    axis.set(ylabel="", xlim=(-1, 1))
     return figure

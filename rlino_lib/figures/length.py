@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,10 +15,9 @@ from matplotlib.figure import Figure
 from rlino_lib.analysis.growth import Parts
 from rlino_lib.analysis.statistics import median_interval, t_interval
 from rlino_lib.analysis.tables import mean_interval
-from rlino_lib.errors import RlinoError
 from rlino_lib.exact.length_toy import NORMALISERS
 from rlino_lib.figures import style
-from rlino_lib.figures.style import LENGTHS, PALETTE, Look, mean_and_band, new_figure, shared_legend
+from rlino_lib.figures.style import LENGTHS, PALETTE, Look, length_bands, new_figure, shared_legend
 
 # A normaliser has one look in every figure of the chapter.
 _LOOKS = (Look(PALETTE[4], (), "o"), Look(PALETTE[2], (5, 1.5), "s"), Look("0.25", (1.5, 1.2), "^"))
@@ -34,24 +35,18 @@ def growth_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     """Mean lengths by step: a row of panels for each task, a column for each normaliser, lines for each kind.
 
     Frames are `records.metrics_frame` of one method: seed, step and the columns eval/length/…. Only axes on which
-    lengths at least double start at 0, as little could be seen on the others. Raises RlinoError for no rows.
+    lengths at least double start at 0, as little could be seen on the others.
     """
-    frames = [frame for row in panels.values() for frame in row.values()]
-    if not frames or any(frame.empty for frame in frames):
-        raise RlinoError("growth_curves: no rows to draw")
     columns = max(map(len, panels.values()))
     size = (3.5 * columns + 0.5, 2.6 * len(panels) + 0.6)
     figure, axes = new_figure(len(panels), columns, size, sharex=True, sharey="row")
     for row, (task, own) in zip(axes, panels.items(), strict=True):
         for axis, (name, frame) in zip(row, own.items(), strict=False):
-            rows = frame.dropna(subset="eval/length/correct")
-            for kind, (text, form) in LENGTHS.items():
-                mean_and_band(axis, rows, "step", f"eval/length/{kind}", form, label=text, markevery=2)
+            length_bands(axis, frame, {kind: f"eval/length/{kind}" for kind in LENGTHS})
             axis.set_title(f"{task}, {name}")
         _from_zero(row[0])
         row[0].set_ylabel("mean length, tokens")
-    for axis in axes[-1]:
-        axis.set_xlabel(style.axis_label("step"))
+    plt.setp(axes[-1], xlabel=style.axis_label("step"))
     shared_legend(figure, "held-out problems; band: lowest to highest seed", 3)
     return figure
 
@@ -68,9 +63,7 @@ def growth_plot(growths: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
 
     In a panel stands a row for each method and a mark for each normaliser. `growths` has the columns task, method,
     normaliser, responses and growth, a row for each run (`figures.ablation.growths`); `tasks` are names of tasks.
-    Raises RlinoError for no rows.
     """
-    style.need(growths, ("responses",), "growth_plot")
     methods = style.in_order(growths["method"])
     kinds = list(dict.fromkeys(growths["responses"]))
     size = (3.4 * len(kinds) + 1.2, (0.5 * len(methods) + 0.8) * len(tasks) + 0.7)
@@ -79,13 +72,12 @@ def growth_plot(growths: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
     for row, (task, text) in zip(axes, tasks.items(), strict=True):
         for axis, kind in zip(row, kinds, strict=True):
             own = growths[(growths["task"] == task) & (growths["responses"] == kind)].groupby(["normaliser", "method"])
-            marks = [(style.label(m), NORMALISERS[n], *mean_interval(own.get_group((n, m))["growth"]))
-                     for n in NORMALISERS for m in methods if (n, m) in own.groups]  # fmt: skip
-            rows = pd.DataFrame(marks, columns=style.MARKS)
-            style.intervals(axis, rows, looks, list(map(style.label, methods)))
+            means = {key: mean_interval(own.get_group(key)["growth"]) for key in itertools.product(NORMALISERS, methods)
+                     if key in own.groups}  # fmt: skip
+            marks = [(style.label(method), NORMALISERS[name], *ends) for (name, method), ends in means.items()]
+            style.intervals(axis, pd.DataFrame(marks, columns=style.MARKS), looks, map(style.label, methods))
             axis.set_title(f"{text}: {kind}")
-    for axis in axes[-1]:
-        axis.set_xlabel("growth of the mean length, tokens")
+    plt.setp(axes[-1], xlabel="growth of the mean length, tokens")
     shared_legend(figure, "bar: 95 % over seeds", 3)
     return figure
 
@@ -119,20 +111,17 @@ def _stacked(axis: Axes, y: int, parts: Parts) -> None:
     axis.annotate(f"{parts.total:+.1f}", (max(ends[True], parts.total), y), **place)
 
 
-def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figure:
+def ratios_figure(ratios: pd.DataFrame, threshold: float) -> Figure:
     """Ratios of giving up, a dot for every seed, so that two modes are two heaps: a row for each comparison.
 
     `ratios` has the columns comparison, normaliser (what 1/|o| is compared with), judges (False: exploratory, hollow),
     seed and log_ratio. Below the dots stand the median with the interval of the sign test (thick) and the mean with
-    Student's (thin); an interval that is infinite is left out. `threshold` is a ratio to mark. Raises RlinoError for no
-    rows.
+    Student's (thin); an interval that is infinite is left out. `threshold` is a ratio to mark.
     """
-    style.need(ratios, (), "ratios_figure")
     rows = ratios.groupby(["judges", "comparison", "normaliser"], sort=False)["log_ratio"]
     rows = sorted(rows, key=lambda row: not row[0][0])  # what judges comes first
     figure, ((axis,),) = new_figure(1, 1, (8.6, 0.62 * len(rows) + 1.5))
-    if threshold is not None:
-        axis.axvline(threshold, color="0.4", linewidth=1.5, dashes=(3, 2))
+    axis.axvline(threshold, color="0.4", linewidth=1.5, dashes=(3, 2))
     for y, ((judges, _, normaliser), values) in enumerate(rows):
         form = NORMALISER_LOOKS[normaliser]
         dots = {"marker": form.marker, "markersize": 6, "alpha": 0.8, "linestyle": "", "color": form.colour}
@@ -147,10 +136,9 @@ def ratios_figure(ratios: pd.DataFrame, threshold: float | None = None) -> Figur
             axis.plot(np.exp(middle), y + shift, "|", color="black", markersize=9)
     names = [f"{name}, to {NORMALISERS[key]}{'' if judges else ' (exploratory)'}" for (judges, name, key), _ in rows]
     style.named_rows(axis, names, at=1)
-    ticks = [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5]
+    ticks = pd.Series([0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5])
     axis.set(xscale="log", xlabel="rate of giving up with 1/|o|, over the rate without it")
-    low, high = axis.get_xlim()
-    style.set_ticks(axis, [tick for tick in ticks if low <= tick <= high], "{:g}")
+    style.set_ticks(axis, ticks[ticks.between(*axis.get_xlim())], "{:g}")
     return figure
 
 
@@ -172,8 +160,7 @@ def paths_figure(paths: pd.DataFrame) -> Figure:
         row[0].set_ylabel(f"{world}:\nmean length")
     for axis, run in zip(axes[0], runs, strict=True):
         axis.set_title(run)
-    for axis in axes[-1]:
-        axis.set_xlabel("right, %")
+    plt.setp(axes[-1], xlabel="right, %")
     shared_legend(figure)
     return figure
 
@@ -216,16 +203,11 @@ def figure_four(panels: Mapping[str, pd.DataFrame]) -> Figure:
     not start at 0.
     """
     figure, axes = new_figure(2, len(panels), (4.4 * len(panels), 5.6))
-    for column, (title, frame) in zip(axes.T, panels.items(), strict=True):
-        sides = [("length_correct", "correct"), ("length_incorrect", "incorrect")]
-        for axis, lines in ((column[0], sides), (column[1], [("share_correct", "correct")])):
-            for value, key in lines:
-                name, form = LENGTHS[key]
-                mean_and_band(axis, frame, "step", value, form, label=name)
-            axis.set_xlabel("step")
-        _from_zero(column[0])
-        column[1].set_ylim(0, None)
-        column[0].set(title=title, ylabel="mean length, tokens")
-        column[1].set(ylabel="right, %")
-        column[0].legend()
+    for (above, below), (title, frame) in zip(axes.T, panels.items(), strict=True):
+        length_bands(above, frame, {"correct": "length_correct", "incorrect": "length_incorrect"})
+        length_bands(below, frame, {"correct": "share_correct"})
+        _from_zero(above)
+        above.set(title=title, xlabel="step", ylabel="mean length, tokens")
+        below.set(xlabel="step", ylabel="right, %", ylim=(0, None))
+        above.legend()
     return figure

@@ -51,21 +51,19 @@ def truncation_figure(panels: Mapping[str, tuple[pd.DataFrame, int]]) -> Figure:
             counts, _ = np.histogram(frame.loc[chosen, "length"], edges)
             axis.stairs(100 * counts / len(frame), edges, color=form.colour, fill=True, alpha=0.35, label=side)
             axis.stairs(100 * counts / len(frame), edges, color=form.colour, linewidth=1.5)
-        found = truncation(frame["correct"], frame["truncated"], frame["length"])
-        _mark_means(axis, found)
+        _mark_means(axis, truncation(frame["correct"], frame["truncated"], frame["length"]))
         axis.set(title=title, xlabel=f"length, tokens (cap {cap:,})")
     axes[0, 0].set_ylabel("% of responses")
     shared_legend(figure, "triangle: mean; hollow: wrong ones that were not truncated", 2)
     return figure
 
 
-def _mark_means(axis: Axes, found: Truncation) -> None:
+def _mark_means(axis: Axes, means: Truncation) -> None:
     """The means at the foot of a panel."""
     settings: dict[str, Any] = {"markersize": 8, "clip_on": False, "zorder": 5, "transform": axis.get_xaxis_transform()}
-    wrong = SIDE_LOOKS["wrong"].colour
-    axis.plot(found.right, 0.02, "^", color=SIDE_LOOKS["right"].colour, **settings)
-    axis.plot(found.wrong, 0.02, "^", color=wrong, **settings)
-    axis.plot(found.whole, 0.02, "^", markeredgecolor=wrong, markerfacecolor="white", **settings)
+    right, wrong = (SIDE_LOOKS[side].colour for side in ("right", "wrong"))
+    for at, edge, fill in ((means.right, right, right), (means.wrong, wrong, wrong), (means.whole, wrong, "white")):
+        axis.plot(at, 0.02, "^", markeredgecolor=edge, markerfacecolor=fill, **settings)
 
 
 def log_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
@@ -83,9 +81,9 @@ def log_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
         for part in runs:
             tenth = max(2, len(part) // 10)
             means = part[["right", "tokens"]].rolling(min(20, tenth), min_periods=1).mean()
+            lengths = means["tokens"] / part["tokens"].iloc[:tenth].mean()
             above.plot(part["step"], means["right"], color=PALETTE[0], linewidth=width)
-            below.plot(part["step"], means["tokens"] / part["tokens"].iloc[:tenth].mean(), "--", color=PALETTE[1],
-                       linewidth=width)  # fmt: skip
+            below.plot(part["step"], lengths, "--", color=PALETTE[1], linewidth=width)
         above.set_title(title, fontsize=10)
         above.set(ylim=(0, 1), xticklabels=[])
         below.set(xlabel="steps", yscale="log", ylim=(0.5, 5))
@@ -103,9 +101,8 @@ def log_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
 def difference_figure(rows: pd.DataFrame) -> Figure:
     """Differences in accuracy with intervals, a row each: name, over ("problems" or "seeds"), value, low and high."""
     figure, ((axis,),) = new_figure(1, 1, (8.2, 0.45 * len(rows) + 1.5))
-    looks = {"problems": Look(PALETTE[0], (), "o"), "seeds": Look(PALETTE[1], (), "s")}
-    rows = rows.assign(kind="95 % over " + rows["over"])
-    intervals(axis, rows, {f"95 % over {over}": form for over, form in looks.items()})
+    looks = {"95 % over problems": Look(PALETTE[0], (), "o"), "95 % over seeds": Look(PALETTE[1], (), "s")}
+    intervals(axis, rows.assign(kind="95 % over " + rows["over"]), looks)
     axis.set_xlabel("accuracy, GRPO − the other, points")
     shared_legend(figure)
     return figure
@@ -117,32 +114,31 @@ def signal_figure(by_visit: pd.DataFrame, others: Mapping[str, pd.Series]) -> Fi
     `by_visit` is from `signal_by_visit`; `others` has for each name the share of groups with equal rewards, by step.
     """
     figure, ((left, right),) = new_figure(1, 2, (9.4, 3.5))
-    bands = left.stackplot(by_visit.index, *(by_visit[name] for name in GROUPS), colors=[c for c, _ in GROUPS.values()])
-    for band, (name, (_, hatch)) in zip(bands, GROUPS.items(), strict=True):
-        band.set(hatch=hatch, edgecolor="white", linewidth=0.3, label=name, alpha=0.85)
-    left.set(title="Qwen2.5-Math-1.5B", xlabel="visit of a prompt", ylabel="share of groups", ylim=(0, 1))
-    left.set_xlim(by_visit.index[0], by_visit.index[-1])
+    colours, hatches = zip(*GROUPS.values(), strict=True)
+    bands = left.stackplot(by_visit.index, by_visit[[*GROUPS]].T, colors=colours, labels=list(GROUPS), alpha=0.85)
+    for band, hatch in zip(bands, hatches, strict=True):
+        band.set(hatch=hatch, edgecolor="white", linewidth=0.3)
+    left.set(title="Qwen2.5-Math-1.5B", xlabel="visit of a prompt", ylabel="share of groups")
+    left.set(xlim=(by_visit.index[0], by_visit.index[-1]), ylim=(0, 1))
     own = {"Qwen2.5-Math-1.5B": 1 - by_visit["mixed"]} | dict(others)
     looks = Look("0.15", (), "o"), Look(PALETTE[0], (5, 1.5), "s"), Look(PALETTE[1], (1.5, 1.2), "^"), Look(PALETTE[2])
     for (name, share), form in zip(own.items(), looks, strict=False):
-        window = max(1, len(share) // 8)
-        mean = share.rolling(window, min_periods=window).mean()
-        passed = np.linspace(0, 1, len(share))
-        right.plot(passed, mean, **form.line(label=name, markevery=max(1, len(share) // 6)))
+        mean = share.rolling(max(1, len(share) // 8)).mean()
+        right.plot(np.linspace(0, 1, len(share)), mean, **form.line(label=name, markevery=max(1, len(share) // 6)))
     right.set(title="groups without signal", xlabel="part of the run", ylabel="share", ylim=(0, 1))
     left.legend(loc="lower left", frameon=True)
     right.legend()
     return figure
 
 
-def gains_figure(found: Mapping[str, Gains]) -> Figure:
+def gains_figure(gains: Mapping[str, Gains]) -> Figure:
     """Gains above and moves of log-odds below, by the share right at the start, and where three curves would lead.
 
     A column for each title. Each curve has the one time that fits its ends best; bars are 95 % over prompts.
     """
-    figure, axes = new_figure(2, len(found), (4.3 * len(found) + 0.4, 6.2), sharex=True, sharey="row")
+    figure, axes = new_figure(2, len(gains), (4.3 * len(gains) + 0.4, 6.2), sharex=True, sharey="row")
     grid = np.linspace(0.004, 0.996, 249)
-    for (above, below), (title, one) in zip(axes.T, found.items(), strict=True):
+    for (above, below), (title, one) in zip(axes.T, gains.items(), strict=True):
         table = one.table(10)
         for curve, form in CURVE_LOOKS.items():
             time = fit_times(one.sample, curve)[0][0]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.claims.judge import ledger_rows
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.curves import figure_readme
-from rlino_lib.figures.style import label, style
+from rlino_lib.figures.style import in_order, label, style
 from rlino_lib.folders import read_json
-from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import DEFAULT_BASE
 from rlino_lib.records.runs import Run, metrics_frame
 
@@ -53,20 +50,15 @@ def outcomes(runs: Sequence[Run], base: Path = BASE) -> pd.DataFrame:
     evaluation = evaluation_of(base)
     if {run.config["weights_sha256_16"] for run in runs} != {evaluation["asked"]["weights_sha256_16"]}:
         raise RlinoError(f"the runs did not start from the weights that {base / 'evaluation.json'} is about")
-    start = _outcome(evaluation["found"])
-    ends = [_outcome(run.summary["test"]) for run in runs]
-    rows = [{"method": "base", "seed": pd.NA, **start}]
-    rows += [{"method": run.method, "seed": run.seed, **end} for run, end in zip(runs, ends, strict=True)]
+    results = [("base", pd.NA, evaluation["found"]), *((run.method, run.seed, run.summary["test"]) for run in runs)]
+    rows = [{"method": method, "seed": seed, "accuracy": own["pass@1"]["value"]} | {c: own[c] for c in OUTCOMES[1:]}
+            for method, seed, own in results]  # fmt: skip
     return pd.DataFrame(rows).astype({"seed": "Int64"} | dict.fromkeys(OUTCOMES, float))
 
 
 def evaluation_of(base: Path) -> dict[str, Any]:
     """What `rlino evaluate` recorded of a base: its settings under "asked", its results under "found"."""
     return read_json(base / "evaluation.json", needs="found")
-
-
-def _outcome(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {"accuracy": summary["pass@1"]["value"]} | {name: summary[name] for name in OUTCOMES[1:]}
 
 
 def measured(runs: Sequence[Run], base: Path = BASE) -> str:
@@ -83,7 +75,7 @@ def results_table(frame: pd.DataFrame) -> str:
     """`outcomes` as a Markdown table, one row per method: mean [lowest, highest seed]."""
     head = ("method", "seeds", "right, %", "length of right, tokens", "length of wrong, tokens", "truncated, %")
     rows: list[tuple] = [head]
-    for method in [m for m in ("base", *LABELS) if (frame["method"] == m).any()]:
+    for method in in_order(frame["method"]):
         own = frame[frame["method"] == method]
         cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
         rows.append((label(method), "–" if method == "base" else len(own), *map(_spread, cells)))
@@ -96,11 +88,6 @@ def _spread(values: pd.Series) -> str:
     return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
-def claims_table(judged: pd.DataFrame, files: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The ledger as a Markdown table: `judged` is what `judge_all` returned; chapters link to `files` by number."""
-    return markdown_table(ledger_rows(judged, files), numbers=False)
-
-
 def recorded_figure(runs: Sequence[Run]) -> Figure:
     """The recorded runs at a glance: share right and lengths by step, a column for each method."""
     style()
@@ -110,10 +97,11 @@ def recorded_figure(runs: Sequence[Run]) -> Figure:
     figure.axes[0].set_ylabel(f"share right, {split} split")
     task = TASKS.get(config["task"], config["task"])
     seeds = len({run.seed for run in runs})
-    each = f"{seeds} seed{'s' * (seeds > 1)} a method"
     rates = sorted({run.config["lr"] for run in runs})
     rate = "every method at GRPO's learning rate" if len(rates) == 1 else "learning rates"
-    words = f"{task}: {config['eval_problems']:,} problems of the {split} split, {each}"
+    words = (
+        f"{task}: {config['eval_problems']:,} problems of the {split} split, {seeds} seed{'s' * (seeds > 1)} a method"
+    )
     words += f"\n{rate} of {', '.join(f'{value:g}' for value in rates)}"
     figure.suptitle(words, fontsize="large", fontweight="bold")
     return figure

@@ -6,7 +6,7 @@ Frames come in as `statistics.outcomes` and `records.metrics_frame` make them; l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -17,8 +17,8 @@ from rlino_lib.analysis.statistics import compare
 from rlino_lib.analysis.tables import paired_differences
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import style
-from rlino_lib.figures.curves import line_panels
-from rlino_lib.figures.style import in_order, label, look, mean_and_band, new_figure, panels, shared_legend
+from rlino_lib.figures.curves import grey_others, line_panels, prepared
+from rlino_lib.figures.style import in_order, label, look, method_bands, new_figure, panels, shared_legend
 
 BAND = f"line: mean over seeds; {style.BAND}"
 
@@ -104,30 +104,21 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _line(axis: Axes, data: pd.DataFrame, y: str, method: str, marks: int = 8) -> None:
-    """A method's mean over seeds by step, and its band."""
-    rows = data[data["method"] == method]
-    every = max(1, rows.dropna(subset=[y])["step"].nunique() // marks)
-    line = {"label": label(method), "markevery": every, "markersize": 6, "linewidth": 1.8}
-    mean_and_band(axis, rows, "step", y, look(method), **line)
-
-
 def method_panels(frame: pd.DataFrame) -> Figure:
     """Held-out accuracy by step, a panel for each method: its mean and band, the other methods' means in grey behind.
 
     The horizontal line is the base, the mean of the first row. Raises RlinoError where accuracy is nowhere recorded.
     """
     y = "eval/accuracy"
-    data = _recorded(frame, [y])
+    data = prepared(frame, [y], "method_panels")
     methods = in_order(data["method"])
     figure, axes = panels(len(methods), 4, (2.5, 2.2), sharex=True, sharey=True)
-    means = data.groupby(["method", "step"])[y].mean()
     for axis, method in zip(axes, methods, strict=True):
-        for other in (m for m in methods if m != method):
-            axis.plot(means[other].index, means[other], color="0.75", linewidth=1, zorder=1)
+        grey_others(axis, data, y, method)
         axis.axhline(data.loc[data["step"] == data["step"].min(), y].mean(), color="0.5", linewidth=1, dashes=(1, 2))
-        _line(axis, data, y, method)
-        seeds = data.loc[data["method"] == method, "seed"].nunique()
+        own = data[data["method"] == method]
+        method_bands(axis, own, "step", y, markersize=6, linewidth=1.8)
+        seeds = own["seed"].nunique()
         axis.set_title(f"{label(method)}, {seeds} seed{'s' * (seeds > 1)}")
     notes = f"{BAND}; grey: the other methods; dotted: the base"
     figure.supxlabel(f"{style.axis_label('step')}   ({notes})", fontsize=9)
@@ -144,13 +135,11 @@ def measure_panels(
     throughout. Raises RlinoError where no metric is recorded.
     """
     known = [c for c in measures if c in frame and frame[c].notna().any()]
-    data = _recorded(frame, known)
-    methods = in_order(data["method"])
+    data = prepared(frame, known, "measure_panels")
     figure, axes = panels(len(known), columns, (3.4, 2.7), sharex=True)
     figure.set_figheight(figure.get_figheight() + 0.5)  # room for the legend
     for axis, column in zip(axes, known, strict=True):
-        for method in methods:
-            _line(axis, data, column, method, marks=5)
+        method_bands(axis, data, "step", column, markersize=6, linewidth=1.8)
         axis.set_title(measures[column])
         linear = (symlog or {}).get(column, math.inf)
         if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
@@ -189,10 +178,9 @@ def sizes_figure(runs: pd.DataFrame, base: float) -> Figure:
     passes = sorted(runs["passes"].unique())
     figure, axes = panels(len(passes), len(passes), (4.4, 3.6), sharey=True, sharex=True)
     for axis, times in zip(axes, passes, strict=True):
-        for method in in_order(runs["method"]):
-            own = runs[(runs["method"] == method) & (runs["passes"] == times)]
-            for _, part in own.groupby(own["updates"] / own["iterations"] / own["problems"]):
-                mean_and_band(axis, part, "samples per iteration", "right", look(method), label=label(method))
+        own = runs[runs["passes"] == times]
+        for _, part in own.groupby(own["updates"] / own["iterations"] / own["problems"]):
+            method_bands(axis, part, "samples per iteration", "right")
         axis.axhline(base, color="0.5", linewidth=1, dashes=(1, 2))
         title = f"{times} pass{'es' if times > 1 else ''} over each"
         axis.set(xscale="log", xlabel="samples per iteration", title=title)
@@ -223,12 +211,3 @@ def beside_figure(
         axis.set(title=title, xlabel="points above GRPO on this scale")
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
-
-
-def _recorded(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows in which one of the columns has a value; RlinoError where there are none."""
-    missing = [c for c in ("method", "seed", "step", *columns) if c not in frame]
-    data = frame.dropna(subset=list(columns), how="all") if columns and not missing else frame[:0]
-    if data.empty:
-        raise RlinoError(f"nothing to draw: no values of {', '.join(missing or columns) or 'any measure'}")
-    return data

@@ -14,10 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rlino_lib.analysis.coverage import CELLS, changes, fitted_tilt, tilted
+from rlino_lib.analysis.coverage import changes, fitted_tilt, tilted
 from rlino_lib.analysis.pass_at_k import estimates, paired, paired_difference, pass_at_k_table
 from rlino_lib.errors import RlinoError
-from rlino_lib.figures import style
 from rlino_lib.figures.curves import pass_at_k_curve
 from rlino_lib.figures.style import PALETTE, Look, in_order, label, look, named_rows, new_figure, panels, shared_legend
 
@@ -68,28 +67,25 @@ def pass_at_k_figure(
     return figure
 
 
-def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], errors: float = 2.0) -> Figure:
+def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> Figure:
     """Each problem's chance, c/n, under the base and under a model, on scales of square roots: a panel for each model.
 
-    What fell or rose by more than `errors` standard errors has a mark of its own. The line is the base tilted towards
+    What fell or rose by more than two standard errors has a mark of its own. The line is the base tilted towards
     the reward (`coverage.tilted`) as far as gives the model's mean, where one tilt does. Raises RlinoError where the
     problems differ.
     """
-    style.need(base, ("id", "n", "c"), "changes_figure")
     figure, axes = panels(len(models), 3, (3.4, 3.5))
     line = np.linspace(0, 1, 201) ** 2
     ticks = (0, 0.01, 0.1, 0.25, 0.5, 1)
     for axis, (method, frame) in zip(axes, models.items(), strict=True):
         pairs = paired(frame, base)
         z = changes(frame, base)
-        kinds = np.select([z > errors, z < -errors], ["rose", "fell"], "neither")
+        kinds = np.select([z > 2, z < -2], ["rose", "fell"], "neither")
         for kind, form in _MOVES.items():
             of_kind = pairs[kinds == kind]
-            x = of_kind["c_reference"] / of_kind["n_reference"]
-            form_of = {"color": form.colour, "marker": form.marker, "linestyle": "", "alpha": 0.6}
-            axis.plot(
-                x, of_kind["c"] / of_kind["n"], label=kind, markersize=4.5, clip_on=False, in_layout=False, **form_of
-            )
+            x, y = of_kind["c_reference"] / of_kind["n_reference"], of_kind["c"] / of_kind["n"]
+            mark = form.line(linestyle="", markersize=4.5, alpha=0.6, clip_on=False, in_layout=False)
+            axis.plot(x, y, label=kind, **mark)
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         words = f"{(kinds == 'rose').sum()} rose, {(kinds == 'fell').sum()} fell"
         with contextlib.suppress(RlinoError):
@@ -99,22 +95,19 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame], error
         axis.annotate(words, (0.97, 0.04), xycoords="axes fraction", ha="right", va="bottom", fontsize=9)
         for side in (axis.set_xscale, axis.set_yscale):
             side("function", functions=(lambda p: np.sqrt(np.maximum(p, 0)), np.square))
-        texts = [f"{100 * tick:g}" for tick in ticks]
-        axis.set_xticks(ticks, texts)
-        axis.set_yticks(ticks, texts)
+        for set_ticks in (axis.set_xticks, axis.set_yticks):
+            set_ticks(ticks, [f"{100 * tick:g}" for tick in ticks])
         axis.set(title=label(method), xlabel="right under the base, %", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("right under the model, %")
-    shared_legend(figure, f"rose, fell: by more than {errors:g} standard errors")
+    shared_legend(figure, "rose, fell: by more than 2 standard errors")
     return figure
 
 
 def cells_figure(cells: pd.DataFrame) -> Figure:
     """The shares of problems that the base and each model solve: a stacked bar for each row of `coverage.coverage`.
 
-    Beside each bar stands what the model solves alone, in %. Rows may be means over seeds. Raises RlinoError where
-    columns or rows are missing.
+    Beside each bar stands what the model solves alone, in %. Rows may be means over seeds.
     """
-    style.need(cells, (*CELLS, "problems", "n"), "cells_figure")
     figure, ((axis,),) = new_figure(1, 1, (8.4, 0.45 * len(cells) + 1.5))
     named_rows(axis, map(label, cells.index), at=None)
     left = np.zeros(len(cells))

@@ -28,18 +28,15 @@ def curves_by_size(frames: Mapping[str, pd.DataFrame]) -> Figure:
 def ends_figure(rows: pd.DataFrame) -> Figure:
     """Where runs end: a panel for each measure, a row for each method or normaliser, a mark and interval for each size.
 
-    `rows` is `claims.sizes.ends_by_size`. An interval of one seed is infinitely wide, and not drawn. Raises RlinoError
-    for no rows.
+    `rows` is `claims.sizes.ends_by_size`. An interval of one seed is infinitely wide, and not drawn.
     """
-    style.need(rows, (), "ends_figure")
-    measures = list(dict.fromkeys(rows["panel"]))
     rows = rows.rename(columns={"mean": "value"}).assign(kind=rows["size"] + " parameters")
     looks = dict(zip(dict.fromkeys(rows["kind"]), _LOOKS, strict=False))
+    measures = rows.groupby("panel", sort=False)
     figure, axes = new_figure(1, len(measures), (3.9 * len(measures), 3.4))
-    for axis, measure in zip(axes[0], measures, strict=True):
-        part = rows[rows["panel"] == measure]
+    for axis, (measure, part) in zip(axes[0], measures, strict=True):
         names = {row: NORMALISERS.get(row) or label(row) for row in style.in_order(part["row"])}
-        style.intervals(axis, part.assign(name=part["row"].map(names)), looks, list(names.values()), at=None)
+        style.intervals(axis, part.assign(name=part["row"].map(names)), looks, names.values(), at=None)
         axis.set_xlabel(measure)
     shared_legend(figure, "bar: 95 % t-interval over seeds")
     return figure

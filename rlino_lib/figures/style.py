@@ -58,14 +58,16 @@ _DASHES = ((), (5, 1.5), (1.5, 1.2), (5, 1.5, 1.5, 1.5), (8, 2), (3, 1.2, 1.2, 1
 _MARKERS = "os^vDP"
 _COLOURS = {"grpo": 0, "grpo_no_kl": 9, "f_isft_pos": 2, "f_isft_neg": 3, "f_isft_posneg": 1, "f_isft_posneg_unit": 4}
 LOOKS = {m: Look(PALETTE[c], d, k) for (m, c), d, k in zip(_COLOURS.items(), _DASHES, _MARKERS, strict=True)}
-LOOKS["dr_grpo"] = Look("0.15", (1, 1), "X")
-LOOKS["rloo"] = Look("0.5", (6, 1, 1, 1), "p")
-LOOKS["vineppo"] = Look("#0b6e4f", (7, 1.5, 1.5, 1.5), "d")
-LOOKS["vc_ppo"] = Look("#a0522d", (2, 1), ">")
-LOOKS["nsr"] = Look(PALETTE[5], (3, 1), "<")
-LOOKS["best_of_group"] = Look("#5b2a6e", (2, 2, 6, 2), "h")
-LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")
-LOOKS["base_again"] = Look((0.6, 0.6, 0.6), (1, 4), "8")
+LOOKS |= {
+    "dr_grpo": Look("0.15", (1, 1), "X"),
+    "rloo": Look("0.5", (6, 1, 1, 1), "p"),
+    "vineppo": Look("#0b6e4f", (7, 1.5, 1.5, 1.5), "d"),
+    "vc_ppo": Look("#a0522d", (2, 1), ">"),
+    "nsr": Look(PALETTE[5], (3, 1), "<"),
+    "best_of_group": Look("#5b2a6e", (2, 2, 6, 2), "h"),
+    "base": Look((0.35, 0.35, 0.35), (1, 2), "*"),
+    "base_again": Look((0.6, 0.6, 0.6), (1, 4), "8"),
+}
 NAMES = {"base": "base model", "base_again": "base again", **LABELS}
 NAMES |= {"nsr": "NSR", "best_of_group": "SFT on best of group"}
 LENGTHS = {
@@ -81,24 +83,12 @@ UNITS = {"length": "tokens", "characters": "characters"}  # of lengths in metric
 def style() -> None:
     """Set the book's look for every figure that follows: seaborn's white grid, its colour-blind palette."""
     rc = {
-        "figure.dpi": 100,
-        "savefig.dpi": 100,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 10,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.fontsize": 9,
-        "legend.title_fontsize": 9,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "0.5",
-        "grid.color": "0.9",
-        "lines.linewidth": 2,
-        "lines.markersize": 5,
-    }
+        "figure.dpi": 100, "savefig.dpi": 100, "lines.linewidth": 2, "lines.markersize": 5,
+        "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 10,
+        "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.title_fontsize": 9,
+        "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.edgecolor": "0.5", "grid.color": "0.9",
+    }  # fmt: skip
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=rc)
 
 
@@ -165,15 +155,14 @@ def set_ticks(axis: Axes, values: Iterable[float], form: str, **settings: Any) -
 
 def need(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
     """Raises RlinoError where a frame that a figure is drawn from lacks columns, or has no rows."""
-    missing = [c for c in columns if c not in frame.columns]
-    if missing:
+    if missing := [c for c in columns if c not in frame.columns]:
         raise RlinoError(f"{what} needs the columns {', '.join(missing)}")
     if frame.empty:
         raise RlinoError(f"{what}: no rows to draw")
 
 
 def mean_and_band(axis: Axes, frame: pd.DataFrame, x: str, y: str, form: Look, **line: Any) -> pd.Series:
-    """The mean of `y` at each `x` as a line, and a band from the lowest value to the highest.
+    """The mean of `y` at each `x` as a line with about eight marks, and a band from the lowest value to the highest.
 
     `line` has further arguments of `Axes.plot`. Returns the means, empty where no row has a value.
     """
@@ -181,8 +170,20 @@ def mean_and_band(axis: Axes, frame: pd.DataFrame, x: str, y: str, form: Look, *
     mean = values.mean()
     if not mean.empty:
         axis.fill_between(mean.index, values.min(), values.max(), color=form.colour, alpha=0.15, linewidth=0)
-        axis.plot(mean.index, mean, **form.line(**line))
+        axis.plot(mean.index, mean, **form.line(markevery=max(1, len(mean) // 8)) | line)
     return mean
+
+
+def method_bands(axis: Axes, frame: pd.DataFrame, x: str, y: str, **line: Any) -> None:
+    """`mean_and_band` of each method of a frame, in the order and looks of the book."""
+    for method in in_order(frame["method"]):
+        mean_and_band(axis, frame[frame["method"] == method], x, y, look(method), label=label(method), **line)
+
+
+def length_bands(axis: Axes, frame: pd.DataFrame, columns: Mapping[str, str], x: str = "step") -> None:
+    """`mean_and_band` of columns of lengths, {a kind of LENGTHS: its column}."""
+    for kind, column in columns.items():
+        mean_and_band(axis, frame, x, column, LENGTHS[kind][1], label=LENGTHS[kind][0])
 
 
 def named_rows(axis: Axes, names: Iterable[str], at: float | None = 0.0) -> None:
@@ -203,7 +204,7 @@ def interval(axis: Axes, y: float, value: float, ends: Sequence[float], form: Lo
 
 
 def intervals(
-    axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], names: Sequence[str] = (), at: float | None = 0.0
+    axis: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], names: Iterable[str] = (), at: float | None = 0.0
 ) -> None:
     """A row for each name, and in it a mark with its interval for each kind.
 

@@ -3,103 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.traces import shorten
-from rlino_lib.widgets.page import BUDGET, Control, Meter, Slot, Trace, explorer, slot, trace_box
-from rlino_lib.widgets.tokens import (
-    Html,
-    Scale,
-    box_html,
-    colour_limit,
-    escape_line,
-    legend_html,
-    notes_html,
-    number,
-    plain,
-    visible,
-)
+from rlino_lib.widgets.inspector import verdict
+from rlino_lib.widgets.page import BUDGET, Boxes, Colour, Control, Trace, colour_control, explorer, scales_of, slot
+from rlino_lib.widgets.tokens import Html, escape_line, notes_html, number, plain, prompt_html
 
 Response = Mapping[str, Any]
+Columns = dict[str, dict[str, list[float]]]  # credits and values by name
 _FIELDS = ("prompt", "tokens", "reward", "correct", "credits")
-# A column, its scale, and its name in menus, legends and tooltips.
-_COLOURS: dict[str, tuple[Scale, str, str, str]] = {
-    "credits": ("diverging", "advantage", "advantage of a token; above 0 makes it likelier:", "A"),
-    "values": ("sequential", "value before the step", "value before the step:", "V before"),
+_COLOURS = {
+    "credits": Colour("diverging", "advantage", "advantage of a token; above 0 makes it likelier:", "A"),
+    "values": Colour("sequential", "value before the step", "value before the step:", "V before"),
 }
 
 
-def _columns(response: Response, k: int) -> dict[str, dict[str, list[float]]]:
+def _columns(response: Response, k: int) -> Columns:
     """Credits and values by name, as numbers, NaN where there is none. Raises RlinoError for what does not fit."""
-    if missing := [field for field in _FIELDS if field not in response]:
-        raise RlinoError(f"response {k + 1} has no {', '.join(missing)}")
+    where = f"response {k + 1}"
+    if absent := [field for field in _FIELDS if field not in response]:
+        raise RlinoError(f"{where} has no {', '.join(absent)}")
     if not isinstance(response["tokens"], Sequence):
-        raise RlinoError(f"response {k + 1}: tokens must be a list of texts")
-    columns: dict[str, dict[str, list[float]]] = {}
-    for column in _COLOURS:
-        columns[column] = {}
+        raise RlinoError(f"{where}: tokens must be a list of texts")
+    columns: Columns = {column: {} for column in _COLOURS}
+    for column, named in columns.items():
         table = response.get(column) or {}
-        if not isinstance(table, Mapping) or not all(isinstance(row, Sized) for row in table.values()):
-            raise RlinoError(f"response {k + 1}: {column} must be a table of names and a number for each token")
-        for name, given in table.items():
-            if len(given) != len(response["tokens"]):
-                sizes = f"{len(response['tokens'])} tokens but {len(given)} {column}"
-                raise RlinoError(f"response {k + 1}, {plain(name, 40)}: {sizes}")
+        if not isinstance(table, Mapping):
+            raise RlinoError(f"{where}: {column} must be a table of names and a number for each token")
+        for name, numbers in table.items():
             try:
-                columns[column][name] = [math.nan if v is None else float(v) for v in given]
+                named[name] = [math.nan if v is None else float(v) for v in numbers]
             except (TypeError, ValueError):
-                raise RlinoError(f"response {k + 1}, {plain(name, 40)}: {column} that are no numbers") from None
+                raise RlinoError(f"{where}, {plain(name, 40)}: {column} that are no numbers") from None
+            if len(named[name]) != len(response["tokens"]):
+                sizes = f"{len(response['tokens'])} tokens but {len(named[name])} {column}"
+                raise RlinoError(f"{where}, {plain(name, 40)}: {sizes}")
     if not columns["credits"]:
-        raise RlinoError(f"response {k + 1} has no credits")
+        raise RlinoError(f"{where} has no credits")
     if nameless := [name for name in columns["values"] if name not in columns["credits"]]:
-        raise RlinoError(f"response {k + 1} has values of {plain(nameless[0], 40)}, which is none of its credits")
+        raise RlinoError(f"{where} has values of {plain(nameless[0], 40)}, which is none of its credits")
     return columns
 
 
 def _facts(values: Sequence[float], tokens: Sequence[object]) -> str:
     """The token with the largest advantage of a row. No sum: that would count a step once for each of its tokens."""
-    finite = [(abs(v), t) for t, v in enumerate(values) if math.isfinite(v)]
+    finite = {t: abs(v) for t, v in enumerate(values) if math.isfinite(v)}
     if not finite:
         return "no advantages"
-    size, top = max(finite, key=lambda pair: (pair[0], -pair[1]))
+    top = max(finite, key=finite.__getitem__)
     if all(v == values[0] for v in values):
-        return f"{number(values[0])} on every token" if size else "0 on every token"
-    token = escape_line(tokens[top], 40).strip()
-    return f"largest {number(values[top])}, token {top + 1}: <code>{token}</code>"
+        return f"{number(values[0])} on every token"
+    return f"largest {number(values[top])}, token {top + 1}: <code>{escape_line(tokens[top], 40).strip()}</code>"
 
 
-def _rows(
-    response: Response, columns: Mapping[str, dict], limits: Mapping[str, float], first: int
-) -> tuple[str, list[Trace]]:
-    """A response as HTML, a row for each credit, and its traces, which are numbered from `first`."""
-    prompt = str(response["prompt"])
-    short = len(prompt) <= 80 and "\n" not in prompt
-    words = "✓ right" if response["correct"] else "✗ wrong"
-    parts = [f"<p><strong>{words}</strong>, reward {number(response['reward'], False)}"]
-    parts.append(f"; prompt <code>{escape_line(prompt)}</code></p>" if short else "</p>")
-    if not short:
-        parts.append(f"<details><summary>Prompt</summary>{box_html(visible(prompt), 'Prompt')}</details>")
+def _rows(response: Response, columns: Columns, limits: Mapping[str, float], boxes: Boxes) -> str:
+    """A response as HTML, a row for each credit."""
+    parts = [f"<p><strong>{verdict(response)[1]}</strong>, reward {number(response['reward'], False)}</p>"]
+    parts.append(prompt_html(response["prompt"]))
     tokens, notes = shorten(response["tokens"], share=len(columns["credits"]))
-    traces: list[Trace] = []
+    tips = {column: look.tip for column, look in _COLOURS.items()}
     for name, advantages in columns["credits"].items():
-        given = {"credits": advantages, "values": columns["values"].get(name, [])}
-        looks = {
-            column: (given[column][: len(tokens)], scale, limits[column])
-            for column, (scale, *_) in _COLOURS.items()
-            if given[column]
-        }
+        known = {column: columns[column][name] for column in _COLOURS if name in columns[column]}
+        looks = {column: (v[: len(tokens)], _COLOURS[column].scale, limits[column]) for column, v in known.items()}
         parts.append(f"<p><strong>{escape_line(name, 80)}</strong>: {_facts(advantages, response['tokens'])}</p>")
-        parts.append(trace_box(first + len(traces), f"Response under {plain(name, 80)}"))
-        traces.append(Trace(tokens, looks, {column: tip for column, (*_, tip) in _COLOURS.items()}))
-    return "".join(parts) + notes_html(notes), traces
-
-
-def _legend(column: str, values: Sequence[float], limit: float, opened: bool) -> str:
-    scale, _, label, _ = _COLOURS[column]
-    text = legend_html(values, scale, limit, label) if values else "No values are given: the tokens are not coloured."
-    return f'<div data-legend="{column}"{"" if opened else " hidden"}>{text}</div>'
+        parts.append(boxes.add(Trace(tokens, looks, tips), f"Response under {plain(name, 80)}"))
+    return "".join(parts) + notes_html(notes)
 
 
 def credit_explorer(responses: Sequence[Response], budget: int = BUDGET) -> Html:
@@ -113,30 +84,20 @@ def credit_explorer(responses: Sequence[Response], budget: int = BUDGET) -> Html
     if not responses:
         raise RlinoError("no response to explore: the list is empty")
     columns = [_columns(response, k) for k, response in enumerate(responses)]
-    numbers = {
-        column: [v for response in columns for values in response[column].values() for v in values]
-        for column in _COLOURS
-    }
-    limits = {column: colour_limit(values) for column, values in numbers.items()}
+    numbers = {c: [v for own in columns for values in own[c].values() for v in values] for c in _COLOURS}
+    limits, legends = scales_of(_COLOURS, numbers, "credits")
     pages: dict[tuple[int], str] = {}
-    traces: list[Trace] = []
-    meter = Meter(budget)
+    names: dict[int, str] = {}
+    boxes = Boxes(budget)
     for k, response in enumerate(responses):
-        if k and not meter.room:
+        if k and not boxes.room:
             break
-        pages[k,], made = _rows(response, columns[k], limits, len(traces))
-        traces += made
-        meter.add([pages[k,]], made)
-    names = {}
-    for k in range(len(pages)):
-        verdict = "right" if responses[k]["correct"] else "wrong"
-        names[k] = f"{k + 1}: {verdict}, {len(responses[k]['tokens']):,} tokens, {plain(responses[k]['prompt'], 40)}"
-    controls = [
-        Control("response", "Response", names, buttons=True),
-        Control("colour", "Colour by", {column: menu for column, (_, menu, *_) in _COLOURS.items()}, act="colour"),
-    ]
-    legends = "".join(_legend(column, numbers[column], limits[column], column == "credits") for column in _COLOURS)
+        pages[k,] = _rows(response, columns[k], limits, boxes)
+        boxes.count(pages[k,])
+        size = f"{len(response['tokens']):,} tokens"
+        names[k] = f"{k + 1}: {verdict(response)[1][2:]}, {size}, {plain(response['prompt'], 40)}"
+    controls = [Control("response", "Response", names, buttons=True), colour_control(_COLOURS, "credits")]
     rest = len(responses) - len(pages)
     notes = notes_html([f"{rest:,} more responses are left out, for their size."] if rest else [])
-    slots = {"rows": Slot(("response",), pages)}
-    return explorer("Credit explorer", controls, slots, legends + slot("rows") + notes, traces)
+    slots = {"rows": (("response",), pages)}
+    return explorer("Credit explorer", controls, slots, legends + slot("rows") + notes, boxes.traces)

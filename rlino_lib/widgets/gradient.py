@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import pandas as pd
 from torch import Tensor
 
-from rlino_lib.errors import RlinoError, chosen
+from rlino_lib.errors import chosen
 from rlino_lib.evaluation.scores import Scores, first_mixed, rows_of, sample_names
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.groups import METHODS, Side, sides_of
-from rlino_lib.widgets.page import LINES, Control, Slot, Trace, explorer, frame_table, sides_svg, slot, trace_box, wide
+from rlino_lib.widgets.page import LINES, Boxes, Control, Slot, Trace, explorer, frame_table, sides_svg, slot, wide
 from rlino_lib.widgets.tokens import Html, colour_limit, colour_style, escape_line, number
 
 # --- the explorer: a group in four numbers ---------------------------------------------------------------------------
@@ -25,7 +25,6 @@ from rlino_lib.widgets.tokens import Html, colour_limit, colour_style, escape_li
 GROUPS = (2, 4, 8)  # sizes of the explorer's groups
 LENGTHS = (8, 16, 32)  # tokens of its responses
 SHARES = tuple(k / 8 for k in range(9))
-_LETTERS = ("a", "b")
 
 
 def _row_html(side: str, row: Side, top: float) -> str:
@@ -69,28 +68,21 @@ def _weight_slots(methods: Sequence[str]) -> dict[str, dict[tuple, str]]:
     return {"curve": curves, **rows}
 
 
-def weights_explorer(
-    a: str = "grpo_no_kl", b: str = "dr_grpo", methods: Sequence[str] = tuple(METHODS), size: int = 8, k: int = 2
-) -> Html:
+def weights_explorer(methods: Sequence[str] = tuple(METHODS)) -> Html:
     """Two methods side by side on a group: its size, the share right p, and how long right and wrong responses are.
 
-    For each method the weight of a token and its sums, bars as wide as a response is long, and a curve over p. It
-    starts at methods a and b and k right of `size`. Raises RlinoError for an unknown method, size or k.
+    For each method the weight of a token and its sums, bars as wide as a response is long, and a curve over p. Raises
+    RlinoError for an unknown method.
     """
-    for method in (a, b, *methods):
-        chosen(method, METHODS, "method")
-    if size not in GROUPS or not 0 <= k <= size:
-        raise RlinoError(f"{k} right of a group of {size}: the explorer has groups of {', '.join(map(str, GROUPS))}")
-    methods = list(dict.fromkeys([*methods, a, b]))
     views = _weight_slots(methods)
     names = {m: METHODS[m] for m in methods}
     lengths = {n: f"{n} tokens" for n in LENGTHS}
     shares = {p: f"p = {p:g}" for p in SHARES}
     controls = [
-        Control("a", "A", names, a, buttons=True),
-        Control("b", "B", names, b, buttons=True),
-        Control("size", "Group", {g: f"G = {g}" for g in GROUPS}, size),
-        Control("p", "Share right", shares, k / size, "slider", nearest=True),
+        Control("a", "A", names, "grpo_no_kl", buttons=True),
+        Control("b", "B", names, "dr_grpo", buttons=True),
+        Control("size", "Group", {g: f"G = {g}" for g in GROUPS}, 8),
+        Control("p", "Share right", shares, 0.25, "slider", nearest=True),
         Control("right", "Right ones", lengths, LENGTHS[1], "slider"),
         Control("wrong", "Wrong ones", lengths, LENGTHS[1], "slider"),
     ]
@@ -99,17 +91,17 @@ def weights_explorer(
     head = "".join(f'<th scope="col">{text}</th>' for text in columns)
     slots: dict[str, Slot] = {}
     halves = []
-    for x in _LETTERS:
+    for x in ("a", "b"):
         by = (x, "size", "p", "right", "wrong")
-        slots |= {f"{name}_{x}": Slot(by, views[name]) for name in ("right", "wrong", "all")}
-        slots |= {f"curve_{x}": Slot((x, "size", "right", "wrong"), views["curve"]), f"p_{x}": Slot(("p",), places)}
+        slots |= {f"{name}_{x}": (by, views[name]) for name in ("right", "wrong", "all")}
+        slots |= {f"curve_{x}": ((x, "size", "right", "wrong"), views["curve"]), f"p_{x}": (("p",), places)}
         formulas = {m: html.escape(repr(OBJECTIVES[m])) for m in methods}
         heads = {(m,): f"{x.upper()}: <strong>{names[m]}</strong><br><code>{formulas[m]}</code>" for m in methods}
-        slots[f"name_{x}"] = Slot((x,), heads)
+        slots[f"name_{x}"] = ((x,), heads)
         rows = "".join(slot(f"{name}_{x}", "tr") for name in ("right", "wrong", "all"))
         halves.append(
             f"<div>{slot(f'name_{x}', 'p')}"
-            f'<div class="rlino-at">{slot(f"curve_{x}")}{slot(f"p_{x}", "div", "rlino-places")}</div>'
+            f'<div class="rlino-at">{slot(f"curve_{x}")}<div class="rlino-places">{slot(f"p_{x}")}</div></div>'
             f"{wide(head, rows)}</div>"
         )
     return explorer("Weights explorer", controls, slots, f'<div class="rlino-two">{"".join(halves)}</div>')
@@ -139,20 +131,15 @@ def _pair_html(scores: Scores, a: str, b: str, weights: dict[str, Tensor], group
 
 
 def gradient_microscope(
-    scores: Scores, a: str = "grpo_no_kl", b: str = "f_isft_posneg", group: int | None = None,
-    firsts: Sequence[str] = ("grpo_no_kl", "dr_grpo"),
-) -> Html:  # fmt: skip
+    scores: Scores, a: str = "grpo_no_kl", b: str = "f_isft_posneg", firsts: Sequence[str] = ("grpo_no_kl", "dr_grpo")
+) -> Html:
     """Two methods on sampled groups: the weights of every response under each, and the cosine of their gradients.
 
     B is scaled by one factor for the whole batch, so that both gradients are equally long there: a learning rate can
-    make up for that factor. A is `a` or one of `firsts`, B any method. It starts at `group`, by default the first with
-    right and wrong responses. Raises RlinoError for an unknown method or group.
+    make up for that factor. A is `a` or one of `firsts`, B any method. It starts at the first group with right and
+    wrong responses. Raises RlinoError for an unknown method.
     """
-    group = first_mixed(scores) if group is None else group
-    rows_of(scores, group)  # raises where there is no such group
-    for method in (a, b, *firsts):
-        chosen(method, METHODS, "method")
-    firsts = list(dict.fromkeys([*firsts, a]))
+    firsts = [chosen(method, METHODS, "method") for method in dict.fromkeys([*firsts, a])]
     size = scores.rollouts.group_size
     groups = range(len(scores.rollouts.prompts))
     weights = {m: scores.weights(m) for m in METHODS}
@@ -161,18 +148,17 @@ def gradient_microscope(
         for one, other, g in itertools.product(firsts, METHODS, groups)
     }
     texts = {}
-    traces: list[Trace] = []
+    boxes = Boxes()
     for g, k in itertools.product(groups, range(size)):
         name = sample_names(scores, g)[k]
-        texts[g, k] = f"<p>Response {name}</p>{trace_box(len(traces), f'Response {name}')}"
-        traces.append(Trace(scores.tokens[g * size + k]))
+        texts[g, k] = f"<p>Response {name}</p>{boxes.add(Trace(scores.tokens[g * size + k]), f'Response {name}')}"
     right = scores.rollouts.correct.view(-1, size).sum(1).tolist()
     names = {g: f"{g + 1}: {k} of {size} right" for g, k in enumerate(right)}
     controls = [
         Control("a", "A", {m: METHODS[m] for m in firsts}, a),
-        Control("b", "B", METHODS, b, buttons=True),
-        Control("group", "Group", names, group, buttons=True),
+        Control("b", "B", METHODS, chosen(b, METHODS, "method"), buttons=True),
+        Control("group", "Group", names, first_mixed(scores), buttons=True),
         Control("response", "Response", {k: str(k + 1) for k in range(size)}, buttons=True),
     ]
-    slots = {"pair": Slot(("a", "b", "group"), pages), "text": Slot(("group", "response"), texts)}
-    return explorer("Gradient microscope", controls, slots, slot("pair") + slot("text"), traces)
+    slots: dict[str, Slot] = {"pair": (("a", "b", "group"), pages), "text": (("group", "response"), texts)}
+    return explorer("Gradient microscope", controls, slots, slot("pair") + slot("text"), boxes.traces)

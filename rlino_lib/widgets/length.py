@@ -11,11 +11,10 @@ import math
 
 import pandas as pd
 
-from rlino_lib.errors import chosen
 from rlino_lib.exact.length_toy import CHANGES, NORMALISERS, PARAMETERS, Drift, LengthToy, explore_length, variant
 from rlino_lib.exact.length_toy import METHODS as NAMES
 from rlino_lib.methods.catalogue import LABELS
-from rlino_lib.widgets.page import LINES, Control, Slot, explorer, frame_table, sides_svg, slot, svg_html
+from rlino_lib.widgets.page import LINES, Control, explorer, frame_table, sides_svg, slot, svg_html
 from rlino_lib.widgets.tokens import Html, number
 
 SHARES = (0.1, 0.2, 0.5, 0.8, 0.9)  # p of the slider and of the curve
@@ -43,10 +42,8 @@ def _arrows_svg(result: Drift, cap: int) -> str:
         parts.append(f'<text x="2" y="{y + 4}">{mark} {html.escape(name)}</text>')
         if abs(end - x) >= 0.5:
             head = math.copysign(min(7, abs(end - x)), end - x)
-            parts.append(
-                f'<path d="M{x:.1f} {y}H{end:.1f}" stroke="{colour}" stroke-width="4"/>'
-                f'<path d="M{end:.1f} {y - 7}l{head:.1f} 7l{-head:.1f} 7z" fill="{colour}"/>'
-            )
+            parts.append(f'<path d="M{x:.1f} {y}H{end:.1f}" stroke="{colour}" stroke-width="4"/>')
+            parts.append(f'<path d="M{end:.1f} {y - 7}l{head:.1f} 7l{-head:.1f} 7z" fill="{colour}"/>')
         fill = "none" if mark == "△" else colour
         dot = f'<circle cx="{x:.1f}" cy="{y}" r="5"' if mark == "●" else f'<path d="M{x - 6:.1f} {y + 5}h12l-6 -11z"'
         parts.append(f'{dot} fill="{fill}" stroke="{colour}" stroke-width="2"/>')
@@ -83,57 +80,40 @@ def _table(result: Drift) -> str:
     table["per_point"] = table["per_point"].where(table["drift"] != 0, 0.0)
     words = table.map(number)
     words[["share", "length"]] = table[["share", "length"]].map("{:.3f}".format)
-    words.columns = [
-        "share", "mean length", "drift", *(f"through {name}" for name in PARAMETERS), "tokens per point of success"
-    ]  # fmt: skip
+    words = words.rename(columns={"length": "mean length", "per_point": "tokens per point of success"})
+    words = words.rename(columns={name: f"through {name}" for name in PARAMETERS})
     return frame_table(words)
 
 
-def length_explorer(
-    method: str = "grpo_no_kl",
-    normaliser: str = "per_response",
-    change: str = "plain",
-    p: float = 0.5,
-    cap: int = 8,
-    coupling: float = 0.0,
-) -> Html:
-    """The drift of lengths in the toy, at these choices first: arrows, a curve over p, the parts by parameter.
+def length_explorer(cap: int = 8) -> Html:
+    """The drift of lengths in the toy: arrows, a curve over p, the parts by parameter.
 
     The cap is the same on all pages, and a shared stop logit is there for the plain toy alone. Raises RlinoError for
-    unknown choices, for a p or a coupling that the controls do not have, and for what the toy cannot enumerate.
+    a cap that the toy cannot enumerate.
     """
-    given = {"method": method, "normaliser": normaliser, "change": change, "coupling": coupling, "p": p}
     controls = [
-        Control("method", "Method", {m: LABELS[m] for m in NAMES}, method),
-        Control("normaliser", "Normaliser", NORMALISERS, normaliser),
-        Control("change", "Change", {name: text for name, (text, _) in CHANGES.items()}, change),
-        Control("coupling", "Shared stop logit", {c: f"{c:g}" for c in COUPLINGS}, coupling),
-        Control("p", "Chance of right", {share: f"p = {share:g}" for share in SHARES}, p, "slider"),
+        Control("method", "Method", {m: LABELS[m] for m in NAMES}, "grpo_no_kl"),
+        Control("normaliser", "Normaliser", NORMALISERS, "per_response"),
+        Control("change", "Change", {name: text for name, (text, _) in CHANGES.items()}, "plain"),
+        Control("coupling", "Shared stop logit", {c: f"{c:g}" for c in COUPLINGS}),
+        Control("p", "Chance of right", {share: f"p = {share:g}" for share in SHARES}, 0.5, "slider"),
     ]
-    for control in controls:
-        chosen(given[control.name], control.keys, control.name)
+    by = tuple(control.name for control in controls)
     pages: dict[tuple, str] = {}
     curves: dict[tuple, str] = {}
     caption = "drift per unit of learning rate against p: ● right; ▲ wrong"
     alt = "the drift of the mean length of right and of wrong responses against p; the table has the chosen p"
     for place in itertools.product(NAMES, NORMALISERS, CHANGES, COUPLINGS):
-        choice = dict(zip(given, place, strict=False)) | {"cap": cap}
+        choice = dict(zip(by, place, strict=False)) | {"cap": cap}
         if choice["coupling"] and choice["change"] != "plain":
             continue
         rows = {}
         for share in SHARES:
             toy, result = explore_length(**choice, p=share)
-            rows[share] = [float(result.table["drift"][side]) for side in ("right", "wrong")]
+            rows[share] = result.table["drift"][["right", "wrong"]]
             pages[*place, share] = _arrows_svg(result, toy.horizon) + _sentences(toy, result) + _table(result)
-        curve = pd.DataFrame.from_dict(rows, "index", columns=["right", "wrong"])
+        curve = pd.DataFrame(rows).T
         curves[place] = sides_svg(curve, caption, alt)
-    formulas = {
-        (m, name): f"<code>{html.escape(repr(variant(m, name)))}</code>"
-        for m, name in itertools.product(NAMES, NORMALISERS)
-    }
-    slots = {
-        "formula": Slot(("method", "normaliser"), formulas),
-        "page": Slot(tuple(given), pages),
-        "curve": Slot(tuple(given)[:-1], curves),
-    }
+    formulas = {at: f"<code>{html.escape(repr(variant(*at)))}</code>" for at in itertools.product(NAMES, NORMALISERS)}
+    slots = {"formula": (("method", "normaliser"), formulas), "page": (by, pages), "curve": (by[:-1], curves)}
     return explorer("Length toy", controls, slots, slot("formula", "p") + slot("page") + slot("curve"))

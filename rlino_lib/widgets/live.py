@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.curves import live_panels
@@ -21,26 +20,19 @@ from rlino_lib.widgets.tokens import Html
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
 
-DEFAULT_METRICS = ("reward", ("length/correct", "length/incorrect"))
-
 
 class LivePlot:
     """A status line with the time left, and one panel per metric, redrawn at most twice a second while a run trains.
 
     It is one HTML output that is updated in place, so the saved notebook keeps the last picture. In a script it shows
     nothing but a status line on stderr where that is a terminal. Drawing takes at most a tenth of the time. `metrics`
-    has, for each panel, a metric or a tuple of metrics. `figure()` is the figure as it is now.
+    has, for each panel, a metric or a tuple of metrics.
     """
 
     def __init__(
-        self,
-        total: int,
-        metrics: Sequence[str | Sequence[str]] = DEFAULT_METRICS,
-        *,
-        title: str = "Training",
-        min_seconds: float = 0.5,
+        self, total: int, metrics: Sequence[str | Sequence[str]], *, title: str = "Training",
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ):  # fmt: skip
         self.total = int(total)
         self.title = title
         self.panels = [(m,) if isinstance(m, str) else tuple(m) for m in metrics]
@@ -49,7 +41,6 @@ class LivePlot:
         self._rows: dict[int, dict[str, float]] = {}
         self._clock = clock
         self._began = clock()
-        self._min_seconds = min_seconds
         self._next = -math.inf  # when it may draw again
         self._shown = False
         self._output: DisplayHandle | None = None
@@ -70,32 +61,28 @@ class LivePlot:
         if not self._shown or (now < self._next and step < self.total):
             return
         if self._output:
-            self.draw()
+            self._output.update(self.page())
         elif sys.stderr.isatty():
             print(f"\r{self.status()}\x1b[K", end="\n" if step >= self.total else "", file=sys.stderr, flush=True)
         done = self._clock()
-        self._next = done + max(self._min_seconds, 9 * (done - now))
-
-    def draw(self) -> None:
-        """Redraw the output now, where there is one."""
-        if self._output:
-            self._output.update(self.page())
+        self._next = done + max(0.5, 9 * (done - now))
 
     def page(self) -> Html:
         """The status line and, once there is a step, the picture; the last picture has twice the pixels."""
+        step = max(self._rows, default=0)
+        text = html.escape(self.status())
+        bar = f'<progress max="{self.total}" value="{step}" aria-label="{html.escape(self.title)}"></progress>'
+        status = f'<div role="status" style="font-variant-numeric:tabular-nums">{bar}&ensp;{text}</div>'
         if not self._rows:
-            return Html(self._status_html())
-        last = max(self._rows) >= self.total
-        figure = self.figure()
+            return Html(status)
+        figure = live_panels(self.history, self.panels, self.total)
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=192 if last else 96)
+        figure.savefig(buffer, format="png", dpi=192 if step >= self.total else 96)
         data = base64.b64encode(buffer.getvalue()).decode()
-        alt = html.escape(f"Curves of {', '.join(m for p in self.panels for m in p)}. {self.status()}")
-        return Html(
-            f'{self._status_html()}<img alt="{alt}" width="{width}" height="{height}" '
-            f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}">'
-        )
+        alt = f"Curves of {html.escape(', '.join(m for p in self.panels for m in p))}. {text}"
+        size = f'width="{width}" height="{height}" style="max-width:100%;height:auto"'
+        return Html(f'{status}<img alt="{alt}" {size} src="data:image/png;base64,{data}">')
 
     @property
     def history(self) -> pd.DataFrame:
@@ -108,22 +95,12 @@ class LivePlot:
         used = self._clock() - self._began
         last = self._rows.get(step, {})
         values = [f"{m} {last[m]:.3g}" for p in self.panels for m in p if math.isfinite(last.get(m, math.nan))]
+        spent = f"{_minutes(used)} so far"
         if step >= self.total:
             spent = f"done in {_minutes(used)}"
-        else:
-            left = used / len(self._rows) * (self.total - step) if self._rows else math.nan
-            spent = f"{_minutes(used)} so far" + (f", about {_minutes(left)} left" if math.isfinite(left) else "")
+        elif self._rows:
+            spent += f", about {_minutes(used / len(self._rows) * (self.total - step))} left"
         return " · ".join([f"{self.title}: step {step} of {self.total}", *values, spent])
-
-    def _status_html(self) -> str:
-        step = max(self._rows, default=0)
-        text = html.escape(self.status())
-        bar = f'<progress max="{self.total}" value="{step}" aria-label="{html.escape(self.title)}"></progress>'
-        return f'<div role="status" style="font-variant-numeric:tabular-nums">{bar}&ensp;{text}</div>'
-
-    def figure(self) -> Figure:
-        """The panels as they are now."""
-        return live_panels(self.history, self.panels, self.total)
 
 
 def _minutes(seconds: float) -> str:

@@ -25,35 +25,31 @@ def _drawing(graph: Graph, merge: bool) -> str:
     for column, members in columns.items():
         at |= {k: (34 + gap * column, round(12 + height * (j + 0.5) / len(members))) for j, k in enumerate(members)}
     along = 0.28 if merge else 0.72  # where on an edge its words stand
-    edges = [_edge(at[a], at[b], tokens, along, f"e{a}_{b}") for (a, b), tokens in graph.edges.items()]
-    dots = [_dot(node, at[k], f"d{k}") for k, node in enumerate(graph.nodes)]
+    edges = [f'<g data-id="e{a}_{b}">{_edge(at[a], at[b], t, along)}</g>' for (a, b), t in graph.edges.items()]
+    dots = [f'<g data-id="d{k}" style="opacity:1">{_dot(node, *at[k])}</g>' for k, node in enumerate(graph.nodes)]
     alt = f"{len(graph.nodes)} nodes; the table has the path in words"
     return drawing("".join(edges + dots), 60 + gap * max(columns), height + 24, alt, "drawing of the MDP")
 
 
-def _edge(
-    start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], along: float, name: str
-) -> str:
+def _edge(start: tuple[int, int], end: tuple[int, int], tokens: list[tuple[str, float]], along: float) -> str:
     """A line as wide as its tokens are likely, and the tokens with their probability at a share `along` of it."""
     share = sum(p for _, p in tokens)
     label = html.escape(f"{', '.join(t for t, _ in tokens)} {share:.2f}")
     x, y = (a + along * (b - a) for a, b in zip(start, end, strict=True))
-    line = (
-        f'<path d="M{start[0]} {start[1]}L{end[0]} {end[1]}" stroke="currentColor" stroke-width="{1 + 3 * share:.1f}"/>'
-    )
-    return f'<g data-id="{name}">{line}<text x="{x:.0f}" y="{y - 2:.0f}" text-anchor="middle">{label}</text></g>'
+    look = f'stroke="currentColor" stroke-width="{1 + 3 * share:.1f}"'
+    line = f'<path d="M{start[0]} {start[1]}L{end[0]} {end[1]}" {look}/>'
+    return f'{line}<text x="{x:.0f}" y="{y - 2:.0f}" text-anchor="middle">{label}</text>'
 
 
-def _dot(node: Node, at: tuple[int, int], name: str) -> str:
+def _dot(node: Node, x: int, y: int) -> str:
     """A circle, or a square at an end; darker where a right end is likelier."""
-    x, y = at
     shade = round(255 - 155 * node.value)
     tip = f"V = {node.value:.3f}: {', '.join(node.texts[:12])}{' …' if len(node.texts) > 12 else ''}"
     shape = f'rect x="{x - 9}" y="{y - 9}" width="18" height="18"' if node.end else f'circle cx="{x}" cy="{y}" r="10"'
     value = f"{node.value:.0f}" if node.end else f"{node.value:.2f}".removeprefix("0")
     text = f'<text x="{x}" y="{y + 3}" text-anchor="middle" style="fill:#000;font-size:9px">{value}</text>'
     shape = f'<{shape} fill="rgb({shade},{shade},{shade})" stroke="currentColor"/>'
-    return f'<g data-id="{name}" style="opacity:1">{shape}{text}<title>{html.escape(tip)}</title></g>'
+    return f"{shape}{text}<title>{html.escape(tip)}</title>"
 
 
 def _marks(explored: Explored, graph: Graph, response: int) -> dict[str, list[tuple[int, int]]]:
@@ -73,27 +69,29 @@ def _marks(explored: Explored, graph: Graph, response: int) -> dict[str, list[tu
 # --- the words -------------------------------------------------------------------------------------------------------
 
 
-def _table(explored: Explored, response: int) -> str:
-    """The response token by token: probabilities under policy and environment, and credit in three ways."""
+_CREDITS = {"A, exact": "exact", "r − J, uniform": "uniform", "(r − J)/|o|, split": "split"}
+
+
+def _tables(explored: Explored) -> list[str]:
+    """Each response token by token: probabilities under policy and environment, and credit in three ways."""
     mdp, policy = explored.mdp, explored.policy
-    length = int(mdp.lengths[response])
-    tokens = mdp.tokens[response, :length].tolist()
-    states = mdp.states[response, :length].tolist()
-    probs = mdp.token_logprobs(policy).exp()[states, tokens].tolist()
-    values = mdp.values(policy).V.tolist()
-    before = [values[s] for s in states]
-    columns = {
-        "token": [mdp.names[token] for token in tokens],
-        "probability": map("{:.3f}".format, probs),
-        "V before": map("{:.3f}".format, before),
-        "V after": map("{:.3f}".format, [*before[1:], float(mdp.rewards[response])]),
-    }
-    kinds = {"A, exact": "exact", "r − J, uniform": "uniform", "(r − J)/|o|, split": "split"}
-    for head, kind in ({} if mdp.slip else kinds).items():
-        columns[head] = map(number, mdp.credit(policy, kind)[response, :length].tolist())
-    index = pd.Index(range(1, length + 1), name="t")
-    frame = pd.DataFrame({name: list(cells) for name, cells in columns.items()}, index=index)
-    return frame_table(frame, ids=[f"t{t}" for t in index])
+    probs = mdp.token_logprobs(policy).exp()  # [S, V]
+    values = mdp.values(policy).V  # [S]
+    credits = {} if mdp.slip else {head: mdp.credit(policy, kind) for head, kind in _CREDITS.items()}  # [N, T]
+    tables = []
+    for n, length in enumerate(mdp.lengths.tolist()):
+        tokens, states = mdp.tokens[n, :length], mdp.states[n, :length]
+        before = values[states].tolist()
+        rows = {
+            "probability": map("{:.3f}".format, probs[states, tokens].tolist()),
+            "V before": map("{:.3f}".format, before),
+            "V after": map("{:.3f}".format, [*before[1:], float(mdp.rewards[n])]),
+            **{head: map(number, credit[n, :length].tolist()) for head, credit in credits.items()},
+        }
+        index = pd.Index(range(1, length + 1), name="t")
+        frame = pd.DataFrame({"token": [mdp.names[t] for t in tokens]} | {h: [*c] for h, c in rows.items()}, index)
+        tables.append(frame_table(frame, ids=[f"t{t}" for t in index]))
+    return tables
 
 
 def _sentences(explored: Explored, merge: bool) -> str:
@@ -119,52 +117,50 @@ def _sentences(explored: Explored, merge: bool) -> str:
 
 SIZES = ((2, 4), (3, 3), (3, 4))  # tokens of the vocabulary, and the longest response
 SLIPS = (0.0, 0.2)
+START = (3, 4), "two", 0.0  # size, rule and slip that come first
 
 
-def _response_html(explored: Explored, graph: Graph, response: int) -> str:
+def _response_html(explored: Explored, graph: Graph, response: int, table: str) -> str:
     """A response, its verdict and its table, with what stepping through it needs."""
     mdp = explored.mdp
     length = int(mdp.lengths[response])
     text = escape_line(mdp.text(mdp.tokens[response, :length]))
     title = f"<p><strong>{text}</strong>, {'right' if mdp.right[response] else 'wrong'} (· is EOS)</p>"
-    return f"<div {stepped(length, _marks(explored, graph, response))}>{title}{_table(explored, response)}</div>"
+    return f"<div {stepped(length, _marks(explored, graph, response))}>{title}{table}</div>"
 
 
-def mdp_explorer(vocab: int = 3, horizon: int = 4, reward: str = "two", merge: bool = False, slip: float = 0.0) -> Html:
+def mdp_explorer() -> Html:
     """One MDP as a drawing, with a response through it token by token, and its table of values and credit.
 
     Circles are states with their value, squares are ends with their reward; an edge has its tokens and their
-    probability, slips included. It starts at these choices. Raises RlinoError as `explore` does.
+    probability, slips included.
     """
-    explore(vocab, horizon, reward, slip)  # raises for what cannot be shown
-    sizes = sorted({*SIZES, (vocab, horizon)})
-    slips = sorted({*SLIPS, slip})
-    drawings, sentences, tables = {}, {}, {}
+    drawings, sentences, responses = {}, {}, {}
     best: dict[tuple, str] = {}  # the response that is opened first
     texts: dict[str, None] = {}  # of responses, as the menu has them
-    for place in itertools.product(sizes, RULES, slips):
+    for place in itertools.product(SIZES, RULES, SLIPS):
         explored = explore(*place[0], *place[1:])
         rows = zip(explored.mdp.responses(explored.policy)["response"], explored.mdp.right.tolist(), strict=True)
         names = [f"{text} · {'right' if right else 'wrong'}" for text, right in rows]
         texts |= dict.fromkeys(names)
         best[place] = names[default_response(explored)]
+        tables = _tables(explored)
         for merged in (False, True):
             graph = graph_of(explored, merged)
             drawings[*place, merged] = _drawing(graph, merged)
             sentences[*place, merged] = _sentences(explored, merged)
             for n, name in enumerate(names):
-                tables[*place, merged, name] = _response_html(explored, graph, n)
-    opened = best[(vocab, horizon), reward, slip]
+                responses[*place, merged, name] = _response_html(explored, graph, n, tables[n])
+    first = list(dict.fromkeys(best.values()))
     controls = [
-        Control("size", "Size", {(v, h): f"V = {v}, H = {h}" for v, h in sizes}, (vocab, horizon)),
-        Control("reward", "Right", {name: rule.words for name, rule in RULES.items()}, reward),
-        Control("slip", "Slips", {s: f"{s:.0%}" for s in slips}, slip),
-        Control("merge", "States", {False: "one for each text", True: "merged"}, merge),
-        Control("response", "Response", list(texts), opened, first=list(dict.fromkeys(best.values())), buttons=True),
+        Control("size", "Size", {(v, h): f"V = {v}, H = {h}" for v, h in SIZES}, START[0]),
+        Control("reward", "Right", {name: rule.words for name, rule in RULES.items()}, START[1]),
+        Control("slip", "Slips", {s: f"{s:.0%}" for s in SLIPS}, START[2]),
+        Control("merge", "States", {False: "one for each text", True: "merged"}),
+        Control("response", "Response", list(texts), best[START], first=first, buttons=True),
         Control("token", "Token", kind="step", buttons=True),
     ]
     by = ("size", "reward", "slip", "merge")
-    slots = {
-        "drawing": Slot(by, drawings), "table": Slot((*by, "response"), tables), "words": Slot(by, sentences),
-    }  # fmt: skip
+    slots: dict[str, Slot] = {"drawing": (by, drawings), "words": (by, sentences)}
+    slots["table"] = ((*by, "response"), responses)
     return explorer("MDP explorer", controls, slots, slot("drawing") + slot("table") + slot("words"))

@@ -19,35 +19,26 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from rlino_lib.errors import RlinoError
-from rlino_lib.widgets.tokens import (
-    PALETTES,
-    Html,
-    Scale,
-    box_html,
-    escape_line,
-    level_of,
-    number,
-    printable,
-    token_spans,
-)
-from rlino_lib.widgets.tokens import STYLE as TOKEN_STYLE
+from rlino_lib.widgets import tokens as written
+from rlino_lib.widgets.tokens import Html, Scale, box_html, escape_line, legend_html, mark_of, number, printable
 
 BLUE = "#0173b2"
 ORANGE = "#d55e00"
 # A curve's colour, dash and sign: greyscale tells them apart as well.
 LINES = ((BLUE, "", "●"), (ORANGE, ' stroke-dasharray="6 3"', "▲"))
 LEFT, TOP = 60, 14  # the corner of the field of `plot_svg`
+Slot = tuple[tuple[str, ...], Mapping[Any, str]]  # a part of the page: some controls, its HTML by tuples of their keys
 BUDGET = 400_000  # characters of data in one explorer
 _SCRIPT = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
-STYLE = TOKEN_STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
+STYLE = written.STYLE + f"<style>{Path(__file__).with_name('explorer.css').read_text(encoding='utf-8')}</style>"
 
 
 # --- an explorer -----------------------------------------------------------------------------------------------------
@@ -101,48 +92,31 @@ class Trace:
     """
 
     tokens: list[str]
-    columns: dict[str, tuple[Sequence[float], Scale, float]] = field(default_factory=dict)
+    columns: Mapping[str, tuple[Sequence[float], Scale, float]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)  # of columns, in tooltips
     foreign: Sequence[float] = ()  # [T], 1 for each token that the policy did not write; or empty
 
     def data(self) -> dict[str, Any]:
         """What the script needs, all text made visible."""
-        texts = {
-            name: [_short(v, limit) for v in values] for name, (values, _, limit) in self.columns.items() if values
-        }
-        return {
-            "tokens": [printable(t) for t in self.tokens],
-            "levels": {
-                name: "".join(_mark(v, scale, limit) for v in values)
-                for name, (values, scale, limit) in self.columns.items()
-            },
-            "values": {
-                self.names.get(name, name): (numbers[0] if len(set(numbers)) == 1 else " ".join(numbers))
-                for name, numbers in texts.items()
-            },
-            **({"foreign": "".join("01"[bool(f)] for f in self.foreign)} if any(self.foreign) else {}),
-        }
+        data: dict[str, Any] = {"tokens": [printable(t) for t in self.tokens], "levels": {}, "values": {}}
+        for name, (values, scale, limit) in self.columns.items():
+            texts = [_short(v, limit) for v in values]
+            data["levels"][name] = "".join(mark_of(v, scale, limit) for v in values)
+            data["values"][self.names.get(name, name)] = texts[0] if len(set(texts)) == 1 else " ".join(texts)
+        if any(self.foreign):
+            data["foreign"] = "".join("01"[bool(f)] for f in self.foreign)
+        return data
 
     def spans(self, colour: str | None) -> str:
         """The tokens as HTML, coloured by a column."""
-        data = self.data()["values"]
-        columns = {name: text.split(" ") for name, text in data.items()}
-        tips = [
-            f"token {t + 1}"
-            + (" · not the policy's" if t < len(self.foreign) and self.foreign[t] else "")
-            + "".join(f" · {n} {c[t if len(c) > 1 else 0]}" for n, c in columns.items()).replace("-", "−")
-            for t in range(len(self.tokens))
-        ]
+        columns = {name: text.split(" ") for name, text in self.data()["values"].items()}
+        tips = []
+        for t in range(len(self.tokens)):
+            numbers = "".join(f" · {name} {texts[t if len(texts) > 1 else 0]}" for name, texts in columns.items())
+            author = " · not the policy's" if t < len(self.foreign) and self.foreign[t] else ""
+            tips.append(f"token {t + 1}{author}{numbers.replace('-', '−')}")
         values, scale, limit = self.columns.get(colour or "", (None, "diverging", None))
-        return token_spans(self.tokens, values, scale=scale, limit=limit, tips=tips, foreign=self.foreign)
-
-
-_MARKS = {"positive": "12345678", "negative": "abcdefgh", "size": "ABCDEFGH"}  # of a level, as the script reads it
-
-
-def _mark(value: float, scale: Scale, limit: float) -> str:
-    palette, level = level_of(value, scale, limit)
-    return _MARKS[palette][level - 1] if level else "."
+        return written.token_spans(self.tokens, values, scale=scale, limit=limit, tips=tips, foreign=self.foreign)
 
 
 def _short(value: float, limit: float) -> str:
@@ -150,85 +124,87 @@ def _short(value: float, limit: float) -> str:
     return "–" if math.isnan(value) else "0" if abs(value) < 1e-4 * limit else f"{value:.3g}".replace("inf", "∞")
 
 
-class Slot(NamedTuple):
-    """A part of the page: its HTML for the keys of the options of the controls named in `by`."""
+class Colour(NamedTuple):
+    """A way to colour tokens by a column: its scale, and its name in menus, legends and tooltips."""
 
-    by: tuple[str, ...]
-    views: Mapping[Any, str]  # by tuples of keys
-
-
-def trace_box(number: int, label: str, kind: str = "") -> str:
-    """A box for the trace of this number; `label` is any text."""
-    return box_html("", label, kind, f' data-trace="{number}"')
+    scale: Scale
+    menu: str
+    label: str = ""
+    tip: str = ""
 
 
-def slot(name: str, tag: str = "div", css: str = "") -> str:
+def colour_control(colours: Mapping[str, Colour], colour: str) -> Control:
+    """The menu of colours, of which `colour` comes first."""
+    return Control("colour", "Colour by", {name: look.menu for name, look in colours.items()}, colour, act="colour")
+
+
+def scales_of(
+    colours: Mapping[str, Colour], values: Mapping[str, Sequence[float]], colour: str
+) -> tuple[dict[str, float], str]:
+    """The value of full colour for each column of `values`, and the legends, `colour`'s to be seen.
+
+    Full colour is the largest size, or on one-sided scales the 98th percentile, so that one token cannot fade all.
+    """
+    limits, legends = {}, []
+    for column, look in colours.items():
+        sizes = [abs(v) for v in values[column] if math.isfinite(v)]
+        limits[column] = max(sizes, default=0.0)
+        if look.scale == "sequential" and sizes:
+            limits[column] = float(np.quantile(sizes, 0.98)) or limits[column]
+        legend = f"No {look.menu} is recorded here: the tokens are not coloured." if look.label else ""
+        if values[column]:
+            legend = legend_html(values[column], look.scale, limits[column], look.label)
+        legends.append(f'<div data-legend="{column}"{" hidden" * (column != colour)}>{legend}</div>')
+    return limits, "".join(legends)
+
+
+def slot(name: str, tag: str = "div") -> str:
     """The place of a slot in a page."""
-    return f'<{tag}{f" class={chr(34)}{css}{chr(34)}" if css else ""} data-slot="{name}"></{tag}>'
+    return f'<{tag} data-slot="{name}"></{tag}>'
 
 
 def explorer(
-    label: str,
-    controls: Sequence[Control],
-    slots: Mapping[str, Slot],
-    body: str,
-    traces: Sequence[Trace] = (),
-    kind: str = "",
+    label: str, controls: Sequence[Control], slots: Mapping[str, Slot], body: str, traces: Sequence[Trace] = (),
     dots: Mapping[str, Any] | None = None,
-) -> Html:
+) -> Html:  # fmt: skip
     """An explorer as one HTML output: the first page, all pages as JSON, and the script.
 
-    `body` is safe HTML with the places of the slots; `label` is any text. Slots with the same views share their data.
-    Raises RlinoError where the first choice has no page.
+    `body` is safe HTML with the places of the slots; `label` is any text. Slots of the same pages share their data.
     """
-    data, first = _exported(controls, slots)
-    data |= {"traces": [trace.data() for trace in traces], "dots": dots}
-    if traces:
-        colours = itertools.chain(*(PALETTES[name] for name in _MARKS))
-        data["colours"] = dict(zip("".join(_MARKS.values()), colours, strict=True))
-    colour = next((c.opened for c in controls if c.act == "colour"), None)
-    for name, fragment in first.items():
-        body = body.replace(f'data-slot="{name}">', f'data-slot="{name}">{fragment}')
-    body = _still(body, traces, colour)
+    data = _exported(controls, slots) | {"colours": written.COLOURS, "dots": dots}
+    data["traces"] = [trace.data() for trace in traces]
+    start = {c.name: c.opened for c in controls}
+    for name, (by, pages) in slots.items():
+        place = f'data-slot="{name}">'
+        body = body.replace(place, place + pages[tuple(start[c] for c in by)])
+    body = _still(body, traces, next((c.opened for c in controls if c.act == "colour"), None))
     note = "This is the first choice. In a trusted notebook and on the book's pages there are controls here."
-    css = f"rlino-explorer mathjax_ignore {kind}".strip()
     return Html(
-        f'{STYLE}<section class="{css}" aria-label="{escape_line(label)}"><p class="rlino-static">{note}</p>{body}'
+        f'{STYLE}<section class="rlino-explorer mathjax_ignore" aria-label="{escape_line(label)}">'
+        f'<p class="rlino-static">{note}</p>{body}'
         f'<script type="application/json">{to_json(data)}</script><script>{_SCRIPT}</script></section>'
     )
 
 
-def _exported(controls: Sequence[Control], slots: Mapping[str, Slot]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the script needs, without traces, and the first fragment of each slot."""
+def _exported(controls: Sequence[Control], slots: Mapping[str, Slot]) -> dict[str, Any]:
+    """What the script needs, without traces."""
     fragments: dict[str, int] = {}
     views: dict[int, list[int] | dict[int, int]] = {}
-    first = {}
     keys = {c.name: c.keys for c in controls}
-    start = {c.name: c.opened for c in controls}
-    for name, (by, pages) in slots.items():
-        at = tuple(start[c] for c in by)
-        if at not in pages:
-            raise RlinoError(f"the first choice has no page: {dict(zip(by, at, strict=True))}")
-        first[name] = pages[at]
-        if id(pages) in views:
-            continue
-        numbers = {}
-        for place, values in enumerate(itertools.product(*(keys[c] for c in by))):
-            if (page := pages.get(values)) is None:
-                continue
-            numbers[place] = fragments.setdefault(page, len(fragments))
-        full = len(numbers) == math.prod(len(keys[c]) for c in by)
-        views[id(pages)] = list(numbers.values()) if full else numbers
+    for by, pages in slots.values():
+        places = list(itertools.product(*(keys[c] for c in by)))
+        numbers = {k: fragments.setdefault(pages[at], len(fragments)) for k, at in enumerate(places) if at in pages}
+        views[id(pages)] = list(numbers.values()) if len(numbers) == len(places) else numbers
     parts: dict[str, int] = {}
     numbers_of = [[parts.setdefault(part, len(parts)) for part in parts_of(page)] for page in fragments]
-    places = list(views)
+    order = list(views)
     return {
         "controls": [control.data() for control in controls],
-        "slots": {name: {"by": s.by, "views": places.index(id(s.views))} for name, s in slots.items()},
+        "slots": {name: {"by": by, "views": order.index(id(pages))} for name, (by, pages) in slots.items()},
         "views": list(views.values()),
         "fragments": numbers_of,
         "parts": list(parts),
-    }, first
+    }
 
 
 def parts_of(page: str) -> list[str]:
@@ -236,19 +212,26 @@ def parts_of(page: str) -> list[str]:
     return re.split("(?=<[a-z])", page)
 
 
-class Meter:
-    """How many characters of data an explorer has used of its budget, about."""
+class Boxes:
+    """The traces of an explorer, each in its box, and how much of a budget of characters its data use, about."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int = BUDGET) -> None:
+        self.traces: list[Trace] = []
         self.left = float(budget)
         self.last = 0.0  # what the last group used
+        self._size = 0  # of the traces since then
         self._parts: set[str] = set()
 
-    def add(self, pages: Iterable[str], traces: Iterable[Trace]) -> None:
-        """Count some pages, whose parts are stored once, and traces."""
-        self.last = float(sum(len(to_json(trace.data())) for trace in traces))
-        for page in set(pages):
-            parts = parts_of(page)
+    def add(self, trace: Trace, label: str, kind: str = "") -> str:
+        """The box for a trace; `label` is any text."""
+        self.traces.append(trace)
+        self._size += len(to_json(trace.data()))
+        return box_html("", label, kind, f' data-trace="{len(self.traces) - 1}"')
+
+    def count(self, *pages: str) -> None:
+        """Count a group: its pages, whose parts are stored once, and the traces since the last one."""
+        self.last, self._size = float(self._size), 0
+        for parts in map(parts_of, set(pages)):
             self.last += 5 * len(parts) + sum(len(part) + 6 for part in set(parts) - self._parts)
             self._parts.update(parts)
         self.left -= self.last
@@ -275,8 +258,8 @@ def _still(body: str, traces: Sequence[Trace], colour: str | None) -> str:
 
     def image(match: re.Match[str]) -> str:
         data = base64.b64encode(match[0].encode()).decode()
-        alt = re.search('aria-label="([^"]*)"', match[0])
-        return f'<img alt="{alt[1] if alt else ""}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
+        alt = re.findall('aria-label="([^"]*)"', match[0])
+        return f'<img alt="{alt[0]}" style="background:#fff" src="data:image/svg+xml;base64,{data}">'
 
     return re.sub(r"<svg\b.*?</svg>", image, body, flags=re.DOTALL)
 
@@ -301,18 +284,14 @@ def message(text: str) -> Html:
 
 def frame_table(frame: pd.DataFrame, ids: Sequence[str] = (), styles: pd.DataFrame | None = None) -> str:
     """A frame of text as a table whose first column is its index; `ids` of rows are for stepping, `styles` of cells."""
-
-    def cell(tag: str, text: object) -> str:
-        return f"<{tag}>{html.escape(str(text))}</{tag.split()[0]}>"
-
-    looks = frame.map(lambda _: "td") if styles is None else styles.map('td style="{}"'.format)
     rows = []
-    for k, name in enumerate(frame.index):
+    for k, (name, *cells) in enumerate(frame.itertuples(name=None)):
         mark = f' data-id="{ids[k]}"' if ids else ""
-        cells = "".join(map(cell, looks.iloc[k], frame.iloc[k]))
-        rows.append(f"<tr{mark}>{cell('th scope=' + chr(34) + 'row' + chr(34), name)}{cells}</tr>")
-    head = "".join(cell('th scope="col"', name) for name in [frame.index.name or "", *frame.columns])
-    return wide(head, "".join(rows))
+        looks = [""] * len(cells) if styles is None else map(' style="{}"'.format, styles.iloc[k])
+        row = "".join(f"<td{look}>{html.escape(str(cell))}</td>" for look, cell in zip(looks, cells, strict=True))
+        rows.append(f'<tr{mark}><th scope="row">{html.escape(str(name))}</th>{row}</tr>')
+    heads = (html.escape(str(name)) for name in (frame.index.name or "", *frame.columns))
+    return wide("".join(f'<th scope="col">{head}</th>' for head in heads), "".join(rows))
 
 
 def wide(head: str, rows: str) -> str:
@@ -343,44 +322,40 @@ def drawing(body: str, width: float, height: float, alt: str, what: str) -> str:
 
 
 def plot_svg(
-    curves: pd.DataFrame, levels: Mapping[float, str], ends: tuple[str, str], alt: str, caption: str = "",
-    size: tuple[int, int] = (250, 160), under: str = "", ticks: Mapping[float, str] | None = None,
+    curves: pd.DataFrame, levels: Mapping[float, str], ticks: Mapping[float, str], alt: str, caption: str = "",
+    size: tuple[int, int] = (250, 160), under: str = "",
 ) -> str:  # fmt: skip
     """Columns against the index, from 0 to 1, as lines with signs in the looks of LINES; NaN is left out.
 
-    `levels` are the heights that are ruled, with their names; the lowest and the highest are `size` apart. `ends` name
-    0 and 1, `ticks` what is between. All texts are safe, as is the SVG `under` the lines, from (LEFT, TOP) on.
+    `levels` are the heights that are ruled, with their names; the lowest and the highest are `size` apart. `ticks` are
+    ruled from 0 to 1. All texts are safe, as is the SVG `under` the lines, from (LEFT, TOP) on.
     """
-    left, top = LEFT, TOP
     width, height = size
     high, low = max(levels), min(levels)
-    points = {
-        name: [(left + width * float(x), top + height * (high - y) / (high - low)) for x, y in column.dropna().items()]
-        for name, column in curves.items()
-    }
-    parts = [under]
+    end = TOP + height + 22
+    parts = []
+    for x, text in ticks.items():
+        at = LEFT + width * x
+        parts.append(f'<path d="M{at:.1f} {TOP}v{height}" stroke="#8883"/>')
+        parts.append(f'<text x="{at:.1f}" y="{end}" text-anchor="middle">{text}</text>')
     for level, text in levels.items():
-        y = top + height * (high - level) / (high - low)
-        parts.append(f'<path d="M{left} {y:.0f}h{width}" stroke="#8886"/>')
-        parts.append(f'<text x="{left - 5}" y="{y + 4:.0f}" text-anchor="end">{text}</text>')
-    for line, (colour, dash, sign) in zip(points.values(), LINES, strict=False):
-        path = "L".join(f"{x:.0f} {y:.1f}" for x, y in line)
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        y = TOP + height * (high - level) / (high - low)
+        parts.append(f'<path d="M{LEFT} {y:.0f}h{width}" stroke="#8886"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{y + 4:.0f}" text-anchor="end">{text}</text>')
+    parts.append(under)
+    for (_, column), (colour, dash, sign) in zip(curves.items(), LINES, strict=False):
+        heights = TOP + height * (high - column.dropna()) / (high - low)
+        line = [f"{LEFT + width * x:.0f} {y:.1f}" for x, y in heights.items()]
+        parts.append(f'<path d="M{"L".join(line)}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         dot = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0" if sign == "●" else "m0 -4l4 7h-8z"
-        dots = "".join(f"M{x:.0f} {y:.1f}{dot}" for x, y in line[:: max(1, len(line) // 8)])
+        dots = "".join(f"M{point}{dot}" for point in line[:: max(1, len(line) // 8)])
         parts.append(f'<path d="{dots}" fill="{colour}"/>')
-    end = top + height + 22
-    for x, text in (ticks or {}).items():
-        parts.insert(0, f'<path d="M{left + width * x:.1f} {top}v{height}" stroke="#8883"/>')
-        parts.append(f'<text x="{left + width * x:.1f}" y="{end}" text-anchor="middle">{text}</text>')
-    parts.append(f'<text x="{left}" y="{end}">{ends[0]}</text>')
-    parts.append(f'<text x="{left + width}" y="{end}" text-anchor="end">{ends[1]}</text>')
-    parts.append(f'<text x="{left + width / 2}" y="{end + 18}" text-anchor="middle">{caption}</text>')
-    return svg_html("".join(parts), left + width + 30, end + (26 if caption else 6), alt)
+    parts.append(f'<text x="{LEFT + width / 2}" y="{end + 18}" text-anchor="middle">{caption}</text>')
+    return svg_html("".join(parts), LEFT + width + 30, end + (26 if caption else 6), alt)
 
 
 def sides_svg(curves: pd.DataFrame, caption: str, alt: str) -> str:
     """The columns right and wrong against p, the index: solid with circles, dashed with triangles."""
     top = float(curves.abs().max(axis=None))
     levels = {top: number(top), 0.0: "0", -top: number(-top)} if top >= 1e-9 else {1.0: "", 0.0: "0", -1.0: ""}
-    return plot_svg(curves[["right", "wrong"]], levels, ("p = 0", "1"), alt, caption)
+    return plot_svg(curves[["right", "wrong"]], levels, {0: "p = 0", 1: "1"}, alt, caption)

@@ -21,7 +21,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.figures.sharpening import cells_figure, changes_figure, pass_at_k_figure
 from rlino_lib.figures.style import label
 from rlino_lib.folders import asked_and_found
-from rlino_lib.widgets.page import BLUE, LEFT, LINES, ORANGE, TOP, Control, Slot, explorer, plot_svg, slot
+from rlino_lib.widgets.page import BLUE, LEFT, LINES, ORANGE, TOP, Control, explorer, plot_svg, slot
 from rlino_lib.widgets.tokens import Html, escape_line, plain
 
 _SIZE = (270, 270)  # pixels from 0 to 1
@@ -54,7 +54,7 @@ def _curves(compared: Comparison) -> dict[tuple, str]:
             under += _path([*places, *places[::-1]], edges, f'fill="{colour}" fill-opacity=".15"')
         for x, k in zip(places, compared.ks, strict=True):
             mark = _path([x, x], [0, 1], 'stroke="currentColor" stroke-dasharray="4 3"')
-            pages[a, b, k] = plot_svg(curves, levels, ("", ""), alt, "pass@k against k", _SIZE, under + mark, ticks)
+            pages[a, b, k] = plot_svg(curves, levels, ticks, alt, "pass@k against k", _SIZE, under + mark)
     return pages
 
 
@@ -72,7 +72,7 @@ def _dots_svg(names: Sequence[str], chances: np.ndarray, moves: str) -> str:
     marks = f'<g data-dots="" fill-opacity=".65">{"".join(parts)}</g>{ring}'
     under = f'{diagonal}<g transform="translate({LEFT} {TOP + _SIZE[0]})">{marks}</g>'
     alt = "a dot for each problem: its pass@k by A to the right, by B upwards; the menu of problems reads each out"
-    return plot_svg(pd.DataFrame(), _TICKS, ("", ""), alt, "pass@k by A → and by B ↑", _SIZE, under, _TICKS)
+    return plot_svg(pd.DataFrame(), _TICKS, _TICKS, alt, "pass@k by A → and by B ↑", _SIZE, under)
 
 
 def _words(names: tuple[str, str], row: pd.Series, compared: Comparison) -> str:
@@ -118,13 +118,10 @@ def pass_at_k_explorer(
         Control("problem", "Problem", {i: plain(text, 60) for i, text in enumerate(texts)}, buttons=True),
     ]
     by = ("a", "b", "k")
-    words = {
-        (*two, row["k"]): _words(two, row, compared)
-        for two, v in compared.pairs.items()
-        for _, row in v.gaps.iterrows()
-    }
+    words = {(*two, row["k"]): _words(two, row, compared) for two in compared.pairs
+             for _, row in compared.pairs[two].gaps.iterrows()}  # fmt: skip
     dots_svg = _dots_svg(texts, compared.chances[:2, start], moves[0][1])
-    slots = {"words": Slot(by, words), "curves": Slot(by, _curves(compared)), "dots": Slot((), {(): dots_svg})}
+    slots = {"words": (by, words), "curves": (by, _curves(compared)), "dots": ((), {(): dots_svg})}
     note = f"Bands: 95 % over problems. {'Dotted: a guesser. ' if floor is not None else ''}Upright: the chosen k."
     right = '<p data-dot="" aria-live="polite"></p><p>Dots stand up to 5 pixels off, so that equal ones are seen.</p>'
     halves = f"<div>{slot('curves')}<p>{note}</p></div><div>{slot('dots')}{right}</div>"
@@ -134,11 +131,11 @@ def pass_at_k_explorer(
 
 def _check_sampling(folders: Sequence[str | Path]) -> None:
     """Raises RlinoError unless evaluations were sampled alike, the first two from different seeds."""
-    asked = [asked_and_found(Path(folder) / "evaluation.json")[0] or {} for folder in folders]
+    settings = [asked_and_found(Path(folder) / "evaluation.json")[0] or {} for folder in folders]
     for name in ("task", "task_settings", "split", "samples", "max_new_tokens", "temperature", "top_p"):
-        if any(one.get(name) != asked[0].get(name) for one in asked if one):
+        if any(one.get(name) != settings[0].get(name) for one in settings if one):
             raise RlinoError(f"evaluations are compared that have the same {name}")
-    if asked[0] and asked[0].get("seed") == asked[1].get("seed"):
+    if settings[0] and settings[0].get("seed") == settings[1].get("seed"):
         raise RlinoError("the base is sampled again with another seed: rlino evaluate --seed 1")
 
 

@@ -5,28 +5,15 @@ One response, or all of its group on one tree; the reading is that of `tasks/cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from rlino_lib.analysis import attempts as trees
 from rlino_lib.analysis.attempts import MOST, Node, Response
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.traces import as_traces, is_true, places_of, problem_name, shorten
+from rlino_lib.records.traces import Traces, as_traces, is_true, places_of, problem_name, shorten
 from rlino_lib.tasks.countdown.game import pieces
 from rlino_lib.widgets.inspector import verdict
-from rlino_lib.widgets.page import (
-    BUDGET,
-    Control,
-    Meter,
-    Slot,
-    Trace,
-    drawing,
-    explorer,
-    frame_table,
-    slot,
-    stepped,
-    trace_box,
-)
+from rlino_lib.widgets.page import BUDGET, Boxes, Control, Trace, drawing, explorer, frame_table, slot, stepped
 from rlino_lib.widgets.tokens import Html, escape_line, notes_html, plain
 
 # --- the tree --------------------------------------------------------------------------------------------------------
@@ -36,74 +23,67 @@ LABEL = 76  # pixels of the level part of an edge, with its label
 GAP = 46  # pixels of its sloped part
 
 
-def _draw(root: Node, start: tuple[int, ...], ids: dict[tuple, int], of: Response | int) -> str:
-    """The tree from left to right, of one response or of so many; each node has its id, and the script its looks."""
+def _draw(root: Node, ids: dict[tuple, int], group: list[Response]) -> str:
+    """The tree of these responses from left to right; each node has its id, and the script its looks."""
     rows = trees.lay_out(root)
     nodes = trees.nodes_of(root)
-    left = {id(n): _left(n, start) for n in nodes}
+    numbers = {id(n): n.written.left if n.written else group[0].search.nums for n in nodes}
+    left = {k: plain("?" if own is None else " ".join(map(str, own)), 24) for k, own in numbers.items()}
     x = 8.0
     columns = []
     for depth in range(max(n.depth for n in nodes) + 1):
         width = max(7.2 * len(left[id(n)]) + (28 if n.hit else 14) for n in nodes if n.depth == depth)
         columns.append((x, width))
         x += width + GAP + LABEL
-    parts = [_box(root, left[id(root)], columns[0], 20 + ROW * root.y, of)]
+    parts = [_box(root, left[id(root)], columns[0], group)]
     for parent, child in trees.walk(root):
-        begin = sum(columns[parent.depth]), 20 + ROW * parent.y
-        y = 20 + ROW * child.y
-        edge = _edge(child, begin, (columns[child.depth][0], y), of)
-        box = _box(child, left[id(child)], columns[child.depth], y, of)
+        edge = _edge(parent, child, sum(columns[parent.depth]), columns[child.depth][0], len(group) > 1)
+        box = _box(child, left[id(child)], columns[child.depth], group)
         parts.append(f'<g data-id="n{ids[child.path]}">{edge}{box}</g>')
     alt = f"tree of {len(root.passed)} attempts with {len(nodes)} nodes; the table has the attempts in words"
     return drawing("".join(parts), x - GAP - LABEL + 250, 40 + ROW * (rows - 1), alt, "tree of attempts")
 
 
-def _left(node: Node, start: tuple[int, ...]) -> str:
-    """The numbers left, as a node shows them."""
-    left = start if node.written is None else node.written.left
-    return plain("?" if left is None else " ".join(map(str, left)), 24)
-
-
-def _edge(child: Node, begin: tuple[float, float], end: tuple[float, float], of: Response | int) -> str:
+def _edge(parent: Node, child: Node, left: float, right: float, of_group: bool) -> str:
     """The line to a node with its operation: as wide as it is taken often, dashed where the step is wrong."""
-    px, py = begin
-    cx, cy = end
-    many = len({s for s, _ in child.passed}) if isinstance(of, int) else len(child.passed)
+    top, y = 20 + ROW * parent.y, 20 + ROW * child.y
+    many = len({s for s, _ in child.passed}) if of_group else len(child.passed)
     width = min(1.2 * many, 12)
-    bend = cx - LABEL
+    bend = right - LABEL
     look = f'fill="none" stroke="currentColor" stroke-width="{width:.1f}"'
     look += ' stroke-dasharray="5 3"' if child.written.fault else ""
-    curve = f"M{px:.0f} {py:.0f}C{px + 26:.0f} {py:.0f} {bend - 26:.0f} {cy:.0f} {bend:.0f} {cy:.0f}H{cx:.0f}"
+    curve = f"M{left:.0f} {top:.0f}C{left + 26:.0f} {top:.0f} {bend - 26:.0f} {y:.0f} {bend:.0f} {y:.0f}H{right:.0f}"
     words = child.text + (" ✗" if child.written.fault else "") + (f" ×{many}" if many > 1 else "")
-    place = f'x="{cx - LABEL / 2 - 2:.0f}" y="{cy - 4 - width / 2:.0f}" text-anchor="middle"'
+    place = f'x="{right - LABEL / 2 - 2:.0f}" y="{y - 4 - width / 2:.0f}" text-anchor="middle"'
     return f'<path d="{curve}" {look}/><text {place}>{escape_line(words, 30)}</text>'
 
 
-def _box(node: Node, text: str, column: tuple[float, float], y: float, of: Response | int) -> str:
+def _box(node: Node, text: str, column: tuple[float, float], group: list[Response]) -> str:
     """A node: green with ✓ where the target alone is left, dashed where a step broke the rules; who ends there."""
     x, width = column
-    broken = node.written is not None and bool(node.written.fault or node.written.left is None)
+    y = 20 + ROW * node.y
+    fault = node.written.fault if node.written else ""
+    broken = node.written is not None and (fault or node.written.left is None)
     fill, ink = ("#077a58", "#fff") if node.hit else ("none", "currentColor")
-    look = f'fill="{fill}" stroke="#555"' + ' stroke-dasharray="4 2"' * broken
-    tip = f"<title>{escape_line(node.written.fault)}</title>" if broken and node.written.fault else ""
-    ended = _ended(node, of)
+    look = f'fill="{fill}" stroke="#555"' + (' stroke-dasharray="4 2"' if broken else "")
+    ended = _ended(node, group)
     return (
         f'<rect x="{x:.0f}" y="{y - 10:.0f}" width="{width:.0f}" height="20" rx="4" {look}/>'
         f'<text x="{x + width / 2:.0f}" y="{y + 4:.0f}" text-anchor="middle" style="fill:{ink}">'
         f"{'✓ ' * node.hit}{escape_line(text)}</text>"
         + (f'<text x="{x + width + 8:.0f}" y="{y + 4:.0f}">{escape_line(ended)}</text>' if ended else "")
-        + tip
+        + (f"<title>{escape_line(fault)}</title>" if fault else "")
     )
 
 
-def _ended(node: Node, of: Response | int) -> str:
+def _ended(node: Node, group: list[Response]) -> str:
     """The attempts that end at a node, ↻ marks those made before; in a group, how many of its responses have one."""
-    if isinstance(of, int):
-        return f"{len({s for s, _ in node.ended})} of {of}" if node.ended else ""
-    mine = [k for _, k in node.ended]
-    verdicts = [of.search.attempts[k - 1].verdict or "no verdict" for k in mine]
-    text = ", ".join(f"#{k}{' ↻' if j else ''} {verdicts[j]}" for j, k in enumerate(mine[:4]))
-    return text + (" …" if len(mine) > 4 else "")
+    if len(group) > 1:
+        return f"{len({s for s, _ in node.ended})} of {len(group)}" if node.ended else ""
+    own = [k for _, k in node.ended]
+    verdicts = [group[0].search.attempts[k - 1].verdict or "no verdict" for k in own]
+    text = ", ".join(f"#{k}{' ↻' if j else ''} {verdicts[j]}" for j, k in enumerate(own[:4]))
+    return text + (" …" if len(own) > 4 else "")
 
 
 # --- the words -------------------------------------------------------------------------------------------------------
@@ -160,16 +140,16 @@ _KEY = (
 # --- the view --------------------------------------------------------------------------------------------------------
 
 
-def _words(response: Response, root: Node, ids: dict[tuple, int], trace: int, notes: list[str]) -> str:
+def _words(response: Response, root: Node, ids: dict[tuple, int], boxes: Boxes) -> str:
     """A response's sentences, its text and its table, with what stepping through them needs."""
     attempts = len(response.search.attempts)
     stops = [0, *(response.token_after(k) for k in range(1, attempts + 1))]
     nodes, rows = trees.spans_of(response, root)
     marks = {f"n{ids[path]}": spans for path, spans in nodes.items()} | {f"a{k}": [span] for k, span in rows.items()}
-    attributes = stepped(len(response.tokens), marks, stops)
-    box = trace_box(trace, f"Response {response.sample}", "rlino-stepped")
+    tokens, notes = shorten(response.tokens)
+    box = boxes.add(Trace(tokens), f"Response {response.sample}", "rlino-stepped") + notes_html(notes)
     table = frame_table(trees.attempt_table(response), ids=[f"a{k}" for k in rows])
-    return f"<div {attributes}>{_sentences(response)}{box}{notes_html(notes)}{table}</div>"
+    return f"<div {stepped(len(response.tokens), marks, stops)}>{_sentences(response)}{box}{table}</div>"
 
 
 def sample_name(response: Response) -> str:
@@ -177,21 +157,42 @@ def sample_name(response: Response) -> str:
     return f"#{response.sample} · {verdict(response.row)[1][0]} {_count(len(response.search.attempts), 'attempt')}"
 
 
+class _Pages:
+    """What the view shows, by steps, problems and responses as they stand in menus."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        self.trees: dict[tuple, str] = {}  # (step, problem, response, whether of the group)
+        self.words: dict[tuple, str] = {}  # (step, problem, response)
+        self.best: list[str] = []  # the response with the most attempts of each group
+        self.boxes = boxes
+
+    def add(self, traces: Traces, step: int, group: int) -> None:
+        """The pages of a group."""
+        title = plain(traces.title(step, group))
+        members = trees.read_group(traces.rows(step, group))
+        root = trees.grow(members)
+        ids = {node.path: k for k, node in enumerate(trees.nodes_of(root))}
+        head = f"<p><strong>Step {step} · {escape_line(problem_name(members[0].row), 200)}</strong></p>"
+        pages = [head + _group_sentences(members, root) + _draw(root, ids, members) + _KEY]
+        for response in members:
+            key = step, title, sample_name(response)
+            self.words[key] = _words(response, root, ids, self.boxes)
+            self.trees[*key, False] = head + _draw(trees.grow([response]), ids, [response]) + _KEY
+            self.trees[*key, True] = pages[0]
+            pages += [self.trees[*key, False], self.words[key]]
+        self.best.append(sample_name(trees.pick(members, None)))
+        self.boxes.count(*pages)
+
+
 def search_view(
-    source: Any,
-    *,
-    step: int | None = None,
-    group: int | None = None,
-    sample: int | None = None,
-    overlay: bool = False,
-    budget: int = BUDGET,
+    source: Any, step: int | None = None, group: int | None = None, sample: int | None = None, budget: int = BUDGET
 ) -> Html:
     """A response as its tree of attempts, its text and its attempts, stepped through by token or by attempt.
 
     `source` is a run or a DataFrame of rollouts of Countdown. It starts at the first step, its first group with right
-    and wrong responses, and there the response with the most attempts, unless they are given. `overlay` starts with the
-    attempts of all responses of the group on one tree. Other groups are there as far as `budget` characters of data
-    have room for them. Raises RlinoError for what is not recorded, and for rollouts of another task.
+    and wrong responses, and there the response with the most attempts, unless they are given. Other groups are there
+    as far as `budget` characters of data have room for them. Raises RlinoError for what is not recorded, and for
+    rollouts of another task.
     """
     traces = as_traces(source)
     if not traces.steps:
@@ -199,55 +200,22 @@ def search_view(
     step = traces.steps[0] if step is None else step
     if group is None:
         group = traces.first_mixed(step) if step in traces.steps else 0
-    responses = trees.read_group(traces.rows(step, group))
-    now = trees.pick(responses, sample)
-    pages: dict[tuple, str] = {}  # (step, problem, response, whether of the group)
-    texts: dict[tuple, str] = {}  # (step, problem, response)
-    made: list[Trace] = []
-    best: list[str] = []  # the response with the most attempts of each group
-    meter = Meter(budget)
-    done: set[tuple[int, int]] = set()
-    for _, at, g in [(0, step, group), *places_of([traces], None, None)]:
-        if (at, g) in done or (done and not meter.room):
-            continue
-        done.add((at, g))
-        title = plain(traces.title(at, g))
-        members = trees.read_group(traces.rows(at, g))
-        root = trees.grow(members)
-        ids = {node.path: k for k, node in enumerate(trees.nodes_of(root))}
-        whole = _group_sentences(members, root) + _draw(root, members[0].search.nums, ids, len(members)) + _KEY
-        head = f"<p><strong>Step {at} · {escape_line(problem_name(members[0].row), 200)}</strong></p>"
-        written = [head + whole]
-        first = len(made)
-        for response in members:
-            key = at, title, sample_name(response)
-            own = _draw(trees.grow([response]), response.search.nums, ids, response) + _KEY
-            tokens, notes = shorten(response.tokens)
-            made.append(Trace(tokens))
-            texts[key] = _words(response, root, ids, len(made) - 1, notes)
-            pages[*key, False] = head + own
-            pages[*key, True] = head + whole
-            written += [own, texts[key]]
-        best.append(sample_name(trees.pick(members, None)))
-        meter.add(written, made[first:])
-    opened = step, plain(traces.title(step, group)), sample_name(now)
-    return _page(pages, texts, made, best, (*opened, overlay))
-
-
-def _page(
-    pages: dict[tuple, str], texts: dict[tuple, str], made: Sequence[Trace], best: Sequence[str], start: tuple
-) -> Html:
-    """The explorer over trees and texts by what stands in menus."""
-    steps, problems, names = ({key[k]: None for key in texts} for k in range(3))
+    opened = sample_name(trees.pick(trees.read_group(traces.rows(step, group)), sample))
+    pages = _Pages(Boxes(budget))
+    for place in dict.fromkeys([(step, group), *((at, g) for _, at, g in places_of([traces], None, None))]):
+        if pages.words and not pages.boxes.room:
+            break
+        pages.add(traces, *place)
+    steps, problems, names = ({key[k]: None for key in pages.words} for k in range(3))
     by_number = sorted(names, key=lambda name: (int(name[1:].split()[0]), name))
     controls = [
-        Control("step", "Step", {s: str(s) for s in sorted(steps)}, start[0], buttons=True, nearest=True),
-        Control("problem", "Problem", sorted(problems), start[1], first=list(problems)),
-        Control("response", "Response", by_number, start[2], buttons=True, first=best),
-        Control("tree", "Tree of", {False: "the response", True: "its whole group"}, start[3]),
+        Control("step", "Step", {s: str(s) for s in sorted(steps)}, step, buttons=True, nearest=True),
+        Control("problem", "Problem", sorted(problems), next(iter(problems)), first=list(problems)),
+        Control("response", "Response", by_number, opened, buttons=True, first=pages.best),
+        Control("tree", "Tree of", {False: "the response", True: "its whole group"}),
         Control("attempt", "Attempt", kind="stop", buttons=True),
         Control("token", "Token", kind="step", buttons=True),
     ]
     by = ("step", "problem", "response", "tree")
-    slots = {"tree": Slot(by, pages), "words": Slot(by[:3], texts)}
-    return explorer("Search view", controls, slots, slot("tree") + slot("words"), made, "rlino-search")
+    slots = {"tree": (by, pages.trees), "words": (by[:3], pages.words)}
+    return explorer("Search view", controls, slots, slot("tree") + slot("words"), pages.boxes.traces)

@@ -9,6 +9,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from rlino_lib.errors import RlinoError
@@ -16,7 +17,6 @@ from rlino_lib.records.traces import shorten, shortened
 
 Scale = Literal["diverging", "sequential"]
 
-LEVELS = 8  # colour steps on each side of 0; steps, so that the last digit of a value cannot change the page
 _TIP = 60  # characters of a token that its tooltip repeats
 
 
@@ -37,7 +37,7 @@ class Html(str):
 _RANGES = (range(32), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
 _HIDDEN = (*chain(*_RANGES), 0x061C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0x2060, 0xFEFF)
 _VISIBLE: dict[int, str] = {c: f"⟨U+{c:04X}⟩" for c in _HIDDEN} | {9: "⇥\t", 10: "↵\n"}
-_SURROGATES = range(0xD800, 0xE000)
+_VISIBLE |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 
 
 def plain(text: object, limit: int | None = None) -> str:
@@ -58,10 +58,7 @@ def escape_line(text: object, limit: int | None = None) -> str:
 
 def printable(text: object) -> str:
     """Any value as text whose control characters are visible, not escaped; line breaks stay, after a ↵."""
-    text = str(text).translate(_VISIBLE)
-    if not text.isascii() and any(ord(c) in _SURROGATES for c in text):
-        text = "".join("\ufffd" if ord(c) in _SURROGATES else c for c in text)
-    return text
+    return str(text).translate(_VISIBLE)
 
 
 def number(value: object, sign: bool = True) -> str:
@@ -85,10 +82,13 @@ def _float(value: object) -> float:
 
 # Blue above 0, orange below, violet for one-sided values. The value sets the opacity, so that small values stay faint
 # on light and on dark pages. The text keeps the page's own colour; at full strength its contrast is 5 or more on both.
-_HUES = {"positive": "0,114,178", "negative": "213,94,0", "size": "112,60,190"}
-PALETTES = {
-    name: tuple(f"rgba({hue},{0.06 + 0.54 * k / LEVELS:.2f})" for k in range(1, LEVELS + 1))
-    for name, hue in _HUES.items()
+# Marks of the colour steps; steps, so that the last digit of a value cannot change the page.
+ABOVE, BELOW, SIZE = "12345678", "abcdefgh", "ABCDEFGH"
+_HUES = {ABOVE: "0,114,178", BELOW: "213,94,0", SIZE: "112,60,190"}
+COLOURS = {
+    mark: f"rgba({hue},{0.06 + 0.54 * k / len(marks):.2f})"
+    for marks, hue in _HUES.items()
+    for k, mark in enumerate(marks, 1)
 }
 
 
@@ -97,35 +97,30 @@ def colour_limit(values: Iterable[object]) -> float:
     return max((abs(v) for v in map(_float, values) if math.isfinite(v)), default=0.0)
 
 
-def level_of(value: float, scale: Scale, limit: float) -> tuple[str, int]:
-    """The palette of a value and its level, 0 for no colour."""
+def mark_of(value: float, scale: Scale, limit: float) -> str:
+    """The mark of a value's colour in COLOURS, a dot for no colour."""
     if math.isnan(value) or limit <= 0:
-        return "size", 0
+        return "."
+    marks = SIZE if scale == "sequential" else BELOW if value < 0 else ABOVE
     # rounds up, so that what is not 0 shows, but forgives half a percent, so that rounding noise does not
-    level = min(LEVELS, math.ceil(LEVELS * min(abs(value) / limit, 1.0) - 0.005 * LEVELS))
-    palette = "size" if scale == "sequential" else "negative" if value < 0 else "positive"
-    return palette, max(level, 0)
+    level = math.ceil(len(marks) * (min(abs(value) / limit, 1.0) - 0.005))
+    return f".{marks}"[max(level, 0)]
 
 
 def colour_style(value: float, scale: Scale, limit: float) -> str:
     """The style of an element for a value, empty for no colour."""
-    palette, level = level_of(value, scale, limit)
-    return f"background-color:{PALETTES[palette][level - 1]}" if level else ""
+    mark = mark_of(value, scale, limit)
+    return f"background-color:{COLOURS[mark]}" if mark in COLOURS else ""
 
 
 def token_spans(
-    tokens: Sequence[str],
-    values: Sequence[object] | None = None,
-    *,
-    scale: Scale = "diverging",
-    limit: float | None = None,
-    label: str = "value",
-    tips: Sequence[str] | None = None,
-    foreign: Sequence[float] = (),
-) -> str:
+    tokens: Sequence[str], values: Sequence[object] | None = None, *, scale: Scale = "diverging",
+    limit: float | None = None, tips: Sequence[str] = (), foreign: Sequence[float] = (),
+) -> str:  # fmt: skip
     """The tokens as HTML without the box around them (see `tokens_html`); below 0 a token is a `u`, so underlined.
 
-    `foreign` is 1 for tokens that the policy did not write, which get a dashed frame.
+    `tips` are second lines of tooltips; `foreign` is 1 for tokens that the policy did not write, which get a dashed
+    frame.
     """
     numbers = [] if values is None else [_float(v) for v in values]
     limit = colour_limit(numbers) if limit is None else limit
@@ -134,7 +129,7 @@ def token_spans(
         value = numbers[t] if t < len(numbers) else math.nan
         style = colour_style(value, scale, limit)
         tip = f"“{plain(text, _TIP)}”" + (f", {len(text):,} characters" if len(text) > _TIP else "")
-        tip += f"\n{tips[t]}" if tips is not None and t < len(tips) else f"\n{label} {number(value)}" if numbers else ""
+        tip += f"\n{tips[t]}" if t < len(tips) else ""
         attributes = f'title="{html.escape(tip)}"' + (f' style="{style}"' if style else "")
         attributes += ' class="rlino-foreign"' if t < len(foreign) and foreign[t] else ""
         name = "u" if style and scale == "diverging" and value < 0 else "span"
@@ -144,27 +139,21 @@ def token_spans(
 
 # --- the box ---------------------------------------------------------------------------------------------------------
 
-# Greys are half transparent, and text inherits its colour, so both suit a light and a dark page.
-STYLE = """<style>
-.rlino-tokens{margin:.4em 0;line-height:1.5}
-.rlino-tokens figcaption,.rlino-legend{font-size:.9em;margin:0 0 .3em;line-height:1.5}
-.rlino-tokens figcaption{font-weight:600}
-pre.rlino-trace.rlino-trace{margin:0;padding:.45em .6em;border:1px solid #8885;border-radius:4px;background:#8881;
-color:inherit;font:400 .92em/1.65 var(--jp-code-font-family,ui-monospace,"DejaVu Sans Mono",monospace);
-white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;max-height:16em;overflow:auto}
-pre.rlino-trace>*{unicode-bidi:isolate;border-radius:2px;padding:.06em 0;box-shadow:inset -1px 0 #8883}
-pre.rlino-trace>.rlino-foreign,.rlino-legend .rlino-foreign{outline:1px dashed #888;
-outline-offset:-1px;font-style:italic}
-pre.rlino-trace>u,.rlino-legend u{text-decoration:underline 1px;text-underline-offset:.2em}
-pre.rlino-trace:focus-visible{outline:2px solid #1f77d0;outline-offset:1px}
-.rlino-note{font-size:.88em;font-style:italic;margin:.25em 0 0;opacity:.85}
-</style>"""
+STYLE = f"<style>{Path(__file__).with_name('tokens.css').read_text(encoding='utf-8')}</style>"
 
 
 def box_html(content: str, label: str, kind: str = "", data: str = "") -> str:
     """A scrollable box for tokens, reachable from the keyboard; `label` is any text, the rest is safe."""
     css = f"rlino-trace {kind}".strip()
     return f'<pre class="{css}" tabindex="0" role="group" aria-label="{escape_line(label)}"{data}>{content}</pre>'
+
+
+def prompt_html(prompt: object) -> str:
+    """A prompt: a short one as a line, another one to be opened."""
+    text = str(prompt)
+    if len(text) <= 80 and "\n" not in text:
+        return f"<p>prompt <code>{escape_line(text)}</code></p>"
+    return f"<details><summary>Prompt</summary>{box_html(visible(text), 'Prompt')}</details>"
 
 
 def notes_html(notes: Iterable[str]) -> str:
@@ -185,29 +174,23 @@ def legend_html(values: Iterable[object], scale: Scale, limit: float | None = No
     beyond = any(abs(v) > limit for v in finite)
     if scale == "sequential":
         end = number(-limit if min(finite) < 0 else limit, sign=False) + (" and beyond" if beyond else "")
-        return f'<div class="rlino-legend">{name} 0 {_swatches("size")} {end}</div>'
+        return f'<div class="rlino-legend">{name} 0 {_swatches(SIZE)} {end}</div>'
     low, high = number(-limit), number(limit)
     more = ", stronger ones alike" if beyond else ""
-    ramp = f"{low} {_swatches('negative')} 0 {_swatches('positive')} {high}"
+    ramp = f"{low} {_swatches(BELOW[::-1])} 0 {_swatches(ABOVE)} {high}"
     return f'<div class="rlino-legend">{name} {ramp} <span>(<u>underlined</u>: below 0{more})</span></div>'
 
 
-def _swatches(palette: str) -> str:
-    name, colours = ("u", PALETTES[palette][::-1]) if palette == "negative" else ("span", PALETTES[palette])
-    cells = "".join(f'<{name} style="background-color:{c}">&nbsp;&nbsp;</{name}>' for c in colours[::2])
+def _swatches(marks: str) -> str:
+    name = "u" if marks[0] in BELOW else "span"
+    cells = "".join(f'<{name} style="background-color:{COLOURS[mark]}">&nbsp;&nbsp;</{name}>' for mark in marks[::2])
     return f'<span aria-hidden="true">{cells}</span>'
 
 
 def tokens_html(
-    tokens: Sequence[object],
-    values: Sequence[object] | None = None,
-    *,
-    scale: Scale = "diverging",
-    limit: float | None = None,
-    title: str | None = None,
-    label: str = "value",
-    tips: Sequence[str] | None = None,
-) -> Html:
+    tokens: Sequence[object], values: Sequence[object] | None = None, *, scale: Scale = "diverging",
+    limit: float | None = None, title: str | None = None, label: str = "value", tips: Sequence[str] | None = None,
+) -> Html:  # fmt: skip
     """Tokens as text, each coloured by its value, with token and value in a tooltip.
 
     `values` has one number per token (a list, an array or a tensor on the CPU; None or NaN leaves a token uncoloured).
@@ -225,7 +208,8 @@ def tokens_html(
         if column is not None and len(column) != len(tokens):
             raise RlinoError(f"{len(tokens)} tokens but {len(column)} {what}")
     texts, notes = shorten(tokens)
-    spans = token_spans(texts, values, scale=scale, limit=limit, label=label, tips=tips)
+    tips = [f"{label} {number(v)}" for v in (() if values is None else values)] if tips is None else tips
+    spans = token_spans(texts, values, scale=scale, limit=limit, tips=tips)
     caption = f"<figcaption>{escape_line(title)}</figcaption>" if title else ""
     legend = legend_html(values, scale, limit, label) if values is not None else ""
     box = box_html(spans, title or "tokens") + notes_html(notes)

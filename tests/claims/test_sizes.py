@@ -159,6 +159,4 @@ def test_the_figures_show_both_sizes(values, root):
         assert marks == own["mean"].tolist()
     assert len({line.get_label() for line in grown.lines if line.get_marker() != "None"}) == 2
     assert len(grown.get_yticklabels()) == 2
-    with pytest.raises(RlinoError, match="no rows to draw"):
-        ends_figure(pd.DataFrame(columns=ends.columns))
     assert len(list_runs("mid", root)) == 25

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from rlino_lib.errors import RlinoError
 from rlino_lib.figures import chains
 from tests.figures.test_plots import legend_texts
 
@@ -62,7 +60,7 @@ def test_samples_stand_at_their_length_and_accuracy():
     rows = [("base", 70.0, 0.1, 0.05, 0.2, "T 0.3"), ("base", 60.0, 0.05, 0.02, 0.1, "T 1"),
             ("without thinking", 11.0, 0.02, 0.0, 0.03, None)]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["name", "tokens", "accuracy", "low", "high", "note"])
-    (axis,) = chains.tokens_figure(frame).axes
+    (axis,) = chains.tokens_figure(frame, "bar").axes
     lines = {line.get_label(): line for line in axis.lines}
     base = lines["base model"]
     assert base.get_xdata().tolist() == [70, 60] and base.get_ydata().tolist() == [10, 5]
@@ -72,9 +70,3 @@ def test_samples_stand_at_their_length_and_accuracy():
     assert [[70, 5], [70, 20]] in segments and [[11, 0], [11, 3]] in segments
     (axis,) = chains.tokens_figure(frame.drop(columns="note"), "bar: over seeds").axes
     assert not axis.texts and axis.figure.legends[0].get_title().get_text() == "bar: over seeds"
-
-
-@pytest.mark.parametrize("figure", [chains.edits_figure, chains.hints_figure, chains.tokens_figure])
-def test_what_is_missing_is_named(figure):
-    with pytest.raises(RlinoError, match="needs the columns"):
-        figure(pd.DataFrame({"method": ["base"]}))

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlino_lib.errors import RlinoError
 from rlino_lib.exact.credit_toy import CREDITS, chain, credit_table, fitted_search
-from rlino_lib.figures.credit import credit_figure, sd_figure, value_errors_figure
+from rlino_lib.figures.credit import budgets_figure, credit_figure, sd_figure, value_errors_figure
 
 
 def test_a_panel_for_each_toy_with_its_lines():
@@ -27,16 +26,19 @@ def test_a_panel_for_each_toy_with_its_lines():
         assert len(looks) == len(axis.lines)  # told apart without colour
 
 
-def test_a_frame_without_the_columns_is_refused():
-    with pytest.raises(RlinoError, match="needs the columns toy"):
-        credit_figure(credit_table({"hard": chain(2, 0.3)}).drop(columns="toy"))
-    with pytest.raises(RlinoError, match="of VinePPO: no rows"):
-        credit_figure(credit_table({"hard": chain(2, 0.3)}).query("credit != 'vine'"))
-    values = pd.DataFrame({"seed": 0, "estimate": ["k1", "critic"], "step": [0, 1], "within": [0.5, 0.6]})
-    assert len(value_errors_figure(values).axes) == 1
-    for frame, most in ((values, 0), (values.assign(estimate="k5"), 4), (values.head(0), 4)):
-        with pytest.raises(RlinoError, match="no rows to draw"):
-            value_errors_figure(frame, most)
+def test_values_and_budgets_are_means_over_seeds():
+    rows = [(estimate, seed, step, 0.1 * step + 0.2 * seed) for estimate in ("k1", "critic") for seed in (0, 1)
+            for step in (0, 1, 9)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["estimate", "seed", "step", "within"])
+    (axis,) = value_errors_figure(frame).axes
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axis.lines}
+    assert lines == {"1 continuation": pytest.approx([10, 20]), "critic": pytest.approx([10, 20])}
+    rows = [("countdown", "rloo", seed, step, step, 1e6 * (step + seed), 10.0 * step + seed) for seed in (0, 1)
+            for step in (0, 1)]  # fmt: skip
+    names = ["task", "method", "seed", "step", "updates", "tokens", "accuracy"]
+    updates, tokens = budgets_figure(pd.DataFrame(rows, columns=names)).axes
+    assert updates.lines[0].get_xdata().tolist() == [0, 1] and tokens.lines[0].get_xdata().tolist() == [0.5, 1.5]
+    assert updates.lines[0].get_ydata().tolist() == tokens.lines[0].get_ydata().tolist() == [0.5, 10.5]
 
 
 def test_ratios_of_sds_stand_in_a_row_for_each_difficulty_with_a_mark_for_each_task():
@@ -52,5 +54,3 @@ def test_ratios_of_sds_stand_in_a_row_for_each_difficulty_with_a_mark_for_each_t
     bars = [tuple(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2]
     assert bars[0] == (1.0, 1.0) and set(bars[1:]) == {row[3:] for row in rows}
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"word problems", "countdown"}
-    with pytest.raises(RlinoError, match="needs the columns ratio"):
-        sd_figure(frame.drop(columns="ratio"))

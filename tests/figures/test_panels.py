@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from rlino_lib.analysis.growth import Parts
-from rlino_lib.errors import RlinoError
 from rlino_lib.figures import isft, length
 from rlino_lib.figures.curves import curve_panels, line_panels
 from rlino_lib.figures.seeds import beside_figure, rates_figure, sizes_figure
@@ -170,8 +169,6 @@ def test_every_seed_of_a_ratio_is_drawn_so_that_two_modes_are_two_heaps():
     marks = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "|"]
     assert marks[:2] == pytest.approx([np.sqrt(0.62 * 0.63), np.exp(np.log(modes).mean())])
     assert 0.75 in [line.get_xdata()[0] for line in axis.lines]
-    with pytest.raises(RlinoError, match="no rows"):
-        length.ratios_figure(old.iloc[:0])
 
 
 def test_bars_have_every_part_and_its_sum():

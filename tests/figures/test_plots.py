@@ -82,7 +82,7 @@ def test_learning_curves_on_given_axes_of_one_seed():
 
 
 def test_smoothing_stays_within_a_run():
-    data = plots._prepared(make_metrics(seeds=2), ["reward"], 2)
+    data = plots.prepared(make_metrics(seeds=2), ["reward"], "a figure", 2)
     first = data[data["step"] == 1].set_index(["method", "seed"])["reward"]
     assert first["f_isft_pos", 1] == pytest.approx(0.111)
 
@@ -109,7 +109,7 @@ def test_length_curves_take_the_evaluation_where_there_is_one():
 def test_weights_bars_go_up_and_down_and_sum():
     weights = np.array([[0.1, 0.1, 0.1], [-0.2, -0.2, 9.0]])
     mask = np.array([[1, 1, 1], [1, 1, 0]], bool)
-    figure = plots.weights_bars(weights, mask, names=["✓", "✗"])
+    figure = plots.weights_bars(weights, mask, ["✓", "✗"])
     texts = [[t.get_text() for t in axis.texts] for axis in figure.axes]
     assert texts == [["Σw +0.3"], ["Σw −0.4"]]
     heights = [[p.get_height() for p in axis.patches] for axis in figure.axes]
@@ -120,12 +120,11 @@ def test_weights_bars_go_up_and_down_and_sum():
 
 
 def test_weights_bars_of_long_responses_zero_and_nan():
-    figure = plots.weights_bars(np.full((2, 200), 0.01))
+    figure = plots.weights_bars(np.full((2, 200), 0.01), np.ones((2, 200)), "ab")
     assert "Σw +2" in [t.get_text() for t in figure.axes[0].texts]
-    plots.weights_bars([[0.0, np.nan]])
-    for arguments in (([[1.0, 2.0]], [[True]]), ([],)):
-        with pytest.raises(RlinoError):
-            plots.weights_bars(*arguments)
+    plots.weights_bars([[0.0, np.nan]], [[1, 1]], "a")
+    with pytest.raises(RlinoError):
+        plots.weights_bars([[1.0, 2.0]], [[True]], "a")
 
 
 def test_pass_at_k_has_a_log2_axis_and_a_band():

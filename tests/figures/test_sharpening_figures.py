@@ -88,5 +88,3 @@ def test_cells_are_stacked_to_all_problems():
     assert legend_texts(figure) == ["the base alone", "both", "the model alone", "neither", "solved by"]
     looks = [(to_rgb(bars[0].get_facecolor()), bars[0].get_hatch()) for bars in axis.containers]
     assert len(set(looks)) == 4 and looks[0][1] != looks[2][1]
-    with pytest.raises(RlinoError, match="needs the columns"):
-        cells_figure(cells.drop(columns="both"))

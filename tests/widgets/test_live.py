@@ -8,6 +8,7 @@ import nbformat
 import pytest
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.curves import live_panels
 from rlino_lib.widgets import LivePlot
 from tools.book import execute
 
@@ -69,7 +70,7 @@ def test_a_live_plot_in_a_script_draws_nothing(monkeypatch, capsys):
     for step in (1, 2, 3):
         plot.update(step, {"reward": 0.5})
     assert capsys.readouterr() == ("", "")
-    assert [len(a.lines) for a in plot.figure().axes] == [2, 1]
+    assert [len(a.lines) for a in live_panels(plot.history, plot.panels, 3).axes] == [2, 1]
 
 
 def test_a_live_plot_needs_something_to_plot():

@@ -18,7 +18,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.records.traces import Traces, shorten, spread
 from rlino_lib.widgets import tokens_html, trace_inspector
 from rlino_lib.widgets.inspector import COLOURS
-from rlino_lib.widgets.page import Control, Slot, Trace, explorer, frame_table, slot, stepped, svg_html, trace_box
+from rlino_lib.widgets.page import Boxes, Control, Trace, explorer, frame_table, slot, stepped, svg_html
 from rlino_lib.widgets.tokens import number, plain, token_spans
 
 HOSTILE = [
@@ -246,11 +246,15 @@ def test_number(value, text):
 
 
 def small(**settings):
-    traces = [Trace(["a", "<b>"], {"w": ([1.0, -0.5], "diverging", 1.0)}), Trace(["c"])]
-    views = {("x0", "y0"): f"<p>first</p>{trace_box(0, 'one')}", ("x1", "y1"): f"<p>last</p>{trace_box(1, 'two')}"}
+    boxes = Boxes()
+    one = Trace(["a", "<b>"], {"w": ([1.0, -0.5], "diverging", 1.0)})
+    views = {
+        ("x0", "y0"): f"<p>first</p>{boxes.add(one, 'one')}",
+        ("x1", "y1"): f"<p>last</p>{boxes.add(Trace(['c']), 'two')}",
+    }
     controls = [Control("x", "X", ["x0", "x1"]), Control("y", "Y", ["y0", "y1"])]
-    slots = {"page": Slot(("x", "y"), views), "note": Slot(("y",), {("y0",): "<i>n0</i>", ("y1",): "<i>n1</i>"})}
-    return explorer("Small", controls, slots, slot("page") + slot("note", "p"), traces, **settings)
+    slots = {"page": (("x", "y"), views), "note": (("y",), {("y0",): "<i>n0</i>", ("y1",): "<i>n1</i>"})}
+    return explorer("Small", controls, slots, slot("page") + slot("note", "p"), boxes.traces, **settings)
 
 
 def test_a_page_is_its_first_choice_and_all_others_as_data():
@@ -262,15 +266,10 @@ def test_a_page_is_its_first_choice_and_all_others_as_data():
     assert small() == small() and repr(small()).startswith("<Html, ") and small()._repr_html_() == small()
 
 
-def test_the_first_choice_must_be_there():
-    with pytest.raises(RlinoError, match="the first choice has no page"):
-        explorer("x", [Control("x", "X", ["0"])], {"s": Slot(("x",), {})}, slot("s"))
-
-
 def test_without_a_script_all_is_written_and_drawings_are_images():
     body = f"<div {stepped(3, {'n1': [(1, 2)], 'n2': [(2, 3)], 'n3': [(4, 4)]})}>"
     body += svg_html('<g data-id="n1"/><g data-id="n2"/>', 10, 10, "alt") + '<p data-id="n3">x</p></div>'
-    html = explorer("x", [Control("x", "X", ["0"])], {"s": Slot(("x",), {("0",): body})}, slot("s"))
+    html = explorer("x", [Control("x", "X", ["0"])], {"s": (("x",), {("0",): body})}, slot("s"))
     twin = html.split("<script")[0]
     assert (
         "<svg" not in twin
@@ -358,24 +357,16 @@ def test_the_start_is_the_first_group_with_right_and_wrong():
     assert "Step 10 · " in Explored(trace_inspector(make_run(), step=9)).first.text  # the nearest
 
 
-@pytest.mark.parametrize(("show", "kept"), [("all", "0123"), ("right", "23"), ("wrong", "01"), ("truncated", "3")])
-def test_filters(show, kept):
-    page = Explored(trace_inspector(make_run(), step=1, group=1, show=show)).first
-    cards = [a for t, a in page.elements if t == "article"]
-    assert [str(i) for i, card in enumerate(cards) if "hidden" not in card] == list(kept)
-    assert [show in card["data-kind"].split() for card in cards] == ["hidden" not in card for card in cards]
-
-
-def test_sorting():
-    def order(sort):
-        return re.findall(r"s1g1i(\d)", Explored(trace_inspector(frame, sort=sort)).first.text)
-
+def test_cards_have_what_the_script_filters_and_sorts_by():
     rows = [response(1, 1, i, ["a"] * (9 - i) + [f"s1g1i{i}"], correct=i == 2) for i in range(4)]
-    frame = pd.DataFrame(rows)
-    assert (order("sample"), order("length")) == (list("0123"), list("3210"))
-    assert order("advantage") == list("2013")
-    cards = [a for t, a in Explored(trace_inspector(frame)).first.elements if t == "article"]
-    assert [json.loads(card["data-keys"])["length"] for card in cards] == [10, 9, 8, 7]
+    found = Explored(trace_inspector(pd.DataFrame(rows)))
+    cards = [a for t, a in found.first.elements if t == "article"]
+    kinds = {show: [show in card["data-kind"].split() for card in cards] for show in found.controls["show"]["values"]}
+    assert kinds["all"] == [True] * 4 and kinds["right"] == [False, False, True, False]
+    assert kinds["wrong"] == [True, True, False, True] and kinds["truncated"] == [False, False, False, True]
+    keys = pd.DataFrame([json.loads(card["data-keys"]) for card in cards])
+    orders = {sort: keys.sort_values(sort, kind="stable").index.tolist() for sort in found.controls["sort"]["values"]}
+    assert orders == {"sample": [0, 1, 2, 3], "length": [3, 2, 1, 0], "advantage": [2, 0, 1, 3]}
 
 
 @pytest.mark.parametrize("colour", ["weights", "logprobs", "entropies", "none"])
@@ -499,7 +490,7 @@ def test_a_long_line_in_a_group_is_shown_whole():
 
 def test_unknown_choices_and_places_are_refused():
     run = make_run()
-    for arguments in ({"colour": "red"}, {"show": "some"}, {"sort": "luck"}, {"step": 1, "group": 9}, {"groups": [7]}):
+    for arguments in ({"colour": "red"}, {"step": 1, "group": 9}, {"groups": [7]}):
         with pytest.raises(RlinoError):
             trace_inspector(run, **arguments)
     with pytest.raises(RlinoError, match="steps 1, 2, 10"):
@@ -518,13 +509,13 @@ def test_given_steps_and_groups_are_there():
 
 
 def test_the_budget_limits_what_is_there():
-    run = make_run(steps=tuple(range(1, 126)), groups=2)
-    sizes = [len(trace_inspector(run, budget=budget)) for budget in (10_000, 100_000, 400_000)]
+    run = make_run(steps=tuple(range(1, 64)), groups=2)
+    budgets = (10_000, 30_000, 100_000)
+    pages = [trace_inspector(run, budget=budget) for budget in budgets]
     rest = len(trace_inspector(make_run(steps=(1,), groups=1)))  # style, script, and one group twice
-    assert sizes[0] < sizes[1] < sizes[2]
-    assert all(size < rest + budget for size, budget in zip(sizes, (10_000, 100_000, 400_000), strict=True))
-    found = Explored(trace_inspector(run, budget=50_000))
-    assert {"1", "125", "63"} <= set(found.controls["step"]["options"])  # spread over training
+    assert len(pages[0]) < len(pages[1]) < len(pages[2])
+    assert all(len(page) < rest + budget for page, budget in zip(pages, budgets, strict=True))
+    assert {"1", "63", "32"} <= set(Explored(pages[1]).controls["step"]["options"])  # spread over training
 
 
 def test_an_order_whose_every_beginning_is_spread():

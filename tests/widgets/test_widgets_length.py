@@ -17,7 +17,7 @@ HEAD = re.compile(r'<path d="M[\d.]+ [\d.]+l(-?[\d.]+) 7l')  # of an arrow: how 
 
 @pytest.fixture(scope="module")
 def found():
-    return Explored(length_explorer(cap=5))
+    return Explored(length_explorer(cap=4))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -25,7 +25,7 @@ def found():
 def test_the_table_has_the_exact_numbers(found, normaliser, change):
     choice = {"normaliser": list(NORMALISERS).index(normaliser), "change": list(CHANGES).index(change)}
     page = Page(found.page("page", **choice, p=SHARES.index(0.2)))
-    toy = LengthToy(p=0.2, horizon=5, **CHANGES[change][1])
+    toy = LengthToy(p=0.2, horizon=4, **CHANGES[change][1])
     table = drift(toy, variant("grpo_no_kl", normaliser), 4).table
     assert page.count("svg") == 1 and page.count("table") == 1 and len(page.cells) == table.size
     assert [read(x) for x in page.cells] == pytest.approx(table.to_numpy().flatten().tolist(), rel=6e-3, abs=1e-9)
@@ -71,11 +71,7 @@ def test_a_shared_stop_logit_is_there_for_the_plain_toy_alone(found):
     assert found.controls["p"]["kind"] == "slider" and len(found.html) < 450_000
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [dict(method="ppo"), dict(method="rloo"), dict(normaliser="token_sum"), dict(change="x"), dict(p=0.0), dict(cap=2)]
-    + [dict(cap=13), dict(coupling=1.5)],
-)
-def test_what_cannot_be_shown_is_said(choice):
+@pytest.mark.parametrize("cap", [2, 13])
+def test_a_cap_that_cannot_be_enumerated_is_refused(cap):
     with pytest.raises(RlinoError):
-        length_explorer(**choice)
+        length_explorer(cap)

@@ -62,7 +62,7 @@ def test_the_group_shares_one_tree():
     root = grow(group)
     ends = [n for n in (root, *(c for _, c in walk(root))) if n.ended]
     assert sum(len(n.ended) for n in ends) == sum(len(s.search.attempts) for s in group) == 8
-    page = Explored(search_view(FRAME, overlay=True)).page("tree")
+    page = Explored(search_view(FRAME)).page("tree", tree=1)
     assert "3 responses, 8 attempts, 4 of them different; 2 were made by more than one response" in page
     assert page.count(">3 of 3<") == 1 and page.count(">2 of 3<") == 1
 
