@@ -98,7 +98,7 @@ class Trainer:
         self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
         if config.loss_mask == "delimiter":
             delimiter_ids(self.task, self.policy.tokenizer)  # raises where the tokenizer does not suit it
-        if has_context(self.task) or getattr(self.task, "restart_held_out", 0):
+        if has_context(self.task) or bool(getattr(self.task, "restart_held_out", 0)):
             tested = held_out.test_problems(self.task) if config.test_samples else []
             opened = [*self.problems, *self.eval_problems, *tested]
             check_openings(self.policy, self.task, opened, config.max_new_tokens)
