@@ -72,7 +72,7 @@ def test_what_begins_a_turn_of_the_prompt_ends_a_response_to_it():
 
 @pytest.mark.parametrize(
     "task",
-    [Countdown(template="r1_zero"), WordProblems(template="few_shot"), WordProblems(template="zero_shot"), Countdown()],
+    [Countdown(template="r1_zero"), WordProblems(template="zero_shot"), Countdown()],
 )
 def test_sampling_is_given_the_stop_strings_that_the_grader_reads_up_to(task, monkeypatch):
     class Sampled(Exception):

@@ -6,7 +6,7 @@ state, and its values can be computed exactly. Nothing here needs a model or tor
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
@@ -129,14 +129,12 @@ def ways(start: State) -> Counter[State]:
     return total
 
 
-def count_states(
-    nums: Sequence[int], n_attempts: int = 1, split: Callable[[str], Sequence[object]] = pieces
-) -> StateCounts:
+def count_states(nums: Sequence[int], n_attempts: int = 1) -> StateCounts:
     """States met in up to `n_attempts` attempts from `nums`, each closed by the token ` no` and a line break.
 
-    `split` cuts a text into tokens. A string remembers every attempt before it, so the counts of attempts multiply; the
-    merged state returns to where it began, so its count stays. Only legal steps count, written larger number first: a
-    model can write far more strings. Raises RlinoError for fewer than two numbers or no attempt.
+    Tokens are those of the shipped base (`pieces`). A string remembers every attempt before it, so the counts of
+    attempts multiply; the merged state returns to where it began, so its count stays. Only legal steps count, written
+    larger number first: a model can write far more strings. Raises RlinoError for fewer than two numbers or no attempt.
     """
     start = tuple(sorted(nums))
     if len(start) < 2 or n_attempts < 1:
@@ -146,7 +144,7 @@ def count_states(
     complete = 0
     for steps in attempts(start):
         complete += 1
-        tokens = tuple(split(attempt_text(steps)))
+        tokens = tuple(pieces(attempt_text(steps)))
         strings.update(tokens[:k] for k in range(1, len(tokens) + 1))
         histories.update(steps[:k] for k in range(1, len(steps) + 1))
     # Attempt j + 1 hangs below each of the complete^j ways in which the attempts before it can have gone.
