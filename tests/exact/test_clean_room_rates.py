@@ -73,9 +73,9 @@ def test_the_token_mean_drifts_less_the_larger_the_batch():
 
 def test_worth_lengthens_bad_responses_under_every_normaliser_and_good_ones_under_none():
     for normaliser in NORMALISERS:
-        bad = [expected_step(Room(worth=v), normaliser)[0].item() for v in (0.0, 0.002, 0.01, 0.05)]
+        bad = [expected_step(Room(worth=v, groups=4), normaliser)[0].item() for v in (0.0, 0.002, 0.01, 0.05)]
         assert bad == sorted(bad, reverse=True) and bad[-1] < -1e-4  # away from the end
-        assert expected_step(Room(worth=0.05), normaliser)[1] > -1e-15
+        assert expected_step(Room(worth=0.05, groups=4), normaliser)[1] > -1e-15
 
 
 def batch_step(room, normaliser, rows):

@@ -162,7 +162,7 @@ def test_the_curves_that_the_book_names():
     assert curve("weighted", g)["right"].tolist() == pytest.approx((0.1 * p).tolist())
 
 
-@pytest.mark.parametrize("rule", ["batch", "batch_zscore", "group_batch_zscore"])
+@pytest.mark.parametrize("rule", ["batch_zscore", "group_batch_zscore"])
 def test_a_rule_that_looks_at_the_batch_has_no_curve(rule):
     with pytest.raises(RlinoError, match="whole batch"):
         curve(rule, 4)
