@@ -534,13 +534,13 @@ FLOODS = {
 def test_a_megabyte_of_anything_is_bounded_work(kind):
     """The one timed test, a guard against hangs: work that grows with the square of the input takes minutes here."""
     text = FLOODS[kind]
-    start = time.perf_counter()
+    start = time.process_time()
     got = grade_countdown(GIVEN, TARGET, text)
-    took = [time.perf_counter() - start]
+    took = [time.process_time() - start]
     assert not got.correct and len(got.reason) < 200 and len(got.answer or "") <= MAX_ANSWER
-    start = time.perf_counter()
+    start = time.process_time()
     steps, attempts = trace_steps(text), count_attempts(text)
-    took.append(time.perf_counter() - start)
+    took.append(time.process_time() - start)
     assert max(took) < 1.0
     assert len(steps) == (90_000 if kind == "steps" else 0)
     assert attempts == (330_000 if kind == "verdicts" else 0)

@@ -461,9 +461,9 @@ def test_a_megabyte_of_anything_is_bounded_work(kind):
     """A guard against hangs: work that grows with the square of the input takes minutes here."""
     problem, text = Problem("x", {"answer": "72"}), FLOODS[kind]
     for name in GRADERS:
-        start = time.perf_counter()
+        start = time.process_time()
         got = Gsm8k(grader=name).grade(problem, text)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
         assert not got.correct and len(got.reason) < 200 and len(got.answer or "") <= TAIL
 
 

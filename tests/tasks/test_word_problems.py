@@ -255,9 +255,9 @@ def test_grading_never_fails(response):
 @pytest.mark.parametrize("piece", ["#### ", "#", "#### 1", " ", "#### -", "9", "9,", "#### $", "\ud800"])
 def test_a_hostile_megabyte_is_graded_in_milliseconds(piece):
     text = piece * (5_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     WordProblems().grade(TEST[0], text)
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 def test_a_right_chain_has_right_steps_and_ends_with_the_answer():
