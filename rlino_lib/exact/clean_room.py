@@ -13,10 +13,11 @@ tokens of the whole batch, of which a response's own are one part in N, and so i
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 import scipy
@@ -24,14 +25,12 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.exact.length_toy import NORMALISERS, expected_share, variant
+from rlino_lib.exact.length_toy import NORMALISERS, variant, weights_by_enumeration, weights_by_length
 from rlino_lib.exact.token_mdp import F64
-from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.loss import Batch, policy_loss
+from rlino_lib.methods.objective import Objective
 
 METHOD = "grpo_no_kl"
 VERDICTS = ("bad", "good")  # in the order of rewards without worth: 0, 1
-LIMIT = 20_000  # batches that are enumerated
 
 
 def score_over_length(ends: float, cap: int | None = None) -> float:
@@ -46,15 +45,13 @@ def score_over_length(ends: float, cap: int | None = None) -> float:
     return ends * math.fsum((1 - ends) ** (n - 1) / n for n in range(1, cap + 1)) - ends
 
 
-@dataclass(frozen=True)
-class Outcomes:
+class Outcomes(NamedTuple):
     """The kinds of response, M of them: all [M], in float64 but for the whole numbers."""
 
     good: Tensor  # bool, the verdict
-    reward: Tensor  # 0 or 1
+    reward: Tensor  # int64, 0 or 1
     length: Tensor  # int64, tokens of the policy
-    ended: Tensor  # bool, not cut at the cap
-    filler: Tensor  # int64, tokens before the end
+    filler: Tensor  # tokens before the end
     chance: Tensor
     score: Tensor  # the derivative of the log-prob by the logit of its own verdict
 
@@ -86,41 +83,29 @@ class Room:
         """The chances of the end by verdict, in the order of VERDICTS."""
         return self.ends_bad, self.ends_good
 
-    @property
-    def rows(self) -> int:
-        """Responses in a batch."""
-        return self.group_size * self.groups
-
     @cached_property
     def outcomes(self) -> Outcomes:
-        """Every kind of response with its chance."""
-        columns = zip(*itertools.chain(self._of_verdict(False), self._of_verdict(True)), strict=True)
-        good, reward, lengths, ends, chance, score = columns
-        length = torch.tensor(lengths)
-        ended = torch.tensor(ends)
-        return Outcomes(
-            torch.tensor(good), torch.tensor(reward, dtype=F64), length, ended, length - ended.long(),
-            torch.tensor(chance, dtype=F64), torch.tensor(score, dtype=F64),
-        )  # fmt: skip
-
-    def _of_verdict(self, good: bool):
-        """Rows of `Outcomes`, without filler, after one verdict."""
-        q = self.ends[good]
-        verdict = self.good if good else 1 - self.good
-        kinds = [(n, True, q * (1 - q) ** (n - 1), 1 - q * n) for n in range(1, self.cap + 1)]
-        for length, ended, chance, score in [*kinds, (self.cap, False, (1 - q) ** self.cap, -q * self.cap)]:
-            earns = 1.0 if good else 1 - (1 - self.worth) ** (length - ended)
-            for reward, odds in ((1.0, earns), (0.0, 1 - earns)):
-                if odds:
-                    yield good, reward, length, ended, verdict * chance * odds, score
+        """Every kind of response that has a chance."""
+        filler = torch.arange(self.cap + 1, dtype=F64)  # [H + 1]; the last is of a response that is cut
+        ended = (filler < self.cap).to(F64)  # [H + 1]
+        length = filler + ended  # [H + 1]
+        kinds = []
+        for good, (q, verdict) in enumerate(zip(self.ends, (1 - self.good, self.good), strict=True)):
+            chance = verdict * q**ended * (1 - q) ** filler  # [H + 1]
+            earns = filler**0 if good else 1 - (1 - self.worth) ** filler  # [H + 1]
+            for reward, odds in enumerate((1 - earns, earns)):
+                facts = (torch.full_like(length, fact) for fact in (good, reward))  # [H + 1] each
+                kinds.append(torch.stack([*facts, length, filler, chance * odds, ended - q * length]))  # [6, H + 1]
+        every = torch.cat(kinds, 1)  # [6, 4·(H + 1)]
+        good, reward, length, *others = every[:, every[4] > 0]  # [M] each
+        return Outcomes(good.bool(), reward.long(), length.long(), *others)
 
     def filler(self) -> Tensor:
         """Mean filler after each verdict, [2], and its derivative by the logit of that verdict, [2]: as [2, 2]."""
         o = self.outcomes
         sides = torch.stack([~o.good, o.good]).to(F64) * o.chance  # [2, M]
         sides = sides / sides.sum(1, keepdim=True)
-        tokens = o.filler.to(F64)
-        return torch.stack([sides @ tokens, sides @ (tokens * o.score)])  # the score-function identity
+        return torch.stack([sides @ o.filler, sides @ (o.filler * o.score)])  # the score-function identity
 
     def moved(self, by: Tensor) -> Room:
         """The room with `by` [2] added to the logits of the end."""
@@ -128,42 +113,27 @@ class Room:
         return replace(self, ends_bad=bad, ends_good=good)
 
 
-# --- the expected update, by formula ---------------------------------------------------------------------------------
+# --- the expected update, by formula and by enumeration of all batches -----------------------------------------------
 
 
 def expected_step(room: Room, normaliser: str) -> Tensor:
-    """The expected step of the logits of the end, [2] by verdict, per unit of learning rate (plain gradient ascent).
-
-    Of the other responses in a group k earn a reward, and k is binomial; the advantage depends on k and on the own
-    reward alone. What it is multiplied by, 1/(N|o|), 1/(N·L) or 1/(|o| + R), is averaged over R, the tokens of all
-    others: a sum of independent lengths, whose distribution is a product of polynomials.
-    """
-    if normaliser not in NORMALISERS:
-        raise RlinoError(f"no rates under {normaliser!r}: one of {', '.join(NORMALISERS)}")
-    o, g = room.outcomes, room.group_size
-    own = torch.arange(room.cap + 1, dtype=F64).clamp_min(1)  # [H + 1]; there is no length 0
-    rewarded = o.reward == 1
-    chance = (o.chance * rewarded).sum().item()
-    by_length = [_by_length(o, ~rewarded, room.cap), _by_length(o, rewarded, room.cap)]  # [H + 1] each, sums to 1
-    anybody = (1 - chance) * by_length[0] + chance * by_length[1]  # [H + 1]
-    step = torch.zeros(2, dtype=F64)
-    for k in range(g):
-        odds = math.comb(g - 1, k) * chance**k * (1 - chance) ** (g - 1 - k)
-        others = [(by_length[1], k), (by_length[0], g - 1 - k), (anybody, room.rows - g)]
-        share = expected_share(normaliser, own, others, room.rows, room.cap)  # [H + 1], by the own length
-        for reward in (0, 1):
-            group = (torch.arange(g) < k + reward).to(F64)  # [G], those with a reward first
-            advantage = advantages(group, g, variant(METHOD, normaliser).advantage)[reward - 1]
-            push = (o.reward == reward) * o.chance * o.score * share[o.length]  # [M]
-            by_verdict = torch.stack([push[~o.good].sum(), push[o.good].sum()])  # [2]
-            step += room.rows * odds * advantage * by_verdict
-    return step
+    """The expected step of the logits of the end, [2] by verdict, per unit of learning rate (plain gradient ascent)."""
+    return _step(room, normaliser, weights_by_length)
 
 
-def _by_length(o: Outcomes, where: Tensor, cap: int) -> Tensor:
-    """The distribution of lengths among some kinds of response, [H + 1]."""
-    chances = torch.zeros(cap + 1, dtype=F64).index_add_(0, o.length[where], o.chance[where])
-    return chances / chances.sum()
+def enumerated_step(room: Room, normaliser: str) -> Tensor:
+    """The same from the library's own weights of all batches. Raises RlinoError where there are too many of them."""
+    return _step(room, normaliser, weights_by_enumeration)
+
+
+def _step(room: Room, normaliser: str, weights_of: Callable[[Tensor, Objective, int, int], Tensor]) -> Tensor:
+    """The sum over kinds of response of chance, score and expected weight, [2] by verdict."""
+    o = room.outcomes
+    by_length = torch.zeros(2, room.cap + 1, dtype=F64)  # [2, H + 1]
+    by_length.index_put_((o.reward, o.length), o.chance, accumulate=True)
+    weights = weights_of(by_length, variant(METHOD, normaliser), room.group_size, room.groups)  # [2, H + 1]
+    push = o.chance * o.score * weights[o.reward, o.length]  # [M]
+    return torch.stack([push[~o.good].sum(), push[o.good].sum()])
 
 
 def rates(room: Room) -> pd.DataFrame:
@@ -201,38 +171,3 @@ def rate_for_gap(room: Room, normaliser: str, steps: int, gap: float) -> float:
         )
     except ValueError as e:
         raise RlinoError(f"no learning rate makes a gap of {gap:g} tokens in {steps} steps") from e
-
-
-# --- the same, by enumeration of all batches -------------------------------------------------------------------------
-
-
-def enumerated_step(room: Room, normaliser: str) -> Tensor:
-    """`expected_step` as the mean gradient of `policy_loss` over all batches, each with its chance: [2].
-
-    Raises RlinoError where there are more than LIMIT batches.
-    """
-    o, n = room.outcomes, room.rows
-    kinds = len(o.chance)
-    if kinds**n > LIMIT:
-        raise RlinoError(f"{kinds} kinds of response make {kinds**n:,} batches of {n}: at most {LIMIT:,}")
-    total = torch.zeros(2, dtype=F64)
-    for members in itertools.product(range(kinds), repeat=n):
-        rows = torch.tensor(members)  # [N]
-        total += o.chance[rows].prod() * batch_step(room, normaliser, rows)
-    return total
-
-
-def batch_step(room: Room, normaliser: str, rows: Tensor) -> Tensor:
-    """The step of the logits [2] that `policy_loss` makes of one batch: rows [N] int64, each a kind of response."""
-    o = room.outcomes
-    logits = torch.tensor(room.ends, dtype=F64).logit().requires_grad_()  # [2]
-    places = torch.arange(room.cap)  # [H]
-    mask = places < o.length[rows, None]  # [N, H]
-    ends = (places == o.length[rows, None] - 1) & o.ended[rows, None]  # [N, H]
-    own = logits[o.good[rows].long()][:, None]  # [N, 1]
-    logprobs = torch.nn.functional.logsigmoid(torch.where(ends, own, -own))  # [N, H]
-    objective = variant(METHOD, normaliser)
-    advantage = advantages(o.reward[rows], room.group_size, objective.advantage)  # [N]
-    loss = policy_loss(objective, Batch(logprobs, advantage, mask, max_response_length=room.cap)).loss
-    (gradient,) = torch.autograd.grad(loss, logits)
-    return -gradient

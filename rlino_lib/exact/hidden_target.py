@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import product
 
 import pandas as pd
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.exact.identities import Gradient, policy_side
+from rlino_lib.exact.identities import policy_side
 from rlino_lib.exact.token_mdp import F64, Optimum, best_of_tool_game
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.loss import token_weights
@@ -42,6 +44,7 @@ def calculator(targets: int, lies: float) -> Tensor:
 TOOLS: dict[str, Callable[[int, float], Tensor]] = {"look": look, "calculator": calculator}
 
 
+@lru_cache(maxsize=256)
 def optimum(targets: int, lies: float = 0.0, tool: str = "look") -> Optimum:
     """The best policy that reads what the tool writes, and the best response fixed beforehand, by enumeration.
 
@@ -49,34 +52,27 @@ def optimum(targets: int, lies: float = 0.0, tool: str = "look") -> Optimum:
     splits. A response ends with an expression, so that it hits one of them. Where a look is worth nothing it is left
     out at no loss, so that one course of the game is enough: look, answer.
     """
-    written = TOOLS[tool](targets, lies)  # [true, written]
     # What a course pays, reward times chance: of the answer that is the true target alone.
-    paid = written.t()[None, :, :, None] / targets  # [1, written, answer, 1]
-    return best_of_tool_game(paid)
+    paid = TOOLS[tool](targets, lies).t() / targets  # [written, answer]
+    return best_of_tool_game(paid[None, :, :, None])
 
 
-def optima(
-    problems: Sequence[Problem], lies: Sequence[float], tools: Sequence[str] = tuple(TOOLS),
-    task: HiddenTarget | None = None,
-) -> pd.DataFrame:  # fmt: skip
+def optima(problems: Sequence[Problem], lies: Sequence[float], tools: Sequence[str] = tuple(TOOLS)) -> pd.DataFrame:
     """A row for each tool and chance of a lie: means over problems of both optima, and their `gap`.
 
     Columns `tool`, `lies`, `policy` (the best one that reads what is written), `response` (the best one fixed
-    beforehand) and `gap`. The task says which targets are in reach; by default its usual ranges. Raises RlinoError
-    without problems, and for a chance outside [0, 1].
+    beforehand) and `gap`. The targets in reach are those of the task's usual ranges. Raises RlinoError without
+    problems, and for a chance outside [0, 1].
     """
     for s in lies:
         number(0, 1).check("lies", s)
     if not problems:
         raise RlinoError("the optima are means over problems, and there are none")
-    task = task or HiddenTarget()
-    counts = pd.Series([len(task.possible_targets(problem)) for problem in problems]).value_counts()
+    sizes = [len(HiddenTarget().possible_targets(problem)) for problem in problems]
     rows = []
-    for tool in tools:
-        for s in lies:
-            found = pd.DataFrame([optimum(int(r), s, tool)[:2] for r in counts.index], index=counts.index)
-            policy, response = found.mul(counts, axis=0).sum() / counts.sum()
-            rows.append((tool, s, policy, response, policy - response))
+    for tool, s in product(tools, lies):
+        policy, response = pd.DataFrame([optimum(targets, s, tool)[:2] for targets in sizes]).mean()
+        rows.append((tool, s, policy, response, policy - response))
     return pd.DataFrame(rows, columns=["tool", "lies", "policy", "response", "gap"])
 
 
@@ -105,20 +101,18 @@ def masks_compared(
     new, _ = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
     credit = advantages(rollouts.rewards.to(F64), rollouts.group_size, objective.advantage)  # [N]
     plain = replace(objective, beta=0.0, entropy_bonus=0.0)
-    found = {}
+    gradients = {}
+    shares = {}
     for name, rule in MASKS.items():
         mask = rule(rollouts, delimiters)  # [N, T]
-        gradient = _flat(policy_side(model, replace(rollouts, mask=mask), plain, credit, new.detach()))  # [parameters]
+        by_parameter = policy_side(model, replace(rollouts, mask=mask), plain, credit, new.detach())
+        gradients[name] = torch.cat([part.flatten() for part in by_parameter.values()])  # [parameters]
         sizes = token_weights(plain, credit, mask, rollouts.ids.shape[1]).abs()  # [N, T]
         foreign = sizes[~rollouts.mask].sum() / sizes.sum()
-        found[name] = gradient, foreign.item(), (mask & rollouts.mask).sum().item() / rollouts.mask.sum().item()
-    base = found["policy"][0]
+        shares[name] = foreign.item(), (mask & rollouts.mask).sum().item() / rollouts.mask.sum().item()
+    base = gradients["policy"]
     rows = [
-        (name, (g @ base / (g.norm() * base.norm())).item(), (g.norm() / base.norm()).item(), foreign, own)
-        for name, (g, foreign, own) in found.items()
+        (name, torch.cosine_similarity(g, base, dim=0).item(), (g.norm() / base.norm()).item(), *shares[name])
+        for name, g in gradients.items()
     ]
     return pd.DataFrame(rows, columns=["mask", "cosine", "norm", "foreign", "own"])
-
-
-def _flat(gradient: Gradient) -> Tensor:
-    return torch.cat([part.flatten() for part in gradient.values()])

@@ -122,6 +122,17 @@ class LengthToy:
         """The policy over `mdp`."""
         return StopPolicy(self.mdp, self.chances, self.hit)
 
+    @property
+    def kinds(self) -> tuple[Tensor, Tensor]:
+        """The reward, 0 or 1, and the length of every response, [responses] each."""
+        return self.mdp.right.long(), self.mdp.lengths
+
+    @property
+    def by_length(self) -> Tensor:
+        """The chance of each reward and length, [2, H + 1]."""
+        chances = torch.zeros(2, self.horizon + 1, dtype=F64)
+        return chances.index_put_(self.kinds, self.mdp.probs(self.policy).detach(), accumulate=True)
+
     def step(self, gradient: Tensor) -> Tensor:
         """What a step on the shared parameters makes of the logits [..., 3], given the gradient by the logits."""
         return gradient @ torch.tensor([[1, 0, 0], [0, 1, self.coupling], [0, self.coupling, 1]], dtype=F64)
@@ -195,23 +206,24 @@ def _weights(rewards: Tensor, lengths: Tensor, objective: Objective, group_size:
     return weights
 
 
-def expected_weights(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Tensor:
-    """N · E[the weight of a token of o_i | o_i] for every response of the toy's MDP, [responses], N the batch size.
+def weights_by_enumeration(by_length: Tensor, objective: Objective, group_size: int, groups: int) -> Tensor:
+    """N · E[the weight of a token of o_i | o_i], [2, H + 1] by reward and length of o_i, N the batch size.
 
-    A sum over all batches of `groups` groups. Raises RlinoError where there are more than LIMIT of them.
+    `by_length` [2, H + 1]: the chance of each reward, 0 or 1, and length. A sum over all batches of `groups` groups.
+    Raises RlinoError where there are more than LIMIT of them.
     """
-    mdp = toy.mdp
-    probs = mdp.probs(toy.policy).detach()  # [responses]
-    possible = probs > 0
-    kinds, kind = torch.stack([mdp.rewards, mdp.lengths.to(F64)], 1)[possible].unique(dim=0, return_inverse=True)
-    chance = torch.zeros(len(kinds), dtype=F64).index_add_(0, kind, probs[possible])  # [C]
-    cells = tuple((r, int(n)) for r, n in kinds.tolist())
-    members, ways, weights = _batches(cells, objective, group_size, groups, toy.horizon)
+    cells = by_length.nonzero()  # [C, 2]
+    chance = by_length[cells[:, 0], cells[:, 1]]  # [C]
+    kinds = tuple(map(tuple, cells.tolist()))
+    members, ways, weights = _batches(kinds, objective, group_size, groups, by_length.shape[1] - 1)
     share = (ways * chance[members].prod(1))[:, None] * weights  # [M, N]
-    total = torch.zeros(len(kinds), dtype=F64).index_add_(0, members.flatten(), share.flatten())  # [C]
-    expected = torch.zeros_like(probs)  # [responses]
-    expected[possible] = (total / chance)[kind]
-    return expected
+    total = torch.zeros_like(chance).index_add_(0, members.flatten(), share.flatten())  # [C]
+    return torch.zeros_like(by_length).index_put_((cells[:, 0], cells[:, 1]), total / chance)
+
+
+def expected_weights(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Tensor:
+    """`weights_by_enumeration` for every response of the toy's MDP, [responses]."""
+    return weights_by_enumeration(toy.by_length, objective, group_size, groups)[toy.kinds]
 
 
 def expected_update(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Tensor:
@@ -245,36 +257,41 @@ def _check_plain(o: Objective) -> None:
 def predicted_weights(toy: LengthToy, objective: Objective, group_size: int = 4, groups: int = 1) -> Tensor:
     """`expected_weights` without a batch: N · W_v(|o|), [responses], for advantages from verdicts of the group alone.
 
-    With j of the G − 1 others right, P(j) binomial and R the tokens of all others: W = Σ_j P(j) Â_v(j) E[1/(|o| + R)]
-    for the token mean, where R is a sum of independent lengths and its distribution a product of polynomials; 1/(N|o|)
-    and 1/(N·L) in place of the last factor for the other normalisers. Raises RlinoError for what has no such form.
+    Raises RlinoError for what has no such form.
     """
     _check_plain(objective)
-    g, n = group_size, group_size * groups
-    right = toy.mdp.right  # [responses]
-    lengths = toy.mdp.lengths  # [responses]
-    probs = toy.mdp.probs(toy.policy).detach()  # [responses]
-    by_length = torch.zeros(2, toy.horizon + 1, dtype=F64)  # chances of (wrong, length) and (right, length)
-    by_length.index_put_((right.long(), lengths), probs, accumulate=True)
+    return weights_by_length(toy.by_length, objective, group_size, groups)[toy.kinds]
+
+
+def weights_by_length(by_length: Tensor, objective: Objective, group_size: int, groups: int) -> Tensor:
+    """N · W_v(n), the expected weight of a token of a response of n tokens, [2, H + 1], of binary rewards 0 and 1.
+
+    `by_length` [2, H + 1]: the chance of each reward and length. With j of the G − 1 others right, P(j) binomial and R
+    the tokens of all others: W = Σ_j P(j) Â_v(j) E[1/(|o| + R)] for the token mean, where R is a sum of independent
+    lengths and its distribution a product of polynomials; 1/(N|o|) and 1/(N·L) in place of the last factor for the
+    other normalisers.
+    """
+    g, n, cap = group_size, group_size * groups, by_length.shape[1] - 1
+    own = torch.arange(cap + 1, dtype=F64).clamp_min(1)  # [H + 1]; there is no length 0
     given = by_length / by_length.sum(1, keepdim=True)  # [2, H + 1]
     chance = by_length[1].sum()
-    weights = torch.zeros_like(probs)
+    weights = torch.zeros_like(by_length)
     for j in range(g):
         odds = math.comb(g - 1, j) * chance**j * (1 - chance) ** (g - 1 - j)
         others = [(given[1], j), (given[0], g - 1 - j), (by_length.sum(0), n - g)]
-        share = expected_share(objective.normaliser, lengths.to(F64), others, n, toy.horizon)  # [responses]
+        share = _expected_share(objective.normaliser, own, others, n)  # [H + 1]
         for side in (0, 1):
             group = (torch.arange(g) < j + side).to(F64)  # [G], right first
-            advantage = advantages(group, g, objective.advantage, **objective.options)[side - 1]
-            weights += (right == bool(side)) * odds * advantage * share * n
+            weights[side] += odds * advantages(group, g, objective.advantage)[side - 1] * share * n
     return weights
 
 
-def expected_share(normaliser: str, own: Tensor, others: list[tuple[Tensor, int]], n: int, cap: int) -> Tensor:
-    """What an advantage is multiplied by for each length `own` [M], in expectation over the others' lengths: [M].
+def _expected_share(normaliser: str, own: Tensor, others: list[tuple[Tensor, int]], n: int) -> Tensor:
+    """What an advantage is multiplied by for each length `own` [H + 1], in expectation over the others' lengths.
 
-    `others`: chances by length [cap + 1], and how many responses have them; n responses in all.
+    `others`: chances by length [H + 1], and how many responses have them; n responses in all.
     """
+    cap = len(own) - 1
     if normaliser == "per_response":
         return 1 / (n * own)
     if not terms.NORMALISERS[normaliser].knows_length:
@@ -302,7 +319,7 @@ def length_identities(toy: LengthToy, group_size: int = 3) -> list[Identity]:
         update = expected_update(toy, o, group_size)  # [3]
         sides = {"∇E[W]": predicted_update(toy, o, group_size)}
         if normaliser == "constant":
-            c = drift_constant(o.advantage, group_size, p, **o.options)
+            c = drift_constant(o.advantage, group_size, p)
             sides["c ∇P / L"] = toy.step(c / toy.horizon * toy.mdp.gradient(toy.policy))
         for name, side in sides.items():
             identities.append(Identity(f"{method}, {text}: all batches = {name}", update, side))
@@ -364,7 +381,7 @@ def signs(toy: LengthToy, objective: Objective) -> tuple[int, int]:
     *Share.* p scales W⁺ and W⁻ by chances, and turns no sign. Raises RlinoError as `predicted_weights` does.
     """
     _check_plain(objective)
-    up, down = advantages(torch.tensor([1.0, 0.0], dtype=F64), 2, objective.advantage, **objective.options).tolist()
+    up, down = advantages(torch.tensor([1.0, 0.0], dtype=F64), 2, objective.advantage).tolist()
     falls = terms.NORMALISERS[objective.normaliser].knows_length
     return int(toy.truncated_is_wrong or (falls and up > 0)), -int(toy.hit > 0 or (falls and down < 0))
 

@@ -68,18 +68,15 @@ class TokenMDP:
     """
 
     def __init__(self, vocab: int, horizon: int, reward: Reward, slip: float = 0.0, names: Sequence[str] = ()) -> None:
-        if vocab < 2 or not 1 <= horizon <= 1000 or not 0 <= slip <= 1:
-            raise RlinoError("a token MDP needs vocab ≥ 2, horizon from 1 to 1000 and 0 ≤ slip ≤ 1")
+        if not (2 <= vocab <= 27 and 1 <= horizon <= 1000 and 0 <= slip <= 1):
+            raise RlinoError("a token MDP needs 2 ≤ vocab ≤ 27, horizon from 1 to 1000 and 0 ≤ slip ≤ 1")
         go_on = vocab - 1  # tokens that do not end the response
         sizes = [go_on**t for t in range(horizon)]
         n = sum(sizes[:-1]) + sizes[-1] * vocab
         if n > LIMIT:
             raise RlinoError(f"{vocab} tokens and horizon {horizon} make more than {LIMIT:,} responses: take fewer")
         self.vocab, self.horizon, self.slip = vocab, horizon, slip
-        letters = ("·", *ascii_lowercase[:go_on]) if go_on <= 26 else tuple(map(str, range(vocab)))
-        self.names = tuple(names) or letters
-        if len(self.names) != vocab:
-            raise RlinoError(f"{len(self.names)} names for {vocab} tokens")
+        self.names = tuple(names) or ("·", *ascii_lowercase[:go_on])
         self.levels = [slice(sum(sizes[:t]), sum(sizes[: t + 1])) for t in range(horizon)]  # the states of each length
         self.n_states, self.n_responses = sum(sizes), n
         self._enumerate_states(go_on)
@@ -225,16 +222,14 @@ class TokenMDP:
         Without slips an arm is a response, and its value the response's reward. Raises RlinoError past the limit.
         """
         v, h = self.vocab, self.horizon
-        if v**h > LIMIT:
-            raise RlinoError(f"{v} tokens and horizon {h} make {v**h:,} arms, more than {LIMIT:,}: take fewer")
-        below = self._mix(self.rewards[self.successors[self.levels[-1]] - self.n_states])  # [S_t, V^(H−t)]
-        for t in range(h - 2, -1, -1):
-            states = self.levels[t].stop - self.levels[t].start
-            ended = self.rewards[self.successors[self.levels[t], 0] - self.n_states]  # [S_t]
-            below = below.view(states, v - 1, -1)
-            after = torch.cat([ended[:, None, None].expand(-1, 1, below.shape[2]), below], 1)  # [S_t, V, V^(H−t−1)]
-            below = self._mix(after).reshape(states, -1)
-        return below.view([v] * h)
+        if v**h * self.n_responses > 10 * LIMIT:
+            raise RlinoError(f"{v} tokens and horizon {h} make too many arms, {v**h:,}: take fewer")
+        written = self._mix(torch.eye(v, dtype=F64))  # [V, V], the chance of each token given the arm's
+        value = self.rewards[None]  # [1, N], of every arm's first tokens: the reward times the chance of the response
+        for t in range(h):
+            chance = torch.where(self.mask[:, t], written[:, self.tokens[:, t]], 1)  # [V, N]
+            value = (value[:, None] * chance).flatten(0, 1)  # [V^(t + 1), N]
+        return value.sum(1).view([v] * h)
 
     def optimum(self) -> Optimum:
         """The best expected reward with the state in view (dynamic programming) and with an arm chosen beforehand.

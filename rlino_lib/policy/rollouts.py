@@ -70,8 +70,8 @@ class Rollouts:
             grade = cache(task.grade)  # of many samples of a problem some are the same
             self.grades = [grade(*row) for row in rows]
         else:
-            grade_with = cast(TaskWithLots, task).grade_drawn
-            self.grades = [grade_with(*row, lot) for row, lot in zip(rows, self.lots, strict=True)]
+            by_lot = cast(TaskWithLots, task).grade_by_lot
+            self.grades = [by_lot(*row, lot) for row, lot in zip(rows, self.lots, strict=True)]
         return self
 
     def sequences(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -90,7 +90,7 @@ class TaskWithLots(Task, Protocol):
         """What stands at the start of the response with this lot: context for the policy, and no token of its own."""
         ...
 
-    def grade_drawn(self, problem: Problem, response: str, lot: int) -> Grade:
+    def grade_by_lot(self, problem: Problem, response: str, lot: int) -> Grade:
         """The grade of any string with this lot; `grade` has none to go by."""
         ...
 

@@ -60,12 +60,12 @@ class CleanRoom:
 
     def opening(self, problem: Problem, lot: int) -> str:
         """The verdict, which stands at the start of the response."""
-        return GOOD if self._drawn(lot)[0] < self.good else BAD
+        return GOOD if self._chances(lot)[0] < self.good else BAD
 
-    def grade_drawn(self, problem: Problem, response: str, lot: int) -> Grade:
+    def grade_by_lot(self, problem: Problem, response: str, lot: int) -> Grade:
         """The grade of a response, with its lot: whether a bad one earns the reward by its filler is drawn too."""
         grade = self.grade(problem, response)
-        luck = self._drawn(lot)[1]
+        luck = self._chances(lot)[1]
         return Grade(float(luck < grade.reward), grade.correct, grade.format_ok, grade.answer, grade.reason)
 
     def grade(self, problem: Problem, response: str) -> Grade:
@@ -79,7 +79,7 @@ class CleanRoom:
         reason = f"the verdict is {verdict}, and {filler} words of filler" if fine else "no verdict and filler alone"
         return Grade(chance, good, fine, verdict or None, reason)
 
-    def _drawn(self, lot: int) -> tuple[float, float]:
+    def _chances(self, lot: int) -> tuple[float, float]:
         """A lot's two numbers in [0, 1): one for the verdict, one for what filler earns."""
         rng = random.Random(lot)
         return rng.random(), rng.random()

@@ -1,7 +1,6 @@
 """Data sets from their public homes, with checksums: `rlino fetch` (chapter 02). The repository holds none of them."""
 
 import hashlib
-import os
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError, chosen
+from rlino_lib.folders import replacing
 from rlino_lib.paths import REPO, cache_folder
 
 
@@ -61,72 +61,47 @@ def fetch(
 ) -> dict[str, Any]:
     """Put a data set's files into `out` (default: `data_folder`), from their home or from the folder `source`.
 
-    A file appears under its name only when it is whole and its checksum right; one that is there already is left as it
-    is. A download that was interrupted is resumed at the next call; a new folder that stays empty is removed. Raises
-    RlinoError where a file cannot be fetched, and OSError where it cannot be written.
+    Files appear once all of them are whole and their checksums right; one that is there already is left as it is.
+    Raises RlinoError where a file cannot be fetched, and OSError where it cannot be written.
     """
     chosen(name, SETS, "data set")
     folder = Path(out).expanduser() if out else data_folder(name)
     if folder.resolve().is_relative_to(REPO):
         raise RlinoError(f"{folder} is inside {REPO}, which holds no data sets: choose another folder")
     advice = f"--from takes a folder that holds the original {' and '.join(SETS[name])}"
-    copies = {file: read_file(name, file, Path(source).expanduser(), advice) for file in SETS[name]} if source else {}
-    is_new = not folder.exists()
+    outcomes = {}
+    contents = {}
+    for file, remote in SETS[name].items():
+        try:
+            read_file(name, file, folder)
+            outcomes[file] = "there already"
+        except RlinoError:  # missing, or not the original
+            outcomes[file] = "copied" if source else "fetched"
+            local = Path(source or "").expanduser()
+            contents[file] = read_file(name, file, local, advice) if source else _download(name, remote, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        outcomes = {file: _put(name, file, folder, copies.get(file), progress) for file in SETS[name]}
-    finally:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
+    for file, data in contents.items():
+        with replacing(folder / file) as part:
+            part.write_bytes(data)
     return {"data_set": name, "folder": str(folder), **outcomes}
 
 
-def _put(name: str, file: str, folder: Path, copy: bytes | None, progress: bool) -> str:
-    """Write one file, downloaded where there is no `copy` of it, and say in words what was done."""
-    try:
-        read_file(name, file, folder)
-        return "there already"
-    except RlinoError:  # missing, or not the original
-        part = folder / f"{file}.tmp"
-    if copy is None:
-        _download(SETS[name][file], part, name, progress)
-    else:
-        part.write_bytes(copy)
-    os.replace(part, folder / file)
-    return "fetched" if copy is None else "copied"
-
-
-def _download(remote: Remote, part: Path, name: str, progress: bool) -> None:
-    """Bring `part` up to the whole file; what there is of it is kept where the connection fails."""
+def _download(name: str, remote: Remote, progress: bool) -> bytes:
+    """The whole file, checked; of an answer that does not end no more than one block too many is read."""
     instead = f"fetch it where there is a network, and use `rlino fetch {name} --from DIR`"
-    size = part.stat().st_size if part.exists() else 0
-    if size < remote.size:
-        try:
-            _transfer(remote, part, size, progress)
-        except HTTPError as e:
-            raise RlinoError(f"{remote.url} answers {e.code} {e.reason}: {instead}") from e
-        except (OSError, HTTPException) as e:  # no network, no such host, a time-out, a line that breaks
-            raise RlinoError(f"cannot fetch {remote.url} ({getattr(e, 'reason', e)}): {instead}") from e
-    size = part.stat().st_size
-    if size < remote.size:
-        raise RlinoError(f"the connection ended at {size:,} of {remote.size:,} bytes; the same command resumes it")
-    if hashlib.sha256(part.read_bytes()).hexdigest() != remote.sha256:
-        part.unlink()
-        raise RlinoError(f"what came from {remote.url} is not the original (its SHA-256 differs), and is removed")
-
-
-def _transfer(remote: Remote, part: Path, size: int, progress: bool) -> None:
-    """Append to the `size` bytes of `part` what the server has after them; no more than one block too many."""
-    headers = {"User-Agent": "rlino"} | ({"Range": f"bytes={size}-"} if size else {})
-    with urlopen(Request(remote.url, headers=headers), timeout=30) as response:
-        is_partial = response.status == 206
-        if is_partial and not response.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
-            part.unlink(missing_ok=True)
-            raise OSError("the server sent another part than the one requested; the same command starts afresh")
-        size = size if is_partial else 0  # a server that knows no ranges sends all of it again
-        bar = tqdm(total=remote.size, initial=size, desc=part.stem, unit="B", unit_scale=True, disable=not progress)
-        with bar, open(part, "ab" if is_partial else "wb") as f:
-            while size <= remote.size and (block := response.read(1 << 16)):
-                f.write(block)
-                size += len(block)
+    data = bytearray()
+    bar = tqdm(total=remote.size, desc=remote.url.rpartition("/")[2], unit="B", unit_scale=True, disable=not progress)
+    try:
+        with bar, urlopen(Request(remote.url, headers={"User-Agent": "rlino"}), timeout=30) as response:
+            while len(data) <= remote.size and (block := response.read(1 << 16)):
+                data += block
                 bar.update(len(block))
+    except HTTPError as e:
+        raise RlinoError(f"{remote.url} answers {e.code} {e.reason}: {instead}") from e
+    except (OSError, HTTPException) as e:  # no network, no such host, a time-out, a line that breaks
+        raise RlinoError(f"cannot fetch {remote.url} ({getattr(e, 'reason', e)}): {instead}") from e
+    if len(data) < remote.size:
+        raise RlinoError(f"the connection ended at {len(data):,} of {remote.size:,} bytes: try the same command again")
+    if hashlib.sha256(data).hexdigest() != remote.sha256:
+        raise RlinoError(f"what came from {remote.url} is not the original (its SHA-256 differs)")
+    return bytes(data)

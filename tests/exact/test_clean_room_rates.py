@@ -10,7 +10,6 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.exact.clean_room import (
     NORMALISERS,
     Room,
-    batch_step,
     enumerated_step,
     expected_step,
     mean_gap,
@@ -19,7 +18,10 @@ from rlino_lib.exact.clean_room import (
     rates,
     score_over_length,
 )
+from rlino_lib.exact.length_toy import variant
 from rlino_lib.exact.token_mdp import F64
+from rlino_lib.methods.advantages import advantages
+from rlino_lib.methods.loss import Batch, policy_loss
 
 SMALL = [
     Room(0.3, 0.3, cap=3, group_size=2, groups=1),
@@ -71,9 +73,24 @@ def test_the_token_mean_drifts_less_the_larger_the_batch():
 
 def test_worth_lengthens_bad_responses_under_every_normaliser_and_good_ones_under_none():
     for normaliser in NORMALISERS:
-        bad = [expected_step(Room(worth=v), normaliser)[0].item() for v in (0.0, 0.002, 0.01, 0.05)]
+        bad = [expected_step(Room(worth=v, groups=4), normaliser)[0].item() for v in (0.0, 0.002, 0.01, 0.05)]
         assert bad == sorted(bad, reverse=True) and bad[-1] < -1e-4  # away from the end
-        assert expected_step(Room(worth=0.05), normaliser)[1] > -1e-15
+        assert expected_step(Room(worth=0.05, groups=4), normaliser)[1] > -1e-15
+
+
+def batch_step(room, normaliser, rows):
+    """The step of the logits [2] that `policy_loss` makes of one batch: rows [N] int64, each a kind of response."""
+    o = room.outcomes
+    logits = torch.tensor(room.ends, dtype=F64).logit().requires_grad_()  # [2]
+    places = torch.arange(room.cap)  # [H]
+    mask = places < o.length[rows, None]  # [N, H]
+    ends = (places == o.length[rows, None] - 1) & (o.length > o.filler)[rows, None]  # [N, H]
+    own = logits[o.good[rows].long()][:, None]  # [N, 1]
+    logprobs = torch.nn.functional.logsigmoid(torch.where(ends, own, -own))  # [N, H]
+    objective = variant("grpo_no_kl", normaliser)
+    advantage = advantages(o.reward[rows].to(F64), room.group_size, objective.advantage)  # [N]
+    loss = policy_loss(objective, Batch(logprobs, advantage, mask, max_response_length=room.cap)).loss
+    return -torch.autograd.grad(loss, logits)[0]
 
 
 def test_sampled_batches_have_the_expected_step():
@@ -81,8 +98,8 @@ def test_sampled_batches_have_the_expected_step():
     room = Room(ends_bad=0.2, ends_good=0.1, cap=20, group_size=4, groups=2, worth=0.02)
     generator = torch.Generator().manual_seed(0)
     for normaliser in NORMALISERS:
-        draws = torch.multinomial(room.outcomes.chance, 2000 * room.rows, replacement=True, generator=generator)
-        steps = torch.stack([batch_step(room, normaliser, rows) for rows in draws.view(2000, -1)])  # [2000, 2]
+        draws = torch.multinomial(room.outcomes.chance, 500 * 8, replacement=True, generator=generator)
+        steps = torch.stack([batch_step(room, normaliser, rows) for rows in draws.view(500, -1)])  # [500, 2]
         error = steps.std(0) / math.sqrt(len(steps))
         assert ((steps.mean(0) - expected_step(room, normaliser)).abs() < 4 * error).all()
 
@@ -104,10 +121,10 @@ def test_mean_filler_and_its_slope():
 
 
 def test_what_is_out_of_range_is_one_clear_line():
-    with pytest.raises(RlinoError, match="batches of 256: at most 20,000"):
+    with pytest.raises(RlinoError, match="batches of 32 × 8"):
         enumerated_step(Room(), "constant")
-    with pytest.raises(RlinoError, match="no rates under 'token_sum'"):
-        expected_step(Room(), "token_sum")
+    with pytest.raises(RlinoError, match="normaliser must be one of"):
+        expected_step(Room(), "half")
     for wrong in ({"good": 0.0}, {"ends_bad": 1.0}, {"worth": 1.0}, {"cap": 0}):
         with pytest.raises(RlinoError, match="a room needs"):
             replace(Room(), **wrong)

@@ -162,13 +162,13 @@ def test_the_curves_that_the_book_names():
     assert curve("weighted", g)["right"].tolist() == pytest.approx((0.1 * p).tolist())
 
 
-@pytest.mark.parametrize("rule", ["batch", "batch_zscore", "group_batch_zscore"])
+@pytest.mark.parametrize("rule", ["batch_zscore", "group_batch_zscore"])
 def test_a_rule_that_looks_at_the_batch_has_no_curve(rule):
     with pytest.raises(RlinoError, match="whole batch"):
         curve(rule, 4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(2, 8), st.data())
 def test_two_numbers_a_group_say_all_on_binary_rewards(group_size, data):
     """Σ Â_i s_i of any vectors s_i is what the curve gives to the two sides' mean vectors."""
@@ -216,7 +216,7 @@ def test_expected_updates_over_all_groups(group_size):
     all_hold(drift_identities(mdp, SharedPolicy(mdp, seed=3), group_size))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(2, 16), st.floats(0.02, 0.98))
 def test_constants(g, p):
     population = (g / (g - 1)) ** 0.5
@@ -270,7 +270,7 @@ def test_estimators_of_the_kl(make):
 # --- neighbours ------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(2, 6), st.integers(0, 999))
 def test_nft_on_policy(group_size, seed):
     rng = torch.Generator().manual_seed(seed)
@@ -294,7 +294,7 @@ def test_nft_takes_the_negative_policy_at_its_word():
     assert nft_loss(new, old, mask, right, 2, torch.ones_like).item() == pytest.approx(by_hand, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.floats(0.3, 5), st.floats(1e-4, 0.1), st.integers(0, 99))
 def test_success_is_amplified_as_the_recurrence_says(beta, eps, seed):
     mdp = toy()

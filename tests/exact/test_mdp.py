@@ -37,7 +37,7 @@ def responses_by_hand(vocab: int, horizon: int) -> set[tuple[int, ...]]:
 small = st.tuples(st.integers(2, 4), st.integers(1, 4), st.integers(0, 99))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(small)
 def test_every_response_is_there_once(drawn):
     vocab, horizon, seed = drawn
@@ -53,7 +53,7 @@ def test_every_response_is_there_once(drawn):
         assert state == mdp.n_states + n
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(small, st.booleans(), st.sampled_from([0.0, 0.3]))
 def test_the_bellman_equation_and_the_sum_over_responses_agree(drawn, shared, slip):
     vocab, horizon, seed = drawn
@@ -71,7 +71,7 @@ def test_the_bellman_equation_and_the_sum_over_responses_agree(drawn, shared, sl
     assert twin.norm() > 0 or slip == 1
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(small)
 def test_the_bandit_is_the_same_problem(drawn):
     vocab, horizon, seed = drawn
@@ -124,7 +124,7 @@ def test_arms_by_brute_force(slip):
         assert mdp.arm_values()[arm].item() == pytest.approx(value, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.floats(0.05, 0.95), st.integers(0, 99))
 def test_an_arm_is_never_better_than_a_policy(slip, seed):
     assert TokenMDP(3, 3, noise(seed), slip=slip).optimum().gap >= -1e-12
@@ -211,12 +211,11 @@ def test_close_to_the_limit():
     "arguments, message",
     [
         ((10, 8, []), "more than 1,000,000 responses"),
-        ((1, 3, []), "vocab ≥ 2"),
+        ((1, 3, []), "2 ≤ vocab"),
         ((3, 0, []), "horizon"),
         ((3, 2, [1.0]), "need 7 finite numbers"),
         ((3, 2, [math.nan] * 7), "need 7 finite numbers"),
         ((3, 2, [0.0] * 7, 1.5), "slip"),
-        ((3, 2, [0.0] * 7, 0.0, "ab"), "2 names for 3 tokens"),
     ],
 )
 def test_what_it_refuses(arguments, message):

@@ -51,11 +51,11 @@ def test_with_a_lot_the_reward_is_drawn_with_that_chance(filler):
     task, (problem,) = CleanRoom(worth=0.05), CleanRoom().problems("test", 1)
     lots = lots_of(task, 20_000, seed=1)
     bad = [lot for lot in lots if task.opening(problem, lot) == " bad"]
-    rewards = [task.grade_drawn(problem, " bad" + " um" * filler, lot).reward for lot in bad]
+    rewards = [task.grade_by_lot(problem, " bad" + " um" * filler, lot).reward for lot in bad]
     chance = 1 - 0.95**filler
     assert set(rewards) <= {0.0, 1.0} and abs(statistics.mean(rewards) - chance) < 4 * (0.25 / len(bad)) ** 0.5
     good = [lot for lot in lots if task.opening(problem, lot) == " good"]
-    assert {task.grade_drawn(problem, " good", lot).reward for lot in good} == {1.0}
+    assert {task.grade_by_lot(problem, " good", lot).reward for lot in good} == {1.0}
     # More filler never loses a reward, and what it earns does not depend on the verdict's draw.
-    longer = [task.grade_drawn(problem, " bad" + " um" * (filler + 1), lot).reward for lot in bad]
+    longer = [task.grade_by_lot(problem, " bad" + " um" * (filler + 1), lot).reward for lot in bad]
     assert all(a <= b for a, b in zip(rewards, longer, strict=True))

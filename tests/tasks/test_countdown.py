@@ -453,7 +453,7 @@ TAGS = ["<answer>", "</answer>", "<answer", "answer>", "</", "<", ">", "<think>"
 tag_soup = st.lists(st.sampled_from(TAGS), max_size=25).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(any_text, tag_soup, any_text.map(lambda t: f"<answer>{t}</answer>")))
 def test_no_text_raises(text):
     got = grade_countdown([1, 2, 3], 6, text)
@@ -462,7 +462,7 @@ def test_no_text_raises(text):
     assert count_attempts(text) >= 0
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(token_soup, any_text), st.sampled_from([[1], [1, 2], [1, 2, 3], [2, 2], [19, 3, 2]]))
 def test_no_text_is_right_unless_python_agrees(text, nums):
     try:
@@ -480,7 +480,7 @@ valid_expressions = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(valid_expressions, st.integers(-3, 3), st.randoms(use_true_random=False))
 def test_the_grader_agrees_with_python_on_valid_expressions(text, off, rng):
     used = [int(t) for t in "".join(c if c.isdigit() else " " for c in text).split()]
@@ -534,13 +534,13 @@ FLOODS = {
 def test_a_megabyte_of_anything_is_bounded_work(kind):
     """The one timed test, a guard against hangs: work that grows with the square of the input takes minutes here."""
     text = FLOODS[kind]
-    start = time.perf_counter()
+    start = time.process_time()
     got = grade_countdown(GIVEN, TARGET, text)
-    took = [time.perf_counter() - start]
+    took = [time.process_time() - start]
     assert not got.correct and len(got.reason) < 200 and len(got.answer or "") <= MAX_ANSWER
-    start = time.perf_counter()
+    start = time.process_time()
     steps, attempts = trace_steps(text), count_attempts(text)
-    took.append(time.perf_counter() - start)
+    took.append(time.process_time() - start)
     assert max(took) < 1.0
     assert len(steps) == (90_000 if kind == "steps" else 0)
     assert attempts == (330_000 if kind == "verdicts" else 0)

@@ -204,11 +204,10 @@ def test_giving_up_differs_from_starting_over():
 @pytest.mark.parametrize("response", [RIGHT, LONG, GIVES_UP, "", " 8 * 4 = 32, 32 * 2 = 64 no\n", "<answer>8</answer>"])
 @pytest.mark.parametrize("again", [0.0, 0.75])
 def test_credits_add_up_to_reward_minus_value(response, again):
-    table, reward = credit_table(PROBLEM, response, advantage=-0.5, again=again), float(response.endswith(RIGHT))
+    table, reward = credit_table(PROBLEM, response, again=again), float(response.endswith(RIGHT))
     assert table["credit (best)"].sum() == reward - 1
     start = searcher_value((2, 4, 8), (2, 4, 8), 64, again)
     assert table["credit (uniform)"].sum() == pytest.approx(reward - start, abs=1e-12)
-    assert table["uniform split"].sum() == pytest.approx(-0.5 if response else 0.0, abs=1e-12)
 
 
 def test_credit_falls_on_the_step_that_decides():

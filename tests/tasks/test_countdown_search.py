@@ -192,13 +192,13 @@ def test_truncation_is_a_budget():
 
 
 def test_success_by_attempt():
-    table = success_by_attempt(frame(f"{HIT} yes", f"{MISS} no\n{HIT} no\n{HIT} yes", f"{MISS} no\n{MISS} no\n", ""))
+    table = success_by_attempt(frame(f"{HIT} yes", f"{MISS} no\n{HIT} no\n{HIT} yes", f"{MISS} no\n{MISS} no\n", ""), 3)
     assert table.index.tolist() == [1, 2, 3] and table["reached"].tolist() == [3, 2, 0]
     assert table["hits"].tolist() == [1, 1, 0] and table["within"].tolist() == [0.25, 0.5, 0.5]
     assert table["rate"].tolist()[:2] == [1 / 3, 1 / 2] and pd.isna(table["rate"][3])
     assert success_by_attempt(frame(""), 2)["within"].tolist() == [0, 0]
     with pytest.raises(RlinoError, match="no responses"):
-        success_by_attempt(frame())
+        success_by_attempt(frame(), 2)
 
 
 # --- any text --------------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ lawful = st.lists(
 any_response = st.one_of(soup, lawful, st.text(max_size=60), st.text("0123456789 +-*/=noyes\n,", max_size=60))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_response)
 @example("no")
 @example(" no no\n yes")
@@ -251,7 +251,7 @@ def test_counts_add_up(text):
     assert counts["filler"] <= 2 * len(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_response)
 def test_truncation_is_monotone_and_its_answers_are_right(text):
     counts = row(text)

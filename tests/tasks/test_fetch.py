@@ -1,4 +1,4 @@
-"""`rlino fetch` against a server of our own: whole or not at all, checked, gone on with, and clear where it fails."""
+"""`rlino fetch` against a server of our own: whole or not at all, checked, and clear where it fails."""
 
 import hashlib
 import json
@@ -20,11 +20,9 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked = []  # path and Range of each request
+        self.asked = []  # the path of each request
         self.content = dict(FILES)
         self.cut = None  # bytes after which the line goes dead
-        self.ranges = True
-        self.shift = 0  # how far from what was asked a range begins
         self.status = None
         self.endless = False
         self.sent = 0  # bytes of an endless answer
@@ -33,22 +31,16 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server, name = self.server, self.path.lstrip("/")
-        server.asked.append((name, self.headers.get("Range")))
+        server.asked.append(name)
         if server.status:
             return self.send_error(server.status)
         if server.endless:
             return self.send_without_end()
-        data, whole = server.content[name], len(server.content[name])
-        start = int(self.headers["Range"][6:-1]) if "Range" in self.headers and server.ranges else 0
-        if start:
-            start += server.shift
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(whole - start))
+        data = server.content[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[start : server.cut])
+        self.wfile.write(data[: server.cut])
 
     def send_without_end(self):
         self.send_response(200)
@@ -88,42 +80,21 @@ def test_all_files_come_and_are_not_asked_for_again(server, tmp_path):
     out = tmp_path / "a" / "b"
     result = fetch.fetch("gsm8k", out)
     assert result == {"data_set": "gsm8k", "folder": str(out), "train.jsonl": "fetched", "test.jsonl": "fetched"}
-    assert held(out) == FILES and server.asked == [("train.jsonl", None), ("test.jsonl", None)]
+    assert held(out) == FILES and server.asked == ["train.jsonl", "test.jsonl"]
     again = fetch.fetch("gsm8k", out)
     assert again["train.jsonl"] == again["test.jsonl"] == "there already" and len(server.asked) == 2
     (out / "test.jsonl").write_bytes(b"other")
     assert fetch.fetch("gsm8k", out)["test.jsonl"] == "fetched" and held(out) == FILES
 
 
-def test_a_cut_connection_is_gone_on_with(server, tmp_path):
-    for cut in (100_000, 200_000):
-        server.cut = cut
-        with pytest.raises(RlinoError) as e:
-            fetch.fetch("gsm8k", tmp_path)
-        assert "\n" not in str(e.value)
-        assert held(tmp_path) == {"train.jsonl.tmp": FILES["train.jsonl"][:cut]}
+def test_a_cut_connection_leaves_nothing_behind(server, tmp_path):
+    server.cut = 100_000
+    with pytest.raises(RlinoError) as e:
+        fetch.fetch("gsm8k", tmp_path / "new")
+    assert "\n" not in str(e.value) and not (tmp_path / "new").exists()
     server.cut = None
-    fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == FILES
-    assert [r for _, r in server.asked] == [None, "bytes=100000-", "bytes=200000-", None]
-
-
-def test_a_server_without_ranges_sends_all_of_it_again(server, tmp_path):
-    (tmp_path / "train.jsonl.tmp").write_bytes(FILES["train.jsonl"][:5000])
-    server.ranges = False
-    fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == FILES and server.asked[0] == ("train.jsonl", "bytes=5000-")
-
-
-@pytest.mark.parametrize("shift", [7, -7])
-def test_another_range_than_was_asked_for_is_not_joined_on(server, tmp_path, shift):
-    (tmp_path / "train.jsonl.tmp").write_bytes(FILES["train.jsonl"][:5000])
-    server.shift = shift
-    with pytest.raises(RlinoError, match="starts afresh"):
-        fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == {}
-    fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == FILES and server.asked[1] == ("train.jsonl", None)
+    fetch.fetch("gsm8k", tmp_path / "new")
+    assert held(tmp_path / "new") == FILES
 
 
 @pytest.mark.parametrize(
@@ -147,25 +118,11 @@ def test_an_answer_without_end_is_left(server, tmp_path):
     assert held(tmp_path) == {} and server.sent < 100_000_000
 
 
-def test_a_whole_part_needs_no_network_and_a_spoilt_one_heals(server, tmp_path):
-    for name, data in FILES.items():
-        (tmp_path / f"{name}.tmp").write_bytes(data)
-    fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == FILES and server.asked == []
-    (tmp_path / "train.jsonl").unlink()
-    (tmp_path / "train.jsonl.tmp").write_bytes(b"spoilt")
-    with pytest.raises(RlinoError, match="SHA-256"):
-        fetch.fetch("gsm8k", tmp_path)
-    fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == FILES
-
-
 def test_an_error_of_the_server(server, tmp_path):
-    (tmp_path / "train.jsonl.tmp").write_bytes(b"some")
     server.status = 503
     with pytest.raises(RlinoError, match="answers 503 .*--from DIR"):
         fetch.fetch("gsm8k", tmp_path)
-    assert held(tmp_path) == {"train.jsonl.tmp": b"some"}
+    assert held(tmp_path) == {}
 
 
 def test_offline_is_one_line_and_exit_2(server, tmp_path, monkeypatch, capsys):

@@ -386,7 +386,7 @@ soup = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
 verl_soup = st.lists(st.sampled_from(["#### ", "7", "72", ".", ",", "-", "a", "\n", " b", "1.5"]), max_size=30)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(soup, st.text(max_size=60)), st.sampled_from(["7", "72", "1,800", "-7", "x\n#### 72"]))
 def test_the_harness_to_the_letter(response, gold):
     for name, (pattern, place) in HARNESS.items():
@@ -398,7 +398,7 @@ def test_the_harness_to_the_letter(response, gold):
     assert extract_strict_match(response) == (first and first[1])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(verl_soup.map("".join), st.integers(0, 320))
 def test_what_verl_finds_is_found(response, padding):
     response += "x" * padding
@@ -408,7 +408,7 @@ def test_what_verl_finds_is_found(response, padding):
         assert extract_flexible(response) == theirs
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(soup, st.text(st.characters(exclude_categories=()), max_size=100)))
 def test_any_string_has_a_grade(text):
     for name in GRADERS:
@@ -461,9 +461,9 @@ def test_a_megabyte_of_anything_is_bounded_work(kind):
     """A guard against hangs: work that grows with the square of the input takes minutes here."""
     problem, text = Problem("x", {"answer": "72"}), FLOODS[kind]
     for name in GRADERS:
-        start = time.perf_counter()
+        start = time.process_time()
         got = Gsm8k(grader=name).grade(problem, text)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
         assert not got.correct and len(got.reason) < 200 and len(got.answer or "") <= TAIL
 
 

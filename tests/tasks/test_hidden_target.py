@@ -40,7 +40,7 @@ def test_the_prompt_hides_the_target_and_the_grader_knows_it():
     assert task.prompt(PROBLEM) == "Numbers 8 2 4 target ? <think>"
     assert "?" in HiddenTarget(template="r1_zero").prompt(PROBLEM) and "24" not in task.prompt(PROBLEM)
     assert task.grade(PROBLEM, RIGHT).correct
-    assert all(task.grade_drawn(PROBLEM, RIGHT.replace("> 24", "> 10"), lot).correct for lot in LOTS[:20])
+    assert all(task.grade_by_lot(PROBLEM, RIGHT.replace("> 24", "> 10"), lot).correct for lot in LOTS[:20])
     assert not task.grade(PROBLEM, RIGHT.replace("- 2 )", "+ 2 )")).correct
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pandas as pd
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.cli import grade as grading
@@ -52,6 +52,7 @@ def test_a_response_ends_before_the_first_stop_string(response, kept):
     assert up_to_stop(response, ()) == response
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["\n", "Question:", "a", "</s>", "Question", " "]), max_size=12).map("".join))
 @example("Question:")
 def test_the_first_stop_string_whatever_the_text(response):
@@ -72,7 +73,7 @@ def test_what_begins_a_turn_of_the_prompt_ends_a_response_to_it():
 
 @pytest.mark.parametrize(
     "task",
-    [Countdown(template="r1_zero"), WordProblems(template="few_shot"), WordProblems(template="zero_shot"), Countdown()],
+    [Countdown(template="r1_zero"), WordProblems(template="zero_shot"), Countdown()],
 )
 def test_sampling_is_given_the_stop_strings_that_the_grader_reads_up_to(task, monkeypatch):
     class Sampled(Exception):
@@ -278,6 +279,7 @@ def test_settings_of_the_command_line(task, pair, words, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), st.data())
 def test_no_value_of_a_setting_is_a_traceback(name, data):
     fields = [key for task, key, _ in BAD if task == name]

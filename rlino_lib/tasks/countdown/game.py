@@ -29,11 +29,11 @@ def reachable(nums: tuple[int, ...]) -> frozenset[int]:
     """All values that use every number of the sorted tuple once, with positive integer intermediates."""
     if len(nums) == 1:
         return frozenset(nums)
-    return frozenset().union(*(reachable(rest) for _, rest in one_step(nums)))
+    return frozenset().union(*(reachable(rest) for _, rest in actions(nums)))
 
 
-def one_step(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
-    """Every way to replace two of the numbers by one result; equal pairs are tried once."""
+def actions(nums: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
+    """The operations on two of some numbers, and the numbers left, sorted; equal pairs are tried once. None for one."""
     tried = set()
     for i, j in combinations(range(len(nums)), 2):
         pair = frozenset((nums[i], nums[j]))
@@ -54,7 +54,7 @@ def solutions(nums: Iterable[int], target: int) -> list[tuple[Step, ...]]:
     if len(nums) == 1:
         return [()] if nums[0] == target else []
     return [
-        (step, *tail) for step, rest in one_step(nums) if target in reachable(rest) for tail in solutions(rest, target)
+        (step, *tail) for step, rest in actions(nums) if target in reachable(rest) for tail in solutions(rest, target)
     ]
 
 

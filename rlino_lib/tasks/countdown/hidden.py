@@ -55,6 +55,6 @@ class HiddenTarget(Countdown):
         """What the responses to a problem open with."""
         return problem.opening or self.opening_text
 
-    def grade_drawn(self, problem: Problem, response: str, lot: int) -> Grade:
+    def grade_by_lot(self, problem: Problem, response: str, lot: int) -> Grade:
         """The grade, whatever the environment has written."""
         return self.grade(problem, response)

@@ -13,16 +13,11 @@ from itertools import combinations
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.arithmetic import Step
-from rlino_lib.tasks.countdown.game import one_step, reachable, steps_from
+from rlino_lib.tasks.countdown.game import actions, reachable, steps_from
 
 State = tuple[int, ...]  # the numbers left, sorted
 
 # --- exact values ----------------------------------------------------------------------------------------------------
-
-
-def actions(state: State) -> Iterator[tuple[Step, State]]:
-    """The operations a state allows and the state that each leads to; none where one number is left."""
-    return one_step(state)
 
 
 def best_value(state: State, target: int) -> int:

@@ -45,11 +45,9 @@ def restarted(problem: Problem, share: float = 1.0, attempts: int | None = None)
 def wrong_attempt(problem: Problem, rng: random.Random) -> tuple[Step, ...]:
     """A legal attempt that uses every number and does not end at the target, drawn as the demonstrator draws one."""
     nums, target = sorted(problem.data["nums"]), problem.data["target"]
-    for k in count():  # ends: of the last two numbers, sum and product are two results unless both are 2, and 2 / 2 = 1
-        steps = random_attempt(nums, rng, 999 if k < TRIES else math.inf)
-        if steps[-1][3] != target:
-            return steps
-    raise AssertionError  # not reached
+    attempts = (random_attempt(nums, rng, 999 if k < TRIES else math.inf) for k in count())
+    # It ends: of the last two numbers, sum and product are two results unless both are 2, and 2 / 2 = 1.
+    return next(steps for steps in attempts if steps[-1][3] != target)
 
 
 def with_bonus(grade: Grade, problem: Problem, bonus: float) -> Grade:

@@ -11,7 +11,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -254,8 +254,8 @@ def countdown_problem(data: object) -> Problem:
         raise RlinoError(f"a search is read from Countdown rollouts: {e}") from e
 
 
-def success_by_attempt(frame: pd.DataFrame, attempts: int | None = None) -> pd.DataFrame:
-    """Success attempt by attempt, from `search_counts` as a frame: one row for each number of attempts k, from 1.
+def success_by_attempt(frame: pd.DataFrame, attempts: int) -> pd.DataFrame:
+    """Success attempt by attempt, from `search_counts` as a frame: one row for each k from 1 to `attempts`.
 
     `reached` counts the responses that make a k-th attempt with no hit before it, `hits` those that hit with it, `rate`
     is the share hits/reached; `within` is the share of all responses that hit within
@@ -264,8 +264,7 @@ def success_by_attempt(frame: pd.DataFrame, attempts: int | None = None) -> pd.D
     """
     if frame.empty:
         raise RlinoError("no responses to count attempts of")
-    last = int(frame["attempts"].max()) if attempts is None else attempts
-    budget = pd.RangeIndex(1, last + 1, name="attempt")
+    budget = pd.RangeIndex(1, attempts + 1, name="attempt")
     first = frame["first_hit"].to_numpy(float, na_value=math.inf)
     reached = [int(((frame["attempts"] >= k) & (first >= k)).sum()) for k in budget]
     hits = [int((first == k).sum()) for k in budget]
@@ -315,16 +314,12 @@ def read_trace(problem: Problem, response: str) -> list[Visit]:
     return [*visits, Visit(what, len(response), rest, state, grade.reason, grade.correct)]
 
 
-def credit_table(
-    problem: Problem, response: str, advantage: float = 1.0, again: float = 0.0,
-    split: Callable[[str], Sequence[object]] = pieces,
-) -> pd.DataFrame:  # fmt: skip
-    """One row per visit: exact values of the state, the credit V(s′) − V(s) of what was written, and the uniform split.
+def credit_table(problem: Problem, response: str, again: float = 0.0) -> pd.DataFrame:
+    """One row per visit: exact values of the state, and the credit V(s′) − V(s) of what was written.
 
     `best` is 1 where the attempt under way can still succeed, `uniform` is `searcher_value` with `again`; both are the
     grade at the end, so each column of credits sums to the reward minus its value at the start. `tokens` counts what
-    was written by `split`, and `uniform split` is the share advantage · tokens / |o| of the response's advantage.
-    Raises RlinoError for more than five numbers, whose states are too many to solve.
+    was written (`pieces`). Raises RlinoError for more than five numbers, whose states are too many to solve.
     """
     start = start_of(problem)
     target = problem.data["target"]
@@ -340,9 +335,8 @@ def credit_table(
 
     visits = read_trace(problem, response)
     frame = pd.DataFrame(visits)[["what", "text", "state", "fault", "end"]]
-    frame["tokens"] = [len(split(visit.text)) for visit in visits]
+    frame["tokens"] = [len(pieces(visit.text)) for visit in visits]
     frame["best"], frame["uniform"] = zip(*map(values, visits), strict=True)
     frame["credit (best)"] = frame["best"].diff().fillna(0).astype(int)
     frame["credit (uniform)"] = frame["uniform"].diff().fillna(0.0)
-    frame["uniform split"] = advantage * frame["tokens"] / max(1, frame["tokens"].sum())
     return frame

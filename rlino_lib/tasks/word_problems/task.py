@@ -19,22 +19,13 @@ from rlino_lib.tasks.gsm8k.grade import grade_number, problem_from_record
 from rlino_lib.tasks.word_problems.templates import DISTRACTORS, FAMILIES, FILLERS, PEOPLE, Piece
 
 # Prompts are data. `compact` is what the shipped base reads, which ends its responses itself, so that sampling need not
-# look for a stop string; the others are for hub models.
+# look for a stop string; the other is for hub models.
 _STOP = ("\nQuestion:", *base.END_MARKS)
 TEMPLATES = {
     "compact": base.Template("Question: {question}\nSolution:"),
     "zero_shot": base.Template(
         "Solve the problem step by step, one short line a step. End with a line of #### and the final number alone, "
         "for example: #### 42\n\nQuestion: {question}\nSolution:",
-        _STOP,
-    ),
-    "few_shot": base.Template(
-        "Question: Ida has 3 trays with 15 plums in each. She eats 7 plums. How many plums does Ida have now?\n"
-        "Solution: Ida has 3 * 15 = 45 plums.\nShe has 45 - 7 = 38 plums left.\n#### 38\n\n"
-        "Question: Max saves 9 dollars a week for 4 weeks. It is 17 degrees outside. Max wants a coat for 50 dollars. "
-        "How many more dollars does he need?\n"
-        "Solution: Max saves 9 * 4 = 36 dollars.\nHe needs 50 - 36 = 14 more dollars.\n#### 14\n\n"
-        "Question: {question}\nSolution:",
         _STOP,
     ),
 }
@@ -253,7 +244,7 @@ class WordProblems(base.SettingsTask):
         return TEMPLATES[self.template].text.format(question=problem.data["question"])
 
     def grade(self, problem: base.Problem, response: str) -> base.Grade:
-        # Whatever the template, since all three begin with "Question:", and responses to grade may come from elsewhere.
+        # Whatever the template, since both begin with "Question:", and responses to grade may come from elsewhere.
         return grade_number(problem.data["answer"], base.up_to_stop(response, _STOP), self.rewards)
 
     def chain_right(self, problem: base.Problem, response: str) -> bool:
