@@ -72,24 +72,6 @@ def updates_per_step(run: Run) -> int:
     return run.config["epochs"] * run.config["minibatches"]
 
 
-def accuracy_at(run: Run, *, samples: int | None = None, updates: int | None = None) -> float:
-    """Accuracy, in points, by the last evaluation within a budget of samples, or of updates.
-
-    Raises RlinoError unless exactly one budget is given, where there is no evaluation within it, and where the run
-    ended before: its last evaluation would stand for a smaller budget. Example: `accuracy_at(run, samples=10_000)`.
-    """
-    if (samples is None) == (updates is None):
-        raise RlinoError("give either a number of samples or a number of updates")
-    axis, budget = ("samples", samples) if updates is None else ("updates", updates)
-    evaluations = curve(run)
-    last = run.metrics.iloc[-1]
-    end = last["samples"] if axis == "samples" else last["step"] * updates_per_step(run)
-    accuracy = evaluations.loc[evaluations[axis] <= budget, "accuracy"]
-    if end < budget or accuracy.empty:
-        raise RlinoError(f"{run.name} has no evaluation for {budget} {axis}: it ended after {end:.0f}")
-    return float(accuracy.iloc[-1])
-
-
 def first_reaching(run: Run, accuracy: float) -> dict[str, float] | None:
     """The row of `curve` at the first evaluation of `accuracy` points or more, as a dict; None where there is none.
 

@@ -104,12 +104,12 @@ def _forest(axis: Axes, part: pd.DataFrame, margin: float, left: float, right: f
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _line(axis: Axes, data: pd.DataFrame, y: str, method: str, marks: int = 8) -> None:
-    """A method's mean over seeds by step, and its band."""
+def _line(axis: Axes, data: pd.DataFrame, y: str, method: str, marks: int = 8, x: str = "step") -> None:
+    """A method's mean over seeds by step (or another `x`), and its band."""
     rows = data[data["method"] == method]
-    every = max(1, rows.dropna(subset=[y])["step"].nunique() // marks)
+    every = max(1, rows.dropna(subset=[y])[x].nunique() // marks)
     line = {"label": label(method), "markevery": every, "markersize": 6, "linewidth": 1.8}
-    mean_and_band(axis, rows, "step", y, look(method), **line)
+    mean_and_band(axis, rows, x, y, look(method), **line)
 
 
 def method_panels(frame: pd.DataFrame) -> Figure:
@@ -135,27 +135,21 @@ def method_panels(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def measure_panels(
-    frame: pd.DataFrame, measures: Mapping[str, str], *, columns: int = 3, symlog: Mapping[str, float] | None = None
-) -> Figure:
-    """Several metrics by step, a panel each with all methods: {column: title}. What is nowhere recorded is left out.
+def measure_panels(frame: pd.DataFrame, measures: Mapping[str, str], *, columns: int = 3, x: str = "step") -> Figure:
+    """Metrics by step (or another `x`), a panel each with all methods: {column: title}; without those never recorded.
 
-    `symlog` maps a column to the size up to which its axis is linear; one that stays below twice that size is linear
-    throughout. Raises RlinoError where no metric is recorded.
+    Raises RlinoError where no metric is recorded.
     """
     known = [c for c in measures if c in frame and frame[c].notna().any()]
-    data = _recorded(frame, known)
+    data = _recorded(frame, known, x)
     methods = in_order(data["method"])
     figure, axes = panels(len(known), columns, (3.4, 2.7), sharex=True)
     figure.set_figheight(figure.get_figheight() + 0.5)  # room for the legend
     for axis, column in zip(axes, known, strict=True):
         for method in methods:
-            _line(axis, data, column, method, marks=5)
+            _line(axis, data, column, method, marks=5, x=x)
         axis.set_title(measures[column])
-        linear = (symlog or {}).get(column, math.inf)
-        if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
-            axis.set_yscale("symlog", linthresh=linear)
-    shared_legend(figure, f"{style.axis_label('step')}; {BAND}")
+    shared_legend(figure, f"{style.axis_label(x)}; {BAND}")
     return figure
 
 
@@ -225,9 +219,9 @@ def beside_figure(
     return figure
 
 
-def _recorded(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def _recorded(frame: pd.DataFrame, columns: Sequence[str], x: str = "step") -> pd.DataFrame:
     """The rows in which one of the columns has a value; RlinoError where there are none."""
-    missing = [c for c in ("method", "seed", "step", *columns) if c not in frame]
+    missing = [c for c in ("method", "seed", x, *columns) if c not in frame]
     data = frame.dropna(subset=list(columns), how="all") if columns and not missing else frame[:0]
     if data.empty:
         raise RlinoError(f"nothing to draw: no values of {', '.join(missing or columns) or 'any measure'}")

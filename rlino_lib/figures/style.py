@@ -67,7 +67,7 @@ LOOKS["best_of_group"] = Look("#5b2a6e", (2, 2, 6, 2), "h")
 LOOKS["base"] = Look((0.35, 0.35, 0.35), (1, 2), "*")
 LOOKS["base_again"] = Look((0.6, 0.6, 0.6), (1, 4), "8")
 NAMES = {"base": "base model", "base_again": "base again", **LABELS}
-NAMES |= {"nsr": "NSR", "best_of_group": "SFT on best of group"}
+NAMES |= {"nsr": "NSR", "best_of_group": "SFT on best of group", "grpo_no_clip": "GRPO without clip"}
 LENGTHS = {
     "correct": ("right", Look(PALETTE[0], (), "o")),
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),
