@@ -319,8 +319,8 @@ for task, own in of_task.items():
     display(pd.DataFrame(rows).T.fillna("–").replace("inf", "–").rename_axis(TASKS[task]))
 
 # %% [markdown]
-# *What to look at.* The last two columns. In samples no method reaches this goal clearly before GRPO on Countdown; on
-# the word problems F-ISFT⁺ does.
+# *What to look at.* The column of samples. No method reaches this goal clearly before GRPO on Countdown; on the word
+# problems F-ISFT⁺ does.
 #
 # ### The ledger
 #
@@ -330,12 +330,10 @@ for task, own in of_task.items():
 # here.
 
 # %%
-from rlino_lib.claims.judge import judge
-from rlino_lib.claims.ledger import RECORDED
+from rlino_lib.claims.judge import judge_all
 
-judged = {c.id: judge(c, RECORDED) for c in duel_claims}
-verdicts = [(c.id, c.statement, judged[c.id].verdict, judged[c.id].effect) for c in duel_claims]
-pd.DataFrame(verdicts, columns=["", "claim", "verdict", "what was found"]).set_index("")
+judged = judge_all(evidence="head_to_head.").set_index("id")[["statement", "found", "effect"]]
+judged.rename(columns={"statement": "claim", "found": "verdict", "effect": "what was found"}).rename_axis("")
 
 # %% [markdown]
 # ## How many seeds would settle it?
@@ -349,7 +347,7 @@ pd.DataFrame(verdicts, columns=["", "claim", "verdict", "what was found"]).set_i
 from rlino_lib.analysis.statistics import seeds_needed, tost_power
 from rlino_lib.analysis.tables import paired_differences
 
-left = sum(judged[c.id].verdict != "holds" for c in tests)
+left = sum(judged.loc[c.id, "found"] != "holds" for c in tests)
 print(f"Of {len(tests)} tests of equivalence {left} have not passed: the next needs p < {alpha / left:.4f}.")
 rows = []
 for _, row in forest.iterrows():
@@ -363,8 +361,9 @@ heads += ["seeds for a power of 80 %, true difference 0", f"{margin / 3:g}", f"{
 pd.DataFrame(rows, columns=heads).set_index("")
 
 # %% [markdown]
-# *What to look at.* The rows of Countdown. With the recorded seeds the test had little chance to find equivalence even
-# where there is no difference at all. Against a true difference of two thirds of the margin it takes very many.
+# *What to look at.* The rows of Countdown. For most of them the test had at best an even chance to find equivalence
+# with the recorded seeds, even where there is no difference at all. With a true difference of two thirds of the margin
+# it takes very many.
 
 # %% [markdown]
 # ## RL against SFT is SGD against batch
@@ -502,7 +501,7 @@ answers = {
     "undecided": "cannot be said, from these runs, to be equivalent to GRPO, nor to differ by more than the margin",
 }
 for name in ("posneg-countdown", "posneg-word"):
-    say(f"{name}: balanced F-ISFT⁺⁻ {answers[judged[name].verdict]} ({judged[name].effect}).")
+    say(f"{name}: balanced F-ISFT⁺⁻ {answers[judged.loc[name, 'found']]} ({judged.loc[name, 'effect']}).")
 
 # %% [markdown]
 # So, to the question. Balanced F-ISFT⁺⁻ *is* a supervised method, by its code, and its gradient on on-policy samples is
