@@ -1,4 +1,4 @@
-"""Comparing methods over seeds: paired differences, equivalence, families of tests, power, equal budgets (chapter 07).
+"""Comparing methods over seeds: paired differences, equivalence, families of tests, power (chapter 07).
 
 A seed is the unit: runs of one seed see the same problems in the same order, so methods are compared seed by seed.
 Accuracies are in points (0–100) here, and so are differences and margins. scipy does the work; torch is not needed.
