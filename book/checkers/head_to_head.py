@@ -14,7 +14,7 @@ from rlino_lib.analysis.statistics import difference_power, holm, seeds_needed, 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.runs import Run
 
-# --- margins, seeds, families, pairs ---------------------------------------------------------------------------------
+# --- margins, seeds, families ----------------------------------------------------------------------------------------
 
 _DIFFERENCES = ([1.2, -0.4, 0.9, 0.3, -0.1], 0.05), ([-2.0, -1.1, -1.6, -0.2], 0.05), ([0.5, 1.5, 1.0, 2.5, 0.1], 0.1)
 
@@ -88,28 +88,6 @@ def check_holm(p: list[float]) -> Solution:
         "n/rank from the largest down: Benjamini and Hochberg, the rate of false discoveries": benjamini,
         "the smallest takes 1 and the largest n: the wrong way round": backwards[rank],
         "not corrected": p,
-    }
-
-
-_PAIRS = ([52.0, 55.0, 51.0, 58.0], [50.5, 54.0, 50.0, 55.5]), ([40.0, 42.0, 41.0], [41.5, 40.0, 42.5])
-
-
-@exercise("errors", *_PAIRS, ([30.0, 35.0, 33.0, 38.0, 31.0], [33.0, 30.0, 36.0, 31.0, 35.0]))
-def check_pairing(a: list[float], b: list[float]) -> Solution:
-    """`errors(a, b)`: standard errors of mean(a) − mean(b), paired by place, and as if a and b were unrelated."""
-    n = len(a)
-    paired = np.std(np.subtract(a, b), ddof=1) / math.sqrt(n)
-    apart = math.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / n)
-    both = np.array([paired, apart])
-    summed = (np.std(a, ddof=1) + np.std(b, ddof=1)) / math.sqrt(n)
-    return (float(paired), apart), {
-        "swapped: the paired one comes first": both[::-1],
-        "the populations' standard deviations: divide by n − 1": both * math.sqrt((n - 1) / n),
-        "standard deviations, not standard errors: √n is missing": both * math.sqrt(n),
-        "apart from each other, variances add up, standard deviations do not": (paired, summed),
-        "the variance of a sum of 2n values: each mean has its own n": (paired, apart / math.sqrt(2)),
-        "both from the differences: without pairs there are none": (paired, paired),
-        "both as if unpaired": (apart, apart),
     }
 
 

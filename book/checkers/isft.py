@@ -54,19 +54,3 @@ def check_signed_ce(logits: Tensor, labels: Tensor, signs: Tensor) -> Solution:
         "a mean over the rows, not their sum": signs @ means / len(signs),
         "the labels are shifted once more": signs @ row_means(logits[:, :-1], labels[:, 1:]),
     }
-
-
-@exercise("total_push", *((n, 8 - n, rule) for rule in ("unit", "group_balanced") for n in (0, 1, 4, 7, 8)))
-def check_collapse_condition(n_right: int, n_wrong: int, rule: str) -> Solution:
-    """`total_push(n_right, n_wrong, rule)`: the sum of a group's weights under "unit" (±1) or "group_balanced".
-
-    Below 0 the group pushes the likelihood of what was sampled down in total, and training may collapse.
-    """
-    unit = rule == "unit"
-    balance = n_right - n_wrong
-    return balance * unit, {
-        "unit weights under both rules": balance,
-        "the mean weight, not the sum": balance / (n_right + n_wrong) * unit,
-        "wrong responses count too, with a minus": n_right * unit,
-        "unmixed groups have balanced weights of 0": balance if unit else (n_right > 0) - (n_wrong > 0),
-    }

@@ -1,4 +1,4 @@
-"""Comparing methods over seeds: paired differences, equivalence, families of tests, power, equal budgets (chapter 07).
+"""Comparing methods over seeds: paired differences, equivalence, families of tests, power (chapter 07).
 
 A seed is the unit: runs of one seed see the same problems in the same order, so methods are compared seed by seed.
 Accuracies are in points (0–100) here, and so are differences and margins. scipy does the work; torch is not needed.
@@ -70,24 +70,6 @@ def curve(run: Run) -> pd.DataFrame:
 def updates_per_step(run: Run) -> int:
     """Optimiser updates per batch of samples."""
     return run.config["epochs"] * run.config["minibatches"]
-
-
-def accuracy_at(run: Run, *, samples: int | None = None, updates: int | None = None) -> float:
-    """Accuracy, in points, by the last evaluation within a budget of samples, or of updates.
-
-    Raises RlinoError unless exactly one budget is given, where there is no evaluation within it, and where the run
-    ended before: its last evaluation would stand for a smaller budget. Example: `accuracy_at(run, samples=10_000)`.
-    """
-    if (samples is None) == (updates is None):
-        raise RlinoError("give either a number of samples or a number of updates")
-    axis, budget = ("samples", samples) if updates is None else ("updates", updates)
-    evaluations = curve(run)
-    last = run.metrics.iloc[-1]
-    end = last["samples"] if axis == "samples" else last["step"] * updates_per_step(run)
-    accuracy = evaluations.loc[evaluations[axis] <= budget, "accuracy"]
-    if end < budget or accuracy.empty:
-        raise RlinoError(f"{run.name} has no evaluation for {budget} {axis}: it ended after {end:.0f}")
-    return float(accuracy.iloc[-1])
 
 
 def first_reaching(run: Run, accuracy: float) -> dict[str, float] | None:

@@ -353,23 +353,3 @@ def nft_identities(mask: Tensor, right: Tensor, group_size: int) -> list[Identit
         weights = token_weights(OBJECTIVES["grpo_no_kl"], advantage, mask)  # [N, T]
         identities.append(Identity(f"NFT with ω = {name}", -grad, weights, equal=not name.startswith("(")))
     return identities
-
-
-def amplification(ref: Tensor, right: Tensor, beta: float = 1.0, eps: float = 1e-4, steps: int = 20) -> Identity:
-    """The chance of success under GRPO to its KL-regularised optimum, again and again (2503.06639). ref, right [N].
-
-    Left: the recurrence in p. Right: the policy over responses, π_n ∝ ref · exp(Â/β), Â standardised under π_{n−1}.
-    """
-    reward = right.to(F64)  # [N]
-    p_ref = p = ref @ reward
-    policy = ref
-    recurrence = []
-    exact = []
-    for _ in range(steps):
-        p = 1 / (1 + (1 - p_ref) / p_ref * torch.exp(-1 / (beta * (p * (1 - p) + eps).sqrt())))
-        gap = reward - policy @ reward  # [N]
-        policy = (ref.log() + gap / (policy @ gap.square() + eps).sqrt() / beta).softmax(0)  # [N]
-        recurrence.append(p)
-        exact.append(policy @ reward)
-    name = "success amplification: recurrence = optimum over responses"
-    return Identity(name, torch.stack(recurrence), torch.stack(exact))

@@ -33,15 +33,17 @@ def seed_curves(axis: Axes, frame: pd.DataFrame, y: str, method: str, **line: An
     mean_and_band(axis, rows, "step", y, look(method), label=label(method), **line)
 
 
-def prepared(frame: pd.DataFrame, columns: Sequence[str], what: str, smooth: int = 1) -> pd.DataFrame:
-    """The columns to draw in order of steps, each run smoothed over `smooth` rows, rows without any value dropped.
+def prepared(
+    frame: pd.DataFrame, columns: Sequence[str], what: str, smooth: int = 1, x: str = "step"
+) -> pd.DataFrame:  # fmt: skip
+    """The columns to draw in order of steps, or of another `x`, each run smoothed over `smooth` rows.
 
-    Raises RlinoError, about the figure `what`, where columns or rows are missing.
+    Rows without any value are dropped. Raises RlinoError, about the figure `what`, where columns or rows are missing.
     """
     keys = ["method", "seed"]
     columns = list(columns)
-    style.need(frame, (*keys, "step", *columns), what)
-    data = frame[[*keys, "step", *columns]].dropna(subset=columns, how="all").sort_values([*keys, "step"])
+    style.need(frame, (*keys, x, *columns), what)
+    data = frame[[*keys, x, *columns]].dropna(subset=columns, how="all").sort_values([*keys, x])
     style.need(data, (), what)
     if smooth > 1:
         rolled = data.groupby(keys, dropna=False)[columns].rolling(smooth, min_periods=1).mean()

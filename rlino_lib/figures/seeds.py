@@ -126,25 +126,19 @@ def method_panels(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def measure_panels(
-    frame: pd.DataFrame, measures: Mapping[str, str], *, columns: int = 3, symlog: Mapping[str, float] | None = None
-) -> Figure:
-    """Several metrics by step, a panel each with all methods: {column: title}. What is nowhere recorded is left out.
+def measure_panels(frame: pd.DataFrame, measures: Mapping[str, str], *, columns: int = 3, x: str = "step") -> Figure:
+    """Metrics by step (or another `x`), a panel each with all methods: {column: title}; without those never recorded.
 
-    `symlog` maps a column to the size up to which its axis is linear; one that stays below twice that size is linear
-    throughout. Raises RlinoError where no metric is recorded.
+    Raises RlinoError where no metric is recorded.
     """
     known = [c for c in measures if c in frame and frame[c].notna().any()]
-    data = prepared(frame, known, "measure_panels")
+    data = prepared(frame, known, "measure_panels", x=x)
     figure, axes = panels(len(known), columns, (3.4, 2.7), sharex=True)
     figure.set_figheight(figure.get_figheight() + 0.5)  # room for the legend
     for axis, column in zip(axes, known, strict=True):
-        method_bands(axis, data, "step", column, markersize=6, linewidth=1.8)
+        method_bands(axis, data, x, column, markersize=6, linewidth=1.8)
         axis.set_title(measures[column])
-        linear = (symlog or {}).get(column, math.inf)
-        if data[column].abs().max() > 2 * linear:  # within it there is nothing to compress
-            axis.set_yscale("symlog", linthresh=linear)
-    shared_legend(figure, f"{style.axis_label('step')}; {BAND}")
+    shared_legend(figure, f"{style.axis_label(x)}; {BAND}")
     return figure
 
 

@@ -69,7 +69,7 @@ LOOKS |= {
     "base_again": Look((0.6, 0.6, 0.6), (1, 4), "8"),
 }
 NAMES = {"base": "base model", "base_again": "base again", **LABELS}
-NAMES |= {"nsr": "NSR", "best_of_group": "SFT on best of group"}
+NAMES |= {"nsr": "NSR", "best_of_group": "SFT on best of group", "grpo_no_clip": "GRPO without clip"}
 LENGTHS = {
     "correct": ("right", Look(PALETTE[0], (), "o")),
     "incorrect": ("wrong", Look(PALETTE[3], (5, 1.5), "^")),

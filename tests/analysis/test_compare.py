@@ -51,7 +51,7 @@ def test_outcomes_are_test_accuracies_in_points(tmp_path):
     found = c.outcomes(runs)
     assert list(found.columns) == ["method", "task", "seed", "value"]
     assert found["value"].tolist() == [50, 62.5] * 2 and found["method"].tolist() == ["grpo"] * 2 + ["rloo"] * 2
-    early = c.outcomes(runs, value=lambda run: c.accuracy_at(run, samples=128), method=lambda run: run.method + "!")
+    early = c.outcomes(runs, value=lambda run: c.curve(run)["accuracy"][1], method=lambda run: run.method + "!")
     assert early["value"].tolist() == [30] * 4 and early["method"][0] == "grpo!"
     with pytest.raises(RlinoError, match="two runs of one method, task and seed: grpo, countdown, 0"):
         c.outcomes([runs[0], runs[0]])
@@ -61,21 +61,9 @@ def test_outcomes_are_test_accuracies_in_points(tmp_path):
         c.outcomes([])
 
 
-def test_equal_samples_and_equal_updates_read_the_last_evaluation_not_after(tmp_path):
+def test_the_first_evaluation_that_reaches_an_accuracy(tmp_path):
     run = write_run(tmp_path / "run")  # 6 updates a step
     assert c.curve(run)["updates"].tolist() == [0, 12, 24] and c.curve(run)["seconds"].tolist() == [0, 3, 6]
-    assert [c.accuracy_at(run, samples=n) for n in (0, 127, 128, 255, 256)] == pytest.approx([10, 10, 30, 30, 20])
-    assert [c.accuracy_at(run, updates=n) for n in (11, 12, 23, 24)] == pytest.approx([10, 30, 30, 20])
-    for budget in ({"samples": 257}, {"updates": 25}, {"samples": -1}):
-        with pytest.raises(RlinoError, match="no evaluation for"):
-            c.accuracy_at(run, **budget)
-    for both in ({}, {"samples": 1, "updates": 1}):
-        with pytest.raises(RlinoError, match="either"):
-            c.accuracy_at(run, **both)
-
-
-def test_the_first_evaluation_that_reaches_an_accuracy(tmp_path):
-    run = write_run(tmp_path / "run")
     found = c.first_reaching(run, 20)
     assert found == {"step": 2, "samples": 128, "updates": 12, "seconds": 3, "accuracy": pytest.approx(30)}
     assert c.first_reaching(run, 5)["step"] == 0 and c.first_reaching(run, 30.1) is None

@@ -102,10 +102,6 @@ def signed_ce(logits, labels, signs):
     return sum(s * F.cross_entropy(x, y, ignore_index=-100) for x, y, s in zip(logits, labels, signs, strict=True))
 
 
-def total_push(n_right, n_wrong, rule):
-    return 0.0 if rule == "group_balanced" else float(n_right - n_wrong)
-
-
 RIGHT = [
     ("check_grader", uses_numbers),
     ("check_leak", lambda nums, target: (tuple(sorted(nums)), target)),
@@ -122,7 +118,6 @@ RIGHT = [
     ("check_clip", clip),
     ("check_balanced_weights", balanced),
     ("check_signed_ce", signed_ce),
-    ("check_collapse_condition", total_push),
 ]
 
 
@@ -197,8 +192,6 @@ WRONG = [
     ("check_signed_ce", lambda x, y, s: signed_ce(x, y, s) / len(s), "a mean over the rows"),
     ("check_signed_ce", summed_ce, "a sum over the tokens"),
     ("check_signed_ce", lambda x, y, s: F.cross_entropy(x.transpose(1, 2), y.clamp_min(0)), None),
-    ("check_collapse_condition", lambda k, w, rule: k - w, "unit weights under both rules"),
-    ("check_collapse_condition", lambda k, w, rule: (k - w) / 8 if rule == "unit" else 0, "the mean weight"),
 ]  # fmt: skip
 
 

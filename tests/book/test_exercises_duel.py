@@ -56,17 +56,10 @@ def holm_by_hand(p):
     return out
 
 
-def errors_by_hand(a, b):
-    n = len(a)
-    paired = statistics.stdev([x - y for x, y in zip(a, b, strict=True)]) / math.sqrt(n)
-    return paired, math.sqrt((statistics.variance(a) + statistics.variance(b)) / n)
-
-
 RIGHT = {
     "check_smallest_margin": margin_by_bisection,
     "check_plan": plan_by_search,
     "check_holm": holm_by_hand,
-    "check_pairing": errors_by_hand,
 }
 
 
@@ -157,17 +150,6 @@ WRONG = [
         "wrong way round",
     ),
     ("check_holm", lambda p: p, "not corrected"),
-    ("check_pairing", lambda a, b: errors_by_hand(a, b)[::-1], "swapped"),
-    ("check_pairing", lambda a, b: [x * ((len(a) - 1) / len(a)) ** 0.5 for x in errors_by_hand(a, b)], "n − 1"),
-    ("check_pairing", lambda a, b: [x * len(a) ** 0.5 for x in errors_by_hand(a, b)], "√n is missing"),
-    (
-        "check_pairing",
-        lambda a, b: (errors_by_hand(a, b)[0], (statistics.stdev(a) + statistics.stdev(b)) / len(a) ** 0.5),
-        "variances add up",
-    ),
-    ("check_pairing", lambda a, b: (errors_by_hand(a, b)[0], errors_by_hand(a, b)[1] / 2**0.5), "its own n"),
-    ("check_pairing", lambda a, b: (errors_by_hand(a, b)[0],) * 2, "from the differences"),
-    ("check_pairing", lambda a, b: (errors_by_hand(a, b)[1],) * 2, "as if unpaired"),
 ]
 
 

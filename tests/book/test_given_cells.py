@@ -232,9 +232,8 @@ ANSWERS = {
     ("02", 3): ("The draft stops at the first answer", lambda v: v["pays"] and not v["grade"].correct),
     ("02", 4): ("In none, up to the $10^{-4}$", lambda v: len(v["binary"]) > 10 and v["change"] < 1e-3),
     ("03", 3): ("more. Two things", lambda v: v["answer"] == "more" and v["low"] > 0),
-    ("07", 1): ("", lambda v: v["rows"] and all(bound > 0 for _, bound, *_ in v["rows"])),
     ("07", 3): ("has a raised test result", lambda v: find_liar(v["one"], ["test"]) == v["one"][1].name),
-    ("07", 6): (
+    ("07", 5): (
         "Looking once keeps to α, looking after every seed does not by far",
         lambda v: v["once"].mean() < 1.3 * v["alpha"] and v["stopped"].mean() > 2 * v["alpha"],
     ),

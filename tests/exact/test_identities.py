@@ -12,7 +12,6 @@ from rlino_lib.exact.identities import (
     CURVES,
     Identity,
     TokenLM,
-    amplification,
     curve,
     curve_identities,
     curves,
@@ -292,13 +291,3 @@ def test_nft_takes_the_negative_policy_at_its_word():
     negative = (0.5 - 0.5 * 0.7) / 0.5  # (π_old − r π⁺)/(1 − r) at r = 1/2
     by_hand = -(math.log(0.6 / 0.5) + math.log(negative / 0.5)) / 2
     assert nft_loss(new, old, mask, right, 2, torch.ones_like).item() == pytest.approx(by_hand, abs=1e-12)
-
-
-@settings(deadline=None, max_examples=15)
-@given(st.floats(0.3, 5), st.floats(1e-4, 0.1), st.integers(0, 99))
-def test_success_is_amplified_as_the_recurrence_says(beta, eps, seed):
-    mdp = toy()
-    ref = mdp.probs(SharedPolicy(mdp, seed=seed)).detach()
-    found = amplification(ref, mdp.right, beta, eps)
-    all_hold([found])
-    assert (found.right > ref[mdp.right].sum()).all()

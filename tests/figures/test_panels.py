@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rlino_lib.analysis.growth import Parts
-from rlino_lib.figures import isft, length
+from rlino_lib.figures import length
 from rlino_lib.figures.curves import curve_panels, line_panels
 from rlino_lib.figures.seeds import beside_figure, rates_figure, sizes_figure
 from rlino_lib.figures.style import LENGTHS, in_order, label, look, mean_and_band, new_figure, panels, style
@@ -104,22 +104,6 @@ def test_sources_stand_side_by_side():
     assert named(theirs)["model"].get_xdata().tolist() == [3.0] and named(theirs)["model"].get_ydata() == [1]
     spans = [line for line in ours.lines if list(line.get_xdata()) == [0.0, 2.0]]
     assert len(spans) == 1 and len(ours.patches) == 1 and not theirs.patches
-
-
-def test_the_figures_of_chapter_05():
-    columns = {
-        f"{name}: {side}": [k, k + 1.0] for k, name in enumerate(("unit", "balanced")) for side in ("right", "wrong")
-    }
-    weights = pd.DataFrame(columns).rename_axis("right of 8")
-    figure = isft.weights_figure(weights, np.array([0.0, 1.0]), {"f_isft_pos": np.array([-8.0, 8.0])}, 0.2)
-    one, group = figure.axes
-    assert set(named(one)) == {"unit, right", "unit, wrong", "balanced, right", "balanced, wrong"}
-    assert list(named(one)["balanced, wrong"].get_ydata()) == [1.0, 2.0] and one.get_xlabel() == "right of 8"
-    assert list(named(group)["F-ISFT⁺"].get_ydata()) == [-8.0, 8.0]
-    figure = isft.ends_figure({"f_isft_pos": np.eye(2), "f_isft_neg": np.eye(2)}, [0.1, 0.2], [1.0, 0.5])
-    assert [a.get_title(loc="left") for a in figure.axes[:2]] == ["F-ISFT⁺", "F-ISFT⁻"]
-    figure = isft.cosines_figure(pd.DataFrame({"by": ["a", "b"], "cosine": [0.5, -0.5]}))
-    assert figure.axes[0].get_xlabel() == "cosine"
 
 
 def test_the_figures_of_chapter_08():

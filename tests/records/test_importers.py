@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlino_lib.analysis.growth import final_responses, first_responses, of_kind, paired_lengths, parts_of, survival
-from rlino_lib.analysis.statistics import accuracy_at, first_reaching
+from rlino_lib.analysis.statistics import first_reaching
 from rlino_lib.claims.yours import judge_yours
 from rlino_lib.cli import main as cli
 from rlino_lib.cli import options
@@ -665,7 +665,6 @@ def test_what_a_figure_lacks_is_one_line(tmp_path):
     with pytest.raises(RlinoError, match="which responses are right is not known"):
         of_kind(ungraded.responses, "right")
     asks = (
-        lambda run: accuracy_at(run, samples=8),
         first_reaching_half,
         lambda run: figure_readme(metrics_frame([run])),
     )
