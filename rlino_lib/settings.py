@@ -158,21 +158,14 @@ def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
 def strict_json(text: str) -> Any:
     """A JSON value; raises ValueError for NaN, infinities and numbers beyond a float, and for a key given twice.
 
-    `json.loads` takes the first three, and of a key the last.
+    `json.loads` takes the first three, and of a key the last; it refuses whole numbers of thousands of digits.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_each_key_once, parse_int=_whole)
+        value = json.loads(text, object_pairs_hook=_each_key_once)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _finite("", value)
     return value
-
-
-def _whole(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError:  # thousands of digits, which Python does not convert
-        raise ValueError(f"holds a number of {len(digits)} digits") from None
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
