@@ -42,11 +42,11 @@ def shared(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def judged(shared) -> pd.DataFrame:
+def judgement(shared) -> pd.DataFrame:
     """The shipped ledger, judged from the recorded runs once for all workers; not to be changed."""
     from rlino_lib.claims.judge import judge_all
 
-    path = shared / "judged.pkl"
+    path = shared / "judgement.pkl"
     with FileLock(f"{path}.lock"):
         if not path.exists():
             judge_all().to_pickle(path)

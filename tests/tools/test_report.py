@@ -174,20 +174,20 @@ def test_the_shipped_card_is_the_one_that_the_records_give(task):
     assert (base / "README.md").read_text(encoding="utf-8") == report.card_text(base)
 
 
-def test_the_front_page_and_the_claims_are_what_the_records_give(root, judged):
+def test_the_front_page_and_the_claims_are_what_the_records_give(root, judgement):
     text = (root / "README.md").read_text(encoding="utf-8")
-    assert report.readme(text, judged) == text, "python -m tools.report"
-    assert (root / "CLAIMS.md").read_text(encoding="utf-8") == report.claims_page(judged), "python -m tools.report"
+    assert report.readme(text, judgement) == text, "python -m tools.report"
+    assert (root / "CLAIMS.md").read_text(encoding="utf-8") == report.claims_page(judgement), "python -m tools.report"
     paper = {"grpo", "grpo_no_kl", *(method for method in LABELS if method.startswith("f_isft"))}
     assert {run.method for run in list_runs(report.GROUP)} == paper
     assert report.FIGURE.exists()
 
 
-def test_the_front_page_is_short_and_has_five_findings_with_seeds_and_intervals(root, judged):
+def test_the_front_page_is_short_and_has_five_findings_with_seeds_and_intervals(root, judgement):
     text = (root / "README.md").read_text(encoding="utf-8")
     assert report.words(text) <= 900
     assert report.words("one | two | :--- | – | <!-- not --> 3.5 |o| [a](b)") == 5
-    texts = [words for words, _ in findings(judged)]
+    texts = [words for words, _ in findings(judgement)]
     assert len(texts) == 5
     assert all(re.search(r"[+−][\d.]+ \w+ \[[+−][\d.]+, [+−][\d.]+\], \d+ seeds", words) for words in texts)
 
@@ -213,12 +213,12 @@ def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
     assert verdict_counts(frame[:1]) == "Of 1 claims 1 holds"
 
 
-def test_the_counts_of_verdicts_add_up(judged):
-    words = verdict_counts(judged)
+def test_the_counts_of_verdicts_add_up(judgement):
+    words = verdict_counts(judgement)
     total, *counts = map(int, re.findall(r"\d+", words.partition(" (")[0]))
     assert total == sum(counts) == len(read_ledger())
-    assert findings_list(judged).count("\n") == 4
-    assert {number for _, numbers in findings(judged) for number in numbers} <= {c.number for c in report.chapters()}
+    assert findings_list(judgement).count("\n") == 4
+    assert {number for _, numbers in findings(judgement) for number in numbers} <= {c.number for c in report.chapters()}
 
 
 def test_links_that_need_an_address_are_left_out_without_one(root):
