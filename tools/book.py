@@ -147,11 +147,9 @@ def tidy(notebook: NotebookNode, name: str) -> str:
 
 def title(notebook: NotebookNode, script: Path) -> str:
     """`04 GRPO, from four rollouts`: the number of the file and the first heading, or the file's name without one."""
-    number = number_of(script)
-    repeated = rf"^(Chapter )?0?{number.lstrip('0') or 0}[\s.:·—–-]+"
-    headings = (re.search(r"^# +(.+)$", cell.source, re.M) for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = next((match[1].strip() for match in headings if match), script.stem[len(number) + 1 :].replace("_", " "))
-    return f"{number} {re.sub(repeated, '', heading)}"
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^# +(?:\w+ · )?(.+)", text, re.M)
+    return f"{number_of(script)} {heading[1] if heading else script.stem}"
 
 
 def run(book: Path, only: str | None = None, keep: bool = False, recorded: Path | None = None) -> int:
