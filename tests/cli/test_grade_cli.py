@@ -119,7 +119,7 @@ BAD = [
     ({**RIGHT, "target": float("nan")}, "holds NaN"),
     ({**RIGHT, "more": float("inf")}, "holds Infinity"),
     ({**RIGHT, "more": -float("inf")}, "holds -Infinity"),
-    (b'{"nums": [1], "target": 1, "response": "a", "x": [1e999]}', "holds Infinity as 'x'"),
+    (b'{"nums": [1], "target": 1, "response": "a", "x": [1e999]}', "holds 1e999"),
     (b'{"nums": [1], "nums": [2], "target": 1, "response": "a"}', "has the key 'nums' twice"),
     (b'{"nums": [1], "target": ' + b"1" * 5000 + b', "response": "a"}', "Exceeds the limit (4300 digits)"),
     (b'{"nums": [1], "target": 1, "response": "\xff"}', "not UTF-8 at byte 41"),
