@@ -110,10 +110,9 @@ def packages(dependencies: list[str]) -> Iterator[Check]:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Check(requirement.name, "missing", f"python -m pip install '{requirement}'")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            yield Check(requirement.name, version, f"python -m pip install '{requirement}'")
+            version = ""
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            yield Check(requirement.name, version or "missing", f"python -m pip install '{requirement}'")
         elif requirement.name in MAIN:
             yield Check(requirement.name, version)
 

@@ -21,7 +21,7 @@ from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.folders import replacing, write_json
 from rlino_lib.paths import RUNS, base_of
 from rlino_lib.tasks import get_task
-from rlino_lib.training.config import Recipe
+from rlino_lib.training.config import Recipe, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,7 +221,6 @@ def _gradients(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.evaluation.evaluate import complete_evaluation
     from rlino_lib.evaluation.recorded import measured
     from rlino_lib.policy.models import weights_hash
-    from rlino_lib.training.config import TrainConfig
     from rlino_lib.training.gradients import CREDITS, GRADIENTS, measure_gradients
     from rlino_lib.training.trainer import Trainer
 

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
+import torch
 
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
@@ -18,7 +20,7 @@ from rlino_lib.training.config import Recipe
 from rlino_lib.training.grid_file import read_grid
 from tools import mid
 
-TINY = "--hidden-size 32 --layers 1 --batch-size 4 --steps 320 --restart 320 --four-numbers 0 --device cpu --workers 1"
+TINY = "--hidden-size 32 --layers 1 --batch-size 4 --steps 320 --restart 320 --four-numbers 0 --device cpu --workers 0"
 
 
 def grids(folder, base):
@@ -47,13 +49,13 @@ def records(folder):
 
 @pytest.mark.slow
 def test_a_rehearsal_that_is_cut_off_goes_on_to_the_numbers_of_the_commands_by_hand(
-    tmp_path, root, capsys, monkeypatch
+    tmp_path, root, capsys, monkeypatch, request
 ):
     grids(tmp_path / "grids", tmp_path / "out" / "base" / "mid")
     words, env = command(root, tmp_path)
     checkpoint = tmp_path / "out" / "base" / "mid" / "checkpoint.pt"
     with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True) as cut:
-        deadline = time.time() + 60
+        deadline = time.time() + 300
         while not checkpoint.exists():
             assert cut.poll() is None and time.time() < deadline
             time.sleep(0.02)
@@ -61,6 +63,8 @@ def test_a_rehearsal_that_is_cut_off_goes_on_to_the_numbers_of_the_commands_by_h
         err = cut.communicate()[1]
     assert cut.returncode == 2 and "goes on where it stopped" in err and checkpoint.exists()
 
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(1)  # as the script does
     monkeypatch.setattr(mid, "rlino", lambda *command: cli.main(list(command)))  # in this process: torch is loaded
     assert mid.main(words[words.index("--out") :]) == 0
     out, err = capsys.readouterr()
