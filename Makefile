@@ -24,19 +24,19 @@ site: ready  ## the book as web pages, in build/site: open index.html, no server
 lab: ready  ## open the book in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(wildcard book/00_*.ipynb)
 
-test: ready  ## lint, types, unit tests, scripts against notebooks, and the notebooks run again
+# Workers that steal keep the tests of a module together, and with them what these share.
+test: ready  ## lint, types, unit tests, and the notebooks run again
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m gpu tests/gpu  # which sees a GPU; all else is held to the CPU's numbers
-	$(PY) -m tools.book sync
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
 
 types: ready  ## check the library's annotations
 	$(PY) -m mypy
 
 # Two environments of their own, in build/. uv resolves to the lowest versions, which pip cannot.
-UNIT = OMP_NUM_THREADS=1 PYTHONPATH= "$$bin/python" -m pytest -q -n 2 -m "not slow and not gpu" tests
+UNIT = OMP_NUM_THREADS=1 PYTHONPATH= "$$bin/python" -m pytest -q -n 2 --dist worksteal -m "not slow and not gpu" tests
 
 test-oldest: ready  ## unit tests with the lowest versions that are allowed, and on Python 3.12 where it is there
 	$(PY) -m venv build/oldest && bin=build/oldest/bin && "$$bin/python" -m pip install -q uv \

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -158,40 +159,26 @@ def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
 def strict_json(text: str) -> Any:
     """A JSON value; raises ValueError for NaN, infinities and numbers beyond a float, and for a key given twice.
 
-    `json.loads` takes the first three, and of a key the last.
+    `json.loads` takes the first three, and of a key the last; it refuses whole numbers of thousands of digits.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_each_key_once, parse_int=_whole)
+        return json.loads(text, object_pairs_hook=_each_key_once, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    _finite("", value)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"holds {text[:80]}, which is no finite number")
     return value
 
 
-def _whole(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError:  # thousands of digits, which Python does not convert
-        raise ValueError(f"holds a number of {len(digits)} digits") from None
-
-
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise ValueError(f"has the key {_short(key)} twice")
-        _finite(f" as {_short(key)}", value)
-        table[key] = value
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"has the key {_short(twice)} twice")
     return table
-
-
-def _finite(where: str, value: Any) -> None:
-    """Raise ValueError for a number that JSON does not have, in a value or a list of them; objects are checked."""
-    for v in value if isinstance(value, list) else [value]:
-        if isinstance(v, list):
-            _finite(where, v)
-        elif isinstance(v, float) and not math.isfinite(v):
-            raise ValueError(f"holds {json.dumps(v)}{where}, which is no number of JSON")
 
 
 # --- what several settings classes have ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 
@@ -34,21 +35,31 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def book():
-    """The shipped ledger as `judge_all` judges it, once for all tests that read its verdicts."""
-    from rlino_lib.claims.judge import judge_all
-
-    return judge_all()
+def shared(tmp_path_factory) -> Path:
+    """A folder that the workers of a session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def site(root, tmp_path_factory) -> Path:
+def judgement(shared) -> pd.DataFrame:
+    """The shipped ledger, judged from the recorded runs once for all workers; not to be changed."""
+    from rlino_lib.claims.judge import judge_all
+
+    path = shared / "judgement.pkl"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            judge_all().to_pickle(path)
+    return pd.read_pickle(path)
+
+
+@pytest.fixture(scope="session")
+def site(root, shared) -> Path:
     """The folder of the book's web pages, built without network, once for all workers; `log` beside it has the output.
 
     The seconds of computing are in `seconds`; a busy machine's clock would say little.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    folder = shared / "site"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             folder.mkdir()

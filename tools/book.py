@@ -44,6 +44,7 @@ LOCK = "requirements.lock"
 ENVIRONMENT = "environment.yml"
 EXTRAS = ("test", "site", "browser")  # what `make test` needs beside the dependencies
 OURS = f"-e .[{','.join(EXTRAS)}]"
+NOTE = "# Written by `make lock` from the environment in use. To move a pin: pip install it there, make lock.\n"
 # torch pins its own CUDA packages exactly, and only some builds have them: a lock for every machine leaves them out.
 FOLLOW_TORCH = ("nvidia-", "cuda-", "triton")
 
@@ -146,11 +147,9 @@ def tidy(notebook: NotebookNode, name: str) -> str:
 
 def title(notebook: NotebookNode, script: Path) -> str:
     """`04 GRPO, from four rollouts`: the number of the file and the first heading, or the file's name without one."""
-    number = number_of(script)
-    repeated = rf"^(Chapter )?0?{number.lstrip('0') or 0}[\s.:·—–-]+"
-    headings = (re.search(r"^# +(.+)$", cell.source, re.M) for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = next((match[1].strip() for match in headings if match), script.stem[len(number) + 1 :].replace("_", " "))
-    return f"{number} {re.sub(repeated, '', heading)}"
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^# +(?:\w+ · )?(.+)", text, re.M)
+    return f"{number_of(script)} {heading[1] if heading else script.stem}"
 
 
 def run(book: Path, only: str | None = None, keep: bool = False, recorded: Path | None = None) -> int:
@@ -243,34 +242,36 @@ def requirements(root: Path) -> list[Requirement]:
         raise RlinoError(f"pyproject.toml is damaged: {e}") from e
 
 
-def read_pins(root: Path, name: str) -> tuple[dict[str, str], list[str]]:
-    """The pins `name==version` in the lock or in environment.yml's pip section, and the lines that are none."""
-    text = (root / name).read_text(encoding="utf-8")
-    lines = text.split("- pip:\n", 1)[-1].splitlines() if name == ENVIRONMENT else text.splitlines()
+def read_pins(root: Path) -> tuple[dict[str, str], list[str]]:
+    """The pins `name==version` in the lock, and the lines that are none."""
     pins = {}
     others = []
-    for line in (line.split("#")[0].strip().removeprefix("- ") for line in lines):
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line)
-        if match:
+    for line in (root / LOCK).read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line):
             pins[canonicalize_name(match[1])] = match[2]
-        elif line:
+        elif line and not line.startswith("#"):
             others.append(line)
     return pins, others
 
 
+def environment(pins: dict[str, str]) -> str:
+    """What environment.yml holds: the same pins, as conda reads them."""
+    head = "name: rlino\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n"
+    return f"{NOTE}{head}  - pip:\n" + "".join(f"      - {line}\n" for line in (*_lines(pins), OURS))
+
+
+def _lines(pins: dict[str, str]) -> list[str]:
+    return [f"{name}=={version}" for name, version in pins.items()]
+
+
 def check(root: Path = REPO) -> list[str]:
     """Where requirements.lock, environment.yml and pyproject.toml disagree, one line each."""
-    lock, unpinned = read_pins(root, LOCK)
-    conda, extra = read_pins(root, ENVIRONMENT)
-    problems = [f"{LOCK}: not an exact pin: {line}" for line in unpinned]
-    if extra != [OURS]:
-        problems.append(f"{ENVIRONMENT}: pip should hold pins and `{OURS}`, and has {extra}")
-    for name in sorted(lock.keys() | conda.keys()):
-        ours, theirs = (pins.get(name, "absent") for pins in (lock, conda))
-        if ours != theirs:
-            problems.append(f"{name}: {ours} in {LOCK}, {theirs} in {ENVIRONMENT}")
+    pins, others = read_pins(root)
+    problems = [f"{LOCK}: not an exact pin: {line}" for line in others]
+    if (root / ENVIRONMENT).read_text(encoding="utf-8") != environment(pins):
+        problems.append(f"{ENVIRONMENT} has other lines than {LOCK} gives it: make lock")
     for requirement in requirements(root):
-        version = lock.get(canonicalize_name(requirement.name))
+        version = pins.get(canonicalize_name(requirement.name))
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             problems.append(f"pyproject.toml asks for {requirement}, {LOCK} has {version or 'none'}")
     return problems
@@ -299,12 +300,9 @@ def installed(roots: list[Requirement]) -> dict[str, str]:
 
 def lock(root: Path = REPO) -> int:
     """Write requirements.lock and environment.yml from what is installed. Returns the number of pins."""
-    pins = [f"{name}=={version}\n" for name, version in installed(requirements(root)).items()]
-    note = "# Written by `make lock` from the environment in use. To move a pin: pip install it there, make lock.\n"
-    write_whole(root / LOCK, note + "".join(pins))
-    head = "name: rlino\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - pip\n"
-    body = "".join(f"      - {line}" for line in [*pins, f"{OURS}\n"])
-    write_whole(root / ENVIRONMENT, f"{note}{head}  - pip:\n{body}")
+    pins = installed(requirements(root))
+    write_whole(root / LOCK, NOTE + "".join(f"{line}\n" for line in _lines(pins)))
+    write_whole(root / ENVIRONMENT, environment(pins))
     return len(pins)
 
 

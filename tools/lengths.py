@@ -7,7 +7,6 @@ that were not truncated have that length. A base ships with it where responses m
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -24,11 +23,10 @@ def wrong_lengths(folder: Path) -> pd.DataFrame:
     """
     if not (folder / "responses.jsonl").exists():
         raise RlinoError(f"{folder} has no responses.jsonl: evaluate with --responses")
-    rows = read_jsonl(folder / "responses.jsonl")
-    counts = Counter((row["id"], row["length"]) for row in rows if not row["correct"] and not row["clipped"])
-    place = {name: k for k, name in enumerate(dict.fromkeys(row["id"] for row in rows))}
-    ordered = sorted(counts.items(), key=lambda item: (place[item[0][0]], item[0][1]))
-    return pd.DataFrame(((*key, n) for key, n in ordered), columns=["id", "length", "n"])
+    rows = pd.DataFrame(read_jsonl(folder / "responses.jsonl"))
+    rows["id"] = pd.Categorical(rows["id"], rows["id"].unique())  # so that they stay in their order
+    wrong = rows[(rows["correct"] == 0) & (rows["clipped"] == 0)]
+    return wrong.groupby(["id", "length"], observed=True).size().reset_index(name="n")
 
 
 def main() -> int:

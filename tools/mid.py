@@ -34,14 +34,9 @@ RECIPE = "--hidden-size 768 --layers 3 --batch-size 256 --steps 2200 --restart 2
 EVALUATE = "--split test --samples 64"
 # What chapter 03 asks of a base: a measure, and the lowest and highest values that will do (None: shown, not judged).
 CRITERIA = {
-    "format_ok": (0.95, 1.0),
-    "steps_right": (0.97, 1.0),
-    "pass@1": (0.15, 0.35),
-    "pass@64": (0.85, 1.0),
-    "mixed groups of 8": (None, None),
-    "clipped_ratio": (None, None),
-    "mean_length": (None, None),
-}
+    "format_ok": (0.95, 1.0), "steps_right": (0.97, 1.0), "pass@1": (0.15, 0.35), "pass@64": (0.85, 1.0),
+    "mixed groups of 8": (None, None), "clipped_ratio": (None, None), "mean_length": (None, None),
+}  # fmt: skip
 
 
 # --- the base --------------------------------------------------------------------------------------------------------
@@ -78,10 +73,10 @@ def choose_rate(runs: Path, grid: Path, out: Path) -> float:
     """
     settings = read_json(grid, needs="base")
     swept = [Run(path.parent) for path in sorted(runs.glob("*/summary.json"))]
-    found = {run.config["lr"]: float(run.metrics["eval/accuracy"].dropna().iloc[-1]) for run in swept}
-    if not found:
+    accuracy = {run.config["lr"]: float(run.metrics["eval/accuracy"].dropna().iloc[-1]) for run in swept}
+    if not accuracy:
         raise RlinoError(f"{runs} holds no complete run to choose a learning rate by")
-    settings["base"]["lr"] = max(sorted(found), key=found.get)
+    settings["base"]["lr"] = max(sorted(accuracy), key=accuracy.get)
     write_json(out, settings)
     return settings["base"]["lr"]
 

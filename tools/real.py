@@ -48,10 +48,7 @@ GSM8K = {
 }
 ARITHMETIC = f"{_GYM}/inter-generalisation/inter_original_to_arithmetic/original_to_arithmetic.json"
 EVALUATIONS = {"Qwen3-0.6B": "base_0_6b", "SFT": "sft_full", "RFT": "rft", "GRPO": "grpo"}
-COUNTDOWN_LOGS = {
-    "grpo": "post_train/outputs/grpo/metrics.jsonl",
-    "grpo_trl": "post_train/outputs/grpo_trl/metrics.jsonl",
-}
+COUNTDOWN_LOGS = {name: f"post_train/outputs/{name}/metrics.jsonl" for name in ("grpo", "grpo_trl")}
 MATH_LOGS = {
     "no_kl_long": "ch06/02_rlvr_grpo_scripts_intro/logs/rlvr_grpo_original_no_kl_metrics.csv",
     "no_kl": "ch07/02_logs/7_3_plus_tracking_metrics.csv",
@@ -95,15 +92,11 @@ def gsm8k(sources: Sources) -> Iterator[Row]:
         for record in sources.lines(source, file, member):
             (response,) = record["code"]
             yield {
-                "model": model,
-                "problem": int(record["idx"]),
-                "correct": int(record["score"][0]),
-                "answered": int(announces in response),
-                "characters": len(response),
-                "gold_steps": record["gt_cot"].count("<<"),
-                "gold_characters": len(record["gt_cot"]),
+                "model": model, "problem": int(record["idx"]), "correct": int(record["score"][0]),
+                "answered": int(announces in response), "characters": len(response),
+                "gold_steps": record["gt_cot"].count("<<"), "gold_characters": len(record["gt_cot"]),
                 "question_characters": len(record["question"]),
-            }
+            }  # fmt: skip
 
 
 def arithmetic(sources: Sources) -> Iterator[Row]:
@@ -113,12 +106,9 @@ def arithmetic(sources: Sources) -> Iterator[Row]:
         for problem, result in enumerate(task["results"]):
             for sample, response in enumerate(result["completions"]):
                 yield {
-                    "task": task["name"],
-                    "problem": problem,
-                    "sample": sample,
-                    "correct": int(response["score"] >= 0.99),
-                    "characters": len(response["full_model_response"]),
-                }
+                    "task": task["name"], "problem": problem, "sample": sample,
+                    "correct": int(response["score"] >= 0.99), "characters": len(response["full_model_response"]),
+                }  # fmt: skip
 
 
 def countdown(sources: Sources) -> Iterator[Row]:
@@ -127,17 +117,11 @@ def countdown(sources: Sources) -> Iterator[Row]:
         for record in sources.lines(COUNTDOWN, f"post_train/data/eval/{folder}/eval_samples.jsonl"):
             numbers, target = _PROMPT.match(record["prompt"]).groups()
             yield {
-                "model": model,
-                "problem": record["id"],
-                "numbers": numbers.replace(",", ""),
-                "target": int(target),
-                "correct": int(record["correct"]),
-                "format_ok": int(record["format_ok"]),
-                "error": record["error"] or "",
-                "tokens": record["generated_tokens"],
-                "truncated": int(record["truncated"]),
-                "answer": record["extracted_expr"] or "",
-            }
+                "model": model, "problem": record["id"], "numbers": numbers.replace(",", ""), "target": int(target),
+                "correct": int(record["correct"]), "format_ok": int(record["format_ok"]),
+                "error": record["error"] or "", "tokens": record["generated_tokens"],
+                "truncated": int(record["truncated"]), "answer": record["extracted_expr"] or "",
+            }  # fmt: skip
 
 
 def countdown_logs(sources: Sources) -> Iterator[Row]:
@@ -145,15 +129,11 @@ def countdown_logs(sources: Sources) -> Iterator[Row]:
     for run, file in COUNTDOWN_LOGS.items():
         for record in sources.lines(COUNTDOWN, file):
             yield {
-                "run": run,
-                "step": record["step"],
-                "accuracy": record["accuracy"],
-                "reward": record["mean_reward"],
-                "tokens": record["avg_gen_tokens"],
-                "frac_reward_zero_std": record["frac_reward_zero_std"],
+                "run": run, "step": record["step"], "accuracy": record["accuracy"], "reward": record["mean_reward"],
+                "tokens": record["avg_gen_tokens"], "frac_reward_zero_std": record["frac_reward_zero_std"],
                 "truncated": record["truncated_count"] / record["rollout_count"],
                 "entropy": record["entropy"] if run == "grpo_trl" else "",
-            }
+            }  # fmt: skip
 
 
 def math_logs(sources: Sources) -> Iterator[Row]:
@@ -162,13 +142,10 @@ def math_logs(sources: Sources) -> Iterator[Row]:
         records = csv.DictReader(io.StringIO(sources.read(SCRATCH, file).decode("utf-8")))
         for record in {int(record["step"]): record for record in records}.values():
             yield {
-                "run": run,
-                "step": int(record["step"]),
-                "reward": float(record["reward_avg"]),
-                "tokens": float(record["avg_response_len"]),
-                "entropy": record.get("entropy_avg", ""),
+                "run": run, "step": int(record["step"]), "reward": float(record["reward_avg"]),
+                "tokens": float(record["avg_response_len"]), "entropy": record.get("entropy_avg", ""),
                 "eval_accuracy": record.get("eval_acc", ""),
-            }
+            }  # fmt: skip
 
 
 def visits(sources: Sources) -> Iterator[Row]:
@@ -183,20 +160,15 @@ TABLES: dict[str, Callable[[Sources], Iterable[Row]]] = {
 }
 
 
-def write_table(path: Path, rows: Iterable[Row]) -> None:
-    """Rows as gzipped CSV, the same bytes each time."""
-    compression = {"method": "gzip", "mtime": 0}
-    pd.DataFrame(list(rows)).to_csv(path, index=False, lineterminator="\n", compression=compression)
-
-
 def make(folder: Path, out: Path) -> list[Path]:
     """Write every table and the licence of every source into `out`; returns the paths."""
     sources = Sources(folder)
     (out / "licenses").mkdir(parents=True, exist_ok=True)
     written = []
+    same_bytes = {"method": "gzip", "mtime": 0}  # each time
     for name, rows in TABLES.items():
         written.append(out / f"{name}.csv.gz")
-        write_table(written[-1], rows(sources))
+        pd.DataFrame(rows(sources)).to_csv(written[-1], index=False, lineterminator="\n", compression=same_bytes)
     for source in sources.known:
         sources.read(source, "LICENSE")
         written.append(out / "licenses" / f"{source}.txt")

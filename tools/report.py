@@ -23,7 +23,7 @@ from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.recorded import evaluation_of, markdown_table, recorded_figure
 from rlino_lib.folders import read_json, write_whole
-from rlino_lib.paths import BASES, DEFAULT_BASE, REPO, pyproject
+from rlino_lib.paths import BASES, REPO, pyproject
 from rlino_lib.records.runs import Run, list_runs
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.word_problems.task import LARGEST
@@ -32,7 +32,6 @@ from tools import book
 
 GROUP = "countdown"  # the recorded methods that the README shows
 FIGURE = REPO / "data" / "figures" / "recorded_runs.png"
-BASE = Path(DEFAULT_BASE)
 MAKE_TIMES = REPO / "data" / "bench" / "make.json"
 TARGETS = ("site", "book", "test")
 
@@ -153,12 +152,12 @@ def address() -> str:
 
 def links(where: str) -> str:
     """The README's line of links; what needs the repository's address is left out where that is empty."""
-    found = ["[Site](#run-it)", "[paper](https://arxiv.org/abs/2505.13697)", "[claims](CLAIMS.md)"]
-    found += ["[cite](CITATION.cff)", "[changes](CHANGELOG.md)", "[contribute](CONTRIBUTING.md)"]
+    parts = ["[Site](#run-it)", "[paper](https://arxiv.org/abs/2505.13697)", "[claims](CLAIMS.md)"]
+    parts += ["[cite](CITATION.cff)", "[changes](CHANGELOG.md)", "[contribute](CONTRIBUTING.md)"]
     if where:
         workflow = f"{where}/actions/workflows/test.yml"
-        found += [f"[repository]({where})", f"[![tests]({workflow}/badge.svg)]({workflow})"]
-    return " · ".join(found)
+        parts += [f"[repository]({where})", f"[![tests]({workflow}/badge.svg)]({workflow})"]
+    return " · ".join(parts)
 
 
 def readme(text: str, judged: pd.DataFrame) -> str:
@@ -179,9 +178,7 @@ def claims_page(judged: pd.DataFrame) -> str:
 
 def write_figure(path: Path = FIGURE, runs: Sequence[Run] | None = None) -> None:
     """The README's figure, as a PNG."""
-    figure = recorded_figure(runs or list_runs(GROUP))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    recorded_figure(runs or list_runs(GROUP)).savefig(path, dpi=150, metadata={"Software": None})
 
 
 # --- the model card --------------------------------------------------------------------------------------------------
@@ -200,9 +197,8 @@ _BEHAVIOUR = {  # key in an evaluation: what it is called, and by how much it is
 _KINDS = {"numbers": "seen templates with new numbers", "template": "unseen templates"}  # of held-out word problems
 
 
-def card_text(folder: str | Path = BASE) -> str:
+def card_text(folder: Path) -> str:
     """The model card (README.md) of a base, from its card.json, loss.csv, evaluation.json and files."""
-    folder = Path(folder)
     card = read_json(folder / "card.json")
     evaluation = evaluation_of(folder)
     settings = evaluation["asked"]
@@ -235,13 +231,6 @@ def card_text(folder: str | Path = BASE) -> str:
     )  # fmt: skip
 
 
-def write_card(folder: str | Path = BASE) -> Path:
-    """Write the model card of a base beside its weights; returns its path."""
-    path = Path(folder) / "README.md"
-    write_whole(path, card_text(folder))
-    return path
-
-
 def main() -> int:
     """Write the cards, the figure, the README's parts and CLAIMS.md. Exit code 2 where a record is missing."""
     return run_program(_write, "report")
@@ -249,13 +238,13 @@ def main() -> int:
 
 def _write() -> int:
     judged = judge_all()
-    cards = [write_card(folder) for folder in BASES.values()]
-    write_figure()
     front = REPO / "README.md"
-    write_whole(front, readme(front.read_text(encoding="utf-8"), judged))
-    claims = REPO / "CLAIMS.md"
-    write_whole(claims, claims_page(judged))
-    print("written:", *(written.relative_to(REPO) for written in (*cards, FIGURE, front, claims)))
+    pages = {Path(folder) / "README.md": card_text(Path(folder)) for folder in BASES.values()}
+    pages |= {front: readme(front.read_text(encoding="utf-8"), judged), REPO / "CLAIMS.md": claims_page(judged)}
+    for path, text in pages.items():
+        write_whole(path, text)
+    write_figure()
+    print("written:", *(path.relative_to(REPO) for path in (*pages, FIGURE)))
     return 0
 
 

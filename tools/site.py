@@ -26,6 +26,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.recorded import markdown_table
 from rlino_lib.figures.style import label as label_of
+from rlino_lib.folders import write_whole
 from rlino_lib.paths import REPO
 from rlino_lib.records.runs import load_run, seed_words
 from tools.book import build, chapters, number_of, title
@@ -192,14 +193,14 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
             to_try.setdefault(label, []).append(line)
         for place, *_ in reversed(places):
             notebook.cells.insert(place, new_markdown_cell(f"[]{{#{anchor}-{place}}}"))
-        _write(source / page, nbformat.writes(notebook))
+        write_whole(source / page, nbformat.writes(notebook))
     for file, page in pages.items():
         if page in PAGES.values():
             text = relink(_read(root / file), file, pages, root, to)
             text = text.replace("[Site](#run-it)", "[Explorers](explorers.md)")  # the site is where its reader is
-            _write(source / page.replace("index.md", "readme.inc"), text)
-    _write(source / "claims.md", sortable(anchored(_read(source / "claims.md"))))
-    _write(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
+            write_whole(source / page.replace("index.md", "readme.inc"), text)
+    write_whole(source / "claims.md", sortable(anchored(_read(source / "claims.md"))))
+    write_whole(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
     rows = [(f"{{cite:t}}`{cited[n]}`", ", ".join(dict.fromkeys(places))) for n, places in citing.items() if places]
     _fill(source / "references.md", "cited", markdown_table([("paper", "chapters"), *rows], numbers=False))
     for label, lines in to_try.items():
@@ -210,14 +211,10 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
 def _fill(path: Path, place: str, text: str) -> None:
     if (comment := f"<!-- {place} -->") not in (page := _read(path)):
         raise RlinoError(f"{path.name} has no {comment}: say there what it is, and put that where the list goes")
-    _write(path, page.replace(comment, text))
+    write_whole(path, page.replace(comment, text))
 
 
 def make(root: Path = REPO, out: Path | None = None) -> Path:

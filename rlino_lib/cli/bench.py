@@ -57,6 +57,25 @@ def timed(function: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]
     return time.perf_counter() - started, result
 
 
+def decoding_seconds(
+    write: Callable[[int], Any], few: int, more: int, device: str = "cpu"
+) -> tuple[float, float, float]:
+    """Seconds of a step of decoding, of what comes before the first, and of all of `write(more)`, after a warm-up.
+
+    A step takes what `write(more)` takes longer than `write(few)`, for each token more.
+    """
+    write(few)
+    start = min(timed(lambda: write(few), device)[0] for _ in range(2))
+    whole, _ = timed(lambda: write(more), device)
+    step = (whole - start) / max(1, more - few)
+    return step, start - few * step, whole
+
+
+def four_digits(value: float | None) -> float | None:
+    """Four digits of a measured number."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def gemm_peak(n: int = 1024, repeats: int = 9) -> float:
     """The machine's own float32 matrix-multiply rate at these threads, FLOP/s: the best of a few square products."""
     a = torch.randn(n, n)
@@ -237,7 +256,10 @@ def _all_logits(hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor) -
 
 def _alone(function: Callable[..., Any], *args: Any) -> Any:
     """The result of a function in a separate process, so that its peak of memory is measured alone."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    context.set_forkserver_preload([__name__])  # torch is loaded once, and not by each process
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from rlino_lib.cli.bench import generate, shape_config, timed, trl_seconds
+from rlino_lib.cli.bench import decoding_seconds, four_digits, generate, shape_config, timed, trl_seconds
 from rlino_lib.policy.device import pick_device
 from rlino_lib.policy.models import Policy, count_parameters, load_policy
 from rlino_lib.policy.rollouts import Rollouts
@@ -101,26 +101,21 @@ class GpuBench:
 
     def sampling(self) -> dict[str, float]:
         """decoding of all rows"""
-        p, n, few = self.load.prompts, self.load.new_tokens, self.load.few
-        self.sample(p, few)  # a warm-up
-        start = min(self.seconds(lambda: self.sample(p, few))[0] for _ in range(2))
-        whole, self.rollouts = self.seconds(lambda: self.sample(p, n))
-        step = (whole - start) / (n - few)
-        return {
-            "decode_ms": 1e3 * step, "prefill_ms": 1e3 * (start - few * step), "sample_s": whole,
-            "tokens_per_s": self.load.rows * n / whole,
-        }  # fmt: skip
+
+        def write(tokens: int) -> None:
+            self.rollouts = self.sample(self.load.prompts, tokens)
+
+        step, start, whole = decoding_seconds(write, self.load.few, self.load.new_tokens, self.device)
+        speed = self.load.rows * self.load.new_tokens / whole
+        return {"decode_ms": 1e3 * step, "prefill_ms": 1e3 * start, "sample_s": whole, "tokens_per_s": speed}
 
     def generate(self) -> dict[str, float]:
         """transformers' own loop with weights in bfloat16, the whole of it computed from a part"""
-        n, part, few = self.load.new_tokens, self.load.generated, max(1, self.load.generated // 4)
+        n, part = self.load.new_tokens, self.load.generated
         model = copy.deepcopy(self.policy.model)
         half = Policy(model.to(torch.bfloat16) if self.load.precision == "bf16" else model, self.policy.tokenizer)
         some = partial(generate, half, self.prompts, self.load.group)
-        some(few)  # a warm-up
-        start, _ = self.seconds(lambda: some(few))
-        whole, _ = self.seconds(lambda: some(part))
-        step = (whole - start) / (part - few)
+        step, _, whole = decoding_seconds(some, max(1, part // 4), part, self.device)
         seconds = whole + (n - part) * step
         return {
             "generate_ms": 1e3 * step, "generate_tokens_per_s": self.load.rows * n / seconds,
@@ -220,17 +215,13 @@ def bench_gpu(seed: int = 0, budget: float = BUDGET) -> dict[str, Any]:
         if spent + (needs if device.startswith("cuda") else 0) > budget:
             print(f"  left out after {spent:.0f} s: {measure.__doc__}", file=sys.stderr, flush=True)
             continue
-        found = measure()
-        bench.numbers |= found
-        numbers = ", ".join(f"{key} {value:,.4g}" for key, value in found.items())
-        print(f"  {measure.__doc__}: {numbers}", file=sys.stderr, flush=True)
+        numbers = measure()
+        bench.numbers |= numbers
+        words = ", ".join(f"{key} {value:,.4g}" for key, value in numbers.items())
+        print(f"  {measure.__doc__}: {words}", file=sys.stderr, flush=True)
     return {
         "bench": "gpu", "device": device, "torch": torch.__version__, "threads": torch.get_num_threads(),
         "parameters": count_parameters(bench.policy.model), "precision": load.precision, "prompts": load.prompts,
         "group_size": load.group, "new_tokens": load.new_tokens, "seconds": round(time.perf_counter() - began, 1),
-        **{key: _short(bench.numbers.get(key)) for key in NUMBERS},
+        **{key: four_digits(bench.numbers.get(key)) for key in NUMBERS},
     }  # fmt: skip
-
-
-def _short(value: float | None) -> float | None:
-    return float(f"{value:.4g}") if isinstance(value, float) else value

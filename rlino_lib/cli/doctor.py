@@ -77,7 +77,8 @@ def report() -> Iterator[Check]:
         yield check
     for name, look in {"cores": cores, "bf16 unit": bf16, "memory": memory, "GPU": gpu}.items():
         yield _unless(missing, name, look)
-    yield from (writable(name, folder) for name, folder in folders().items())
+    places = {"this folder": Path.cwd(), "notebooks": REPO / "book", "cache": cache_folder()}  # where the book writes
+    yield from (writable(name, folder) for name, folder in places.items())
     yield models()
     yield chromium()
 
@@ -109,10 +110,9 @@ def packages(dependencies: list[str]) -> Iterator[Check]:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Check(requirement.name, "missing", f"python -m pip install '{requirement}'")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            yield Check(requirement.name, version, f"python -m pip install '{requirement}'")
+            version = ""
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            yield Check(requirement.name, version or "missing", f"python -m pip install '{requirement}'")
         elif requirement.name in MAIN:
             yield Check(requirement.name, version)
 
@@ -135,12 +135,10 @@ def bf16() -> Check:
 
 
 def memory() -> Check:
-    """Free memory, against the largest chapter's peak where that was measured."""
+    """Free memory, against the largest chapter's peak."""
     import psutil
 
     free = psutil.virtual_memory().available / GIB
-    if not CHAPTER_COSTS.exists():
-        return Check("memory", f"{free:.1f} GiB free")
     chapters = json.loads(CHAPTER_COSTS.read_text(encoding="utf-8"))["chapters"]
     needed = max(row["gib"] for row in chapters.values())
     mend = f"a chapter takes up to {needed:.1f} GiB: close other programs" if free < needed else ""
@@ -165,11 +163,6 @@ def gpu() -> Check:
     return Check("GPU", "none, and the chapters need none")
 
 
-def folders() -> dict[str, Path]:
-    """Where the book writes: runs go below the current folder, notebooks into `book`, data sets into the cache."""
-    return {"this folder": Path.cwd(), "notebooks": REPO / "book", "cache": cache_folder()}
-
-
 def writable(name: str, folder: Path) -> Check:
     """Whether a file can be written in a folder, or in the first that there is above it, and how much still fits."""
     there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
@@ -184,11 +177,11 @@ def writable(name: str, folder: Path) -> Check:
 
 def models() -> Check:
     """Whether the base models came with the checkout, and whole."""
-    sizes = {task: (Path(base) / "model.safetensors") for task, base in BASES.items()}
-    missing = [task for task, path in sizes.items() if not path.exists() or path.stat().st_size < 10_000]
+    weights = {task: Path(base) / "model.safetensors" for task, base in BASES.items()}
+    missing = [task for task, path in weights.items() if not path.exists() or path.stat().st_size < 10_000]
     if missing:
         return Check("base models", f"missing or cut short: {', '.join(missing)}", "git checkout -- data/base")
-    return Check("base models", ", ".join(sizes))
+    return Check("base models", ", ".join(weights))
 
 
 def chromium() -> Check:
@@ -196,11 +189,9 @@ def chromium() -> Check:
     named = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
     caches = (named,) if named else ("~/.cache/ms-playwright", "~/Library/Caches/ms-playwright")
     installed = (path for cache in caches for path in Path(os.path.expanduser(cache)).glob("chromium*"))
-    found = next((str(path) for name in BROWSERS if (path := shutil.which(name))), None) or next(installed, None)
-    if found:
-        return Check("Chromium", str(found))
-    return Check("Chromium", "none", "tests in a browser are skipped; python -m playwright install chromium gets one",
-                 needed=False)  # fmt: skip
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None) or next(installed, None)
+    mend = "" if browser else "tests in a browser are skipped; python -m playwright install chromium gets one"
+    return Check("Chromium", str(browser or "none"), mend, needed=False)
 
 
 if __name__ == "__main__":

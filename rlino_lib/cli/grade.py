@@ -123,21 +123,15 @@ def _with_progress(source: BinaryIO, out: Path | None) -> Iterator[bytes]:
     hidden = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
     size = os.fstat(source.fileno()).st_size if not hidden and source.seekable() else None
     with tqdm(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
-        try:
-            for line in source:
-                bar.update(len(line))
-                yield line
-        except OSError as e:
-            raise RlinoError(f"cannot read on: {e.strerror}") from e
+        for line in source:
+            bar.update(len(line))
+            yield line
 
 
 def _reading(path: str) -> AbstractContextManager[BinaryIO]:
     if path == "-" and sys.stdin is None:
         raise RlinoError("cannot read stdin: it is closed")
-    try:
-        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
-    except OSError as e:
-        raise RlinoError(f"cannot read {path}: {e.strerror}") from e
+    return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
 
 
 @contextmanager
@@ -145,11 +139,8 @@ def _writing(path: Path | None) -> Iterator[TextIO]:
     """stdout, or a file that appears under its name only when all of it is written."""
     if path is None:
         yield sys.stdout
-        return
-    if path.exists() and not path.is_file():
+    elif path.exists() and not path.is_file():
         raise RlinoError(f"cannot write {path}: not a regular file")
-    try:
+    else:
         with replacing(path) as part, open(part, "w", encoding="ascii", newline="\n") as sink:
             yield sink
-    except OSError as e:
-        raise RlinoError(f"cannot write {path}: {e.strerror}") from e

@@ -8,6 +8,8 @@ import sys
 from difflib import get_close_matches
 from typing import Any
 
+STOPPED = "the log stops at step {steps} of {planned_steps}; tables of complete runs omit it"
+
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """make a run folder of another library's logs and responses
@@ -44,17 +46,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     notes = {
         "not known, and left empty": ", ".join(report["unknown"]),
         "no numbers, and left empty": ", ".join(f"{count} of {name}" for name, count in report["no numbers"].items()),
-        "not complete": "" if report["complete"] else _stopped(run.summary),
+        "not complete": "" if report["complete"] else STOPPED.format(**run.summary),
         f"the method {args.method!r} is taken as it is, and no method of rlino; one is": near and repr(near),
     }
     for words, what in notes.items():
         if what:
             print(f"rlino: {words}: {what}", file=sys.stderr)
     return report
-
-
-def _stopped(summary: dict[str, Any]) -> str:
-    return f"the log stops at step {summary['steps']} of {summary['planned_steps']}; tables of complete runs omit it"
 
 
 def _near(method: str) -> str:

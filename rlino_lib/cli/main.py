@@ -18,15 +18,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rlino_lib.cli import doctor, grade, import_, options
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.folders import replacing, write_json
 from rlino_lib.paths import RUNS, base_of
-from rlino_lib.training.config import Recipe
+from rlino_lib.tasks import get_task
+from rlino_lib.training.config import Recipe, TrainConfig
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rlino_lib.policy.models import Policy
     from rlino_lib.records.runs import Run
 
 PROGRAM = (sys.executable, "-m", "rlino_lib.cli")  # this very command line, for the runs of a grid
 # torch and transformers take seconds to import, so each command imports what it needs; `--help` needs nothing.
+
+
+def _load(name: str | Path, device: str) -> Policy:
+    from rlino_lib.policy.device import pick_device
+    from rlino_lib.policy.models import load_policy
+
+    return load_policy(name, device=pick_device(device))
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g")
+
 
 # --- the commands ----------------------------------------------------------------------------------------------------
 
@@ -86,9 +103,6 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.evaluation.evaluate import EVALUATION, equal_parts, evaluate, summarise, unsolved
     from rlino_lib.evaluation.graded import check_openings
     from rlino_lib.evaluation.recorded import measured
-    from rlino_lib.policy.device import pick_device
-    from rlino_lib.policy.models import load_policy
-    from rlino_lib.tasks import get_task
 
     equal_parts(args.samples)  # refuses before the folder is made
     own = options.task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
@@ -108,7 +122,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     defaults = {"problems": len(problems), "precision": "fp32", "unsolved_by": ""}
 
     def load() -> Policy:
-        policy = load_policy(args.model or base_of(args.task), device=pick_device(args.device))
+        policy = _load(args.model or base_of(args.task), args.device)
         check_openings(policy, task, problems, args.max_new_tokens)
         return policy
 
@@ -132,10 +146,8 @@ def _chains(args: argparse.Namespace) -> dict[str, Any]:
     """
     from rlino_lib.evaluation.chains import Subject, base_of_model, measure_chains, same_tokens
     from rlino_lib.evaluation.recorded import measured
-    from rlino_lib.policy.device import pick_device
-    from rlino_lib.policy.models import load_policy, weights_hash
+    from rlino_lib.policy.models import weights_hash
     from rlino_lib.records.chains import MEASUREMENT
-    from rlino_lib.tasks import get_task
 
     own = options.FOUR_NUMBERS | options.task_settings(args.task_set)
     task: Any = get_task(args.task, **own)
@@ -143,9 +155,8 @@ def _chains(args: argparse.Namespace) -> dict[str, Any]:
         raise RlinoError("--task-set thinking=false leaves no thoughts to measure")
     problems = task.problems(args.split, args.problems)
     out = Path(args.out)
-    device = pick_device(args.device)
     name = base_of_model(args.model)
-    base = load_policy(name, device=device)
+    base = _load(name, args.device)
     settings = {
         "task": args.task, "task_settings": own, "split": args.split, "problems": args.problems,
         "samples": args.samples, "max_new_tokens": args.max_new_tokens, "seed": args.seed,
@@ -153,7 +164,7 @@ def _chains(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
     def load() -> Policy:
-        return same_tokens(load_policy(args.model or name, device=device), base, args.model)
+        return same_tokens(_load(args.model or name, args.device), base, args.model)
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
         sampling = {"max_new_tokens": args.max_new_tokens, "precision": precision}
@@ -174,12 +185,8 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.analysis.credit import estimates, share_within
     from rlino_lib.evaluation.recorded import measured
     from rlino_lib.evaluation.value_errors import VALUES, check_measurable, measure_values
-    from rlino_lib.folders import replacing
-    from rlino_lib.policy.critic import Critic, load_critic
-    from rlino_lib.policy.device import pick_device
-    from rlino_lib.policy.models import load_policy
+    from rlino_lib.policy.critic import load_critic
     from rlino_lib.records.runs import CRITIC, load_run
-    from rlino_lib.tasks import get_task
 
     run = load_run(args.run)
     c = run.config
@@ -189,23 +196,15 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     sampling = {name: c[name] for name in ("max_new_tokens", "temperature")}
     settings = {"problems": args.problems, "samples": args.samples, "seed": args.seed, "precision": "auto", **sampling}
     out = run.path / "values"
-    device = pick_device(args.device)
-    critic: Critic | None = None
-
-    def load() -> Policy:
-        nonlocal critic
-        policy = load_policy(run.path / "model", device=device)
-        critic = load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
-        return policy
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
-        drawn = {**sampling, "precision": precision}
-        table = measure_values(policy, critic, task, problems, args.samples, args.seed, **drawn)
-        with replacing(out / "values.csv") as part:
-            table.to_csv(part, index=False, float_format="%.6g")
+        critic = load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
+        how = {**sampling, "precision": precision}
+        table = measure_values(policy, critic, task, problems, args.samples, args.seed, **how)
+        _write_table(table, out / "values.csv")
         return {"states": len(table)} | {f"within/{name}": share_within(table, name) for name in estimates(table)}
 
-    return measured(out, VALUES, settings, {}, load, measure)
+    return measured(out, VALUES, settings, {}, lambda: _load(run.path / "model", args.device), measure)
 
 
 def _gradients(args: argparse.Namespace) -> dict[str, Any]:
@@ -221,40 +220,36 @@ def _gradients(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.analysis.credit import by_difficulty, sd_ratios
     from rlino_lib.evaluation.evaluate import complete_evaluation
     from rlino_lib.evaluation.recorded import measured
-    from rlino_lib.folders import replacing
-    from rlino_lib.policy.device import pick_device
-    from rlino_lib.policy.models import load_policy, weights_hash
-    from rlino_lib.training.config import TrainConfig
+    from rlino_lib.policy.models import weights_hash
     from rlino_lib.training.gradients import CREDITS, GRADIENTS, measure_gradients
     from rlino_lib.training.trainer import Trainer
 
-    asked, evaluated = complete_evaluation(Path(args.evaluation), args.seed)
-    if asked["top_p"] != 1:
+    recorded, evaluated = complete_evaluation(Path(args.evaluation), args.seed)
+    if recorded["top_p"] != 1:
         raise RlinoError(f"the evaluation in {args.evaluation} left out unlikely tokens: a gradient needs top_p = 1")
     chosen = by_difficulty(evaluated, args.problems)
-    name = args.model or base_of(asked["task"])
-    shared = {key: asked[key] for key in ("task", "task_settings", "max_new_tokens", "temperature")}
+    name = args.model or base_of(recorded["task"])
+    shared = {key: recorded[key] for key in ("task", "task_settings", "max_new_tokens", "temperature")}
     config = TrainConfig(method="grpo_no_kl", seed=args.seed, eval_every=0, model=name, **shared)
     settings = shared | {
-        "split": asked["split"], "problems": args.problems, "groups": args.groups, "group_size": config.group_size,
+        "split": recorded["split"], "problems": args.problems, "groups": args.groups, "group_size": config.group_size,
         "value_samples": CREDITS["vineppo"].value_samples, "seed": args.seed, "precision": config.precision,
     }  # fmt: skip
     out = Path(args.out)
 
     def load() -> Policy:
-        policy = load_policy(name, device=pick_device(args.device))
-        if weights_hash(policy.model) != asked["weights_sha256_16"]:
+        policy = _load(name, args.device)
+        if weights_hash(policy.model) != recorded["weights_sha256_16"]:
             raise RlinoError(f"the evaluation in {args.evaluation} is of other weights than those of {name}")
         return policy
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
         trainer = Trainer(replace(config, precision=precision), policy)
-        problems = {problem.id: problem for problem in trainer.task.problems(asked["split"])}
+        problems = {problem.id: problem for problem in trainer.task.problems(recorded["split"])}
         subjects = [problems[id] for id in chosen["problem"]]
         table = measure_gradients(trainer, subjects, groups=args.groups, progress=sys.stderr.isatty())
         table = chosen.merge(table, on="problem")
-        with replacing(out / "gradients.csv") as part:
-            table.to_csv(part, index=False, float_format="%.6g")
+        _write_table(table, out / "gradients.csv")
         return {"by_difficulty": sd_ratios(table).to_dict("records")}
 
     return measured(out, GRADIENTS, settings, {}, load, measure)
@@ -305,10 +300,10 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.policy.device import machine
 
     benches = bench.BENCHES | {"gpu": bench_gpu.bench_gpu}
-    settings = options.fields_of(args, options.BenchConfig)
-    if args.what == "gpu" and "repeats" in settings:
+    repeats = {} if args.repeats is None else {"repeats": args.repeats}
+    if args.what == "gpu" and repeats:
         raise RlinoError("--repeats: `rlino bench gpu` measures once, within its minute: leave it out")
-    return {"machine": machine()} | benches[args.what](**settings)
+    return {"machine": machine()} | benches[args.what](seed=args.seed, **repeats)
 
 
 def _presets(args: argparse.Namespace) -> dict[str, Any]:
@@ -335,11 +330,7 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     """
     from rlino_lib.claims.judge import judge_all
     from rlino_lib.claims.yours import AT_SCALE, judge_yours, silent
-    from rlino_lib.folders import write_json
 
-    for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
-        if folder is not None:
-            options.A_FOLDER.check(flag, folder)
     if args.runs and not any(Path(args.runs).glob("*/*/config.json")):
         raise RlinoError(f"--runs {args.runs} holds no groups of runs")
     judged = judge_yours(args.yours) if args.yours else judge_all(root=args.runs or RUNS)
@@ -394,12 +385,14 @@ COMMANDS: dict[str, Command] = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The whole command line; the docstring of the function that runs a command is its help."""
     parser = Parser(prog="rlino", description="The commands behind the book RL in Name Only?")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     for name, command in COMMANDS.items():
-        summary = inspect.getdoc(command.run).split("\n")[0]
-        options.fill_parser(commands.add_parser(name, help=summary), command.run, command.options)
+        summary, _, rest = inspect.getdoc(command.run).partition("\n\n")
+        as_written = argparse.RawDescriptionHelpFormatter
+        own = commands.add_parser(name, help=summary, description=summary, epilog=rest, formatter_class=as_written)
+        options.add_options(own, command.options)
     return parser
 
 

@@ -1,68 +1,23 @@
-"""Options that several commands share, and settings that only the command line has."""
+"""The options of every command as rows, and what they say."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from rlino_lib import settings
 from rlino_lib.errors import RlinoError
-from rlino_lib.settings import Allowed, as_tuples, check, setting, strict_json
+from rlino_lib.settings import Allowed, as_tuples, strict_json
 from rlino_lib.tasks import TASKS
 from rlino_lib.training.config import TASK, Recipe, TrainConfig
 from rlino_lib.training.presets import find_preset
 
-# --- settings --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """The options of `rlino evaluate` that take a value, except the task's own settings."""
-
-    task: str = setting("countdown", f"the task: {', '.join(TASKS)}", TASK)
-    model: str = setting("", "folder or hub id; the default is the base that ships with the task", settings.MODEL)
-    split: str = setting("test", "train, validation or test", settings.SPLIT)
-    problems: int = setting(1024, "the first N of the split; 0: all", settings.whole())
-    samples: int = setting(1, "samples per problem", settings.COUNT)
-    max_new_tokens: int = setting(112, "the cap on a response", settings.COUNT)
-    temperature: float = setting(1.0, "of the sampling; 0: greedy", settings.zero_or(settings.TEMPERATURE))
-    top_p: float = setting(1.0, "sample from the likeliest tokens with this share of the probability", settings.TOP_P)
-    device: str = setting("auto", "cpu, cuda or mps; auto: a GPU where there is one", settings.DEVICE)
-    precision: str = setting("auto", settings.PRECISION_HELP, settings.PRECISION)
-    seed: int = setting(0, "of the sampling", settings.SEED)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class ChainsConfig(EvaluateConfig):
-    """Those of `rlino chains`: of an evaluation's, the ones with other defaults."""
-
-    task: str = setting("countdown", "countdown alone, whose thoughts can be read", settings.one_of(("countdown",)))
-    split: str = setting("validation", "train, validation or test", settings.SPLIT)
-    problems: int = setting(128, "the first N of the split", settings.whole(2))
-    samples: int = setting(32, "samples per problem", settings.COUNT)
-    max_new_tokens: int = setting(160, "the cap on a response", settings.COUNT)
-
-
-@dataclass(frozen=True)
-class BenchConfig:
-    """The options of `rlino bench`."""
-
-    repeats: int = setting(5, "measurements, of which the median counts", settings.COUNT)
-    seed: int = setting(0, "of the sampling", settings.SEED)
-
-    def __post_init__(self) -> None:
-        check(self)
-
+# --- what an option may be -------------------------------------------------------------------------------------------
 
 _NAME = settings.text("")
 _KNOWN = settings.text("a name in UTF-8", r"[^\x00-\x1f\x7f]{0,200}")
@@ -83,18 +38,21 @@ def option(*flags: str, allowed: Allowed | None = None, **keywords: Any) -> Opti
     return flags, keywords | ({"type": allowed.parse} if allowed else {})
 
 
-def field_options(cls: type, skip: Collection[str] = (), filled: bool = False) -> list[Option]:
+def valued(flag: str, default: Any, words: str, allowed: Allowed) -> Option:
+    """An option with a default, which its help says."""
+    words += f" (default: {default})" if default != "" else ""
+    return option(flag, allowed=allowed, default=default, help=words.replace("%", "%%"))
+
+
+def field_options(cls: type, skip: Collection[str] = ()) -> list[Option]:
     """An option for each field of a settings class, with the field's own help, default and range.
 
-    Unless defaults are `filled` in, an option that is not given is absent from the result, so that a preset can supply
-    its value.
+    One that is not given is absent from the result, so that a preset can supply its value.
     """
     options = []
     for f in (f for f in dataclasses.fields(cls) if f.name not in skip):
-        words = f.metadata["help"] + (f" (default: {f.default})" if f.default != "" else "")
-        default = f.default if filled else argparse.SUPPRESS
-        flag = f"--{f.name.replace('_', '-')}"
-        options.append(option(flag, allowed=f.metadata["allowed"], default=default, help=words.replace("%", "%%")))
+        flags, row = valued(f"--{f.name.replace('_', '-')}", f.default, f.metadata["help"], f.metadata["allowed"])
+        options.append((flags, row | {"default": argparse.SUPPRESS}))
     return options
 
 
@@ -109,18 +67,13 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
         parser.add_argument(*flags, **keywords)
 
 
-def fill_parser(parser: argparse.ArgumentParser, run: Callable, options: Iterable[Option]) -> None:
-    """Give a command's parser its options, and the docstring of the function that runs it as its help."""
-    parser.description, _, parser.epilog = inspect.getdoc(run).partition("\n\n")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_options(parser, options)
-
-
 # --- the options of each command -------------------------------------------------------------------------------------
 
 _THREADS = option("--threads", allowed=settings.THREADS, default=0, help="CPU threads (default: torch's)")
 _OUT_HELP = "folder to write; a killed command started again goes on in it"
 _RUN = (option("--out", allowed=FOLDER, required=True, help=_OUT_HELP), _THREADS)
+_DEVICE = option("--device", allowed=settings.DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU, if any)")
+_NO_SEED = option("--seed", allowed=settings.SEED, default=0, help="without effect: nothing is drawn at random")
 _TASK_SET = option("--task-set", action="append", default=[], metavar="NAME=VALUE",
                    help="a setting of the task, such as grader=boxed for gsm8k")  # fmt: skip
 
@@ -131,12 +84,10 @@ GRADE = (
            help="binary: right 1, else 0; format: right 1, a wrong answer 0.1, no answer 0 (default: %(default)s)"),
     _TASK_SET,
     option("--out", type=Path, help="write the graded lines here, whole or not at all (default: stdout)"),
-    option("--seed", allowed=settings.SEED, default=0, help="without effect: grading draws nothing at random"),
+    _NO_SEED,
 )  # fmt: skip
 PRETRAIN = (
-    *_RUN, *field_options(Recipe),
-    option("--device", allowed=settings.DEVICE, default="auto",
-           help="cpu, cuda or mps (default: a GPU where there is one)"),
+    *_RUN, *field_options(Recipe), _DEVICE,
     option("--workers", allowed=settings.whole(),
            help="processes that make the traces, which do not depend on it (default: 0; on a GPU up to 14)"),
 )  # fmt: skip
@@ -155,8 +106,19 @@ TRAIN = (
     option("--dry-run", action="store_true",
            help="print the memory and time of the run, measured on a part of a step at random weights; write nothing"),
 )  # fmt: skip
+_MODEL = valued("--model", "", "folder or hub id; the default is the base that ships with the task", settings.MODEL)
+_SAMPLING = (
+    _DEVICE, valued("--precision", "auto", settings.PRECISION_HELP, settings.PRECISION),
+    valued("--seed", 0, "of the sampling", settings.SEED),
+)  # fmt: skip
 EVALUATE = (
-    *_RUN, *field_options(EvaluateConfig, filled=True), _TASK_SET,
+    *_RUN, valued("--task", "countdown", f"the task: {', '.join(TASKS)}", TASK), _TASK_SET, _MODEL, *_SAMPLING,
+    valued("--split", "test", "train, validation or test", settings.SPLIT),
+    valued("--problems", 1024, "the first N of the split; 0: all", settings.whole()),
+    valued("--samples", 1, "samples per problem", settings.COUNT),
+    valued("--max-new-tokens", 112, "the cap on a response", settings.COUNT),
+    valued("--temperature", 1.0, "of the sampling; 0: greedy", settings.zero_or(settings.TEMPERATURE)),
+    valued("--top-p", 1.0, "sample from the likeliest tokens with this share of the probability", settings.TOP_P),
     option("--shots", allowed=settings.whole(),
            help="worked examples in the prompt, as --task-set shots=N (gsm8k: 0 to 8)"),
     option("--unsolved-by", allowed=A_FOLDER, metavar="DIR",
@@ -165,9 +127,12 @@ EVALUATE = (
 )  # fmt: skip
 FOUR_NUMBERS = {"n_numbers": 4, "new_targets": True}  # the task of `rlino chains`, as in chapter 09's runs
 CHAINS = (
-    *_RUN, *field_options(ChainsConfig, skip=("temperature", "top_p"), filled=True),
-    option("--task-set", action="append", default=[], metavar="NAME=VALUE",
-           help="a setting of Countdown, in place of n_numbers=4 or new_targets=true, or beside them"),
+    *_RUN, _TASK_SET, _MODEL, *_SAMPLING,
+    valued("--task", "countdown", "countdown alone, whose thoughts can be read", settings.one_of(("countdown",))),
+    valued("--split", "validation", "train, validation or test", settings.SPLIT),
+    valued("--problems", 128, "the first N of the split", settings.whole(2)),
+    valued("--samples", 32, "samples per problem", settings.COUNT),
+    valued("--max-new-tokens", 160, "the cap on a response", settings.COUNT),
 )  # fmt: skip
 FORMATS = ("trl", "verl", "lm-eval", "jsonl")  # as in records.importers, which takes its time to load
 IMPORT = (
@@ -188,19 +153,19 @@ IMPORT = (
 )  # fmt: skip
 VALUES = (
     option("run", help="a run that --save has kept: its policy, and its critic where it has one"),
-    option("--problems", allowed=settings.COUNT, default=64, help="test problems, the first ones (default: 64)"),
-    option("--samples", allowed=settings.BATCH, default=5, help="responses to each (default: 5)"),
-    option("--seed", allowed=settings.SEED, default=0, help="of the draws (default: 0)"),
-    option("--device", allowed=settings.DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU, if any)"),
+    valued("--problems", 64, "test problems, the first ones", settings.COUNT),
+    valued("--samples", 5, "responses to each", settings.BATCH),
+    valued("--seed", 0, "of the draws", settings.SEED),
+    _DEVICE,
 )  # fmt: skip
 GRADIENTS = (
     *_RUN,
     option("evaluation", allowed=A_FOLDER, help="folder of an evaluation with enough samples of each problem"),
     option("--model", allowed=settings.MODEL, default="", help="its policy (default: the task's base)"),
-    option("--problems", allowed=settings.whole(8), default=24, help="problems of each difficulty (default: 24)"),
-    option("--groups", allowed=settings.whole(2), default=12, help="groups of 8 responses to each (default: 12)"),
-    option("--seed", allowed=settings.SEED, default=1, help="of the draws, another than the evaluation's (default: 1)"),
-    option("--device", allowed=settings.DEVICE, default="auto", help="cpu, cuda or mps (default: a GPU, if any)"),
+    valued("--problems", 24, "problems of each difficulty", settings.whole(8)),
+    valued("--groups", 12, "groups of 8 responses to each", settings.whole(2)),
+    valued("--seed", 1, "of the draws, another than the evaluation's", settings.SEED),
+    _DEVICE,
 )  # fmt: skip
 GRID = (
     option("file"),
@@ -213,18 +178,20 @@ FETCH = (
     option("what", choices=("gsm8k",)),
     option("--from", dest="source", metavar="DIR", help="copy the files from here, instead of downloading them"),
     option("--out", allowed=FOLDER, help="folder for the files (default: $RLINO_DATA/gsm8k, or ~/.cache/rlino/gsm8k)"),
-    option("--seed", allowed=settings.SEED, default=0, help="without effect: fetching draws nothing at random"),
+    _NO_SEED,
 )
 BENCH = (
     option("what", choices=("rollout", "pass-at-k", "step", "credit", "memory", "shape-0.5b", "shape-1.5b", "gpu")),
-    *field_options(BenchConfig), _THREADS,
+    option("--repeats", allowed=settings.COUNT, help="measurements, of which the median counts (default: 5)"),
+    valued("--seed", 0, "of the sampling", settings.SEED), _THREADS,
 )  # fmt: skip
 PRESETS = (option("name", nargs="?", default=""),)
 CLAIMS = (
-    option("--runs", help="folder of recorded runs (default: data/runs)"),
-    option("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model"),
+    option("--runs", allowed=A_FOLDER, help="folder of recorded runs (default: data/runs)"),
+    option("--yours", allowed=A_FOLDER, metavar="DIR",
+           help="judge the runs in a folder of your own in their place, by model"),
     option("--out", allowed=A_FILE, help="a JSON file for the claims with their evidence"),
-)
+)  # fmt: skip
 
 
 # --- what options say ------------------------------------------------------------------------------------------------

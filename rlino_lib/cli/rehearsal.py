@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
-from rlino_lib.cli.bench import SHAPES, shape_config, timed
+from rlino_lib.cli.bench import SHAPES, decoding_seconds, four_digits, shape_config, timed
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import TEST_PROBLEMS
 from rlino_lib.methods.catalogue import READ_BY, varied
@@ -177,28 +177,21 @@ def _seconds(
         f"update, {sampling + update:,.1f} s a step, {seconds / 3600:,.1f} hours for {config.steps} steps"
     )
     numbers = {"sample_s": sampling, "update_s": update, "step_s": sampling + update, "hours": seconds / 3600}
-    return {name: float(f"{value:.4g}") for name, value in numbers.items()} | {"measured": vars(part)}
+    return {name: four_digits(value) for name, value in numbers.items()} | {"measured": vars(part)}
 
 
 def _decoding(policy: Policy, config: TrainConfig, part: Part) -> tuple[float, float]:
     """Seconds of a step of decoding of the part's rows, and of what comes before the first."""
+    prompts = ["n" * part.prompt] * max(1, part.sampled // config.group_size)  # a byte is a token
 
-    def write(tokens: int) -> float:
-        prompts = ["n" * part.prompt] * max(1, part.sampled // config.group_size)  # a byte is a token
-        group = part.sampled // len(prompts)
-        seconds, _ = timed(
-            lambda: sample(
-                policy, prompts, group, max_new_tokens=tokens, temperature=config.temperature,
-                precision=config.precision, ignore_eos=True,
-            ),
-            str(policy.model.device),
+    def write(tokens: int) -> Rollouts:
+        return sample(
+            policy, prompts, part.sampled // len(prompts), max_new_tokens=tokens, temperature=config.temperature,
+            precision=config.precision, ignore_eos=True,
         )  # fmt: skip
-        return seconds
 
-    write(part.few)  # a warm-up
-    few, more = write(part.few), write(part.more)
-    step = max(more - few, more / part.more / 10) / max(1, part.more - part.few)  # however noisy, above 0
-    return step, max(0.0, few - part.few * step)
+    step, start, whole = decoding_seconds(write, part.few, part.more, str(policy.model.device))
+    return max(step, whole / part.more / 10), max(0.0, start)  # however noisy, above 0
 
 
 def _random_rollouts(vocabulary: int, part: Part) -> Rollouts:

@@ -288,10 +288,10 @@ def test_an_interval_around_0_is_undecided():
     assert [verdict_above_zero(pd.Series(values)) for values, _ in sides] == [verdict for _, verdict in sides]
 
 
-def test_not_testable_is_what_has_no_test(book):
+def test_not_testable_is_what_has_no_test(judgement):
     """The stored ledger says "not testable here" of nothing that was tested, and thresholds are as they were set."""
     rows = tomllib.loads(LEDGER.read_text(encoding="utf-8"))["claim"]
-    judged = {row.id: row for row in book.itertuples()}
+    judged = {row.id: row for row in judgement.itertuples()}
     assert not [row["id"] for row in rows if row["verdict"] == "not testable here" and judged[row["id"]].runs]
     assert {row["id"] for row in rows if row["verdict"] == "undecided"} == {
         "kl-countdown", "posneg-countdown", "neg-word", "gains-sides", "gains-shape", "curves-cross", "interference",
@@ -300,11 +300,11 @@ def test_not_testable_is_what_has_no_test(book):
     assert "about 28 seeds" in judged["kl-countdown"].effect
 
 
-def test_what_is_under_revision_says_why(book):
-    under = book[book["revision"] != ""]
+def test_what_is_under_revision_says_why(judgement):
+    under = judgement[judgement["revision"] != ""]
     superseded = {"caused-countdown", "caused-word"}
     assert set(under["id"]) == superseded | {"cut-countdown", "gains-sides", "discovers", "temperature"}
-    head, *rows = ledger_rows(book, {})
+    head, *rows = ledger_rows(judgement, {})
     shown = {row[0]: row[head.index("what was found")] for row in rows}
     for row in under.itertuples():
         heading = f"Superseded by {row.superseded_by}" if row.superseded_by else "Under revision"
@@ -313,7 +313,7 @@ def test_what_is_under_revision_says_why(book):
     verdicts = {row[0]: row[head.index("verdict")] for row in rows}
     marked = {row.statement: f"{row.found}, *{row.standing.partition(':')[0]}*" for row in under.itertuples()}
     assert {words: verdict for words, verdict in verdicts.items() if "," in verdict} == marked
-    assert set(book["superseded_by"]) == {"", "caused-giving-up", "selection-word"}
+    assert set(judgement["superseded_by"]) == {"", "caused-giving-up", "selection-word"}
 
 
 def test_what_the_paper_reports_of_positives_alone_is_what_its_table_has():
@@ -396,7 +396,7 @@ def test_a_broken_ledger_is_named(broken, tmp_path):
         read_ledger(path)
 
 
-def test_real_models_are_silent_or_say_what_a_verdict_takes(book):
+def test_real_models_are_silent_or_say_what_a_verdict_takes(judgement):
     """No verdict on a method where one run with one seed is all there is."""
     ledger = read_ledger()
     assert {c.real_models for c in ledger if not c.real} == {"silent"}
@@ -404,14 +404,14 @@ def test_real_models_are_silent_or_say_what_a_verdict_takes(book):
         if claim.real and "records of" not in claim.statement and not claim.id.startswith("longer-"):
             assert claim.real["says"] == "no verdict"
             assert claim.real_models == f"no verdict ({claim.real['record']}); a verdict takes {claim.real['takes']}"
-    shown = ledger_rows(book, {})
-    place = shown[0].index("real models")
-    assert sorted(row[place] for row in shown[1:]) == sorted(c.real_models for c in ledger)
+    head, *rows = ledger_rows(judgement, {})
+    place = head.index("real models")
+    assert sorted(row[place] for row in rows) == sorted(c.real_models for c in ledger)
 
 
-def test_the_table_has_verdict_and_chapter_beside_the_claim(root, book):
+def test_the_table_has_verdict_and_chapter_beside_the_claim(root, judgement):
     """Each chapter judges the claims that name it: by their names, or by the module of their evidence."""
-    head, *rows = ledger_rows(book, {"06": "book/06.ipynb"})
+    head, *rows = ledger_rows(judgement, {"06": "book/06.ipynb"})
     assert head[:3] == ("claim", "verdict", "chapter") and {row[1].partition(",")[0] for row in rows} <= set(VERDICTS)
     chapters = {"01", "04", "[06](book/06.ipynb)", "07", "08b", "08c", "09", "09b", "10", "10b", "13"}
     assert {row[2] for row in rows} == chapters

@@ -109,22 +109,23 @@ def test_the_papers_models_are_known_on_its_tasks_alone(model, task, known):
     assert paper_model(model, task) == known
 
 
-def test_runs_of_the_papers_models_fill_the_column_at_its_scale(tmp_path, capsys, book):
+def test_runs_of_the_papers_models_fill_the_column_at_its_scale(tmp_path, capsys, judgement):
     grids(tmp_path, model="Qwen/Qwen2.5-0.5B")
     grids(tmp_path, model="Qwen/Qwen2.5-0.5B", gap=0.2, lora_rank=16)
     grids(tmp_path, model="Qwen/Qwen2.5-1.5B", task="gsm8k", seeds=2)
     grids(tmp_path, model="a/model")
     yours = judge_yours(tmp_path)
     assert set(yours["paper"]) == {"Qwen2.5-0.5B", "Qwen2.5-1.5B", ""}
-    table = beside_the_book(book, yours)
+    table = beside_the_book(judgement, yours)
     assert list(table.columns) == ["in the paper", "the book", AT_SCALE, "yours: a/model, countdown"]
-    statement = book.set_index("id")["statement"]
+    statement = judgement.set_index("id")["statement"]
     kl = table.loc[statement["kl-countdown"]]
     assert kl[AT_SCALE] == "Qwen2.5-0.5B: holds; Qwen2.5-0.5B with LoRA: does not hold here"
     assert kl["yours: a/model, countdown"] == "holds"
     assert table.loc[statement["kl-word"], AT_SCALE] == "Qwen2.5-1.5B: not testable here"
     assert table.loc[statement["neg-countdown"], AT_SCALE] == "–"
-    assert table["the book"].tolist() == book.loc[book["about"].astype(bool), "found"].tolist()
+    about = judgement["about"].astype(bool)
+    assert table["the book"].tolist() == judgement.loc[about, "found"].tolist()
 
     assert cli.main(["claims", "--yours", str(tmp_path), "--out", str(tmp_path / "claims.json")]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("kl-countdown")]
@@ -134,8 +135,8 @@ def test_runs_of_the_papers_models_fill_the_column_at_its_scale(tmp_path, capsys
     assert {row["paper"] for row in rows} == {"Qwen2.5-0.5B", "Qwen2.5-1.5B", ""}
 
 
-def test_without_runs_of_a_reader_the_column_is_empty(book):
-    table = beside_the_book(book, pd.DataFrame(columns=COLUMNS))
+def test_without_runs_of_a_reader_the_column_is_empty(judgement):
+    table = beside_the_book(judgement, pd.DataFrame(columns=COLUMNS))
     assert len(table) and set(table[AT_SCALE]) == {"–"} and len(table.columns) == 3
 
 

@@ -97,8 +97,6 @@ def test_little_memory(monkeypatch, tmp_path):
     assert doctor.memory().fails and "1.0 GiB free, 2.0 needed" in str(doctor.memory())
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * 2**30))
     assert not doctor.memory().mend
-    monkeypatch.setattr(doctor, "CHAPTER_COSTS", tmp_path / "none.json")
-    assert not doctor.memory().mend
 
 
 def test_a_gpu_that_torch_does_not_see(monkeypatch):

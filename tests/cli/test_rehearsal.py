@@ -32,7 +32,8 @@ def clock(monkeypatch):
         returned = function.__self__ if hasattr(function, "__self__") else None
         return (6.0 if returned is not None else 2 + 0.25 * function()), None
 
-    monkeypatch.setattr(rehearsal, "timed", seconds)
+    for module in (bench, rehearsal):
+        monkeypatch.setattr(module, "timed", seconds)
     monkeypatch.setattr(rehearsal, "sample", lambda *_, max_new_tokens, **__: max_new_tokens)
 
 

@@ -264,7 +264,7 @@ def test_ranges_that_no_problem_has_are_one_line():
         ("countdown", "targets=[10]", "targets must be two whole numbers from 1 to"),
         ("countdown", "numbers=3", "numbers must be two whole numbers"),
         ("countdown", "n_numbers=true", "n_numbers must be a whole number from 2 to 4, not True"),
-        ("countdown", "template=NaN", "--task-set template holds NaN, which is no number of JSON"),
+        ("countdown", "template=NaN", "--task-set template holds NaN, which is no finite number"),
         ("word_problems", "distractors=NaN", "--task-set distractors holds NaN"),
         ("gsm8k", "shots=[1]", "shots must be a whole number from 0 to 8, not (1,)"),
     ],

@@ -1,5 +1,6 @@
 """The book as it is committed, and the machinery that runs it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import nbformat
 import pytest
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.chapters import chapter_costs
 from tools import book
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -20,14 +22,9 @@ each_chapter = pytest.mark.parametrize("script", CHAPTERS, ids=lambda path: path
 # ---- the chapters ----------------------------------------------------------------------------------------------------
 @each_chapter
 def test_notebook_holds_the_script_executed_without_errors(script):
+    """Valid, and with the name of a plain kernel."""
     assert book.sync_pair(script) == []
-
-
-@each_chapter
-def test_notebook_is_valid_and_names_a_plain_kernel(script):
-    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
-    nbformat.validate(notebook)
-    assert notebook.metadata.kernelspec.name == "python3"
+    assert json.loads(script.with_suffix(".ipynb").read_text("utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
 
 
 def test_every_notebook_has_its_script():
@@ -41,9 +38,11 @@ def test_script_is_plain_python(script):
 
 
 @pytest.mark.slow
-def test_the_first_script_runs_as_plain_python():
+def test_a_script_runs_as_plain_python():
+    """The quickest one: all of them run in notebooks, which hold the same cells."""
+    (script,) = book.chapters(BOOK, chapter_costs()["seconds"].idxmin())
     env = {**os.environ, "MPLBACKEND": "Agg", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, CHAPTERS[0]]
+    command = [sys.executable, script]
     result = subprocess.run(command, env=env, cwd=BOOK.parent, capture_output=True, text=True)
     assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
 
@@ -122,8 +121,8 @@ def test_run_twice_gives_the_same_bytes(made, capsys):
     assert "1 chapter in" in end and "make lab" in end
 
 
-def test_keep_writes_nothing(toy):
-    toy.write_text("# %%\n1 + 1\n")
+def test_keep_writes_nothing(toy, monkeypatch):
+    monkeypatch.setattr(book, "execute", lambda *_: 2**30)
     assert book.main(["run", "--book", str(toy.parent), "--keep"]) == 0
     assert [path.name for path in toy.parent.iterdir()] == ["04_toy.py"]
 
@@ -261,7 +260,7 @@ def test_a_chapter_that_continues_another_has_its_number_and_a_letter(tmp_path):
     assert book.title(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "08b_clean.py") == "08b The clean room"
 
 
-@pytest.mark.parametrize("heading", ["# 04 · The same", "# 4. The same", "# The same", "# Chapter 4: The same"])
+@pytest.mark.parametrize("heading", ["# 04 · The same", "# The same"])
 def test_title_has_the_number_once(tmp_path, heading):
     cell = nbformat.v4.new_markdown_cell(heading)
     assert book.title(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "04_x.py") == "04 The same"

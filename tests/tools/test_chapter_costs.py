@@ -27,6 +27,7 @@ def test_a_run_is_measured(tmp_path, capsys):
 def test_only_record_writes(tmp_path, monkeypatch):
     (tmp_path / "04_toy.py").write_text("# %%\n1\n")
     monkeypatch.setattr(book, "CHAPTER_COSTS", tmp_path / "chapters.json")
+    monkeypatch.setattr(book, "execute", lambda *_: 2**30)
     assert book.main(["run", "--keep", "--book", str(tmp_path)]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["04_toy.py"]
     assert book.main(["run", "--keep", "--record", "--book", str(tmp_path)]) == 0

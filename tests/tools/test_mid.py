@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
+import torch
 
+from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import DATA
 from rlino_lib.records.runs import list_runs
@@ -17,7 +20,7 @@ from rlino_lib.training.config import Recipe
 from rlino_lib.training.grid_file import read_grid
 from tools import mid
 
-TINY = "--hidden-size 32 --layers 1 --batch-size 4 --steps 320 --restart 320 --four-numbers 0 --device cpu --workers 1"
+TINY = "--hidden-size 32 --layers 1 --batch-size 4 --steps 320 --restart 320 --four-numbers 0 --device cpu --workers 0"
 
 
 def grids(folder, base):
@@ -45,33 +48,37 @@ def records(folder):
 
 
 @pytest.mark.slow
-def test_a_rehearsal_that_is_cut_off_goes_on_to_the_numbers_of_the_commands_by_hand(tmp_path, root):
+def test_a_rehearsal_that_is_cut_off_goes_on_to_the_numbers_of_the_commands_by_hand(
+    tmp_path, root, capsys, monkeypatch, request
+):
     grids(tmp_path / "grids", tmp_path / "out" / "base" / "mid")
     words, env = command(root, tmp_path)
     checkpoint = tmp_path / "out" / "base" / "mid" / "checkpoint.pt"
     with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True) as cut:
-        deadline = time.time() + 60
+        deadline = time.time() + 300
         while not checkpoint.exists():
             assert cut.poll() is None and time.time() < deadline
             time.sleep(0.02)
         cut.send_signal(signal.SIGTERM)
-        said = cut.communicate()[1]
-    assert cut.returncode == 2 and "goes on where it stopped" in said and checkpoint.exists()
+        err = cut.communicate()[1]
+    assert cut.returncode == 2 and "goes on where it stopped" in err and checkpoint.exists()
 
-    whole = subprocess.run(words, env=env, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    assert "pass@64" in whole.stderr
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(1)  # as the script does
+    monkeypatch.setattr(mid, "rlino", lambda *command: cli.main(list(command)))  # in this process: torch is loaded
+    assert mid.main(words[words.index("--out") :]) == 0
+    out, err = capsys.readouterr()
+    assert "pass@64" in err
     rates = {
         run.config["lr"]: run.metrics["eval/accuracy"].iloc[-1] for run in list_runs("mid-lr", tmp_path / "out/runs")
     }
     (run,) = list_runs("mid", tmp_path / "out" / "runs")
     assert len(rates) == 2 and rates[run.config["lr"]] == max(rates.values())
-    assert json.loads(whole.stdout) == {"lr": run.config["lr"]}
+    assert json.loads(out.splitlines()[-1]) == {"lr": run.config["lr"]}
     resumed = records(tmp_path / "out")
 
     # The same base, never cut off.
-    by_hand = [sys.executable, "-m", "rlino_lib.cli", "pretrain", *TINY.split(), "--out", str(tmp_path / "whole")]
-    subprocess.run(by_hand, check=True, capture_output=True)
+    assert cli.main(["pretrain", *TINY.split(), "--out", str(tmp_path / "whole")]) == 0
     assert (tmp_path / "whole" / "loss.csv").read_text() == resumed[0]
     cards = [json.loads((p / "card.json").read_text()) for p in (tmp_path / "whole", tmp_path / "out/base/mid")]
     assert cards[0]["weights_sha256_16"] == cards[1]["weights_sha256_16"]

@@ -39,9 +39,9 @@ def test_lock_environment_and_pyproject_agree():
 @pytest.mark.parametrize(
     ("name", "pattern", "new", "message"),
     [
-        ("environment.yml", r"torch==.*", "torch==2.12.0", "torch: .* in requirements.lock, 2.12.0 in environment.yml"),
-        ("environment.yml", r"^ +- tqdm==.*\n", "", "tqdm: .* in requirements.lock, absent in environment.yml"),
-        ("environment.yml", r"-e \.\[.*\]", "-e .", "pip should hold pins and"),
+        ("environment.yml", r"torch==.*", "torch==2.12.0", "environment.yml has other lines than requirements.lock"),
+        ("environment.yml", r"^ +- tqdm==.*\n", "", "environment.yml has other lines"),
+        ("environment.yml", r"-e \.\[.*\]", "-e .", "environment.yml has other lines"),
         ("requirements.lock", r"^seaborn==.*\n", "", "pyproject.toml asks for seaborn.* has none"),
         ("requirements.lock", r"^numpy==.*", "numpy==1.26.0", "asks for numpy>=2.0, requirements.lock has 1.26.0"),
         ("requirements.lock", r"^torch==.*", r"\g<0>+cpu", r"not an exact pin: torch==.*\+cpu"),
@@ -61,7 +61,7 @@ def test_environment_is_what_conda_reads(root):
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.11", "pip"] and pip["pip"][-1] == "-e .[test,site,browser]"
-    pins, _ = book.read_pins(root, "requirements.lock")
+    pins, _ = book.read_pins(root)
     assert len(pip["pip"]) == len(pins) + 1
 
 
@@ -80,7 +80,7 @@ def test_lock_pins_what_a_requirement_pulls_in():
 
 
 def test_lock_writes_files_that_agree(copy, monkeypatch):
-    pins, _ = book.read_pins(copy, "requirements.lock")
+    pins, _ = book.read_pins(copy)
     monkeypatch.setattr(book, "installed", lambda wanted: {**pins, "torch": "2.99.0"})
     assert book.lock(copy) == len(pins)
     assert book.check(copy) == []
