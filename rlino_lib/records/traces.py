@@ -17,6 +17,7 @@ import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.records.cells import missing, shortened, whole
 from rlino_lib.records.runs import seed_words
 
 Row = dict[str, Any]  # a response with its columns
@@ -120,27 +121,25 @@ def _refuse_texts(frame: pd.DataFrame, name: str) -> None:
     if not frame.columns.is_unique:
         raise RlinoError(f"the rollouts of {name} have a column twice")
     for column in frame.columns.intersection(list(_DUE)):
-        due, holds = _DUE[column]
         for place, value in enumerate(frame[column], 1):
-            if not holds(value):
-                held = shortened(ascii(value), 60)
-                raise RlinoError(f"the rollouts of {name}, response {place}: {column} is to be {due}, not {held}")
+            if missing(value) and column not in _PLACES:
+                continue
+            try:
+                _DUE[column](value)
+            except ValueError as e:
+                words = f"{column} is to be {e}, not {shortened(ascii(value), 60)}"
+                raise RlinoError(f"the rollouts of {name}, response {place}: {words}") from None
 
 
-def _is_number(value: object) -> bool:
-    return missing(value) or (isinstance(value, Real) and not (isinstance(value, int) and abs(value) >= 2**1000))
+def _real(value: Any) -> None:
+    if not isinstance(value, Real) or (isinstance(value, int) and abs(value) >= 2**1000):
+        raise ValueError("a number")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and bool(0 <= value < 2**53) and float(value).is_integer()
-
-
-_WHOLE = "a whole number of 0 or more"
-_DUE: dict[str, tuple[str, Callable[[object], bool]]] = {  # by column: what its values are to be
-    **dict.fromkeys(("step", "group", "sample"), (_WHOLE, _is_whole)),
-    "length": (_WHOLE, lambda value: missing(value) or _is_whole(value)),
-    **dict.fromkeys(("reward", "advantage"), ("a number", _is_number)),
-}
+_PLACES = ("step", "group", "sample")
+# By column, what raises ValueError with what is due where its values are something else.
+_DUE: dict[str, Callable[[Any], Any]] = dict.fromkeys((*_PLACES, "length"), whole)
+_DUE |= dict.fromkeys(("reward", "advantage"), _real)
 
 
 def _some(values: list[int]) -> str:
@@ -154,11 +153,6 @@ def is_true(value: object) -> bool:
 
 def is_false(value: object) -> bool:
     return isinstance(value, bool | np.bool_) and not value
-
-
-def missing(value: object) -> bool:
-    """None, NaN or pandas' NA in a cell."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def problem_name(row: Any) -> str:
@@ -203,11 +197,6 @@ def unit_of(row: Row) -> str:
 def as_traces(source: Any) -> Traces:
     """A source of traces as `Traces`; raises RlinoError for anything else."""
     return source if isinstance(source, Traces) else Traces(source)
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text of at most `limit` characters; … stands for what is left out."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def named_traces(runs: Any) -> list[tuple[str, Traces]]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.cells import missing, shortened, whole
 from rlino_lib.records.importers.files import Record
 from rlino_lib.records.runs import COLUMNS
-from rlino_lib.records.traces import missing, shortened
 
 Row = dict[str, Any]  # a response by the names of FIELDS
 
@@ -55,13 +55,6 @@ def number(value: Any) -> float:
     if not isinstance(value, int | float) or not abs(value) <= 1e300:  # a whole number may be beyond any float
         raise ValueError("a finite number")
     return float(value)
-
-
-def whole(value: Any) -> int:
-    """A whole number of 0 or more, as a step is. Raises ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53 or value != int(value):
-        raise ValueError("a whole number of 0 or more")
-    return int(value)
 
 
 def verdict(value: Any) -> bool:

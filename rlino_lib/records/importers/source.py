@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.importers.fields import Column, Row, rows_of, whole
+from rlino_lib.records.cells import whole
+from rlino_lib.records.importers.fields import Column, Row, rows_of
 from rlino_lib.records.importers.files import Record
 
 

@@ -94,10 +94,8 @@ def _console(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
         numbers: dict[str, Any] = {}
         for part in match[2].split(" - "):
             if len(part) < _LONGEST and (metric := _METRIC.fullmatch(part.strip())):
-                try:
+                with suppress(ValueError):
                     numbers[metric[1]] = float(metric[2])
-                except ValueError:
-                    continue
         if numbers:
             yield int(match[1]), numbers
 
