@@ -81,15 +81,15 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
+    objective = varied(config.method, config.objective_settings)
     check_reward(config)
-    check_critic(config, varied(config.method, config.objective_settings))
+    check_critic(config, objective)
     get_task(config.task, **config.task_settings)
     chosen(engine, ENGINES, "engine")
-    once = config.epochs * config.minibatches == 1 and not config.objective_settings
-    literal = config.method == "f_isft_pos" and once
+    literal = (config.method, config.objective_settings, config.epochs * config.minibatches) == ("f_isft_pos", {}, 1)
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
     unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
-    by = varied(config.method, config.objective_settings).credit
+    by = objective.credit
     refusals = (
         (
             engine == "sft" and not literal,
@@ -224,10 +224,9 @@ def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:
         except (RlinoError, OSError) as e:
             message[1] = str(e)
     broadcast_object_list(message)
-    result, error = message
-    if error:
-        raise RlinoError(error)
-    return result
+    if message[1]:
+        raise RlinoError(message[1])
+    return message[0]
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -308,18 +307,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one process of the command; the main one prints a line of JSON. Returns the exit code."""
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
-    return run_program(lambda: _run(argv, main_process), silent=not main_process)
+    return run_program(lambda: _run(argv), silent=os.environ.get("LOCAL_RANK", "0") != "0")
 
 
-def _run(argv: Sequence[str] | None, main_process: bool) -> int:
+def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     set_threads(args.threads)
-    trl_settings = name_values(args.trl, "--trl")
     run = train(
-        train_config(args), args.out, engine=args.engine, save=args.save, trl_settings=trl_settings,
-        progress=sys.stderr.isatty() and main_process,
+        train_config(args), args.out, engine=args.engine, save=args.save, progress=sys.stderr.isatty(),
+        trl_settings=name_values(args.trl, "--trl"),
     )  # fmt: skip
-    if main_process and os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0":
         print(json.dumps(run_result(run), default=float))
     return 0
