@@ -52,7 +52,8 @@ def measure_values(
     ]
     table = tables[0][["response", "problem", "prefix", "tokens"]].copy()
     table.insert(3, "step", table.groupby("response").cumcount())
-    table[list(counts)] = pd.concat([other["value"] for other in tables], axis=1)
+    for name, other in zip(counts, tables, strict=True):
+        table[name] = other["value"]
     if critic is not None:
         with torch.inference_mode():
             parts = [critic(rollouts, rows) for rows in torch.arange(len(rollouts.ids)).split(ROWS)]

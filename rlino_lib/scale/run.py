@@ -52,7 +52,7 @@ except ImportError as e:
     raise RlinoError(f"training at scale needs TRL 1.16 or newer ({e}): pip install 'rlino_lib[scale]'") from e
 
 ENGINES = ("grpo", "sft")
-# Settings of TRL and transformers that may be given beside the run's own: how the engine runs. They are recorded.
+# How settings of TRL and transformers begin that may be given beside the run's own: how the engine runs. All recorded.
 PASSED_ON = (
     "use_vllm", "vllm_", "use_transformers_continuous_batching", "transformers_continuous_batching_config",
     "generation_kwargs", "cache_implementation", "ds3_gather_for_generation", "cast_lm_head_to_fp32", "optim", "tf32",
@@ -88,13 +88,11 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
     chosen(engine, ENGINES, "engine")
     literal = (config.method, config.objective_settings, config.epochs * config.minibatches) == ("f_isft_pos", {}, 1)
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
-    unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
+    unknown = [name for name in trl_settings if not name.startswith(PASSED_ON)]
     by = objective.credit
+    alone = engine == "sft" and not literal
     refusals = (
-        (
-            engine == "sft" and not literal,
-            "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out",
-        ),
+        (alone, "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out"),
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
         (by != "response", f"credit of tokens by {by} is computed by `rlino train` alone: choose another method"),
@@ -104,9 +102,8 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),
         (unknown, f"--trl does not take {', '.join(unknown)}, which the run decides or no objective reads"),
     )
-    for refused, message in refusals:
-        if refused:
-            raise RlinoError(message)
+    if message := next((message for refused, message in refusals if refused), ""):
+        raise RlinoError(message)
 
 
 def arguments(config: TrainConfig, out: Path, engine: str, trl_settings: dict[str, Any], progress: bool = False):

@@ -35,7 +35,7 @@ def run(kept, tmp_path):
 @pytest.mark.parametrize("trunk", ["copy", "policy"])
 def test_a_critic_is_kept_with_its_run_and_read_back(trunk, kept, tmp_path):
     run = kept
-    if trunk != kept.config["critic_trunk"]:
+    if trunk != TrainConfig.critic_trunk:
         run = train(TrainConfig(method="ppo", critic_trunk=trunk, **SMALL), tmp_path / "run", save=True)
     policy = load_policy(run.path / "model")
     critic = load_critic(run.path / "critic.safetensors", policy.model)
