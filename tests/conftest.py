@@ -46,11 +46,11 @@ def judgement(shared) -> pd.DataFrame:
     """The shipped ledger, judged from the recorded runs once for all workers; not to be changed."""
     from rlino_lib.claims.judge import judge_all
 
-    path = shared / "judgement.pkl"
+    path = shared / "judgement.json"
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            judge_all().to_pickle(path)
-    return pd.read_pickle(path)
+            judge_all().to_json(path, orient="split")
+    return pd.read_json(path, orient="split", convert_dates=False)
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
       rlino grade --task gsm8k --task-set grader=flexible runs/gsm8k-eval/responses.jsonl > graded.jsonl
       rlino evaluate --samples 3072 --seed 1 --unsolved-by runs/base-eval --out runs/base-eval-more
     """  # noqa: E501
-    from rlino_lib.evaluation.evaluate import EVALUATION, equal_parts, evaluate, summarise, unsolved
+    from rlino_lib.evaluation.evaluate import EVALUATION, Files, equal_parts, evaluate, summarise, unsolved
     from rlino_lib.evaluation.graded import check_openings
     from rlino_lib.evaluation.recorded import measured
 
@@ -127,11 +127,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         return policy
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
-        frame = evaluate(
-            policy, task, problems, samples=args.samples, out=out / "problems.jsonl", progress=sys.stderr.isatty(),
-            seed=args.seed, responses=texts if keeps_texts else None, precision=precision, **sampling,
-        )  # fmt: skip
-        return summarise(frame)
+        files = Files(out / "problems.jsonl", texts if keeps_texts else None)
+        settings = {"samples": args.samples, "seed": args.seed, "precision": precision, **sampling}
+        return summarise(evaluate(policy, task, problems, files=files, **settings))
 
     return measured(out, EVALUATION, settings, defaults, load, measure)
 

@@ -94,17 +94,12 @@ def _process(subject: Subject) -> pd.DataFrame:
     return frame.groupby("problem", sort=False)[list(TABLES["process"][1:])].sum().reset_index()
 
 
-def _graphs(subject: Subject) -> pd.DataFrame:
-    return graph_sums(graph_frame(subject.responses))
-
-
 def _forced(subject: Subject) -> pd.DataFrame:
     some = subject.responses.groupby("problem", sort=False).head(FORCED)
-    by_id = {problem.id: problem for problem in subject.problems}
-    problems = [by_id[name] for name in some["problem"]]
+    problems = [subject.problems[row // subject.samples] for row in some.index]
     texts = some["response"].tolist()
-    precision = {"precision": subject.sampling["precision"]}
-    frame = forced_answers(subject.policy, subject.task, problems, texts, **precision)
+    precision = subject.sampling["precision"]
+    frame = forced_answers(subject.policy, subject.task, problems, texts, precision=precision)
     frame = frame.assign(n=1, has_last=frame["follows_last"].notna(), has_yes=frame["follows_yes"].notna())
     ended = frame["response"].map(["</think>" in text for text in texts].__getitem__)
     frame["closed"] = frame["has_last"] & ended
@@ -114,8 +109,8 @@ def _forced(subject: Subject) -> pd.DataFrame:
 
 
 def _hints(subject: Subject) -> pd.DataFrame:
-    settings = {"samples": HINTED, "seed": subject.seed} | subject.sampling
-    values = hint_values(subject.policy, subject.task, subject.problems, **settings)
+    who = subject.policy, subject.task, subject.problems
+    values = hint_values(*who, HINTED, subject.seed, **subject.sampling)
     return values[list(TABLES["hints"])]
 
 
@@ -124,12 +119,14 @@ def _likelihood(subject: Subject) -> pd.DataFrame:
     up to 1 at which they are as long on average. Without these where the policy is the base, or none gives that."""
     sides = {"model": (1.0, subject.rollouts)}
     if weights_hash(subject.policy.model) != weights_hash(subject.base.model):
-        target = _mean_length(subject.rollouts)
-        settings: dict[str, Any] = {"samples": MATCHED, "seed": subject.seed, "between": COLDER} | subject.sampling
+        settings = {"seed": subject.seed, **subject.sampling}
+
+        def samples_at(temperature: float) -> Rollouts:
+            who = subject.base, subject.task, subject.problems
+            return sample_graded(*who, MATCHED, temperature=temperature, **settings)
+
         with suppress(NoTemperature):
-            sides["base"] = matching_samples(
-                subject.base, subject.task, subject.problems, target, _mean_length, **settings
-            )
+            sides["base"] = matching_samples(samples_at, _mean_length, _mean_length(subject.rollouts), COLDER)
     rows = []
     for side, (temperature, rollouts) in sides.items():
         frame = responses_under(subject.base, rollouts).assign(n=1)
@@ -143,7 +140,8 @@ def _mean_length(rollouts: Rollouts) -> float:
 
 
 PARTS: dict[str, Callable[[Subject], pd.DataFrame]] = {
-    "process": _process, "graphs": _graphs, "forced": _forced, "hints": _hints, "likelihood": _likelihood
+    "process": _process, "graphs": lambda subject: graph_sums(graph_frame(subject.responses)), "forced": _forced,
+    "hints": _hints, "likelihood": _likelihood,
 }  # fmt: skip
 
 

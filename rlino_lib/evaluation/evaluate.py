@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from rlino_lib.settings import COUNT
 from rlino_lib.tasks import Problem, Task
 
 ROWS = 4096  # responses that are sampled, graded and counted at a time, however many there are of a problem
+CHUNK = 64  # problems, at most, whose rows are written together
 GROUP = 1024  # samples of a problem that are drawn together: more are drawn in parts of one size
 TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper's Countdown
 
@@ -91,46 +92,34 @@ def base_columns(rollouts: Rollouts, under_base: Tensor, of_base: Rollouts, now:
     return out
 
 
+class Files(NamedTuple):
+    """The JSONL files into which an evaluation is written as it goes."""
+
+    rows: Path  # a line for each problem
+    texts: Path | None = None  # a line for each response, for `rlino grade` to grade with another grader
+
+
 def evaluate(
-    policy: Policy,
-    task: Task,
-    problems: Sequence[Problem],
-    *,
-    samples: int = 1,
-    out: str | Path | None = None,
-    progress: bool = False,
-    seed: int = 0,
-    chunk: int | None = None,
-    on_rollouts: Callable[[Rollouts], None] | None = None,
-    responses: str | Path | None = None,
-    **sampling: Any,
-) -> pd.DataFrame:
+    policy: Policy, task: Task, problems: Sequence[Problem], *, samples: int = 1, seed: int = 0,
+    files: Files | None = None, on_rollouts: Callable[[Rollouts], None] | None = None, **sampling: Any,
+) -> pd.DataFrame:  # fmt: skip
     """One row per problem: n samples, c right, and sums over its responses (length, format, step arithmetic…).
 
-    With `out`, rows are appended to that JSONL file as they are made, and problems that it already holds are not
-    sampled again, so a killed evaluation resumes where it stopped: at the last whole `chunk` of problems, by default 64
-    or as many as have ROWS responses. A problem's samples depend only on `seed`, its place and these two. No more than
-    ROWS responses are held at a time. With `responses` the texts are also appended to that JSONL file, one per line,
-    for `rlino grade` to grade with another grader. `on_rollouts` is called with the graded rollouts each time, and
-    `sampling` goes to `sample_graded`. Raises RlinoError where a file holds another evaluation, for less than one
-    sample, and where more than GROUP samples do not divide into equal parts.
+    With `files`, rows are appended as they are made, and problems that are there already are not sampled again, so a
+    killed evaluation resumes where it stopped: at the last whole chunk of CHUNK problems, or of as many as have ROWS
+    responses. A problem's samples depend only on `seed`, its place and these two. No more than ROWS responses are held
+    at a time. `on_rollouts` is called with the graded rollouts each time, and `sampling` goes to `sample_graded`. There
+    is a bar on a terminal. Raises RlinoError where a file holds another evaluation, for less than one sample, and where
+    more than GROUP samples do not divide into equal parts.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
     parts, size = equal_parts(samples)
     at_once = ROWS // size  # parts
-    chunk = chunk or max(1, min(64, ROWS // samples))
-    files = [Path(path) if path else None for path in (responses, out)]
-    rows, texts = rows_so_far(files[1], files[0], problems, samples)
-    first = len(rows) // chunk * chunk  # a half-written chunk is sampled again, so that its draws are the same
-    rows = rows[:first]
-    for file, whole in zip(files, (texts[: first * samples], rows), strict=True):
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as part:
-                append_jsonl(part, whole)
-    with tqdm(total=len(problems), initial=first, desc="evaluate", unit="problem", disable=not progress) as bar:
-        for start in range(first, len(problems), chunk):
+    chunk = max(1, min(CHUNK, ROWS // samples))
+    rows = _whole_chunks(files, problems, samples, chunk) if files else []
+    with tqdm(total=len(problems), initial=len(rows), desc="evaluate", unit="problem", disable=None) as bar:
+        for start in range(len(rows), len(problems), chunk):
             some = [problem for problem in problems[start : start + chunk] for _ in range(parts)]
             new: list[dict[str, Any]] = []
             for k in range(0, len(some), at_once):
@@ -139,12 +128,12 @@ def evaluate(
                 new += [problem_row(rollouts, i, task) for i in range(len(rollouts.problems))]
                 if on_rollouts:
                     on_rollouts(rollouts)
-                if files[0]:
-                    append_jsonl(files[0], _texts(rollouts, k % parts, parts))
+                if files and files.texts:
+                    append_jsonl(files.texts, _texts(rollouts, k % parts, parts))
             new = [_added(new[k : k + parts]) for k in range(0, len(new), parts)]
             rows += new
-            if files[1]:
-                append_jsonl(files[1], new)
+            if files:
+                append_jsonl(files.rows, new)
             bar.update(len(new))
     return pd.DataFrame(rows)
 
@@ -159,32 +148,37 @@ def equal_parts(samples: int) -> tuple[int, int]:
     return parts, size
 
 
-def rows_so_far(
-    path: Path | None, texts: Path | None, problems: Sequence[Problem], samples: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of problems and the lines of texts that an evaluation has written so far, as far as both files go.
+def _whole_chunks(files: Files, problems: Sequence[Problem], samples: int, chunk: int) -> list[dict[str, Any]]:
+    """The rows of the whole chunks that both files hold; what they hold beyond these is cut off, to be sampled again.
 
     Raises RlinoError where a file holds another evaluation, or is damaged.
     """
-    rows, lines = (read_jsonl(file) if file and file.exists() else [] for file in (path, texts))
-    ids = [p.id for p in problems]
-    if texts:
-        rows = rows[: len(lines) // samples]
-        if [line.get("id") for line in lines[::samples]] != ids[: math.ceil(len(lines) / samples)]:
-            raise RlinoError(f"{texts} holds another evaluation: choose another --out")
+    rows, texts = (read_jsonl(file) if file and file.exists() else [] for file in files)
+    ids = [problem.id for problem in problems]
+    if files.texts:
+        rows = rows[: len(texts) // samples]
+        if [line.get("id") for line in texts[::samples]] != ids[: math.ceil(len(texts) / samples)]:
+            raise RlinoError(f"{files.texts} holds another evaluation: choose another --out")
     if [row["id"] for row in rows] != ids[: len(rows)] or any(row["n"] != samples for row in rows):
-        raise RlinoError(f"{path} holds another evaluation: choose another --out")
-    return rows, lines
+        raise RlinoError(f"{files.rows} holds another evaluation: choose another --out")
+    whole = len(rows) // chunk * chunk
+    for file, lines in zip(files, (rows[:whole], texts[: whole * samples]), strict=True):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as part:
+                append_jsonl(part, lines)
+    return rows[:whole]
 
 
 def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
     """The settings that a folder records of an evaluation, and whether the evaluation is complete."""
-    asked, found = asked_and_found(folder / "evaluation.json")
-    if asked is None:
+    settings, result = asked_and_found(folder / "evaluation.json")
+    if settings is None:
         return None, False
     # Older records do not name these settings: whether texts were kept, and how many problems there were.
-    implied = {"responses": (folder / "responses.jsonl").exists()} | ({"problems": found["problems"]} if found else {})
-    return implied | asked, found is not None
+    implied = {"responses": (folder / "responses.jsonl").exists()}
+    implied |= {"problems": result["problems"]} if result else {}
+    return implied | settings, result is not None
 
 
 def unsolved(problems: Sequence[Problem], folder: Path, seed: int) -> list[Problem]:
@@ -206,12 +200,12 @@ def complete_evaluation(folder: Path, seed: int) -> tuple[dict[str, Any], list[d
 
     Raises RlinoError where there is no complete one, or it has the same seed, whose draws would be the same.
     """
-    asked, complete = read_evaluation(folder)
-    if asked is None or not complete:
+    settings, complete = read_evaluation(folder)
+    if settings is None or not complete:
         raise RlinoError(f"{folder} holds no complete evaluation")
-    if asked.get("seed") == seed:
+    if settings.get("seed") == seed:
         raise RlinoError(f"the evaluation in {folder} has the same seed, whose draws would come again: another --seed")
-    return asked, read_jsonl(folder / "problems.jsonl")
+    return settings, read_jsonl(folder / "problems.jsonl")
 
 
 EVALUATION = Kind("evaluation", read_evaluation, ("problems.jsonl", "responses.jsonl"))
@@ -245,8 +239,6 @@ def problem_row(rollouts: Rollouts, i: int, task: Task) -> dict[str, Any]:
     grades = rollouts.grades[rows]
     lengths = rollouts.lengths[rows].tolist()
     problem = rollouts.problems[i]
-    kind = problem.data.get("kind")
-    texts = rollouts.texts[rows]
     row = {
         "id": problem.id,
         "n": len(grades),
@@ -255,12 +247,17 @@ def problem_row(rollouts: Rollouts, i: int, task: Task) -> dict[str, Any]:
         "clipped": int(rollouts.truncated[rows].sum()),
         "tokens": sum(lengths),
         "tokens_correct": sum(n for n, g in zip(lengths, grades, strict=True) if g.correct),
-        **_trace_counts(task, [text.removeprefix(problem.opening) for text in texts]),
     }
+    verdicts = Counter(zip(rollouts.texts[rows], (grade.correct for grade in grades), strict=True))  # each text once
+    if hasattr(task, "trace_counts"):
+        counts: Counter[str] = Counter()
+        for (text, _), n in verdicts.items():
+            traced = task.trace_counts(text.removeprefix(problem.opening))
+            counts.update({name: n * count for name, count in traced.items()})
+        row |= counts
     if hasattr(task, "chain_right"):
-        right = Counter(text for text, grade in zip(texts, grades, strict=True) if grade.correct)
-        row["cc"] = sum(n for text, n in right.items() if task.chain_right(problem, text))
-    return row | ({"kind": kind} if kind else {})
+        row["cc"] = sum(n for (text, right), n in verdicts.items() if right and task.chain_right(problem, text))
+    return row | ({"kind": kind} if (kind := problem.data.get("kind")) else {})
 
 
 def _added(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -274,8 +271,7 @@ def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64, 256)) -> d
     `chain_right` is the share of right answers whose chain is right too, where every row counts them (`cc`).
     """
     n = int(frame["n"].iloc[0])
-    total = int(frame["n"].sum())
-    right = int(frame["c"].sum())
+    sums = frame.sum(numeric_only=True)
     out: dict[str, Any] = {"problems": len(frame), "samples": n}
     for k in (k for k in ks if k <= n):
         values = [pass_at_k(n, c, k) for c in frame["c"]]
@@ -284,26 +280,17 @@ def summarise(frame: pd.DataFrame, ks: Sequence[int] = (1, 4, 16, 64, 256)) -> d
     if "kind" in frame:  # a task that holds problems out in more than one way
         counts = frame.groupby("kind")[["c", "n"]].sum()
         out["by_kind"] = (counts["c"] / counts["n"]).to_dict()
-    out["format_ok"] = float(frame["format_ok"].sum() / total)
-    out["clipped_ratio"] = float(frame["clipped"].sum() / total)
-    out["mean_length"] = float(frame["tokens"].sum() / total)
-    wrong_tokens = frame["tokens"].sum() - frame["tokens_correct"].sum()
-    out["length/correct"] = float(frame["tokens_correct"].sum() / right) if right else None
-    out["length/incorrect"] = float(wrong_tokens / (total - right)) if total > right else None
-    if "steps" in frame and frame["steps"].sum():
-        out["steps_right"] = float(frame["steps_right"].sum() / frame["steps"].sum())
-        out["attempts_per_response"] = float(frame["attempts"].sum() / total)
-    if "cc" in frame and frame["cc"].notna().all() and right:
-        out["chain_right"] = float(frame["cc"].sum() / right)
+
+    def mean(total: float, count: float) -> float | None:
+        return float(total / count) if count else None
+
+    for name, column in (("format_ok", "format_ok"), ("clipped_ratio", "clipped"), ("mean_length", "tokens")):
+        out[name] = mean(sums[column], sums["n"])
+    out["length/correct"] = mean(sums["tokens_correct"], sums["c"])
+    out["length/incorrect"] = mean(sums["tokens"] - sums["tokens_correct"], sums["n"] - sums["c"])
+    if sums.get("steps"):
+        out["steps_right"] = mean(sums["steps_right"], sums["steps"])
+        out["attempts_per_response"] = mean(sums["attempts"], sums["n"])
+    if "cc" in frame and frame["cc"].notna().all() and sums["c"]:
+        out["chain_right"] = mean(sums["cc"], sums["c"])
     return out
-
-
-def _trace_counts(task: Task, texts: Sequence[str]) -> dict[str, int]:
-    """Sums over texts of what the task counts in a trace, if it counts anything; each distinct one is read once."""
-    if not hasattr(task, "trace_counts"):
-        return {}
-    counts: Counter[str] = Counter()
-    for text, n in Counter(texts).items():
-        for name, count in task.trace_counts(text).items():
-            counts[name] += n * count
-    return dict(counts)

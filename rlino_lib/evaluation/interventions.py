@@ -43,19 +43,15 @@ def _other_operation(a: int, op: str, b: int, result: int) -> Step:
 
 
 def _flipped(search: Search) -> str:
-    parts = []
-    end = 0
-    for attempt in search.attempts:
-        text = search.response[attempt.start : attempt.end]
-        before, verdict, after = text.rpartition(attempt.verdict) if attempt.verdict else (text, "", "")
-        parts.append(before + _FLIPPED.get(verdict, "") + after)
-        end = attempt.end
-    return "".join(parts) + search.response[end : search.thought]
+    thought = _thought(search)
+    for attempt in (a for a in reversed(search.attempts) if a.verdict):
+        before, verdict, after = thought[: attempt.end].rpartition(attempt.verdict)
+        thought = before + _FLIPPED[verdict] + after + thought[attempt.end :]
+    return thought
 
 
-def _cut(search: Search, only_last: bool) -> str:
-    start = search.attempts[-1].start if search.attempts else 0
-    return search.response[start : search.thought] if only_last else search.response[:start]
+def _last(search: Search) -> int:
+    return search.attempts[-1].start if search.attempts else 0
 
 
 # From a response and the thought of another problem to the edited thought.
@@ -65,8 +61,8 @@ EDITS: dict[str, Callable[[Search, str], str]] = {
     "result": lambda search, other: _with_last_step(search, lambda a, op, b, c: (a, op, b, c + 1)),  # false by 1
     "operation": lambda search, other: _with_last_step(search, _other_operation),  # true, of another expression
     "verdicts": lambda search, other: _flipped(search),  # every yes is a no, and every no a yes
-    "last cut": lambda search, other: _cut(search, only_last=False),
-    "only last": lambda search, other: _cut(search, only_last=True),
+    "last cut": lambda search, other: search.response[: _last(search)],
+    "only last": lambda search, other: search.response[_last(search) : search.thought],
 }
 
 
@@ -97,12 +93,8 @@ def forced_answers(
     prefixes = [thought + NO_THOUGHT for *_, thought in rows]
     longest = max(map(len, policy.tokenizer(prefixes, add_special_tokens=False)["input_ids"]))
     prompts = [task.prompt(problems[i]) for i, *_ in rows]
-    settings: dict[str, Any] = {
-        "temperature": 0.0,
-        "max_new_tokens": longest + ANSWER,
-        "stop_strings": ("</answer>",),
-    } | sampling
-    rollouts = sample(policy, prompts, 1, prefixes=prefixes, **settings)
+    greedy: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": longest + ANSWER, "stop_strings": ("</answer>",)}
+    rollouts = sample(policy, prompts, 1, prefixes=prefixes, **greedy | sampling)
     table = [_answered(task, problems[i], text) for (i, *_), text in zip(rows, rollouts.texts, strict=True)]
     frame = pd.DataFrame(rows, columns=["response", "edit", "thought"]).join(pd.DataFrame(table))
     frame.insert(0, "problem", [problems[i].id for i, *_ in rows])
@@ -114,9 +106,6 @@ def _answered(task: Countdown, problem: Problem, text: str) -> dict[str, Any]:
     answer = shape(extract_answer(text) or "")
     follows = [answer is not None and attempt.shape == answer for attempt in attempts]
     yes = [f for f, attempt in zip(follows, attempts, strict=True) if attempt.verdict == "yes"]
-    return {
-        "answer": extract_answer(text),
-        "correct": task.grade(problem, text).correct,
-        "follows_last": follows[-1] if follows else None,
-        "follows_yes": yes[-1] if yes else None,
-    }
+    last, last_yes = (values[-1] if values else None for values in (follows, yes))
+    correct = task.grade(problem, text).correct
+    return {"answer": extract_answer(text), "correct": correct, "follows_last": last, "follows_yes": last_yes}

@@ -26,11 +26,11 @@ def measured(
         policy = load()
         recorded, _ = kind.read(out)
         precision = policy_precision(begun_precision(settings["precision"], recorded), policy.model)
-        asked = {**settings, "weights_sha256_16": weights_hash(policy.model), "precision": precision}
+        complete_settings = {**settings, "weights_sha256_16": weights_hash(policy.model), "precision": precision}
         if recorded is None:
-            write_json(record, {"asked": asked})
+            write_json(record, {"asked": complete_settings})
         else:
-            refuse_other(out, kind, recorded, asked, defaults, complete)
+            refuse_other(out, kind, recorded, complete_settings, defaults, complete)
         if not complete:
-            write_json(record, {"asked": asked, "found": measure(policy, precision)})
+            write_json(record, {"asked": complete_settings, "found": measure(policy, precision)})
         return asked_and_found(record)[1] or {}

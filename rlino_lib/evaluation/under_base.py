@@ -6,8 +6,7 @@ what is likely anyway, so the comparison to make is with samples of the base at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,12 +15,9 @@ import torch
 
 from rlino_lib.analysis.coverage import cell_counts
 from rlino_lib.errors import RlinoError
-from rlino_lib.evaluation.evaluate import mean_entropy
-from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.tasks import Problem, Task
 
 
 class NoTemperature(RlinoError):
@@ -54,24 +50,21 @@ def responses_under(policy: Policy, rollouts: Rollouts, *, temperature: float = 
 
 
 def matching_samples(
-    policy: Policy, task: Task, problems: Sequence[Problem], target: float,
-    statistic: Callable[[Rollouts], float] = mean_entropy, *, samples: int = 4, seed: int = 0,
-    between: tuple[float, float] = (0.05, 2.0), **sampling: Any,
+    samples_at: Callable[[float], Rollouts], statistic: Callable[[Rollouts], float], target: float,
+    between: tuple[float, float],
 ) -> tuple[float, Rollouts]:  # fmt: skip
-    """The temperature, to 0.01, at which the policy's samples have `target` for a statistic, and the samples there.
+    """The temperature, to 0.01, at which a policy's samples have `target` for a statistic, and the samples there.
 
-    All temperatures share their random numbers. A search that is sampled at a lower temperature can go on for longer,
-    and its tokens be as uncertain on average: where the statistic is flat in the temperature, or turns, the match says
-    little, and one that is not, such as `lambda r: r.lengths.double().mean().item()`, is the one to take. For the mean
-    log-prob give `lambda r: responses_under(policy, r)["per_token"].mean()`. Raises NoTemperature where none between
-    the two gives the target.
+    `samples_at` gives the samples at a temperature, best with the same random numbers at each. A search that is sampled
+    at a lower temperature can go on for longer, and its tokens be as uncertain on average: where the statistic is flat
+    in the temperature, or turns, the match says little, and one that is not, such as the mean length, is the one to
+    take. Raises NoTemperature where none between the two gives the target.
     """
     tried: dict[float, tuple[float, Rollouts]] = {}  # the root finder asks for both ends again
 
     def gap(temperature: float) -> float:
         if temperature not in tried:
-            settings = {"seed": seed, "temperature": temperature} | sampling
-            rollouts = sample_graded(policy, task, problems, samples, **settings)
+            rollouts = samples_at(temperature)
             tried[temperature] = statistic(rollouts) - target, rollouts
         return tried[temperature][0]
 

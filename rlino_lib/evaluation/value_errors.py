@@ -46,12 +46,13 @@ def measure_values(
     """
     rollouts = sample_graded(policy, task, problems, samples, seed=seed, **sampling)
     ends = step_ends(task, rollouts)
+    counts = {"truth": TRUTH} | {f"k{k}": k for k in KS}
     tables = [
-        rollout_values(policy, task, rollouts, ends, k, seed + 1 + i, **sampling) for i, k in enumerate((TRUTH, *KS))
+        rollout_values(policy, task, rollouts, ends, k, seed + i, **sampling) for i, k in enumerate(counts.values(), 1)
     ]
     table = tables[0][["response", "problem", "prefix", "tokens"]].copy()
     table.insert(3, "step", table.groupby("response").cumcount())
-    for name, other in zip(("truth", *(f"k{k}" for k in KS)), tables, strict=True):
+    for name, other in zip(counts, tables, strict=True):
         table[name] = other["value"]
     if critic is not None:
         with torch.inference_mode():

@@ -38,46 +38,39 @@ def continuation_values(
 
 
 def prefix_values(
-    policy: Policy,
-    task: Task,
-    prefixes: Iterable[tuple[Problem, str]],
-    samples: int = 64,
-    seed: int = 0,
-    *,
-    max_new_tokens: int = DEFAULT_CAP,
-    level: float = 0.95,
-    **sampling: Any,
-) -> pd.DataFrame:
+    policy: Policy, task: Task, prefixes: Iterable[tuple[Problem, str]], samples: int = 64, seed: int = 0, *,
+    max_new_tokens: int = DEFAULT_CAP, **sampling: Any,
+) -> pd.DataFrame:  # fmt: skip
     """The share of `samples` continuations of each prefix that the grader calls right, an estimate of V^π(prefix).
 
     `prefixes` are pairs of a problem and the start of a response to it, and each has a row: `problem` (its id),
-    `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, the exact (Clopper-Pearson) interval `low` to `high`,
-    and `sampled`, the tokens that its continuations took. Equal pairs are sampled once and share their draws; draws of
-    different ones are independent. `max_new_tokens` caps the whole response, prefix included, as in training, and the
-    task's environment writes into it too: it answers a prefix that ends where it is consulted, and no place within one.
-    Of a task with lots each continuation has its own, whatever the lot of the response that a prefix is cut from: what
-    chance has written into the prefix stands, and the value is a mean over what it has yet to decide. `sampling` goes
-    to `sample_graded`. Raises RlinoError where there is nothing to sample, or where a prefix fills the cap.
+    `prefix`, `tokens` (of the prefix), `n`, `c`, `value` = c / n, its exact 95 % (Clopper-Pearson) interval `low` to
+    `high`, and `sampled`, the tokens that its continuations took. Equal pairs are sampled once and share their draws;
+    draws of different ones are independent. `max_new_tokens` caps the whole response, prefix included, as in training,
+    and the task's environment writes into it too: it answers a prefix that ends where it is consulted, and no place
+    within one. Of a task with lots each continuation has its own, whatever the lot of the response that a prefix is cut
+    from: what chance has written into the prefix stands, and the value is a mean over what it has yet to decide.
+    `sampling` goes to `sample_graded`. Raises RlinoError where there is nothing to sample, or where a prefix fills the
+    cap.
     """
     # One prompt may stand for several problems, where it hides what sets them apart.
     pairs = [(problem, prefix, (problem.id, task.prompt(problem))) for problem, prefix in prefixes]
-    places = {key: k for k, key in enumerate(dict.fromkeys((asked, prefix) for _, prefix, asked in pairs))}
+    places = {key: k for k, key in enumerate(dict.fromkeys((key, prefix) for _, prefix, key in pairs))}
     if not places or samples < 1:
         raise RlinoError("values need at least one prefix and one sample of each")
-    first = {(asked, prefix): problem for problem, prefix, asked in reversed(pairs)}
+    first = {(key, prefix): problem for problem, prefix, key in reversed(pairs)}
     texts = [prefix for _, prefix in places]
-    settings = {"prefixes": texts, "max_new_tokens": max_new_tokens} | sampling
-    rollouts = sample_graded(policy, task, [first[key] for key in places], samples, seed=seed, **settings)
+    sampling = {"prefixes": texts, "max_new_tokens": max_new_tokens} | sampling
+    rollouts = sample_graded(policy, task, [first[place] for place in places], samples, seed=seed, **sampling)
     c = rollouts.correct.view(-1, samples).sum(1).numpy()  # [U], of the U different pairs
     unique = pd.DataFrame(
         {"tokens": list(map(len, _tokens(policy, texts))), "n": samples, "c": c, "value": c / samples}
     )
-    tail = (1 - level) / 2
-    unique["low"] = beta.ppf(tail, c, samples - c + 1)  # NaN, and so 0, where c is 0
-    unique["high"] = beta.ppf(1 - tail, c + 1, samples - c)
+    unique["low"] = beta.ppf(0.025, c, samples - c + 1)  # NaN, and so 0, where c is 0
+    unique["high"] = beta.ppf(0.975, c + 1, samples - c)
     unique = unique.fillna({"low": 0.0, "high": 1.0})
     unique["sampled"] = rollouts.lengths.view(-1, samples).sum(1).numpy()
-    table = unique.iloc[[places[asked, prefix] for _, prefix, asked in pairs]].reset_index(drop=True)
+    table = unique.iloc[[places[key, prefix] for _, prefix, key in pairs]].reset_index(drop=True)
     table.insert(0, "problem", [problem.id for problem, _, _ in pairs])
     table.insert(1, "prefix", [prefix for _, prefix, _ in pairs])
     return table

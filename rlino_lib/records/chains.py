@@ -20,9 +20,6 @@ TABLES = {
     "likelihood": ("problem", "side", "temperature", "n", "tokens", "logprob"),
 }  # fmt: skip
 
-_WORDS = ("problem", "edit", "hint", "side")
-
-
 MEASUREMENT = measurement("measurement", tuple(f"{name}.csv" for name in TABLES))
 
 
@@ -39,10 +36,10 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     file = folder / f"{name}.csv"
     try:
         table = pd.read_csv(file)
-        missing = sorted(set(TABLES[name]) - set(table))
-        counts = table[[column for column in TABLES[name] if column in table and column not in _WORDS]].astype(float)
-    except (OSError, ValueError) as e:
+        words = ["problem", "edit", "hint", "side", "temperature"]
+        counts = table[list(TABLES[name])].drop(columns=words, errors="ignore").astype(float)
+    except (OSError, ValueError, KeyError) as e:  # not there, no table, or without these columns
         raise RlinoError(f"{file} is missing or damaged: {e}") from e
-    if missing or table.empty or counts.drop(columns="temperature", errors="ignore").isna().any(axis=None):
-        raise RlinoError(f"{file} is damaged: {f'it has no column {missing[0]}' if missing else 'numbers are missing'}")
+    if table.empty or counts.isna().any(axis=None):
+        raise RlinoError(f"{file} is damaged: numbers are missing")
     return table

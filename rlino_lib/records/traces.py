@@ -6,8 +6,9 @@ A source of traces is a `Run`, or a DataFrame of rollouts: one row per response,
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate
 from numbers import Real
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import LABELS
+from rlino_lib.records.cells import missing, shortened, whole
 from rlino_lib.records.runs import seed_words
 
 Row = dict[str, Any]  # a response with its columns
@@ -119,27 +121,25 @@ def _refuse_texts(frame: pd.DataFrame, name: str) -> None:
     if not frame.columns.is_unique:
         raise RlinoError(f"the rollouts of {name} have a column twice")
     for column in frame.columns.intersection(list(_DUE)):
-        due, holds = _DUE[column]
         for place, value in enumerate(frame[column], 1):
-            if not holds(value):
-                held = shortened(ascii(value), 60)
-                raise RlinoError(f"the rollouts of {name}, response {place}: {column} is to be {due}, not {held}")
+            if missing(value) and column not in _PLACES:
+                continue
+            try:
+                _DUE[column](value)
+            except ValueError as e:
+                words = f"{column} is to be {e}, not {shortened(ascii(value), 60)}"
+                raise RlinoError(f"the rollouts of {name}, response {place}: {words}") from None
 
 
-def _is_number(value: object) -> bool:
-    return missing(value) or (isinstance(value, Real) and not (isinstance(value, int) and abs(value) >= 2**1000))
+def _real(value: Any) -> None:
+    if not isinstance(value, Real) or (isinstance(value, int) and abs(value) >= 2**1000):
+        raise ValueError("a number")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and bool(0 <= value < 2**53) and float(value).is_integer()
-
-
-_WHOLE = "a whole number of 0 or more"
-_DUE: dict[str, tuple[str, Callable[[object], bool]]] = {  # by column: what its values are to be
-    **dict.fromkeys(("step", "group", "sample"), (_WHOLE, _is_whole)),
-    "length": (_WHOLE, lambda value: missing(value) or _is_whole(value)),
-    **dict.fromkeys(("reward", "advantage"), ("a number", _is_number)),
-}
+_PLACES = ("step", "group", "sample")
+# By column, what raises ValueError with what is due where its values are something else.
+_DUE: dict[str, Callable[[Any], Any]] = dict.fromkeys((*_PLACES, "length"), whole)
+_DUE |= dict.fromkeys(("reward", "advantage"), _real)
 
 
 def _some(values: list[int]) -> str:
@@ -155,11 +155,6 @@ def is_false(value: object) -> bool:
     return isinstance(value, bool | np.bool_) and not value
 
 
-def missing(value: object) -> bool:
-    """None, NaN or pandas' NA in a cell."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
 def problem_name(row: Any) -> str:
     """A problem in a few words: the numbers and the target where it has them, else its question or its id."""
     data = row["data"] if isinstance(row["data"], dict) else {}
@@ -168,15 +163,18 @@ def problem_name(row: Any) -> str:
     return str(data.get("question") or row["problem_id"] or "problem")
 
 
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) and len(value) > 0
+
+
 def tokens_of(row: Row) -> list[object]:
-    tokens = row["tokens"]
-    return list(tokens) if isinstance(tokens, list | tuple | np.ndarray) and len(tokens) else [row.get("response", "")]
+    return list(row["tokens"]) if _is_list(row["tokens"]) else [row.get("response", "")]
 
 
 def values_of(row: Row, column: str) -> list[float] | None:
     """A per-token column of one response; None where it is absent, has another length, or holds what is no number."""
     values = row.get(column)
-    if not isinstance(values, list | tuple | np.ndarray) or len(values) != len(tokens_of(row)):
+    if not _is_list(values) or len(values) != len(tokens_of(row)):
         return None
     try:
         return [math.nan if v is None else float(v) for v in values]
@@ -193,19 +191,12 @@ def length_of(row: Row) -> int:
 
 def unit_of(row: Row) -> str:
     """What `length_of` counts."""
-    tokens = row["tokens"]
-    counted = isinstance(tokens, list | tuple | np.ndarray) and len(tokens)
-    return "tokens" if counted or not missing(row.get("length")) else "characters"
+    return "tokens" if _is_list(row["tokens"]) or not missing(row.get("length")) else "characters"
 
 
 def as_traces(source: Any) -> Traces:
     """A source of traces as `Traces`; raises RlinoError for anything else."""
     return source if isinstance(source, Traces) else Traces(source)
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text of at most `limit` characters; … stands for what is left out."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def named_traces(runs: Any) -> list[tuple[str, Traces]]:
@@ -240,23 +231,16 @@ def shorten(
     """
     max_coloured = max(min(100, max_coloured), max_coloured // share)
     max_characters = max(min(10_000, max_characters), max_characters // share)
-    texts = [str(token) for token in islice(tokens, max_coloured)]
-    rest = "".join(map(str, islice(tokens, max_coloured, None)))
-    total = sum(map(len, texts)) + len(rest)
+    texts = [str(token) for token in tokens]
+    ends = [0, *accumulate(map(len, texts))]
+    coloured = min(bisect_right(ends, max_characters) - 1, max_coloured)
+    rest = "".join(texts)[ends[coloured] : max_characters]
     notes = []
-    if total > max_characters:
-        room = max_characters
-        for t, text in enumerate(texts):
-            if len(text) > room:
-                texts, rest = texts[:t], text
-                break
-            room -= len(text)
-        rest = rest[:room]
-    if len(texts) < len(tokens):
-        notes.append(f"Only the first {len(texts):,} of {len(tokens):,} tokens have colours and tooltips.")
-    if total > max_characters:
-        notes.append(f"Shortened: the first {max_characters:,} of {total:,} characters are shown.")
-    return texts + [rest] * bool(rest), notes
+    if coloured < len(texts):
+        notes.append(f"Only the first {coloured:,} of {len(texts):,} tokens have colours and tooltips.")
+    if ends[-1] > max_characters:
+        notes.append(f"Shortened: the first {max_characters:,} of {ends[-1]:,} characters are shown.")
+    return texts[:coloured] + [rest] * bool(rest), notes
 
 
 # --- which groups ----------------------------------------------------------------------------------------------------
@@ -280,18 +264,17 @@ Place = tuple[int, int, int]  # run, step, group
 
 def places_of(traces: list[Traces], steps: Sequence[int] | None, groups: Sequence[int] | None) -> list[Place]:
     """The groups to be shown, the most wanted first: of each run and step the first mixed group, then the others."""
+    for step in steps or ():
+        traces[0].rows(step, next(iter(traces[0].groups(step)), 0))  # raises where there is none
     ranked = []
     for r, source in enumerate(traces):
-        if steps is not None:
-            for step in steps if r == 0 else ():
-                source.rows(step, source.groups(step)[0] if source.groups(step) else 0)  # raises where there is none
-        wanted = [s for s in steps if s in source.steps] if steps is not None else list(spread(source.steps))
+        wanted = spread(source.steps) if steps is None else [s for s in steps if s in source.steps]
         for j, step in enumerate(wanted):
-            mixed = [source.first_mixed(step)]
-            if groups is not None:
-                mixed = list(groups)
-                for group in mixed:
-                    source.rows(step, group)  # raises where there is no such group
-            others = [] if groups is not None else [g for g in source.groups(step) if g not in mixed]
-            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(mixed + others)]
+            order = list(groups or ())
+            for group in order:
+                source.rows(step, group)  # raises where there is no such group
+            if groups is None:
+                first = source.first_mixed(step)
+                order = [first, *(g for g in source.groups(step) if g != first)]
+            ranked += [(max(i, j // 3), j, r, (r, step, g)) for i, g in enumerate(order)]
     return [place for *_, place in sorted(ranked)]

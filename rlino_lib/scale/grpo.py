@@ -30,7 +30,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         self.graded: list[tuple[str, Any]] = []  # text and grade of this process's last responses
         self.truncated: list[bool] = []  # which of them reached the cap
         self.rows: list[Row] = []  # of the last responses of all processes
-        self.asked: list[int] = []  # the problems that this process samples, in the pool
+        self.problem_places: list[int] = []  # the problems that this process samples, in the pool
         super().__init__(reward_funcs=[self.reward], **settings)
         if pool.written_into:
             self.rollout_func = self.sample_own  # set here: TRL's own argument warns that it may change
@@ -48,7 +48,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
         `tool_mask` from there on. Each process draws its own responses, every one a group of its own.
         """
         c = self.config
-        problems = [self.pool.problems[k] for k in self.asked]
+        problems = [self.pool.problems[k] for k in self.problem_places]
         with self.whole_model() as model:
             rollouts = sample_graded(
                 Policy(model, self.processing_class), self.pool.task, problems, 1, seed=torch.initial_seed(),
@@ -82,7 +82,7 @@ class ObjectiveTrainer(Recorded, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL samples and scores; the advantages [n], or [n, T], and which rows stay [n] are the objective's."""
         step = self.step_done + 1
-        self.asked = [row["problem"] for row in inputs]
+        self.problem_places = [row["problem"] for row in inputs]
         if self.model.training:
             self.reseed(0, step)
         out = super()._generate_and_score_completions(inputs)

@@ -28,6 +28,7 @@ from rlino_lib.policy.models import Policy, eos_ids
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.policy.stopping import StopStrings
 from rlino_lib.tasks import Grade, Problem, get_task
+from rlino_lib.tasks.base import has_context
 from rlino_lib.training import run, traces, trainer
 from rlino_lib.training.config import TrainConfig
 
@@ -45,10 +46,10 @@ class Row:
     truncated: bool  # neither EOS nor a stop string within the cap
     prompt: torch.Tensor  # [S] int64
     ids: torch.Tensor  # [T] int64, EOS included
+    own: torch.Tensor  # [T], 1 on the tokens that the policy wrote
     logprobs: torch.Tensor  # [T] float32, nats, of the policy that sampled
     entropies: torch.Tensor  # [T] float32, nats
     reference: torch.Tensor | None = None  # [T] float32, nats, where the objective reads it
-    own: torch.Tensor | None = None  # [T] bool, the tokens that the policy wrote; None: all of them
 
 
 class Pool:
@@ -62,12 +63,8 @@ class Pool:
         self.problems: list[Problem] = [*self.train, *held_out, *test]
         self.held_out = range(len(self.train), len(self.train) + len(held_out))
         self.test = range(self.held_out.stop, len(self.problems))
-
-    @property
-    def written_into(self) -> bool:
-        """Whether responses hold tokens that the policy does not write: of an environment, or an opening."""
-        names = ("environment", "opening", "opening_text")
-        return any(getattr(self.task, name, None) for name in names) or any(p.opening for p in self.problems)
+        # Whether responses hold tokens that the policy does not write: of an environment, or an opening.
+        self.written_into = has_context(self.task) or any(problem.opening for problem in self.problems)
 
     def row(self, k: int, place: int = 0) -> dict[str, Any]:
         """A row of a data set: the prompt, and which problem it is of."""
@@ -77,34 +74,6 @@ class Pool:
         """The problems of all steps in the order in which `rlino train` has them."""
         for step in range(1, config.steps + 1):
             yield from trainer.batch_of_problems(range(len(self.train)), step, config.prompts, config.seed)
-
-
-def rollouts_of(rows: Sequence[Row], group_size: int, pool: Pool, pad: int) -> Rollouts:
-    """The `Rollouts` of graded rows, in the order of their places."""
-    rows = sorted(rows, key=lambda r: r.place)
-
-    def padded(tensors: Sequence[torch.Tensor], value: float = 0.0, side: str = "right") -> torch.Tensor:
-        return pad_sequence(list(tensors), batch_first=True, padding_value=value, padding_side=side)
-
-    first = rows[::group_size]  # P
-    ids = padded([r.ids for r in rows], pad)  # [N, T]
-    written = padded([torch.ones_like(r.ids) for r in rows], 0).bool()  # [N, T]
-    mask = padded([torch.ones_like(r.ids) if r.own is None else r.own.long() for r in rows], 0).bool()  # [N, T]
-    return Rollouts(
-        prompts=[pool.task.prompt(pool.problems[r.problem]) for r in first],
-        prompt_ids=padded([r.prompt for r in first], pad, "left"),  # [P, S]
-        prompt_mask=padded([torch.ones_like(r.prompt) for r in first], 0, "left").bool(),  # [P, S]
-        ids=ids,
-        mask=mask,
-        logprobs=padded([r.logprobs for r in rows]) * mask,  # [N, T]
-        entropies=padded([r.entropies for r in rows]) * mask,  # [N, T]
-        truncated=torch.tensor([r.truncated for r in rows]),  # [N]
-        texts=[r.text for r in rows],
-        group_size=group_size,
-        problems=[pool.problems[r.problem] for r in first],
-        grades=[r.grade for r in rows],
-        written=written,
-    )
 
 
 if TYPE_CHECKING:
@@ -143,9 +112,31 @@ class Recorded(Mixed):
         """Sample and grade this process's share of a batch; returns the rows of all processes."""
         raise NotImplementedError
 
-    def to_rollouts(self, rows: Sequence[Row], samples: int) -> Rollouts:
-        """The rows of whole groups as `Rollouts`."""
-        return rollouts_of(rows, samples, self.pool, self.processing_class.pad_token_id)
+    def to_rollouts(self, rows: Iterable[Row], samples: int) -> Rollouts:
+        """The rows of whole groups as `Rollouts`, in the order of their places."""
+        rows = sorted(rows, key=lambda r: r.place)
+        first = rows[::samples]  # P
+        pad = self.processing_class.pad_token_id
+
+        def padded(tensors: Iterable[torch.Tensor], value: float = 0.0, side: str = "right") -> torch.Tensor:
+            return pad_sequence(list(tensors), batch_first=True, padding_value=value, padding_side=side)
+
+        mask = padded(r.own for r in rows).bool()  # [N, T]
+        return Rollouts(
+            prompts=[self.pool.task.prompt(self.pool.problems[r.problem]) for r in first],
+            prompt_ids=padded((r.prompt for r in first), pad, "left"),  # [P, S]
+            prompt_mask=padded((torch.ones_like(r.prompt) for r in first), 0, "left").bool(),  # [P, S]
+            ids=padded((r.ids for r in rows), pad),  # [N, T]
+            mask=mask,
+            logprobs=padded(r.logprobs for r in rows) * mask,  # [N, T]
+            entropies=padded(r.entropies for r in rows) * mask,  # [N, T]
+            truncated=torch.tensor([r.truncated for r in rows]),  # [N]
+            texts=[r.text for r in rows],
+            group_size=samples,
+            problems=[self.pool.problems[r.problem] for r in first],
+            grades=[r.grade for r in rows],
+            written=padded(torch.ones_like(r.ids) for r in rows).bool(),  # [N, T]
+        )
 
     @property
     def stop_ids(self) -> list[int]:
@@ -157,17 +148,16 @@ class Recorded(Mixed):
         stops = StopStrings(self.processing_class, getattr(self.pool.task, "stop", ()), torch.device("cpu"))
         eos = torch.tensor(self.stop_ids)  # [E]
 
-        def end(row: Sequence[int]) -> int | None:
+        kept, truncated = [], []
+        for row in ids:
             tokens = torch.tensor(row, dtype=torch.long)[:, None]  # [t, 1]
             ends = torch.isin(tokens, eos)  # [t, 1]
             if stops:
                 ends |= stops.reached(tokens, torch.ones_like(ends))
-            places = ends.nonzero()  # [n, 2]
-            return int(places[0, 0]) if len(places) else None
-
-        last = [end(row) for row in ids]
-        kept = [list(row) if t is None else list(row[: t + 1]) for row, t in zip(ids, last, strict=True)]
-        return kept, [t is None for t in last]
+            lengths = (ends.nonzero()[:, 0] + 1).tolist()  # up to each end
+            kept.append(list(row[: lengths[0]] if lengths else row))
+            truncated.append(not lengths)
+        return kept, truncated
 
     def grade(self, texts: Sequence[str], problems: Iterable[int]) -> list[tuple[str, Grade]]:
         """Each text with the verifier's grade of it, as an answer to that problem of the pool."""
@@ -186,17 +176,15 @@ class Recorded(Mixed):
         prompts, prompt_mask, ids, mask = (
             sampled[k] for k in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
         )
-        columns = [ids, *self.score(self.model, prompts, prompt_mask, ids, mask)]  # [n, T] each
+        own = sampled.get("tool_mask", mask)  # [n, T]
+        columns = [ids, own, *self.score(self.model, prompts, prompt_mask, ids, mask)]  # [n, T] each
         if (reference := sampled.get("ref_per_token_logps")) is not None:
             columns.append(reference.float())
         rows = []
         for i, (question, (text, grade)) in enumerate(zip(inputs, graded, strict=True)):
             kept = [column[i][mask[i].bool()].cpu() for column in columns]
             prompt = prompts[i][prompt_mask[i].bool()].cpu()
-            row = Row(question["place"], question["problem"], text, grade, truncated[i], prompt, *kept)
-            if "tool_mask" in sampled:
-                row.own = sampled["tool_mask"][i][mask[i].bool()].bool().cpu()
-            rows.append(row)
+            rows.append(Row(question["place"], question["problem"], text, grade, truncated[i], prompt, *kept))
         return gather_object(rows)
 
     def score(self, model, prompts: torch.Tensor, prompt_mask: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor):

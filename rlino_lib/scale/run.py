@@ -52,7 +52,7 @@ except ImportError as e:
     raise RlinoError(f"training at scale needs TRL 1.16 or newer ({e}): pip install 'rlino_lib[scale]'") from e
 
 ENGINES = ("grpo", "sft")
-# Settings of TRL and transformers that may be given beside the run's own: how the engine runs. They are recorded.
+# How settings of TRL and transformers begin that may be given beside the run's own: how the engine runs. All recorded.
 PASSED_ON = (
     "use_vllm", "vllm_", "use_transformers_continuous_batching", "transformers_continuous_batching_config",
     "generation_kwargs", "cache_implementation", "ds3_gather_for_generation", "cast_lm_head_to_fp32", "optim", "tf32",
@@ -81,20 +81,18 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
+    objective = varied(config.method, config.objective_settings)
     check_reward(config)
-    check_critic(config, varied(config.method, config.objective_settings))
+    check_critic(config, objective)
     get_task(config.task, **config.task_settings)
     chosen(engine, ENGINES, "engine")
-    once = config.epochs * config.minibatches == 1 and not config.objective_settings
-    literal = config.method == "f_isft_pos" and once
+    literal = (config.method, config.objective_settings, config.epochs * config.minibatches) == ("f_isft_pos", {}, 1)
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
-    unknown = [k for k in trl_settings if not any(k == p or (p[-1] == "_" and k.startswith(p)) for p in PASSED_ON)]
-    by = varied(config.method, config.objective_settings).credit
+    unknown = [name for name in trl_settings if not name.startswith(PASSED_ON)]
+    by = objective.credit
+    alone = engine == "sft" and not literal
     refusals = (
-        (
-            engine == "sft" and not literal,
-            "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out",
-        ),
+        (alone, "the engine sft carries f_isft_pos as it is, with one update per step: leave --engine out"),
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
         (by != "response", f"credit of tokens by {by} is computed by `rlino train` alone: choose another method"),
@@ -104,9 +102,8 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         (config.micro_tokens, "TRL cuts by rows: give --micro-batch in place of --micro-tokens"),
         (unknown, f"--trl does not take {', '.join(unknown)}, which the run decides or no objective reads"),
     )
-    for refused, message in refusals:
-        if refused:
-            raise RlinoError(message)
+    if message := next((message for refused, message in refusals if refused), ""):
+        raise RlinoError(message)
 
 
 def arguments(config: TrainConfig, out: Path, engine: str, trl_settings: dict[str, Any], progress: bool = False):
@@ -224,10 +221,9 @@ def _everywhere(state: PartialState, action: Callable[[], Any]) -> Any:
         except (RlinoError, OSError) as e:
             message[1] = str(e)
     broadcast_object_list(message)
-    result, error = message
-    if error:
-        raise RlinoError(error)
-    return result
+    if message[1]:
+        raise RlinoError(message[1])
+    return message[0]
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -308,18 +304,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one process of the command; the main one prints a line of JSON. Returns the exit code."""
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
-    return run_program(lambda: _run(argv, main_process), silent=not main_process)
+    return run_program(lambda: _run(argv), silent=os.environ.get("LOCAL_RANK", "0") != "0")
 
 
-def _run(argv: Sequence[str] | None, main_process: bool) -> int:
+def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     set_threads(args.threads)
-    trl_settings = name_values(args.trl, "--trl")
     run = train(
-        train_config(args), args.out, engine=args.engine, save=args.save, trl_settings=trl_settings,
-        progress=sys.stderr.isatty() and main_process,
+        train_config(args), args.out, engine=args.engine, save=args.save, progress=sys.stderr.isatty(),
+        trl_settings=name_values(args.trl, "--trl"),
     )  # fmt: skip
-    if main_process and os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0":
         print(json.dumps(run_result(run), default=float))
     return 0

@@ -196,7 +196,7 @@ def test_a_damaged_table_is_one_line(made, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     (copy / "hints.csv").write_text("problem\n")
-    with pytest.raises(RlinoError, match="hints.csv is damaged: it has no column c"):
+    with pytest.raises(RlinoError, match="hints.csv is missing or damaged: .*'c'"):
         read_chains(copy)
     (copy / "hints.csv").write_text("")
     with pytest.raises(RlinoError, match="hints.csv is missing or damaged"):

@@ -12,6 +12,7 @@ from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import evaluate as evaluation
 from rlino_lib.evaluation.evaluate import (
+    Files,
     base_columns,
     eval_columns,
     evaluate,
@@ -100,29 +101,31 @@ def test_base_columns_by_hand(rollouts):
     assert base_columns(rollouts, rollouts.logprobs, rollouts, now)["eval/base/correct"] is None
 
 
-def test_a_killed_evaluation_goes_on(tmp_path):
+def test_a_killed_evaluation_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "CHUNK", 4)
     policy, task = load_policy(), Countdown()
     problems = task.problems("test", 12)
-    ask = dict(samples=4, chunk=4, max_new_tokens=60)
+    ask = dict(samples=4, max_new_tokens=60)
     whole = evaluate(policy, task, problems, **ask)
     path = tmp_path / "problems.jsonl"
-    evaluate(policy, task, problems, out=path, **ask)
+    evaluate(policy, task, problems, files=Files(path), **ask)
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:6]) + '\n{"id": "half')
-    resumed = evaluate(policy, task, problems, out=path, **ask)
+    resumed = evaluate(policy, task, problems, files=Files(path), **ask)
     assert whole.equals(resumed) and len(path.read_text().splitlines()) == 12
     with pytest.raises(RlinoError, match="another evaluation"):
-        evaluate(policy, task, problems, out=path, **(ask | {"samples": 2}))
+        evaluate(policy, task, problems, files=Files(path), **(ask | {"samples": 2}))
     found = summarise(whole, ks=(1, 4, 16))
     assert found["pass@1"]["value"] == pytest.approx(whole["c"].sum() / 48) and "pass@16" not in found
     assert found["pass@1"]["low"] <= found["pass@1"]["value"] <= found["pass@1"]["high"]
     assert found["pass@4"]["value"] >= found["pass@1"]["value"]
 
 
-def test_texts_are_kept_survive_a_kill_and_can_be_graded_again(tmp_path, capsys):
+def test_texts_are_kept_survive_a_kill_and_can_be_graded_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "CHUNK", 2)
     policy, task = load_policy(base_of("word_problems")), WordProblems()
     problems, path, texts = task.problems("test", 6), tmp_path / "problems.jsonl", tmp_path / "responses.jsonl"
-    ask = dict(samples=2, chunk=2, max_new_tokens=60, out=path, responses=texts)
+    ask = dict(samples=2, max_new_tokens=60, files=Files(path, texts))
     evaluate(policy, task, problems, **ask)
     whole, rows = texts.read_text(), path.read_text()
     texts.write_text("".join(line + "\n" for line in whole.splitlines()[:5]) + '{"id": "half')
@@ -136,7 +139,7 @@ def test_texts_are_kept_survive_a_kill_and_can_be_graded_again(tmp_path, capsys)
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [r["correct"] for r in again] == [r["correct"] for r in said]
     with pytest.raises(RlinoError, match="responses.jsonl holds another evaluation"):
-        evaluate(policy, task, problems[::-1], **(ask | {"out": tmp_path / "other.jsonl"}))
+        evaluate(policy, task, problems[::-1], **(ask | {"files": Files(tmp_path / "other.jsonl", texts)}))
 
 
 # --- many samples ----------------------------------------------------------------------------------------------------
@@ -205,24 +208,21 @@ def test_samples_that_make_no_equal_parts_are_refused():
         evaluate(None, Countdown(), PROBLEMS, samples=4099)
 
 
-@pytest.mark.parametrize(("samples", "chunk"), [(8, None), (6, None), (6, 2), (4, None)])
+@pytest.mark.parametrize("samples", [8, 6, 4])
 @pytest.mark.parametrize("dies_at", [1, 2, 3])
-def test_an_evaluation_that_is_killed_amid_a_problem_goes_on_to_the_same_files(
-    tmp_path, monkeypatch, samples, chunk, dies_at
-):
+def test_an_evaluation_that_is_killed_amid_a_problem_goes_on_to_the_same_files(tmp_path, monkeypatch, samples, dies_at):
     monkeypatch.setattr(evaluation, "GROUP", 2)  # so that a problem's samples are spread over calls
     monkeypatch.setattr(evaluation, "ROWS", 4)
-    files = [{name: tmp_path / f"{kind}-{name}" for name in ("out", "responses")} for kind in ("whole", "killed")]
-    whole, calls = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, chunk=chunk, **files[0])
+    whole, killed = (Files(*(tmp_path / f"{kind}-{name}" for name in Files._fields)) for kind in ("whole", "killed"))
+    frame, calls = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, files=whole)
     assert len(calls) > 4
-    lines_of(monkeypatch, PROBLEMS[:5], samples=samples, chunk=chunk, dies_at=dies_at, **files[1])
-    resumed, rest = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, chunk=chunk, **files[1])
-    assert resumed.equals(whole) and calls[-len(rest) :] == rest
-    for name in files[0]:
-        assert files[0][name].read_bytes() == files[1][name].read_bytes()
-    texts = [json.loads(line) for line in files[0]["responses"].read_text().splitlines()]
+    lines_of(monkeypatch, PROBLEMS[:5], samples=samples, dies_at=dies_at, files=killed)
+    resumed, rest = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, files=killed)
+    assert resumed.equals(frame) and calls[-len(rest) :] == rest
+    assert [file.read_bytes() for file in killed] == [file.read_bytes() for file in whole]
+    texts = [json.loads(line) for line in whole.texts.read_text().splitlines()]
     assert [(t["id"], t["sample"]) for t in texts] == [(p.id, i) for p in PROBLEMS[:5] for i in range(samples)]
-    assert [sum(t["correct"] for t in texts if t["id"] == p.id) for p in PROBLEMS[:5]] == whole["c"].tolist()
+    assert [sum(t["correct"] for t in texts if t["id"] == p.id) for p in PROBLEMS[:5]] == frame["c"].tolist()
 
 
 def test_a_text_that_is_sampled_often_is_read_once(rollouts, monkeypatch):

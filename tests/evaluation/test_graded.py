@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlino_lib.cli import main as cli
-from rlino_lib.evaluation.evaluate import evaluate
+from rlino_lib.evaluation import evaluate as evaluation
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
@@ -62,16 +62,18 @@ def test_worth_filler_earns_rewards_that_the_verdict_does_not(policy):
     assert (rollouts.rewards[~bad] == 1).all() and abs(earned - expected) < 4 * math.sqrt(0.25 / int(bad.sum()))
 
 
-def test_a_run_and_an_evaluation_repeat_their_lots(policy, tmp_path):
+def test_a_run_and_an_evaluation_repeat_their_lots(policy, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "CHUNK", 8)
     first, again = (Trainer(TrainConfig(**SETTINGS)).sample(2) for _ in range(2))
     other = Trainer(TrainConfig(**SETTINGS, seed=1)).sample(2)
     assert first.texts == again.texts and first.lots == again.lots and first.lots != other.lots
     task = CleanRoom(worth=0.01)
     problems = task.problems("test", 20)
-    settings = dict(samples=2, chunk=8, max_new_tokens=97)
-    whole = evaluate(policy, task, problems, out=tmp_path / "a.jsonl", **settings)
-    evaluate(policy, task, problems[:12], out=tmp_path / "b.jsonl", **settings)  # as if killed after twelve
-    assert evaluate(policy, task, problems, out=tmp_path / "b.jsonl", **settings).equals(whole)
+    settings = dict(samples=2, max_new_tokens=97)
+    whole = evaluation.evaluate(policy, task, problems, **settings)
+    settings["files"] = evaluation.Files(tmp_path / "b.jsonl")
+    evaluation.evaluate(policy, task, problems[:12], **settings)  # as if killed after twelve
+    assert evaluation.evaluate(policy, task, problems, **settings).equals(whole)
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, monkeypatch):

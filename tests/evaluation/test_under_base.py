@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.evaluation.evaluate import mean_entropy
 from rlino_lib.evaluation.graded import sample_graded
-from rlino_lib.evaluation.under_base import matching_samples, mean_entropy, responses_under, support
+from rlino_lib.evaluation.under_base import matching_samples, responses_under, support
 from rlino_lib.policy.models import load_policy
 from rlino_lib.tasks import Countdown
 
@@ -38,12 +39,15 @@ def test_a_prefix_is_context_and_not_counted(policy):
 
 
 def test_the_temperature_of_an_entropy_is_the_one_that_it_came_from(policy):
-    hotter = sample_graded(policy, TASK, PROBLEMS, 4, seed=0, temperature=1.6)
-    found, matched = matching_samples(policy, TASK, PROBLEMS, mean_entropy(hotter), between=(1.0, 2.0))
-    assert found == pytest.approx(1.6, abs=0.05) and mean_entropy(matched) == pytest.approx(mean_entropy(hotter), 0.05)
+    def samples_at(temperature):
+        return sample_graded(policy, TASK, PROBLEMS, 4, seed=0, temperature=temperature)
+
+    entropy = mean_entropy(samples_at(1.6))
+    found, matched = matching_samples(samples_at, mean_entropy, entropy, (1.0, 2.0))
+    assert found == pytest.approx(1.6, abs=0.05) and mean_entropy(matched) == pytest.approx(entropy, 0.05)
     assert len(matched.texts) == 32 and matched.grades
     with pytest.raises(RlinoError, match="give 0.* not 9.000"):
-        matching_samples(policy, TASK, PROBLEMS[:1], 9.0, samples=1)
+        matching_samples(samples_at, mean_entropy, 9.0, (1.0, 2.0))
 
 
 def test_right_completions_fall_into_cells_by_both_probabilities():

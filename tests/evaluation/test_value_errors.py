@@ -1,6 +1,7 @@
 """`rlino values`: a critic's values and few continuations beside many, of a run that was kept."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -12,14 +13,26 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import value_errors
 from rlino_lib.policy.critic import Critic, load_critic, save_critic
 from rlino_lib.policy.models import load_policy
+from rlino_lib.records.runs import load_run
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.run import train
 
 SMALL = dict(task="word_problems", steps=1, prompts=2, group_size=4, eval_every=0, max_new_tokens=64, guard="warn")
 
 
-def test_a_critic_is_kept_with_its_run_and_read_back(tmp_path):
-    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run of PPO, with its model and its critic."""
+    return train(TrainConfig(method="ppo", **SMALL), tmp_path_factory.mktemp("ppo") / "run", save=True)
+
+
+@pytest.fixture
+def run(kept, tmp_path):
+    """A copy of it, to be changed."""
+    return load_run(shutil.copytree(kept.path, tmp_path / "run"))
+
+
+def test_a_critic_is_kept_with_its_run_and_read_back(run):
     policy = load_policy(run.path / "model")
     critic = load_critic(run.path / "critic.safetensors", policy.model)
     assert critic.head.bias.abs().sum() > 0
@@ -37,9 +50,8 @@ def test_what_is_no_critic_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(e.value)
 
 
-def test_values_are_measured_once_and_recorded_with_their_settings(tmp_path, monkeypatch, capsys):
+def test_values_are_measured_once_and_recorded_with_their_settings(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(value_errors, "TRUTH", 8)
-    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
     assert cli.main(["values", str(run.path), "--problems", "3", "--samples", "2"]) == 0
     printed = json.loads(capsys.readouterr().out)
     table = pd.read_csv(run.path / "values" / "values.csv")
@@ -56,8 +68,7 @@ def test_values_are_measured_once_and_recorded_with_their_settings(tmp_path, mon
     assert cli.main(["values", str(plain.path)]) == 2
 
 
-def test_a_run_that_cannot_be_measured_is_refused_and_nothing_is_written(tmp_path, capsys):
-    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
+def test_a_run_that_cannot_be_measured_is_refused_and_nothing_is_written(run, tmp_path, capsys):
     critic, model, summary = (run.path / name for name in ("critic.safetensors", "model", "summary.json"))
     room = train(TrainConfig(method="ppo", **SMALL | {"task": "clean_room"}), tmp_path / "room", save=True)
 
@@ -80,9 +91,8 @@ def test_a_run_that_cannot_be_measured_is_refused_and_nothing_is_written(tmp_pat
     refused(run.path, "is not complete")
 
 
-def test_values_that_were_cut_short_go_on_and_damaged_ones_are_named(tmp_path, monkeypatch, capsys):
+def test_values_that_were_cut_short_go_on_and_damaged_ones_are_named(run, monkeypatch, capsys):
     monkeypatch.setattr(value_errors, "TRUTH", 2)
-    run = train(TrainConfig(method="ppo", **SMALL), tmp_path / "run", save=True)
     words = ["values", str(run.path), "--problems", "2", "--samples", "1"]
     assert cli.main(words) == 0
     record, table = run.path / "values" / "values.json", run.path / "values" / "values.csv"

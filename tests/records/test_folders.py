@@ -246,7 +246,7 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path, monkeypatch, capsys, ma
 
 ODD = '\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n \u00e9\U0001f642\ud800"\\'
 TEXT = st.text(st.one_of(st.sampled_from(ODD), st.characters()), max_size=12)
-QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK
@@ -338,16 +338,17 @@ def test_an_evaluation_of_any_texts_that_is_cut_anywhere_goes_on_to_the_same_fil
             texts=[texts[int(p[1:])] for p in prompts], group_size=1,
         )  # fmt: skip
 
-    files = {name: tmp_path / f"{name}.jsonl" for name in ("out", "responses")}
-    for file in files.values():
+    files = evaluation.Files(tmp_path / "rows.jsonl", tmp_path / "texts.jsonl")
+    for file in files:
         file.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graded, "sample", sample)
-        frame = evaluation.evaluate(None, Task(), problems, chunk=2, **files)
-        whole = {file: file.read_bytes() for file in files.values()}
+        patch.setattr(evaluation, "CHUNK", 2)
+        frame = evaluation.evaluate(None, Task(), problems, files=files)
+        whole = {file: file.read_bytes() for file in files}
         for file in whole:
             file.write_bytes(whole[file][: data.draw(st.integers(0, len(whole[file])))])
-        assert evaluation.evaluate(None, Task(), problems, chunk=2, **files).equals(frame)
+        assert evaluation.evaluate(None, Task(), problems, files=files).equals(frame)
     assert {file: file.read_bytes() for file in whole} == whole
 
 

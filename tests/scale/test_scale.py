@@ -35,7 +35,7 @@ from trl import GRPOTrainer, SFTTrainer  # noqa: E402
 
 from rlino_lib.cli.options import train_config  # noqa: E402
 from rlino_lib.scale import run as scale  # noqa: E402
-from rlino_lib.scale.records import MARK, Pool, Recorded, Row, rollouts_of  # noqa: E402
+from rlino_lib.scale.records import MARK, Pool, Recorded, Row  # noqa: E402
 from rlino_lib.scale.sft import IsftTrainer  # noqa: E402
 from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 
@@ -110,22 +110,21 @@ def losses(self, n):
 def test_the_loss_and_its_gradient_are_those_of_policy_loss(name, updates, holes):
     """Every named objective. A micro-batch's token mean is the update's only where the update is one micro-batch."""
     accumulate = 1 if OBJECTIVES[name].normaliser == "micro_token_mean" else 3
-    for seed in range(3):
-        self, new, old, ref, mask, adv, keep = bare(name, 6, 4, 7, accumulate, updates, seed, holes)
-        parts = list(losses(self, 24))
-        assert sorted(torch.cat([rows for rows, _, _ in parts]).tolist()) == list(range(24))
-        for k in range(updates):
-            part = parts[k * accumulate : (k + 1) * accumulate]
-            rows = torch.cat([rows for rows, _, _ in part])
-            rows = rows[keep[rows]]
-            loss = sum(loss for _, loss, _ in part)
-            behaviour = None if updates == 1 else old[rows]  # at one update the policy is the one that sampled
-            args = (new[rows], adv[rows], mask[rows], behaviour, ref[rows], 8, -new[rows])
-            expected = policy_loss(OBJECTIVES[name], Batch(*args)).loss
-            torch.testing.assert_close(loss, expected, **EXACT)
-            gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (loss, expected)]
-            torch.testing.assert_close(*gradients, **EXACT)
-            assert gradients[1].any()
+    self, new, old, ref, mask, adv, keep = bare(name, 6, 4, 7, accumulate, updates, updates, holes)
+    parts = list(losses(self, 24))
+    assert sorted(torch.cat([rows for rows, _, _ in parts]).tolist()) == list(range(24))
+    for k in range(updates):
+        part = parts[k * accumulate : (k + 1) * accumulate]
+        rows = torch.cat([rows for rows, _, _ in part])
+        rows = rows[keep[rows]]
+        loss = sum(loss for _, loss, _ in part)
+        behaviour = None if updates == 1 else old[rows]  # at one update the policy is the one that sampled
+        args = (new[rows], adv[rows], mask[rows], behaviour, ref[rows], 8, -new[rows])
+        expected = policy_loss(OBJECTIVES[name], Batch(*args)).loss
+        torch.testing.assert_close(loss, expected, **EXACT)
+        gradients = [torch.autograd.grad(x, new, retain_graph=True)[0] for x in (loss, expected)]
+        torch.testing.assert_close(*gradients, **EXACT)
+        assert gradients[1].any()
 
 
 @pytest.mark.parametrize(
@@ -329,10 +328,11 @@ def test_rows_become_rollouts_in_the_order_of_their_places():
     lengths, grade = [2, 3, 1, 2], Grade(1.0, True, True, None, "")
     rows = [
         Row(i, i // 2, f"text {i}", grade, i == 0, torch.arange(1, 2 + i // 2), torch.tensor([7] * (n - 1) + [9]),
-            torch.full((n,), -0.5), torch.full((n,), 0.25))
+            torch.ones(n), torch.full((n,), -0.5), torch.full((n,), 0.25))
         for i, n in enumerate(lengths)
     ]  # fmt: skip
-    found = rollouts_of([rows[2], rows[0], rows[3], rows[1]], 2, problems, 0)
+    trainer = SimpleNamespace(pool=problems, processing_class=SimpleNamespace(pad_token_id=0))
+    found = Recorded.to_rollouts(trainer, [rows[2], rows[0], rows[3], rows[1]], 2)
     assert found.texts == ["text 0", "text 1", "text 2", "text 3"] and found.prompts == ["p0", "p1"]
     assert found.prompt_ids.tolist() == [[0, 1], [1, 2]] and found.prompt_mask.tolist() == [[False, True], [True, True]]
     assert found.lengths.tolist() == lengths and found.truncated.tolist() == [True, False, False, False]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.cells import missing, shortened, whole
 from rlino_lib.records.importers.files import Record
 from rlino_lib.records.runs import COLUMNS
 
@@ -42,7 +42,7 @@ def text(value: Any) -> str:
 def _content(value: Any) -> str:
     if isinstance(value, list):  # parts, of which some may be images
         return "".join(str(p.get("text") or "") for p in value if isinstance(p, dict))
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else short_text(value)
 
 
 def short_text(value: Any) -> str:
@@ -50,78 +50,52 @@ def short_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def number(value: Any) -> float | None:
-    """A finite number; NaN is none. Raises ValueError for anything else."""
-    if not isinstance(value, int | float) or abs(value) > 1e300:  # a whole number may be beyond any float
-        if not (isinstance(value, float) and math.isnan(value)):
-            raise ValueError("a finite number")
-    return None if value != value else float(value)
+def number(value: Any) -> float:
+    """A finite number. Raises ValueError for anything else."""
+    if not isinstance(value, int | float) or not abs(value) <= 1e300:  # a whole number may be beyond any float
+        raise ValueError("a finite number")
+    return float(value)
 
 
-def whole(value: Any) -> int | None:
-    """A whole number of 0 or more; NaN is none. Raises ValueError for anything else."""
-    if value != value:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53 or value != int(value):
-        raise ValueError("a whole number of 0 or more")
-    return int(value)
+def verdict(value: Any) -> bool:
+    """Right or wrong: true or false, 1 or 0. Raises ValueError for anything else."""
+    if not isinstance(value, int | float) or value not in (0, 1):
+        raise ValueError("true or false, 1 or 0 (or a threshold: NAME=COLUMN>=0.5)")
+    return bool(value)
 
 
-def place(value: Any) -> int:
-    """A whole number of 0 or more, as a step is. Raises ValueError for anything else, and NaN."""
-    if (number := whole(value)) is None:
-        raise ValueError("a whole number of 0 or more")
-    return number
+def list_of(read: Callable[[Any], Any], words: str) -> Callable[[Any], list[Any]]:
+    """What reads a list of values."""
+
+    def read_list(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValueError(f"a list of {words}")
+        return list(map(read, value))
+
+    return read_list
 
 
-def verdict(value: Any) -> bool | None:
-    """Right or wrong: true or false, 1 or 0; NaN is neither. Raises ValueError for anything else."""
-    if isinstance(value, int | float):
-        if value in (0, 1):
-            return bool(value)
-        if value != value:
-            return None
-    raise ValueError("true or false, 1 or 0 (or a threshold: NAME=COLUMN>=0.5)")
-
-
-def texts(value: Any) -> list[str]:
-    """A list of texts."""
-    if not isinstance(value, list):
-        raise ValueError("a list of texts")
-    return [text(v) for v in value]
-
-
-def numbers(value: Any) -> list[float | None]:
-    """A list of numbers."""
-    if not isinstance(value, list):
-        raise ValueError("a list of numbers")
-    return [None if v is None else number(v) for v in value]
-
-
-class Field(NamedTuple):
-    """A field of a response: its name in run folders, and what its values are."""
-
-    name: str
-    read: Callable[[Any], Any]  # raises ValueError with what was expected
-
-
-# By the names that `--map` takes. A run folder calls truncated responses clipped, as TRL does.
-FIELDS: dict[str, Field] = {
-    "response": Field("response", text), "prompt": Field("prompt", text), "question": Field("question", short_text),
-    "problem_id": Field("problem_id", short_text), "step": Field("step", place), "gold": Field("gold", short_text),
-    "answer": Field("answer", short_text), "reason": Field("reason", short_text), "reward": Field("reward", number),
-    "advantage": Field("advantage", number), "correct": Field("correct", verdict),
-    "truncated": Field("clipped", verdict), "format_ok": Field("format_ok", verdict),
-    "length": Field("length", whole), "tokens": Field("tokens", texts), "logprobs": Field("logprobs", numbers),
-    "entropies": Field("entropies", numbers), "weights": Field("weights", numbers),
-}  # fmt: skip
-_NEEDED = ("response", "step")
 _OF_TOKENS = ("logprobs", "entropies", "weights")
 _OF_SAMPLES = ("correct", "truncated", "format_ok", "reward", "advantage", "length", "answer", "reason")
+_NEEDED = ("response", "step")
+# By the names that `--map` takes: what reads a value, and raises ValueError with what was expected.
+FIELDS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("response", "prompt"), text),
+    **dict.fromkeys(("question", "problem_id", "gold", "answer", "reason"), short_text),
+    **dict.fromkeys(("reward", "advantage"), number),
+    **dict.fromkeys(("correct", "truncated", "format_ok"), verdict),
+    **dict.fromkeys(("step", "length"), whole),
+    "tokens": list_of(text, "texts"),
+    **dict.fromkeys(_OF_TOKENS, list_of(lambda value: None if missing(value) else number(value), "numbers")),
+}
+
+
+def name_in_run(field: str) -> str:
+    """The name of a field in run folders, where truncated responses are clipped, as TRL calls them."""
+    return "clipped" if field == "truncated" else field
+
 
 # --- columns ---------------------------------------------------------------------------------------------------------
-
-_TEST = re.compile(r"(.+?)(>=|>)(.+)")
 
 
 @dataclass(frozen=True)
@@ -148,12 +122,9 @@ class Column:
 
     def judged(self, value: Any) -> Any:
         """The value, held against the threshold where there is one."""
-        if not self.sign or value is None:
+        if not self.sign:
             return value
-        value = number(value)
-        if value is None:
-            return None
-        return value >= self.threshold if self.sign == ">=" else value > self.threshold
+        return number(value) >= self.threshold if self.sign == ">=" else number(value) > self.threshold
 
 
 Columns = Mapping[str, Column]  # by field
@@ -172,19 +143,13 @@ def read_map(words: Iterable[str]) -> dict[str, Column]:
             raise RlinoError(f"--map takes FIELD=COLUMN, FIELD one of {known}, not {pair!r}")
         if field in columns:
             raise RlinoError(f"--map names a column for {field} twice")
-        match = _TEST.fullmatch(name)
+        name, *test = re.split("(>=|>)", name, maxsplit=1)
+        sign, threshold = test or ("", "0")
         try:
-            columns[field] = Column(match[1], match[2], _finite(match[3])) if match else Column(name)
+            columns[field] = Column(name, sign, number(float(threshold)))
         except ValueError as e:
-            raise RlinoError(f"--map {pair!r}: {match[3] if match else ''!r} is no number") from e
+            raise RlinoError(f"--map {pair!r}: {threshold!r} is no number") from e
     return columns
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value) or "_" in text:
-        raise ValueError(text)
-    return value
 
 
 def rows_of(records: Iterable[tuple[str, Record]], columns: Columns, not_finite: Counter[str]) -> Iterator[Row]:
@@ -211,28 +176,25 @@ def rows_of(records: Iterable[tuple[str, Record]], columns: Columns, not_finite:
         if not (isinstance(several, list) and several and all(isinstance(v, str) for v in several)):
             yield _row(where, values, columns, not_finite) | shared
             continue
+        lists = {f: v for f, v in values.items() if f in _OF_SAMPLES and isinstance(v, list) and len(v) == len(several)}
         for i, response in enumerate(several):
-            own = {f: values[f][i] for f in _OF_SAMPLES if _is_list(values.get(f), len(several))}
-            yield _row(where, values | own | {"response": response}, columns, not_finite) | shared
-
-
-def _is_list(value: Any, size: int) -> bool:
-    return isinstance(value, list) and len(value) == size
+            own = {"response": response} | {f: v[i] for f, v in lists.items()}
+            yield _row(where, values | own, columns, not_finite) | shared
 
 
 def _row(where: str, values: Mapping[str, Any], columns: Columns, not_finite: Counter[str]) -> Row:
     row: Row = {}
     for field, value in values.items():
-        name, read = FIELDS[field]
+        column, name = columns[field], name_in_run(field)
+        row[name] = None
+        if missing(value) and field not in _NEEDED:
+            not_finite.update([column.name] * (value is not None))
+            continue
         try:
-            value = columns[field].judged(value)
-            row[name] = None if value is None and field not in _NEEDED else read(value)
+            row[name] = FIELDS[field](column.judged(value))
         except ValueError as e:
-            held = json.dumps(value, default=str)
-            held = held if len(held) <= 60 else f"{held[:57]}…"
-            raise RlinoError(f"{where}: {field} ({columns[field]}) is to be {e}, not {held}") from None
-        if row[name] is None and values[field] is not None:
-            not_finite[columns[field].name] += 1
+            held = shortened(json.dumps(value, default=str), 60)
+            raise RlinoError(f"{where}: {field} ({column}) is to be {e}, not {held}") from None
     if row.get("tokens") is not None:
         if row.get("length") is None:
             row["length"] = len(row["tokens"])
@@ -246,10 +208,8 @@ def _row(where: str, values: Mapping[str, Any], columns: Columns, not_finite: Co
 
 def all_verdicts(records: Sequence[Record], name: str) -> bool:
     """Whether a column holds verdicts alone: true or false, 1 or 0, and at least one."""
-    values = [record.get(name) for record in records]
-    return any(v is not None for v in values) and all(
-        v is None or (isinstance(v, int | float) and v in (0, 1)) for v in values
-    )
+    values = [value for record in records if (value := record.get(name)) is not None]
+    return bool(values) and all(isinstance(value, int | float) and value in (0, 1) for value in values)
 
 
 def identify(rows: Sequence[Row]) -> None:
@@ -257,23 +217,17 @@ def identify(rows: Sequence[Row]) -> None:
 
     A problem without an id is told apart by its prompt; a response without a prompt is of a problem of its own.
     """
-    groups: dict[tuple[int, str], int] = {}
-    in_step: Counter[int] = Counter()
+    groups: dict[int, dict[str, int]] = defaultdict(dict)  # by step and problem
     sizes: Counter[tuple[int, str]] = Counter()
     for place, row in enumerate(rows, 1):
-        step = row.setdefault("step", 0)
-        name = row.get("problem_id")
+        step, name, prompt = row.setdefault("step", 0), row.get("problem_id"), row.get("prompt")
         if name is None:
-            prompt = row.get("prompt")
             name = f"response-{place}" if prompt is None else f"prompt-{hash_words(prompt)}"
         elif len(name) > 100 or not name.isprintable() or not name.strip():
             name = f"problem-{hash_words(name)}"
-        key = step, name
-        if key not in groups:
-            groups[key] = in_step[step]
-            in_step[step] += 1
-        row |= {"problem_id": name, "group": groups[key], "sample": sizes[key]}
-        sizes[key] += 1
+        group = groups[step].setdefault(name, len(groups[step]))
+        row |= {"problem_id": name, "group": group, "sample": sizes[step, name]}
+        sizes[step, name] += 1
 
 
 def hash_words(words: str) -> str:

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,13 @@ def digest(files: Iterable[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def _opened(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, gzipped or not, with their numbers from 1, and a bar on a terminal."""
     read = 0
     bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False)
     try:
-        with _opened(path) as f, bar:
-            number = 0
-            while line := f.readline(LONGEST_LINE + 1):
-                number += 1
+        with bar, gzip.open(path) if path.suffix == ".gz" else path.open("rb") as f:
+            for number, line in enumerate(iter(lambda: f.readline(LONGEST_LINE + 1), b""), 1):
                 read += len(line)
                 if len(line) > LONGEST_LINE:
                     raise RlinoError(f"{path}, line {number} is longer than {LONGEST_LINE >> 20} MiB")
@@ -111,18 +106,11 @@ def json_lines(path: Path) -> Iterator[tuple[str, Record]]:
         yield where, record
 
 
-def first_record(path: Path, strict: bool = False) -> Record:
-    """The first object of a JSONL file, to recognise it by its keys; empty where there is none.
-
-    A file that does not begin with an object has none, or where `strict` raises RlinoError.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return next((record for _, record in json_lines(path)), {})
-    except RlinoError:
-        if strict:
-            raise
-        return {}
+def first_record(path: Path) -> Record:
+    """The first object of a JSONL file, to recognise it by its keys; empty for a file that does not begin with one."""
+    with suppress(RlinoError), warnings.catch_warnings(action="ignore"):
+        return next((record for _, record in json_lines(path)), {})
+    return {}
 
 
 def json_file(path: Path) -> Record:
@@ -158,5 +146,5 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Record]]:
 
 def numbered(folder: Path, pattern: str) -> list[Path]:
     """The files of a folder whose whole name matches a pattern, in the order of the number in its first group."""
-    found = ((re.fullmatch(pattern, path.name), path) for path in folder.iterdir() if path.is_file())
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
+    matches = ((re.fullmatch(pattern, path.name), path) for path in folder.iterdir() if path.is_file())
+    return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]

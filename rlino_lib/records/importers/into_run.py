@@ -10,8 +10,8 @@ from typing import Any
 from rlino_lib.errors import RlinoError
 from rlino_lib.folders import output_folder
 from rlino_lib.records.importers import jsonl, lm_eval, trl, verl
-from rlino_lib.records.importers.fields import FIELDS, Column, Row, hash_words, identify
-from rlino_lib.records.importers.files import check_sizes, digest, first_record
+from rlino_lib.records.importers.fields import FIELDS, Column, hash_words, identify, name_in_run
+from rlino_lib.records.importers.files import check_sizes, digest, json_lines
 from rlino_lib.records.importers.measures import metrics_rows, tested
 from rlino_lib.records.importers.source import Imported, Reader
 from rlino_lib.records.runs import COLUMNS, PACKED, RUN, TABLES, UNKNOWN, Run, load_run
@@ -75,9 +75,9 @@ def _files(sources: Sequence[Path], kind: str) -> tuple[str, list[Path]]:
     for source in sources:
         if not (source.is_file() or source.is_dir()):
             raise RlinoError(f"{source} is missing, or neither a file nor a folder")
-    names = [kind] if kind else list(FORMATS)
-    for name in names:
-        by_source = [FORMATS[name].files(source) for source in sources]
+    formats = {kind: FORMATS[kind]} if kind else FORMATS
+    for name, reader in formats.items():
+        by_source = [reader.files(source) for source in sources]
         if all(by_source):
             files = [path for paths in by_source for path in paths]
             check_sizes(files)
@@ -86,12 +86,12 @@ def _files(sources: Sequence[Path], kind: str) -> tuple[str, list[Path]]:
             return name, files
     if empty := [source for source in sources if source.is_file() and not source.stat().st_size]:
         raise RlinoError(f"{empty[0]} is empty")
-    if not kind and all(any(reader.files(source) for reader in FORMATS.values()) for source in sources):
-        raise RlinoError(f"{', '.join(map(str, sources))} are of different formats: import one run at a time")
-    expected = FORMATS[kind].words if kind else "; ".join(reader.words for reader in FORMATS.values())
-    where = str(sources[0]) if len(sources) == 1 else f"one of {', '.join(map(str, sources))}"
-    seen = "".join(map(_beginning, sources))
-    raise RlinoError(f"{where} is not of a format that is known here{seen}: expected {expected}")
+    words = ", ".join(map(str, sources))
+    if all(any(reader.files(source) for reader in formats.values()) for source in sources):
+        raise RlinoError(f"{words} are of different formats: import one run at a time")
+    expected = "; ".join(reader.words for reader in formats.values())
+    beginnings = "".join(map(_beginning, sources))
+    raise RlinoError(f"{words}: not of a format that is known here{beginnings}: expected {expected}")
 
 
 def _beginning(source: Path) -> str:
@@ -99,7 +99,7 @@ def _beginning(source: Path) -> str:
     if not source.is_file():
         return ""
     try:
-        keys = ", ".join(map(repr, list(first_record(source, strict=True))[:12]))
+        keys = ", ".join(map(repr, list(next((record for _, record in json_lines(source)), {}))[:12]))
     except RlinoError as e:
         return f" ({e})"
     return f" (its first line has {keys})" if keys else ""
@@ -142,7 +142,8 @@ def _write(out: Path, config: Mapping[str, Any], imported: Imported, stepless: b
     writer.head(names)
     for row in metrics:
         writer.metrics({name: row.get(name) for name in names})
-    writer.responses([_numbers(row) for row in imported.rows])
+    table = [{name: row.get(name) for name in RESPONSE} for row in imported.rows]
+    writer.responses([{k: int(v) if isinstance(v, bool) else v for k, v in row.items()} for row in table])
     if imported.rows:
         writer.rollouts({name: value for name, value in row.items() if value is not None} for row in imported.rows)
     summary = {"steps": max(imported.logged, default=None), **imported.summary}
@@ -152,18 +153,13 @@ def _write(out: Path, config: Mapping[str, Any], imported: Imported, stepless: b
     writer.finish(summary)
 
 
-def _numbers(row: Row) -> dict[str, Any]:
-    values = {name: row.get(name) for name in RESPONSE}
-    return {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
-
-
 def _report(run: Run, imported: Imported) -> dict[str, Any]:
     """What a command prints: how much there is, which column was read as what, and what is not known."""
     rows = imported.rows
     empty = [name for name in ("method", "task", "model") if run.config[name] == UNKNOWN]
     empty += ["seed"] * (run.seed is None)
     if rows:
-        known = {field for field in FIELDS if any(row.get(FIELDS[field].name) is not None for row in rows)}
+        known = {field for field in FIELDS if any(row.get(name_in_run(field)) is not None for row in rows)}
         empty += [name for name in ("correct", "truncated", "length", "reward") if name not in known]
     unclear = sum(row["held_out"] is None for row in rows)
     return {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.importers.fields import FIELDS, Column, whole
+from rlino_lib.records.importers.fields import FIELDS, Column
 from rlino_lib.records.importers.files import Record, first_record, json_lines
 from rlino_lib.records.importers.source import Imported, Reader, present
 from rlino_lib.records.runs import COLUMNS
@@ -33,7 +33,9 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
             response = mapped.get("response", Column("response")).name
             if mixed := next((where for where, record in lines if response in record), None):
                 raise RlinoError(f"{mixed}: a response after a line of metrics: give each kind a file of its own")
-            _read_metrics(lines, mapped.get("step", Column("step")), imported)
+            step = mapped.get("step", Column("step")).name
+            for where, record in lines:
+                imported.log(record.pop(step, None), record, where)
         else:
             records += lines
     if records or not imported.logged or "response" in mapped:
@@ -52,16 +54,7 @@ def _has_metrics(record: Record, mapped: Mapping[str, Column]) -> bool:
     return step in record and response not in record and (plain or named)
 
 
-def _read_metrics(lines: Sequence[tuple[str, Record]], step: Column, imported: Imported) -> None:
-    for where, record in lines:
-        try:
-            place = whole(step.of(record))
-        except (KeyError, TypeError, ValueError):
-            place = None
-        if place is None:
-            raise RlinoError(f"{where}: a line of metrics has a step, a whole number of 0 or more, as {step.name!r}")
-        imported.log(place, {name: value for name, value in record.items() if name != step.name})
-
-
-WORDS = "JSONL with a response or a step's metrics a line, whose columns --map names: --map response=text,correct=score"
-READER = Reader(WORDS, files, read)
+READER = Reader(
+    "JSONL with a response or a step's metrics a line, whose columns --map names: --map response=text,correct=score",
+    files, read,
+)  # fmt: skip

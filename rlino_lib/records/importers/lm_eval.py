@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,9 @@ _OURS = {name: Column(name) for name in ("prompt", "response", "gold", "answer",
 
 def files(source: Path) -> list[Path]:
     """A file of samples, or the samples of all tasks in a folder, at any depth."""
-    found = [source] if source.is_file() else sorted(source.rglob("samples_*.jsonl*"))
-    return [path for path in found if _is_samples(path)]
-
-
-def _is_samples(path: Path) -> bool:
-    if path.suffix not in (".jsonl", ".gz", ".json"):
-        return False
-    return {"doc_id", "doc", "resps"} <= set(first_record(path))
+    paths = [source] if source.is_file() else sorted(source.rglob("samples_*.jsonl*"))
+    named = (path for path in paths if path.suffix in (".jsonl", ".gz", ".json"))
+    return [path for path in named if {"doc_id", "doc", "resps"} <= set(first_record(path))]
 
 
 def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) -> Imported:
@@ -45,14 +41,13 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
         raise RlinoError(f"{path} has no filter {chosen!r}: there are {', '.join(map(repr, filters))}")
     lines = [(where, record) for where, record in lines if _filter(record) == chosen]
     config = _settings(path, [record for _, record in lines])
-    once = all(len(_texts(where, record)) == 1 for where, record in lines)
     records = [(where, _plain(where, record, config.get("task", "document"))) for where, record in lines]
     plain = [record for _, record in records]
     columns = dict(_OURS)
     listed = plain[0].get("metrics")
     names = listed if isinstance(listed, list) else plain[0]
     graders = [name for name in map(str, names) if name not in _ABOUT | set(_OURS) and all_verdicts(plain, name)]
-    if graders and once:
+    if graders and all(isinstance(record["response"], str) for record in plain):
         columns["correct"] = Column(graders[0])
     config |= {"filter": chosen} if chosen else {}
     imported = Imported(columns={**columns, **mapped}, config=config)
@@ -83,9 +78,9 @@ def _plain(where: str, record: Record, task: str) -> Record:
     """A record with its parts by name: metrics, filter and document stay as they are."""
     texts = _texts(where, record)
     answers = record.get("filtered_resps")
-    arguments = record.get("arguments")
-    return {name: value for name, value in record.items() if name not in ("resps", "filtered_resps", "arguments")} | {
-        "prompt": _prompt(arguments),
+    kept = {name: value for name, value in record.items() if name not in ("resps", "filtered_resps", "arguments")}
+    return kept | {
+        "prompt": _prompt(record.get("arguments")),
         "response": texts[0] if len(texts) == 1 else texts,
         "answer": answers[0] if isinstance(answers, list) and len(answers) == 1 else answers,
         "gold": record.get("target"),
@@ -108,26 +103,20 @@ def _prompt(arguments: Any) -> str | None:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
         if prompt.startswith('[{"role"'):
-            try:
+            with suppress(RlinoError, ValueError):
                 return text(parsed(prompt.encode("utf-8", "replace"), ""))
-            except (RlinoError, ValueError):
-                return prompt
-    try:
+    with suppress(ValueError):
         return text(prompt)
-    except ValueError:
-        return None
+    return None
 
 
 def _settings(path: Path, records: Sequence[Record]) -> dict[str, Any]:
     """The task by the file's name, the cap where all requests have the same, and the model of the results beside it."""
     config: dict[str, Any] = {}
-    caps = set()
-    for record in records:
-        settings = _argument(record.get("arguments"), 1)
-        cap = settings.get("max_gen_toks") if isinstance(settings, dict) else None
-        caps.add(cap if type(cap) is int and cap > 0 else None)
-    if len(caps) == 1 and None not in caps:
-        config["max_new_tokens"] = caps.pop()
+    settings = [_argument(record.get("arguments"), 1) for record in records]
+    caps = [one.get("max_gen_toks") if isinstance(one, dict) else None for one in settings]
+    if type(caps[0]) is int and caps[0] > 0 and caps == caps[:1] * len(caps):
+        config["max_new_tokens"] = caps[0]
     if match := _SAMPLES.fullmatch(path.name):
         config["task"] = match[1]
         results = path.with_name(f"results_{match[2]}.json")

@@ -12,21 +12,21 @@ from typing import Any
 
 from rlino_lib.records.importers.fields import Row
 
-LENGTHS = {"length": "length", "characters": "characters"}  # where metrics have the lengths, by unit
-KINDS = ("correct", "incorrect", "incorrect_unclipped")
+UNITS = ("length", "characters")  # of lengths: tokens, where they are known, and characters
+SIDES = ("correct", "incorrect", "incorrect_unclipped")
 # Of the metrics of training samples, those that an evaluation has too, and their names there.
 EVALUATED = {name: f"eval/{name.removeprefix('completions/')}" for name in (
     "accuracy", "format_ok", "completions/mean_length", "completions/clipped_ratio",
-    *(f"{unit}/{kind}" for unit in LENGTHS for kind in KINDS),
+    *(f"{unit}/{side}" for unit in UNITS for side in SIDES),
 )}  # fmt: skip
 
 
-def by_step(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    """The responses of each step."""
-    steps: dict[int, list[Row]] = defaultdict(list)
+def grouped(rows: Iterable[Row], name: str) -> dict[Any, list[Row]]:
+    """The responses by what they have under a name: a step, a problem, a group."""
+    groups = defaultdict(list)
     for row in rows:
-        steps[row["step"]].append(row)
-    return steps
+        groups[row[name]].append(row)
+    return groups
 
 
 def share(rows: Sequence[Row], name: str) -> float | None:
@@ -37,29 +37,27 @@ def share(rows: Sequence[Row], name: str) -> float | None:
 
 def measured(rows: Sequence[Row]) -> dict[str, float | int | None]:
     """The metrics of a step's responses that are known, under their names in the metrics file."""
-    sides = {"correct": [r for r in rows if r.get("correct")], "incorrect": [r for r in rows if not r.get("correct")]}
-    graded = share(rows, "correct") is not None
     numbers: dict[str, float | int | None] = {
         "reward": share(rows, "reward"), "accuracy": share(rows, "correct"), "format_ok": share(rows, "format_ok"),
         "completions/mean_length": share(rows, "length"), "completions/clipped_ratio": share(rows, "clipped"),
         "characters/mean": share(rows, "characters"), "frac_reward_zero_std": _flat_groups(rows),
     }  # fmt: skip
-    if graded:
-        if share(rows, "clipped") is not None:
-            sides["incorrect_unclipped"] = [row for row in sides["incorrect"] if not row["clipped"]]
-        numbers |= {f"{unit}/{kind}": share(side, unit) for unit in LENGTHS for kind, side in sides.items()}
-        numbers |= {"n_correct": len(sides["correct"]), "n_incorrect": len(sides["incorrect"])}
+    if numbers["accuracy"] is not None:
+        right, wrong = ([row for row in rows if row["correct"] == side] for side in (True, False))
+        sides = {"correct": right, "incorrect": wrong}
+        if numbers["completions/clipped_ratio"] is not None:
+            sides["incorrect_unclipped"] = [row for row in wrong if not row["clipped"]]
+        numbers |= {f"{unit}/{name}": share(side, unit) for unit in UNITS for name, side in sides.items()}
+        numbers |= {"n_correct": len(right), "n_incorrect": len(wrong)}
     return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _flat_groups(rows: Sequence[Row]) -> float | None:
     """The share of groups with equal rewards, where there are groups and each reward is known."""
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row["group"]].append(row.get("reward"))
-    if any(None in rewards for rewards in groups.values()) or min(map(len, groups.values()), default=0) < 2:
+    groups = [[row.get("reward") for row in group] for group in grouped(rows, "group").values()]
+    if any(None in rewards for rewards in groups) or min(map(len, groups), default=0) < 2:
         return None
-    return fmean(len(set(rewards)) == 1 for rewards in groups.values())
+    return fmean(len(set(rewards)) == 1 for rewards in groups)
 
 
 def tested(rows: Sequence[Row]) -> dict[str, Any] | None:
@@ -67,17 +65,15 @@ def tested(rows: Sequence[Row]) -> dict[str, Any] | None:
     numbers = measured(rows)
     if "accuracy" not in numbers:
         return None
-    problems: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        problems[row["problem_id"]].append(row["correct"])
-    sizes = {len(samples) for samples in problems.values()}
-    names = {"format_ok": "format_ok", "clipped_ratio": "completions/clipped_ratio"}
-    names |= {"mean_length": "completions/mean_length"} | {f"{u}/{k}": f"{u}/{k}" for u in LENGTHS for k in KINDS[:2]}
+    problems = [[row["correct"] for row in samples] for samples in grouped(rows, "problem_id").values()]
+    sizes = {len(samples) for samples in problems}
+    lengths = [f"{unit}/{side}" for unit in UNITS for side in SIDES[:2]]
+    names = ["format_ok", "completions/clipped_ratio", "completions/mean_length", *lengths]
     return {
         "problems": len(problems),
         "samples": sizes.pop() if len(sizes) == 1 else None,
-        "pass@1": {"value": fmean(map(fmean, problems.values()))},
-        **{name: numbers.get(metric) for name, metric in names.items()},
+        "pass@1": {"value": fmean(map(fmean, problems))},
+        **{name.removeprefix("completions/"): numbers.get(name) for name in names},
     }
 
 
@@ -86,10 +82,10 @@ def metrics_rows(
 ) -> list[dict[str, Any]]:
     """A row for each step, in order: what was logged, and where that is silent what the responses come to."""
     steps: dict[int, dict[str, Any]] = {step: dict(columns) for step, columns in logged.items()}
-    for step, rows in by_step(training).items():
+    for step, rows in grouped(training, "step").items():
         steps[step] = measured(rows) | steps.get(step, {})
-    for step, rows in by_step(held_out).items():
+    for step, rows in grouped(held_out, "step").items():
         numbers = measured(rows)
         evaluation = {name: numbers[metric] for metric, name in EVALUATED.items() if metric in numbers}
         steps[step] = evaluation | steps.get(step, {})
-    return [{"step": step} | steps[step] | {"step": step} for step in sorted(steps)]
+    return [steps[step] | {"step": step} for step in sorted(steps)]

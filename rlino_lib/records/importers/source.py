@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.records.cells import whole
 from rlino_lib.records.importers.fields import Column, Row, rows_of
 from rlino_lib.records.importers.files import Record
 
@@ -26,10 +27,19 @@ class Imported:
     not_finite: Counter[str] = field(default_factory=Counter)  # NaN, and what is beyond any float, by column
     no_number: Counter[str] = field(default_factory=Counter)  # what else a log has in place of a number, by column
 
-    def log(self, step: int, record: Mapping[str, Any]) -> None:
-        """Add the numbers of a logged record, by names that print; what is none is counted, unless it is null."""
-        numbers = self.logged.setdefault(step, {})
-        for name, value in record.items():
+    def log(self, step: Any, record: Any, where: str) -> None:
+        """Add the numbers of a logged record, by names that print; what is none is counted, unless it is null.
+
+        Raises RlinoError, with the place, for a record without a step or that is no table.
+        """
+        try:
+            numbers = self.logged.setdefault(whole(step), {})
+            values = record.items()
+        except (ValueError, AttributeError):
+            raise RlinoError(
+                f"{where}: a line of metrics has a step, a whole number of 0 or more, and a table"
+            ) from None
+        for name, value in values:
             name = "".join(c if c.isprintable() else "\ufffd" for c in name) or "\ufffd"
             if not isinstance(value, int | float):
                 self.no_number[name] += value is not None

@@ -40,33 +40,34 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     tables = [path for path in paths if path.suffix == ".parquet"]
     if len(states) > 1:
         raise RlinoError(f"{states[0]} and {states[1]} are of two runs, or of one twice: import one of them")
-    imported = Imported()
+    imported = Imported(columns=dict(mapped))
     for path in states:
         _read_state(path, imported)
-    if not tables:
-        imported.columns = dict(mapped)
-        _name_accuracy(imported)
-        return imported
+    if tables:
+        _read_responses(tables, imported)
+    _name_accuracy(imported)
+    return imported
+
+
+def _read_responses(tables: Sequence[Path], imported: Imported) -> None:
     records = [pair for path in tables for pair in parquet_rows(path)]
     if not records:
         raise RlinoError(f"{tables[0]} has no rows")
     plain = [record for _, record in records]
     rewards = _reward_columns(plain[0], imported)
     columns = present(plain[0], _OURS)
-    if len(rewards) == 1:
-        columns["reward"] = Column(rewards[0])
-    elif rewards and _is_plain_sum(rewards, imported):
-        total = " + ".join(rewards)
+    if len(rewards) > 1 and _is_plain_sum(rewards, imported):
+        columns["reward"] = Column(" + ".join(rewards))
         for record in plain:
-            record[total] = _total([record.get(name) for name in rewards])
-        columns["reward"] = Column(total)
+            known = [v for name in rewards if isinstance(v := record.get(name), int | float) and v == v]
+            record[columns["reward"].name] = sum(known) if known else None
+    elif len(rewards) == 1:
+        columns["reward"] = Column(rewards[0])
     graders = rewards if len(rewards) == 1 else [name for name in _GRADERS if name in rewards]
     if graders and all_verdicts(plain, graders[0]):
         columns["correct"] = Column(graders[0])
-    imported.columns = {**columns, **mapped}
+    imported.columns = columns | imported.columns
     imported.take(records)
-    _name_accuracy(imported)
-    return imported
 
 
 def _read_state(path: Path, imported: Imported) -> None:
@@ -75,10 +76,8 @@ def _read_state(path: Path, imported: Imported) -> None:
     if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
         raise RlinoError(f"{path} is no {STATE} of transformers: it has no list log_history")
     for entry in history:
-        step = entry.get("step")
-        if type(step) is not int or step < 0:
-            raise RlinoError(f"{path}: an entry of log_history has the step {step!r}")
-        imported.log(step, {RENAMED.get(name, name): value for name, value in entry.items() if name != "step"})
+        numbers = {RENAMED.get(name, name): value for name, value in entry.items() if name != "step"}
+        imported.log(entry.get("step"), numbers, f"{path}, log_history")
     last = max(imported.logged, default=0)
     reached, planned = (n if type(n := state.get(name)) is int else 0 for name in ("global_step", "max_steps"))
     if "train_runtime" in imported.logged.get(last, {}):  # the trainer came to its end, be it an early one
@@ -118,11 +117,6 @@ def _is_plain_sum(names: Sequence[str], imported: Imported) -> bool:
         if "reward" in numbers and len(means) == len(names):
             gaps.append(abs(numbers["reward"] - sum(means)))
     return bool(gaps) and max(gaps) < 1e-4
-
-
-def _total(rewards: Sequence[float | None]) -> float | None:
-    known = [value for value in rewards if isinstance(value, int | float) and value == value]
-    return sum(known) if known else None
 
 
 READER = Reader(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.importers.fields import Column, all_verdicts, whole
+from rlino_lib.records.importers.fields import Column, all_verdicts
 from rlino_lib.records.importers.files import first_record, json_lines, lines, numbered
 from rlino_lib.records.importers.source import Imported, Reader, present
 
@@ -62,11 +62,13 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
         kind = _kind(path)
         if kind == "rollouts":
             dumps.append(path)
-            continue
-        if kind == "console":
+        elif kind == "console":
             planned = max(planned, _planned(path))
-        for step, numbers in _console(path) if kind == "console" else _metrics(path):
-            imported.log(step, numbers)
+            for step, numbers in _console(path):
+                imported.log(step, numbers, str(path))
+        else:
+            for where, record in json_lines(path):
+                imported.log(record.get("step"), record.get("data"), where)
     imported.ends(planned)
     _name(imported.logged)
     if dumps:
@@ -92,10 +94,8 @@ def _console(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
         numbers: dict[str, Any] = {}
         for part in match[2].split(" - "):
             if len(part) < _LONGEST and (metric := _METRIC.fullmatch(part.strip())):
-                try:
+                with suppress(ValueError):
                     numbers[metric[1]] = float(metric[2])
-                except ValueError:
-                    continue
         if numbers:
             yield int(match[1]), numbers
 
@@ -103,19 +103,6 @@ def _console(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
 def _planned(path: Path) -> int:
     """The number of steps that a console announces, 0 where it does not."""
     return max((int(match[1]) for _, line in lines(path) if (match := _PLANNED.search(line))), default=0)
-
-
-def _metrics(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for where, record in json_lines(path):
-        step = record.get("step")
-        data = record.get("data")
-        try:
-            place = whole(step)
-        except (TypeError, ValueError):
-            place = None
-        if place is None or not isinstance(data, dict):
-            raise RlinoError(f'{where}: verl\'s file logger writes {{"step": N, "data": {{…}}}}')
-        yield place, data
 
 
 def _name(logged: Mapping[int, dict[str, float]]) -> None:
