@@ -329,6 +329,9 @@ def _claims(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.claims.judge import judge_all
     from rlino_lib.claims.yours import AT_SCALE, judge_yours, silent
 
+    for flag, folder in (("--runs", args.runs), ("--yours", args.yours)):
+        if folder is not None:
+            options.A_FOLDER.check(flag, folder)
     if args.runs and not any(Path(args.runs).glob("*/*/config.json")):
         raise RlinoError(f"--runs {args.runs} holds no groups of runs")
     judged = judge_yours(args.yours) if args.yours else judge_all(root=args.runs or RUNS)

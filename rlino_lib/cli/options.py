@@ -187,11 +187,10 @@ BENCH = (
 )  # fmt: skip
 PRESETS = (option("name", nargs="?", default=""),)
 CLAIMS = (
-    option("--runs", allowed=A_FOLDER, help="folder of recorded runs (default: data/runs)"),
-    option("--yours", allowed=A_FOLDER, metavar="DIR",
-           help="judge the runs in a folder of your own in their place, by model"),
+    option("--runs", help="folder of recorded runs (default: data/runs)"),
+    option("--yours", metavar="DIR", help="judge the runs in a folder of your own in their place, by model"),
     option("--out", allowed=A_FILE, help="a JSON file for the claims with their evidence"),
-)  # fmt: skip
+)
 
 
 # --- what options say ------------------------------------------------------------------------------------------------
