@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -183,7 +184,7 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.analysis.credit import estimates, share_within
     from rlino_lib.evaluation.recorded import measured
     from rlino_lib.evaluation.value_errors import VALUES, check_measurable, measure_values
-    from rlino_lib.policy.critic import load_critic
+    from rlino_lib.policy.critic import Critic, load_critic
     from rlino_lib.records.runs import CRITIC, load_run
 
     run = load_run(args.run)
@@ -195,14 +196,22 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     settings = {"problems": args.problems, "samples": args.samples, "seed": args.seed, "precision": "auto", **sampling}
     out = run.path / "values"
 
+    @cache
+    def critic_of(policy: Policy) -> Critic | None:
+        return load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
+
+    def load() -> Policy:
+        policy = _load(run.path / "model", args.device)
+        critic_of(policy)  # a damaged one is refused before anything is written
+        return policy
+
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
-        critic = load_critic(run.path / CRITIC, policy.model) if (run.path / CRITIC).exists() else None
         how = {**sampling, "precision": precision}
-        table = measure_values(policy, critic, task, problems, args.samples, args.seed, **how)
+        table = measure_values(policy, critic_of(policy), task, problems, args.samples, args.seed, **how)
         _write_table(table, out / "values.csv")
         return {"states": len(table)} | {f"within/{name}": share_within(table, name) for name in estimates(table)}
 
-    return measured(out, VALUES, settings, {}, lambda: _load(run.path / "model", args.device), measure)
+    return measured(out, VALUES, settings, {}, load, measure)
 
 
 def _gradients(args: argparse.Namespace) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.figures import recorded
 from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import BASES
-from rlino_lib.records.runs import list_runs, load_run
+from rlino_lib.records.runs import COLUMNS, list_runs, load_run
 from rlino_lib.records.writer import RunWriter
 from rlino_lib.training.config import Recipe
-from rlino_lib.training.run import COLUMNS
 from tools import report
 
 HASH = "0123456789abcdef"
