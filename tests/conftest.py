@@ -50,7 +50,7 @@ def judgement(shared) -> pd.DataFrame:
     with FileLock(f"{path}.lock"):
         if not path.exists():
             judge_all().to_json(path, orient="split")
-    return pd.read_json(path, orient="split", convert_dates=False)
+    return pd.read_json(path, orient="split", dtype=False)
 
 
 @pytest.fixture(scope="session")
