@@ -51,7 +51,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     read = 0
     bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False)
     try:
-        with bar, gzip.open(path) if path.suffix == ".gz" else path.open("rb") as f:
+        with bar, gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as f:
             for number, line in enumerate(iter(lambda: f.readline(LONGEST_LINE + 1), b""), 1):
                 read += len(line)
                 if len(line) > LONGEST_LINE:
