@@ -147,7 +147,8 @@ room = Room()
 table = rates(room)
 display(clean(table, 4))
 ratio = table.loc["1/|o|", "bad − good"] / table.loc["token mean", "bad − good"]
-say(f"The token mean moves the two apart {ratio:.0f} times more slowly than 1/|o|, in a batch of {room.rows}.")
+size = room.groups * room.group_size
+say(f"The token mean moves the two apart {ratio:.0f} times more slowly than 1/|o|, in a batch of {size}.")
 
 # %% [markdown]
 # So after bad filler grows, and after good it shrinks, under $1/|o|$ alone. If the policy follows these rates for many
@@ -270,7 +271,7 @@ def simulated(normaliser: str, adam: bool, rate: float, steps: int = STEPS, seed
         score = torch.where(drawn > room.cap, -q * room.cap, 1 - q * n)
         reward = good.float()
         advantage = (reward - reward.mean(2, keepdim=True)) / (reward.std(2, keepdim=True) + 1e-4)
-        tokens = {"per_response": room.rows * n, "constant": room.rows * room.cap, "token_mean": n.sum((1, 2), True)}
+        tokens = {"per_response": size * n, "constant": size * room.cap, "token_mean": n.sum((1, 2), True)}
         push = advantage * score / tokens[normaliser]
         logits.grad = -torch.stack([(push * ~good).sum((1, 2)), (push * good).sum((1, 2))], 1)
         optimizer.step()
