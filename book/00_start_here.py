@@ -95,8 +95,8 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #   was made, and what it can do before any training.
 # - [04 · GRPO](04_grpo.ipynb): every term of the objective as code, from hand-written rollouts to a training run,
 #   and why the logged loss is 0.
-# - [05 · Filtered iterative SFT](05_filtered_iterative_sft.ipynb): the same loop as supervised learning, and what
-#   its weights must satisfy.
+# - [05 · Filtered iterative SFT](05_filtered_iterative_sft.ipynb): the same loop as supervised learning, and which
+#   weights let it ramble.
 # - [06 · The same gradient](06_the_same_gradient.ipynb): which methods equal which, to machine precision, and where
 #   the equality ends.
 # - [07 · Head to head](07_head_to_head.ipynb): the methods over seeds on two tasks; what "comparable" takes, and
@@ -416,7 +416,7 @@ grows = {method: min(values) > 0.1 for method, values in growth.items()}
 agree = [grows["grpo"], grows["f_isft_posneg"], not grows["f_isft_pos"]]
 claim(
     "Wrong responses grow under GRPO and F-ISFT⁺⁻, not under F-ISFT⁺",
-    "04, 05",
+    "04, 08",
     f"from {wrong_at_start:.1f} tokens, mean over seeds: "
     + ", ".join(f"{LABELS[m]} {100 * statistics.mean(v):+.0f} %" for m, v in growth.items())
     + f"; responses truncated at {runs[0].config['max_new_tokens']} tokens: base {100 * truncated['base']:.0f} %, "

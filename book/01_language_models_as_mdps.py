@@ -121,8 +121,8 @@ for name, weights in (("exact", exact), ("spread", split)):
 responses.round(3)
 
 # %% [markdown]
-# *What to look at.* Which token earns the reward, and which loses it? In the wrong `b·` the first token has positive
-# credit: b was a good start that EOS threw away. The even spread blames b as much as EOS.
+# *What to look at.* Which token earns the reward, and which loses it? In `ab` the b earns it. In the wrong `b·` the
+# first token has positive credit: b was a good start that EOS threw away. The even spread blames b as much as EOS.
 #
 # ## The policy gradient, two ways
 #
@@ -527,10 +527,10 @@ print(f"the largest single piece holds {(sizes['max'] / sizes['sum'])[active].me
 print(f"the net amount that the even spread sees is {(net / sizes['sum'])[active].mean():.0%} of the |credit| moved.")
 
 # %% [markdown]
-# *What to look at.* Which pieces have many tokens, and which have the credit? The answer has a good part of the
-# tokens and close to none of the credit: once the attempt is made, copying it out decides nothing. The last printed
-# line is the loss in one number. Within a response credit of both signs cancels, and only the rest reaches uniform
-# credit.
+# *What to look at.* Which pieces have many tokens, and which have the credit? The operations have most of both. Giving
+# up has few tokens and a larger part of the credit of wrong responses. The answer has a good part of the tokens and
+# close to none of the credit: once the attempt is made, copying it out decides nothing. Within a response credit of
+# both signs cancels; the last printed line says how much is left for uniform credit.
 #
 # ## What the paper says, and what was found here
 #
@@ -544,8 +544,8 @@ print(f"the net amount that the even spread sees is {(net / sizes['sum'])[active
 # - *Assumption 2* combines two statements. The same weight on every token changes no expected update; it adds noise.
 #   The division by $|o|$ does change the expected update.
 # - A bandit is not yet supervised learning. The data follow the policy; chapters 05 and 06 take that step.
-# - The formulation has no states in the middle, but the *task* does. Countdown has a handful, and the base's chances
-#   follow them. The information is there; the usual credit does not use it.
+# - The formulation has no states in the middle, but the *task* does. Countdown has a few dozen, and the base's
+#   chances follow them. The information is there; the usual credit does not use it.
 #
 # ## Exercises
 #
@@ -668,11 +668,11 @@ _ = check_random_play(random_play)
 #   agree.
 # - **A noisy or hidden environment ends it** (`noisy-environment`). There the best arm is worse than the best policy,
 #   at every slip strictly between 0 and 1 that was tried, and on average over random games.
-# - **Uniform credit** (`uniform-credit`). One weight on all tokens leaves the expected update at $\nabla J$ and adds
-#   noise, which slows training in the toy where each kind of credit has its best rate. Dividing by $|o|$ changes the
-#   expected update.
+# - **Uniform credit** (`uniform-credit`, does not hold here). Dividing by $|o|$ changes the expected update. One weight
+#   on all tokens does not: it adds noise, which slows training in the toy, where each kind of credit has the best of
+#   three rates.
 # - **What it throws away.** In Countdown the odds move at few places and with both signs within one response:
-#   measured on traces of one base, with intervals.
+#   measured with intervals on traces of one base, and by the uniform player's values for all responses.
 #
 # Chapters 08 to 08c ask what the division by $|o|$ does to lengths, and chapter 10 whether credit per step makes
 # training better when its values have to be estimated.

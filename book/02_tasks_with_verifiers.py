@@ -17,9 +17,10 @@
 #
 # **What is rewarded, and how much of what is learnt is the grader's doing?**
 #
-# **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders can disagree about the
-# same responses, by the points computed below, so an accuracy means little without its grader. And where the format
-# is rewarded too, a group without a single right answer still has a gradient.
+# **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders disagree about the same
+# responses. Where a model learns only to write `####`, some graders report a large gain and others none. So an
+# accuracy, or a gain, means little without its grader. And where the format is rewarded too, a group without a single
+# right answer still has a gradient.
 #
 # Every method in this book gets its signal from one place: a program that reads a response and returns a number.
 # Such a program is called a *verifier*, or a *grader*. The paper ([arXiv
@@ -283,7 +284,8 @@ pd.DataFrame(REWARD_SCHEMES, index=["a right answer", "a wrong answer", "no answ
 
 # %% [markdown]
 # The 0.1 is meant as a first step: a model that knows nothing about the task earns something by writing an answer in
-# the right place. It also makes the reward *ternary*, and the paper's derivation is for a binary one.
+# the right place. It also makes the reward *ternary* (the scheme `format` in tables and figures), and the paper's
+# derivation is for a binary one.
 #
 # GRPO compares the responses of one *group*, the G responses to one prompt (chapter 04 derives it):
 #
@@ -415,10 +417,10 @@ compared = pd.DataFrame(rows, columns=["grader", *columns]).set_index("grader")
 compared.round(3)
 
 # %% [markdown]
-# *What to look at.* How far apart are the accuracies of one text? The intervals overlap, but they say how all the
-# numbers would move together with other problems. The differences between graders are not noise: they are counts of
-# responses on which two graders disagree. If two papers grade differently, such a difference looks like an effect of
-# the method. And the last column is the share of the positive signal that rewards something else.
+# *What to look at.* How far apart are five accuracies of the same responses? The intervals overlap, but they say how
+# all the numbers would move together with other problems. The differences between graders are not noise: they are
+# counts of responses on which two graders disagree. If two papers grade differently, such a difference looks like an
+# effect of the method. And the last column is the share of the positive signal that rewards something else.
 
 # %%
 most, least = compared["accuracy"].idxmax(), compared["accuracy"].idxmin()
@@ -476,8 +478,8 @@ read.replace({True: "right", False: "–"})
 # that the flexible readers should not trust. The strict readers measure the format as much as the arithmetic, so part
 # of an early gain under them is the model learning `####`.
 #
-# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. Here,
-# what begins a turn of the prompt ends a response, with the line break before it.
+# So a task needs *stop strings*: sampling ends with the first that is complete, and the grader reads up to it. For
+# GSM8K it is what would open a next question: a line break and `Question:`.
 
 # %% [markdown]
 # ## 6 A second task: word problems

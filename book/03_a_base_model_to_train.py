@@ -298,9 +298,9 @@ for name, who in (("tiny, live", tiny_policy), ("shipped", policy)):
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
-# The tiny model has the form of an answer. Its arithmetic is far from that of the shipped one. A response is right only
-# if the search finds a solution *and* every step of it is true, so weak arithmetic limits what any amount of search can
-# do.
+# Most responses of the tiny model have the form of an answer. Its arithmetic is far from that of the shipped one. A
+# response is right only if the search finds a solution *and* every step of it is true, so weak arithmetic limits what
+# any amount of search can do.
 #
 # ## 5 What the base can do
 #
@@ -597,8 +597,8 @@ pd.DataFrame(greedily).T.map("{:.1%}".format)
 
 # %% [markdown]
 # On Countdown even the likeliest tokens leave most problems unsolved: a search has to go on until it hits. On the
-# word problems the likeliest solution is mostly right already, and sampling loses what the teacher's carelessness
-# adds. Training there can succeed by making the model *surer*, without teaching it anything. Chapter 07 compares
+# word problems the likeliest solution is mostly right already, and sampling brings the teacher's slips
+# back in. Training there can succeed by making the model *surer*, without teaching it anything. Chapter 07 compares
 # methods on this task, and chapter 09 asks what training finds.
 #
 # ## 8 Qwen-2.5 by one argument

@@ -487,8 +487,8 @@ curve_panels(frame, dict.fromkeys(("reward", "entropy", "kl", "completions/clipp
 
 # %% [markdown]
 # *What to look at.* The entropy is what is left to explore with: how much of it goes? Here, hardly any. KL is recorded
-# only where it is part of the objective. And how large does the share of truncated responses become? Such a response
-# has no answer, so it is wrong whatever it might have become.
+# only where it is part of the objective. And how large does the share of truncated responses become? Large: the
+# next table has it. Such a response has no answer, so it is wrong whatever it might have become.
 
 # %%
 late = frame["step"] > frame["step"].max() - window
@@ -503,9 +503,9 @@ parts[["entropy", "completions/clipped_ratio"]].mean().rename(index=label, colum
 length_curves(frame, columns=2)
 
 # %% [markdown]
-# *What to look at.* Compare right and wrong responses, and then wrong ones that were not truncated. The gap between
-# the two lines of wrong responses is made of truncated ones, and it is most of what the wrong ones grow by. Chapter
-# 08 is about these lines.
+# *What to look at.* Compare right and wrong responses, and then wrong ones that were not truncated. Wrong ones grow far
+# more than right ones. The gap between the two lines of wrong responses is made of truncated ones, and it is most of
+# what the wrong ones grow by. Chapter 08 is about these lines.
 
 # %%
 columns = [f"eval/length/{kind}" for kind in ("correct", "incorrect", "incorrect_unclipped")] + ["eval/clipped_ratio"]
@@ -535,7 +535,8 @@ by_seed.round(1)
 # a test of equivalence whose margin was set in advance.
 #
 # A comparison of methods is worth no more than the care with which each was tuned. Learning rates were compared on
-# the validation split, before any run was evaluated on the test split. The share right there, by learning rate:
+# the validation split, before any run was evaluated on the test split. The share right there, by learning rate.
+# (F-ISFT⁺⁻ is the method of chapter 05; it was run at two of the rates.)
 
 # %%
 sweep = list_runs("countdown-lr")
@@ -709,8 +710,8 @@ _ = check_weights(my_weights)
 # Claims settled here:
 #
 # - **Closed-form advantages** (`closed-form`). With binary rewards, $\hat A^\pm$ is a function of the group's share $p$
-#   alone, groups without contrast count nothing, and a group's pull is $\sqrt{p(1-p)}$. *Holds*: equal on every mixed
-#   group of eight.
+#   alone, groups without contrast count nothing, and a group's pull is proportional to $\sqrt{p(1-p)}$. *Holds*: equal
+#   on every mixed group of eight.
 # - **The logged loss.** At one update per batch and $\beta = 0$, the loss of GRPO is 0 while its gradient is not.
 #   *Holds*: shown on the hand-written group, on the base model, and in the recorded runs. It belongs to the
 #   $1/|o_i|$ normaliser: under a token mean the loss is not 0.

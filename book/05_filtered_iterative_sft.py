@@ -18,9 +18,10 @@
 # **Can the same run be supervised learning, and which ± weights keep it from collapsing?**
 #
 # **The answer.** It can: a data set of graded samples, with a sign and a weight for each response, made anew at each
-# iteration. With weights that are balanced within each group, this is GRPO up to a factor for each group. Weights
-# whose sum is negative do not collapse for that reason alone: it takes a mean over tokens as well, and a habit of
-# going on that grows faster than the skill. In the ledger: `balanced` holds.
+# iteration. With weights that are balanced within each group, this is GRPO up to a factor for each group. On fresh
+# samples these keep it from collapsing, and so do right answers alone. A negative sum of weights does not make a run
+# collapse by itself: in a toy it also takes a mean over tokens, and a habit of going on that is learnt faster than
+# being right. In the ledger: `balanced` holds.
 #
 # Chapter 04 ended with a weighted cross-entropy that had GRPO's gradient. Its weights came out of GRPO: rewards,
 # advantages, importance ratios. Here we start from the other side and use none of these. Sample some responses, grade
@@ -559,8 +560,8 @@ say(
 #
 # The paper's accuracies are one number per model, without seeds or intervals, and reached us through summaries
 # (`data/paper/README.md` says how sure each is). Its models, prompts and test problems are others. So do not compare
-# levels, but the order, and each method's distance to GRPO. The paper's one F-ISFT⁺⁻ appears in both rows, since its
-# weights are not known. A difference is taken within a seed, and the interval is over seeds. We call a run *collapsed*
+# levels, but the order, and each method's distance to GRPO. The paper's one F-ISFT⁺⁻ appears in both rows. A difference
+# is taken within a seed, and the interval is over seeds. We call a run *collapsed*
 # if it ends with less than half of the base's share right.
 
 # %%
@@ -592,8 +593,9 @@ beside_figure({"here": (by_seed, None), "paper: one run a model, weights of ⁺�
 
 # %% [markdown]
 # *What to look at.* Is the order of the methods the same in both panels, and how far apart are the seeds of one method
-# on the left? F-ISFT⁻ is last in both. The seeds of the others lie about as far apart as the methods do. An interval
-# that contains 0 does not say that two methods are equal: chapter 07 tests for that, with a margin set in advance.
+# on the left? It is not: F-ISFT⁺ is below GRPO here, and above it with the paper's smaller model. F-ISFT⁻ is last in
+# both. The seeds of the others lie about as far apart as the methods do. Chapter 07 tests
+# whether methods are equal.
 #
 # ### What a failed run looks like
 #
@@ -615,8 +617,7 @@ steps = sorted(set(worst.rollouts["step"]))
 trace_inspector(worst, steps=[steps[0], steps[-1]])
 
 # %% [markdown]
-# *What to look at.* Does a late response fail by saying something else, or by not coming to an end? The share
-# truncated, printed above, answers for most of them: they do not end.
+# *What to look at.* Does a late response fail by saying something else, or by not coming to an end? Most do not end.
 #
 # ## What the paper says, and what was found here
 #

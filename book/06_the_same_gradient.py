@@ -17,8 +17,9 @@
 #
 # **When do GRPO and supervised learning have the same gradient, and what still differs?**
 #
-# **The answer.** They have the same gradient on fresh samples with binary rewards. What is left is a curve: how much
-# a prompt weighs, by its share of right responses. When a batch serves many updates, the ratios leave one, the clip
+# **The answer.** On fresh samples GRPO's gradient is that of a cross-entropy weighted by its advantages, whatever the
+# rewards. With binary rewards it is also that of balanced F-ISFT⁺⁻, up to a curve: how much a prompt weighs, by its
+# share of right responses. When a batch serves many updates, the ratios leave one, the clip
 # begins to act, and the two methods part. In the ledger: `balanced` holds, `clip-range` holds with conditions,
 # `name-only` holds with conditions: at few updates per batch, and not at many.
 #
@@ -26,7 +27,7 @@
 # factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is
 # reinforcement learning in name only. This chapter makes that exact. Each equality is computed twice, by two pieces of
 # code that share nothing, in double precision. Beside each stands a near miss, something that looks equal and is not.
-# Then it looks for where the equality ends, in recorded runs from one update per batch to many.
+# Then recorded runs show where the equality ends.
 
 # %%
 import math
@@ -68,7 +69,7 @@ print("the gradient by hand:", [round(g, 6) for g in by_hand.tolist()])
 
 # %% [markdown]
 # This is GRPO's gradient at $\rho = 1$ as chapter 04 derived it, $\sum_i \hat A_i / (N |o_i|)\, \nabla\log\pi(o_i)$,
-# with a pencil. Now differentiate both losses as they stand:
+# with a pencil. Differentiate both losses:
 #
 # $$
 # \underbrace{\frac1N \sum_i \frac1{|o_i|} \sum_t \min\big(\rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}) \hat A_i\big)}
@@ -138,8 +139,7 @@ claim("GRPO is weighted SFT", exact.grpo_is_weighted_sft(exact.TokenLM(mdp, poli
 # %% [markdown]
 # - The first line is the general one: whatever the rewards, at $\rho = 1$ GRPO's gradient is that of a cross-entropy
 #   with the weights $\hat A_i$.
-# - The second includes GRPO's KL term. At the first step of a run the policy *is* the reference. There k3 has its
-#   minimum, so it adds nothing. From the second step on it does.
+# - The second includes GRPO's KL term. At the first step of a run the policy *is* the reference, so k3 adds nothing.
 # - The one with the root identifies the advantages: they are those of balanced F-ISFT⁺⁻, times $\sqrt{p(1-p)}$ (and
 #   a constant) for a prompt with share $p$ right.
 #
@@ -154,7 +154,7 @@ claim("GRPO is weighted SFT", exact.grpo_is_weighted_sft(exact.TokenLM(mdp, poli
 # | `mean` | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | $p(1-p)$ | minus the same |
 # | `leave_one_out` | RLOO ([2402.14740](https://arxiv.org/abs/2402.14740)) | $p(1-p)\ G/(G-1)$ | minus the same |
 # | `group_balanced` | F-ISFT⁺⁻ balanced | $1/G$ where $0 < p < 1$ | minus the same |
-# | `positive` | F-ISFT⁺, RAFT | $p$ | 0 |
+# | `positive` | F-ISFT⁺ | $p$ | 0 |
 # | `negative` | F-ISFT⁻ | 0 | $-(1-p)$ |
 # | `signed` | F-ISFT⁺⁻ unit | $p$ | $-(1-p)$ |
 
@@ -186,10 +186,11 @@ figure
 
 # %% [markdown]
 # *What to look at.* Where do the methods agree, and where do they part? A factor in front of a method is a learning
-# rate, so each is scaled to 1 at $p = 1/2$. In the panel on the right the upper lines are the right side, the lower
-# ones the wrong side. Dr. GRPO and RLOO are one curve. GRPO, Dr. GRPO and balanced F-ISFT⁺⁻ agree in the middle and
-# part at the ends, where a problem is nearly always or nearly never solved. Of a rare success Dr. GRPO keeps the least,
-# GRPO more, and balanced weights all. F-ISFT⁺ weighs problems by how *easy* they are, F-ISFT⁻ by how hard.
+# rate, so each is scaled such that its larger side pulls with 1 at $p = 1/2$. In the panel on the right the upper lines
+# are the right side, the lower ones the wrong side. Dr. GRPO and RLOO are one curve. GRPO, Dr. GRPO and balanced
+# F-ISFT⁺⁻ agree in the middle and part at the ends, where a problem is nearly always or nearly never solved. Of a rare
+# success Dr. GRPO keeps the least, GRPO more, and balanced weights all. F-ISFT⁺ weighs problems by how *easy* they are,
+# F-ISFT⁻ by how hard.
 #
 # ### 3. All of them climb the same hill
 #
@@ -225,7 +226,8 @@ line_panels({"": lines}, size=(6.6, 3.8), legend="", line={"marker": ""}, **sett
 
 # %% [markdown]
 # *What to look at.* Which methods have a constant $c$? RLOO, F-ISFT⁺ and F-ISFT⁻ have $c = 1$ (one line): their sampled
-# update is an unbiased gradient of the success rate. GRPO's std enlarges the step where $p$ is near 0 or 1. In large
+# update is an unbiased gradient of the success rate. F-ISFT⁺⁻ unit has 2 and Dr. GRPO $(G-1)/G$, which are learning
+# rates. GRPO's std enlarges the step where $p$ is near 0 or 1. In large
 # groups it does so without bound, as if the hill were $2 \arcsin \sqrt p$ in place of $p$; in a group of eight the
 # effect is small. Balanced weights bend in the same way.
 #
@@ -266,11 +268,11 @@ wide = survives.pivot(index="rule", columns="rewards", values=["residual", "all_
 wide.loc[list(map(label, METHODS))].reindex(columns=["binary", "ternary", "dense"], level=1).round(3) + 0.0
 
 # %% [markdown]
-# *What to look at.* The columns under ternary. The F-ISFT family sorts responses by right and wrong, so a format reward
-# changes nothing. It does change GRPO, Dr. GRPO and RLOO, which train on all-wrong groups that every binary method
-# drops. The z-score even ignores that 0.1 is a small reward: in a group without a right response, format is worth as
-# much as a right answer elsewhere. The paper's reduction does not cover that part. (The recorded runs of this book have
-# binary rewards.)
+# *What to look at.* The columns under ternary. (*Dense* rewards have five values from 0 to 1.) The F-ISFT family sorts
+# responses by right and wrong, so a format reward changes nothing. It does change GRPO, Dr. GRPO and RLOO: under binary
+# rewards they drop all-wrong groups, and now they train on most of them. The z-score even ignores that 0.1 is a small
+# reward: in a group without a right response, format is worth as much as a right answer elsewhere. The paper's
+# reduction does not cover that part. (The recorded runs of this book have binary rewards.)
 #
 # ### 6. A relative
 #
@@ -437,9 +439,9 @@ for method in COMPARED:
     )
 
 # %% [markdown]
-# It does, and more so together with the KL term. F-ISFT⁺⁻ is held back only by the clip on the gradient's norm. The
-# accuracy rises up to a few updates per batch. Then the two methods without a clip fall first, and the one with clip
-# and KL last.
+# Between the two GRPOs without KL it does: with the clip fewer ratios leave the range. With the KL term still fewer do.
+# The accuracy rises up to a few updates per batch. Then
+# the two methods without a clip fall first, and the one with clip and KL last.
 #
 # ### The criterion
 #
@@ -565,8 +567,7 @@ _ = check_kl_weight(my_kl_weight)
 #     return {"k1": 1.0, "k2": -d, "k3": 1 - math.exp(d)}[kind]
 # ```
 #
-# $\partial d/\partial\log\pi = -1$. For k1 the weight is the same for every token, and a common weight has no gradient
-# in expectation. For small $d$ those of k2 and k3 agree.
+# $\partial d/\partial\log\pi = -1$. For k1 the weight is common to all tokens, and has no gradient in expectation.
 #
 # </details>
 
@@ -577,8 +578,7 @@ _ = check_kl_weight(my_kl_weight)
 #
 # <details><summary>Solution</summary>
 #
-# That she has tested nothing. At one update per batch every ratio is 1 (to rounding), so both runs compute the same
-# gradient. The experiment begins at the second update on the same samples.
+# That she has tested nothing. At one update per batch every ratio is 1. The experiment begins at the second update.
 #
 # </details>
 #
@@ -594,8 +594,8 @@ _ = check_kl_weight(my_kl_weight)
 #   $1/|o_i|$ the direction differs. It holds for RLOO with a sum over tokens.
 # - **k3 penalises $\mathrm{KL}(\pi\Vert\pi_\text{ref})$.** *Holds* for its value and *does not hold* for its gradient.
 # - **NFT is GRPO on on-policy samples.** *Holds* with $\omega = \sqrt{(1-r)/r}$.
-# - **In name only, off-policy too.** For the updates, decided by the criterion in the computed lines above, for one
-#   small model and one learning rate. For the outcomes, three seeds settle it only where the difference is large.
+# - **In name only, off-policy too** (`name-only`; `clip-range` is its second condition alone). *Holds with conditions*:
+#   for the updates, at few per batch, for one small model and one learning rate. For the outcomes, three seeds settle
+#   it only where the difference is large.
 #
-# Open: whether the threshold lies elsewhere for a larger model. Chapter 07 tests equivalence in outcome, and takes the
-# samples further off-policy.
+# Open: whether the threshold lies elsewhere for a larger model. Chapter 07 tests equivalence in outcome.

@@ -1,1 +1,1 @@
-"""GSM8K (chapter 02), and six ways to grade it."""
+"""GSM8K (chapter 02), and five ways to grade it."""
