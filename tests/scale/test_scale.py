@@ -19,11 +19,10 @@ from rlino_lib.methods.credit import Graded, credit, without_likely
 from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.paths import base_of
 from rlino_lib.policy.models import load_policy
-from rlino_lib.records.runs import load_run
+from rlino_lib.records.runs import COLUMNS, load_run
 from rlino_lib.tasks import Grade
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.presets import find_preset
-from rlino_lib.training.run import COLUMNS
 from rlino_lib.training.run import train as local_train
 from rlino_lib.training.sft import Example, accumulate_gradients, sft_loss
 from rlino_lib.training.trainer import Sums, batch_of_problems
