@@ -274,9 +274,9 @@ wide.loc[list(map(label, METHODS))].reindex(columns=["binary", "ternary", "dense
 # reward: in a group without a right response, format is worth as much as a right answer elsewhere. The paper's
 # reduction does not cover that part. (The recorded runs of this book have binary rewards.)
 #
-# ### 6. A relative
+# ### 6. Two relatives
 #
-# **NFT** ([2505.18116](https://arxiv.org/abs/2505.18116)) was introduced as supervised learning. It raises the
+# **NFT** ([2505.18116](https://arxiv.org/abs/2505.18116)) raises the
 # likelihood of right responses. On wrong ones it raises that of an *implicit negative policy* $\pi^- = (\pi_\text{old}
 # - r\, \pi) / (1 - r)$, with $r$ the share right and a weight $\omega(r)$ for each group. On on-policy samples its
 # gradient is GRPO's with $\omega = \sqrt{(1-r)/r}$, and Dr. GRPO's with $\omega = 1 - r$. The near miss is a form found
@@ -286,11 +286,20 @@ wide.loc[list(map(label, METHODS))].reindex(columns=["binary", "ternary", "dense
 claim("NFT", exact.nft_identities(toy.mask, toy.correct, toy.group_size))
 
 # %% [markdown]
+# **Success amplification** ([2503.06639](https://arxiv.org/abs/2503.06639)): run GRPO to its KL-regularised optimum
+# again and again, with advantages from the policy before. Then the chance of success follows a recurrence in one
+# number. The other side iterates the optimal policy over all responses.
+
+# %%
+claim(
+    "success amplification", [exact.amplification(mdp.probs(policy).detach(), mdp.right, beta) for beta in (1.0, 8.0)]
+)
+
+# %% [markdown]
 # ## A real model
 #
 # Now the shipped base and groups that it sampled itself. First the identities once more, over all parameters of the
-# model, in double precision throughout. (`transformers` computes its RMS norms in single precision whatever the type of
-# the model, and `float64_copy` replaces them.)
+# model, in double precision. (`float64_copy` replaces RMS norms of single precision.)
 
 # %%
 from rlino_lib.policy.models import load_policy
@@ -445,7 +454,7 @@ for method in COMPARED:
 #
 # ### The criterion
 #
-# The same as a claim of the ledger, `name-only`, with its thresholds from there.
+# That of the ledger's `name-only`:
 
 # %%
 from rlino_lib.claims.gradient import where_it_ends
@@ -597,5 +606,3 @@ _ = check_kl_weight(my_kl_weight)
 # - **In name only, off-policy too** (`name-only`; `clip-range` is its second condition alone). *Holds with conditions*:
 #   for the updates, at few per batch, for one small model and one learning rate. For the outcomes, three seeds settle
 #   it only where the difference is large.
-#
-# Open: whether the threshold lies elsewhere for a larger model. Chapter 07 tests equivalence in outcome.

@@ -88,10 +88,12 @@ def gradients(model, loss: Tensor) -> Gradient:
     return dict(zip(names, torch.autograd.grad(loss, params, materialize_grads=True), strict=True))
 
 
-def policy_side(model, rollouts: Rollouts, objective: Objective, advantage: Tensor, old=None) -> Gradient:
-    """The gradient of `policy_loss` on rollouts with advantages [N] and old log-probs [N, T]; the reference is π."""
+def policy_side(model, rollouts: Rollouts, objective: Objective, advantage: Tensor, old=None, ref=None) -> Gradient:
+    """The gradient of `policy_loss` on rollouts with advantages [N]; old and ref [N, T] as it takes them."""
     new, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
-    return gradients(model, policy_loss(objective, Batch(new, advantage, mask, old, new.detach())).loss)
+    if objective.beta and ref is None:
+        ref = new.detach()  # the first step of a run: the reference is the policy
+    return gradients(model, policy_loss(objective, Batch(new, advantage, mask, old, ref)).loss)
 
 
 def sft_side(model, rollouts: Rollouts, weights: Tensor) -> Gradient:
@@ -160,15 +162,15 @@ def sample_mdp(mdp: TokenMDP, policy: Module, prompts: int = 4, group_size: int 
     return Rollouts([""] * prompts, prompt, prompt == 0, ids, mask, old, 0 * old, ~ended, texts, group_size, [], grades)
 
 
-def curve(rule: str, group_size: int, eps: float = 1e-4) -> pd.DataFrame:
+def curve(rule: str, group_size: int, **options: float) -> pd.DataFrame:
     """Total weight on right and on wrong responses of a group, Σ Â_i / G, for every number k right of G; from the code.
 
     On binary rewards the curve determines the rule. Columns: k, p = k/G, right, wrong. Raises RlinoError for a rule
     that looks past its group. Example: `curve("leave_one_out", 8)`.
     """
     groups = (torch.arange(group_size) < torch.arange(group_size + 1)[:, None]).to(F64)  # [G + 1, G], the first k right
-    at_once = right_wrong_fit(groups.flatten(), group_size, rule, eps)
-    alone = pd.concat([right_wrong_fit(group, group_size, rule, eps) for group in groups], ignore_index=True)
+    at_once = right_wrong_fit(groups.flatten(), group_size, rule, **options)
+    alone = pd.concat([right_wrong_fit(group, group_size, rule, **options) for group in groups], ignore_index=True)
     if not np.allclose(at_once, alone, rtol=1e-5, atol=1e-12):
         raise RlinoError(f"{rule} looks at the whole batch: it has no curve of its own")
     return at_once.assign(p=at_once["k"] / group_size)[["k", "p", "right", "wrong"]]
@@ -191,7 +193,7 @@ def curves(group_size: int = 8, rules: Sequence[str] = tuple(CURVES)) -> pd.Data
     """All curves in long form, for one figure: rule, k, p, side, weight (of the code), formula."""
     frames = []
     for rule in rules:
-        weights = curve(rule, group_size, eps=0.0)
+        weights = curve(rule, group_size, **({"eps": 0.0} if rule == "zscore" else {}))
         formulas = CURVES[rule](torch.tensor(weights["p"]), group_size)  # [2, G + 1]
         for side, formula in zip(("right", "wrong"), formulas.numpy(), strict=True):
             frames.append(weights[["k", "p"]].assign(rule=rule, side=side, weight=weights[side], formula=formula))
@@ -218,13 +220,13 @@ def curve_identities(group_size: int = 8) -> list[Identity]:
     ]
 
 
-def right_wrong_fit(rewards: Tensor, group_size: int, rule: str = "zscore", eps: float = 1e-4) -> pd.DataFrame:
+def right_wrong_fit(rewards: Tensor, group_size: int, rule: str = "zscore", **options: float) -> pd.DataFrame:
     """How far advantages are one number for right (reward above 0.5) and one for wrong responses, group by group.
 
     rewards [N]. Columns: k right; right, wrong, size: Σ Â_i / G of each side, and Σ |Â_i| / G; residual: the share of
     Σ Â_i² that two numbers leave: 0 on binary rewards, 1 where an all-wrong group still pushes.
     """
-    weights = advantages(rewards.to(F64), group_size, rule, eps).view(-1, group_size)  # [P, G]
+    weights = advantages(rewards.to(F64), group_size, rule, **options).view(-1, group_size)  # [P, G]
     right = (rewards > 0.5).view(-1, group_size).to(F64)  # [P, G]
     fit = torch.zeros_like(weights)  # [P, G]
     for side in (right, 1 - right):
@@ -250,26 +252,26 @@ def what_survives(group_size: int = 4, rules: Sequence[str] = tuple(CURVES)) -> 
     return pd.DataFrame(rows, columns=["rewards", "rule", "residual", "all_wrong_push"])
 
 
-def drift_constant(rule: str, group_size: int, p: float, eps: float = 1e-4) -> float:
+def drift_constant(rule: str, group_size: int, p: float, **options: float) -> float:
     """c in E[ĝ] = c·∇p: binary reward, chance p of a right response, token sums, one update per batch.
 
     From the rule's curve: a right response has E[∇log π] = ∇p/p, a wrong one −∇p/(1−p).
     Example: `drift_constant("leave_one_out", 8, p=0.3)` is 1.
     """
-    weights = curve(rule, group_size, eps)
+    weights = curve(rule, group_size, **options)
     k = torch.tensor(weights["k"].to_numpy(), dtype=F64)
     chance = torch.distributions.Binomial(group_size, torch.tensor(p, dtype=F64)).log_prob(k).exp()  # [G + 1]
     return float(chance.numpy() @ (weights["right"] / p - weights["wrong"] / (1 - p)))
 
 
-def expected_update(mdp: TokenMDP, policy: Module, rule: str, group_size: int) -> Tensor:
+def expected_update(mdp: TokenMDP, policy: Module, rule: str, group_size: int, **options: float) -> Tensor:
     """E[1/G Σ_i Â_i ∇log π(o_i)] over ALL groups of responses, flat [parameters]; RlinoError past a million groups."""
     g = group_size
     n = mdp.n_responses
     if n**g > LIMIT:
         raise RlinoError(f"{n} responses make {n**g:,} groups of {g}, more than {LIMIT:,}: take fewer")
     groups = torch.cartesian_prod(*[torch.arange(n)] * g).view(-1, g)  # [N^G, G]
-    advantage = advantages(mdp.rewards[groups].flatten(), g, rule).view(-1, g)  # [N^G, G]
+    advantage = advantages(mdp.rewards[groups].flatten(), g, rule, **options).view(-1, g)  # [N^G, G]
     chance = mdp.probs(policy).detach()[groups].prod(1, keepdim=True) / g  # [N^G, 1]
     weights = torch.zeros(n, dtype=F64).index_add_(0, groups.flatten(), (chance * advantage).flatten())  # [N]
     return flat_gradient(weights @ mdp.logprobs(policy).sum(1), policy)
@@ -279,8 +281,11 @@ def drift_identities(mdp: TokenMDP, policy: Module, group_size: int = 3) -> list
     """E[ĝ] over all groups against c·∇p, for every rule with a curve. The rewards of the MDP must be binary."""
     p = mdp.J(policy).item()
     gradient = mdp.gradient(policy)
-    sides = {r: (expected_update(mdp, policy, r, group_size), drift_constant(r, group_size, p)) for r in CURVES}
-    return [Identity(f"{rule}: E[ĝ] = c ∇p", update, c * gradient) for rule, (update, c) in sides.items()]
+    identities = []
+    for rule in CURVES:
+        update = expected_update(mdp, policy, rule, group_size)
+        identities.append(Identity(f"{rule}: E[ĝ] = c ∇p", update, drift_constant(rule, group_size, p) * gradient))
+    return identities
 
 
 def kl_identities(mdp: TokenMDP, policy: Module, ref: Module) -> list[Identity]:
@@ -353,3 +358,23 @@ def nft_identities(mask: Tensor, right: Tensor, group_size: int) -> list[Identit
         weights = token_weights(OBJECTIVES["grpo_no_kl"], advantage, mask)  # [N, T]
         identities.append(Identity(f"NFT with ω = {name}", -grad, weights, equal=not name.startswith("(")))
     return identities
+
+
+def amplification(ref: Tensor, right: Tensor, beta: float = 1.0, eps: float = 1e-4, steps: int = 20) -> Identity:
+    """The chance of success under GRPO to its KL-regularised optimum, again and again (2503.06639). ref, right [N].
+
+    Left: the recurrence in p. Right: the policy over responses, π_n ∝ ref · exp(Â/β), Â standardised under π_{n−1}.
+    """
+    reward = right.to(F64)  # [N]
+    p_ref = p = ref @ reward
+    policy = ref
+    recurrence = []
+    exact = []
+    for _ in range(steps):
+        p = 1 / (1 + (1 - p_ref) / p_ref * torch.exp(-1 / (beta * (p * (1 - p) + eps).sqrt())))
+        gap = reward - policy @ reward  # [N]
+        policy = (ref.log() + gap / (policy @ gap.square() + eps).sqrt() / beta).softmax(0)  # [N]
+        recurrence.append(p)
+        exact.append(policy @ reward)
+    name = "success amplification: recurrence = optimum over responses"
+    return Identity(name, torch.stack(recurrence), torch.stack(exact))

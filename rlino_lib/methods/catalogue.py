@@ -91,7 +91,7 @@ _ROWS = (
     ),
     Objective("psr", advantage="positive", normaliser="token_mean", source=_NSR),
     Objective("nsr", advantage="negative", normaliser="token_mean", source=_NSR),
-    Objective("w_reinforce", advantage="weighted", normaliser="token_mean", source=_NSR),
+    Objective("w_reinforce", advantage="weighted", options={"weight": 0.1}, normaliser="token_mean", source=_NSR),
     Objective("f_isft_pos", advantage="positive", **_SFT, source=_F_ISFT),
     Objective("f_isft_neg", advantage="negative", **_SFT, source=_F_ISFT),
     Objective("f_isft_posneg", advantage="group_balanced", **_SFT, source=_F_ISFT + ", both sides balanced"),
@@ -131,7 +131,7 @@ def varied(name: str, settings: Mapping[str, Any]) -> Objective:
 # Where the library differs from TRL 1.16 on purpose: what, TRL, here, why.
 DIFFERENCES: tuple[tuple[str, str, str, str], ...] = (
     ("far log-ratios", "exp of any log-ratio", "cut at ±20 first, no gradient beyond", "exp overflows float32 past 88"),
-    ("KL times the ratio", "on by default", "never", "the papers' k3 has no such factor"),
+    ("KL times the ratio", "on by default", "off unless kl_correction", "the papers' k3 has no such factor"),
     ("token mean, several updates per batch", "tokens of the whole batch over the updates", "tokens of each update",
      "an update is a mean of its own tokens"),
     ("temperatures of sapo", "rounded to float32", "in the dtype of the loss", "float64 stays float64"),

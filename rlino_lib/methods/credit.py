@@ -24,7 +24,7 @@ class Graded:
     ref_logprobs: Tensor | None = None  # [N, T] the reference's
     max_response_length: int | None = None  # a run's max_new_tokens; read by overlong penalty and length cost
     truncated: Tensor | None = None  # [N] which rows reached the cap; read by the filter `whole`
-    correct: Tensor | None = None  # [N] bool, the verifier's verdicts; None: where the reward is above 0.5
+    correct: Tensor | None = None  # [N] bool, the verifier's verdicts; None: where the reward is above the threshold
     values: Tensor | None = None  # [N, T] V of the state in which a token's step begins; read by the credit `gae`
     steps: Tensor | None = None  # [N, T] int64, the number of a token's step; None: each token is one
     collisions: Tensor | None = None  # [N, T] Σ_v π(v)² where a token was drawn; read by `optimal_baseline`
@@ -48,7 +48,7 @@ def credit(objective: Objective, graded: Graded) -> Credit:
     In this order: overlong penalty and length cost (over the cap), KL in the reward, advantage rule (among the
     `shortest` of each group where that is set, as in GFPO, 2508.09726; of two of one length the first), credit of
     tokens, whitening, filter. Filters read which responses are `correct`; where that is not given, those whose reward,
-    before any penalty, is above 0.5. The caller must leave rows that are not kept out of the
+    before any penalty, is above the rule's `threshold` (0.5). The caller must leave rows that are not kept out of the
     loss: N and Σ|o| of the formula count kept rows. The batch is then smaller; DAPO's dynamic sampling would draw more
     prompts until it is full.
     Raises RlinoError for rewards that are not finite or do not fill groups, shapes that do not agree, a missing part.
@@ -66,17 +66,18 @@ def _check(o: Objective, g: Graded) -> None:
         if tensor is not None and (tensor.shape != g.mask.shape or len(tensor) != len(g.rewards)):
             sizes = f"{len(g.rewards)} rewards and a mask {tuple(g.mask.shape)}"
             raise RlinoError(f"{name} is {tuple(tensor.shape)} for {sizes}")
-    needs = (
-        (o.overlong or o.length_cost, ("max_response_length",), "punishes length"),
-        (o.kl_in_reward, ("old_logprobs", "ref_logprobs"), "has KL in its reward"),
-        (CREDITS[o.credit].needs, CREDITS[o.credit].needs, f"credits tokens by {o.credit}"),
-        (o.filter == "whole", ("truncated",), "leaves out truncated responses"),
-    )
-    for applies, names, what in needs:
-        if applies and any(getattr(g, name) is None for name in names):
-            raise RlinoError(f"{o.name} {what}: give {' and '.join(names)}")
+    if (o.overlong or o.length_cost) and not g.max_response_length:
+        raise RlinoError(f"{o.name} punishes length: give max_response_length")
+    if o.kl_in_reward and (g.old_logprobs is None or g.ref_logprobs is None):
+        raise RlinoError(f"{o.name} has KL in its reward: give old_logprobs and ref_logprobs")
+    if (needs := CREDITS[o.credit].needs) and getattr(g, needs) is None:
+        raise RlinoError(f"{o.name} credits tokens by {o.credit}: give {needs}")
+    if o.credit == "optimal_baseline" and g.old_logprobs is None:
+        raise RlinoError(f"{o.name} weighs the others by their gradients: give old_logprobs")
     if o.shortest > g.group_size:
         raise RlinoError(f"{o.name} keeps the {o.shortest} shortest of groups of {g.group_size}")
+    if o.filter == "whole" and g.truncated is None:
+        raise RlinoError(f"{o.name} leaves out truncated responses: give truncated")
 
 
 def _shaped(o: Objective, g: Graded) -> Tensor:
@@ -101,15 +102,15 @@ def _advantages(o: Objective, g: Graded, shaped: Tensor) -> Credit:
     result = torch.zeros_like(shaped)  # [N] or [N, T]
     if o.reward_to_go:
         inside = g.mask.bool()  # [N, T]
-        result[inside] = advantages(shaped[inside], 1, o.advantage)  # every token a sample
+        result[inside] = advantages(shaped[inside], 1, o.advantage, **o.options)  # every token a sample
     elif o.shortest:
         places = g.lengths.reshape(-1, g.group_size).argsort(dim=1, stable=True)[:, : o.shortest]  # [P, K]
         starts = torch.arange(0, len(shaped), g.group_size, device=places.device)[:, None]  # [P, 1]
         rows = (starts + places).reshape(-1)  # [P·K]
-        result[rows] = advantages(shaped[rows], o.shortest, o.advantage)
+        result[rows] = advantages(shaped[rows], o.shortest, o.advantage, **o.options)
         keep = torch.zeros_like(keep).index_fill(0, rows, True)
     else:
-        result = advantages(shaped, g.group_size, o.advantage)  # [N]
+        result = advantages(shaped, g.group_size, o.advantage, **o.options)  # [N]
     return Credit(result, keep)
 
 
@@ -144,7 +145,7 @@ def _filtered(o: Objective, g: Graded, unfiltered: Credit) -> Credit:
     """The credit without the rows that the filter leaves out."""
     if o.filter is None:
         return unfiltered
-    above = g.rewards > 0.5  # [N]
+    above = g.rewards > o.options.get("threshold", 0.5)  # [N]
     correct = above if g.correct is None else g.correct.to(above)  # [N]
     truncated = torch.zeros_like(correct) if g.truncated is None else g.truncated.to(correct.device)  # [N]
     groups = (x.reshape(-1, g.group_size) for x in (correct, truncated))  # [P, G] each

@@ -56,7 +56,7 @@ def policy_loss(objective: Objective, batch: Batch) -> Loss:
     gain, clipped = o.gain.of(o, ratio, b.logprobs, b.advantages)  # [N, T], [N, T] or None
     kl = None if b.ref_logprobs is None else ESTIMATORS[o.kl].of(b.ref_logprobs - b.logprobs)  # [N, T]
     if o.beta:
-        gain = gain - o.beta * kl
+        gain = gain - o.beta * (kl * ratio if o.kl_correction else kl)
     if o.entropy_bonus:
         gain = gain + o.entropy_bonus * b.entropies
     loss = -NORMALISERS[o.normaliser].of(gain * b.mask, b.mask, b.max_response_length)  # []

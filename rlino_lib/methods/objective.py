@@ -7,14 +7,17 @@ weight at ratio 1 with the whole batch as one update; mini-batches and gradient 
 with TRL's own code (tests/methods/test_trl_parity.py); where they differ on purpose, `DIFFERENCES` says so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.advantages import ADVANTAGES, FILTERS
+from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, check_rule
 from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, SURROGATES, Surrogate
 from rlino_lib.methods.token_credit import CREDITS, CUTS, VALUES
-from rlino_lib.settings import BATCH, FLAG, check, list_of, nothing_or, number, one_of, setting, text, whole
+from rlino_lib.settings import BATCH, FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
 
+# What the options of the rules of `advantages` may be.
+OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
 # The kinds of update that a row may name; `rlino_lib.training.updates` has a function for each.
 KINDS = ("policy_gradient", "supervised", "critic")
 # The rules whose advantages are the signed weights of a data set of right and wrong responses.
@@ -31,12 +34,16 @@ class Objective:
 
     name: str = field(metadata={"help": "what the method is called", "allowed": text("a name")})
     advantage: str = setting("zscore", "what a response is credited with: a rule of `advantages`", one_of(ADVANTAGES))
+    options: Mapping[str, float] = setting(dict, "options of that rule", TABLE, hash=False)
     ratio: str = setting(
         "token", 'ρ: "none" (plain log-likelihood, as supervised learning has it), "token" ρ_it = π/π_old of the '
         'token, "sequence" s_i = exp(mean_t log ρ_it), "trajectory" ρ_i = Π_t ρ_it', one_of(RATIOS),
     )  # fmt: skip
     clip_low: float | None = setting(0.2, "ρ is clipped below 1 − clip_low; None: no clip", nothing_or(number(0, 1)))
     clip_high: float | None = setting(0.2, "ρ is clipped above 1 + clip_high; None: no clip", nothing_or(number(0)))
+    delta: float | None = setting(
+        None, "a cap on ρ before the min, for negative advantages", nothing_or(number(above=0))
+    )
     surrogate: str = setting(
         "clip", '"clip", "cispo" sg[clip(ρ)] Â log π, or "sapo" 4/τ σ(τ(ρ − 1)) Â', one_of(SURROGATES)
     )
@@ -49,6 +56,7 @@ class Objective:
     )  # fmt: skip
     beta: float = setting(0.0, "the weight β of KL(π ‖ ref) in the loss", number(0))
     kl: str = setting("k3", "the estimator of that KL", one_of(ESTIMATORS))
+    kl_correction: bool = setting(False, "whether that KL is multiplied by ρ", FLAG)
     kl_in_reward: float = setting(0.0, "the weight of k1 taken off the reward", number(0))
     reward_to_go: bool = setting(False, "whether it is taken off from each token on, or whole", FLAG)
     entropy_bonus: float = setting(0.0, "the weight η of each token's entropy in the loss", number(0))
@@ -75,21 +83,34 @@ class Objective:
 
     def __post_init__(self) -> None:
         check(self, f"objective {self.name}: ")
-        needs = CREDITS[self.credit].needs
-        critic = (self.update == "critic", self.values == "critic", self.cuts == "tokens")  # all of them, or none
-        refused = (
-            (self.ratio == "none" and self.surrogate != "clip", f"{self.surrogate} needs a ratio"),
-            (self.reward_to_go and self.advantage != "batch_zscore", "reward_to_go needs batch_zscore"),
-            (self.reward_to_go and self.shortest, "shortest counts responses, and does not go with reward_to_go"),
-            (self.reward_to_go and self.credit != "response", "reward_to_go is a credit of tokens of its own"),
-            (("values" in needs) != (self.values is not None), "values go with the credit gae, and it with them"),
-            (needs and self.advantage != "reward", f"{self.credit} has baselines of its own: advantage=reward"),
-            (len(set(critic)) > 1, "a critic is values=critic, cuts=tokens and update=critic"),
-            (self.cuts == "unlikely" and self.values != "continuations", "cuts=unlikely needs values=continuations"),
-        )
-        for applies, why in refused:
-            if applies:
-                raise RlinoError(f"objective {self.name}: {why}")
+        check_rule(self.advantage, self.options)
+        for name, value in self.options.items():
+            OPTIONS[name].check(f"objective {self.name}: option {name}", value)
+        if self.ratio == "none" and (self.surrogate != "clip" or self.delta is not None or self.kl_correction):
+            raise RlinoError(f"objective {self.name}: cispo, sapo, delta and kl_correction need a ratio")
+        if self.reward_to_go and self.advantage != "batch_zscore":
+            raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
+        if self.shortest and self.reward_to_go:
+            raise RlinoError(f"objective {self.name}: shortest counts responses, and does not go with reward_to_go")
+        self._check_credit()
+
+    def _check_credit(self) -> None:
+        """Raise RlinoError where the choices of a credit do not go together."""
+        rule = CREDITS[self.credit]
+        if (rule.needs == "values") != (self.values is not None):
+            raise RlinoError(f"objective {self.name}: values go with the credit gae, and it with them")
+        if rule.needs and self.advantage != "reward":
+            raise RlinoError(
+                f"objective {self.name}: the credit {self.credit} has baselines of its own: advantage=reward"
+            )
+        if self.credit != "response" and self.reward_to_go:
+            raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens of its own")
+        if (self.update == "critic") != (self.values == "critic") or (self.values == "critic") != (
+            self.cuts == "tokens"
+        ):
+            raise RlinoError(f"objective {self.name}: a critic is values=critic, cuts=tokens and update=critic")
+        if self.cuts == "unlikely" and self.values != "continuations":
+            raise RlinoError(f"objective {self.name}: cuts=unlikely needs values=continuations")
 
     @property
     def kind(self) -> str:
@@ -132,7 +153,7 @@ class Objective:
         gain = self.gain.formula(self, ratio.symbol, "Â_it" if self.by_token else "Â_i")
         beside = ""  # the terms beside the gain
         if self.beta:
-            beside += f" − {self.beta:g} {self.kl}_it"
+            beside += f" − {self.beta:g} {ratio.symbol + ' ' if self.kl_correction else ''}{self.kl}_it"
         if self.entropy_bonus:
             beside += f" + {self.entropy_bonus:g} H_it"
         by_row = self.ratio in ("sequence", "trajectory") and self.surrogate != "cispo"
@@ -145,6 +166,7 @@ class Objective:
 
 def _credit_text(o: Objective) -> str:
     """What Â is, the rows that stay, and what the symbols stand for: the texts of the choices that the row has made."""
+    options = f" ({', '.join(f'{k} = {v:g}' for k, v in o.options.items())})" if o.options else ""
     formula = f"Â_i = {ADVANTAGES[o.advantage].formula}"
     if o.reward_to_go:
         formula = "Â_it = (R_it − mean R) / (std R + 1e-4) over the tokens of the batch"
@@ -153,7 +175,7 @@ def _credit_text(o: Objective) -> str:
         formula = f"Â_it = {rule.formula or 'Â_i'}" + ("" if rule.needs else f",  {formula}")
     of_values = f"V {VALUES[o.values]}, at {CUTS[o.cuts]}" if o.values else ""
     texts = (
-        (True, formula),
+        (True, formula + options),
         (o.credit in ("gae", "decay"), f"γ = {o.gamma:g}, λ = {o.lam:g}"),
         (o.values, of_values.replace(" K ", f" {o.value_samples} ")),
         (o.values == "critic", f"learned with λ = {o.critic_lam:g}, value clip {o.value_clip}"),

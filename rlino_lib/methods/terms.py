@@ -50,7 +50,7 @@ RATIOS = {
 # --- surrogates: ρ, log π and Â → the gain of each token, and where the clip took the gradient (None where it cannot) -
 
 
-Settings = Any  # an `Objective`, of which a surrogate reads `clip_bounds` and `tau`
+Settings = Any  # an `Objective`, of which a surrogate reads `clip_bounds`, `delta` and `tau`
 
 
 class Surrogate(NamedTuple):
@@ -61,7 +61,7 @@ class Surrogate(NamedTuple):
 
 
 def _clip(o: Settings, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor | None]:
-    gain = ratio * advantages
+    gain = (ratio if o.delta is None else ratio.clamp(max=o.delta)) * advantages
     if o.clip_bounds == (None, None):
         return gain, None
     bounded = ratio.clamp(*o.clip_bounds) * advantages
@@ -69,8 +69,8 @@ def _clip(o: Settings, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> t
 
 
 def _clip_text(o: Settings, rho: str, credit: str) -> str:
-    gain = f"{rho} {credit}"
-    return gain if o.clip_bounds == (None, None) else f"min({gain}, {_bounded(o, rho)} {credit})"
+    plain = f"{rho} {credit}" if o.delta is None else f"min({rho}, {o.delta:g}) {credit}"
+    return plain if o.clip_bounds == (None, None) else f"min({plain}, {_bounded(o, rho)} {credit})"
 
 
 def _bounded(o: Settings, rho: str) -> str:

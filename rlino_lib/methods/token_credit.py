@@ -15,14 +15,14 @@ Rows = Any  # a `Graded`, of which it reads the mask and what it needs
 
 
 class TokenCredit(NamedTuple):
-    """A choice: its function of settings, advantages [N] and rows, to [N, T]; its formula; the parts of rows it needs.
+    """A choice: its function of settings, advantages [N] and rows, to [N, T]; its formula; the part of rows it needs.
 
     Where there is no function every token has the advantage of its response.
     """
 
     of: Callable[[Settings, Tensor, Rows], Tensor] | None
     formula: str = ""
-    needs: tuple[str, ...] = ()
+    needs: str | None = None
 
 
 def gae(
@@ -98,7 +98,7 @@ CREDITS = {
     "gae": TokenCredit(
         lambda o, a, rows: gae(a, rows.values.to(a), rows.mask, rows.steps, o.gamma, o.lam),
         "Σ_l (γλ)^l δ_{k+l}, k the step of token t, δ_k = γ V_{k+1} − V_k and r_i − V_k for the last",
-        ("values",),
+        "values",
     ),
     "decay": TokenCredit(lambda o, a, rows: decayed(a, rows.mask, o.gamma * o.lam), "(γλ)^(|o_i| − 1 − t) Â_i"),
     "optimal_baseline": TokenCredit(
@@ -106,7 +106,7 @@ CREDITS = {
             a, rows.old_logprobs.to(a), rows.collisions.to(a), rows.mask.to(a), rows.group_size
         ),
         "r_i − Σ_j r_j W_jt / Σ_j W_jt over the others, W_jt = Σ_{s ≤ t} (1 − 2π_js + Σ_v π_v²)",
-        ("collisions", "old_logprobs"),
+        "collisions",
     ),
 }  # fmt: skip
 

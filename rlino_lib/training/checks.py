@@ -23,7 +23,7 @@ def check_reward(config: TrainConfig) -> None:
 
 def check_critic(config: TrainConfig, objective: Objective) -> None:
     """Raise RlinoError for settings of a critic where the method has none, and for a policy that never trains."""
-    names = ("critic_lr", "critic_epochs", "critic_warmup")
+    names = ("critic_lr", "critic_epochs", "critic_warmup", "critic_trunk")
     changed = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
     if changed and objective.kind != "critic":
         raise RlinoError(f"{objective.name} has no critic: leave {changed[0]} out")

@@ -87,6 +87,9 @@ class TrainConfig:
     critic_lr: float = setting(5e-4, "learning rate of a critic, where the method has one", settings.RATE)
     critic_epochs: int = setting(1, "passes of the critic over each batch", COUNT)
     critic_warmup: int = setting(0, "steps in which the critic alone learns", whole())
+    critic_trunk: str = setting(
+        "copy", "what a critic's head reads: copy, one of the policy's, or policy", one_of(("copy", "policy"))
+    )
     lora_rank: int = setting(0, "rank of the LoRA adapters; 0: full fine-tuning", whole())
     lora_alpha: int = setting(32, "adapters are scaled by alpha/rank", COUNT)
     lora_targets: str = setting(
@@ -117,7 +120,8 @@ class TrainConfig:
     # Settings that are younger than the first recorded runs.
     LATER: ClassVar = (
         "objective_settings", "reward", "lora_alpha", "lora_targets", "precision", "gradient_checkpointing",
-        "micro_tokens", "optimizer", "momentum", "critic_lr", "critic_epochs", "critic_warmup", "loss_mask",
+        "micro_tokens", "optimizer", "momentum", "critic_lr", "critic_epochs", "critic_warmup", "critic_trunk",
+        "loss_mask",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -138,7 +138,7 @@ def estimate(
     objective = varied(t.method, t.objective_settings)
     frozen_copy = (objective.needs_reference or t.eval_base) and not t.lora_rank
     head = 0 if c.tie_word_embeddings else c.vocab_size * c.hidden_size
-    copied = total - head if objective.kind == "critic" else 0  # the critic's trunk
+    copied = total - head if objective.kind == "critic" and t.critic_trunk == "copy" else 0  # the critic's trunk
     embedding = c.vocab_size * c.hidden_size if trained == total else 0
     # Beside the sum of gradients stand the newest of the head and, where it is tied, the embedding's to be added to it.
     newest = embedding * (2 if c.tie_word_embeddings else 1)

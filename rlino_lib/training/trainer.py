@@ -105,7 +105,7 @@ class Trainer:
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         self.reference = self._load_reference(from_disk=policy is None)
-        self.critic = Critic(self.policy.model) if self.objective.kind == "critic" else None
+        self.critic = Critic(self.policy.model, config.critic_trunk) if self.objective.kind == "critic" else None
         if rank := config.lora_rank:
             adapted = add_lora(self.policy.model, rank=rank, alpha=config.lora_alpha, targets=config.targets)
             self.policy = Policy(adapted, self.policy.tokenizer)

@@ -17,7 +17,8 @@ from rlino_lib.cli import main as cli
 from rlino_lib.cli.bench import BENCHES
 from rlino_lib.cli.terminal import run_program
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.advantages import ADVANTAGES
+from rlino_lib.methods.objective import OPTIONS, Objective
 from rlino_lib.policy.sampling import SampleConfig, sample
 from rlino_lib.tasks import TASKS
 from rlino_lib.training.config import Recipe, TrainConfig
@@ -179,15 +180,20 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_it(command, option, val
         (["train", "--objective-set", "clip_low=-0.2", "--out", "x"], "clip_low must be"),
         (["train", "--objective-set", "clip_low=1.5", "--out", "x"], "clip_low must be"),
         (["train", "--objective-set", "clip_high=-0.2", "--out", "x"], "clip_high must be"),
+        (["train", "--objective-set", "delta=0", "--out", "x"], "delta must be"),
         (["train", "--objective-set", "tau=[1]", "--out", "x"], "tau must be"),
         (["train", "--objective-set", "tau=[[1, 2], 3]", "--out", "x"], "tau must be"),
         (["train", "--objective-set", "tau=[1, 0]", "--out", "x"], "tau must be"),
         (["train", "--objective-set", "shortest=1.0", "--out", "x"], "shortest must be"),
+        (["train", "--objective-set", "kl_correction=1", "--out", "x"], "kl_correction must be true or false"),
         (["train", "--objective-set", "reward_to_go=yes", "--out", "x"], "reward_to_go must be true or false"),
         (["train", "--objective-set", "overlong=2", "--out", "x"], "overlong must be"),
         (["train", "--objective-set", "filter=some", "--out", "x"], "filter must be one of"),
         (["train", "--objective-set", "kl=k4", "--out", "x"], "kl must be one of"),
-        (["train", "--objective-set", 'tau={"up": 1, "up": 2}', "--out", "x"], "the key 'up' twice"),
+        (["train", "--objective-set", "options=[1]", "--out", "x"], "options must be a table"),
+        (["train", "--objective-set", 'options={"eps": "x"}', "--out", "x"], "option eps must be"),
+        (["train", "--objective-set", 'options={"eps": -1}', "--out", "x"], "option eps must be"),
+        (["train", "--objective-set", 'options={"eps": 1, "eps": 2}', "--out", "x"], "the key 'eps' twice"),
         (["train", "--objective-set", "name=mine", "--out", "x"], "no setting 'name'"),
         (["train", "--task-set", "n_numbers=NaN", "--out", "x"], "--task-set n_numbers holds NaN"),
         (["train", "--task-set", "x=" + "9" * 5000, "--out", "x"], "value has 5000 digits"),
@@ -246,6 +252,11 @@ def test_the_defaults_of_a_bench_are_those_that_its_help_says(capsys):
     assert "counts (default: 5)" in out and "sampling (default: 0)" in out
     defaults = [[p.default for p in inspect.signature(bench).parameters.values()][-2:] for bench in BENCHES.values()]
     assert all(pair == [5, 0] for pair in defaults)
+
+
+def test_every_option_of_an_advantage_rule_has_a_range():
+    rules = {n for rule in ADVANTAGES.values() for n in list(inspect.signature(rule.of).parameters)[1:]}
+    assert rules == set(OPTIONS)
 
 
 def test_the_tasks_of_a_base_are_those_with_a_demonstrator():

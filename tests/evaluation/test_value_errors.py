@@ -32,10 +32,14 @@ def run(kept, tmp_path):
     return load_run(shutil.copytree(kept.path, tmp_path / "run"))
 
 
-def test_a_critic_is_kept_with_its_run_and_read_back(run):
+@pytest.mark.parametrize("trunk", ["copy", "policy"])
+def test_a_critic_is_kept_with_its_run_and_read_back(trunk, kept, tmp_path):
+    run = kept
+    if trunk != TrainConfig.critic_trunk:
+        run = train(TrainConfig(method="ppo", critic_trunk=trunk, **SMALL), tmp_path / "run", save=True)
     policy = load_policy(run.path / "model")
     critic = load_critic(run.path / "critic.safetensors", policy.model)
-    assert critic.head.bias.abs().sum() > 0
+    assert critic.head.bias.abs().sum() > 0 and (critic.own is None) == (trunk == "policy")
 
 
 def test_what_is_no_critic_is_refused_in_one_line(tmp_path):

@@ -12,6 +12,7 @@ from rlino_lib.exact.identities import (
     CURVES,
     Identity,
     TokenLM,
+    amplification,
     curve,
     curve_identities,
     curves,
@@ -161,13 +162,13 @@ def test_the_curves_that_the_book_names():
     assert curve("weighted", g)["right"].tolist() == pytest.approx((0.1 * p).tolist())
 
 
-@pytest.mark.parametrize("rule", ["batch_zscore", "group_batch_zscore"])
+@pytest.mark.parametrize("rule", ["batch", "batch_zscore", "group_batch_zscore"])
 def test_a_rule_that_looks_at_the_batch_has_no_curve(rule):
     with pytest.raises(RlinoError, match="whole batch"):
         curve(rule, 4)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 8), st.data())
 def test_two_numbers_a_group_say_all_on_binary_rewards(group_size, data):
     """Σ Â_i s_i of any vectors s_i is what the curve gives to the two sides' mean vectors."""
@@ -215,7 +216,7 @@ def test_expected_updates_over_all_groups(group_size):
     all_hold(drift_identities(mdp, SharedPolicy(mdp, seed=3), group_size))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 16), st.floats(0.02, 0.98))
 def test_constants(g, p):
     population = (g / (g - 1)) ** 0.5
@@ -269,7 +270,7 @@ def test_estimators_of_the_kl(make):
 # --- neighbours ------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(2, 6), st.integers(0, 999))
 def test_nft_on_policy(group_size, seed):
     rng = torch.Generator().manual_seed(seed)
@@ -291,3 +292,13 @@ def test_nft_takes_the_negative_policy_at_its_word():
     negative = (0.5 - 0.5 * 0.7) / 0.5  # (π_old − r π⁺)/(1 − r) at r = 1/2
     by_hand = -(math.log(0.6 / 0.5) + math.log(negative / 0.5)) / 2
     assert nft_loss(new, old, mask, right, 2, torch.ones_like).item() == pytest.approx(by_hand, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.3, 5), st.floats(1e-4, 0.1), st.integers(0, 99))
+def test_success_is_amplified_as_the_recurrence_says(beta, eps, seed):
+    mdp = toy()
+    ref = mdp.probs(SharedPolicy(mdp, seed=seed)).detach()
+    found = amplification(ref, mdp.right, beta, eps)
+    all_hold([found])
+    assert (found.right > ref[mdp.right].sum()).all()

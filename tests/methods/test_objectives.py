@@ -174,7 +174,8 @@ def test_everything_stays_finite(name, dtype):
     new.requires_grad_()
     variants = [OBJECTIVES[name], replace(OBJECTIVES[name], ratio="none", surrogate="clip", beta=0.5)]
     for ratio in ("token", "sequence", "trajectory"):
-        variants.append(replace(OBJECTIVES[name], ratio=ratio, beta=0.5))
+        for delta in (None, 3.0):
+            variants.append(replace(OBJECTIVES[name], ratio=ratio, beta=0.5, delta=delta, kl_correction=True))
     for objective in variants:
         for reference in (old, new.detach()):
             found = policy_loss(objective, Batch(new, adv, mask, old, reference, 4, -old))
@@ -224,8 +225,10 @@ def test_missing_parts_are_named():
 
 def test_choices_that_do_not_go_together_are_refused():
     for changes, words in [
-        (dict(ratio="none", surrogate="sapo"), "needs a ratio"),
+        (dict(ratio="none", surrogate="sapo"), "need a ratio"),
+        (dict(ratio="none", delta=2.0), "need a ratio"),
         (dict(reward_to_go=True), "batch_zscore"),
+        (dict(options={"weight": 0.1}), "no option 'weight'"),
         (dict(filter="all"), "must be one of"),
         (dict(kl="k4"), "must be one of"),
     ]:
@@ -234,15 +237,27 @@ def test_choices_that_do_not_go_together_are_refused():
 
 
 def test_kl_estimators():
-    """k1, k2, k3 by their definitions."""
+    """k1, k2, k3 by their definitions, and where a clip of the ratio leaves the correction alone."""
     old, new, ref, mask, rewards = fixture()
     d = new - ref
     values = {"k1": d, "k2": d**2 / 2, "k3": torch.exp(-d) + d - 1}
     for kl, value in values.items():
-        objective = Objective("kl", beta=0.5, kl=kl, normaliser="token_sum")
-        found = policy_loss(objective, Batch(new, torch.zeros(4, dtype=F64), mask, old, ref))
-        assert found.loss.item() == pytest.approx((0.5 * value * mask).sum().item() / 4, rel=1e-12)
-        assert found.metrics["kl"] == pytest.approx((value * mask).sum().item() / mask.sum().item(), rel=1e-12)
+        for correction in (False, True):
+            objective = Objective("kl", beta=0.5, kl=kl, kl_correction=correction, normaliser="token_sum")
+            adv = torch.zeros(4, dtype=F64)
+            found = policy_loss(objective, Batch(new, adv, mask, old, ref))
+            factor = torch.exp(new - old) if correction else 1.0
+            assert found.loss.item() == pytest.approx((0.5 * value * factor * mask).sum().item() / 4, rel=1e-12)
+            assert found.metrics["kl"] == pytest.approx((value * mask).sum().item() / mask.sum().item(), rel=1e-12)
+
+
+def test_delta_caps_what_the_clip_leaves_free():
+    new = torch.tensor([[math.log(9.0)]], dtype=F64, requires_grad=True)
+    old, adv, mask = torch.zeros(1, 1, dtype=F64), torch.tensor([-1.0], dtype=F64), torch.ones(1, 1).bool()
+    free = policy_loss(OBJECTIVES["grpo_no_kl"], Batch(new, adv, mask, old)).loss
+    capped = policy_loss(replace(OBJECTIVES["grpo_no_kl"], delta=4.0), Batch(new, adv, mask, old)).loss
+    assert (free.item(), capped.item()) == pytest.approx((9.0, 4.0))
+    assert torch.autograd.grad(capped, new)[0].item() == 0
 
 
 def test_every_objective_prints_as_its_formula():
@@ -261,13 +276,15 @@ def test_every_objective_prints_as_its_formula():
         (dict(ratio="sequence"), "J = 1/N Σ_i min(s_i Â_i, clip(s_i, 0.8, 1.2) Â_i),"),
         (dict(ratio="sequence", beta=0.1), "1/N Σ_i 1/|o_i| Σ_t [ min(s_i Â_i, clip(s_i, 0.8, 1.2) Â_i) − 0.1 k3_it ]"),
         (dict(ratio="trajectory", normaliser="token_sum"), "J = 1/N Σ_i |o_i| min(ρ_i Â_i,"),
+        (dict(delta=4.0), "min(min(ρ_it, 4) Â_i, clip(ρ_it, 0.8, 1.2) Â_i)"),
         (dict(clip_low=None), "clip(ρ_it, 0, 1.2)"),
         (dict(clip_high=None), "clip(ρ_it, 0.8, ∞)"),
         (dict(surrogate="cispo"), "sg[clip(ρ_it, 0.8, 1.2)] Â_i log π(o_it)"),
         (dict(surrogate="cispo", clip_low=None, clip_high=None), "sg[ρ_it] Â_i log π(o_it)"),
         (dict(surrogate="sapo"), "4/τ σ(τ(ρ_it − 1)) Â_i,"),
-        (dict(beta=0.1, kl="k1"), "− 0.1 k1_it ]"),
+        (dict(beta=0.1, kl="k1", kl_correction=True), "− 0.1 ρ_it k1_it ]"),
         (dict(normaliser="micro_token_mean"), "J = Σ_m N_m/N 1/Σ_m|o| Σ_{i in m} Σ_t min("),
+        (dict(advantage="weighted", options={"weight": 0.5}), "else −1 (weight = 0.5)"),
     ],
 )  # fmt: skip
 def test_formulas_follow_the_choices(changes, text):

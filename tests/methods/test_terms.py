@@ -55,7 +55,7 @@ def test_each_kind_of_update_has_a_function_and_each_rule_of_a_data_set_a_data_s
     "changes",
     [
         {"normaliser": "constant"}, {"ratio": "token"}, {"beta": 0.1}, {"length_cost": 0.1}, {"filter": "mixed"},
-        {"shortest": 2}, {"entropy_bonus": 0.1}, {"advantage": "mean"},
+        {"shortest": 2}, {"options": {"threshold": 0.2}}, {"entropy_bonus": 0.1}, {"advantage": "mean"},
         {"update": "policy_gradient"},
     ],
     ids=str,

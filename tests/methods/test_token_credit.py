@@ -111,7 +111,7 @@ rows = st.integers(1, 6).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(rows, st.floats(-2, 2), st.floats(0, 1), st.data())
 def test_differences_of_values_redistribute_the_reward(row, reward, lam, data):
     """At λ = 0 credits of steps add up to r − V of the start; at λ = 1 each step has r − V of its own start.

@@ -100,8 +100,9 @@ def test_a_critic_reads_what_stands_before_a_token_and_nothing_after_it():
     assert values[:, 0].view(3, 4).std(1).max() < 1e-5  # before the first token all of a group stand in one state
 
 
-def test_a_critic_learns_on_its_own_and_the_policy_waits_for_it():
-    trainer = Trainer(replace(PPO, critic_warmup=2, critic_lr=1e-3, critic_epochs=2))
+@pytest.mark.parametrize("trunk", ["copy", "policy"])
+def test_a_critic_learns_on_its_own_and_the_policy_waits_for_it(trunk):
+    trainer = Trainer(replace(PPO, critic_warmup=2, critic_trunk=trunk, critic_lr=1e-3, critic_epochs=2))
     before, untrained = weights_of(trainer.model), weights_of(trainer.critic)
     losses = []
     for _ in range(2):
@@ -109,6 +110,8 @@ def test_a_critic_learns_on_its_own_and_the_policy_waits_for_it():
         losses.append(metrics["critic/loss"])
         assert not weighting["weights"].any() and metrics["grad_norm"] == 0
     assert torch.equal(weights_of(trainer.model), before) and not torch.equal(weights_of(trainer.critic), untrained)
+    shapes = {name for name, _ in trainer.critic.named_parameters()}
+    assert (shapes == {"head.weight", "head.bias"}) == (trunk == "policy")
     metrics, _, weighting = trainer.step()
     assert weighting["weights"].any() and not torch.equal(weights_of(trainer.model), before)
     assert metrics["critic/explained_variance"] <= 1 and metrics["value_tokens"] == 0

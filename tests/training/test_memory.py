@@ -101,7 +101,11 @@ def test_an_update_takes_what_was_estimated(changes, settings, monkeypatch):
 
 def test_a_critic_with_a_trunk_of_its_own_is_counted():
     config, settings = middling(), dict(prompts=1, group_size=16, max_new_tokens=96, eval_every=0)
-    plain, own = (estimate(config, TrainConfig(method=method, **settings)) for method in ("grpo_no_kl", "ppo"))
+    plain, shared, own = (
+        estimate(config, TrainConfig(**settings, **more))
+        for more in ({"method": "grpo_no_kl"}, {"method": "ppo", "critic_trunk": "policy"}, {"method": "ppo"})
+    )
+    assert shared == plain
     assert (own.weights, own.optimizer, own.gradients) == (2 * plain.weights, 2 * plain.optimizer, plain.gradients)
 
 

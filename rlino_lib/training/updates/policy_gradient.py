@@ -49,7 +49,7 @@ def _for_tokens(trainer: Any, rollouts: Rollouts, known: BatchValues | None) -> 
         values, steps, sampled = known or VALUES[o.values](trainer, rollouts)  # [N, T] each
         trainer.measured["value_tokens"] = sampled
         return {"values": values, "steps": steps}
-    needs = "collisions" in CREDITS[o.credit].needs
+    needs = CREDITS[o.credit].needs == "collisions"
     return {"collisions": trainer.of_all_rows(trainer.row_collisions, rollouts)} if needs else {}
 
 
