@@ -57,7 +57,7 @@ class SampleConfig:
 
 T = TypeVar("T")
 ROWS_PER_WORKER = 128  # with fewer, Python's own work between the products weighs more than a second core
-VARIED_ROWS = 256  # of a chunk whose prefixes differ in length: shorter ones are padded, and read that at each step
+VARIED_ROWS = 384  # of a chunk whose prefixes differ in length: shorter ones are padded, and read that at each step
 _ROWS_THAT_FIT: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()  # where more did not
 
 
