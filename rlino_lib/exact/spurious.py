@@ -2,7 +2,8 @@
 
 G responses to one prompt are the prior's favourite, with chance p, or the other one. Each is rewarded by a fair coin,
 so advantages mean nothing. All batches are enumerated: k favourites, of which a are rewarded, and b of the others. At
-the first update of a batch every ratio is 1 and the logit stays in the mean. Later ones meet the clip, and their own steps.
+the first update of a batch every ratio is 1 and the logit stays in the mean. Later ones meet the clip, and their own
+steps.
 """
 
 from __future__ import annotations
