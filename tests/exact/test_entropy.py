@@ -1,0 +1,33 @@
+"""The change of entropy is its covariance to first order, and rises where unlikely actions are the good ones."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlino_lib.exact.entropy import entropy, entropy_step
+
+F64 = torch.float64
+numbers = st.lists(st.floats(-2, 2), min_size=4, max_size=4).map(lambda row: torch.tensor(row, dtype=F64))
+
+
+@settings(deadline=None)
+@given(numbers, numbers, st.booleans())
+def test_the_covariance_is_the_first_order(logits, advantages, natural):
+    """Halving the step quarters what is left, and the gradient of the entropy says the same."""
+    steps = [entropy_step(logits, advantages, lr, natural) for lr in (1e-3, 5e-4)]
+    left = [abs(step.exact - step.first_order) for step in steps]
+    assert left[0] < 1e-4 and left[1] <= left[0] / 3 + 1e-12
+    at = logits.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(entropy(at), at)
+    probs = logits.softmax(-1)
+    centred = advantages - probs @ advantages
+    push = centred if natural else probs * centred
+    assert steps[0].first_order == pytest.approx(1e-3 * (slope @ push).item(), abs=1e-15)
+
+
+def test_the_sign():
+    logits = torch.tensor([2.0, 0, 0], dtype=F64)
+    likely_is_good, unlikely_is_good = (torch.tensor(row, dtype=F64) for row in ([1.0, 0, 0], [0.0, 1, 1]))
+    assert entropy_step(logits, likely_is_good, 0.1).exact < 0 < entropy_step(logits, unlikely_is_good, 0.1).exact
+    assert entropy(torch.zeros(8, dtype=F64)).item() == pytest.approx(torch.tensor(8.0).log().item())
