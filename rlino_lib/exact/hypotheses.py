@@ -26,7 +26,7 @@ TOKENS, NONE = 3, 3  # in place of a token that is not there yet
 TRAINED, HELD_OUT = (0, 1), 2
 Triple = tuple[int, int, int]
 REPEATS: list[Triple] = [(token,) * 3 for token in range(TOKENS)]
-ALL: list[Triple] = list(itertools.product(range(TOKENS), repeat=3))
+ALL: list[Triple] = list(itertools.product(*[range(TOKENS)] * 3))
 # The hypotheses for a prompt, equally likely.
 PRIORS: dict[str, Callable[[int], Sequence[Triple]]] = {
     "the truth": lambda prompt: [REPEATS[prompt]],
