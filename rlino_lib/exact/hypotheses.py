@@ -11,7 +11,6 @@ states, so that chances are sums over them, and the gradient has no noise.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -26,7 +25,7 @@ TOKENS, NONE = 3, 3  # in place of a token that is not there yet
 TRAINED, HELD_OUT = (0, 1), 2
 Triple = tuple[int, int, int]
 REPEATS: list[Triple] = [(token,) * 3 for token in range(TOKENS)]
-ALL: list[Triple] = list(itertools.product(*[range(TOKENS)] * 3))
+ALL: list[Triple] = [(a, b, c) for a in range(TOKENS) for b in range(TOKENS) for c in range(TOKENS)]
 # The hypotheses for a prompt, equally likely.
 PRIORS: dict[str, Callable[[int], Sequence[Triple]]] = {
     "the truth": lambda prompt: [REPEATS[prompt]],
