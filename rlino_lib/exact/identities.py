@@ -7,7 +7,7 @@ well: that they differ. Everything is exact, in float64: sums over all responses
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +22,7 @@ from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.preference import PREFERENCES, Preferred, response_weights
 from rlino_lib.methods.terms import ESTIMATORS
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.rollouts import Rollouts
@@ -126,6 +127,40 @@ def grpo_is_weighted_sft(model, rollouts: Rollouts) -> list[Identity]:
         ("Objective F-ISFT⁺⁻ = its data set", "f_isft_posneg", signed, sft_side(model, rollouts, balanced)),
     ]
     return [Identity(name, policy_side(model, rollouts, OBJECTIVES[o], a), side) for name, o, a, side in rows]
+
+
+def preferences_are_weighted_sft(
+    model, rollouts: Rollouts, rows: Preferred, old: Tensor, beta: float = 0.1
+) -> list[Identity]:
+    """Losses of preferences are supervised learning, each response weighed by how far the policy has moved on it.
+
+    old [N, T]: log-probs of the policy that wrote the batch. Take the model through `float64_copy` first.
+    """
+
+    def log_ratios() -> Tensor:
+        new, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
+        return ((new - old) * mask).sum(1)  # [N]
+
+    identities = []
+    scale = rollouts.lengths * len(rollouts.ids)  # [N]; a data set divides by both
+    for name, loss in PREFERENCES.items():
+        weights = response_weights(name, log_ratios(), rollouts.lengths, rows, beta)  # [N]
+        literal = gradients(model, loss.of(log_ratios(), rollouts.lengths, rows, beta, 0.0))
+        identities.append(Identity(f"{name} = weighted SFT", literal, sft_side(model, rollouts, scale * weights)))
+    return identities
+
+
+def first_step_of_dpo(model, rollouts: Rollouts, rows: Preferred, beta: float = 0.1) -> Identity:
+    """DPO where the policy is still the one that wrote the batch: unit F-ISFT⁺⁻ on the pairs, without 1/|o|."""
+    signs = torch.zeros(len(rollouts.ids), dtype=F64)  # [N]
+    signs[rows.chosen] += 1
+    signs[rows.rejected] -= 1
+    unit = replace(OBJECTIVES["f_isft_posneg_unit"], normaliser="token_sum")
+    share = beta / 2 * len(rollouts.ids) / len(rows.chosen)
+    new, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
+    ratios = ((new - new.detach()) * mask).sum(1)  # [N]
+    dpo = gradients(model, PREFERENCES["dpo"].of(ratios, rollouts.lengths, rows, beta, 0.0))
+    return Identity("DPO's first step = unit F-ISFT⁺⁻ × β/2", dpo, policy_side(model, rollouts, unit, share * signs))
 
 
 class TokenLM(Module):

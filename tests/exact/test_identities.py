@@ -19,12 +19,14 @@ from rlino_lib.exact.identities import (
     drift_constant,
     drift_identities,
     expected_update,
+    first_step_of_dpo,
     float64_copy,
     grpo_is_weighted_sft,
     kl_identities,
     nft_identities,
     nft_loss,
     policy_side,
+    preferences_are_weighted_sft,
     right_wrong_fit,
     sample_mdp,
     sft_side,
@@ -34,6 +36,7 @@ from rlino_lib.exact.identities import (
 from rlino_lib.exact.token_mdp import F64, SharedPolicy, TabularPolicy, TokenMDP
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.preference import PREFERENCES, Preferred
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
@@ -302,3 +305,22 @@ def test_success_is_amplified_as_the_recurrence_says(beta, eps, seed):
     found = amplification(ref, mdp.right, beta, eps)
     all_hold([found])
     assert (found.right > ref[mdp.right].sum()).all()
+
+
+@pytest.mark.parametrize("prompts", [EVEN * 2, UNEVEN], ids=["even", "padded"])
+def test_preferences_are_weighted_sft_wherever_the_policy_stands(prompts):
+    policy = random_model("qwen2", seed=5)
+    rollouts = sample(policy, prompts, 4, max_new_tokens=12, seed=1)
+    pairs = Preferred(torch.tensor([0, 5, 9]), torch.tensor([2, 4, 10]))
+    model = float64_copy(policy.model)
+    now, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))
+    moved = now.detach() + 2 * torch.sin(torch.arange(now.numel(), dtype=F64)).view(now.shape)
+    for old in (now.detach(), moved):
+        found = preferences_are_weighted_sft(model, rollouts, pairs, old)
+        assert [identity.name for identity in found] == [f"{name} = weighted SFT" for name in PREFERENCES]
+        all_hold(found)
+    first = first_step_of_dpo(model, rollouts, pairs)
+    all_hold([first])
+    assert sum(part.norm() for part in first.left.values()) > 0
+    later = preferences_are_weighted_sft(model, rollouts, pairs, moved)[0].left
+    assert Identity("a second step is another", later, first.right, equal=False).holds
