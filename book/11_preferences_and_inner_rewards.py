@@ -1,0 +1,152 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 11 · Preferences, and rewards from the model itself
+#
+# **Is the rest of the family RL in name only, too?**
+#
+# **The answer.** ANSWER
+#
+# GRPO's gradient is a cross-entropy on the model's own samples, weighted by verdicts (chapters 05 and 06). Many methods
+# have been proposed beside it. Some compare pairs of responses and never form a reward. Some take the reward from the
+# model itself, or from a coin. Some add a term for entropy. This chapter puts them into the same frame: *what does one
+# token of a response weigh, and what does that weight depend on?* You need chapters 04 to 06.
+
+# %%
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.ledger import RECORDED
+from rlino_lib.evaluation.graded import sample_graded
+from rlino_lib.exact.identities import first_step_of_dpo, float64_copy, preferences_are_weighted_sft, table
+from rlino_lib.figures.curves import line_panels
+from rlino_lib.figures.recorded import markdown_table, say
+from rlino_lib.figures.style import PALETTE, Look, label, look, style
+from rlino_lib.methods.catalogue import OBJECTIVES, varied
+from rlino_lib.methods.preference import PREFERENCES, Preferred, pairs, response_weights
+from rlino_lib.methods.rewards import REWARDS
+from rlino_lib.paths import base_of
+from rlino_lib.policy.logprobs import response_logprobs
+from rlino_lib.policy.models import load_policy
+from rlino_lib.tasks import get_task
+
+style()
+pd.set_option("display.max_colwidth", None)
+F64 = torch.float64
+
+# %% [markdown]
+# ## Preferences
+#
+# Direct preference optimisation (DPO, [2305.18290](https://arxiv.org/abs/2305.18290)) takes pairs: a *chosen* response
+# $o^+$ and a *rejected* one $o^-$ to the same prompt. Let $\Delta = \sum_t \log \pi(o_t) - \log \pi_\text{ref}(o_t)$ be
+# how far the policy has moved on a response, in nats. The loss is
+#
+# $$-\log \sigma\big(\beta\,(\Delta^+ - \Delta^-)\big).$$
+#
+# *Iterative* DPO ([2503.12854](https://arxiv.org/abs/2503.12854)) makes the pairs from the policy's own samples, with a
+# verifier: one that is right, one that is not. After some updates it samples again, and the policy of that moment is
+# the new reference. IPO ([2310.12036](https://arxiv.org/abs/2310.12036)) has a square in place of the logarithm. KTO
+# ([2402.01306](https://arxiv.org/abs/2402.01306)) needs no pairs.
+
+# %%
+for name in ("iterative_dpo", "ipo", "kto"):
+    print(OBJECTIVES[name], "\n")
+
+# %% [markdown]
+# Each of these is a function of the $\Delta$'s alone. So the chain rule gives its gradient at once: a sum over
+# responses of a number times $\nabla \log \pi(o)$. It is a weighted cross-entropy again, with the same weight on all
+# tokens of a response. For DPO the weight is
+#
+# $$w^\pm = \pm\,\beta\,\sigma\big(-\beta\,(\Delta^+ - \Delta^-)\big).$$
+#
+# At the first update of a round the policy is its own reference. Then every $\Delta$ is zero and the weight is
+# $\pm\beta/2$ for every pair. That is F-ISFT⁺⁻ of chapter 05 with unit weights, on the responses of the pairs, without
+# its $1/|o|$. Both can be tested on the base, parameter by parameter in double precision.
+
+# %%
+task = get_task("word_problems")
+policy = load_policy(base_of("word_problems"))
+model = float64_copy(policy.model)
+rollouts = sample_graded(policy, task, task.problems("train")[:8], 8, seed=1, max_new_tokens=64)
+facts = rollouts.correct.tolist(), [grade.format_ok for grade in rollouts.grades], rollouts.truncated.tolist()
+import random  # noqa: E402
+
+rows = pairs(*facts, rollouts.lengths.tolist(), rollouts.group_size, "longest", random.Random(0))
+now, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
+moved = now.detach() + 0.3 * torch.sin(torch.arange(now.numel(), dtype=F64)).view(now.shape)  # another reference
+say(f"{len(rows.chosen)} pairs of {len(rollouts.prompts)} prompts.")
+table([first_step_of_dpo(model, rollouts, rows), *preferences_are_weighted_sft(model, rollouts, rows, moved)])
+
+# %% [markdown]
+# **What to look at.** The column of gaps: zero up to rounding, in every row.
+#
+# The first row is the first step of a round. The others hold wherever the policy stands. What is new in preferences is
+# therefore not the gradient's form. It is how the weight changes from one update of a round to the next:
+
+# %%
+BETAS = {"dpo": 0.1, "ipo": 0.1, "kto": 0.1}
+pair, length = Preferred(torch.tensor([0]), torch.tensor([1])), torch.tensor([40, 40])
+deltas = torch.linspace(-40, 40, 81, dtype=F64)
+looks = {name: Look(PALETTE[k], dash) for k, (name, dash) in enumerate(zip(BETAS, ((), (5, 1.5), (1.5, 1.2))))}
+lines = {}
+for side, words in enumerate(("chosen", "rejected")):
+    own = []
+    for name, beta in BETAS.items():
+        at_zero = response_weights(name, torch.zeros(2, dtype=F64), length, pair, beta)[side].abs()
+        weights = [response_weights(name, torch.stack([d, -d]) / 2, length, pair, beta)[side] / at_zero for d in deltas]
+        own.append((name.upper(), looks[name], deltas, torch.stack(weights)))
+    lines[f"the {words} response"] = own
+# %% alt="Two panels: the weight of the chosen and of the rejected response, over its size at the start of a round, against the difference of log-ratios from minus 40 to 40 nats. DPO falls from almost two to nearly zero as a sigmoid, IPO falls on a straight line and changes sign, KTO is largest at zero and falls to both sides."
+line_panels(
+    lines, guides=(0, 0), line={"marker": ""}, xlabel="Δ⁺ − Δ⁻ (nats)", ylabel="weight, over that at the start",
+    sharey=False,
+)  # fmt: skip
+
+# %% [markdown]
+# **What to look at.** The right half of each panel: pairs that the policy already tells apart.
+#
+# DPO lets go of them. A pair that is told apart by forty nats weighs almost nothing, and one that the policy has turned
+# around weighs up to twice as much as at the start. IPO goes further: past its target it pulls back. KTO lets go on
+# both sides, so it gives up on what is far off. GRPO has none of this. Within a batch its weight changes by the ratio,
+# and the clip stops it (chapter 06).
+#
+# So preferences are saturating weights: functions of the verdicts and of $\rho$, as GRPO's are. By the criterion of this
+# book they are RL in name only, or rather not even in name.
+#
+# ### Which prompts train
+#
+# A prompt makes a pair if its group has a right response and a wrong one. With eight responses and a chance $p$ of a
+# right one that is likely for all but the hardest and the easiest prompts. GRPO weighs by $\sqrt{p(1-p)}$.
+
+# %%
+p = torch.linspace(0.0, 1.0, 201, dtype=F64)
+expected = {"iterative_dpo": 1 - p**8 - (1 - p) ** 8, "grpo_no_kl": 2 * (p * (1 - p)).sqrt()}
+curves = [(label(name), look(name), p, weight) for name, weight in expected.items()]
+# %% alt="Expected weight of a prompt, over its largest value, against the chance of a right response. GRPO without KL is a half circle. Iterative DPO rises faster and is flat between a quarter and three quarters."
+line_panels(
+    {"": curves}, size=(6, 3.4), line={"marker": ""}, xlabel="p, the chance of a right response",
+    ylabel="weight of a prompt, largest = 1",
+)  # fmt: skip
+
+# %% [markdown]
+# **What to look at.** The flat top of the one curve, and how much a prompt of one in twenty weighs under both.
+#
+# The two differ in emphasis and not in kind. (The code of iterative DPO also pairs wrong responses of prompts that are
+# wrong throughout: well-formed against malformed. Those pairs teach the format.)
+#
+# Which of several right responses is chosen is a free choice. The code takes the longest. Nothing in the loss asks for
+# it, and it is a push on length of its own, beside that of $1/|o|$ in chapter 08.
