@@ -99,7 +99,7 @@ display(Markdown(markdown_table(rows, numbers=False)))
 # %% [markdown]
 # PPO and VC-PPO differ in the λ of the critic's own target: 0.95 and 1. SPO-chain
 # ([2505.23564](https://arxiv.org/abs/2505.23564)) cuts where the policy was unsure. TreeRL
-# ([2506.11902](https://arxiv.org/abs/2506.11902)) branches there, and takes for a value the share of right leaves below.
+# ([2506.11902](https://arxiv.org/abs/2506.11902)) branches there; its values are shares of right leaves.
 #
 # ## A chain by hand
 #
