@@ -37,7 +37,11 @@ document.addEventListener("DOMContentLoaded", () => {
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", order);
         const text = (row) => row.cells[column].textContent.trim();
-        const rows = [...body.rows].sort((a, b) => text(a).localeCompare(text(b), "en", { numeric: true }));
+        const value = (row) => parseFloat(text(row).replace("−", "-"));  // of a cell that begins with a number
+        const rows = [...body.rows].sort(
+          (a, b) => isNaN(value(a)) - isNaN(value(b)) || value(a) - value(b) ||
+            text(a).localeCompare(text(b), "en", { numeric: true })
+        );
         body.append(...(order === "ascending" ? rows : rows.reverse()));
       });
     });
