@@ -207,7 +207,9 @@ def _row(runs: list[Run], reference: Mapping[str, Any], defaults: Mapping[str, A
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def atlas(right: int = 2, group_size: int = 8, length: int = 40, off_policy: float = 1.5, cap: int = 80) -> pd.DataFrame:
+def atlas(
+    right: int = 2, group_size: int = 8, length: int = 40, off_policy: float = 1.5, cap: int = 80
+) -> pd.DataFrame:
     """A row for each method of the catalogue, by its key, in the order of LABELS and then of the catalogue.
 
     Columns: label, formula, source; `right` and `wrong`, weights of `method_weights` at ρ = 1, and `right_off` and
