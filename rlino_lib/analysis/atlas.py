@@ -1,4 +1,4 @@
-"""The atlas: what each method weighs a token by, what that weight reads, and where its recorded runs ended (chapter 11).
+"""The atlas: what a method weighs a token by, what that weight reads, and where its recorded runs ended (chapter 11).
 
 Every method is one update, ∇J = Σ w_it ∇log π(o_it | ·). It is reinforcement learning in name only where w follows from
 the verdicts of its batch, lengths |o| and ratios ρ: then weighted supervised learning makes the same step. Whatever
@@ -64,7 +64,7 @@ def in_name_only(objective: Objective) -> bool:
 
 
 def batch_facts(objective: Objective) -> list[str]:
-    """Which facts of the batch beyond its group's verdicts a weight reads: still verdicts, lengths or ratios, in words."""
+    """What a weight reads of the batch beyond its group: still verdicts, lengths or ratios, in words."""
     paired = objective.preference and PREFERENCES[objective.preference].paired
     texts = (
         (_over_batch(objective), "the verdicts of the other groups"),
@@ -121,12 +121,13 @@ def method_weights(
     if objective.preference:
         return _of_preference(objective, correct, length, ratio)
     mask = torch.ones(group_size, length, dtype=torch.bool)  # [N, T]
-    facts = {"truncated": torch.zeros_like(correct), "correct": correct, "max_response_length": cap}
-    credited, keep = credit(objective, Graded(correct.double(), group_size, mask, **facts))  # [N] or [N, T], [N]
+    whole = torch.zeros_like(correct)  # [N], truncated
+    graded = Graded(correct.double(), group_size, mask, max_response_length=cap, truncated=whole, correct=correct)
+    credited, keep = credit(objective, graded)  # [N] or [N, T], [N]
     old = torch.zeros(mask.shape, dtype=torch.float64)  # [N, T]
     new = torch.full_like(old, math.log(ratio), requires_grad=True)  # [N, T]
-    kept = (x[keep] for x in (new, credited, mask, old))
-    (grad,) = torch.autograd.grad(policy_loss(objective, Batch(*kept, max_response_length=cap)).loss, new)
+    batch = Batch(new[keep], credited[keep], mask[keep], old[keep], max_response_length=cap)
+    (grad,) = torch.autograd.grad(policy_loss(objective, batch).loss, new)  # [N, T]
     return Weights(-grad[0, 0].item() + 0.0, -grad[-1, -1].item() + 0.0)
 
 

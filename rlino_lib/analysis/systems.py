@@ -1,11 +1,13 @@
-"""Systems that readers ask about, beside the catalogue's methods: `data/systems.toml`, read and checked (chapter 11)."""
+"""Systems that readers ask about, beside the catalogue's methods: `data/systems.toml`, checked (chapter 11)."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlino_lib.analysis.atlas import ASSUMPTIONS, drops
 from rlino_lib.errors import RlinoError
@@ -48,7 +50,7 @@ def read_systems(path: str | Path = SYSTEMS) -> list[System]:
     """The systems in their order. Raises RlinoError for a malformed file or row, and names the row and the field."""
     try:
         rows = tomllib.loads(Path(path).read_text(encoding="utf-8"))["system"]
-        systems = [System(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
+        systems = [System(**_tuples(row)) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise RlinoError(f"{path} is not a list of systems: {e}") from e
     for system in systems:
@@ -58,6 +60,10 @@ def read_systems(path: str | Path = SYSTEMS) -> list[System]:
         if repeated := [value for value in values if values.count(value) > 1]:
             raise RlinoError(f"{path} has two systems with the {name} {repeated[0]}")
     return systems
+
+
+def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _check(system: System) -> None:

@@ -1,4 +1,4 @@
-"""The atlas: weights by hand for the well-known rows, the criterion for every row, and sets of runs that are not mixed."""
+"""The atlas: weights by hand for the well-known rows, the criterion for every row, and runs that are not mixed."""
 
 from __future__ import annotations
 
