@@ -152,7 +152,7 @@ _RECORDING = {
     "seed", "versions", "checkpoint_every", "trace_every", "trace_groups", "probe_every", "eval_every", "eval_split",
     "eval_problems", "eval_samples", "eval_base", "guard", "device", "model", "update",
 }  # fmt: skip
-_SAMPLES = ("weights_sha256_16", "prompts", "group_size", "max_new_tokens", "temperature", "task_settings", "test")
+_SAMPLES = ("weights_sha256_16", "samples", "group_size", "max_new_tokens", "temperature", "task_settings", "test")
 
 
 def compared_runs(groups: Iterable[str] = GROUPS) -> list[Run]:
@@ -166,8 +166,9 @@ def results(runs: Iterable[Run], defaults: Mapping[str, Any]) -> pd.DataFrame:
     Columns: method, task, base (its folder's name), batch ("150 × 8 × 8": steps, problems, responses of each), lr,
     settings (what else differs from the task's first run, in words), seeds, mean, low, high (test accuracy in points
     and its 95 % t-interval), core_minutes (of a run, its evaluations included). Runs without a test, and those with
-    another base, batch, cap, temperature or test than the first run of their task, are left out. `defaults` are the
-    values of settings that are younger than a run. Raises RlinoError for two runs of one seed in a set.
+    another base, group size, cap, temperature or test than the first run of their task, or another number of samples
+    that the policy learned from, are left out. `defaults` are the values of settings that are younger than a run.
+    Raises RlinoError for two runs of one seed in a set.
     """
     first: dict[str, dict[str, Any]] = {}
     sets: dict[str, list[Run]] = {}
@@ -186,10 +187,14 @@ _COLUMNS = "method task base batch lr settings seeds mean low high core_minutes"
 
 
 def _settings(run: Run, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything of a run but its seed that its result depends on; `test` says on what it was tested."""
+    """Everything of a run but its seed that its result depends on.
+
+    `samples` is how many responses the policy learned from, and `test` says on what it was tested.
+    """
     test = run.summary["test"] if run.summary else {}
     settings = {name: value for name, value in ({**defaults, **run.config}).items() if name not in _RECORDING}
-    return settings | {"test": [test["problems"], test["samples"]]}
+    samples = (settings["steps"] - settings["critic_warmup"]) * settings["prompts"] * settings["group_size"]
+    return settings | {"samples": samples, "test": [test["problems"], test["samples"]]}
 
 
 def _row(runs: list[Run], reference: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Any, ...]:

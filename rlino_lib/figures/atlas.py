@@ -66,15 +66,18 @@ def _ended(sets: pd.DataFrame) -> tuple[str, str]:
 
 
 def compared_words(ends: pd.DataFrame | None = None) -> str:
-    """On which bases and with how many samples the results are, in a sentence for each task."""
+    """On which bases and with how many samples the results are, in words."""
     ends = recorded_results() if ends is None else ends
     texts = []
     for task, own in ends.groupby("task", sort=False):
         first = own.iloc[0]
         texts.append(
-            f"on {TASKS.get(str(task), str(task))} from the base {plain(first['base'])}, with {plain(first['batch'])}"
+            f"{TASKS.get(str(task), str(task))}, from the base {plain(first['base'])}: {plain(first['batch'])}"
         )
-    return f"Runs are {', '.join(texts)} steps × problems × responses, unless an entry says otherwise."
+    words = (
+        "The runs of a task start from one base and learn from equally many responses (steps × problems × responses)"
+    )
+    return f"{words}. {'. '.join(texts)}. What else a run has, its entry says."
 
 
 def formulas_table(frame: pd.DataFrame | None = None) -> str:

@@ -197,6 +197,7 @@ def test_runs_of_one_setting_are_a_row_with_its_interval_and_cost(run):
         ({"precision": "bf16"}, "precision=bf16"),
         ({"reward": "majority"}, "reward=majority"),
         ({"threads": 1}, "threads=1"),
+        ({"prompts": 200, "steps": 6, "minibatches": 25}, "steps=6, prompts=200, minibatches=25"),  # as many samples
     ],
 )
 def test_runs_that_differ_in_a_setting_are_not_pooled(run, change, settings):
@@ -206,8 +207,11 @@ def test_runs_that_differ_in_a_setting_are_not_pooled(run, change, settings):
 
 
 @pytest.mark.parametrize(
-    "change", [{"weights_sha256_16": "bb"}, {"prompts": 16}, {"max_new_tokens": 64}, {"temperature": 0.6},
-               {"task_settings": {"restarts": 1.0}}, {"problems": 256}],
+    "change",
+    [
+        {"weights_sha256_16": "bb"}, {"prompts": 16}, {"steps": 170}, {"max_new_tokens": 64}, {"temperature": 0.6},
+        {"task_settings": {"restarts": 1.0}}, {"problems": 256},
+    ],
 )  # fmt: skip
 def test_runs_of_another_base_or_other_samples_are_left_out(run, change):
     assert list(tool.results([run(0.5), run(0.7, seed=1, **change)], RUN_DEFAULTS)["mean"]) == [50]

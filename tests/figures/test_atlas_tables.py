@@ -84,5 +84,5 @@ def test_the_page_has_a_place_for_each_part_and_says_what_runs_are_compared(root
     parts = tool.parts({})
     page = (root / "docs" / "atlas.md").read_text(encoding="utf-8")
     assert all(page.count(f"<!-- {name} -->") == 1 for name in parts) and page.count("<!--") == len(parts)
-    assert "on Countdown from the base countdown, with 150 × 8 × 8" in parts["compared"]
+    assert "Countdown, from the base countdown: 150 × 8 × 8. word problems, from the base" in parts["compared"]
     assert "8 responses, 2 of them right, of 40 tokens" in parts["group"]
