@@ -107,7 +107,7 @@ def group_words() -> str:
     return (
         f"The batch is one group of {GROUP} responses, {RIGHT} of them right, of {LENGTH} tokens each, with a cap L of "
         f"{CAP}. The ratio ρ of all tokens is 1, or {RHO:g}. Weights are multiplied by the number of responses and by "
-        "their length, so that GRPO's are its advantages; a loss of pairs has one pair here."
+        "their length, so that those of GRPO without KL are its advantages; a loss of pairs has one pair here."
     )
 
 
