@@ -88,15 +88,15 @@ def formulas_table(frame: pd.DataFrame | None = None) -> str:
 
 
 def systems_table(files: Mapping[str, str], systems: Sequence[System] | None = None) -> str:
-    """The systems of data/systems.toml; a chapter links to its file in `files`, {number: file}, where that has one."""
+    """The systems of data/systems.toml, each with the chapter that tests it; `files` has those there are, by number."""
     rows = [("system", "what it changes", "trained here by", "drops", "no language model's MDP", "tested in")]
     for system in read_systems() if systems is None else systems:
         paper = f"{plain(system.name)} ([{system.arxiv}](https://arxiv.org/abs/{system.arxiv}))"
         keys = [("", system.methods), ("reward ", system.rewards), ("on ", system.tasks)]
         trained = "; ".join(what + plain(" + ".join(names)) for what, names in keys if names) if system.methods else "–"
-        place = f"{system.chapter}: {plain(system.heading)}"
+        place = "not tested yet"
         if system.chapter in files:
-            place = f"[{place}]({files[system.chapter]}#{system.anchor})"
+            place = f"[{system.chapter}: {plain(system.heading)}]({files[system.chapter]}#{system.anchor})"
         dropped = plain(", ".join(system.drops)) or "–"
         rows.append((paper, plain(system.changes), trained, dropped, plain(system.beyond) or "–", place))
     return markdown_table(rows, numbers=False)
