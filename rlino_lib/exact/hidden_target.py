@@ -100,7 +100,7 @@ def masks_compared(
     """
     new, _ = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
     credit = advantages(rollouts.rewards.to(F64), rollouts.group_size, objective.advantage)  # [N]
-    plain = replace(objective, beta=0.0, entropy_bonus=0.0)
+    plain = objective.bare
     gradients = {}
     shares = {}
     for name, rule in MASKS.items():

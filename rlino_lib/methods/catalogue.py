@@ -6,6 +6,7 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.methods.objective import NO_CLIP, Objective
+from rlino_lib.methods.preference import PREFERENCES
 from rlino_lib.settings import as_tuples, check_names
 
 # --- the named methods -----------------------------------------------------------------------------------------------
@@ -13,6 +14,7 @@ from rlino_lib.settings import as_tuples, check_names
 _LIKELIHOOD: dict[str, Any] = dict(ratio="none", **NO_CLIP)
 _SFT: dict[str, Any] = dict(**_LIKELIHOOD, update="supervised")
 _BY_VALUES: dict[str, Any] = dict(advantage="reward", credit="gae", normaliser="token_mean")
+_PAIRS: dict[str, Any] = dict(advantage="signed", **_LIKELIHOOD, normaliser="token_sum", update="preference")
 _F_ISFT = "2505.13697: filtered iterative supervised fine-tuning"
 _MINIMAL = "2504.11343 §2; batches of "
 _NSR = "2506.01347 §2; ratio, clip and token mean as its code on verl has them"
@@ -82,6 +84,25 @@ _ROWS = (
         "step_verifier", values="exact", lam=0.0, **_BY_VALUES,
         source="VinePPO's credit with the task's exact values: an upper bound that no real task has",
     ),
+    Objective(
+        "nft", advantage="mean", surrogate="nft", **NO_CLIP, normaliser="constant", filter="mixed",
+        source="NFT 2505.18116; prompt weight 1 − r, bound 1 and constant length as its code has them",
+    ),
+    Objective(
+        "ibro", entropy_by_advantage=0.005,
+        source="IBRO 2507.18391 on 2402.03300 eq. 3 at β = 0; its α is not published, 0.005 is ours",
+    ),
+    Objective(
+        "clip_cov", clip_low=1.0, clip_high=1.0, normaliser="token_mean", covariant="clip",
+        source="Clip-Cov 2505.22617 §4; share, bounds and wide clip as its code has them",
+    ),
+    Objective(
+        "kl_cov", **NO_CLIP, normaliser="token_mean", covariant="kl", covariant_share=2e-3,
+        source="KL-Cov 2505.22617 §4; share as its script for 7B has it, and no clip",
+    ),
+    Objective("iterative_dpo", **_PAIRS, preference="dpo", source="DPO 2305.18290 eq. 7 in rounds, 2503.12854"),
+    Objective("ipo", **_PAIRS, preference="ipo", source="2310.12036 eq. 17, by token as TRL has it; pairs as above"),
+    Objective("kto", **_PAIRS, preference="kto", source="2402.01306 eq. 7, both weights 1; z₀ as TRL has it"),
     Objective("raft", advantage="positive", **_LIKELIHOOD, filter="right", source=_MINIMAL + "right responses"),
     Objective("raft_pp", advantage="positive", filter="right", source=_MINIMAL + "right responses, ratio and clip"),
     Objective("reinforce_rej", advantage="signed", filter="mixed", source=_MINIMAL + "mixed groups; rewards ±1"),
@@ -102,27 +123,31 @@ OBJECTIVES: dict[str, Objective] = {o.name: o for o in _ROWS}
 GRPO, GRPO_NO_KL = OBJECTIVES["grpo"], OBJECTIVES["grpo_no_kl"]
 
 
-# Choices of a credit of tokens, and the rows that read them.
+# Choices that few rows read, and which those are.
 READ_BY: dict[str, Callable[[Objective], bool]] = {
     "gamma": lambda o: o.credit in ("gae", "decay"),
     "lam": lambda o: o.credit in ("gae", "decay"),
     "value_samples": lambda o: o.values == "continuations",
     "critic_lam": lambda o: o.values == "critic",
     "value_clip": lambda o: o.values == "critic",
+    "covariant_share": lambda o: o.covariant is not None,
+    "covariant_cost": lambda o: o.covariant == "kl",
+    "preference_beta": lambda o: o.preference is not None,
+    "pairing": lambda o: o.preference is not None and PREFERENCES[o.preference].paired,
 }
 
 
 def varied(name: str, settings: Mapping[str, Any]) -> Objective:
     """A named method with some of its choices changed: `varied("grpo", {"normaliser": "constant"})`.
 
-    Raises RlinoError for an unknown method or choice, for one that the row's credit of tokens does not read, and for a
+    Raises RlinoError for an unknown method or choice, for one that the row does not read, and for a
     kind of update that cannot make the step.
     """
     chosen(name, OBJECTIVES, "method")
     check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
     row = replace(OBJECTIVES[name], **as_tuples(settings))
     if unread := [choice for choice in settings if choice in READ_BY and not READ_BY[choice](row)]:
-        raise RlinoError(f"objective {name}: nothing in its credit reads {unread[0]}: leave it out")
+        raise RlinoError(f"objective {name}: nothing in it reads {unread[0]}: leave it out")
     if "update" in settings and row.kind != row.update:
         raise RlinoError(f"objective {name}: an update by {row.update} cannot make the step of these choices")
     return row
@@ -166,4 +191,11 @@ LABELS: dict[str, str] = {
     "step_verifier": "exact values",
     "grpo_lambda": "GRPO-λ",
     "optimal_baseline": "optimal token baseline",
+    "nft": "NFT",
+    "iterative_dpo": "iterative DPO",
+    "ipo": "IPO",
+    "kto": "KTO",
+    "ibro": "IBRO",
+    "clip_cov": "Clip-Cov",
+    "kl_cov": "KL-Cov",
 }

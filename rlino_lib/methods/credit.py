@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import FILTERS, advantages, check_rewards
+from rlino_lib.methods.covariance import covariant_tokens
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.rewards import overlong_penalty
 from rlino_lib.methods.token_credit import CREDITS, whitened
@@ -28,6 +29,7 @@ class Graded:
     values: Tensor | None = None  # [N, T] V of the state in which a token's step begins; read by the credit `gae`
     steps: Tensor | None = None  # [N, T] int64, the number of a token's step; None: each token is one
     collisions: Tensor | None = None  # [N, T] Σ_v π(v)² where a token was drawn; read by `optimal_baseline`
+    covariant: Tensor | None = None  # [N, T] bool, the tokens that KL-Cov holds; read by the loss
 
     @property
     def lengths(self) -> Tensor:
@@ -47,10 +49,10 @@ def credit(objective: Objective, graded: Graded) -> Credit:
 
     In this order: overlong penalty and length cost (over the cap), KL in the reward, advantage rule (among the
     `shortest` of each group where that is set, as in GFPO, 2508.09726; of two of one length the first), credit of
-    tokens, whitening, filter. Filters read which responses are `correct`; where that is not given, those whose reward,
-    before any penalty, is above the rule's `threshold` (0.5). The caller must leave rows that are not kept out of the
-    loss: N and Σ|o| of the formula count kept rows. The batch is then smaller; DAPO's dynamic sampling would draw more
-    prompts until it is full.
+    tokens, whitening, Clip-Cov's draw, filter. Filters read which responses are `correct`; where that is not given,
+    those whose reward, before any penalty, is above the rule's `threshold` (0.5). The caller must leave rows that are
+    not kept out of the loss: N and Σ|o| of the formula count kept rows. The batch is then smaller; DAPO's dynamic
+    sampling would draw more prompts until it is full.
     Raises RlinoError for rewards that are not finite or do not fill groups, shapes that do not agree, a missing part.
     """
     _check(objective, graded)
@@ -74,6 +76,8 @@ def _check(o: Objective, g: Graded) -> None:
         raise RlinoError(f"{o.name} credits tokens by {o.credit}: give {needs}")
     if o.credit == "optimal_baseline" and g.old_logprobs is None:
         raise RlinoError(f"{o.name} weighs the others by their gradients: give old_logprobs")
+    if o.covariant == "clip" and g.old_logprobs is None:
+        raise RlinoError(f"{o.name} spares tokens of high covariance: give old_logprobs")
     if o.shortest > g.group_size:
         raise RlinoError(f"{o.name} keeps the {o.shortest} shortest of groups of {g.group_size}")
     if o.filter == "whole" and g.truncated is None:
@@ -126,6 +130,9 @@ def _by_token(o: Objective, g: Graded, by_response: Credit) -> Tensor:
         advantages = torch.where(inside, advantages[:, None], 0)  # [N, T]
     if o.whiten:
         advantages = whitened(advantages, without_likely(o, inside & keep[:, None], g.old_logprobs))
+    if o.covariant == "clip":
+        spared = covariant_tokens(o.covariant, o.covariant_share, advantages, g.old_logprobs, inside)  # [N, T]
+        advantages = torch.where(spared, 0, advantages)
     return advantages
 
 

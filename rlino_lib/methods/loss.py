@@ -1,6 +1,6 @@
 """The one loss of all methods, −J, and the weight that it gives each token (chapters 04 and 06)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -25,6 +25,7 @@ class Batch:
     ref_logprobs: Tensor | None = None  # [N, T] the reference's; read where β > 0
     max_response_length: int | None = None  # the cap L, a run's max_new_tokens; read by the constant normaliser
     entropies: Tensor | None = None  # [N, T] nats, of the full next-token distribution; read by an entropy bonus
+    covariant: Tensor | None = None  # [N, T] true on the tokens that KL-Cov holds
 
 
 @dataclass
@@ -59,6 +60,10 @@ def policy_loss(objective: Objective, batch: Batch) -> Loss:
         gain = gain - o.beta * (kl * ratio if o.kl_correction else kl)
     if o.entropy_bonus:
         gain = gain + o.entropy_bonus * b.entropies
+    if o.entropy_by_advantage:
+        gain = gain + o.entropy_by_advantage * b.advantages * b.entropies
+    if o.covariant == "kl":
+        gain = gain - o.covariant_cost * (b.logprobs - b.old_logprobs).abs() * b.covariant
     loss = -NORMALISERS[o.normaliser].of(gain * b.mask, b.mask, b.max_response_length)  # []
     measured = {"clip_ratio": clipped, "ratio": ratio, "kl": kl, "entropy": b.entropies}
     return Loss(loss, {name: _token_sum(x, b.mask) for name, x in measured.items() if x is not None})
@@ -76,9 +81,10 @@ def _prepared(objective: Objective, batch: Batch) -> Batch:
 
     logprobs = clean(wide)
     old = logprobs.detach() if batch.old_logprobs is None else clean(batch.old_logprobs)
-    ref, entropies = clean(batch.ref_logprobs), clean(batch.entropies)
+    beside = [clean(x) for x in (batch.ref_logprobs, batch.entropies, batch.covariant)]
     advantages = clean(batch.advantages if batch.advantages.ndim == 2 else batch.advantages[:, None])
-    return Batch(logprobs, advantages, inside.to(wide.dtype), old, ref, batch.max_response_length, entropies)
+    ref, *rest = beside
+    return Batch(logprobs, advantages, inside.to(wide.dtype), old, ref, batch.max_response_length, *rest)
 
 
 def _widen(logprobs: Tensor) -> Tensor:
@@ -94,7 +100,7 @@ def _widen(logprobs: Tensor) -> Tensor:
 
 def _check(o: Objective, batch: Batch) -> None:
     shape = batch.logprobs.shape
-    for name in ("old_logprobs", "ref_logprobs", "entropies", "mask"):
+    for name in ("old_logprobs", "ref_logprobs", "entropies", "covariant", "mask"):
         tensor = getattr(batch, name)
         if tensor is not None and tensor.shape != shape:
             raise RlinoError(f"{name} is {tuple(tensor.shape)}, log-probs are {tuple(shape)}")
@@ -102,8 +108,10 @@ def _check(o: Objective, batch: Batch) -> None:
         raise RlinoError(f"advantages are {tuple(batch.advantages.shape)}, log-probs are {tuple(shape)}")
     if o.beta and batch.ref_logprobs is None:
         raise RlinoError(f"{o.name} has β = {o.beta:g} and no reference log-probs")
-    if o.entropy_bonus and batch.entropies is None:
+    if o.needs_entropies and batch.entropies is None:
         raise RlinoError(f"{o.name} has an entropy bonus: give entropies")
+    if o.covariant == "kl" and batch.covariant is None:
+        raise RlinoError(f"{o.name} holds tokens of high covariance: give covariant")
     if NORMALISERS[o.normaliser].needs_cap and not batch.max_response_length:
         raise RlinoError(f"{o.name} divides by a constant length: give max_response_length")
 
@@ -144,12 +152,11 @@ def token_weights(
     """The weight w_it = ∂J/∂log π(o_it) of every token at ratio 1, [N, T], 0 where masked.
 
     Taken from `policy_loss` by differentiation, with the whole batch as one update; mini-batches and gradient clipping
-    rescale it. A KL term and an entropy bonus in the loss are left out: KL pulls towards the reference, the entropy
-    bonus flattens the policy; neither depends on the reward.
+    rescale it. What stands beside the gain is left out: KL pulls towards the reference, and an entropy's gradient is no
+    weight of the token that was drawn.
     """
-    plain = replace(objective, beta=0.0, entropy_bonus=0.0)
     logprobs = torch.zeros(mask.shape, dtype=advantages.dtype, device=mask.device, requires_grad=True)  # [N, T]
     with torch.enable_grad():
         batch = Batch(logprobs, advantages, mask, max_response_length=max_response_length)
-        (grad,) = torch.autograd.grad(policy_loss(plain, batch).loss, logprobs)
+        (grad,) = torch.autograd.grad(policy_loss(objective.bare, batch).loss, logprobs)
     return -grad

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, check_rule
+from rlino_lib.methods.covariance import COVARIANT
+from rlino_lib.methods.preference import CHOICES, PREFERENCES
 from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, SURROGATES, Surrogate
 from rlino_lib.methods.token_credit import CREDITS, CUTS, VALUES
 from rlino_lib.settings import BATCH, FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
@@ -19,7 +21,7 @@ from rlino_lib.settings import BATCH, FLAG, TABLE, check, list_of, nothing_or, n
 # What the options of the rules of `advantages` may be.
 OPTIONS = {"eps": number(0), "threshold": number(), "weight": number(0)}
 # The kinds of update that a row may name; `rlino_lib.training.updates` has a function for each.
-KINDS = ("policy_gradient", "supervised", "critic")
+KINDS = ("policy_gradient", "supervised", "critic", "preference")
 # The rules whose advantages are the signed weights of a data set of right and wrong responses.
 DATASET_RULES = ("positive", "negative", "signed", "group_balanced")
 NO_CLIP = {"clip_low": None, "clip_high": None}
@@ -45,7 +47,9 @@ class Objective:
         None, "a cap on ρ before the min, for negative advantages", nothing_or(number(above=0))
     )
     surrogate: str = setting(
-        "clip", '"clip", "cispo" sg[clip(ρ)] Â log π, or "sapo" 4/τ σ(τ(ρ − 1)) Â', one_of(SURROGATES)
+        "clip",
+        '"clip", "cispo" sg[clip(ρ)] Â log π, "sapo" 4/τ σ(τ(ρ − 1)) Â, or "nft" log π⁺ or π⁻',
+        one_of(SURROGATES),
     )
     tau: tuple[float, float] = setting(
         (1.0, 1.05), "sapo's τ where Â > 0, and elsewhere", list_of(number(above=0), length=2)
@@ -60,6 +64,17 @@ class Objective:
     kl_in_reward: float = setting(0.0, "the weight of k1 taken off the reward", number(0))
     reward_to_go: bool = setting(False, "whether it is taken off from each token on, or whole", FLAG)
     entropy_bonus: float = setting(0.0, "the weight η of each token's entropy in the loss", number(0))
+    entropy_by_advantage: float = setting(0.0, "the weight α of each token's Â H in the loss", number(0))
+    covariant: str | None = setting(
+        None, "whether tokens of high covariance are spared (clip) or held (kl)", nothing_or(one_of(COVARIANT))
+    )
+    covariant_share: float = setting(2e-4, "how many those are, of all tokens", number(0, 1))
+    covariant_cost: float = setting(1.0, "the weight of |log ρ| on tokens that are held", number(0))
+    preference: str | None = setting(
+        None, "the loss of chosen and rejected responses that weighs them", nothing_or(one_of(PREFERENCES))
+    )
+    preference_beta: float = setting(0.1, "β of that loss", number(above=0))
+    pairing: str = setting("longest", "which of a group's right responses is chosen for its pair", one_of(CHOICES))
     filter: str | None = setting(None, "which rows stay: a key of `advantages.FILTERS`", nothing_or(one_of(FILTERS)))
     shortest: int = setting(0, "so many of the shortest of each group stay; 0: all", whole())
     overlong: float = setting(0.0, "the share of the cap L over which the reward falls by 1", number(0, 1))
@@ -88,11 +103,21 @@ class Objective:
             OPTIONS[name].check(f"objective {self.name}: option {name}", value)
         if self.ratio == "none" and (self.surrogate != "clip" or self.delta is not None or self.kl_correction):
             raise RlinoError(f"objective {self.name}: cispo, sapo, delta and kl_correction need a ratio")
+        if self.surrogate == "nft" and self.advantage != "mean":
+            raise RlinoError(f"objective {self.name}: nft reads a group's share right off advantage=mean")
         if self.reward_to_go and self.advantage != "batch_zscore":
             raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
         if self.shortest and self.reward_to_go:
             raise RlinoError(f"objective {self.name}: shortest counts responses, and does not go with reward_to_go")
         self._check_credit()
+        self._check_preference()
+
+    def _check_preference(self) -> None:
+        """Raise RlinoError for a loss of preferences that is not a row's whole objective."""
+        if (self.update == "preference") != (self.preference is not None):
+            raise RlinoError(f"objective {self.name}: a preference is update=preference, and it one")
+        if self.preference and (self.ratio, self.normaliser, self.by_token) != ("none", "token_sum", False):
+            raise RlinoError(f"objective {self.name}: a preference weighs whole responses: ratio=none, token_sum")
 
     def _check_credit(self) -> None:
         """Raise RlinoError where the choices of a credit do not go together."""
@@ -141,27 +166,46 @@ class Objective:
     @property
     def by_token(self) -> bool:
         """Whether credit may differ among the tokens of a response: its advantages are [N, T]."""
-        return self.reward_to_go or self.credit != "response" or self.whiten
+        return self.reward_to_go or self.credit != "response" or self.whiten or self.covariant == "clip"
 
     @property
     def needs_entropies(self) -> bool:
         """Whether the loss reads entropies, with gradient."""
-        return bool(self.entropy_bonus)
+        return bool(self.entropy_bonus or self.entropy_by_advantage)
+
+    @property
+    def bare(self) -> "Objective":
+        """The row without what stands beside the gain in its loss."""
+        return replace(self, beta=0.0, entropy_bonus=0.0, entropy_by_advantage=0.0, covariant=None)
 
     def __repr__(self) -> str:
+        if self.preference:
+            return f"{self.name}: {_preference_text(self)}"
         ratio, normaliser = RATIOS[self.ratio], NORMALISERS[self.normaliser]
-        gain = self.gain.formula(self, ratio.symbol, "Â_it" if self.by_token else "Â_i")
+        credit = "Â_it" if self.by_token else "Â_i"
+        gain = self.gain.formula(self, ratio.symbol, credit)
         beside = ""  # the terms beside the gain
         if self.beta:
             beside += f" − {self.beta:g} {ratio.symbol + ' ' if self.kl_correction else ''}{self.kl}_it"
         if self.entropy_bonus:
             beside += f" + {self.entropy_bonus:g} H_it"
+        if self.entropy_by_advantage:
+            beside += f" + {self.entropy_by_advantage:g} {credit} H_it"
+        if self.covariant == "kl":
+            beside += f" − {self.covariant_cost:g} m_it |log ρ_it|"
         by_row = self.ratio in ("sequence", "trajectory") and self.surrogate != "cispo"
         front = normaliser.by_row if by_row and not beside and not self.by_token else normaliser.formula
         return f"{self.name}: J = {front} {f'[ {gain}{beside} ]' if beside else gain},  {_credit_text(self)}"
 
 
 # --- how it prints ---------------------------------------------------------------------------------------------------
+
+
+def _preference_text(o: Objective) -> str:
+    """What a loss of preferences maximises, and what it takes for chosen."""
+    rule = PREFERENCES[o.preference or ""]
+    symbols = f"Δ_i = Σ_t log(π/π_old)_it,  β = {o.preference_beta:g}"
+    return f"J = {rule.formula},  {symbols}" + (f",  chosen: the {o.pairing} that is right" if rule.paired else "")
 
 
 def _credit_text(o: Objective) -> str:
@@ -180,6 +224,8 @@ def _credit_text(o: Objective) -> str:
         (o.values, of_values.replace(" K ", f" {o.value_samples} ")),
         (o.values == "critic", f"learned with λ = {o.critic_lam:g}, value clip {o.value_clip}"),
         (o.whiten, "whitened over the tokens of the batch"),
+        (o.covariant == "clip", COVARIANT["clip"].formula.format(share=o.covariant_share)),
+        (o.covariant == "kl", "m_it = 1 on " + COVARIANT["kl"].formula.format(share=o.covariant_share)),
         (o.unlikely is not None, f"only tokens with π_old < {o.unlikely}"),
         (o.reward_to_go, f"R_it = r_i − {o.kl_in_reward:g} Σ_{{s ≥ t}} log(π_old/ref)_is"),
         (o.kl_in_reward and not o.reward_to_go, f"r_i less {o.kl_in_reward:g} Σ_t log(π_old/ref)_it"),

@@ -4,15 +4,32 @@ The size of the verifier's own reward is the setting `rewards` of a task: `tasks
 """
 
 import re
+from collections import Counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.methods.terms import Term
 
-# Each from N graded responses to [N]. It may read their `rewards` [N] float32 and verdicts `correct` [N] bool, both the
-# verifier's, their `lengths` [N] int64, and the sampler's `logprobs` [N, T] float32; `Rollouts` has them.
+
+def _of_majority(responses: Any) -> Tensor:
+    """1 on the responses of each group whose answer is its most frequent one, the first of several; [N] float32."""
+    size = responses.group_size
+    answers = [grade.answer for grade in responses.grades]
+    agrees: list[bool] = []
+    for start in range(0, len(answers), size):
+        group = answers[start : start + size]
+        votes = Counter(answer for answer in group if answer is not None)
+        winner = votes.most_common(1)[0][0] if votes else None
+        agrees += [answer is not None and answer == winner for answer in group]
+    return torch.tensor(agrees).float()
+
+
+# Each from N graded responses to [N]. It may read their `rewards` [N] float32, their `grades` and verdicts `correct`
+# [N] bool, all the verifier's, their `lengths` [N] int64, the sampler's `logprobs` and `entropies` [N, T] float32, and
+# `certainty` [N] of a judge; `Rollouts` has them.
 REWARDS = {
     "verifier": Term(lambda responses: responses.rewards, "the verifier's reward"),
     "correct": Term(lambda responses: responses.correct.float(), "1 if right, else 0"),
@@ -20,7 +37,23 @@ REWARDS = {
     "length_bonus": Term(lambda responses: -1 / responses.lengths.clamp_min(1).float(), "−1/|o_i|"),
     # The self-reward of sharpening, 2412.01951 §2: what the policy itself thinks likely, and no verifier.
     "log_likelihood": Term(lambda responses: responses.logprobs.sum(1), "Σ_t log π_old(o_it)"),
+    # RENT, 2505.22660.
+    "negative_entropy": Term(
+        lambda responses: -responses.entropies.sum(1) / responses.lengths.clamp_min(1), "−1/|o_i| Σ_t H_it"
+    ),
+    # Intuitor, 2505.19590 eq. 3, U uniform over the vocabulary: judged by the policy as it is, or by the base for good.
+    "self_certainty": Term(lambda responses: responses.certainty["policy"], "1/|o_i| Σ_t KL(U ‖ π_old)_it"),
+    "base_certainty": Term(lambda responses: responses.certainty["base"], "1/|o_i| Σ_t KL(U ‖ ref)_it"),
+    "majority": Term(_of_majority, "1 if the answer is its group's most frequent one, else 0"),  # TTRL, 2504.16084
+    "format": Term(
+        lambda responses: torch.tensor([grade.format_ok for grade in responses.grades]).float(),
+        "1 if well formed, else 0",
+    ),
+    # 2506.10947; drawn by torch's own generator, whose state is part of a checkpoint.
+    "random": Term(lambda responses: torch.randint(2, (len(responses.grades),)).float(), "a fair coin, 0 or 1"),
 }
+# Whose certainty a reward reads, for those that read one.
+JUDGES = {"self_certainty": "policy", "base_certainty": "base"}
 _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z]\w*)")
 
 
@@ -37,6 +70,11 @@ def reward_weights(reward: str) -> dict[str, float]:
         chosen(name, REWARDS, "reward")
         weights[name] = weights.get(name, 0.0) + float(f"{sign}{factor or 1}")
     return weights
+
+
+def judges(reward: str) -> list[str]:
+    """Whose certainty a sum of rewards reads, of "policy" and "base". Raises RlinoError as `reward_weights` does."""
+    return [JUDGES[name] for name in reward_weights(reward) if name in JUDGES]
 
 
 def reward_of(reward: str, responses: Any) -> Tensor:

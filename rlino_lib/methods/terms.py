@@ -95,9 +95,24 @@ def _sapo(o: Settings, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> t
     return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages, None
 
 
+def _nft(o: Settings, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+    share = advantages.abs().clamp_max(0.98)  # [N, T], of right responses in the group where a wrong one stands
+    implicit = (1 - share * ratio) / (1 - share)  # [N, T], π⁻/π_old
+    bounded = implicit.detach().clamp_min(1)  # [N, T]
+    negative = bounded.log() + (implicit - implicit.detach()) / bounded  # [N, T]; the gradient passes the bound
+    wrong = advantages < 0
+    gain = torch.where(wrong, (1 - share) * negative, advantages * ratio.log())
+    return gain, wrong & (implicit < 1)
+
+
 SURROGATES = {
     "clip": Surrogate(_clip, _clip_text),
     "cispo": Surrogate(_cispo, _cispo_text),
+    # As its code: an advantage r_i − mean r makes of a group's share right its prompt's weight 1 − r.
+    "nft": Surrogate(
+        _nft,
+        lambda o, rho, credit: f"({credit} log {rho} if right, else (1 − r) log max((1 − r {rho})/(1 − r), 1))",
+    ),
     "sapo": Surrogate(_sapo, lambda o, rho, credit: f"4/τ σ(τ({rho} − 1)) {credit}"),
 }
 LIKELIHOOD = Surrogate(  # where there is no ratio

@@ -8,7 +8,9 @@ of the tokens, because each then owns its rows of the weight's gradient, which i
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -211,15 +213,30 @@ def padded_inputs(rollouts: Rollouts, rows: torch.Tensor, device: torch.device) 
     return dict(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False), width
 
 
-def collisions(model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Σ_v π(v)² of the distribution that each token of some rows was drawn from, [B, T'] float32, without gradient.
+def of_distributions(
+    of: Callable[[torch.Tensor], torch.Tensor], model, rollouts: Rollouts, rows: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """A number of the distribution that each token of some rows was drawn from, [B, T'] float32, without gradient.
 
-    The chance that two draws agree; with it ‖∇ log π‖² in the logits is 1 − 2π + Σ_v π(v)².
+    `of` makes it of log-probs [B, T', V]: `collisions` or `certainty`.
     """
     inputs, width = padded_inputs(rollouts, rows, model.device)
     with torch.inference_mode():
         logits = model(**inputs, logits_to_keep=width + 1).logits[:, :-1]  # [B, T', V]
-        return (logits.float() / (temperature or 1.0)).softmax(-1).square().sum(-1)
+        return of((logits.float() / (temperature or 1.0)).log_softmax(-1))
+
+
+def collisions(logprobs: torch.Tensor) -> torch.Tensor:
+    """Σ_v π(v)² [...] of log-probs [..., V]: the chance that two draws agree.
+
+    With it ‖∇ log π‖² in the logits is 1 − 2π + Σ_v π(v)².
+    """
+    return logprobs.exp().square().sum(-1)
+
+
+def certainty(logprobs: torch.Tensor) -> torch.Tensor:
+    """KL(U ‖ π) [...] in nats of log-probs [..., V], U uniform: Intuitor's self-certainty of a token (2505.19590)."""
+    return -logprobs.mean(-1) - math.log(logprobs.shape[-1])
 
 
 def _padded_logprobs(

@@ -36,6 +36,7 @@ class Rollouts:
     problems: list[Problem] = field(default_factory=list)  # P
     grades: list[Grade] = field(default_factory=list)  # N
     written: torch.Tensor = None  # [N, T] bool, True on all response tokens, whoever wrote them; by default the mask
+    certainty: dict[str, torch.Tensor] = field(default_factory=dict)  # [N] float32 by judge, for rewards that read it
     lots: list[int] | None = None  # N, for a task whose openings and rewards are drawn (`TaskWithLots`)
 
     def __post_init__(self) -> None:

@@ -32,6 +32,8 @@ VALUE_COLUMNS = ["value_tokens", "critic/loss", "critic/explained_variance"]
 # Of a run whose task has an environment: the share of held-out responses into which it wrote, and the mean
 # log-probability, nats, that the policy gives to a token of its.
 ENVIRONMENT_COLUMNS = ["eval/consulted", "eval/environment_logprob"]
+# Of a run on preferences: pairs of a batch, and at its last update the mean of log π/π_old, nats, on both sides.
+PREFERENCE_COLUMNS = ["pairs", "log_ratio/chosen", "log_ratio/rejected"]
 CRITIC = "critic.safetensors"  # the weights of a run's critic, beside its folder `model`
 UNKNOWN = "unknown"  # the method, the task or the model of an imported run, where nothing says it
 

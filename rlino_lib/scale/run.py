@@ -28,6 +28,7 @@ from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.folders import output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
+from rlino_lib.methods.rewards import judges
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
 from rlino_lib.records import runs, writer
 from rlino_lib.settings import THREADS
@@ -96,6 +97,9 @@ def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> Non
         (config.group_size < 2, "TRL samples at least 2 responses per problem"),
         (local, f"{', '.join(local)} is measured by `rlino train` alone: leave it out at scale"),
         (by != "response", f"credit of tokens by {by} is computed by `rlino train` alone: choose another method"),
+        (objective.preference, "pairs of responses are made by `rlino train` alone: choose another method"),
+        (objective.covariant, "covariances of tokens are read by `rlino train` alone: choose another method"),
+        (judges(config.reward), "a model's certainty is read by `rlino train` alone: choose another reward"),
         (config.loss_mask != "policy", "TRL's loss counts the policy's tokens: leave --loss-mask out"),
         (config.optimizer != "adamw", "a run at scale trains with AdamW: leave --optimizer out"),
         (config.device not in ("auto", "cpu"), "accelerate chooses the device: leave --device out, or give cpu"),

@@ -3,7 +3,7 @@
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.objective import Objective
-from rlino_lib.methods.rewards import reward_weights
+from rlino_lib.methods.rewards import judges, reward_weights
 from rlino_lib.tasks import Task, get_task
 from rlino_lib.tasks.base import check_steps, has_context
 from rlino_lib.training.config import VERIFIER, TrainConfig
@@ -15,10 +15,16 @@ def check_reward(config: TrainConfig) -> None:
     """Raise RlinoError for unknown rewards, and for one that the method's update does not read."""
     reward_weights(config.reward)
     objective = varied(config.method, config.objective_settings)
-    if config.reward != VERIFIER and objective.kind == "supervised":
+    if config.reward != VERIFIER and objective.kind in ("supervised", "preference"):
         raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
     if config.task_settings.get("restart_bonus") and not config.task_settings.get("restarts"):
         raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
+
+
+def needs_reference(config: TrainConfig) -> bool:
+    """Whether a run reads what its base thinks: in its loss, its rewards or its evaluations."""
+    objective = varied(config.method, config.objective_settings)
+    return objective.needs_reference or "base" in judges(config.reward) or bool(config.eval_base)
 
 
 def check_critic(config: TrainConfig, objective: Objective) -> None:
@@ -35,7 +41,7 @@ def check_mask(config: TrainConfig, objective: Objective, task: Task) -> None:
     """Raise RlinoError for a mask that the method's update does not read, or that the task has no use for."""
     if config.loss_mask == "policy":
         return
-    if objective.kind == "supervised":
+    if objective.kind in ("supervised", "preference"):
         raise RlinoError(f"{objective.name} learns the policy's tokens: loss_mask needs update=policy_gradient")
     if objective.values:
         raise RlinoError(f"{objective.name} has values at the policy's tokens alone: leave --loss-mask out")

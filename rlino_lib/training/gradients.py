@@ -74,7 +74,8 @@ def measure_gradients(
     if groups < 2:
         raise RlinoError("a variance needs at least 2 groups of responses")
     for o in credits.values():
-        if o.needs_reference or o.entropy_bonus or o.whiten or o.filter or o.unlikely is not None:
+        beside = o.bare != o or o.kl_in_reward or o.preference  # what its credit does not say
+        if beside or o.whiten or o.filter or o.unlikely is not None:
             raise RlinoError(f"{o.name}: gradients are compared without KL, entropy bonus, whitening, filter and mask")
     trainer = copy.copy(trainer)  # whose steps are counted here, for the seeds
     at_once = max(1, ROWS // (groups * trainer.config.group_size))

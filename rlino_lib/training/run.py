@@ -116,9 +116,14 @@ class Recorder:
         self.config: TrainConfig = trainer.config
         self.evaluate = evaluate
         self.writer = writer
-        values = varied(self.config.method, self.config.objective_settings).values
+        objective = varied(self.config.method, self.config.objective_settings)
         writes = has_environment(get_task(self.config.task, **self.config.task_settings))
-        self.columns = runs.COLUMNS + runs.VALUE_COLUMNS * bool(values) + runs.ENVIRONMENT_COLUMNS * writes
+        groups = (
+            (objective.values, runs.VALUE_COLUMNS),
+            (objective.preference, runs.PREFERENCE_COLUMNS),
+            (writes, runs.ENVIRONMENT_COLUMNS),
+        )
+        self.columns = runs.COLUMNS + [name for used, names in groups if used for name in names]
         self.guards = Guards(self.config.guard)
         self.began = time.time()
 

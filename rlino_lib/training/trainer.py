@@ -17,17 +17,17 @@ from rlino_lib.evaluation import evaluate as held_out
 from rlino_lib.evaluation.evaluate import outcome_metrics
 from rlino_lib.evaluation.graded import check_openings, sample_graded
 from rlino_lib.methods.catalogue import varied
-from rlino_lib.methods.rewards import reward_of
+from rlino_lib.methods.rewards import judges, reward_of
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.policy.critic import Critic
 from rlino_lib.policy.device import autocast, pick_device, policy_precision, to_device, within_memory
-from rlino_lib.policy.logprobs import collisions, response_logprobs
+from rlino_lib.policy.logprobs import certainty, of_distributions, response_logprobs
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.base import has_context, has_environment
 from rlino_lib.training import memory
-from rlino_lib.training.checks import check_run
+from rlino_lib.training.checks import check_run, needs_reference
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
 from rlino_lib.training.masks import delimiter_ids
 from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pass_lengths
@@ -127,7 +127,7 @@ class Trainer:
         """A second model where one is needed: the policy's, from disk or copied. With LoRA there is none: its reference
         is the policy with the adapters off."""
         c = self.config
-        if c.lora_rank or not (self.objective.needs_reference or c.eval_base):
+        if c.lora_rank or not needs_reference(c):
             return None
         if from_disk:
             return load_policy(c.model, device=pick_device(c.device)).model
@@ -140,7 +140,11 @@ class Trainer:
         c = self.config
         batch = batch_of_problems(self.problems, step, c.prompts, c.seed)
         seed = c.seed * 1_000_003 + step
-        return rewarded(sample_graded(self.policy, self.task, batch, c.group_size, seed=seed, **c.sampling), c.reward)
+        rollouts = sample_graded(self.policy, self.task, batch, c.group_size, seed=seed, **c.sampling)
+        for judge in judges(c.reward):
+            by_token = self.of_distributions(certainty, rollouts, reference=judge == "base")  # [N, T]
+            rollouts.certainty[judge] = (by_token * rollouts.mask).sum(1) / rollouts.lengths.clamp_min(1)
+        return rewarded(rollouts, c.reward)
 
     # --- updating
 
@@ -233,16 +237,26 @@ class Trainer:
         with autocast(self.config.precision, self.model):
             return self.critic(rollouts, rows)
 
-    def row_collisions(self, rollouts: Rollouts, rows: torch.Tensor) -> torch.Tensor:
-        """`collisions` of some rows, [B, T'], at the run's temperature and precision."""
-        with autocast(self.config.precision, self.model):
-            return collisions(self.model, rollouts, rows, self.config.temperature)
+    def of_distributions(
+        self, of: Callable[[torch.Tensor], torch.Tensor], rollouts: Rollouts, reference: bool = False
+    ) -> torch.Tensor:
+        """`logprobs.of_distributions` of all rows, [N, T], at the run's temperature and precision."""
+
+        def rows_of(model: Any, r: Rollouts, rows: torch.Tensor) -> torch.Tensor:
+            with autocast(self.config.precision, model):
+                return of_distributions(of, model, r, rows, self.config.temperature)
+
+        return self._by_model(rows_of, rollouts, reference)
 
     def all_logprobs(self, rollouts: Rollouts, reference: bool = False) -> torch.Tensor:
         """Log-probs of all rows under the policy as it is, or under the reference, which it started from: [N, T]."""
+        return self._by_model(lambda *given: self.row_logprobs(*given)[0], rollouts, reference)
+
+    def _by_model(self, compute: Callable[..., torch.Tensor], rollouts: Rollouts, reference: bool) -> torch.Tensor:
+        """`of_all_rows` of what a model makes of some rows: the policy as it is, or the reference."""
         model = (self.reference or self.model) if reference else self.model
         with reference_context(model) if reference else nullcontext():
-            return self.of_all_rows(lambda r, rows: self.row_logprobs(model, r, rows)[0], rollouts)
+            return self.of_all_rows(partial(compute, model), rollouts)
 
     def critic_values(self, rollouts: Rollouts) -> torch.Tensor:
         """The critic's values of all rows, [N, T] float32, of the state before each token."""
@@ -250,16 +264,18 @@ class Trainer:
 
     def of_all_rows(self, compute: Callable[..., torch.Tensor], rollouts: Rollouts) -> torch.Tensor:
         """What `compute` makes of some rows, [B, T'], for all of them without gradient: [N, T] on the CPU."""
+        everything = torch.arange(len(rollouts.ids))  # [N]
+        return self._within_memory(partial(self.of_rows, compute, rollouts, everything), rollouts)
+
+    def of_rows(
+        self, compute: Callable[..., torch.Tensor], rollouts: Rollouts, rows: torch.Tensor, limit: Limit
+    ) -> torch.Tensor:
+        """The same for some rows [M], as many at a time as the limit allows; 0 in all others."""
         out = torch.zeros_like(rollouts.logprobs, device=self.model.device)  # [N, T]
-        everything = torch.arange(len(out))  # [N]
-
-        def fill(limit: Limit) -> None:
-            for rows in micro_batches(rollouts, everything, limit):
-                values = compute(rollouts, rows)  # [B, T']
-                out[to_device(rows, out.device), : values.shape[1]] = values.to(out)
-
         with torch.inference_mode():
-            self._within_memory(fill, rollouts)
+            for part in micro_batches(rollouts, rows, limit):
+                values = compute(rollouts, part)  # [B, T']
+                out[to_device(part, out.device), : values.shape[1]] = values.to(out)
         return out.cpu().clone()
 
     def _probe(self, rollouts: Rollouts, update: int) -> None:

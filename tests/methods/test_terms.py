@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.advantages import ADVANTAGES, FILTERS
+from rlino_lib.exact.identities import nft_loss
+from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, advantages
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
 from rlino_lib.methods.loss import Batch, policy_loss, token_weights
 from rlino_lib.methods.objective import KINDS, Objective
@@ -137,3 +138,34 @@ def test_the_bonus_raises_the_entropy_of_a_bandit():
         ends[bonus] = entropy.item(), logit.item()
     assert ends[0.0][0] < 0.05 < ends[0.5][0]
     assert ends[0.5][1] == pytest.approx(2.0, rel=1e-3)  # π* ∝ exp(r / η)
+
+
+# --- NFT -------------------------------------------------------------------------------------------------------------
+
+
+def test_nft_is_its_papers_loss_where_its_bound_does_not_act():
+    """Responses whose wrong ones have become less likely: ω = 1 − r of `nft_loss`, times |o|/L for the normaliser."""
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    right = torch.tensor([True, False, False, False])
+    old = torch.full((4, 3), -1.0, dtype=F64)
+    new = (old + torch.tensor([0.3, -0.1, -0.2, -0.4])[:, None]).requires_grad_()
+    ours = policy_loss(OBJECTIVES["nft"], Batch(new, advantages(right.to(F64), 4, "mean"), mask, old, None, 3)).loss
+    paper = nft_loss(new, old, mask, right, 4, lambda r: 1 - r)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, new)[0] for loss in (ours, paper)))
+    assert ours.item() == pytest.approx(paper.item(), abs=1e-12)
+
+
+def test_nft_bounds_the_push_on_a_wrong_token_that_grew():
+    """r = 1/2 and ρ = 3/2: π⁻/π_old = 1/2 counts as 1, and the gradient is −r ρ, not −r ρ / (1/2)."""
+    new = torch.tensor([[1.5], [1.5]], dtype=F64).log().requires_grad_()
+    credit = torch.tensor([0.5, -0.5], dtype=F64)
+    ones = torch.ones(2, 1, dtype=torch.bool)
+    loss = policy_loss(OBJECTIVES["nft"], Batch(new, credit, ones, torch.zeros(2, 1, dtype=F64), None, 1))
+    (grad,) = torch.autograd.grad(loss.loss, new)
+    torch.testing.assert_close(grad[:, 0], torch.tensor([-0.25, 0.375], dtype=F64))
+    assert loss.metrics["clip_ratio"] == 0.5
+
+
+def test_nft_reads_the_share_right_off_its_own_advantage():
+    with pytest.raises(RlinoError, match="advantage=mean"):
+        replace(OBJECTIVES["nft"], advantage="zscore")

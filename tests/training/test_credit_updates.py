@@ -9,7 +9,7 @@ import torch
 from rlino_lib.cli.rehearsal import rehearse
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import OBJECTIVES
-from rlino_lib.policy.logprobs import collisions
+from rlino_lib.policy.logprobs import collisions, of_distributions
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.records.runs import COLUMNS, VALUE_COLUMNS
 from rlino_lib.tasks import Countdown, get_task
@@ -157,7 +157,7 @@ def test_collisions_are_those_of_the_whole_distribution():
     trainer = Trainer(replace(SMALL, temperature=0.7))
     rollouts: Rollouts = trainer.sample(1)
     rows = torch.arange(4)
-    ours = collisions(trainer.model, rollouts, rows, 0.7)  # [4, T']
+    ours = of_distributions(collisions, trainer.model, rollouts, rows, 0.7)  # [4, T']
     ids, attention = rollouts.sequences()
     s = rollouts.prompt_ids.shape[1]
     positions = (attention[rows].long().cumsum(1) - 1).clamp_min(0)
@@ -178,9 +178,9 @@ REFUSED = [
     (dict(method="grpo", critic_lr=1e-3), "has no critic: leave critic_lr out"),
     (dict(method="vineppo", critic_warmup=1), "has no critic: leave critic_warmup out"),
     (dict(method="ppo", critic_warmup=4), "at most the run's 3 steps, not 4"),
-    (dict(method="grpo", objective_settings={"lam": 0.5}), "nothing in its credit reads lam"),
-    (dict(method="ppo", objective_settings={"value_samples": 3}), "nothing in its credit reads value_samples"),
-    (dict(method="vineppo", objective_settings={"value_clip": 0.1}), "nothing in its credit reads value_clip"),
+    (dict(method="grpo", objective_settings={"lam": 0.5}), "nothing in it reads lam"),
+    (dict(method="ppo", objective_settings={"value_samples": 3}), "nothing in it reads value_samples"),
+    (dict(method="vineppo", objective_settings={"value_clip": 0.1}), "nothing in it reads value_clip"),
     (dict(method="vineppo", objective_settings={"value_samples": 10**6 + 1}), "value_samples must be"),
     (dict(method="grpo_no_kl", task_settings={"restarts": 1.0}, max_new_tokens=20), "fill the cap of 20"),
     (dict(method="grpo_no_kl", task_settings={"restart_held_out": 2}, max_new_tokens=20, eval_every=1), "fill the cap"),

@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from rlino_lib.methods.covariance import covariant_tokens
 from rlino_lib.methods.credit import Graded, credit, without_likely
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS
 from rlino_lib.methods.token_credit import CREDITS
 from rlino_lib.policy.device import to_device
+from rlino_lib.policy.logprobs import collisions
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.masks import counted
@@ -36,9 +38,12 @@ def policy_gradient(
     sampled = graded if old is not None else replace(graded, old_logprobs=rollouts.logprobs)
     advantages, keep = credit(o, sampled)  # [N] or [N, T], [N]
     mask = without_likely(o, rollouts.mask, rollouts.logprobs)  # [N, T]
+    if o.covariant == "kl":
+        held = covariant_tokens(o.covariant, o.covariant_share, advantages, sampled.old_logprobs, mask)  # [N, T]
+        graded = replace(graded, covariant=held)
     order = keep.nonzero()[:, 0].tolist()
     for rows in update_rows(order, c.epochs, c.minibatches, rng):
-        trainer.update(rollouts, partial(_gradients, trainer, rollouts, graded, advantages, mask, rows))
+        trainer.update(rollouts, partial(row_gradients, trainer, rollouts, graded, advantages, mask, rows))
     return policy_weighting(o, advantages, keep, mask, c.max_new_tokens)
 
 
@@ -50,7 +55,7 @@ def _for_tokens(trainer: Any, rollouts: Rollouts, known: BatchValues | None) -> 
         trainer.measured["value_tokens"] = sampled
         return {"values": values, "steps": steps}
     needs = CREDITS[o.credit].needs == "collisions"
-    return {"collisions": trainer.of_all_rows(trainer.row_collisions, rollouts)} if needs else {}
+    return {"collisions": trainer.of_distributions(collisions, rollouts)} if needs else {}
 
 
 def graded_rows(c: TrainConfig, rollouts: Rollouts, old: Tensor | None, ref: Tensor | None) -> Graded:
@@ -74,7 +79,7 @@ def _old_logprobs(trainer: Any, rollouts: Rollouts) -> Tensor | None:
     return trainer.all_logprobs(rollouts) if read_again or o.kl_in_reward else None
 
 
-def _gradients(
+def row_gradients(
     trainer: Any, rollouts: Rollouts, graded: Graded, advantages: Tensor, counted: Tensor, rows: Tensor, limit: Limit
 ) -> list[tuple[dict[str, float], float]]:
     """Backward passes over some rows; what each micro-batch measured, and its share of them. counted: [N, T] bool."""
@@ -84,9 +89,11 @@ def _gradients(
     for part in micro_batches(rollouts, _with_gradient(o, advantages, rows), limit):
         # each [B, T']
         new, _, *entropies = trainer.row_logprobs(trainer.model, rollouts, part, entropies=o.needs_entropies)
-        credited, old, ref = (_cut(x, part, new) for x in (advantages, graded.old_logprobs, graded.ref_logprobs))
+        rows_of = (advantages, graded.old_logprobs, graded.ref_logprobs, graded.covariant)
+        credited, old, ref, held = (_cut(x, part, new) for x in rows_of)
         mask = to_device(counted[part, : new.shape[1]], new.device)  # [B, T']
-        loss = policy_loss(o, Batch(new, credited, mask, old, ref, graded.max_response_length, *entropies))
+        beside = dict(entropies=entropies[0] if entropies else None, covariant=held)
+        loss = policy_loss(o, Batch(new, credited, mask, old, ref, graded.max_response_length, **beside))
         share = micro_share(o, counted[part], len(rows), tokens)
         (loss.loss * share).backward()
         losses.append((replace(loss, loss=loss.loss.detach()), share))
@@ -105,7 +112,7 @@ def _with_gradient(o: Objective, advantages: Tensor, rows: Tensor) -> Tensor:
 
     Where a micro-batch divides by its own tokens every row counts.
     """
-    if o.beta or o.entropy_bonus or NORMALISERS[o.normaliser].by_micro_batch:
+    if o.beta or o.entropy_bonus or o.covariant == "kl" or NORMALISERS[o.normaliser].by_micro_batch:
         return rows
     by_row = advantages if advantages.ndim == 1 else advantages.any(1)  # [N]
     return rows[by_row[rows] != 0]
