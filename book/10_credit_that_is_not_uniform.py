@@ -292,7 +292,7 @@ for task, by_method in by_task.items():
     if len(gaps) > 1:
         say(
             f"{task}: on an idle machine an update of VinePPO takes as long as {slower:.1f} of GRPO's. In the time of "
-            f"RLOO's updates VinePPO comes to {mean_in_words(pd.Series(gaps))} against it."
+            f"RLOO's updates VinePPO gets to where it differs from RLOO by {mean_in_words(pd.Series(gaps))}."
         )
 critics = by_task["word_problems"]["vc_ppo"]
 explained_late = [run.metrics["critic/explained_variance"].dropna().tail(20).mean() for run in critics.values()]
