@@ -167,7 +167,7 @@ length_explorer()
 unequal = LengthToy(p=0.3, horizon=5, stop_right=0.4, stop_wrong=0.2)
 rows = {}
 for name, objective in OBJECTIVES.items():
-    if objective.credit != "response":  # credit by tokens is chapter 10's
+    if objective.credit != "response" or objective.covariant or objective.preference:  # of chapters 10 and 11
         continue
     by_side = drift(unequal, objective, 2, groups=2).table["drift"]
     rows[name] = [objective.normaliser, objective.ratio, *by_side[["right", "wrong"]]]

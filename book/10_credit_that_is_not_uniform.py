@@ -39,6 +39,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from rlino_lib.analysis.credit import (
+    accuracy_at,
     best_of_next,
     budget_curve,
     sampled_tokens,
@@ -57,7 +58,8 @@ from rlino_lib.figures.recorded import markdown_table, say
 from rlino_lib.figures.style import label, style
 from rlino_lib.folders import read_json
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
-from rlino_lib.paths import DEFAULT_BASE, base_of
+from rlino_lib.methods.token_credit import CUTS, VALUES
+from rlino_lib.paths import DATA, DEFAULT_BASE, base_of
 
 style()
 pd.set_option("display.max_colwidth", None)
@@ -87,8 +89,18 @@ pd.set_option("display.max_colwidth", None)
 # %%
 for name, settings in (("vineppo", {"beta": 0.0, "value_samples": 3}), ("vc_ppo", {})):
     print(varied(name, {"whiten": False} | settings), "\n")
+rows = [["method", "V of a step's start", "a step begins at", "K", "λ"]]
+for name in ("vineppo", "spo_chain", "step_verifier", "ppo", "vc_ppo"):
+    o = OBJECTIVES[name]
+    k = str(o.value_samples) if o.values == "continuations" else "–"
+    rows.append([label(name), VALUES[o.values], CUTS[o.cuts], k, f"{o.lam:g}"])
+display(Markdown(markdown_table(rows, numbers=False)))
 
 # %% [markdown]
+# PPO and VC-PPO differ in the λ of the critic's own target: 0.95 and 1. SPO-chain
+# ([2505.23564](https://arxiv.org/abs/2505.23564)) cuts where the policy was unsure. TreeRL
+# ([2506.11902](https://arxiv.org/abs/2506.11902)) branches there; its values are shares of right leaves.
+#
 # ## A chain by hand
 #
 # Three steps, each right with a chance of 0.4. One mistake is fatal, but the response does not know it and writes on.
@@ -270,6 +282,18 @@ budgets_figure(curves)
 
 # %%
 display(Markdown(markdown_table(rows)))
+bench = read_json(DATA / "bench" / "credit-avx2.json")
+for task, by_method in by_task.items():
+    slower = bench[f"{task}_ratio"]
+    gaps = []
+    for seed in set(by_method["vineppo"]) & set(by_method["rloo"]):
+        end = budget_curve(by_method["rloo"][seed]).iloc[-1]
+        gaps.append(accuracy_at(by_method["vineppo"][seed], "updates", end["updates"] / slower) - end["accuracy"])
+    if len(gaps) > 1:
+        say(
+            f"{task}: on an idle machine an update of VinePPO takes as long as {slower:.1f} of GRPO's. In the time of "
+            f"RLOO's updates VinePPO gets to where it differs from RLOO by {mean_in_words(pd.Series(gaps))}."
+        )
 critics = by_task["word_problems"]["vc_ppo"]
 explained_late = [run.metrics["critic/explained_variance"].dropna().tail(20).mean() for run in critics.values()]
 share = sum(explained_late) / len(critics)
@@ -280,8 +304,9 @@ say(f"VC-PPO's critics explain {share:.0%} of the variance of returns in their l
 #
 # Over updates, VinePPO and RLOO coincide, and VC-PPO is below them. Against PPO, then, the VinePPO paper's finding is
 # seen here, though with a critic that explains next to nothing. Over tokens, VinePPO is stretched to the right: its
-# continuations take more tokens than its responses. (Seconds are on record too, but these runs shared their machine
-# with other work.)
+# continuations take more tokens than its responses. The seconds of these runs say little, for they shared their machine
+# with other work. `rlino bench credit` measures a step of each on an idle one, of 32 × 8 responses: by that clock, too,
+# VinePPO is behind.
 #
 # ## Are the values any good?
 #

@@ -23,6 +23,7 @@ from sphinx.cmd.build import build_main
 from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures import atlas
 from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.recorded import markdown_table
 from rlino_lib.figures.style import label as label_of
@@ -33,6 +34,7 @@ from tools.book import build, chapters, number_of, title
 from tools.report import address
 
 FIGURES = "data/figures"
+DOORS = "[Explorers](explorers.md) · [Atlas](atlas.md)"
 # Files of the repository that are pages of the site, or come with it, by their names there.
 PAGES = {
     "README.md": "index.md",
@@ -114,9 +116,9 @@ def anchored(text: str) -> str:
     return re.sub(r"(?m)^\| ([^`\n]*)`([^`\n]+)`", with_anchor, text)
 
 
-def sortable(text: str) -> str:
-    """Markdown whose tables can be sorted by any column."""
-    return re.sub(r"(?m)(^\|.*\n)+", lambda table: f":::{{container}} sortable\n{table[0]}:::\n", text)
+def sortable(text: str, looks: str = "sortable") -> str:
+    """Markdown whose tables can be sorted by any column; with "sortable wide" each scrolls in its own window."""
+    return re.sub(r"(?m)(^\|.*\n)+", lambda table: f":::{{container}} {looks}\n{table[0]}:::\n", text)
 
 
 # ---- chapters --------------------------------------------------------------------------------------------------------
@@ -197,9 +199,12 @@ def lay_out(root: Path, source: Path, to: str = "") -> None:
     for file, page in pages.items():
         if page in PAGES.values():
             text = relink(_read(root / file), file, pages, root, to)
-            text = text.replace("[Site](#run-it)", "[Explorers](explorers.md)")  # the site is where its reader is
+            text = text.replace("[Site](#run-it)", DOORS)  # the site is where its reader is
             write_whole(source / page.replace("index.md", "readme.inc"), text)
     write_whole(source / "claims.md", sortable(anchored(_read(source / "claims.md"))))
+    for place, text in atlas.parts(page_of).items():
+        _fill(source / "atlas.md", place, text)
+    write_whole(source / "atlas.md", sortable(_read(source / "atlas.md"), "sortable wide"))
     write_whole(source / "notation.md", glossary(anchored(_read(source / "notation.md")), page_of))
     rows = [(f"{{cite:t}}`{cited[n]}`", ", ".join(dict.fromkeys(places))) for n, places in citing.items() if places]
     _fill(source / "references.md", "cited", markdown_table([("paper", "chapters"), *rows], numbers=False))

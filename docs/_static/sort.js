@@ -36,9 +36,12 @@ document.addEventListener("DOMContentLoaded", () => {
         const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", order);
+        const sign = order === "ascending" ? 1 : -1;
         const text = (row) => row.cells[column].textContent.trim();
-        const rows = [...body.rows].sort((a, b) => text(a).localeCompare(text(b), "en", { numeric: true }));
-        body.append(...(order === "ascending" ? rows : rows.reverse()));
+        const number = (row) => parseFloat(text(row).replace("−", "-")); // that a cell begins with, or NaN
+        const inOrder = (a, b) => number(a) - number(b) || text(a).localeCompare(text(b), "en", { numeric: true });
+        const empty = (row) => text(row) === "–"; // these rows come last
+        body.append(...[...body.rows].sort((a, b) => empty(a) - empty(b) || sign * inOrder(a, b)));
       });
     });
   }

@@ -35,15 +35,17 @@ def budget_curve(run: Run) -> pd.DataFrame:
     return evaluations.assign(tokens=evaluations["step"].map(sampled_tokens(run)))
 
 
-def accuracy_at_tokens(run: Run, tokens: float) -> float:
-    """Held-out accuracy in points when a run had sampled so many tokens, on the line between two evaluations.
+def accuracy_at(run: Run, budget: str, amount: float) -> float:
+    """Held-out accuracy in points when a run had spent so much of a budget, on the line between two evaluations.
 
-    Raises RlinoError where the run had not sampled so many when it ended.
+    `budget` is a column of `budget_curve`: tokens, updates. Raises RlinoError where the run had not spent so much when
+    it ended.
     """
     evaluations = budget_curve(run)
-    if tokens > evaluations["tokens"].iloc[-1]:
-        raise RlinoError(f"{run.name} sampled {evaluations['tokens'].iloc[-1]:,.0f} tokens, not {tokens:,.0f}")
-    return float(np.interp(tokens, evaluations["tokens"], evaluations["accuracy"]))
+    spent = evaluations[budget]
+    if amount > spent.iloc[-1]:
+        raise RlinoError(f"{run.name} took {spent.iloc[-1]:,.0f} {budget}, not {amount:,.0f}")
+    return float(np.interp(amount, spent, evaluations["accuracy"]))
 
 
 def value_errors(values: pd.DataFrame) -> pd.DataFrame:

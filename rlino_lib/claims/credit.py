@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.analysis.credit import accuracy_at_tokens, budget_curve, need_columns, share_within
+from rlino_lib.analysis.credit import accuracy_at, budget_curve, need_columns, share_within
 from rlino_lib.claims.families import Gaps, above, difference, equal, paired, tested_by_seed, under
 from rlino_lib.claims.ledger import Claim, Records, require_seeds
 from rlino_lib.errors import RlinoError
@@ -38,7 +38,7 @@ def _pair(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -
 def above_at_tokens(run: Run, reference: Run) -> float:
     """A run at its end, less its reference when that had sampled as many tokens, in points, both on the evaluations."""
     end = budget_curve(run).iloc[-1]
-    return end["accuracy"] - accuracy_at_tokens(reference, end["tokens"])
+    return end["accuracy"] - accuracy_at(reference, "tokens", end["tokens"])
 
 
 def is_measured(run: Run) -> bool:

@@ -1,16 +1,33 @@
-"""Figures of chapter 10b: what reading an environment is worth, and what masks of the loss do."""
+"""Figures of chapter 10b: what reading an environment is worth, what masks of the loss do, and restarts."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rlino_lib.figures.style import PALETTE, Look, mean_and_band, new_figure, panels, shared_legend
+from rlino_lib.analysis.statistics import t_interval
+from rlino_lib.figures.style import (
+    MARKS,
+    PALETTE,
+    Look,
+    intervals,
+    mean_and_band,
+    new_figure,
+    panels,
+    shared_legend,
+)
 
 MASK_LOOKS = {
     "policy": ("the policy's tokens", Look(PALETTE[0], (), "o")),
     "delimiter": ("all but what stands between delimiters", Look(PALETTE[2], (5, 1.5), "s")),
     "all": ("all tokens", Look(PALETTE[3], (1.5, 1.2), "^")),
+}
+START_LOOKS = {
+    "scratch": ("no restarts", Look("0.4", (), "o")),
+    "restarts": ("restarts", Look(PALETTE[0], (), "s")),
+    "restarts-bonus": ("restarts and a bonus", Look(PALETTE[1], (), "^")),
 }
 
 
@@ -59,4 +76,25 @@ def masks_figure(frame: pd.DataFrame) -> Figure:
             axis.set(xlabel="optimiser steps", title="the look never lies" if s == 0 else f"it lies with chance {s:g}")
         axes[row * len(lies)].set_ylabel(words)
     shared_legend(figure, columns=1)
+    return figure
+
+
+def repair_figure(frame: pd.DataFrame, base: Mapping[str, float]) -> Figure:
+    """Accuracy from each start under each kind of training: means over seeds and their 95 % intervals.
+
+    `frame` has training (a key of START_LOOKS), start (in words), seed and accuracy (points); `base` {start: points},
+    the untrained model's.
+    """
+    rows = [
+        (start, START_LOOKS[training][0], part.mean(), *t_interval(part))
+        for (start, training), part in frame.groupby(["start", "training"], sort=False)["accuracy"]
+    ]
+    looks = {name: form for name, form in START_LOOKS.values()}
+    starts = list(dict.fromkeys(frame["start"]))
+    figure, ((axis,),) = new_figure(size=(7, 3.2))
+    for place, start in enumerate(starts):
+        axis.plot([base[start]] * 2, [place - 0.4, place + 0.4], color="0.6", linestyle=":", label="the base")
+    intervals(axis, pd.DataFrame(rows, columns=MARKS), looks, starts, at=None)
+    axis.set(xlabel="right (%), 95 % over seeds")
+    shared_legend(figure)
     return figure

@@ -10,7 +10,7 @@ from driving import by_keyboard, by_mouse
 from tools.book import chapters
 
 CHAPTERS = [f"{script.stem}.html" for script in chapters(Path(__file__).resolve().parents[2] / "book")]
-OTHERS = ["index.html", "claims.html", "explorers.html", "questions.html", "references.html", "search.html"]
+OTHERS = [f"{name}.html" for name in "index claims atlas explorers questions references search".split()]
 SILENT = """() => [...document.querySelectorAll("article img, article svg[role=img]")]
   .filter(image => !image.closest("mjx-container, [aria-hidden=true]"))
   .filter(image => (image.getAttribute(image.localName === "img" ? "alt" : "aria-label") ?? "").length < 20)
@@ -51,7 +51,9 @@ def test_explorers_are_dark_on_a_dark_page(tab, axe, site, name):
     assert axe(tab, ".rlino-explorer") == []
 
 
-@pytest.mark.parametrize("name", ["index.html", "claims.html", "06_the_same_gradient.html", "explorers.html"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "claims.html", "atlas.html", "06_the_same_gradient.html", "explorers.html"]
+)
 def test_a_phone_scrolls_tables_and_not_the_page(tab, site, name):
     tab.set_viewport_size({"width": 390, "height": 844})
     tab.goto((site / name).as_uri())
@@ -76,6 +78,19 @@ def test_claims_are_sorted_by_keyboard(tab, site):
         tab.keyboard.press(key)
         orders.append(table.locator("tbody tr td:first-child").all_inner_texts())
     assert orders[0] == orders[1][::-1] and len(set(orders[0])) > 2
+
+
+def test_the_atlas_is_sorted_by_number_and_what_is_missing_stays_last(tab, site):
+    tab.goto((site / "atlas.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    table = tab.locator(".sortable table").first
+    for column in (1, 2, 9):
+        for sign in (1, -1):
+            table.locator("th button").nth(column).click()
+            cells = table.locator(f"tbody tr td:nth-child({column + 1})").all_inner_texts()
+            texts = cells[: cells.index("–")]
+            numbers = [sign * float(text.replace("−", "-")) for text in texts]
+            assert len(texts) > 5 and numbers == sorted(numbers) and set(cells[len(texts) :]) == {"–"}
 
 
 @pytest.mark.parametrize("size", [(1280, 900), (900, 700), (390, 844)])

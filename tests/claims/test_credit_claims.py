@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rlino_lib.analysis.credit import (
-    accuracy_at_tokens,
+    accuracy_at,
     best_of_next,
     budget_curve,
     sampled_tokens,
@@ -67,9 +67,10 @@ def test_equal_tokens_are_where_the_dearer_run_had_sampled_as_many(tmp_path):
     """RLOO samples 640 tokens a step, VinePPO with 640 for values twice as many: its half counts against RLOO's end."""
     run = load_run(write_run(tmp_path, "countdown", "vineppo", 0, 60, value_tokens=640))
     assert sampled_tokens(run).tolist() == [0, 1280, 2560, 3840, 5120]
-    assert accuracy_at_tokens(run, 2560) == pytest.approx(50) and accuracy_at_tokens(run, 1920) == pytest.approx(47.5)
+    assert accuracy_at(run, "tokens", 2560) == pytest.approx(50)
+    assert accuracy_at(run, "tokens", 1920) == pytest.approx(47.5)
     with pytest.raises(RlinoError, match="5,120 tokens, not 6,000"):
-        accuracy_at_tokens(run, 6000)
+        accuracy_at(run, "tokens", 6000)
     behind = claim("above_at_equal_tokens", method="rloo", reference="vineppo")
     assert judge(behind, records(tmp_path / "a", gap=1.0, value_tokens=640)).verdict == "holds"
     assert judge(behind, records(tmp_path / "b", gap=30.0, value_tokens=640)).verdict == "does not hold here"

@@ -151,7 +151,8 @@ def scored(batch):
 def test_masked_every_objective_is_weighted_sft_on_the_policys_tokens(batch, scored, name):
     *_, rollouts, _ = batch
     logprobs, mask, parameters = scored
-    objective = replace(OBJECTIVES[name], entropy_bonus=0.0)  # which is no weight of a log-likelihood
+    no_entropies = dict(entropy_bonus=0.0, entropy_by_advantage=0.0)  # which are no weights of a log-likelihood
+    objective = replace(OBJECTIVES[name], **no_entropies)
     old = logprobs.detach()  # [N, T]
     rng = torch.Generator().manual_seed(0)
     values, collisions = (
@@ -164,7 +165,8 @@ def test_masked_every_objective_is_weighted_sft_on_the_policys_tokens(batch, sco
     weights = token_weights(objective, credited[keep], counts, 64)  # [N', T]
     foreign = (rollouts.written[:, : mask.shape[1]] & ~mask)[keep]  # [N', T]
     assert (weights[foreign] == 0).all() and foreign.any()
-    loss = policy_loss(objective, Batch(logprobs[keep], credited[keep], counts, old[keep], old[keep], 64)).loss
+    parts = logprobs[keep], credited[keep], counts, old[keep], old[keep], 64
+    loss = policy_loss(objective, Batch(*parts, covariant=counts)).loss
     likelihood = (weights * logprobs[keep])[mask[keep]].sum()
     ours, theirs = (
         torch.cat([part.flatten() for part in torch.autograd.grad(side, parameters, retain_graph=True)])

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rlino_lib.exact.hidden_target import optima
-from rlino_lib.figures.environment import MASK_LOOKS, masks_figure, optima_figure
+from rlino_lib.figures.environment import MASK_LOOKS, START_LOOKS, masks_figure, optima_figure, repair_figure
 from rlino_lib.tasks import HiddenTarget
 from rlino_lib.training.masks import MASKS
 
@@ -29,3 +29,14 @@ def test_masks_have_a_row_for_accuracy_and_one_for_the_environment():
     axes = masks_figure(frame).axes
     assert len(axes) == 4
     assert axes[0].lines[0].get_ydata().tolist() == [1, 11] and axes[3].lines[0].get_ydata().tolist() == [0, -1]
+
+
+def test_repairs_are_means_with_intervals_beside_the_base():
+    rows = [
+        (t, start, seed, 10.0 * k + seed) for k, t in enumerate(START_LOOKS) for start in ("a", "b") for seed in (0, 2)
+    ]
+    frame = pd.DataFrame(rows, columns=["training", "start", "seed", "accuracy"])
+    (axis,) = repair_figure(frame, {"a": 5.0, "b": 6.0}).axes
+    marks = [line for line in axis.lines if line.get_marker() not in ("", "None", None)]
+    assert sorted(float(line.get_xdata()[0]) for line in marks) == [1, 1, 11, 11, 21, 21]
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_label() == "the base"] == [5.0, 6.0]

@@ -40,7 +40,12 @@ from tests.methods.test_trl_parity import trainer as stand_in  # noqa: E402
 
 F64 = torch.float64
 EXACT = dict(rtol=1e-12, atol=1e-14)
-CARRIED = sorted(name for name, o in OBJECTIVES.items() if o.credit == "response")
+REFUSED = {
+    name: "credit of tokens by " + o.credit if o.credit != "response" else "pairs" if o.preference else "covariances"
+    for name, o in OBJECTIVES.items()
+    if o.credit != "response" or o.preference or o.covariant
+}
+CARRIED = sorted(set(OBJECTIVES) - set(REFUSED))
 SMALL = TrainConfig(steps=2, prompts=4, group_size=4, micro_batch=8, max_new_tokens=48, eval_every=1, eval_problems=6,
                     trace_groups=2, lr=1e-3, guard="warn", device="cpu")  # fmt: skip
 
@@ -384,12 +389,15 @@ def test_what_cannot_be_carried_is_one_clear_line(changes, engine, given, words,
     assert "\n" not in str(e.value) and not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - set(CARRIED)))
-def test_credit_of_tokens_that_trl_does_not_carry_is_refused_by_its_name(name):
-    with pytest.raises(
-        RlinoError, match=f"^credit of tokens by {OBJECTIVES[name].credit} is computed by `rlino train`"
-    ):
+@pytest.mark.parametrize("name, words", REFUSED.items())
+def test_what_trl_does_not_carry_is_refused_by_its_name(name, words):
+    with pytest.raises(RlinoError, match=f"^{words}.* by `rlino train` alone: choose another method"):
         scale.check(dataclasses.replace(SMALL, method=name), "grpo", {})
+
+
+def test_a_reward_that_a_model_gives_is_refused():
+    with pytest.raises(RlinoError, match="a model's certainty is read by `rlino train` alone"):
+        scale.check(dataclasses.replace(SMALL, method="grpo_no_kl", reward="self_certainty"), "grpo", {})
 
 
 def test_sharded_weights_do_not_sample_what_somebody_else_writes_into(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +14,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from rlino_lib.analysis.systems import read_systems
 from rlino_lib.errors import RlinoError
+from rlino_lib.methods.catalogue import OBJECTIVES
 from tools import book
 from tools import site as tool
 
@@ -63,7 +66,8 @@ def test_it_builds_without_network_within_a_minute_and_without_a_word(site):
 def test_every_chapter_has_a_page_that_the_start_page_links(pages, scripts):
     names = [f"{script.stem}.html" for script in scripts]
     assert set(names) <= pages.keys() and set(names) <= set(pages["index.html"].links)
-    assert {"claims.html", "notation.html", "questions.html", "references.html", "explorers.html"} <= pages.keys()
+    others = {f"{name}.html" for name in "claims atlas notation questions references explorers".split()}
+    assert others <= pages.keys() and others <= set(pages["index.html"].links)
 
 
 @pytest.mark.slow
@@ -132,6 +136,16 @@ def test_claims_are_those_of_the_ledger_and_their_table_sorts(site, pages, root)
     assert len(names) > 30 and set(names) <= pages["claims.html"].ids
     assert "sortable" in pages["claims.html"].classes
     assert any("sort.js" in address for address in pages["claims.html"].loads)
+
+
+@pytest.mark.slow
+def test_the_atlas_has_every_method_and_every_system_and_its_tables_sort(site, pages):
+    text = (site / "atlas.html").read_text(encoding="utf-8")
+    shown = {unescape(cell) for cell in re.findall(r"<td[^>]*><p>(.*?)</p></td>", text)}
+    assert set(OBJECTIVES) <= shown and pages["atlas.html"].classes.count("sortable") == 3
+    assert {f"https://arxiv.org/abs/{system.arxiv}" for system in read_systems()} <= set(pages["atlas.html"].links)
+    assert "10_credit_that_is_not_uniform.html#what-it-bought" in pages["atlas.html"].links
+    assert "&lt;!--" not in text and "<!-- methods" not in text
 
 
 @pytest.mark.slow
