@@ -1,4 +1,4 @@
-"""Rewards that a model gives itself: how they order responses, and where they lead (chapter 11; 2505.19590, 2505.22660).
+"""Rewards that a model gives itself: how they order responses, and where they lead (chapter 11; 2505.19590).
 
 Self-certainty KL(U ‖ π) and negative entropy −H read the distributions along a response, its log-probability the tokens
 that were drawn. Near uniform the first two agree to second order. Far from it self-certainty has no bound, as one
@@ -59,7 +59,7 @@ def own_rewards(response: Response) -> dict[str, float]:
 
 
 def disagreements() -> pd.DataFrame:
-    """The rewards of both responses of each of DISAGREEMENTS: `example`, `response` (first, second), and the rewards."""
+    """The rewards of both responses of each of DISAGREEMENTS: `example`, `response` (first, second), the rewards."""
     rows = [
         {"example": name, "response": place, **own_rewards(response)}
         for name, pair in DISAGREEMENTS.items()
