@@ -4,7 +4,7 @@
 has its ceiling b − a. The law is a line in e^H, so least squares are those of a line, with their standard errors. Where
 the entropy hardly moves in the fitted part, a is all but free: its standard error and the intervals of predictions say
 so. They take residuals as independent, and e^H as known. In training batches it is not: a batch of hard problems has
-more entropy and fewer right answers, which makes a slope without any learning. Evaluations are all on the same problems.
+more entropy and fewer right answers, a slope without any learning. Evaluations are all on the same problems.
 """
 
 from __future__ import annotations
