@@ -1,4 +1,4 @@
-"""Random rewards on a policy of two responses: every batch is counted once, and what the clip can and cannot do."""
+"""Random rewards: every batch of two responses is counted once, and what the clip can and cannot do."""
 
 import itertools
 import math
@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.exact.spurious import coin_batches, mean_steps
+from rlino_lib.exact.spurious import coin_batches, coin_trainings, mean_steps
 from rlino_lib.methods.advantages import advantages
 from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.loss import Batch, policy_loss
 
 CLIPPED, UNCLIPPED = OBJECTIVES["grpo_no_kl"], OBJECTIVES["grpo_no_clip"]
 
@@ -62,3 +63,51 @@ def test_the_clip_only_undoes_drift():
 def test_a_chance_that_is_none():
     with pytest.raises(RlinoError, match="between 0 and 1"):
         mean_steps(CLIPPED, [1.0], [1])
+    with pytest.raises(RlinoError, match="between 0 and 1"):
+        coin_trainings(BOTH, 0.0, [1])
+    with pytest.raises(RlinoError, match="two trainings"):
+        coin_trainings(BOTH, 0.5, [1], repeats=1)
+
+
+BOTH = {"clip": CLIPPED, "no clip": UNCLIPPED}
+
+
+def at_the_end(top, updates, **settings):
+    table = coin_trainings(BOTH, top, [updates], **settings)
+    return table[table["step"] == table["step"].max()].set_index("objective")
+
+
+@pytest.mark.parametrize("top", [0.6, 0.9])
+def test_a_training_of_single_updates_stays_where_it_is(top):
+    """With a clip or not: the logit's mean is its start's, but for the draws; the chance moves by O(lr²)."""
+    last = at_the_end(top, 1, steps=200)
+    assert last.loc["clip"].equals(last.loc["no clip"])
+    row = last.loc["clip"]
+    assert abs(row["logit"]) < 3 * row["logit_se"] < 0.05
+    assert abs(row["top"] - top) < 3 * row["top_se"] + 200 * 0.1**2 / 16 / 8  # |½ tr(p'' Cov)| < lr²/(8G) a step
+
+
+def test_many_updates_leave_the_prior_and_the_clip_keeps_some_of_it():
+    last = at_the_end(0.9, 16, steps=100, repeats=200)
+    clip, loose = last.loc["clip"], last.loc["no clip"]
+    apart = 3 * math.hypot(clip["top_se"], loose["top_se"])
+    assert loose["top"] + apart < clip["top"] < 0.9 - 3 * clip["top_se"]
+
+
+def test_a_batch_of_a_training_is_the_gradient_of_the_policys_own_loss():
+    """Two trainings, one batch of two updates: the logits by `policy_loss`, drawn by the same generator."""
+    draws = torch.Generator().manual_seed(5)
+    start = torch.tensor([0.6] + [0.4 / 7] * 7, dtype=torch.float64).log()
+    drawn = torch.multinomial(start.exp().repeat(2, 1), 16, replacement=True, generator=draws)  # [2, 16]
+    coins = torch.randint(2, (2, 16), generator=draws).double()  # [2, 16]
+    ends = []
+    for actions, rewards in zip(drawn, coins, strict=True):
+        old, logits = start[actions], start
+        for _ in range(2):
+            at = logits.detach().requires_grad_()
+            logprobs = at.log_softmax(-1)[actions][:, None]  # [16, 1]
+            batch = Batch(logprobs, advantages(rewards, 16), torch.ones(16, 1), old_logprobs=old[:, None])
+            logits = logits - 0.1 * torch.autograd.grad(policy_loss(CLIPPED, batch).loss, at)[0]
+        ends.append(logits.softmax(-1)[0].item())
+    table = coin_trainings({"clip": CLIPPED}, 0.6, [2], steps=1, repeats=2, seed=5)
+    assert table["top"].tolist() == pytest.approx([0.6, sum(ends) / 2], abs=1e-12)
