@@ -150,3 +150,100 @@ line_panels(
 #
 # Which of several right responses is chosen is a free choice. The code takes the longest. Nothing in the loss asks for
 # it, and it is a push on length of its own, beside that of $1/|o|$ in chapter 08.
+
+# %% [markdown]
+# ## Rewards from the model itself
+#
+# A verifier costs something: a checker for every task, or an answer for every problem. Can a model do without? Several
+# rewards have been proposed that it can compute alone, or that need nothing at all.
+
+# %%
+NAMES = ("self_certainty", "base_certainty", "negative_entropy", "log_likelihood", "majority", "format", "random")
+display(Markdown(markdown_table([("reward", "of response i"), *((n, REWARDS[n].formula) for n in NAMES)], numbers=False)))
+
+# %% [markdown]
+# *Self-certainty* (Intuitor, [2505.19590](https://arxiv.org/abs/2505.19590)) is how far the next-token distributions are
+# from uniform. Judge is the policy as it is (on-line), or the base for good (off-line). *Negative entropy* is that of
+# RENT ([2505.22660](https://arxiv.org/abs/2505.22660)), the *majority* of a group that of TTRL
+# ([2504.16084](https://arxiv.org/abs/2504.16084)). *Random* is a fair coin for each response
+# ([2506.10947](https://arxiv.org/abs/2506.10947)).
+#
+# In this book's frame only the rewards change. The weights are still the advantages of a group, so the gradient is
+# still a weighted cross-entropy. But the weights follow no verdict.
+#
+# The first three look alike. They are not: each pair below is ordered one way by one of them, and the other way by
+# another.
+
+# %%
+from rlino_lib.exact.certainty import ascend, disagreements  # noqa: E402
+
+disagreements().round(2)
+
+# %% [markdown]
+# **What to look at.** In each pair of rows, which of the two has the larger number.
+#
+# Self-certainty rewards ruling tokens out: its size has no limit as a probability goes to zero. Entropy lies between 0
+# and $\log V$, whatever is ruled out. The log-probability reads the token that was drawn, and as a sum it favours short
+# responses.
+#
+# What they share is where they lead. None reads whether the answer is right. Here each is climbed exactly, on one
+# softmax of four actions. The first is the likeliest, the second is the right one.
+
+# %%
+START, RIGHT = (0.3, 0.2, 0.25, 0.25), 1
+CLIMBS = ("truth", "majority", "self_certainty", "negative_entropy", "log_likelihood")
+lines = {}
+for title, right in (("the right action is the likeliest", 0), ("the right action is another", RIGHT)):
+    climbed = {name: ascend(name, START, right) for name in CLIMBS}
+    lines[title] = [(name.replace("_", " "), look(name), t["step"] + 1, t["right"]) for name, t in climbed.items()]
+# %% alt="Two panels: the chance of the right action against the step of an exact ascent, for five rewards. Where the right action is the likeliest all end near one. Where another one is, only the truth does, and the four rewards of the model's own end at zero."
+line_panels(
+    lines, legend="", line={"marker": ""}, xscale="log", xlabel="step, from 1", ylabel="chance of the right action"
+)  # fmt: skip
+
+# %% [markdown]
+# **What to look at.** The two panels differ in one thing: which action is right.
+#
+# Every reward of the model's own ends in the action that was likeliest at the start. On the left that is the right one,
+# and all look like learning. On the right all but the truth unlearn it. These rewards *sharpen*: they make likelier what
+# was likely, in the words of chapter 09. Whether accuracy rises or falls says where the base stood.
+#
+# ## Random rewards
+#
+# A coin for each response has no information. Yet Qwen2.5-Math gained 21 points on MATH-500 from it, and the clip was
+# named as a cause. The argument goes: where $\rho > 1 + \varepsilon$ the clip lets only negative advantages through,
+# and where $\rho < 1 - \varepsilon$ only positive ones. A token of the old policy above $1/(1+\varepsilon)$ can never
+# reach the upper bound, so its net push is up.
+#
+# At one update a batch every ratio is one, and the clip does nothing. Then a coin moves nothing in the mean. With more
+# updates it does. Here are trainings of one softmax of eight actions, many of them side by side, each with coins of its
+# own. The likeliest action has a chance of 0.9 at the start.
+
+# %%
+from rlino_lib.exact.spurious import coin_trainings  # noqa: E402
+
+objectives = {"no clip": OBJECTIVES["grpo_no_clip"], "clip 0.2": OBJECTIVES["grpo_no_kl"]}
+coins = coin_trainings(objectives, 0.9, (1, 16), repeats=200)
+lines = {}
+for updates, part in coins.groupby("updates"):
+    own = [(name, look(name), t["step"], t["top"]) for name, t in part.groupby("objective", sort=False)]
+    lines[f"{updates} update{'s' * (updates > 1)} a batch"] = own
+# %% alt="Two panels: the mean chance of the top action against the step of a training on coins. At one update a batch both lines stay near 0.9. At sixteen the line without a clip falls far below one half, and the one with a clip falls less."
+line_panels(lines, guides=(None, 0.9), xlabel="batches", ylabel="chance of the top action, mean")
+
+# %%
+ends = coins[coins["step"] == coins["step"].max()]
+rows = [["updates a batch", "clip", "chance of the top action", "its logit, change", "entropy, nats"]]
+for row in ends.itertuples():
+    numbers = ((row.top, row.top_se), (row.logit, row.logit_se), (row.entropy, row.entropy_se))
+    rows.append([str(row.updates), row.objective, *(f"{mean:.3f} ± {2 * se:.3f}" for mean, se in numbers)])
+display(Markdown(markdown_table(rows)))
+
+# %% [markdown]
+# **What to look at.** The second column of numbers at one update, and which of the two lines is lower at sixteen.
+#
+# At one update the mean logit stays where it was, within its error. (The chance itself drifts a little, because it is a
+# curve of the logit.) At sixteen updates the surrogate without a clip moves the policy *away* from its favourite. The
+# clip takes part of that back, and never more than that. Neither ends above the start. So in a table of actions the
+# clip only undoes a drift that it did not need to cause. What a language model makes of coins, where actions share
+# weights, is a question for runs.
