@@ -23,6 +23,27 @@
 # of entropy, rewards for exploring, an objective that plans to find out, and systems in which the language model is not
 # the one that decides. At the end stands a table of every method in this book. You need chapters 04, 06 and 11.
 
+# %%
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from rlino_lib.analysis.entropy_law import entropy_law_table
+from rlino_lib.claims.judge import judge_all
+from rlino_lib.claims.ledger import RECORDED
+from rlino_lib.exact import ask_or_skip
+from rlino_lib.exact.entropy import entropy_run
+from rlino_lib.exact.hypotheses import learn
+from rlino_lib.figures.atlas import atlas_table, compared_words, group_words, systems_table
+from rlino_lib.figures.curves import line_panels
+from rlino_lib.figures.entropy import entropy_law_figure
+from rlino_lib.figures.recorded import markdown_table, say
+from rlino_lib.figures.style import PALETTE, Look, style
+from rlino_lib.methods.catalogue import OBJECTIVES
+
+style()
+F64 = torch.float64
+
 # %% [markdown]
 # ## Entropy
 #
@@ -31,7 +52,19 @@
 # ([2505.22617](https://arxiv.org/abs/2505.22617)). Accuracy $R$ is bought with entropy $H$, and the ceiling is $b - a$, at
 # $H = 0$. If the law holds, the first steps of a run tell how it ends. Every run of this book has both columns on record.
 
+# %% alt="Accuracy of training batches against entropy per token, for four runs. On the two of word problems points run from high entropy and low accuracy to low entropy and high accuracy, and the predicted end lies near the measured one. On the two of Countdown the points rise almost straight up, and the predicted end lies far below."
+runs = {(run.config["task"], run.method, run.seed): run for run in RECORDED.runs("head-to-head")}
+SHOWN = [(task, method, 0) for task in ("word_problems", "countdown") for method in ("grpo", "f_isft_posneg")]
+entropy_law_figure([runs[key] for key in SHOWN])
+
 # %%
+laws = entropy_law_table(runs.values())
+rows = [["task", "runs", "predicted less measured end, points, median", "largest", "predicting no change would err by, median"]]
+for task, part in laws.groupby("task"):
+    errors, gains = part["error"].abs(), part["gain"].abs()
+    numbers = (f"{x:.1f}" for x in (errors.median(), errors.max(), gains.median()))
+    rows.append([task.replace("_", " "), str(len(part)), *numbers])
+display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
 # **What to look at.** How far the dashed part of each line ends from its last mark.
@@ -47,9 +80,20 @@
 # $\log \pi$ with $\pi A$ for the policy gradient, with $A$ for the natural gradient. Where likely actions are the good
 # ones, entropy falls. Where the good action is an unlikely one, it rises first.
 
-# %%
+# %% alt="Two panels: the entropy of a softmax over eight actions, and its change by step with the first-order term on top of it, against the step. Where the good action is likely entropy falls from the start; where it is unlikely entropy rises first, then falls."
+LIKELY = torch.tensor([2.0, 1, 0, 0, 0, 0, 0, 0], dtype=F64)  # [K]
+lines = {"entropy (nats)": [], "change in a step (nats)": []}
+for k, (words, good) in enumerate((("the good action is likely", 0), ("it is unlikely", 7))):
+    run = entropy_run(LIKELY, torch.nn.functional.one_hot(torch.tensor(good), 8).to(F64), lr=0.5, steps=150)
+    lines["entropy (nats)"].append((words, Look(PALETTE[k]), run["step"], run["entropy"]))
+    lines["change in a step (nats)"].append((words, Look(PALETTE[k]), run["step"], run["exact"]))
+    first = Look("0.1", (1.5, 2))
+    lines["change in a step (nats)"].append(("to first order", first, run["step"], run["first_order"]))
+line_panels(lines, legend="", line={"marker": ""}, sharey=False, xlabel="step")
 
 # %% [markdown]
+# **What to look at.** On the right, the dotted lines on top of the others. On the left, the line that rises first.
+#
 # Three repairs follow from that. IBRO ([2507.18391](https://arxiv.org/abs/2507.18391)) adds each token's entropy times
 # its advantage: it asks for entropy where things go well. *Clip-Cov* takes the gradient from a few tokens of high
 # covariance. *KL-Cov* holds the highest of them to the policy that sampled them.
@@ -62,3 +106,81 @@ for name in ("grpo_entropy", "ibro", "clip_cov", "kl_cov"):
 # An entropy's gradient is no weight of the token that was drawn: it moves all entries of the distribution. So IBRO, like
 # an entropy bonus, is more than weighted supervised learning. Clip-Cov still is one, with a mask that reads likelihoods.
 # KL-Cov does nothing at one update a batch, where $\log \rho = 0$ has no slope: a second update is what it needs.
+
+# %% [markdown]
+# ## Exploration
+#
+# RLSP ([2502.06773](https://arxiv.org/abs/2502.06773)) pays for length, $r - c/|o|$, so that a policy keeps trying. That
+# is a function of the verdict and of $|o|$. By this book's criterion it stays in name only, and chapter 08 has what such
+# a bonus does to lengths.
+#
+# BARL ([2505.20561](https://arxiv.org/abs/2505.20561)) is another matter. It weighs an action by its value under several
+# hypotheses of what the answer could be, as far as the episode so far has not ruled them out. So a policy is paid for
+# finding out. Its example can be computed exactly. A prompt is one of three tokens. A response is right as soon as that
+# token stands three times in a row. Two prompts are trained, the third is held out. Ordinary RL knows the truth of each
+# trained prompt. BARL has three hypotheses, or all 27 triples.
+
+# %%
+PRIORS = ("the truth", "three repeats", "all 27 triples")
+learned = pd.concat([learn(prior).assign(prior=prior) for prior in PRIORS])
+lines = {}
+for title, held_out in (("a trained prompt", False), ("the prompt held out", True)):
+    part = learned[learned["held_out"] == held_out].groupby(["prior", "step"])["right"].mean()
+    lines[title] = [(prior, Look(PALETTE[k], (), "os^"[k]), part[prior].index, part[prior]) for k, prior in enumerate(PRIORS)]
+# %% alt="Two panels: the exact chance of success against the step, for three priors. On a trained prompt all rise to one. On the prompt held out the truth alone falls to zero, three repeats rise to one within twenty steps, all 27 triples take some sixty."
+line_panels(lines, xlabel="step", ylabel="chance of success")
+
+# %%
+ends = learned[learned["step"] == learned["step"].max()].groupby(["prior", "held_out"])["tokens"].mean().unstack()
+display(ends.loc[list(PRIORS)].rename(columns={False: "tokens, trained prompts", True: "tokens, held out"}).round(1))
+
+# %% [markdown]
+# **What to look at.** The right panel, then the column of tokens on trained prompts.
+#
+# Ordinary RL learns by heart what to write for each prompt, and fails on the third: before training it succeeded more
+# often there. With three hypotheses the policy learns to try one after the other. It pays for that with tokens on the
+# prompts that it could have known. With all 27 it gets there later.
+#
+# Is it RL in more than name? Its weights read a belief that changes along the response, so credit is not uniform. But no
+# environment writes here: which triples are ruled out follows from the policy's own tokens. So for each prompt the best
+# response is still fixed beforehand. What is new is the objective, which asks for more than one answer to be right.
+#
+# ## What is no language model's MDP
+#
+# Some systems are named beside these and are none of them. LaGR-SEQ ([2308.13542](https://arxiv.org/abs/2308.13542)) has a
+# solver that works step by step, and a language model that proposes the rest of a solution. A second learner decides when
+# to ask. The language model is never trained. What is learned is a choice of two arms by the number of steps done:
+
+# %%
+chances = ask_or_skip.completion_chances()
+best, learners = ask_or_skip.optimum(chances), ask_or_skip.q_learning(chances)
+rows = [["steps done", "chance that the model completes it", "best", "learners that ask, %"]]
+for b, q in zip(best.itertuples(), learners.itertuples(), strict=True):
+    rows.append([str(b.n), f"{b.chance:.2f}", "ask" if b.asks else "skip", f"{100 * q.asks:.0f}"])
+display(Markdown(markdown_table(rows)))
+
+# %% [markdown]
+# **What to look at.** The row where the chance is one half.
+#
+# Above it the best is to ask, and nearly all learners do. (At one half asking is worth nothing, and few learners ask: one
+# whose estimate has fallen below zero samples it less, and seldom learns better.) A contextual bandit, beside a language
+# model that proposes.
+#
+# Other systems change what is read or what is measured, and not how a policy is trained: images and videos in place of
+# text, or another metric of the same runs. The table has the systems that readers ask about, with what each changes.
+
+# %%
+from pathlib import Path  # noqa: E402
+
+display(Markdown(systems_table({path.name.split("_")[0]: path.name for path in Path().glob("*.ipynb")})))
+
+# %% [markdown]
+# ## The atlas
+#
+# Every method of this book in one table, computed from its row: what a token of a right and of a wrong response weighs,
+# what else that weight reads, and where its runs ended.
+
+# %%
+say(group_words())
+display(Markdown(atlas_table()))
+say(compared_words())
