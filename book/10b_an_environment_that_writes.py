@@ -19,8 +19,8 @@
 #
 # **The answer.** Where something writes into the text what could not be known before. A calculator does not: the best
 # response is still fixed beforehand. A look at a hidden target does: the best policy that reads it is far better, until
-# most looks are lies. The update stays weighted cross-entropy on the tokens that the policy wrote, and teaches it to
-# ask. A loss over all tokens teaches it the environment's part as well, and ends lower. In the ledger: `closed-loop`
+# nearly all looks are lies. The update stays weighted cross-entropy on the tokens that the policy wrote, and teaches it
+# to ask. A loss over all tokens teaches it to predict the environment too, and ends lower. In the ledger: `closed-loop`
 # holds, `trained-closed-loop` holds, `one-stage` holds, `environment-learned` holds, `mask-by-writer` holds,
 # `restarts-repair` is not testable here.
 #
@@ -59,7 +59,7 @@ pd.set_option("display.max_colwidth", None)
 # The task is Countdown, and its target is hidden. The prompt has a question mark in its place. The policy may write the
 # token `look`. Then the environment writes `<target> 24 </target>` and a line break, and the policy goes on from there.
 # The answer is graded against the true target. A look may lie: with probability *s* it names another of the numbers
-# that can be made. A second look repeats the first, so there is no vote.
+# that can be made. A second look repeats the first, so asking again does not help.
 #
 # The base of this task has learned from demonstrations of which a fifth look. Here are eight responses to each of
 # eight problems. A frame marks what the environment wrote.
@@ -129,19 +129,19 @@ display(Markdown(markdown_table(rows)))
 # %% [markdown]
 # **What to look at.** The gap between the two lines, and the last row of the table.
 #
-# With honest looks the gap is most of the scale. It shrinks as lies become frequent, to nothing at $s = 1 - 1/R$. In
-# the last row a *calculator* writes the results of the policy's sums into the same responses. Its gap is zero by
-# construction: it writes what the response could have held from the start. It is not the tool that leaves the bandit,
-# but the news.
+# With honest looks the gap is most of the scale. It shrinks as lies become frequent, and on each problem it is gone at
+# $s = 1 - 1/R$. In the last row a *calculator* writes the results of the policy's sums into the same responses. Its gap
+# is zero by construction: it writes what the response could have held from the start. It is not the tool that leaves
+# the bandit, but the news.
 #
-# The gap is one over *problems*. In training a problem has one target, and a model could learn it by heart. Only
-# problems that it has not seen show whether it reads.
+# In training each problem has one fixed target, which a model could memorise. Only problems that it has not seen show
+# whether it reads.
 #
 # ## Whose tokens?
 #
-# Nothing in the derivation of chapter 06 needs the policy to have written every token. The log-probability of a course
-# is a sum of $\log \pi$ over the policy's tokens, and of terms of the environment's that have no parameter $\theta$
-# in them. So the identity survives, with a loss mask by *who wrote the token*, which is Search-R1's
+# Nothing in the derivation of chapter 06 needs the policy to have written every token. The log-probability of a
+# trajectory is a sum of $\log \pi$ over the policy's tokens, and of terms of the environment's that have no parameter
+# $\theta$ in them. So the identity survives, with a loss mask by *who wrote the token*, which is Search-R1's
 # ([2503.09516](https://arxiv.org/abs/2503.09516)). Here it is on a batch of 32 responses, in double precision.
 
 # %%
@@ -165,7 +165,8 @@ display(table(grpo_is_weighted_sft(exact_model, small)))
 #
 # $$P \circ A - \pi \; \mathrm{E}_P[A].$$
 #
-# It vanishes where $\pi$ is already $P$ tilted by the advantage, $\pi = P \circ A / \mathrm{E}_P[A]$. Else it makes
+# It vanishes where $\pi$ is already $P$ tilted by the advantage, $\pi = P \circ A / \mathrm{E}_P[A]$. (That is a
+# distribution only where $A$ has one sign. Where it has both, the term never vanishes.) Else it makes
 # the model write what the environment writes where that goes well, and the opposite where it does not. Those tokens are
 # forced, so this alone would do no harm. But all tokens share their parameters.
 
@@ -186,20 +187,21 @@ for name, (policy, advantage) in CASES.items():
 display(Markdown(markdown_table(rows)))
 
 compared = masks_compared(exact_model, batch, grpo, delimiter_ids(task, base.tokenizer))
-rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ|w| on foreign tokens, %"]]
+rows = [["loss over", "cosine with the first", "norm, the first = 1", "share of Σ|w| on the environment's tokens, %"]]
 for row in compared.itertuples():
     rows.append([MASKS[row.mask], f"{row.cosine:.2f}", f"{row.norm:.2f}", f"{100 * row.foreign:.1f}"])
 display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
 # **What to look at.** In the first table, the only row of zeros. In the second, the last column beside the first: a
-# small share of the weight turns the gradient far. The base cannot predict which target a look shows, and unlikely
-# tokens have large gradients.
+# small share of the weight turns the gradient far. The base was never trained to write any of these tokens, not even
+# the line break that is always the same. So each of them has nearly the full gradient $1 - \pi$ in its logits, while
+# most of the policy's own tokens are expected, and have little.
 #
 # ## What training makes of it
 #
-# GRPO without KL, from this base, under each of the three masks, with honest looks and with a fifth of lies: ten seeds
-# of 150 updates each.
+# GRPO without KL, from this base, under two of the three masks, with honest looks and with a fifth of lies: ten seeds
+# of 150 updates each. (The runs with the mask by delimiters are not made yet.)
 #
 # ```sh
 # rlino grid data/runs/environment.json
@@ -237,17 +239,18 @@ say(
 #
 # With a loss over its own tokens the policy learns to ask, and ends far above the best response fixed beforehand. It is
 # also far below the best policy: it reads the target, and still has to find the sums. Its predictions of what the
-# environment writes stay as bad as they were. With a loss over all tokens it learns to write the environment's part as
-# well, and is slower at its own. Where a fifth of the looks lie, both lose more than the fifth that the best policy
-# loses. There is nothing to learn in the lies themselves: they are drawn anew for each response. (The runs with the
-# mask by delimiters are not made yet.)
+# environment writes stay as bad as they were. With a loss over all tokens it predicts the environment's part far better
+# than before, though still badly, and is slower at its own. A fifth of lies takes a fifth from the best policy, and in
+# proportion more from both of these; nothing was planned on that. (The columns *look* and *log π* are of the last
+# evaluation in training, *right* is of the test after it. All masks share a learning rate, and the gradient over all
+# tokens is the larger one, so part of the difference may be the step.)
 #
 # ## One stage or two
 #
 # R1-Searcher trains in two stages: first a reward for calling the tool in the right format, then one for the answer.
 # Whether the first is needed is a question about exploration. Here the base looks in some responses before any
 # training, so a reward for the answer has something to make likelier. The column *look* says what came of it: nearly
-# all responses look in the end. One stage is enough here.
+# all responses look in the end. The answer's reward is enough here; two stages were not run.
 #
 # A base that never looks would be another matter: with nothing to reinforce, a first stage or demonstrations would be
 # needed.
@@ -261,7 +264,7 @@ say(
 # Is this more than a bandit? No. The opening is drawn before the policy acts, so it is context, as the prompt is: a
 # contextual bandit over richer contexts. The loss shows it: the opening is outside of the mask, and the identity holds
 # as before. (Satori's openings are cut from the policy's own responses, right and wrong, so that its contexts move with
-# the policy from one update to the next; and it takes the bonus away where a right opening ends wrong.)
+# the policy from one update to the next; and it subtracts as much where a right opening ends wrong.)
 
 # %%
 from rlino_lib.methods.advantages import advantages as advantages_of
@@ -360,6 +363,7 @@ _ = check_best_use_of_a_look(my_best_use_of_a_look)
 # - The update stays weighted cross-entropy on the policy's own tokens, with a mask by who wrote them. A mask by
 #   delimiters leaks, and a few tokens turn a gradient far.
 # - Trained on its own tokens, the policy learns to ask from the answer's reward alone. Trained on all, it learns to
-#   write the environment's part.
+#   predict the environment's part as well, and ends lower, whether looks lie or not.
 # - Restarts are a contextual bandit over richer contexts. In a standardised group a bonus for repairs cancels.
-# - **Not settled yet**: what the masks do where looks lie, and whether restarts repair. Their runs are planned.
+# - **Not settled yet**: what a mask by delimiters does in training, and whether restarts repair. Their runs are
+#   planned.

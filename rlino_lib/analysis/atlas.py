@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rlino_lib.analysis.credit import sampled_tokens
 from rlino_lib.analysis.statistics import outcomes
 from rlino_lib.analysis.tables import mean_interval
 from rlino_lib.errors import RlinoError
@@ -165,10 +166,10 @@ def results(runs: Iterable[Run], defaults: Mapping[str, Any]) -> pd.DataFrame:
 
     Columns: method, task, base (its folder's name), batch ("150 × 8 × 8": steps, problems, responses of each), lr,
     settings (what else differs from the task's first run, in words), seeds, mean, low, high (test accuracy in points
-    and its 95 % t-interval), core_minutes (of a run, its evaluations included). Runs without a test, and those with
-    another base, group size, cap, temperature or test than the first run of their task, or another number of samples
-    that the policy learned from, are left out. `defaults` are the values of settings that are younger than a run.
-    Raises RlinoError for two runs of one seed in a set.
+    and its 95 % t-interval), tokens (millions that a run samples for training, continuations included). Runs without a
+    test, and those with another base, group size, cap, temperature or test than the first run of their task, or another
+    number of samples that the policy learned from, are left out. `defaults` are the values of settings that are younger
+    than a run. Raises RlinoError for two runs of one seed in a set.
     """
     first: dict[str, dict[str, Any]] = {}
     sets: dict[str, list[Run]] = {}
@@ -183,7 +184,7 @@ def results(runs: Iterable[Run], defaults: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-_COLUMNS = "method task base batch lr settings seeds mean low high core_minutes".split()
+_COLUMNS = "method task base batch lr settings seeds mean low high tokens".split()
 
 
 def _settings(run: Run, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,9 +204,9 @@ def _row(runs: list[Run], reference: Mapping[str, Any], defaults: Mapping[str, A
     own = {k: v for k, v in settings.items() if k not in ("method", "lr") and v != reference[k]}
     words = ", ".join(f"{name}={value}" for name, value in (own | own.pop("objective_settings", {})).items())
     ends = outcomes(runs)["value"]
-    minutes = [run.config["threads"] * run.summary["seconds"] / 60 for run in runs if run.summary]
+    tokens = [sampled_tokens(run).iloc[-1] / 1e6 for run in runs]
     batch = f"{c['steps']} × {c['prompts']} × {c['group_size']}"
-    cost = sum(minutes) / len(minutes)
+    cost = sum(tokens) / len(tokens)
     base = c["model"].rpartition("/")[2]
     return c["method"], c["task"], base, batch, c["lr"], words, len(runs), *mean_interval(list(ends)), cost
 

@@ -38,8 +38,17 @@ def atlas_table(frame: pd.DataFrame | None = None, ends: pd.DataFrame | None = N
     frame = atlas(RIGHT, GROUP, LENGTH, RHO, CAP) if frame is None else frame
     ends = recorded_results() if ends is None else ends
     tasks = [task for task in TASKS if task in set(ends["task"])]
-    head = ["method", "w⁺", "w⁻", f"w⁺, ρ = {RHO:g}", f"w⁻, ρ = {RHO:g}", "what else w reads", "in name only", "drops"]
-    head += [f"{TASKS[task]}, {what}" for task in tasks for what in ("right, %", "core-minutes")]
+    head = [
+        "method",
+        "w⁺",
+        "w⁻",
+        f"w⁺, ρ = {RHO:g}",
+        f"w⁻, ρ = {RHO:g}",
+        "what else w reads",
+        "verdicts, lengths and ratios alone",
+        "drops",
+    ]
+    head += [f"{TASKS[task]}, {what}" for task in tasks for what in ("right, %", "tokens, millions")]
     rows: list[Sequence[str]] = [head]
     for key, row in frame.iterrows():
         name = plain(str(key))
@@ -57,12 +66,12 @@ def atlas_table(frame: pd.DataFrame | None = None, ends: pd.DataFrame | None = N
 
 def _ended(sets: pd.DataFrame) -> tuple[str, str]:
     """Where the runs of a method ended on a task, one entry a set of settings, and what one of them cost."""
-    texts, minutes = [], []
+    texts, tokens = [], []
     for row in sets.itertuples():
         own = row.settings and f", with {plain(row.settings)}"
         texts.append(f"{row.mean:.1f} \\[{row.low:.1f}, {row.high:.1f}\\], {row.seeds} seeds{own}")
-        minutes.append(f"{row.core_minutes:.1f}")
-    return "; ".join(texts) or "–", "; ".join(minutes) or "–"
+        tokens.append(f"{row.tokens:.2f}")
+    return "; ".join(texts) or "–", "; ".join(tokens) or "–"
 
 
 def compared_words(ends: pd.DataFrame | None = None) -> str:
@@ -75,7 +84,8 @@ def compared_words(ends: pd.DataFrame | None = None) -> str:
             f"{TASKS.get(str(task), str(task))}, from the base {plain(first['base'])}: {plain(first['batch'])}"
         )
     words = (
-        "The runs of a task start from one base and learn from equally many responses (steps × problems × responses)"
+        "The runs of a task start from one base, and their policies learn from equally many responses (steps × "
+        "problems × responses, without continuations)"
     )
     return f"{words}. {'. '.join(texts)}. What else a run has, its entry says."
 
@@ -89,7 +99,7 @@ def formulas_table(frame: pd.DataFrame | None = None) -> str:
 
 def systems_table(files: Mapping[str, str], systems: Sequence[System] | None = None) -> str:
     """The systems of data/systems.toml, each with the chapter that tests it; `files` has those there are, by number."""
-    rows = [("system", "what it changes", "trained here by", "drops", "no language model's MDP", "tested in")]
+    rows = [("system", "what it changes", "trained here by", "drops", "what of it has no place here", "tested in")]
     for system in read_systems() if systems is None else systems:
         paper = f"{plain(system.name)} ([{system.arxiv}](https://arxiv.org/abs/{system.arxiv}))"
         keys = [("", system.methods), ("reward ", system.rewards), ("on ", system.tasks)]

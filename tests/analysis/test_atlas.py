@@ -164,27 +164,28 @@ CONFIG = {
 
 @pytest.fixture
 def run(tmp_path):
-    """A run's folder with these changes to its configuration, its share right and its seconds."""
+    """A run's folder with these changes to its configuration, its share right and its tokens, millions."""
     numbers = iter(range(100))
 
-    def make(right=0.5, seconds=60.0, problems=1024, **changes) -> Run:
+    def make(right=0.5, tokens=1.0, problems=1024, **changes) -> Run:
         folder = tmp_path / "group" / f"run-{next(numbers)}"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(CONFIG | changes))
         test = {"problems": problems, "samples": 4, "pass@1": {"value": right}}
-        (folder / "summary.json").write_text(json.dumps({"complete": True, "test": test, "seconds": seconds}))
+        (folder / "summary.json").write_text(json.dumps({"complete": True, "test": test}))
+        (folder / "metrics.csv").write_text(f"step,samples,completions/mean_length\n0,0,\n1,1000,{1000 * tokens}\n")
         return Run(folder)
 
     return make
 
 
 def test_runs_of_one_setting_are_a_row_with_its_interval_and_cost(run):
-    frame = tool.results([run(0.5), run(0.6, 120, seed=1), run(0.7, seed=2, eval_every=50)], RUN_DEFAULTS)
+    frame = tool.results([run(0.5), run(0.6, 2.5, seed=1), run(0.7, seed=2, eval_every=50)], RUN_DEFAULTS)
     row = frame.iloc[0]
     assert len(frame) == 1 and row["seeds"] == 3 and row["mean"] == pytest.approx(60)
     half = 4.302652729911275 * 10 / math.sqrt(3)  # Student's t at 97.5 % with two degrees of freedom
     assert (row["low"], row["high"]) == pytest.approx((60 - half, 60 + half))
-    assert row["core_minutes"] == pytest.approx(2 * 80 / 60)
+    assert row["tokens"] == pytest.approx(1.5)
     assert (row["base"], row["batch"], row["settings"]) == ("countdown", "150 × 8 × 8", "")
 
 

@@ -44,10 +44,15 @@ def test_a_row_for_each_method_and_a_cell_for_each_column(frame, ends):
     assert len(rows) == len(OBJECTIVES) and {len(row) for row in rows} == {len(head)} and all(map(all, rows))
     by_name = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
     grpo, unit = by_name["GRPO without KL (grpo_no_kl)"], by_name["F-ISFT⁺⁻ unit (f_isft_posneg_unit)"]
-    assert (unit["w⁺"], unit["w⁻"], unit["in name only"], unit["what else w reads"]) == ("+1", "−1", "yes", "nothing")
+    assert (unit["w⁺"], unit["w⁻"], unit["verdicts, lengths and ratios alone"], unit["what else w reads"]) == (
+        "+1",
+        "−1",
+        "yes",
+        "nothing",
+    )
     assert grpo["w⁺, ρ = 1.5"] == "0" and "10 seeds" in grpo["Countdown, right, %"]
     assert by_name["VinePPO (vineppo)"]["drops"] == "even split"
-    assert {row["in name only"] for row in by_name.values()} == {"yes", "no"}
+    assert {row["verdicts, lengths and ratios alone"] for row in by_name.values()} == {"yes", "no"}
 
 
 def test_formulas_are_what_the_library_prints(frame):
