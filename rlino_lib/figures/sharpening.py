@@ -84,8 +84,8 @@ def changes_figure(base: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> Fi
         for kind, form in _MOVES.items():
             of_kind = pairs[kinds == kind]
             x, y = of_kind["c_reference"] / of_kind["n_reference"], of_kind["c"] / of_kind["n"]
-            mark = form.line(linestyle="", markersize=4.5, alpha=0.6, clip_on=False, in_layout=False)
-            axis.plot(x, y, label=kind, **mark)
+            mark = {"color": form.colour, "markersize": 4.5, "alpha": 0.6, "clip_on": False, "in_layout": False}
+            axis.plot(x, y, form.marker, label=kind, **mark)
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         words = f"{(kinds == 'rose').sum()} rose, {(kinds == 'fell').sum()} fell"
         with contextlib.suppress(RlinoError):

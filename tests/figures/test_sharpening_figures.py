@@ -50,6 +50,7 @@ def test_what_rose_and_fell_has_its_own_mark_beside_the_tilted_base():
     again, grpo = figure.axes
     marks = {line.get_label(): line for line in grpo.lines}
     assert [marks[kind].get_marker() for kind in ("neither", "rose", "fell")] == ["o", "^", "v"]
+    assert {marks[kind].get_linestyle() for kind in ("neither", "rose", "fell")} == {"None"}  # problems are no course
     assert sorted(marks["rose"].get_ydata()) == pytest.approx([20 / 64, 30 / 64, 40 / 64])
     assert sorted(marks["fell"].get_xdata()) == pytest.approx([7 / 64, 40 / 64])
     curve = marks["the base, tilted"]
