@@ -21,7 +21,7 @@ def check_reward(config: TrainConfig) -> None:
         raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
 
 
-def needs_reference(config: TrainConfig) -> bool:
+def reads_base(config: TrainConfig) -> bool:
     """Whether a run reads what its base thinks: in its loss, its rewards or its evaluations."""
     objective = varied(config.method, config.objective_settings)
     return objective.needs_reference or "base" in judges(config.reward) or bool(config.eval_base)

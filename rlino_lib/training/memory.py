@@ -18,7 +18,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.policy import logprobs, models
 from rlino_lib.policy.device import gains_from_bf16, is_out_of_memory, pick_device, pick_precision
-from rlino_lib.training.checks import needs_reference
+from rlino_lib.training.checks import reads_base
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.micro_batches import by_tokens, most_rows
 
@@ -137,7 +137,7 @@ def estimate(
     device = pick_device(t.device)
     bf16 = _casts(t, total, device)
     objective = varied(t.method, t.objective_settings)
-    frozen_copy = needs_reference(t) and not t.lora_rank
+    frozen_copy = reads_base(t) and not t.lora_rank
     head = 0 if c.tie_word_embeddings else c.vocab_size * c.hidden_size
     copied = total - head if objective.kind == "critic" and t.critic_trunk == "copy" else 0  # the critic's trunk
     embedding = c.vocab_size * c.hidden_size if trained == total else 0

@@ -27,7 +27,7 @@ from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.base import has_context, has_environment
 from rlino_lib.training import memory
-from rlino_lib.training.checks import check_run, needs_reference
+from rlino_lib.training.checks import check_run, reads_base
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
 from rlino_lib.training.masks import delimiter_ids
 from rlino_lib.training.micro_batches import Limit, micro_batches, most_rows, pass_lengths
@@ -127,7 +127,7 @@ class Trainer:
         """A second model where one is needed: the policy's, from disk or copied. With LoRA there is none: its reference
         is the policy with the adapters off."""
         c = self.config
-        if c.lora_rank or not needs_reference(c):
+        if c.lora_rank or not reads_base(c):
             return None
         if from_disk:
             return load_policy(c.model, device=pick_device(c.device)).model

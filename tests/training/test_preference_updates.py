@@ -17,16 +17,13 @@ from rlino_lib.training.micro_batches import update_rows
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer
 from rlino_lib.training.updates.preference import _part, _preferred, _round
+from tests.training.test_credit_updates import goes_on_after_a_stop, weights_of
 
 SMALL = TrainConfig(
     method="iterative_dpo", steps=3, prompts=6, group_size=4, minibatches=2, eval_every=0, micro_batch=8,
     max_new_tokens=60, guard="warn",
 )  # fmt: skip
 NAMES = ["iterative_dpo", "ipo", "kto"]
-
-
-def weights_of(module):
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,15 +77,7 @@ def test_a_second_update_sees_how_far_the_first_one_went():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(name):
-    config = replace(SMALL, method=name)
-    whole, first, second = (Trainer(config) for _ in range(3))
-    for _ in range(3):
-        expected = whole.step()[0]
-    first.step()
-    first.step()
-    second.load_state(first.state())
-    assert second.step()[0] == expected
-    assert torch.equal(weights_of(second.model), weights_of(whole.model))
+    goes_on_after_a_stop(replace(SMALL, method=name))
 
 
 def test_a_batch_without_pairs_trains_nothing():
@@ -152,16 +141,7 @@ def test_the_bases_certainty_stays_that_of_the_base():
 
 @pytest.mark.parametrize("reward", ["self_certainty", "base_certainty", "negative_entropy", "majority", "random"])
 def test_a_rewarded_run_goes_on_to_the_same_numbers(reward):
-    config = replace(SMALL, method="grpo_no_kl", reward=reward)
-    whole = Trainer(config)
-    expected = [whole.step()[0] for _ in range(2)][-1]
-    first = Trainer(config)
-    first.step()
-    state = first.state()
-    torch.rand(100)  # whatever else draws in between
-    second = Trainer(config)
-    second.load_state(state)
-    assert second.step()[0] == expected
+    goes_on_after_a_stop(replace(SMALL, method="grpo_no_kl", reward=reward))
 
 
 def test_weights_of_the_rows_are_those_of_their_losses():
