@@ -11,6 +11,7 @@ import json
 import math
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -59,6 +60,12 @@ def reads(objective: Objective) -> list[str]:
     return [text for read, text in texts if read]
 
 
+def of_verdicts(objective: Objective) -> Objective:
+    """The row without the terms that stand beside what a response is credited with: KL, entropy and held tokens."""
+    bare = replace(objective.bare, kl_in_reward=0.0)
+    return replace(bare, covariant="clip") if objective.covariant == "clip" else bare
+
+
 def in_name_only(objective: Objective) -> bool:
     """Whether the weights are functions of the batch's verdicts, |o| and ρ alone."""
     return not reads(objective)
@@ -99,6 +106,9 @@ class Weights(NamedTuple):
 
     right: float
     wrong: float
+
+
+NO_WEIGHTS = Weights(math.nan, math.nan)  # where they read more than verdicts, lengths and ratios
 
 
 def method_weights(
@@ -220,8 +230,8 @@ def atlas(
     """A row for each method of the catalogue, by its key, in the order of LABELS and then of the catalogue.
 
     Columns: label, formula, source; `right` and `wrong`, weights of `method_weights` at ρ = 1, and `right_off` and
-    `wrong_off` at ρ = `off_policy`, each times N·|o| so that GRPO's is its advantage, NaN where they read more; reads
-    and batch_facts (words), in_name_only (bool), drops.
+    `wrong_off` at ρ = `off_policy`, of the row `of_verdicts` and times N·|o|, so that GRPO's are its advantages, NaN
+    where they read more; reads and batch_facts (words), in_name_only (bool), drops.
     """
     keys = [*LABELS, *(key for key in OBJECTIVES if key not in LABELS)]
     rows = {}
@@ -229,7 +239,7 @@ def atlas(
         o = OBJECTIVES[key]
         scaled: dict[str, float] = {}
         for suffix, ratio in (("", 1.0), ("_off", off_policy)):
-            weights = method_weights(o, right, group_size, length, ratio, cap) or Weights(math.nan, math.nan)
+            weights = method_weights(of_verdicts(o), right, group_size, length, ratio, cap) or NO_WEIGHTS
             scaled |= {name + suffix: group_size * length * w for name, w in weights._asdict().items()}
         words = {"reads": "; ".join(reads(o)), "batch_facts": "; ".join(batch_facts(o))}
         text = repr(o).removeprefix(f"{key}: ")

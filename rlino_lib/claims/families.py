@@ -33,6 +33,13 @@ class Result(NamedTuple):
     still_open: np.ndarray  # [2], how many tests of the family do not pass, of either kind
     verdict: str
 
+    def p_in_words(self) -> str:
+        """The p value that settles the claim; both where neither does."""
+        claim, contrary = self.p
+        either = f"p = {claim:.2g}, of the contrary {contrary:.2g}"
+        words = {HOLDS: f"p = {claim:.2g}", FAILS: f"p = {contrary:.2g} of the contrary"}
+        return f"{words.get(self.verdict, either)}, after Holm"
+
 
 def tested(p_values: PValues, words: Callable[[Claim, Any, Result], str], own_family: bool = False) -> Callable:
     """Registers what measures something as evidence that tests it; only a test that passes settles a claim, either way.
@@ -117,7 +124,6 @@ def tested_by_seed(p_values: PValues, unit: str = "points", digits: int = 1) -> 
     """`tested` for gaps by seed, in these units; the family are the claims of the module."""
 
     def words(_: Claim, gaps: pd.Series, result: Result) -> str:
-        p = "p = {:.2g}, against it {:.2g}".format(*result.p)
-        return f"{mean_in_words(gaps, unit, digits)}; {p}, after Holm"
+        return f"{mean_in_words(gaps, unit, digits)}; {result.p_in_words()}"
 
     return tested(p_values, words)

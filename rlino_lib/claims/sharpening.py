@@ -80,7 +80,7 @@ def _p_values(_: Claim, parts: list[Part]) -> tuple[float, float]:
 
 def _words(_: Claim, parts: list[Part], result: Result) -> str:
     words = "; ".join(dict.fromkeys(part.words() for part in parts))  # an equivalence has two parts
-    return "{}; for it p = {:.2g}, against it p = {:.2g}, after Holm".format(words, *result.p)
+    return f"{words}; {result.p_in_words()}"
 
 
 # Evidence that consists of parts: it holds where all do, and does not hold here where one does not.

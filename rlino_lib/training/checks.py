@@ -8,6 +8,7 @@ from rlino_lib.tasks import Task, get_task
 from rlino_lib.tasks.base import check_steps, has_context
 from rlino_lib.training.config import VERIFIER, TrainConfig
 
+OF_VERDICTS = ("supervised", "preference")  # updates that learn what the verifier accepts
 NO_DELIMITERS = "loss_mask=delimiter needs a task whose environment writes between delimiters of one token"
 
 
@@ -15,7 +16,7 @@ def check_reward(config: TrainConfig) -> None:
     """Raise RlinoError for unknown rewards, and for one that the method's update does not read."""
     reward_weights(config.reward)
     objective = varied(config.method, config.objective_settings)
-    if config.reward != VERIFIER and objective.kind in ("supervised", "preference"):
+    if config.reward != VERIFIER and objective.kind in OF_VERDICTS:
         raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
     if config.task_settings.get("restart_bonus") and not config.task_settings.get("restarts"):
         raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
@@ -41,7 +42,7 @@ def check_mask(config: TrainConfig, objective: Objective, task: Task) -> None:
     """Raise RlinoError for a mask that the method's update does not read, or that the task has no use for."""
     if config.loss_mask == "policy":
         return
-    if objective.kind in ("supervised", "preference"):
+    if objective.kind in OF_VERDICTS:
         raise RlinoError(f"{objective.name} learns the policy's tokens: loss_mask needs update=policy_gradient")
     if objective.values:
         raise RlinoError(f"{objective.name} has values at the policy's tokens alone: leave --loss-mask out")

@@ -25,7 +25,7 @@ from rlino_lib.policy.logprobs import certainty, of_distributions, response_logp
 from rlino_lib.policy.models import Policy, add_lora, load_policy, recompute_layers, reference_context, weights_hash
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import get_task
-from rlino_lib.tasks.base import has_context, has_environment
+from rlino_lib.tasks.base import has_environment
 from rlino_lib.training import memory
 from rlino_lib.training.checks import check_run, reads_base
 from rlino_lib.training.config import VERIFIER, TrainConfig, run_settings
@@ -98,10 +98,9 @@ class Trainer:
         self.config = config = replace(config, precision=policy_precision(config.precision, self.policy.model))
         if config.loss_mask == "delimiter":
             delimiter_ids(self.task, self.policy.tokenizer)  # raises where the tokenizer does not suit it
-        if has_context(self.task) or bool(getattr(self.task, "restart_held_out", 0)):
-            tested = held_out.test_problems(self.task) if config.test_samples else []
-            opened = [*self.problems, *self.eval_problems, *tested]
-            check_openings(self.policy, self.task, opened, config.max_new_tokens)
+        tested = held_out.test_problems(self.task) if config.test_samples else []
+        problems = [*self.problems, *self.eval_problems, *tested]
+        check_openings(self.policy, self.task, problems, config.max_new_tokens)
         self.record = describe(config, self.policy)
         torch.manual_seed(config.seed)
         self.reference = self._load_reference(from_disk=policy is None)

@@ -113,7 +113,7 @@ def test_holm_counts_every_claim_of_the_family(records):
     alone = judge(judged, made := records([judged], own=narrowed(BASE_CHANCES)))
     family = [judged, *(claim("keeps_more", points=i) for i in range(7))]
     together = judge(judged, Records(made.root, family, made.own))
-    values = [float(result.effect.partition("for it p = ")[2].partition(",")[0]) for result in (alone, together)]
+    values = [float(result.effect.partition("p = ")[2].partition(",")[0]) for result in (alone, together)]
     assert values[1] == pytest.approx(8 * values[0], rel=0.05)
 
 
