@@ -17,7 +17,11 @@
 #
 # **Is the rest of the family RL in name only, too?**
 #
-# **The answer.** ANSWER
+# **The answer.** Preferences are. Their gradient is weighted cross-entropy, and the first step of a round of DPO is
+# unit F-ISFT⁺⁻. What is new is that a pair weighs less once it is told apart. Rewards from the model itself change the
+# verdicts, and not the form of the gradient. Climbed exactly they end in what was likeliest at the start, right or
+# wrong. Coins move nothing in the mean at one update a batch; with more, the surrogate drifts away from its favourite,
+# and the clip takes part of that back. In the ledger: `preferences-are-sft` holds, `coins` holds.
 #
 # GRPO's gradient is a cross-entropy on the model's own samples, weighted by verdicts (chapters 05 and 06). Many methods
 # have been proposed beside it. Some compare pairs of responses and never form a reward. Some take the reward from the
@@ -25,19 +29,20 @@
 # token of a response weigh, and what does that weight depend on?* You need chapters 04 to 06.
 
 # %%
+import random
+
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
 from rlino_lib.claims.judge import judge_all
-from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.exact.identities import first_step_of_dpo, float64_copy, preferences_are_weighted_sft, table
 from rlino_lib.figures.curves import line_panels
 from rlino_lib.figures.recorded import markdown_table, say
 from rlino_lib.figures.style import PALETTE, Look, label, look, style
-from rlino_lib.methods.catalogue import OBJECTIVES, varied
-from rlino_lib.methods.preference import PREFERENCES, Preferred, pairs, response_weights
+from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.preference import Preferred, pairs, response_weights
 from rlino_lib.methods.rewards import REWARDS
 from rlino_lib.paths import base_of
 from rlino_lib.policy.logprobs import response_logprobs
@@ -82,9 +87,8 @@ task = get_task("word_problems")
 policy = load_policy(base_of("word_problems"))
 model = float64_copy(policy.model)
 rollouts = sample_graded(policy, task, task.problems("train")[:8], 8, seed=1, max_new_tokens=64)
-facts = rollouts.correct.tolist(), [grade.format_ok for grade in rollouts.grades], rollouts.truncated.tolist()
-import random  # noqa: E402
-
+well_formed = [grade.format_ok for grade in rollouts.grades]
+facts = rollouts.correct.tolist(), well_formed, rollouts.truncated.tolist()
 rows = pairs(*facts, rollouts.lengths.tolist(), rollouts.group_size, "longest", random.Random(0))
 now, mask = response_logprobs(model, rollouts, torch.arange(len(rollouts.ids)))  # [N, T]
 moved = now.detach() + 0.3 * torch.sin(torch.arange(now.numel(), dtype=F64)).view(now.shape)  # another reference
@@ -98,17 +102,18 @@ table([first_step_of_dpo(model, rollouts, rows), *preferences_are_weighted_sft(m
 # therefore not the gradient's form. It is how the weight changes from one update of a round to the next:
 
 # %%
-BETAS = {"dpo": 0.1, "ipo": 0.1, "kto": 0.1}
+BETA = 0.1
+LOOKS = {"dpo": Look(PALETTE[0], ()), "ipo": Look(PALETTE[1], (5, 1.5)), "kto": Look(PALETTE[2], (1.5, 1.2))}
 pair, length = Preferred(torch.tensor([0]), torch.tensor([1])), torch.tensor([40, 40])
 deltas = torch.linspace(-40, 40, 81, dtype=F64)
-looks = {name: Look(PALETTE[k], dash) for k, (name, dash) in enumerate(zip(BETAS, ((), (5, 1.5), (1.5, 1.2))))}
 lines = {}
 for side, words in enumerate(("chosen", "rejected")):
     own = []
-    for name, beta in BETAS.items():
-        at_zero = response_weights(name, torch.zeros(2, dtype=F64), length, pair, beta)[side].abs()
-        weights = [response_weights(name, torch.stack([d, -d]) / 2, length, pair, beta)[side] / at_zero for d in deltas]
-        own.append((name.upper(), looks[name], deltas, torch.stack(weights)))
+    for name, form in LOOKS.items():
+        at_zero = response_weights(name, torch.zeros(2, dtype=F64), length, pair, BETA)[side].abs()
+        moved_by = [torch.stack([d, -d]) / 2 for d in deltas]
+        weights = [response_weights(name, ratios, length, pair, BETA)[side] / at_zero for ratios in moved_by]
+        own.append((name.upper(), form, deltas, torch.stack(weights)))
     lines[f"the {words} response"] = own
 # %% alt="Two panels: the weight of the chosen and of the rejected response, over its size at the start of a round, against the difference of log-ratios from minus 40 to 40 nats. DPO falls from almost two to nearly zero as a sigmoid, IPO falls on a straight line and changes sign, KTO is largest at zero and falls to both sides."
 line_panels(
@@ -124,8 +129,8 @@ line_panels(
 # both sides, so it gives up on what is far off. GRPO has none of this. Within a batch its weight changes by the ratio,
 # and the clip stops it (chapter 06).
 #
-# So preferences are saturating weights: functions of the verdicts and of $\rho$, as GRPO's are. By the criterion of this
-# book they are RL in name only, or rather not even in name.
+# So preferences are saturating weights: functions of the verdicts, of $|o|$ and of $\rho$, as GRPO's are. By the
+# criterion of this book they are RL in name only, and their authors do not even use the name.
 #
 # ### Which prompts train
 #
@@ -143,10 +148,10 @@ line_panels(
 )  # fmt: skip
 
 # %% [markdown]
-# **What to look at.** The flat top of the one curve, and how much a prompt of one in twenty weighs under both.
+# **What to look at.** The flat top of the one curve, and the two at a chance of one in twenty.
 #
-# The two differ in emphasis and not in kind. (The code of iterative DPO also pairs wrong responses of prompts that are
-# wrong throughout: well-formed against malformed. Those pairs teach the format.)
+# Hard prompts weigh much alike, and the two differ in emphasis and not in kind. (The code of iterative DPO also pairs
+# wrong responses of prompts that are wrong throughout: well-formed against malformed. Those pairs teach the format.)
 #
 # Which of several right responses is chosen is a free choice. The code takes the longest. Nothing in the loss asks for
 # it, and it is a push on length of its own, beside that of $1/|o|$ in chapter 08.
@@ -159,14 +164,19 @@ line_panels(
 
 # %%
 NAMES = ("self_certainty", "base_certainty", "negative_entropy", "log_likelihood", "majority", "format", "random")
-display(Markdown(markdown_table([("reward", "of response i"), *((n, REWARDS[n].formula) for n in NAMES)], numbers=False)))
+rows = [("reward", "of response i"), *((f"`{name}`", REWARDS[name].formula) for name in NAMES)]
+display(Markdown(markdown_table(rows, numbers=False)))
 
 # %% [markdown]
-# *Self-certainty* (Intuitor, [2505.19590](https://arxiv.org/abs/2505.19590)) is how far the next-token distributions are
-# from uniform. Judge is the policy as it is (on-line), or the base for good (off-line). *Negative entropy* is that of
-# RENT ([2505.22660](https://arxiv.org/abs/2505.22660)), the *majority* of a group that of TTRL
+# *Self-certainty* (Intuitor, [2505.19590](https://arxiv.org/abs/2505.19590)) is how far the next-token distributions
+# are from uniform. The judge is the policy as it is, or the base for good. *Negative entropy* is RENT's reward
+# ([2505.22660](https://arxiv.org/abs/2505.22660)), and the *majority* of a group is TTRL's
 # ([2504.16084](https://arxiv.org/abs/2504.16084)). *Random* is a fair coin for each response
-# ([2506.10947](https://arxiv.org/abs/2506.10947)).
+# ([2506.10947](https://arxiv.org/abs/2506.10947)). Each trains by one argument:
+#
+# ```sh
+# rlino train --task word_problems --method grpo_no_kl --reward self_certainty
+# ```
 #
 # In this book's frame only the rewards change. The weights are still the advantages of a group, so the gradient is
 # still a weighted cross-entropy. But the weights follow no verdict.
@@ -205,30 +215,30 @@ line_panels(
 # **What to look at.** The two panels differ in one thing: which action is right.
 #
 # Every reward of the model's own ends in the action that was likeliest at the start. On the left that is the right one,
-# and all look like learning. On the right all but the truth unlearn it. These rewards *sharpen*: they make likelier what
-# was likely, in the words of chapter 09. Whether accuracy rises or falls says where the base stood.
+# and all look like learning. On the right all but the truth unlearn it. These rewards *sharpen*: they make likelier
+# what was likely, in the words of chapter 09. Whether accuracy rises or falls says where the base stood.
 #
 # ## Random rewards
 #
-# A coin for each response has no information. Yet Qwen2.5-Math gained 21 points on MATH-500 from it, and the clip was
-# named as a cause. The argument goes: where $\rho > 1 + \varepsilon$ the clip lets only negative advantages through,
-# and where $\rho < 1 - \varepsilon$ only positive ones. A token of the old policy above $1/(1+\varepsilon)$ can never
-# reach the upper bound, so its net push is up.
+# A coin for each response has no information. Yet Qwen2.5-Math is reported to gain 21 points on MATH-500 from it
+# ([2506.10947](https://arxiv.org/abs/2506.10947)), and the clip was named as a cause. The argument goes: where $\rho >
+# 1 + \varepsilon$ the clip lets only negative advantages through, and where $\rho < 1 - \varepsilon$ only positive
+# ones. A token of the old policy above $1/(1+\varepsilon)$ can never reach the upper bound, so its net push is up.
 #
 # At one update a batch every ratio is one, and the clip does nothing. Then a coin moves nothing in the mean. With more
-# updates it does. Here are trainings of one softmax of eight actions, many of them side by side, each with coins of its
-# own. The likeliest action has a chance of 0.9 at the start.
+# updates it may; those experiments had eight. Here are trainings of one softmax of eight actions, many of them side by
+# side, each with coins of its own. The likeliest action has a chance of 0.9 at the start.
 
 # %%
 from rlino_lib.exact.spurious import coin_trainings  # noqa: E402
 
 objectives = {"no clip": OBJECTIVES["grpo_no_clip"], "clip 0.2": OBJECTIVES["grpo_no_kl"]}
-coins = coin_trainings(objectives, 0.9, (1, 16), repeats=200)
+coins = coin_trainings(objectives, 0.9, (1, 8), repeats=200)
 lines = {}
 for updates, part in coins.groupby("updates"):
     own = [(name, look(name), t["step"], t["top"]) for name, t in part.groupby("objective", sort=False)]
     lines[f"{updates} update{'s' * (updates > 1)} a batch"] = own
-# %% alt="Two panels: the mean chance of the top action against the step of a training on coins. At one update a batch both lines stay near 0.9. At sixteen the line without a clip falls far below one half, and the one with a clip falls less."
+# %% alt="Two panels: the mean chance of the top action against the step of a training on coins. At one update a batch both lines stay near 0.9. At eight both fall to below 0.7, and the one with a clip falls a little less."
 line_panels(lines, guides=(None, 0.9), xlabel="batches", ylabel="chance of the top action, mean")
 
 # %%
@@ -240,10 +250,91 @@ for row in ends.itertuples():
 display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
-# **What to look at.** The second column of numbers at one update, and which of the two lines is lower at sixteen.
+# **What to look at.** The logit at one update, and which of the two lines is lower at eight.
 #
 # At one update the mean logit stays where it was, within its error. (The chance itself drifts a little, because it is a
-# curve of the logit.) At sixteen updates the surrogate without a clip moves the policy *away* from its favourite. The
-# clip takes part of that back, and never more than that. Neither ends above the start. So in a table of actions the
-# clip only undoes a drift that it did not need to cause. What a language model makes of coins, where actions share
-# weights, is a question for runs.
+# curve of the logit.) At eight updates the surrogate moves the policy *away* from its favourite. Its later updates act
+# on ratios that its own earlier ones have made, and these no longer cancel. The clip takes part of that back, and never
+# more than that: neither line ends above the start. So in a table of actions the clip only undoes a drift. What a
+# language model makes of coins, where actions share weights, is a question for runs.
+#
+# That the first statement is no accident of the draws, and that the two are ordered so, follows from sums over all
+# batches of coins: the claim below is judged by these.
+
+# %% [markdown]
+# ## What was claimed, and what was found
+
+# %%
+claims = judge_all(evidence="relatives.")
+claims = claims[claims["chapter"] == "11"]
+rows = [["claim", "verdict", "what was found"]]
+rows += claims[["statement", "found", "effect"]].itertuples(index=False, name=None)
+display(Markdown(markdown_table(rows, numbers=False)))
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. A pair's weights.** `my_dpo_weights(chosen, rejected, beta)`: the $\Delta$ of a pair's two responses and $\beta$
+# in, the weights of their $\nabla \log \pi$ under DPO out, the chosen one's first.
+
+
+# %%
+from checkers.relatives import check_dpo_weights, check_majority_rewards  # noqa: E402
+
+
+def my_dpo_weights(chosen, rejected, beta): ...
+
+
+_ = check_dpo_weights(my_dpo_weights)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# import math
+#
+#
+# def my_dpo_weights(chosen, rejected, beta):
+#     weight = beta / (1 + math.exp(beta * (chosen - rejected)))
+#     return [weight, -weight]
+# ```
+#
+# With both $\Delta$ at zero this is $\pm\beta/2$, the first step of a round.
+#
+# </details>
+#
+# **2. A majority.** `my_majority_rewards(answers)`: the answers of a group in, `None` where a response has none; 1 for
+# each response that has the most frequent answer and 0 for the others out. Of several the first counts.
+
+
+# %%
+def my_majority_rewards(answers): ...
+
+
+_ = check_majority_rewards(my_majority_rewards)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_majority_rewards(answers):
+#     votes = [answer for answer in answers if answer is not None]
+#     winner = max(votes, key=votes.count, default=None)
+#     return [int(answer is not None and answer == winner) for answer in answers]
+# ```
+#
+# No verifier is needed. But a group that agrees on a wrong answer is taught to.
+#
+# </details>
+#
+# ## Summary
+#
+# - Losses of preferences have the gradient of weighted cross-entropy, with one weight for all tokens of a response. At
+#   the start of a round DPO's is the same for every pair: unit F-ISFT⁺⁻ without $1/|o|$.
+# - From the second update on their weights saturate. That is a function of verdicts, lengths and ratios, as GRPO's
+#   weights are.
+# - Rewards of the model's own read no verdict. On one softmax all of them end in the action that was likeliest.
+# - Coins leave a policy where it is at one update a batch. With more the surrogate drifts from its favourite; the clip
+#   undoes a part.
+# - **Not settled yet**: what these do to a language model, where responses share weights. The methods and rewards train
+#   by `rlino train`; their grids of runs are planned.

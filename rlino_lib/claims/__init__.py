@@ -10,5 +10,6 @@ from rlino_lib.claims import (  # noqa: F401
     head_to_head,
     length,
     real,
+    relatives,
     sharpening,
 )

@@ -1,15 +1,11 @@
 """The change of entropy is its covariance to first order, and rises where unlikely actions are the good ones."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlino_lib.errors import RlinoError
-from rlino_lib.exact.entropy import entropy, entropy_run, entropy_step, sampled_run
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.exact.entropy import entropy, entropy_run, entropy_step
 
 F64 = torch.float64
 numbers = st.lists(st.floats(-2, 2), min_size=4, max_size=4).map(lambda row: torch.tensor(row, dtype=F64))
@@ -50,40 +46,3 @@ def test_a_training_adds_up(natural):
     assert table["first_order"].sum() == pytest.approx(whole, abs=0.05 * table["exact"].abs().sum())
     assert table["reward"].is_monotonic_increasing
     assert (table["exact"].iloc[:10] > 0).all()  # the right action is an unlikely one at first
-
-
-SPARED = replace(OBJECTIVES["clip_cov"], covariant_share=0.1)
-HELD = replace(OBJECTIVES["kl_cov"], covariant_share=0.1)
-
-
-def run(objective, updates=1, steps=20):
-    return sampled_run(objective, START, RIGHT[0], 0.2, steps, updates)
-
-
-def test_kl_cov_begins_at_the_second_update():
-    """|log ρ| has no slope at ρ = 1: at one update a batch the run is that without it, at four it is slower."""
-    plain = replace(HELD, covariant=None)
-    assert run(HELD)["entropy"].equals(run(plain)["entropy"])
-    held, free = (run(objective, 4).iloc[-1] for objective in (HELD, plain))
-    assert held["entropy"] > free["entropy"] and held["reward"] < free["reward"]
-
-
-def test_clip_cov_spares_what_it_marks():
-    table, plain = run(SPARED), run(replace(SPARED, covariant=None))
-    assert 0 < table["marked"].max() <= 0.1 and (table["marked_covariance"] >= 0).all()
-    assert (plain["marked"] == 0).all()
-    assert table["entropy"].iloc[-1] > plain["entropy"].iloc[-1]
-    assert run(replace(HELD, covariant_share=1.0))["marked"].eq(1).all()
-
-
-def test_the_batch_follows_the_exact_step():
-    """Without marks a batch of many actions moves the entropy about as the exact gradient of z-scored rewards does."""
-    row = run(replace(SPARED, covariant=None), steps=1).iloc[0]
-    p = START.softmax(-1)[0]
-    exact = entropy_step(START, RIGHT[0] / (p * (1 - p)).sqrt(), 0.2)
-    assert row["exact"] == pytest.approx(exact.exact, rel=0.25) and row["exact"] < 0
-
-
-def test_an_objective_that_needs_more_is_refused():
-    with pytest.raises(RlinoError, match="reads more of a batch"):
-        run(OBJECTIVES["ibro"])
