@@ -115,7 +115,7 @@ for side, words in enumerate(("chosen", "rejected")):
         weights = [response_weights(name, ratios, length, pair, BETA)[side] / at_zero for ratios in moved_by]
         own.append((name.upper(), form, deltas, torch.stack(weights)))
     lines[f"the {words} response"] = own
-# %% alt="Two panels: the weight of the chosen and of the rejected response, over its size at the start of a round, against the difference of log-ratios from minus 40 to 40 nats. DPO falls from almost two to nearly zero as a sigmoid, IPO falls on a straight line and changes sign, KTO is largest at zero and falls to both sides."
+# %% alt="Two panels: the weight of the chosen and of the rejected response, over its size at the start of a round, against the difference of log-ratios from minus 40 to 40 nats. DPO falls from almost two to nearly zero as a sigmoid, IPO falls slowly on a straight line, KTO is largest at zero and falls to both sides."
 line_panels(
     lines, guides=(0, 0), line={"marker": ""}, xlabel="Δ⁺ − Δ⁻ (nats)", ylabel="weight, over that at the start",
     sharey=False,
@@ -125,9 +125,9 @@ line_panels(
 # **What to look at.** The right half of each panel: pairs that the policy already tells apart.
 #
 # DPO lets go of them. A pair that is told apart by forty nats weighs almost nothing, and one that the policy has turned
-# around weighs up to twice as much as at the start. IPO goes further: past its target it pulls back. KTO lets go on
-# both sides, so it gives up on what is far off. GRPO has none of this. Within a batch its weight changes by the ratio,
-# and the clip stops it (chapter 06).
+# around weighs up to twice as much as at the start. IPO counts by the token and aims at five nats for each, so it lets
+# go slowly; past its target it pulls back. KTO lets go on both sides, so it gives up on what is far off. GRPO has none
+# of this. Within a batch its weight changes by the ratio, and the clip stops it (chapter 06).
 #
 # So preferences are saturating weights: functions of the verdicts, of $|o|$ and of $\rho$, as GRPO's are. By the
 # criterion of this book they are RL in name only, and their authors do not even use the name.
@@ -150,8 +150,9 @@ line_panels(
 # %% [markdown]
 # **What to look at.** The flat top of the one curve, and the two at a chance of one in twenty.
 #
-# Hard prompts weigh much alike, and the two differ in emphasis and not in kind. (The code of iterative DPO also pairs
-# wrong responses of prompts that are wrong throughout: well-formed against malformed. Those pairs teach the format.)
+# The two are close. DPO's is flatter in the middle, and gives less to prompts that are seldom right or seldom wrong.
+# (The code of iterative DPO also pairs wrong responses of prompts that are wrong throughout: well-formed against
+# malformed. Those pairs teach the format.)
 #
 # Which of several right responses is chosen is a free choice. The code takes the longest. Nothing in the loss asks for
 # it, and it is a push on length of its own, beside that of $1/|o|$ in chapter 08.
@@ -201,11 +202,17 @@ disagreements().round(2)
 
 # %%
 START, RIGHT = (0.3, 0.2, 0.25, 0.25), 1
-CLIMBS = ("truth", "majority", "self_certainty", "negative_entropy", "log_likelihood")
+CLIMBS = {
+    "truth": Look("0.15", ()),
+    "majority": Look(PALETTE[0], (5, 1.5)),
+    "self_certainty": Look(PALETTE[1], (1.5, 1.2)),
+    "negative_entropy": Look(PALETTE[2], (5, 1.5, 1, 1.5)),
+    "log_likelihood": Look(PALETTE[3], (3, 3)),
+}
 lines = {}
 for title, right in (("the right action is the likeliest", 0), ("the right action is another", RIGHT)):
     climbed = {name: ascend(name, START, right) for name in CLIMBS}
-    lines[title] = [(name.replace("_", " "), look(name), t["step"] + 1, t["right"]) for name, t in climbed.items()]
+    lines[title] = [(name.replace("_", " "), CLIMBS[name], t["step"] + 1, t["right"]) for name, t in climbed.items()]
 # %% alt="Two panels: the chance of the right action against the step of an exact ascent, for five rewards. Where the right action is the likeliest all end near one. Where another one is, only the truth does, and the four rewards of the model's own end at zero."
 line_panels(
     lines, legend="", line={"marker": ""}, xscale="log", xlabel="step, from 1", ylabel="chance of the right action"
@@ -233,12 +240,12 @@ line_panels(
 from rlino_lib.exact.spurious import coin_trainings  # noqa: E402
 
 objectives = {"no clip": OBJECTIVES["grpo_no_clip"], "clip 0.2": OBJECTIVES["grpo_no_kl"]}
-coins = coin_trainings(objectives, 0.9, (1, 8), repeats=200)
+coins = coin_trainings(objectives, 0.9, (1, 8), steps=200, repeats=200, lr=0.2)
 lines = {}
 for updates, part in coins.groupby("updates"):
     own = [(name, look(name), t["step"], t["top"]) for name, t in part.groupby("objective", sort=False)]
     lines[f"{updates} update{'s' * (updates > 1)} a batch"] = own
-# %% alt="Two panels: the mean chance of the top action against the step of a training on coins. At one update a batch both lines stay near 0.9. At eight both fall to below 0.7, and the one with a clip falls a little less."
+# %% alt="Two panels: the mean chance of the top action against the step of a training on coins. At one update a batch both lines stay near 0.9. At eight the line without a clip falls below one half, and the one with a clip to about three quarters."
 line_panels(lines, guides=(None, 0.9), xlabel="batches", ylabel="chance of the top action, mean")
 
 # %%

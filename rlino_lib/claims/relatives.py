@@ -41,11 +41,13 @@ def coins_move_nothing_at_one_update(claim: Claim, records: Records) -> Evidence
     unclipped surrogate moves it away from its favourite, and the clip takes part of that back.
 
     Statistic: the mean change of the favourite's logit and chance, by enumeration. Thresholds: `gap`, up to which a
-    change of the chance counts as none but for the curvature of σ, and `updates`.
+    change of the chance counts as none but for the curvature of σ, `updates` and `lr`.
     """
     updates = claim.threshold["updates"]
     table = {
-        name: mean_steps(OBJECTIVES[method], [0.6, 0.9], [1, updates]).set_index(["p", "updates"])["step"]
+        name: mean_steps(OBJECTIVES[method], [0.6, 0.9], [1, updates], claim.threshold["lr"]).set_index(
+            ["p", "updates"]
+        )["step"]
         for name, method in (("clip", "grpo_no_kl"), ("none", "grpo_no_clip"))
     }
     first = max(abs(steps.xs(1, level="updates")).max() for steps in table.values())
