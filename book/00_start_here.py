@@ -115,9 +115,9 @@ display(Markdown(f"{findings_list(judged)}\n\n{verdict_counts(judged)}."))
 #   it changed, by values that are sampled, learned or exact.
 # - [10b · An environment that writes](10b_an_environment_that_writes.ipynb): when the MDP of a language model is no
 #   bandit; whose tokens the loss should count; restarts from wrong attempts.
-# - [11 · Preferences, and rewards from the model itself](11_preferences_and_inner_rewards.ipynb): DPO and its
+# - [11 · Preferences and inner rewards](11_preferences_and_inner_rewards.ipynb): DPO and its
 #   relatives, self-certainty, majorities and coins in one frame: what a token weighs, and what that weight depends on.
-# - [11b · Entropy, exploration, and the atlas](11b_entropy_and_exploration.ipynb): terms of entropy, objectives that
+# - [11b · Entropy and exploration](11b_entropy_and_exploration.ipynb): terms of entropy, objectives that
 #   explore, what is no language model's MDP, and every method of the book in one table.
 # - [12 · At scale](12_at_scale.ipynb): what the paper's own runs need, which command makes which number, and how the
 #   same objectives run on many GPUs.

@@ -38,6 +38,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
+from rlino_lib.analysis.statistics import t_interval
 from rlino_lib.claims.environment import runs_named
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import RECORDED
@@ -115,7 +116,7 @@ ends = pd.DataFrame(
     columns=["mask", "lies", "seed", "accuracy"],
 )
 
-# %% alt="Share right in percent against the chance s of a lie. The line of the best policy falls from 100 towards 15 percent, that of the best fixed response is level at about 13 percent. Marks at s = 0 and at s = 0.2, one for each mask of the loss that has runs, are trained policies with their ranges over seeds."
+# %% alt="Share right in percent against the chance s of a lie. The line of the best policy falls from 100 towards 15 percent, that of the best fixed response is level at about 13 percent. Marks at s = 0 and at s = 0.2, one for each of three masks of the loss, are trained policies with their ranges over seeds."
 optima_figure(best, ends)
 
 # %%
@@ -200,8 +201,8 @@ display(Markdown(markdown_table(rows)))
 #
 # ## What training makes of it
 #
-# GRPO without KL, from this base, under two of the three masks, with honest looks and with a fifth of lies: ten seeds
-# of 150 updates each. (The runs with the mask by delimiters are not made yet.)
+# GRPO without KL, from this base, under each of the three masks, with honest looks and with a fifth of lies: ten seeds
+# of 150 updates each.
 #
 # ```sh
 # rlino grid data/runs/environment.json
@@ -217,16 +218,19 @@ for (mask, s), by_seed in trained.items():
 curves = pd.concat(frames)
 curves["accuracy"] *= 100
 
-# %% alt="Four panels, a column for looks that never lie and one for looks that lie in a fifth of the cases. Above, held-out accuracy against optimiser steps: a loss over the policy's tokens ends some nine and some eight points above one over all tokens. Below, the log-probability of the environment's tokens: level under the first, rising by eleven nats under the second. Bands are ranges over seeds."
+# %% alt="Four panels, a column for looks that never lie and one for looks that lie in a fifth of the cases. Above, held-out accuracy against optimiser steps: a loss over the policy's tokens ends some nine and some eight points above one over all tokens, and one over all but what stands between delimiters ends near the first. Below, the log-probability of the environment's tokens: level under the first, rising by five nats under the mask by delimiters and by eleven under the loss over all. Bands are ranges over seeds."
 masks_figure(curves)
 
 # %%
 last = curves.sort_values("step").groupby(["mask", "lies", "seed"]).last()
-rows = [["s", "loss over", "seeds", "right, test, %", "look, %", "log π of the environment's tokens, nats"]]
-for (mask, s), by_seed in trained.items():
-    here, accuracy = last.loc[mask, s], ends[(ends["mask"] == mask) & (ends["lies"] == s)]["accuracy"]
-    numbers = f"{100 * accuracy.mean():.1f}", f"{100 * here['consulted'].mean():.1f}"
-    rows.append([f"{s:g}", MASKS[mask], str(len(by_seed)), *numbers, f"{here['environment_logprob'].mean():.2f}"])
+right = 100 * ends.set_index(["mask", "lies", "seed"])["accuracy"]
+head = ["right, test, %", "less the first, points, 95 %", "look, %", "log π of the environment's tokens, nats"]
+rows = [["s", "loss over", *head]]
+for mask, s in trained:
+    here, gap = last.loc[mask, s], right.loc[mask, s] - right.loc["policy", s]
+    less = "–" if mask == "policy" else "{:+.1f} [{:+.1f}, {:+.1f}]".format(gap.mean(), *t_interval(gap))
+    numbers = f"{right.loc[mask, s].mean():.1f}", less, f"{100 * here['consulted'].mean():.1f}"
+    rows.append([f"{s:g}", MASKS[mask], *numbers, f"{here['environment_logprob'].mean():.2f}"])
 display(Markdown(markdown_table(rows)))
 start = curves[(curves["step"] == 0) & (curves["lies"] == 0)][["accuracy", "consulted", "environment_logprob"]].mean()
 say(
@@ -240,8 +244,15 @@ say(
 # With a loss over its own tokens the policy learns to ask, and ends far above the best response fixed beforehand. It is
 # also far below the best policy: it reads the target, and still has to find the sums. Its predictions of what the
 # environment writes stay as bad as they were. With a loss over all tokens it predicts the environment's part far better
-# than before, though still badly, and is slower at its own. A fifth of lies takes a fifth from the best policy, and in
-# proportion more from both of these; nothing was planned on that. (The columns *look* and *log π* are of the last
+# than before, though still badly, and is slower at its own.
+#
+# The mask by delimiters lies between the two in what it predicts: of the environment's four tokens it trains on one. In
+# accuracy it is about level with the first where looks are honest, and a little behind where they lie. No claim was
+# stated about it. So a gradient that is turned far at the start need not end far away: by the formula above, the term
+# of a token that is always the same goes away once it is predicted.
+#
+# A fifth of lies takes a fifth from the best policy, and in proportion more from all of these; nothing was planned on
+# that. (The columns *look* and *log π* are of the last
 # evaluation in training, *right* is of the test after it. All masks share a learning rate, and the gradient over all
 # tokens is the larger one, so part of the difference may be the step.)
 #
@@ -363,7 +374,7 @@ _ = check_best_use_of_a_look(my_best_use_of_a_look)
 # - The update stays weighted cross-entropy on the policy's own tokens, with a mask by who wrote them. A mask by
 #   delimiters leaks, and a few tokens turn a gradient far.
 # - Trained on its own tokens, the policy learns to ask from the answer's reward alone. Trained on all, it learns to
-#   predict the environment's part as well, and ends lower, whether looks lie or not.
+#   predict the environment's part as well, and ends lower, whether looks lie or not. The leak of a mask by delimiters
+#   costs little here, though it turns the first gradient far.
 # - Restarts are a contextual bandit over richer contexts. In a standardised group a bonus for repairs cancels.
-# - **Not settled yet**: what a mask by delimiters does in training, and whether restarts repair. Their runs are
-#   planned.
+# - **Not settled yet**: whether restarts repair. Their runs are planned.

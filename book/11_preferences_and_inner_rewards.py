@@ -13,7 +13,7 @@
 # ---
 
 # %% [markdown]
-# # 11 · Preferences, and rewards from the model itself
+# # 11 · Preferences and inner rewards
 #
 # **Is the rest of the family RL in name only, too?**
 #
@@ -298,10 +298,9 @@ _ = check_dpo_weights(my_dpo_weights)
 # <details><summary>Solution</summary>
 #
 # ```python
-# import math
-#
-#
 # def my_dpo_weights(chosen, rejected, beta):
+#     import math
+#
 #     weight = beta / (1 + math.exp(beta * (chosen - rejected)))
 #     return [weight, -weight]
 # ```

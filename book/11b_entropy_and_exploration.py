@@ -13,7 +13,7 @@
 # ---
 
 # %% [markdown]
-# # 11b · Entropy, exploration, and the atlas
+# # 11b · Entropy and exploration
 #
 # **Which of them is RL in more than name?**
 #
@@ -265,10 +265,9 @@ _ = check_entropy_slope(my_entropy_slope)
 # <details><summary>Solution</summary>
 #
 # ```python
-# import math
-#
-#
 # def my_entropy_slope(probs, rewards):
+#     import math
+#
 #     def mean(values):
 #         return sum(p * value for p, value in zip(probs, values, strict=True))
 #
@@ -297,10 +296,9 @@ _ = check_hypotheses_value(my_hypotheses_value)
 # <details><summary>Solution</summary>
 #
 # ```python
-# import math
-#
-#
 # def my_hypotheses_value(values, priors, observed, predicted, beta):
+#     import math
+#
 #     total = 0.0
 #     for value, prior, own in zip(values, priors, predicted, strict=True):
 #         gap = sum(abs(seen - foreseen) for seen, foreseen in zip(observed, own, strict=True))
