@@ -15,18 +15,21 @@
 # %% [markdown]
 # # 11 · Preferences and inner rewards
 #
-# **Is the rest of the family RL in name only, too?**
+# **Are GRPO's relatives RL in name only, too?**
 #
-# **The answer.** Preferences are. Their gradient is weighted cross-entropy, and the first step of a round of DPO is
-# unit F-ISFT⁺⁻. What is new is that a pair weighs less once it is told apart. Rewards from the model itself change the
-# verdicts, and not the form of the gradient. Climbed exactly they end in what was likeliest at the start, right or
-# wrong. Coins move nothing in the mean at one update a batch; with more, the surrogate drifts away from its favourite,
-# and the clip takes part of that back. In the ledger: `preferences-are-sft` holds, `coins` holds.
+# **The answer.** Preferences among a policy's own samples are: their gradient is weighted cross-entropy, and the first
+# step of a round of DPO is unit F-ISFT⁺⁻. What is new is that a pair of DPO's weighs less once it is told apart.
+# Rewards from the model itself leave the form of the gradient, and read no verdict. Climbed exactly they end in what
+# was likeliest at the start, right or wrong. Coins move nothing in the mean at one update a batch; with more, a policy
+# drifts away from its favourite, and the clip takes part of that back. In the ledger: `preferences-are-sft` holds,
+# `coins` holds.
 #
 # GRPO's gradient is a cross-entropy on the model's own samples, weighted by verdicts (chapters 05 and 06). Many methods
 # have been proposed beside it. Some compare pairs of responses and never form a reward. Some take the reward from the
 # model itself, or from a coin. Some add a term for entropy. This chapter puts them into the same frame: *what does one
-# token of a response weigh, and what does that weight depend on?* You need chapters 04 to 06.
+# token of a response weigh, and what does that weight depend on?* A method is in name only, in form, if the weights of
+# its tokens follow from the verdicts of the batch, from lengths and from importance ratios alone. (Chapter 06 asked
+# another question, when the updates of a run stop being those of supervised learning.) You need chapters 04 to 06.
 
 # %%
 import random
@@ -57,28 +60,30 @@ F64 = torch.float64
 # ## Preferences
 #
 # Direct preference optimisation (DPO, [2305.18290](https://arxiv.org/abs/2305.18290)) takes pairs: a *chosen* response
-# $o^+$ and a *rejected* one $o^-$ to the same prompt. Let $\Delta = \sum_t \log \pi(o_t) - \log \pi_\text{ref}(o_t)$ be
-# how far the policy has moved on a response, in nats. The loss is
+# $o^+$ and a *rejected* one $o^-$ to the same prompt. Let $\Delta = \sum_t \big(\log \pi(o_t) - \log
+# \pi_\text{old}(o_t)\big)$ be how far the policy has moved on a response, in nats. The loss is
 #
 # $$-\log \sigma\big(\beta\,(\Delta^+ - \Delta^-)\big).$$
 #
 # *Iterative* DPO ([2503.12854](https://arxiv.org/abs/2503.12854)) makes the pairs from the policy's own samples, with a
 # verifier: one that is right, one that is not. After some updates it samples again, and the policy of that moment is
-# the new reference. IPO ([2310.12036](https://arxiv.org/abs/2310.12036)) has a square in place of the logarithm. KTO
-# ([2402.01306](https://arxiv.org/abs/2402.01306)) needs no pairs.
+# the new $\pi_\text{old}$, DPO's reference. IPO ([2310.12036](https://arxiv.org/abs/2310.12036)) has a square in place
+# of the logarithm. KTO ([2402.01306](https://arxiv.org/abs/2402.01306)) needs no pairs.
 
 # %%
 for name in ("iterative_dpo", "ipo", "kto"):
     print(OBJECTIVES[name], "\n")
 
 # %% [markdown]
-# Each of these is a function of the $\Delta$'s alone. So the chain rule gives its gradient at once: a sum over
-# responses of a number times $\nabla \log \pi(o)$. It is a weighted cross-entropy again, with the same weight on all
-# tokens of a response. For DPO the weight is
+# Each of these is a function of the $\Delta$'s: in IPO of those per token, and in KTO also of $z_0$, an estimate of the
+# KL to the reference that is read off responses put beside other prompts, and has no gradient. ($\beta$ is a scale
+# here, and no weight of a KL term.) So the chain rule gives its gradient at once: a sum over responses of a number
+# times $\nabla \log \pi(o)$. It is a weighted cross-entropy again, with the same weight on all tokens of a response.
+# For DPO the weight is
 #
 # $$w^\pm = \pm\,\beta\,\sigma\big(-\beta\,(\Delta^+ - \Delta^-)\big).$$
 #
-# At the first update of a round the policy is its own reference. Then every $\Delta$ is zero and the weight is
+# At the first update of a round the policy is the one that sampled. Then every $\Delta$ is zero and the weight is
 # $\pm\beta/2$ for every pair. That is F-ISFT⁺⁻ of chapter 05 with unit weights, on the responses of the pairs, without
 # its $1/|o|$. Both can be tested on the base, parameter by parameter in double precision.
 
@@ -115,7 +120,7 @@ for side, words in enumerate(("chosen", "rejected")):
         weights = [response_weights(name, ratios, length, pair, BETA)[side] / at_zero for ratios in moved_by]
         own.append((name.upper(), form, deltas, torch.stack(weights)))
     lines[f"the {words} response"] = own
-# %% alt="Two panels: the weight of the chosen and of the rejected response, over its size at the start of a round, against the difference of log-ratios from minus 40 to 40 nats. DPO falls from almost two to nearly zero as a sigmoid, IPO falls slowly on a straight line, KTO is largest at zero and falls to both sides."
+# %% alt="Two panels: the weight of the chosen and of the rejected response, over its size at the start of a round, against the difference of log-ratios from minus 40 to 40 nats. DPO falls from almost two to nearly zero as a sigmoid, IPO falls slowly on a straight line, KTO is largest at zero and falls to both sides. The rejected response's weights are the mirror image, below zero."
 line_panels(
     lines, guides=(0, 0), line={"marker": ""}, xlabel="Δ⁺ − Δ⁻ (nats)", ylabel="weight, over that at the start",
     sharey=False,
@@ -125,34 +130,41 @@ line_panels(
 # **What to look at.** The right half of each panel: pairs that the policy already tells apart.
 #
 # DPO lets go of them. A pair that is told apart by forty nats weighs almost nothing, and one that the policy has turned
-# around weighs up to twice as much as at the start. IPO counts by the token and aims at five nats for each, so it lets
-# go slowly; past its target it pulls back. KTO lets go on both sides, so it gives up on what is far off. GRPO has none
-# of this. Within a batch its weight changes by the ratio, and the clip stops it (chapter 06).
+# around weighs up to twice as much as at the start. IPO counts by the token and aims at five nats for each: its line
+# crosses zero at 200 nats, off the figure, and past that it pulls back. KTO lets go on both sides, so it gives up on
+# what is far off. (Here $\Delta$ is split evenly between the two, and $z_0$ is zero.) GRPO has none of this. Within a
+# batch its weight changes by the ratio, and the clip stops it (chapter 06).
 #
-# So preferences are saturating weights: functions of the verdicts, of $|o|$ and of $\rho$, as GRPO's are. By the
-# criterion of this book they are RL in name only, and their authors do not even use the name.
+# So the weights of a pair are functions of the verdicts, of $|o|$ and of $\rho$, as GRPO's are. In form DPO and IPO are
+# in name only. (KTO reads a little more, its $z_0$.)
 #
 # ### Which prompts train
 #
-# A prompt makes a pair if its group has a right response and a wrong one. With eight responses and a chance $p$ of a
-# right one that is likely for all but the hardest and the easiest prompts. GRPO weighs by $\sqrt{p(1-p)}$.
+# A prompt makes a pair of a right and a wrong response if its group has both. With eight responses and a chance $p$ of
+# a right one that is likely for all but the hardest and the easiest prompts. GRPO weighs a group by $\sqrt{\hat
+# p(1-\hat p)}$, where $\hat p$ is the share that is right (chapter 06). Both are means over groups of eight here.
 
 # %%
-p = torch.linspace(0.0, 1.0, 201, dtype=F64)
-expected = {"iterative_dpo": 1 - p**8 - (1 - p) ** 8, "grpo_no_kl": 2 * (p * (1 - p)).sqrt()}
-curves = [(label(name), look(name), p, weight) for name, weight in expected.items()]
-# %% alt="Expected weight of a prompt, over its largest value, against the chance of a right response. GRPO without KL is a half circle. Iterative DPO rises faster and is flat between a quarter and three quarters."
+p, k = torch.linspace(0.0, 1.0, 201, dtype=F64), torch.arange(9, dtype=F64)  # [P], [9] right of a group of eight
+chances = torch.distributions.Binomial(8, p[:, None]).log_prob(k).exp()  # [P, 9]
+expected = {"iterative_dpo": ((k > 0) & (k < 8)).to(F64), "grpo_no_kl": (k / 8 * (1 - k / 8)).sqrt()}  # [9] each
+curves = []
+for name, weight in expected.items():
+    mean = chances @ weight  # [P]
+    curves.append((label(name), look(name), p, mean / mean.max()))
+# %% alt="Expected weight of a prompt, over its largest value, against the chance of a right response. Both rise from zero at 0 and at 1. Iterative DPO rises faster and is flat between a quarter and three quarters; GRPO without KL has a rounder top."
 line_panels(
     {"": curves}, size=(6, 3.4), line={"marker": ""}, xlabel="p, the chance of a right response",
     ylabel="weight of a prompt, largest = 1",
 )  # fmt: skip
 
 # %% [markdown]
-# **What to look at.** The flat top of the one curve, and the two at a chance of one in twenty.
+# **What to look at.** The flat top of the one curve, and which is higher at a chance of one in ten.
 #
-# The two are close. DPO's is flatter in the middle, and gives less to prompts that are seldom right or seldom wrong.
-# (The code of iterative DPO also pairs wrong responses of prompts that are wrong throughout: well-formed against
-# malformed. Those pairs teach the format.)
+# The two are close. DPO's is flatter, and gives a little more to prompts that are seldom right or seldom wrong. (The
+# code of iterative DPO also makes pairs in groups that are wrong throughout, which the curve leaves out: well-formed
+# against malformed, or, where all are well formed, the longest against another. The first kind teaches the format, the
+# second length.)
 #
 # Which of several right responses is chosen is a free choice. The code takes the longest. Nothing in the loss asks for
 # it, and it is a push on length of its own, beside that of $1/|o|$ in chapter 08.
@@ -170,20 +182,25 @@ display(Markdown(markdown_table(rows, numbers=False)))
 
 # %% [markdown]
 # *Self-certainty* (Intuitor, [2505.19590](https://arxiv.org/abs/2505.19590)) is how far the next-token distributions
-# are from uniform. The judge is the policy as it is, or the base for good. *Negative entropy* is RENT's reward
+# are from uniform, $U$. The judge is the current policy, or the base throughout. *Negative entropy* is RENT's reward
 # ([2505.22660](https://arxiv.org/abs/2505.22660)), and the *majority* of a group is TTRL's
-# ([2504.16084](https://arxiv.org/abs/2504.16084)). *Random* is a fair coin for each response
-# ([2506.10947](https://arxiv.org/abs/2506.10947)). Each trains by one argument:
+# ([2504.16084](https://arxiv.org/abs/2504.16084)). The *log-likelihood* is the self-reward of sharpening
+# ([2412.01951](https://arxiv.org/abs/2412.01951)), and *format* is a control: it asks for the form of an answer alone.
+# *Random* is a fair coin for each response ([2506.10947](https://arxiv.org/abs/2506.10947)). Each trains by one
+# argument:
 #
 # ```sh
 # rlino train --task word_problems --method grpo_no_kl --reward self_certainty
 # ```
 #
 # In this book's frame only the rewards change. The weights are still the advantages of a group, so the gradient is
-# still a weighted cross-entropy. But the weights follow no verdict.
-#
-# The first three look alike. They are not: each pair below is ordered one way by one of them, and the other way by
-# another.
+# still a weighted cross-entropy. What the weights follow is no longer the verifier: *majority* follows the answers of
+# the group, *random* nothing, and the others how likely the model holds things. By the letter these are then more than
+# a name. But each is one number a response, and the criterion was not made for them. Self-certainty, negative entropy
+# and log-likelihood look alike. They are not: each pair of responses below is ordered one way by one of them, and the
+# other way by another. The vocabulary has four tokens. The first pair are one token of $(.5, .5, 0, 0)$, up to a
+# millionth, and one of $(.85, .05, .05, .05)$. The second are an unlikely token of the latter, and one of an even
+# distribution. The third are six likely tokens of the latter, and one likely token of $(.7, .1, .1, .1)$.
 
 # %%
 from rlino_lib.exact.certainty import ascend, disagreements  # noqa: E402
@@ -197,8 +214,10 @@ disagreements().round(2)
 # and $\log V$, whatever is ruled out. The log-probability reads the token that was drawn, and as a sum it favours short
 # responses.
 #
-# What they share is where they lead. None reads whether the answer is right. Here each is climbed exactly, on one
-# softmax of four actions. The first is the likeliest, the second is the right one.
+# What they share is where they lead. None reads whether the answer is right. Here each is climbed as a function of the
+# policy, exactly, on one softmax of four actions. (As rewards of samples, self-certainty and entropy would be equal for
+# all actions of one softmax, and move nothing. In a model they act through tokens that lead to surer ones.) Majority is
+# that of infinitely many votes.
 
 # %%
 START, RIGHT = (0.3, 0.2, 0.25, 0.25), 1
@@ -221,9 +240,10 @@ line_panels(
 # %% [markdown]
 # **What to look at.** The two panels differ in one thing: which action is right.
 #
-# Every reward of the model's own ends in the action that was likeliest at the start. On the left that is the right one,
-# and all look like learning. On the right all but the truth unlearn it. These rewards *sharpen*: they make likelier
-# what was likely, in the words of chapter 09. Whether accuracy rises or falls says where the base stood.
+# All four end in the action that was likeliest at the start. On the left that is the right one, and all look like
+# learning; majority is the truth there. On the right all but the truth unlearn it. (Log-likelihood has the line of
+# negative entropy: in the mean the two are the same.) These rewards *sharpen*: they make likelier what was likely, in
+# the words of chapter 09. Whether accuracy rises or falls says where the base stood.
 #
 # ## Random rewards
 #
@@ -250,9 +270,9 @@ line_panels(lines, guides=(None, 0.9), xlabel="batches", ylabel="chance of the t
 
 # %%
 ends = coins[coins["step"] == coins["step"].max()]
-rows = [["updates a batch", "clip", "chance of the top action", "its logit, change", "entropy, nats"]]
+rows = [["updates a batch", "clip", "chance of the top action", "its logit, change"]]
 for row in ends.itertuples():
-    numbers = ((row.top, row.top_se), (row.logit, row.logit_se), (row.entropy, row.entropy_se))
+    numbers = ((row.top, row.top_se), (row.logit, row.logit_se))
     rows.append([str(row.updates), row.objective, *(f"{mean:.3f} ± {2 * se:.3f}" for mean, se in numbers)])
 display(Markdown(markdown_table(rows)))
 
@@ -261,12 +281,12 @@ display(Markdown(markdown_table(rows)))
 #
 # At one update the mean logit stays where it was, within its error. (The chance itself drifts a little, because it is a
 # curve of the logit.) At eight updates the surrogate moves the policy *away* from its favourite. Its later updates act
-# on ratios that its own earlier ones have made, and these no longer cancel. The clip takes part of that back, and never
-# more than that: neither line ends above the start. So in a table of actions the clip only undoes a drift. What a
+# on ratios that its own earlier ones have made, and these no longer cancel. In these trainings the clip takes part of
+# that back, and neither line ends above the start. So here the clip undoes a drift, and gives no signal. What a
 # language model makes of coins, where actions share weights, is a question for runs.
 #
-# That the first statement is no accident of the draws, and that the two are ordered so, follows from sums over all
-# batches of coins: the claim below is judged by these.
+# The claim below is judged without draws: for one batch and a policy of two actions, by sums over all coins. There one
+# batch moves little. The signs and their order are what the claim is about.
 
 # %% [markdown]
 # ## What was claimed, and what was found
@@ -310,7 +330,8 @@ _ = check_dpo_weights(my_dpo_weights)
 # </details>
 #
 # **2. A majority.** `my_majority_rewards(answers)`: the answers of a group in, `None` where a response has none; 1 for
-# each response that has the most frequent answer and 0 for the others out. Of several the first counts.
+# each response that has the most frequent answer and 0 for the others out. Of answers that are equally frequent the
+# first wins.
 
 
 # %%
@@ -329,7 +350,7 @@ _ = check_majority_rewards(my_majority_rewards)
 #     return [int(answer is not None and answer == winner) for answer in answers]
 # ```
 #
-# No verifier is needed. But a group that agrees on a wrong answer is taught to.
+# No verifier is needed. But a group that agrees on a wrong answer is taught that answer.
 #
 # </details>
 #
@@ -337,9 +358,9 @@ _ = check_majority_rewards(my_majority_rewards)
 #
 # - Losses of preferences have the gradient of weighted cross-entropy, with one weight for all tokens of a response. At
 #   the start of a round DPO's is the same for every pair: unit F-ISFT⁺⁻ without $1/|o|$.
-# - From the second update on their weights saturate. That is a function of verdicts, lengths and ratios, as GRPO's
-#   weights are.
-# - Rewards of the model's own read no verdict. On one softmax all of them end in the action that was likeliest.
+# - From the second update on their weights depend on how far the policy has moved, by ratios, as GRPO's do.
+# - Rewards of the model's own read no verdict. Climbed exactly on one softmax, four of them end in the action that was
+#   likeliest.
 # - Coins leave a policy where it is at one update a batch. With more the surrogate drifts from its favourite; the clip
 #   undoes a part.
 # - **Not settled yet**: what these do to a language model, where responses share weights. The methods and rewards train

@@ -15,13 +15,13 @@
 # %% [markdown]
 # # 11b · Entropy and exploration
 #
-# **Which of them is RL in more than name?**
+# **Which methods are RL in more than name?**
 #
-# **The answer.** Few, and none as far as chapter 10b's environment. Weights that read values, entropies or likelihoods
-# are no function of the verdicts, and BARL's read a belief. But where nothing writes into the text, the best response
-# to a prompt is still fixed beforehand. A published law ties accuracy to entropy where a policy learns by becoming
-# sure, and fails where it learns to search. On a prompt that was held out ordinary RL fails where an answer has to be
-# tried, and BARL's objective does not. In the ledger: `elimination` holds.
+# **The answer.** In form, those that read more than verdicts, lengths and ratios: a KL, an entropy, or values; BARL
+# reads a belief. But on the tasks of this chapter nothing writes into the text, so none of them can learn more than a
+# response fixed beforehand. A published law ties accuracy to entropy where a policy learns by becoming sure, and fails
+# where it learns to search. Where answers have to be tried, ordinary RL fails on a prompt held out, and BARL's
+# objective does not. In the ledger: `elimination` holds.
 #
 # Chapter 11 asked of preferences and of a model's own rewards what a token's weight depends on. Here are the rest:
 # terms of entropy, rewards for exploring, an objective that plans to find out, and systems in which the language model
@@ -56,6 +56,7 @@ READ = {
     "how likely the sampler": "how likely the sampler held the token",
     "the entropy where": "the entropy where the token was drawn",
     "the covariance": "the covariance of likelihood and advantage",
+    "beside other prompts": "how likely responses are beside other prompts (KTO's z₀)",
 }
 
 # %% [markdown]
@@ -64,8 +65,8 @@ READ = {
 # A policy that is trained on verdicts becomes surer, and what is no longer sampled can no longer be reinforced. On
 # large models the two were found to be tied by a law: $R = -a\,e^{H} + b$
 # ([2505.22617](https://arxiv.org/abs/2505.22617)). Accuracy $R$ is bought with entropy $H$, and the ceiling is $b - a$,
-# at $H = 0$. If the law holds, the first steps of a run tell how it ends. Every run of this book has both columns on
-# record.
+# at $H = 0$. If the law holds, a few first steps and the entropy at the end tell the accuracy there. Every run of this
+# book has both columns on record.
 
 # %% alt="Accuracy of training batches against entropy per token, for four runs. On the two of word problems points run from high entropy and low accuracy to low entropy and high accuracy, and the predicted end lies near the measured one. On the two of Countdown the points rise almost straight up, and the predicted end lies far below."
 runs = {(run.config["task"], run.method, run.seed): run for run in RECORDED.runs("head-to-head")}
@@ -74,7 +75,7 @@ entropy_law_figure([runs[key] for key in SHOWN])
 
 # %%
 laws = entropy_law_table(runs.values())
-rows = [["task", "runs", "error of the predicted end, points, median", "largest", "of predicting no change, median"]]
+rows = [["task", "runs", "error at the end, points, median", "largest", "of predicting no change, median"]]
 for task, part in laws.groupby("task"):
     errors, gains = part["error"].abs(), part["gain"].abs()
     numbers = (f"{x:.1f}" for x in (errors.median(), errors.max(), gains.median()))
@@ -82,12 +83,12 @@ for task, part in laws.groupby("task"):
 display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
-# **What to look at.** How far the dashed part of each line ends from its last mark.
+# **What to look at.** The line that joins the two large marks of a run: that is the error at its end.
 #
 # On word problems the law does what it says, mostly within a few points. Entropy falls there as accuracy rises. On
-# Countdown it fails: entropy hardly moves while accuracy doubles. There the policy learns to go on trying, and a search
-# is no surer of its next number than before. So the law is one of policies that learn by becoming sure. (Part of the
-# slope is not learning: in a batch of easy problems entropy is low and accuracy high.)
+# Countdown it fails: entropy hardly moves while accuracy more than doubles. There the policy learns to go on trying,
+# and a search is no surer of its next number than before. So the law is one of policies that learn by becoming sure.
+# (Part of the slope is not learning: in a batch of easy problems entropy is low and accuracy high.)
 #
 # ### Why it falls
 #
@@ -109,10 +110,12 @@ line_panels(lines, legend="", line={"marker": ""}, sharey=False, xlabel="step")
 
 # %% [markdown]
 # **What to look at.** On the right, the dotted lines on top of the others. On the left, the line that rises first.
+# The term lies on the exact change, and entropy rises first where the good action is unlikely.
 #
-# Three repairs follow from that. IBRO ([2507.18391](https://arxiv.org/abs/2507.18391)) adds each token's entropy times
-# its advantage: it asks for entropy where things go well. *Clip-Cov* takes the gradient from a few tokens of high
-# covariance. *KL-Cov* holds the highest of them to the policy that sampled them.
+# Three repairs have been proposed. IBRO ([2507.18391](https://arxiv.org/abs/2507.18391)), from an information
+# bottleneck, adds each token's entropy times its advantage: it asks for entropy where things go well. *Clip-Cov* leaves
+# a few tokens of high covariance out of the gradient. *KL-Cov* ties the tokens of highest covariance to the policy that
+# sampled them (both [2505.22617](https://arxiv.org/abs/2505.22617)).
 
 # %%
 for name in ("grpo_entropy", "ibro", "clip_cov", "kl_cov"):
@@ -121,8 +124,8 @@ for name in ("grpo_entropy", "ibro", "clip_cov", "kl_cov"):
 # %% [markdown]
 # An entropy's gradient is no weight of the token that was drawn: it moves all entries of the distribution. So IBRO,
 # like an entropy bonus, is more than weighted supervised learning on the samples. Clip-Cov still is one, with a mask
-# that reads likelihoods. KL-Cov does nothing at one update a batch: where $\log \rho = 0$ its cost has no slope. Each
-# trains by its name, with more than one update a batch:
+# that reads likelihoods. KL-Cov does nothing at one update a batch: its cost $|\log \rho|$ has a kink at zero, and
+# automatic differentiation takes its slope there as zero. Each trains by its name, with more than one update a batch:
 #
 # ```sh
 # rlino train --task word_problems --method kl_cov --set minibatches=4
@@ -131,15 +134,17 @@ for name in ("grpo_entropy", "ibro", "clip_cov", "kl_cov"):
 # %% [markdown]
 # ## Exploration
 #
-# RLSP ([2502.06773](https://arxiv.org/abs/2502.06773)) pays for length, $r - c/|o|$, so that a policy keeps trying.
-# That is a function of the verdict and of $|o|$. By this book's criterion it stays in name only, and chapter 08 has
-# what such a bonus does to lengths.
+# RLSP ([2502.06773](https://arxiv.org/abs/2502.06773)) pays for length, $r - c/|o|$, so that a policy keeps trying. The
+# bonus is a function of $|o|$, so by itself it leaves a method in name only. (RLSP trains by PPO, whose weights read
+# values.) What it does to lengths here is a matter of runs.
 #
 # BARL ([2505.20561](https://arxiv.org/abs/2505.20561)) is another matter. It weighs an action by its value under
 # several hypotheses of what the answer could be, as far as the episode so far has not ruled them out. So a policy is
 # paid for finding out. Its example can be computed exactly. A prompt is one of three tokens. A response is right as
-# soon as that token stands three times in a row. Two prompts are trained, the third is held out. Ordinary RL knows the
-# truth of each trained prompt. BARL has three hypotheses, or all 27 triples.
+# soon as that token stands three times in a row. After 24 tokens it has failed. The policy sees the prompt, its last
+# two tokens, and which repeats it has tried. Two prompts are trained, the third is held out. Ordinary RL knows the
+# truth of each trained prompt. BARL has three hypotheses for each, or all 27 triples; so what would be right for the
+# third prompt is among those that are paid for on the other two.
 
 # %%
 PRIORS = ("the truth", "three repeats", "all 27 triples")
@@ -150,7 +155,7 @@ for title, held_out in (("a trained prompt", False), ("the prompt held out", Tru
     lines[title] = [
         (prior, Look(PALETTE[k], (), "os^"[k]), part[prior].index, part[prior]) for k, prior in enumerate(PRIORS)
     ]
-# %% alt="Two panels: the exact chance of success against the step, for three priors. On a trained prompt all rise to one. On the prompt held out the truth alone falls to zero, three repeats rise to one within twenty steps, all 27 triples take some sixty."
+# %% alt="Two panels: the exact chance of success against the step, for three priors. On a trained prompt all rise to one. On the prompt held out the truth alone falls to zero, three repeats rise to one within twenty steps, all 27 triples rise unevenly, with a dip at forty, to nearly one at eighty."
 line_panels(lines, xlabel="step", ylabel="chance of success")
 
 # %%
@@ -161,8 +166,9 @@ display(ends.loc[list(PRIORS)].rename(columns={False: "tokens, trained prompts",
 # **What to look at.** The right panel, then the column of tokens on trained prompts.
 #
 # Ordinary RL learns by heart what to write for each prompt, and fails on the third: before training it succeeded more
-# often there. With three hypotheses the policy learns to try one after the other. It pays for that with tokens on the
-# prompts that it could have known. With all 27 it gets there later, and needs more tokens on the prompt held out.
+# often there. With three hypotheses the policy learns an order in which to try them, and goes through it whatever the
+# prompt is. It pays for that with tokens on the prompts that it could have known. Which comes first is an accident of
+# the seed, one of which is shown. With all 27 it gets there later.
 #
 # Is it RL in more than name? Its weights read a belief that changes along the response, so credit is not uniform. But
 # no environment writes here: which triples are ruled out follows from the policy's own tokens. So for each prompt the
@@ -173,8 +179,8 @@ display(ends.loc[list(PRIORS)].rename(columns={False: "tokens, trained prompts",
 #
 # Some systems are named beside these and are none of them. LaGR-SEQ ([2308.13542](https://arxiv.org/abs/2308.13542))
 # has a solver that works step by step, and a language model that proposes the rest of a solution. A second learner
-# decides when to ask. The language model is never trained. What is learned is a choice of two arms by the number of
-# steps done:
+# decides when to ask. The language model is never trained. What the second learner learns is a choice of two arms by
+# the number of steps done. Here are a hundred such learners, with chances that are assumed:
 
 # %%
 chances = ask_or_skip.completion_chances()
@@ -187,9 +193,9 @@ display(Markdown(markdown_table(rows)))
 # %% [markdown]
 # **What to look at.** The row where the chance is one half.
 #
-# Above it the best is to ask, and nearly all learners do. (At one half asking is worth nothing, and few learners ask:
-# one whose estimate has fallen below zero samples it less, and seldom learns better.) A contextual bandit, beside a
-# language model that proposes.
+# In the rows below it the model is right more often than not, and asking is best; most learners ask, and later nearly
+# all. (At one half asking is worth nothing, and few learners ask: one whose estimate has fallen below zero samples it
+# less, and seldom learns better.) This is a contextual bandit beside a language model that proposes.
 #
 # Other systems change what is read or what is measured, and not how a policy is trained: images and videos in place of
 # text, or another metric of the same runs. The table has the systems that readers ask about, with what each changes.
@@ -203,8 +209,8 @@ display(Markdown(systems_table({path.name.split("_")[0]: path.name for path in P
 # ## The atlas
 #
 # Every method of this book in one table, computed from its row: what a token of a right and of a wrong response weighs,
-# what else that weight reads, which assumption of the paper it drops, and where its runs ended. The
-# [site](../docs/atlas.md) has it as a page that can be sorted.
+# what else that weight reads, which assumption of the paper it drops, and where its runs ended. The web pages have it
+# as a table that can be sorted, with every formula.
 
 # %%
 say(group_words())
@@ -214,25 +220,27 @@ say(compared_words())
 # %% [markdown]
 # ### Which of them is RL in more than name?
 #
-# The criterion has two parts. A method is RL in more than name if the weights of its tokens are no function of the
+# The criterion has two parts here. A method is RL in more than name if the weights of its tokens are no function of the
 # group's verdicts, $|o|$ and $\rho$ alone, or if the best policy that reads what is written beats the best response
-# fixed beforehand. The first is a fact about a method, and the table has it. The second is a fact about a task.
+# fixed beforehand. The first is a fact about a method's form, and the table has it: GRPO is a "no" there for its KL
+# alone. The second is a fact about a task.
 
 # %%
 more = {what: [key for key, o in OBJECTIVES.items() if what in "; ".join(reads(o))] for what in READ}
 rows = [["weights that read …", "methods"]]
 rows += [[words, ", ".join(f"`{key}`" for key in more[what])] for what, words in READ.items()]
 display(Markdown(markdown_table(rows, numbers=False)))
-say(f"In name only: {sum(map(in_name_only, OBJECTIVES.values()))} of the {len(OBJECTIVES)} methods here.")
+named = [in_name_only(o) for o in OBJECTIVES.values()]
+say(f"Weights that read verdicts, lengths and ratios alone: {sum(named)} of the {len(named)} methods here.")
 
 # %% [markdown]
-# **What to look at.** The last line, and the first two rows of the table.
+# **What to look at.** The last line; then the row of values, and those of KL and entropy.
 #
-# By the first part, more than half of the methods are in name only, all losses of preferences among them. A KL to a
-# reference, or an entropy in the loss, makes others more than that in form: their weights read likelihoods, but nothing
-# about what will come. Only the rows with *values* assign credit as RL means it, by what is to be expected from a
-# state. By the second part none of them is, on the tasks of this chapter. An environment that writes is what it takes,
-# and that is a matter of the task and not of the method: on chapter 10b's, plain GRPO learns to ask.
+# By the first part, more than half of the methods are in name only, DPO and IPO among them, and some that never claimed
+# to be more. A KL to a reference, or an entropy in the loss, makes others more than that in form: their weights read
+# likelihoods, but nothing about what will come. Only the rows with *values* assign credit as RL means it, by what is to
+# be expected from a state. By the second part none of them is, on the tasks of this chapter. An environment that writes
+# is what it takes, and that is a matter of the task and not of the method: on chapter 10b's, plain GRPO learns to ask.
 
 # %% [markdown]
 # ## What was claimed, and what was found
@@ -317,7 +325,7 @@ _ = check_hypotheses_value(my_hypotheses_value)
 # - Terms of entropy are no weights of the tokens that were drawn. Clip-Cov's mask is, and reads likelihoods.
 # - An objective over several hypotheses teaches to try them in turn. It changes what is asked for, not how the gradient
 #   is made.
-# - More than half of the methods here are RL in name only. What it takes beyond a method is a task whose text says
-#   something new.
+# - More than half of the methods here are in name only by the form of their weights. More than a method, it takes a
+#   task in which something else writes what was not known.
 # - **Not settled yet**: whether IBRO, Clip-Cov and KL-Cov keep entropy without loss here, and what a bonus for length
 #   buys. They train by `rlino train`; their grids of runs are planned.

@@ -52,7 +52,7 @@ WORDS_PER_MINUTE = 150  # of technical prose, equations read
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter as its script has it: what its first cell says, how long it is, and its exercises."""
+    """A chapter as its script has it: what its first cell says, and how long it is."""
 
     script: Path
 
@@ -88,12 +88,6 @@ class Chapter:
         text = re.sub(r"<details>.*?</details>", "", "\n\n".join(self.prose), flags=re.S)
         return 5 * max(1, round(words(text) / WORDS_PER_MINUTE / 5))
 
-    @property
-    def exercises(self) -> int:
-        """How many there are: paragraphs that begin with **1.** and so on, after the heading."""
-        after = "\n\n".join(self.prose).partition("\n## Exercises")[2]
-        return len(re.findall(r"^\*\*\d+\. ", after, re.M))
-
     def _opening(self, pattern: str, what: str) -> str:
         match = re.search(pattern, self.prose[0], re.S)
         if not match:
@@ -117,14 +111,14 @@ def words(text: str) -> int:
 
 
 def chapters_table() -> str:
-    """The chapters as a Markdown table: number, title with link, question, minutes to read, exercises."""
-    rows = [("", "chapter", "question", "minutes", "exercises")]
+    """The chapters as a Markdown table: number, title with link, question, minutes to read."""
+    rows = [("", "chapter", "question", "minutes")]
     for chapter in chapters():
         link = f"[{chapter.title}](book/{chapter.script.stem}.ipynb)"
         question = chapter.question.replace("$", "")
-        rows.append((chapter.number, link, question, chapter.minutes, chapter.exercises or "–"))
+        rows.append((chapter.number, link, question, chapter.minutes))
     head, _, *lines = markdown_table(rows).split("\n")
-    return "\n".join([head, "| :--- | :--- | :--- | ---: | ---: |", *lines])
+    return "\n".join([head, "| :--- | :--- | :--- | ---: |", *lines])
 
 
 def times_table(path: Path = MAKE_TIMES) -> str:

@@ -56,6 +56,7 @@ def reads(objective: Objective) -> list[str]:
         (rule.of and not rule.needs, "the token's place in its response"),
         (o.unlikely is not None, "how likely the sampler held the token"),
         (o.covariant, "the covariance of likelihood and advantage over the batch"),
+        (o.preference and not PREFERENCES[o.preference].paired, "how likely responses are beside other prompts, z₀"),
     )
     return [text for read, text in texts if read]
 
@@ -77,7 +78,6 @@ def batch_facts(objective: Objective) -> list[str]:
     texts = (
         (_over_batch(objective), "the verdicts of the other groups"),
         (paired, "which responses are well formed, truncated and longest, for the pairs"),
-        (objective.preference and not paired, "the ratio of responses beside other prompts, z₀"),
     )
     return [text for read, text in texts if read]
 
@@ -126,7 +126,7 @@ def method_weights(
         raise RlinoError(f"a group of {group_size} with {right} right is not mixed: give 1 to {group_size - 1}")
     if not (0 < length <= cap and 0 < ratio < math.inf):
         raise RlinoError(f"length {length}, cap {cap} and ratio {ratio:g}: need 0 < length ≤ cap and a ratio above 0")
-    if not in_name_only(objective):
+    if not (in_name_only(objective) or objective.preference):
         return None
     correct = torch.arange(group_size) < right  # [N]
     if objective.preference:

@@ -40,8 +40,8 @@ def coins_move_nothing_at_one_update(claim: Claim, records: Records) -> Evidence
     """Hypothesis: at one update a batch, random rewards leave a policy where it is, in the mean; at several, the
     unclipped surrogate moves it away from its favourite, and the clip takes part of that back.
 
-    Statistic: the mean change of the favourite's logit and chance, by enumeration. Thresholds: `gap`, up to which a
-    change of the chance counts as none but for the curvature of σ, `updates` and `lr`.
+    Statistic: the mean change of the favourite's chance by a batch, of a policy of two actions, by enumeration.
+    Thresholds: `gap`, up to which a change of the chance counts as none but for the curvature of σ, `updates` and `lr`.
     """
     updates = claim.threshold["updates"]
     table = {
@@ -54,7 +54,8 @@ def coins_move_nothing_at_one_update(claim: Claim, records: Records) -> Evidence
     clipped, plain = (table[name].xs(updates, level="updates") for name in ("clip", "none"))
     ordered = bool(((plain < clipped) & (clipped < 0)).all())
     verdict = HOLDS if first <= claim.threshold["gap"] and ordered else FAILS
-    words = f"one update: {first:.1e} at most; {updates} updates: {plain[0.9]:+.2g} without a clip, {clipped[0.9]:+.2g}"
+    one = f"by one batch, of two actions: one update {first:.1e} at most"
+    words = f"{one}; {updates} updates {plain[0.9]:+.2g} without a clip, {clipped[0.9]:+.2g}"
     return Evidence(verdict, f"{words} with one, from 0.9")
 
 
@@ -71,4 +72,7 @@ def elimination_is_learned(claim: Claim, records: Records) -> Evidence:
         ends[prior] = [t[(t["prompt"] == HELD_OUT) & (t["step"] == t["step"].max())]["right"].item() for t in tables]
     ordinary, barl = max(ends["the truth"]), min(ends["three repeats"])
     verdict = HOLDS if ordinary <= claim.threshold["most"] and barl >= claim.threshold["least"] else FAILS
-    return Evidence(verdict, f"held out: {ordinary:.0%} at most, and {barl:.0%} at least")
+    words = (
+        f"right on it, exactly, over 3 seeds: ordinary RL {ordinary:.0%} at most, three hypotheses {barl:.0%} at least"
+    )
+    return Evidence(verdict, words)

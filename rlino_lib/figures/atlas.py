@@ -99,12 +99,21 @@ def formulas_table(frame: pd.DataFrame | None = None) -> str:
 
 def systems_table(files: Mapping[str, str], systems: Sequence[System] | None = None) -> str:
     """The systems of data/systems.toml, each with the chapter that tests it; `files` has those there are, by number."""
-    rows = [("system", "what it changes", "trained here by", "drops", "what of it has no place here", "tested in")]
+    rows = [
+        (
+            "system",
+            "what it changes",
+            "command here",
+            "the system drops",
+            "what of it has no place here",
+            "discussed in",
+        )
+    ]
     for system in read_systems() if systems is None else systems:
         paper = f"{plain(system.name)} ([{system.arxiv}](https://arxiv.org/abs/{system.arxiv}))"
         keys = [("", system.methods), ("reward ", system.rewards), ("on ", system.tasks)]
         trained = "; ".join(what + plain(" + ".join(names)) for what, names in keys if names) if system.methods else "–"
-        place = "not tested yet"
+        place = "not yet"
         if system.chapter in files:
             place = f"[{system.chapter}: {plain(system.heading)}]({files[system.chapter]}#{system.anchor})"
         dropped = plain(", ".join(system.drops)) or "–"

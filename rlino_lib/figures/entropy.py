@@ -45,5 +45,6 @@ def entropy_law_figure(runs: Sequence[Run], source: str = "training", share: flo
                       markeredgecolor="black", zorder=4)  # fmt: skip
     axis.set_ylim(0, 100)  # a law with no hold may lead anywhere
     axis.set(xlabel="entropy (nats per token)", ylabel=f"right, {source} (%)")
-    shared_legend(figure, f"full: first {100 * share:g} % of steps, fitted; empty: the rest, predicted", 1)
+    steps = f"small: steps, full in the first {100 * share:g} %, which are fitted"
+    shared_legend(figure, f"{steps}; large: the end, measured (full), predicted", 1)
     return figure

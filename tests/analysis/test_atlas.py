@@ -16,16 +16,17 @@ from rlino_lib.methods.catalogue import LABELS, OBJECTIVES, varied
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.methods.objective import Objective
+from rlino_lib.methods.preference import PREFERENCES
 from rlino_lib.records.runs import Run
 from rlino_lib.training.config import RUN_DEFAULTS
 
 N, T, L = 8, 40, 80  # responses of a group, tokens of each, the cap
 READING_MORE = {
     "grpo", "grpo_entropy", "rloo", "reinforce_pp", "reinforce_pp_baseline", "optimal_baseline", "grpo_lambda", "ppo",
-    "vc_ppo", "vineppo", "spo_chain", "step_verifier", "ibro", "clip_cov", "kl_cov",
+    "vc_ppo", "vineppo", "spo_chain", "step_verifier", "ibro", "clip_cov", "kl_cov", "kto",
 }  # fmt: skip
 # Those whose verdicts weigh as in a method in name only: what they read more stands in a term beside them.
-BESIDE = {"grpo", "grpo_entropy", "rloo", "reinforce_pp", "reinforce_pp_baseline", "ibro", "kl_cov"}
+BESIDE = {"grpo", "grpo_entropy", "rloo", "reinforce_pp", "reinforce_pp_baseline", "ibro", "kl_cov", "kto"}
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])
@@ -97,7 +98,7 @@ def test_the_criterion_is_what_the_library_needs(name):
     """
     o = OBJECTIVES[name]
     if o.preference:
-        assert tool.in_name_only(o)
+        assert tool.in_name_only(o) == PREFERENCES[o.preference].paired
         return
     mask = torch.ones(N, T, dtype=torch.bool)
     correct = torch.arange(N) < 2

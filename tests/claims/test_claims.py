@@ -413,7 +413,7 @@ def test_the_table_has_verdict_and_chapter_beside_the_claim(root, judgement):
     """Each chapter judges the claims that name it: by their names, or by the module of their evidence."""
     head, *rows = ledger_rows(judgement, {"06": "book/06.ipynb"})
     assert head[:3] == ("claim", "verdict", "chapter") and {row[1].partition(",")[0] for row in rows} <= set(VERDICTS)
-    chapters = {"01", "04", "[06](book/06.ipynb)", "07", "08b", "08c", "09", "09b", "10", "10b", "13"}
+    chapters = {"01", "04", "[06](book/06.ipynb)", "07", "08b", "08c", "09", "09b", "10", "10b", "11", "11b", "13"}
     assert {row[2] for row in rows} == chapters
     for claim in read_ledger():
         (script,) = (root / "book").glob(f"{claim.chapter}_*.py")

@@ -267,12 +267,11 @@ def test_an_answer_says_no_number_and_the_verdicts_of_the_ledger(chapter):
 def test_what_a_chapter_says_of_itself_is_read_from_its_cells(tmp_path):
     text = "# %% [markdown]\n# # 03b · A title, with more\n#\n# **Is\n# it?**\n#\n"
     text += "# **The answer.** It\n# is. So.\n#\n# More.\n"
-    text += "\n# %% [markdown]\n# ## Exercises\n#\n# **1. One.** Do.\n#\n# **2. Two.** Do.\n"
     script = tmp_path / "03b_name.py"
     script.write_text(text, encoding="utf-8")
     chapter = report.Chapter(script)
     assert (chapter.number, chapter.title, chapter.question) == ("03b", "A title", "Is it?")
-    assert (chapter.answer, chapter.minutes, chapter.exercises) == ("It is. So.", 5, 2)
+    assert (chapter.answer, chapter.minutes) == ("It is. So.", 5)
     script.write_text("# %% [markdown]\n# # 03b · A title\n", encoding="utf-8")
     with pytest.raises(RlinoError, match="03b_name.py: the first cell has no question"):
         _ = report.Chapter(script).question
