@@ -135,7 +135,7 @@ def test_the_batch_is_named_where_it_is_read():
     over_batch = {name for name, words in facts.items() if "the verdicts of the other groups" in words}
     assert over_batch == {"reinforce_pp", "reinforce_pp_baseline", "ppo", "vc_ppo", "vineppo", "spo_chain"}
     assert [facts[name] for name in ("grpo", "f_isft_posneg", "nft")] == [[], [], []]
-    assert facts["iterative_dpo"] == facts["ipo"] != facts["kto"] != []
+    assert facts["iterative_dpo"] == facts["ipo"] != [] == facts["kto"]
 
 
 def test_uneven_credit_drops_the_even_split():

@@ -79,7 +79,7 @@ def test_hostile_text_is_shown_as_it_is(frame, ends):
     system = dataclasses.replace(read_systems()[0], name=HOSTILE, changes=HOSTILE, beyond=HOSTILE, heading=HOSTILE)
     row = cells(tool.systems_table({"10": "10.html"}, [system]))[1]
     assert row[0] == f"{shown} (2410.01679)" and row[1] == row[4] == shown and row[5].startswith(f"10: {shown}")
-    assert cells(tool.systems_table({}, [system]))[1][5] == "not tested yet"
+    assert cells(tool.systems_table({}, [system]))[1][5] == "not yet"
 
 
 def test_weights_in_words():
