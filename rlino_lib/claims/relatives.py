@@ -43,7 +43,7 @@ def coins_move_nothing_at_one_update(claim: Claim, records: Records) -> Evidence
     Statistic: the mean change of the favourite's chance by a batch, of a policy of two actions, by enumeration.
     Thresholds: `gap`, up to which a change of the chance counts as none but for the curvature of σ, `updates` and `lr`.
     """
-    updates = claim.threshold["updates"]
+    updates = int(claim.threshold["updates"])
     table = {
         name: mean_steps(OBJECTIVES[method], [0.6, 0.9], [1, updates], claim.threshold["lr"]).set_index(
             ["p", "updates"]
