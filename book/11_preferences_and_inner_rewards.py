@@ -293,7 +293,6 @@ display(Markdown(markdown_table(rows)))
 
 # %%
 claims = judge_all(evidence="relatives.")
-claims = claims[claims["chapter"] == "11"]
 rows = [["claim", "verdict", "what was found"]]
 rows += claims[["statement", "found", "effect"]].itertuples(index=False, name=None)
 display(Markdown(markdown_table(rows, numbers=False)))

@@ -48,16 +48,6 @@ from rlino_lib.methods.catalogue import OBJECTIVES
 
 style()
 F64 = torch.float64
-READ = {
-    "values of states": "values of states",
-    "next-token distributions": "the next-token distributions of the group",
-    "place in its response": "the token's place in its response",
-    "how likely a reference": "how likely a reference holds the token (KL)",
-    "how likely the sampler": "how likely the sampler held the token",
-    "the entropy where": "the entropy where the token was drawn",
-    "the covariance": "the covariance of likelihood and advantage",
-    "beside other prompts": "how likely responses are beside other prompts (KTO's z₀)",
-}
 
 # %% [markdown]
 # ## Entropy
@@ -226,15 +216,17 @@ say(compared_words())
 # alone. The second is a fact about a task.
 
 # %%
-more = {what: [key for key, o in OBJECTIVES.items() if what in "; ".join(reads(o))] for what in READ}
-rows = [["weights that read …", "methods"]]
-rows += [[words, ", ".join(f"`{key}`" for key in more[what])] for what, words in READ.items()]
+more: dict[str, list[str]] = {}
+for key, o in OBJECTIVES.items():
+    for what in reads(o):
+        more.setdefault(what, []).append(f"`{key}`")
+rows = [("weights that read …", "methods"), *((what, ", ".join(keys)) for what, keys in more.items())]
 display(Markdown(markdown_table(rows, numbers=False)))
 named = [in_name_only(o) for o in OBJECTIVES.values()]
 say(f"Weights that read verdicts, lengths and ratios alone: {sum(named)} of the {len(named)} methods here.")
 
 # %% [markdown]
-# **What to look at.** The last line; then the row of values, and those of KL and entropy.
+# **What to look at.** The last line; then the rows of values, and those of the reference and of entropy.
 #
 # By the first part, more than half of the methods are in name only, DPO and IPO among them, and some that never claimed
 # to be more. A KL to a reference, or an entropy in the loss, makes others more than that in form: their weights read
@@ -246,8 +238,7 @@ say(f"Weights that read verdicts, lengths and ratios alone: {sum(named)} of the 
 # ## What was claimed, and what was found
 
 # %%
-claims = judge_all(evidence="relatives.")
-claims = claims[claims["chapter"] == "11b"]
+claims = judge_all(evidence="exploration.")
 rows = [["claim", "verdict", "what was found"]]
 rows += claims[["statement", "found", "effect"]].itertuples(index=False, name=None)
 display(Markdown(markdown_table(rows, numbers=False)))

@@ -66,6 +66,10 @@ _POLICIES = (
 )
 
 
+def _covariance(p: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    return float(p @ (x * y) - (p @ x) * (p @ y))
+
+
 @exercise("entropy_slope", *_POLICIES)
 def check_entropy_slope(probs: list[float], rewards: list[float]) -> Solution:
     """`entropy_slope(probs, rewards)`: the change of a softmax's entropy per unit of a small natural-gradient step.
@@ -74,13 +78,12 @@ def check_entropy_slope(probs: list[float], rewards: list[float]) -> Solution:
     """
     p, r = np.array(probs), np.array(rewards)
     log = np.log(p)
-    covariance = float(p @ (log * r) - (p @ log) * (p @ r))
     moves = p * (r - p @ r)
-    return -covariance, {
-        "where likely actions are good, entropy falls: the sign": covariance,
+    return -_covariance(p, log, r), {
+        "where likely actions are good, entropy falls: the sign": _covariance(p, log, r),
         "actions are drawn from π: the means are weighted by it": -float(np.cov(log, r, ddof=0)[0, 1]),
-        "log π and not π": -float(p @ (p * r) - (p @ p) * (p @ r)),
-        "that is the policy gradient's, with π A in place of r": -float(p @ (log * moves) - (p @ log) * (p @ moves)),
+        "log π and not π": -_covariance(p, p, r),
+        "that is the policy gradient's, with π A in place of r": -_covariance(p, log, moves),
         "a covariance takes the product of the means off": -float(p @ (log * r)),
     }
 

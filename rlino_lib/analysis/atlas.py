@@ -61,7 +61,7 @@ def reads(objective: Objective) -> list[str]:
     return [text for read, text in texts if read]
 
 
-def of_verdicts(objective: Objective) -> Objective:
+def without_terms(objective: Objective) -> Objective:
     """The row without the terms that stand beside what a response is credited with: KL, entropy and held tokens."""
     bare = replace(objective.bare, kl_in_reward=0.0)
     return replace(bare, covariant="clip") if objective.covariant == "clip" else bare
@@ -230,7 +230,7 @@ def atlas(
     """A row for each method of the catalogue, by its key, in the order of LABELS and then of the catalogue.
 
     Columns: label, formula, source; `right` and `wrong`, weights of `method_weights` at ρ = 1, and `right_off` and
-    `wrong_off` at ρ = `off_policy`, of the row `of_verdicts` and times N·|o|, so that GRPO's are its advantages, NaN
+    `wrong_off` at ρ = `off_policy`, of the row `without_terms` and times N·|o|, so that GRPO's are its advantages, NaN
     where they read more; reads and batch_facts (words), in_name_only (bool), drops.
     """
     keys = [*LABELS, *(key for key in OBJECTIVES if key not in LABELS)]
@@ -239,7 +239,7 @@ def atlas(
         o = OBJECTIVES[key]
         scaled: dict[str, float] = {}
         for suffix, ratio in (("", 1.0), ("_off", off_policy)):
-            weights = method_weights(of_verdicts(o), right, group_size, length, ratio, cap) or NO_WEIGHTS
+            weights = method_weights(without_terms(o), right, group_size, length, ratio, cap) or NO_WEIGHTS
             scaled |= {name + suffix: group_size * length * w for name, w in weights._asdict().items()}
         words = {"reads": "; ".join(reads(o)), "batch_facts": "; ".join(batch_facts(o))}
         text = repr(o).removeprefix(f"{key}: ")

@@ -6,6 +6,7 @@ from rlino_lib.claims import (  # noqa: F401
     clean_room,
     credit,
     environment,
+    exploration,
     gradient,
     head_to_head,
     length,

@@ -22,7 +22,7 @@ KINDS = ("exact", "statistical", "descriptive")
 CHAPTERS = {
     "weighted-sft": "04", "closed-form": "04", "bandit": "01", "gradient": "06", "head_to_head": "07",
     "clean_room": "08b", "length": "08c", "real": "13", "sharpening": "09", "chains": "09b",
-    "credit": "10", "environment": "10b", "elimination": "11b", "relatives": "11",
+    "credit": "10", "environment": "10b", "relatives": "11", "exploration": "11b",
 }  # fmt: skip
 SUPPORTS, AGAINST, NO_VERDICT, SILENT = "supports", "speaks against", "no verdict", "silent"
 

@@ -1,4 +1,4 @@
-"""Evidence on the relatives of GRPO (chapters 11 and 11b): preferences, random rewards and exploration, exactly."""
+"""Evidence on the relatives of GRPO (chapter 11): preferences and random rewards, exactly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 from rlino_lib.claims.bandit import equal_sides, toy
 from rlino_lib.claims.ledger import Claim, Evidence, Records, evidence
 from rlino_lib.claims.verdicts import FAILS, HOLDS
-from rlino_lib.exact.hypotheses import HELD_OUT, learn
 from rlino_lib.exact.identities import TokenLM, first_step_of_dpo, preferences_are_weighted_sft, sample_mdp
 from rlino_lib.exact.spurious import mean_steps
 from rlino_lib.exact.token_mdp import SharedPolicy
@@ -44,12 +43,10 @@ def coins_move_nothing_at_one_update(claim: Claim, records: Records) -> Evidence
     Thresholds: `gap`, up to which a change of the chance counts as none but for the curvature of σ, `updates` and `lr`.
     """
     updates = int(claim.threshold["updates"])
-    table = {
-        name: mean_steps(OBJECTIVES[method], [0.6, 0.9], [1, updates], claim.threshold["lr"]).set_index(
-            ["p", "updates"]
-        )["step"]
-        for name, method in (("clip", "grpo_no_kl"), ("none", "grpo_no_clip"))
-    }
+    table = {}
+    for name, method in (("clip", "grpo_no_kl"), ("none", "grpo_no_clip")):
+        steps = mean_steps(OBJECTIVES[method], [0.6, 0.9], [1, updates], claim.threshold["lr"])
+        table[name] = steps.set_index(["p", "updates"])["step"]
     first = max(abs(steps.xs(1, level="updates")).max() for steps in table.values())
     clipped, plain = (table[name].xs(updates, level="updates") for name in ("clip", "none"))
     ordered = bool(((plain < clipped) & (clipped < 0)).all())
@@ -57,22 +54,3 @@ def coins_move_nothing_at_one_update(claim: Claim, records: Records) -> Evidence
     one = f"by one batch, of two actions: one update {first:.1e} at most"
     words = f"{one}; {updates} updates {plain[0.9]:+.2g} without a clip, {clipped[0.9]:+.2g}"
     return Evidence(verdict, f"{words} with one, from 0.9")
-
-
-@evidence
-def elimination_is_learned(claim: Claim, records: Records) -> Evidence:
-    """Hypothesis: on the held-out prompt ordinary RL fails, and BARL's objective does not.
-
-    Statistic: the exact chance of success there after training, the worst of three seeds for BARL, the best for
-    ordinary RL. Thresholds `most` for ordinary RL and `least` for BARL.
-    """
-    ends = {}
-    for prior in ("the truth", "three repeats"):
-        tables = [learn(prior, steps=60, seed=seed) for seed in range(3)]
-        ends[prior] = [t[(t["prompt"] == HELD_OUT) & (t["step"] == t["step"].max())]["right"].item() for t in tables]
-    ordinary, barl = max(ends["the truth"]), min(ends["three repeats"])
-    verdict = HOLDS if ordinary <= claim.threshold["most"] and barl >= claim.threshold["least"] else FAILS
-    words = (
-        f"right on it, exactly, over 3 seeds: ordinary RL {ordinary:.0%} at most, three hypotheses {barl:.0%} at least"
-    )
-    return Evidence(verdict, words)

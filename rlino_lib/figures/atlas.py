@@ -98,17 +98,9 @@ def formulas_table(frame: pd.DataFrame | None = None) -> str:
 
 
 def systems_table(files: Mapping[str, str], systems: Sequence[System] | None = None) -> str:
-    """The systems of data/systems.toml, each with the chapter that tests it; `files` has those there are, by number."""
-    rows = [
-        (
-            "system",
-            "what it changes",
-            "command here",
-            "the system drops",
-            "what of it has no place here",
-            "discussed in",
-        )
-    ]
+    """The systems of data/systems.toml, each with its chapter; `files` has those there are, by number."""
+    facts = "what it changes", "command here", "the system drops", "what of it has no place here"
+    rows: list[tuple[str, ...]] = [("system", *facts, "discussed in")]
     for system in read_systems() if systems is None else systems:
         paper = f"{plain(system.name)} ([{system.arxiv}](https://arxiv.org/abs/{system.arxiv}))"
         keys = [("", system.methods), ("reward ", system.rewards), ("on ", system.tasks)]
