@@ -296,6 +296,7 @@ def test_not_testable_is_what_has_no_test(judgement):
     assert {row["id"] for row in rows if row["verdict"] == "undecided"} == {
         "kl-countdown", "posneg-countdown", "neg-word", "gains-sides", "gains-shape", "curves-cross", "interference",
         "temperature", "right-chains", "nsr-keeps", "same-curve", "facts-over-plans", "vine-per-update",
+        "restarts-repair",
     }  # fmt: skip
     assert "about 28 seeds" in judged["kl-countdown"].effect
 
