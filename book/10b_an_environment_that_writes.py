@@ -41,7 +41,8 @@ import torch
 from IPython.display import Markdown, display
 
 from rlino_lib.analysis.statistics import final_accuracy, t_interval
-from rlino_lib.claims.environment import repair_rate, runs_named
+from rlino_lib.claims.environment import repair_rate
+from rlino_lib.claims.families import runs_named
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.evaluation.graded import sample_graded

@@ -5,24 +5,16 @@ Holm's correction is over all tests of this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
 from rlino_lib.analysis import statistics as stats
-from rlino_lib.claims.families import Gaps, above, difference, paired, tested_by_seed
-from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence, require_seeds
+from rlino_lib.claims.families import Gaps, above, each_named, last, pair_named, tested_by_seed
+from rlino_lib.claims.ledger import Claim, Evidence, NotTestable, Records, evidence
 from rlino_lib.claims.verdicts import FAILS, HOLDS
 from rlino_lib.exact.hidden_target import optima
 from rlino_lib.folders import asked_and_found
 from rlino_lib.records.runs import Run
 from rlino_lib.tasks import HiddenTarget
-
-
-def runs_named(group: str, name: str, records: Records) -> dict[int, Run]:
-    """The runs of a grid whose folder is NAME-s<seed>, by seed."""
-    return {run.seed or 0: run for run in records.runs(group) if run.path.name == f"{name}-s{run.seed}"}
 
 
 @evidence
@@ -37,17 +29,6 @@ def closed_loop_is_better(claim: Claim, records: Records) -> Evidence:
     verdict = HOLDS if look >= claim.threshold["points"] and calculator == 0 else FAILS
     best, fixed = 100 * table["policy"]["look"], 100 * table["response"]["look"]
     return Evidence(verdict, f"{best:.1f} % against {fixed:.1f} % with a look; with a calculator they are equal")
-
-
-def _of_each(claim: Claim, records: Records, number: Callable[[Run], float]) -> Gaps:
-    runs = runs_named("environment", claim.about["name"], records)
-    require_seeds(claim, len(runs))
-    return pd.Series({seed: number(run) for seed, run in runs.items()}), list(runs.values())
-
-
-def _pair(claim: Claim, records: Records, of: Callable[[Run], float]) -> Gaps:
-    runs, reference = (runs_named(claim.about["group"], claim.about[which], records) for which in ("name", "reference"))
-    return paired(claim, runs, reference, difference(of))
 
 
 def repair_rate(run: Run, attempts: int) -> float:
@@ -65,7 +46,7 @@ def trained_beats_the_fixed(claim: Claim, records: Records) -> Gaps:
     Statistic: test accuracy less that response's exact chance, by seed. Threshold `alpha` of a one-sided t-test, after
     Holm's correction: holds where it is found above 0, fails where below.
     """
-    gaps, runs = _of_each(claim, records, stats.final_accuracy)
+    gaps, runs = each_named(claim, records, stats.final_accuracy)
     return gaps - 100 * optima(HiddenTarget().problems("test"), [0.0], ["look"])["response"].item(), runs
 
 
@@ -75,7 +56,7 @@ def mask_by_writer_ends_above(claim: Claim, records: Records) -> Gaps:
 
     Statistic: the difference in test accuracy, paired by seed. Threshold `alpha`: as above.
     """
-    return _pair(claim, records, stats.final_accuracy)
+    return pair_named(claim, records, stats.final_accuracy)
 
 
 @tested_by_seed(above, "nats per token", digits=2)
@@ -89,7 +70,7 @@ def unmasked_learns_the_environment(claim: Claim, records: Records) -> Gaps:
         column = run.metrics["eval/environment_logprob"].dropna()
         return float(column.iloc[-1] - column.iloc[0])
 
-    return _pair(claim, records, rise)
+    return pair_named(claim, records, rise)
 
 
 @tested_by_seed(above)
@@ -98,7 +79,7 @@ def learns_to_look(claim: Claim, records: Records) -> Gaps:
 
     Statistic: the share of held-out responses that look at the end, less the threshold `points`. `alpha`: as above.
     """
-    gaps, runs = _of_each(claim, records, lambda run: 100 * run.metrics["eval/consulted"].dropna().iloc[-1])
+    gaps, runs = each_named(claim, records, lambda run: 100 * last("eval/consulted")(run))
     return gaps - claim.threshold["points"], runs
 
 
@@ -109,4 +90,4 @@ def restarts_repair(claim: Claim, records: Records) -> Gaps:
     Statistic: the mean repair rate from one and from two wrong attempts less accuracy from scratch, against the same of
     runs without restarts, paired by seed. Threshold `alpha`: as above.
     """
-    return _pair(claim, records, lambda r: (repair_rate(r, 1) + repair_rate(r, 2)) / 2 - stats.final_accuracy(r))
+    return pair_named(claim, records, lambda r: (repair_rate(r, 1) + repair_rate(r, 2)) / 2 - stats.final_accuracy(r))

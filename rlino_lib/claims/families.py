@@ -99,9 +99,32 @@ def paired(
     return gaps, [by_seed[seed] for seed in seeds for by_seed in (runs, reference)]
 
 
+def runs_named(group: str, name: str, records: Records) -> dict[int, Run]:
+    """The runs of a grid whose folder is NAME-s<seed>, by seed."""
+    return {run.seed or 0: run for run in records.runs(group) if run.path.name == f"{name}-s{run.seed}"}
+
+
+def each_named(claim: Claim, records: Records, number: Callable[[Run], float]) -> Gaps:
+    """`number` of each run that the claim is about, by its `group` and `name`; NotTestable as `paired`."""
+    runs = runs_named(claim.about["group"], claim.about["name"], records)
+    require_seeds(claim, len(runs))
+    return pd.Series({seed: number(run) for seed, run in runs.items()}), list(runs.values())
+
+
+def pair_named(claim: Claim, records: Records, number: Callable[[Run], float]) -> Gaps:
+    """What the runs of the claim's `name` have more of than those of its `reference`, in one `group`, as `paired`."""
+    runs, reference = (runs_named(claim.about["group"], claim.about[which], records) for which in ("name", "reference"))
+    return paired(claim, runs, reference, difference(number))
+
+
 def difference(of: Callable[[Run], float]) -> Callable[[Run, Run], float]:
     """What a run has more of than its reference."""
     return lambda run, reference: of(run) - of(reference)
+
+
+def last(column: str) -> Callable[[Run], float]:
+    """The value of a column of a run's metrics in its last evaluation."""
+    return lambda run: float(run.metrics[column].dropna().iloc[-1])
 
 
 def above(_: Claim, gaps: pd.Series) -> tuple[float, float]:

@@ -40,6 +40,7 @@ def claim(name, about, **threshold):
     )
 
 
+ONE = {"group": "environment", "name": "one"}
 PAIR = {"group": "environment", "name": "one", "reference": "other"}
 
 
@@ -69,14 +70,14 @@ def test_how_far_the_environments_tokens_rose(rise, verdict, tmp_path):
 def test_a_trained_policy_against_the_best_fixed_response(gap, verdict, tmp_path):
     for seed in range(SEEDS):
         write_run(tmp_path, "environment", "one", seed, FIXED + gap + seed % 3)
-    assert judge(claim("trained_beats_the_fixed", {"name": "one"}), Records(tmp_path)).verdict == verdict
+    assert judge(claim("trained_beats_the_fixed", ONE), Records(tmp_path)).verdict == verdict
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.96, "holds"), (0.4, "does not hold here")])
 def test_the_share_that_looks_at_the_end(share, verdict, tmp_path):
     for seed in range(SEEDS):
         write_run(tmp_path, "environment", "one", seed, 50, consulted=share + 0.01 * (seed % 3))
-    assert judge(claim("learns_to_look", {"name": "one"}, points=90.0), Records(tmp_path)).verdict == verdict
+    assert judge(claim("learns_to_look", ONE, points=90.0), Records(tmp_path)).verdict == verdict
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(6.0, "holds"), (-6.0, "does not hold here")])
