@@ -1,6 +1,7 @@
 """The book as a whole: run it, check each script against its notebook, check and renew the pins.
 
-python -m tools.book run      execute every chapter and keep the outputs (make book); --record keeps its cost, too
+python -m tools.book run      execute every chapter and keep the outputs (make book), two at a time where cores and memory
+                              allow; --record keeps what each costs as well, and so runs one at a time
 python -m tools.book sync     does each notebook hold its script's cells, executed and free of errors?
 python -m tools.book check    do requirements.lock, environment.yml and pyproject.toml agree?
 python -m tools.book lock     pin what is installed now (make lock)
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import psutil
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -38,8 +40,11 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.folders import write_whole
 from rlino_lib.paths import CHAPTER_COSTS, REPO, pyproject
 from tools.costs import Meter, record
+from tools.side_by_side import run_side_by_side
 
 CELL_TIMEOUT = 1800  # seconds; live cells take a minute, but a busy machine may take many
+CHAPTER_MEMORY = 2**31 + 2**29  # bytes that a chapter may take, the largest with a quarter to spare
+NEXT = "Next, read and change them: make lab"
 LOCK = "requirements.lock"
 ENVIRONMENT = "environment.yml"
 EXTRAS = ("test", "site", "browser")  # what `make test` needs beside the dependencies
@@ -178,8 +183,35 @@ def run(book: Path, only: str | None = None, keep: bool = False, recorded: Path 
             record(number_of(script), seconds, peak, recorded)
         print(f"{peak / 2**30:.1f} GiB {seconds:6.1f} s ok", flush=True)
     count = f"{len(scripts)} chapter{'s' if len(scripts) > 1 else ''}"
-    print(f"{count} in {time.monotonic() - started:.0f} s. Next, read and change them: make lab")
+    print(f"{count} in {time.monotonic() - started:.0f} s. {NEXT}")
     return 0
+
+
+def run_all(book: Path, keep: bool, jobs: int = 0) -> int:
+    """Execute the chapters `jobs` at a time, which share the cores; notebooks and exit codes as of `run`.
+
+    0 jobs are two where cores and memory allow, and else one. Raises RlinoError for fewer.
+    """
+    from rlino_lib.training.grid import usable_cores  # takes torch, and seconds
+
+    if jobs < 0:
+        raise RlinoError(f"--jobs {jobs}: how many chapters at a time?")
+    jobs = jobs or (2 if usable_cores() > 1 and psutil.virtual_memory().available > 2 * CHAPTER_MEMORY else 1)
+    started = time.monotonic()
+    numbers = [number_of(script) for script in chapters(book)]
+    if min(jobs, len(numbers)) == 1:
+        return run(book, keep=keep)
+    print(f"{len(numbers)} chapters, {jobs} at a time. Each gets a line when it is done.", flush=True)
+    command = [sys.executable, "-m", "tools.book", "run", "--book", str(book), *["--keep"] * keep, "--only"]
+    env = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
+    code = run_side_by_side([[*command, number] for number in numbers], jobs, env, _without_last_line)
+    if not code:
+        print(f"{len(numbers)} chapters in {time.monotonic() - started:.0f} s. {NEXT}")
+    return code
+
+
+def _without_last_line(text: str) -> str:
+    return "".join(text.splitlines(keepends=True)[:-1])
 
 
 def _failure(error: Exception, source: str) -> str:
@@ -313,6 +345,7 @@ def _parser() -> argparse.ArgumentParser:
     run_parser = commands.add_parser("run", help="execute the chapters in order and keep the outputs")
     run_parser.add_argument("--keep", action="store_true", help="keep the notebooks as they are: write no outputs")
     run_parser.add_argument("--record", action="store_true", help="write what each chapter took to data/bench")
+    run_parser.add_argument("--jobs", type=int, default=0, metavar="N", help="how many at a time (default: two)")
     for command in (run_parser, commands.add_parser("sync", help="check each script against its notebook")):
         command.add_argument("--book", type=Path, default=REPO / "book", metavar="DIR", help="the chapters' folder")
         command.add_argument("--only", metavar="NN", help="one chapter, by its number")
@@ -330,6 +363,8 @@ def _run_command(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         if args.command == "run":
+            if not args.only and not args.record:  # what a chapter takes is measured alone
+                return run_all(args.book.resolve(), args.keep, args.jobs)
             return run(args.book.resolve(), args.only, args.keep, CHAPTER_COSTS if args.record else None)
         if args.command == "lock":
             print(f"{lock()} pins in {LOCK} and {ENVIRONMENT}")

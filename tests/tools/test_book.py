@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from rlino_lib.errors import RlinoError
@@ -132,7 +133,7 @@ def test_run_stops_at_the_first_failure(toy, capsys):
     notebook = toy.with_suffix(".ipynb")
     notebook.write_text("as it was")
     (toy.parent / "05_never.py").write_text("# %%\nopen('ran', 'w')\n")
-    assert book.main(["run", "--book", str(toy.parent)]) == 1
+    assert book.main(["run", "--book", str(toy.parent), "--jobs", "1"]) == 1
     out = capsys.readouterr().out
     assert "FAILED in cell 2" in out and "raise ValueError('boom')" in out and "ValueError: boom" in out
     assert "make lab" in out and "\x1b" not in out
@@ -150,6 +151,47 @@ def test_a_killed_run_ends_with_one_line(toy):
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err.split()) == (130, ["interrupted"]) and "Traceback" not in out
     assert not toy.with_suffix(".ipynb").exists()
+
+
+def test_chapters_run_side_by_side(toy, capfd):
+    """Each waits for the other, so that one at a time would never end."""
+    wait = "while not pathlib.Path({!r}).exists():\n    time.sleep(0.1)\n"
+    for number, other in (("04", "05"), ("05", "04")):
+        text = f"# %%\nimport pathlib, time\npathlib.Path({number!r}).touch()\n{wait.format(other)}"
+        (toy.parent / f"{number}_toy.py").write_text(text)
+    assert book.main(["run", "--book", str(toy.parent), "--jobs", "2"]) == 0
+    head, *lines, end = capfd.readouterr().out.splitlines()
+    assert head.startswith("2 chapters, 2 at a time") and end.startswith("2 chapters in ") and "make lab" in end
+    assert sorted(line[:6] for line in lines) == ["04 04_", "05 05_"] and all(line.endswith(" s ok") for line in lines)
+    assert book.sync(toy.parent) == []
+
+
+def test_a_failure_ends_the_chapters_beside_it(toy, capfd):
+    toy.write_text("# %%\nraise ValueError('boom')\n")
+    (toy.parent / "05_slow.py").write_text("# %%\nimport time\ntime.sleep(600)\n")
+    (toy.parent / "06_never.py").write_text("# %%\nopen('ran', 'w')\n")
+    assert book.main(["run", "--book", str(toy.parent), "--jobs", "2"]) == 1
+    out = capfd.readouterr().out
+    assert "FAILED in cell 1" in out and "ValueError: boom" in out and "3 chapters in" not in out
+    assert not list(toy.parent.glob("*.ipynb")) and not (toy.parent / "ran").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_kill_ends_the_chapters_side_by_side(toy):
+    for number in ("04", "05"):
+        text = (
+            f"# %%\nimport os, pathlib, time\npathlib.Path('{number}').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+        )
+        (toy.parent / f"{number}_toy.py").write_text(text)
+    command = [sys.executable, "-m", "tools.book", "run", "--book", str(toy.parent), "--jobs", "2"]
+    kernels = [toy.parent / number for number in ("04", "05")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not all(path.exists() and path.read_text() for path in kernels):
+            time.sleep(0.1)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err.split()) == (130, ["interrupted"]) and "Traceback" not in out
+    assert not any(psutil.pid_exists(int(path.read_text())) for path in kernels)
 
 
 def test_run_reports_a_dead_kernel(toy, capsys):
