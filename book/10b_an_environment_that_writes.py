@@ -19,10 +19,10 @@
 #
 # **The answer.** Where something writes into the text what could not be known before. A calculator does not: the best
 # response is still fixed beforehand. A look at a hidden target does: the best policy that reads it is far better, until
-# nearly all looks are lies. The update stays weighted cross-entropy on the tokens that the policy wrote, and teaches it
-# to ask. A loss over all tokens teaches it to predict the environment too, and ends lower. Restarts from wrong attempts
-# add nothing that could be told from chance. In the ledger: `closed-loop` holds, `trained-closed-loop` holds,
-# `one-stage` holds, `environment-learned` holds, `mask-by-writer` holds, `restarts-repair` is undecided.
+# nearly all looks are lies. The update stays weighted cross-entropy on the policy's own tokens, and teaches it to ask.
+# A loss over all tokens ends lower, and restarts from wrong attempts add nothing that could be told from chance. In the
+# ledger: `closed-loop` holds, `trained-closed-loop` holds, `one-stage` holds, `environment-learned` holds,
+# `mask-by-writer` holds, `restarts-repair` is undecided.
 #
 # The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a state is the text so far, and
 # that it changes by the policy's tokens alone. Then a response is an arm of a bandit. But interpreters, search engines
@@ -85,8 +85,8 @@ advantages = credit(grpo, graded).advantages  # [N]
 by_response = {"advantage": advantages, "weights": token_weights(grpo, advantages, batch.mask)}
 rows = trace_rows(batch, by_response, step=0, groups=8, tokenizer=base.tokenizer)
 looks = (batch.written & ~batch.mask).any(1)  # [N]
-share, seen, unseen = (x.float().mean() for x in (looks, batch.correct[looks], batch.correct[~looks]))
-say(f"{share:.0%} of the {len(looks)} responses look; of those {seen:.0%} are right, of the others {unseen:.0%}.")
+seen, unseen = batch.correct[looks], batch.correct[~looks]
+say(f"{len(seen)} of {len(looks)} responses look. Of those {seen.sum()} are right, of the others {unseen.sum()}.")
 trace_inspector(pd.DataFrame(rows))
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 """The book as a whole: run it, check each script against its notebook, check and renew the pins.
 
-python -m tools.book run      execute every chapter and keep the outputs (make book), two at a time where cores and memory
-                              allow; --record keeps what each costs as well, and so runs one at a time
+python -m tools.book run      execute every chapter and keep the outputs (make book), two at a time where cores and
+                              memory allow; --record keeps what each costs as well, and so runs one at a time
 python -m tools.book sync     does each notebook hold its script's cells, executed and free of errors?
 python -m tools.book check    do requirements.lock, environment.yml and pyproject.toml agree?
 python -m tools.book lock     pin what is installed now (make lock)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rlino_lib.analysis.statistics import final_accuracy, t_interval
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.curves import figure_readme
@@ -79,6 +81,23 @@ def results_table(frame: pd.DataFrame) -> str:
         own = frame[frame["method"] == method]
         cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
         rows.append((label(method), "–" if method == "base" else len(own), *map(_spread, cells)))
+    return markdown_table(rows)
+
+
+def ends_table(runs: Mapping[str, Mapping[int, Run]], reference: str, columns: Mapping[str, str]) -> str:
+    """Where kinds of runs end, {kind in words: {seed: run}}, and their differences from one of them, in Markdown.
+
+    Test accuracy in points; then `columns` of their metrics in the last evaluation, {column: title}. Differences are
+    means over the seeds that both have, with intervals of 95 %.
+    """
+    rows = [["", "seeds", "right, test, %", f"less {reference}, points, 95 %", *columns.values()]]
+    for kind, by_seed in runs.items():
+        common = sorted(set(by_seed) & set(runs[reference]))
+        gaps = [final_accuracy(by_seed[seed]) - final_accuracy(runs[reference][seed]) for seed in common]
+        gap = f"{np.mean(gaps):+.1f} [{{:+.1f}}, {{:+.1f}}]".format(*t_interval(gaps)) if kind != reference else "–"
+        ends = [[run.metrics[c].dropna().iloc[-1] for c in columns] for run in by_seed.values()]
+        right = np.mean([final_accuracy(run) for run in by_seed.values()])
+        rows.append([kind, str(len(by_seed)), f"{right:.1f}", gap, *(f"{x:.3g}" for x in np.mean(ends, axis=0))])
     return markdown_table(rows)
 
 
