@@ -227,7 +227,7 @@ masks_figure(curves)
 
 # %%
 last = curves.sort_values("step").groupby(["mask", "lies", "seed"]).last()
-right = 100 * ends.set_index(["mask", "lies", "seed"])["accuracy"]
+right = 100 * ends.set_index(["mask", "lies", "seed"])["accuracy"].sort_index()
 head = ["right, test, %", "less the first, points, 95 %", "look, %", "log π of the environment's tokens, nats"]
 rows = [["s", "loss over", *head]]
 for mask, s in trained:

@@ -28,6 +28,14 @@ def test_notebook_holds_the_script_executed_without_errors(script):
     assert json.loads(script.with_suffix(".ipynb").read_text("utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
 
 
+@each_chapter
+def test_no_warning_is_among_the_outputs(script):
+    """A warning is for whoever runs a cell; in a book it is noise, with a path of the machine that ran it."""
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    assert not [out.text for out in outputs if out.output_type == "stream" and out.name == "stderr"]
+
+
 def test_every_notebook_has_its_script():
     assert {path.stem for path in BOOK.glob("*.ipynb")} == {path.stem for path in BOOK.glob("*.py")}
 
