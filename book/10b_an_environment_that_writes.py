@@ -273,8 +273,8 @@ say(
 # ## Restarts
 #
 # Satori ([2502.02508](https://arxiv.org/abs/2502.02508)) also trains from states in the middle of an earlier solution,
-# and gives a bonus for a repair. Here half of the problems open with one or two wrong attempts, each followed by `no`,
-# which the policy did not write.
+# and gives a bonus for a repair. Here half of the problems in training open with one or two wrong attempts, each
+# followed by `no`, which the policy did not write. (In the cell below all do.)
 #
 # Is this more than a bandit? No. The opening is drawn before the policy acts, so it is context, as the prompt is: a
 # contextual bandit over richer contexts. The loss shows it: the opening is outside of the mask, and the identity holds
@@ -301,8 +301,8 @@ display(Markdown(markdown_table(rows, numbers=False)))
 
 # %% [markdown]
 # **What to look at.** The last table. GRPO divides by the standard deviation of the group, and all responses of a group
-# have the same opening. So a bonus cancels. Dr. GRPO only centres, and there the bonus is a larger weight on restarted
-# problems. So the runs are Dr. GRPO's.
+# have the same opening. So under GRPO a bonus cancels. Dr. GRPO only centres, and there the bonus is a larger weight on
+# restarted problems. That is why the runs use Dr. GRPO.
 #
 # ```sh
 # rlino grid data/runs/restarts.json
@@ -310,8 +310,8 @@ display(Markdown(markdown_table(rows, numbers=False)))
 #     --model RUN/model --out RUN/repair-1     # and the same with 2
 # ```
 #
-# Ten seeds of three kinds of training, each tested from scratch and from held-out openings of one and of two wrong
-# attempts.
+# Ten seeds of three kinds of training, each tested from scratch on all 1,024 test problems, four samples each, and from
+# held-out openings of one and of two wrong attempts on 256 of them, sixteen each. So compare rows within a column.
 
 # %%
 STARTS = {0: "from scratch", 1: "after one wrong attempt", 2: "after two"}
@@ -346,14 +346,17 @@ say(f"The base's attempts in a response of its own, from scratch: {untrained[0][
 # %% [markdown]
 # **What to look at.** The rows of training, in any one column.
 #
-# They are level. Training without restarts lifts accuracy after a wrong attempt as far as training with them does, from
-# the base's level to nearly three times that. Restarts move the difference between the two by less than a point, and
-# ten seeds do not tell that from nothing.
+# Within a column they differ by less than a point, and their intervals overlap. Training without restarts lifts
+# accuracy after a wrong attempt as training with them does, to nearly three times the base's. The last column has the
+# claim, without a bonus, and what a bonus makes of it. Ten seeds do not tell either from zero, and equivalence was not
+# tested.
 #
-# Why was there nothing to win? The policy writes more than one attempt a response by itself, so its own samples are
-# full of wrong attempts followed by `no`. What a restart shows is no news to it. Where a policy commits to its first
-# attempt, as many models of real size do, this could come out otherwise. (After two attempts all rows are lower: the
-# opening takes its part of the same 112 tokens.)
+# A likely reason, not tested: there was no weakness to train away. The openings are drawn as in the demonstrations that
+# the base imitates. It is no worse after them than from scratch, and its own responses hold more than one attempt. A
+# policy that commits to its first attempt could come out otherwise.
+#
+# After two attempts all trained rows are lower. Part of that may be room: the opening counts towards the 112 tokens.
+# The base, whose responses are shorter, is not lower.
 
 # %% [markdown]
 # ## What was claimed, and what was found
@@ -426,5 +429,5 @@ _ = check_best_use_of_a_look(my_best_use_of_a_look)
 #   predict the environment's part as well, and ends lower, whether looks lie or not. The leak of a mask by delimiters
 #   costs little here, though it turns the first gradient far.
 # - Restarts are a contextual bandit over richer contexts. In a standardised group a bonus for repairs cancels.
-# - Restarts taught no more about repair than training without them did. The policy's own samples hold wrong attempts
-#   enough.
+# - Whether restarts teach repair better than training without them could not be told: the difference is less than a
+#   point. A likely reason is that the policy's own samples already hold wrong attempts.
