@@ -18,11 +18,12 @@
 #
 # **Is it reinforcement learning in more than name when a language model learns from its own graded answers?**
 #
-# **The answer.** By its gradient it is not: with one update per batch, GRPO is a weighted cross-entropy on its own
-# samples. By its outcome, supervised learning on such samples is equivalent to GRPO on one of two tasks, and on the
-# other the planned seeds do not settle it. That credit spread over the tokens makes wrong responses longer is true
-# where nothing else moves lengths, and in a search they grow without it too. In the ledger: `weighted-sft` holds,
-# `posneg-word` holds, `posneg-countdown` is undecided, `room-sgd` holds, `survives-countdown` holds.
+# **The answer.** The gradient does not tell the two apart: with one update per batch, that of GRPO is the gradient of a
+# weighted cross-entropy on its own samples. By its outcome, supervised learning on such samples is equivalent to GRPO
+# on one of two tasks, and on the other the planned seeds do not settle it. That credit spread over the tokens makes
+# wrong responses longer is true where nothing else moves lengths, and in a search they grow without it too. In the
+# ledger: `weighted-sft` holds, `posneg-word` holds, `posneg-countdown` is undecided, `room-sgd` holds,
+# `survives-countdown` holds.
 
 # %% tags=["hide-input", "remove-cell"]
 # On Colab this cell gets the book and installs it, in about three minutes. Anywhere else it does nothing.
@@ -227,8 +228,9 @@ in_numbers.sort_values(["reward", "tokens"], ascending=[False, True])
 #   \hat A^- = -\sqrt{\tfrac{p}{1-p}}\,\sqrt{\tfrac{G-1}{G}}.$$
 #
 # A right answer to a hard problem counts much, a wrong answer to it little. Only which responses were right, and how
-# many, is left of the rewards: this is why GRPO can be read as supervised learning with weights. The check runs over
-# every $k$ (the small constant that keeps the division safe is set to 0):
+# many, is left of such rewards. So GRPO, which is a cross-entropy with weights whatever the rewards are, has two
+# weights in each group, divided by lengths. The check runs over every $k$ (the small constant that keeps the division
+# safe is set to 0):
 
 # %% tags=["nbval-check-output"]
 import math
@@ -249,9 +251,9 @@ print("closed form within 1e-12:", max(gaps) < 1e-12)
 # %% [markdown]
 # ### A loss of 0 that trains
 #
-# People who log GRPO's loss are often alarmed: it is 0 from the first step on. With one update per batch the
-# importance ratio $\rho_{it} = \pi_\theta/\pi_\text{old}$ is 1 on every token. So the objective's *value* is the
-# mean advantage, and that is 0 in every group. Its *gradient* is not:
+# People who log GRPO's loss without its KL term are often alarmed: it is 0 from the first step on. With one update per
+# batch the importance ratio $\rho_{it} = \pi_\theta/\pi_\text{old}$ is 1 on every token. So the objective's *value* is
+# the mean advantage, and that is 0 in every group. Its *gradient* is not:
 
 # %%
 from rlino_lib.policy.logprobs import response_logprobs
@@ -264,7 +266,8 @@ norm = torch.stack([p.grad.norm() for p in base.model.parameters()]).norm().item
 print(f"|loss| = {abs(loss.item()):.1e}, gradient norm = {norm:.3f}")
 
 # %% [markdown]
-# That gradient is one step of GRPO on one group. A run is a few hundred such steps, each on many groups.
+# That gradient is one step of GRPO on one group. A run here is some two hundred such steps, each on eight groups or
+# more.
 
 # %% [markdown]
 # ## The recorded runs
@@ -338,7 +341,7 @@ logged = pd.concat(run.metrics[["loss", "grad_norm"]] for run in runs if run.met
 losses = [abs(loss.item()), logged["loss"].abs().max()]
 norms = [norm, logged["grad_norm"].median()]
 claim(
-    "At one update per batch GRPO's logged loss is 0, and its gradient is not",
+    "At one update per batch and without its KL term GRPO's logged loss is 0, and its gradient is not",
     "04",
     f"the group above: |loss| {losses[0]:.0e}, gradient norm {norms[0]:.2f}; "
     f"every step of the recorded runs without KL: |loss| at most {losses[1]:.0e}, median norm {norms[1]:.2f}",

@@ -18,11 +18,11 @@
 #
 # **What does the MDP of writing contain that a list of graded answers does not?**
 #
-# **The answer.** Nothing, as long as the policy alone writes and the reward comes at the end: objective, gradient
-# and optimum are those of a bandit over whole responses. What this takes is deterministic transitions from a known
-# start, and a noisy environment ends it. To divide the credit by the length of a response is another matter: it
-# changes the gradient. In the ledger: `bandit` holds, `deterministic-tool` holds, `noisy-environment` holds,
-# `uniform-credit` does not hold here.
+# **The answer.** States in the middle, and nothing else as long as transitions are deterministic from a known start:
+# objective, gradient and optimum are then those of a bandit over whole responses. A noisy environment ends it. What
+# states are worth tells which token earned the reward, with the same expected update and less noise. To divide the
+# credit by the length of a response is another matter: it changes the gradient. In the ledger: `bandit` holds,
+# `deterministic-tool` holds, `noisy-environment` holds, `uniform-credit` does not hold here.
 #
 # Reinforcement learning is about states, actions, and what an action does to the state. A language model fits this
 # scheme as follows. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) names two assumptions in it:
@@ -171,16 +171,17 @@ print(f"best policy {best.closed_loop}, best arm {best.open_loop}: {best.greedy}
 #
 # ## What uniform credit throws away
 #
-# Here are four ways to assign credit to the tokens of a sampled response. Each has its expected update
+# Here are five ways to assign credit to the tokens of a sampled response. Each has its expected update
 # $\mathbb{E}[\sum_t w_t \nabla \log \pi(o_t \mid o_{<t})]$, summed exactly over all responses, and the standard
-# deviation of a single response's update. The $J$ that two of them subtract is a *baseline*: it does not depend on
-# the response.
+# deviation of a single response's update. $J$, which two of them subtract, does not depend on the response. With the
+# same weight on every token it is a *baseline*: it changes the noise and not the mean.
 
 # %%
 kinds = {
     "return": "r on every token",
     "uniform": "r − J on every token",
     "exact": "A(s, a) of the token",
+    "reward_split": "r/|o| on every token",
     "split": "(r − J)/|o| on every token",
 }
 rows = []
@@ -193,16 +194,17 @@ for kind, words in kinds.items():
     rows.append((words, gap.item(), angle.item(), noise.item()))
 columns = ["credit", "distance from ∇J, relative", "angle to ∇J, degrees", "noise of one sample / size of the update"]
 costs = pd.DataFrame(rows, columns=columns).set_index("credit")
-assert (costs.iloc[:3, 0] < 1e-12).all() and costs.iloc[3, 0] > 1e-2
+assert (costs.iloc[:3, 0] < 1e-12).all() and (costs.iloc[3:, 0] > 1e-2).all()
 for column, template in zip(columns[1:], ("{:.0e}", "{:.2f}", "{:.1f}"), strict=True):
     costs[column] = costs[column].map(template.format)
 costs
 
 # %% [markdown]
 # *What to look at.* Which of them have the right direction, and which has the least noise? The first three have the
-# same expectation, $\nabla J$ to rounding. Uniform credit is not wrong: what a token does not deserve averages out
-# over samples. It is only noisier. The fourth divides by $|o|$, as the paper's second assumption and GRPO do, and its
-# expectation is another direction (chapter 08 asks which).
+# same expectation, $\nabla J$ to rounding. Uniform credit is not wrong: what a token does not deserve averages out over
+# samples. It is only noisier. The last two divide by $|o|$, as the paper's second assumption and GRPO do, and have
+# other directions. Splitting $J$ as well turns the update further: $J/|o|$ depends on the response, and is no baseline.
+# (Chapter 08 asks which directions.)
 #
 # Does the noise matter? Less noise allows larger steps. So train the network with each of the three unbiased kinds at
 # several learning rates, one response per update, where noise matters most. Count the updates until half of the
@@ -359,8 +361,8 @@ moves.sort_values(["uniform", "V*"], ascending=False).set_index("first operation
 
 # %% [markdown]
 # The last column minus the printed value is the true advantage of an operation, for a player who then goes on at
-# random. Most first operations lose the game at once. A response that contains one of them and ends wrong was decided
-# there, and the even spread punishes every token after it as much.
+# random. Most first operations lose the attempt at once. A response of one attempt that ends wrong was decided there,
+# and the even spread punishes every token after it as much.
 #
 # ## Real traces
 #
@@ -459,10 +461,10 @@ shared_legend(figure, columns=3)
 figure
 
 # %% [markdown]
-# *What to look at.* Above: does the sampled value of the base follow the dashed line of a player who chooses at
-# random? Mostly it does. Below: both kinds of bars have the same sum, $r - V(q)$. The true credit sits on the few
-# operations that changed the odds, with both signs within one response. The spread has one sign, and is larger where
-# there are more tokens.
+# *What to look at.* Above: does the sampled value of the base follow the dashed line of a player who chooses at random?
+# Mostly it does. Below: both kinds of bars have the same sum, $r - V(q)$. The measured credit sits on a few pieces,
+# with both signs within one response: operations that changed the odds, the `no` that starts over, and giving up. The
+# spread has one sign, and is larger where there are more tokens.
 
 # %%
 for table in tables:
@@ -490,9 +492,8 @@ print(f"mean difference, base minus uniform player: {error.mean():+.3f}")
 print(f"the uniform player's value lies in the base's 95 % interval at {covered:.0%} of the texts")
 
 # %% [markdown]
-# The two agree closely, though the base's state is a text of dozens of tokens and the exact value uses only the numbers
-# left. So the model has learnt a policy that depends on the task's state, and the history in its context hardly
-# matters for success.
+# Hardly: as far as 32 samples a text can tell, its chances are those of the random player. They depend on the numbers
+# left and the target, and no effect of the history in its context is seen.
 #
 # ### Where the credit is
 #

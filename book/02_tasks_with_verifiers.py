@@ -18,14 +18,14 @@
 # **What is rewarded, and how much of what is learnt is the grader's doing?**
 #
 # **The answer.** Whatever the grader accepts is rewarded, and nothing else is. Two graders disagree about the same
-# responses. Where a model learns only to write `####`, some graders report a large gain and others none. So an
-# accuracy, or a gain, means little without its grader. And where the format is rewarded too, a group without a single
-# right answer still has a gradient.
+# responses. Where a model would learn only to write `####`, some graders would report a large gain and others none. So
+# an accuracy, or a gain, means little without its grader. And where the format is rewarded too, a group without a
+# single right answer still has a gradient.
 #
-# Every method in this book gets its signal from one place: a program that reads a response and returns a number.
-# Such a program is called a *verifier*, or a *grader*. The paper ([arXiv
-# 2505.13697](https://arxiv.org/abs/2505.13697), "the paper" from here on) assumes that it returns 0 or 1, and only
-# at the end:
+# Nearly every method in this book gets its signal from one place (chapter 11 has the exceptions): a program that reads
+# a response and returns a number. Such a program is called a *verifier*, or a *grader*. The paper ([arXiv
+# 2505.13697](https://arxiv.org/abs/2505.13697), "the paper" from here on) assumes that it returns 0 or 1, and only at
+# the end:
 #
 # $$ r(q, o) \in \{0, 1\}, \qquad q = \text{the prompt},\quad o = (o_1, \dots, o_{|o|}) = \text{the whole response}. $$
 #
@@ -351,7 +351,8 @@ figure
 # *What to look at.* The gap between the lines. At the far left no response is finished, so neither scheme pays for
 # anything. To the right more and more responses end before the cap, and the lines come closer. In between, the extra
 # groups come from the 0.1 alone, and they teach the model to *finish within the cap*: a push towards short responses
-# that has nothing to do with right ones. The runs recorded for this book use the binary reward.
+# that has nothing to do with right ones. Nearly all runs recorded for this book use the binary reward; chapters 09 to
+# 11 name the others.
 #
 # ## 4 How far the grader moves the number
 #
@@ -430,11 +431,13 @@ print("the accuracy itself. One trace for each lenient grader that paid where th
 rows = []
 for name in list(GRADERS)[1:]:
     for i in np.flatnonzero(accepts[name] & ~strict)[:1]:
-        thinking = " | ".join(rollouts.texts[i].split("</think>")[0].strip().splitlines()[-2:])
+        lines = rollouts.texts[i].split("</think>")[0].strip().splitlines()
+        paid_for = [line for line in lines if name == "a true line anywhere" and true_line(problem_of[i], line)]
+        thinking = " | ".join(paid_for or lines[-2:])
         rows.append(
             (name, problem_of[i].data["target"], thinking, rollouts.grades[i].answer, rollouts.grades[i].reason)
         )
-columns = ["paid by", "target", "the end of its thinking", "answer", "the book's grader"]
+columns = ["paid by", "target", "from its thinking", "answer", "the book's grader"]
 pd.DataFrame(rows, columns=columns).set_index("paid by")
 
 # %% [markdown]
@@ -449,9 +452,10 @@ pd.DataFrame(rows, columns=columns).set_index("paid by")
 # ## 5 The same problem elsewhere: GSM8K
 #
 # The paper's other task is GSM8K, word problems with a whole number as the answer. Its solutions end in `#### 72`.
-# Several ways to read a response are in use. The library has those of a training framework, verl (`strict`: the last
-# `####`; `flexible`: the last number; both by value), those of an evaluation harness, lm-eval (`strict-match`: the
-# first `####`; `flexible-extract`: the last number; both as text), and one for `\boxed{}`.
+# Several ways to read a response are in use. The library has two that look where those of a training framework, verl,
+# look (`strict`: the last `####`; `flexible`: the last number). Unlike verl's they compare by value, so that `####
+# 1072.00` and `#### $1,072` count. It has those of an evaluation harness, lm-eval (`strict-match`: the first `####`;
+# `flexible-extract`: the last number; both as text), and one for `\boxed{}`.
 
 # %% tags=["nbval-check-output"]
 from rlino_lib.tasks.gsm8k.grade import GRADERS as READERS
@@ -514,8 +518,9 @@ split.groupby("new").mean().assign(problems=split.groupby("new").size()).round(2
 # ### What a grader does to a gain
 #
 # The base of the word problems and the recorded runs write the same format, so all readers of this format should see
-# the same gain. The base answers the problems of the runs' last steps. The other case is a base that writes sentences
-# half of the time, and learns `####` and nothing else.
+# the same gain. The base answers the problems of the runs' last steps. The other case is made by hand: in every second
+# response of the base, `####` is replaced by a sentence. From that to the base is the gain of a model that learns
+# `####` and nothing else.
 
 # %%
 from rlino_lib.paths import base_of

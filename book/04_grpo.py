@@ -18,8 +18,9 @@
 # **Is GRPO doing anything that a weighted cross-entropy does not?**
 #
 # **The answer.** With one update per batch it does not: its gradient is that of a weighted cross-entropy on its own
-# samples. With rewards of zero or one the weights depend on the share of right responses alone. The logged loss is
-# zero from the first step on, and the gradient is not. In the ledger: `weighted-sft` holds, `closed-form` holds.
+# samples. With rewards of zero or one the advantages depend on the share of right responses alone; the weights depend
+# on lengths too. Without its KL term the logged loss is zero from the first step on, and the gradient is not. In the
+# ledger: `weighted-sft` holds, `closed-form` holds.
 #
 # Group relative policy optimisation ([arXiv 2402.03300](https://arxiv.org/abs/2402.03300)) samples $G$ responses
 # $o_1 \dots o_G$ to a prompt $q$, has a verifier give each a reward $r_i$, and maximises
@@ -486,9 +487,10 @@ window = max(1, runs[0].config["steps"] // 20)
 curve_panels(frame, dict.fromkeys(("reward", "entropy", "kl", "completions/clipped_ratio"), ""), smooth=window)
 
 # %% [markdown]
-# *What to look at.* The entropy is what is left to explore with: how much of it goes? Here, hardly any. KL is recorded
-# only where it is part of the objective. And how large does the share of truncated responses become? Large: the
-# next table has it. Such a response has no answer, so it is wrong whatever it might have become.
+# *What to look at.* The entropy is what is left to explore with: how much of it goes? Here none: it rises at first,
+# then falls, and ends no lower than it began. KL is recorded only where it is part of the objective. And how large does
+# the share of truncated responses become? Large: the next table has it. Such a response has no answer, so it is wrong
+# whatever it might have become.
 
 # %%
 late = frame["step"] > frame["step"].max() - window

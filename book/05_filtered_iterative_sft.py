@@ -732,6 +732,6 @@ _ = check_signed_ce(my_signed_ce)
 #
 # Answered later:
 #
-# - What happens when the samples of an iteration serve many updates, as in training on a fixed data set: chapters 06
-#   and 07.
+# - What happens when the samples of an iteration serve many updates: chapters 06 and 07. There balanced F-ISFT⁺⁻
+#   collapses too, as this toy never does.
 # - Whether taking $1/|o_i|$ away stops the drift to length in a real run, as it does in the toy: chapter 08c.

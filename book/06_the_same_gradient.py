@@ -17,17 +17,17 @@
 #
 # **When do GRPO and supervised learning have the same gradient, and what still differs?**
 #
-# **The answer.** On fresh samples GRPO's gradient is that of a cross-entropy weighted by its advantages, whatever the
-# rewards. With binary rewards it is also that of balanced F-ISFT⁺⁻, up to a curve: how much a prompt weighs, by its
-# share of right responses. When a batch serves many updates, the ratios leave one, the clip
+# **The answer.** On fresh samples the gradient of GRPO without its KL term is that of a cross-entropy weighted by its
+# advantages, whatever the rewards. With binary rewards it is also that of balanced F-ISFT⁺⁻, up to a curve: how much a
+# prompt weighs, by its share of right responses. When a batch serves many updates, the ratios leave one, the clip
 # begins to act, and the two methods part. In the ledger: `balanced` holds, `clip-range` holds with conditions,
 # `name-only` holds with conditions: at few updates per batch, and not at many.
 #
 # Chapter 04 reduced GRPO to a weighted cross-entropy. Chapter 05 began with a cross-entropy and reached GRPO up to a
 # factor for each group. The paper ([arXiv 2505.13697](https://arxiv.org/abs/2505.13697)) concludes that GRPO is
-# reinforcement learning in name only. This chapter makes that exact. Each equality is computed twice, by two pieces of
-# code that share nothing, in double precision. Beside each stands a near miss, something that looks equal and is not.
-# Then recorded runs show where the equality ends.
+# reinforcement learning in name only. Each equality is computed twice, by two pieces of code that share nothing, in
+# double precision. Beside each stands a near miss, something that looks equal and is not. Then recorded runs show where
+# the equality ends.
 
 # %%
 import math
@@ -68,8 +68,8 @@ print("advantages:", [round(a, 4) for a in adv.tolist()])
 print("the gradient by hand:", [round(g, 6) for g in by_hand.tolist()])
 
 # %% [markdown]
-# This is GRPO's gradient at $\rho = 1$ as chapter 04 derived it, $\sum_i \hat A_i / (N |o_i|)\, \nabla\log\pi(o_i)$,
-# with a pencil. Differentiate both losses:
+# This is GRPO's gradient at $\rho = 1$ as chapter 04 derived it, $\sum_i \hat A_i / (N |o_i|)\, \nabla\log\pi(o_i)$.
+# Differentiate both losses:
 #
 # $$
 # \underbrace{\frac1N \sum_i \frac1{|o_i|} \sum_t \min\big(\rho_{it} \hat A_i,\ \mathrm{clip}(\rho_{it}) \hat A_i\big)}
@@ -245,7 +245,8 @@ line_panels({"": lines}, size=(6.6, 3.8), legend="", line={"marker": ""}, **sett
 claim("KL", exact.kl_identities(mdp, policy, ref))
 
 # %% [markdown]
-# - **k1** is a fine estimate and a useless loss: its gradient is 0 in expectation.
+# - **k1** is an unbiased estimate and, summed over tokens, a useless loss: its gradient is 0 in expectation. (Under
+#   $1/|o|$ it is not: it pushes to length, by chapter 05.)
 # - **k2** is a biased estimate, and its gradient is that of $\mathrm{KL}(\pi \Vert \pi_\text{ref})$, the one that
 #   was wanted.
 # - **k3**, GRPO's choice, is unbiased as a number in a log. In the loss it descends the *other* KL,
@@ -268,11 +269,11 @@ wide = survives.pivot(index="rule", columns="rewards", values=["residual", "all_
 wide.loc[list(map(label, METHODS))].reindex(columns=["binary", "ternary", "dense"], level=1).round(3) + 0.0
 
 # %% [markdown]
-# *What to look at.* The columns under ternary. (*Dense* rewards have five values from 0 to 1.) The F-ISFT family sorts
-# responses by right and wrong, so a format reward changes nothing. It does change GRPO, Dr. GRPO and RLOO: under binary
-# rewards they drop all-wrong groups, and now they train on most of them. The z-score even ignores that 0.1 is a small
-# reward: in a group without a right response, format is worth as much as a right answer elsewhere. The paper's
-# reduction does not cover that part. (The recorded runs of this book have binary rewards.)
+# *What to look at.* The columns under ternary. (*Dense* rewards have five values from 0 to 1.) By `residual`, two
+# numbers still give nearly all of a ternary advantage. The F-ISFT family sorts responses by right and wrong, so a
+# format reward changes nothing. It does change GRPO, Dr. GRPO and RLOO: under binary rewards they drop all-wrong
+# groups, and now they train on most of them. The z-score even ignores that 0.1 is a small reward: in a group without a
+# right response, format is worth as much as a right answer elsewhere. The paper's reduction does not cover that part.
 #
 # ### 6. Two relatives
 #
@@ -392,10 +393,9 @@ pd.DataFrame(trainer.probes).set_index("update")[list(MEASURES)].rename(columns=
 # > 3. the accuracy of GRPO with clip and that of F-ISFT⁺⁻, after equally many samples, differ by more than 3 points,
 # > with a 95 % t-interval over seeds that excludes 0.
 #
-# The first two concern the update, the third its outcome. It was not fixed before *any* result: the same grid had been
-# started at twice the learning rate, and its runs with four updates per batch diverged. The rate was halved before
-# methods were compared, and the criterion left as it was. At the first rate the equality would probably have ended
-# sooner.
+# "GRPO with clip" is the one without KL here. The first two concern the update, the third its outcome. It was not fixed
+# before *any* result: the same grid had been started at twice the learning rate, and its runs with four updates per
+# batch diverged. The rate was halved before methods were compared, and the criterion left as it was.
 
 # %%
 from rlino_lib.analysis.statistics import final_accuracy, updates_per_step
@@ -448,9 +448,9 @@ for method in COMPARED:
     )
 
 # %% [markdown]
-# Between the two GRPOs without KL it does: with the clip fewer ratios leave the range. With the KL term still fewer do.
-# The accuracy rises up to a few updates per batch. Then
-# the two methods without a clip fall first, and the one with clip and KL last.
+# Between the two GRPOs without KL it does. With the KL term still fewer ratios leave the range. The accuracy rises up
+# to a few updates per batch. Then the two methods without a clip fall first. Of the two with one, that with KL falls
+# less.
 #
 # ### The criterion
 #
@@ -464,7 +464,7 @@ from rlino_lib.claims.ledger import RECORDED, read_ledger
 criterion = next(c for c in read_ledger() if c.id == "name-only")
 evidence = judge(criterion, RECORDED)
 say(f"{evidence.verdict.capitalize()}: {evidence.effect}.")
-ends = where_it_ends(runs, criterion.threshold).rename(columns={"points": "GRPO − F-ISFT⁺⁻, points"})
+ends = where_it_ends(runs, criterion.threshold).rename(columns={"points": "GRPO without KL − F-ISFT⁺⁻, points"})
 numbers = ends.select_dtypes("number").map("{:.3g}".format).replace("nan", "–")
 numbers.join(ends.select_dtypes(bool).replace({True: "yes", False: "–"}))
 
@@ -477,8 +477,8 @@ numbers.join(ends.select_dtypes(bool).replace({True: "yes", False: "–"}))
 # ## Is it the same as other people's code?
 #
 # The identities prove little if the library's GRPO is not GRPO. `tests/methods/test_trl_parity.py` runs the methods of
-# TRL's own `GRPOTrainer` and `RLOOTrainer`, as they are installed, and compares losses, gradients, advantages and
-# per-token credit in double precision. Where the two differ, they do so on purpose:
+# TRL's own `GRPOTrainer` and `RLOOTrainer`, and compares losses, gradients, advantages and per-token credit in double
+# precision. Where the two differ, they do so on purpose:
 
 # %%
 from rlino_lib.methods.catalogue import DIFFERENCES
@@ -488,9 +488,9 @@ pd.DataFrame(DIFFERENCES, columns=["what", "TRL", "here", "why"]).set_index("wha
 # %% [markdown]
 # ## What the paper says, and what was found here
 #
-# The paper's derivation drops the KL term, assumes ratios inside the clip range, takes one advantage per response
-# and splits by a binary reward. Then GRPO is weighted supervised learning on the model's own samples. All claims of
-# this chapter in one table, with the largest gap among those of equality and the smallest among the near misses:
+# The paper's derivation drops the KL term, assumes ratios inside the clip range, takes one advantage per response and
+# splits by a binary reward. All claims of this chapter in one table, with the largest gap among those of equality and
+# the smallest among the near misses:
 
 # %%
 rows = []
@@ -576,7 +576,8 @@ _ = check_kl_weight(my_kl_weight)
 #     return {"k1": 1.0, "k2": -d, "k3": 1 - math.exp(d)}[kind]
 # ```
 #
-# $\partial d/\partial\log\pi = -1$. For k1 the weight is common to all tokens, and has no gradient in expectation.
+# $\partial d/\partial\log\pi = -1$. For k1 the weight is common to all tokens, and a sum over them has no gradient in
+# expectation.
 #
 # </details>
 

@@ -17,9 +17,9 @@
 #
 # **Do responses grow because of $1/|o|$, because longer ones are better, or because of how lengths are counted?**
 #
-# **The answer.** All three move a mean length, and a training log alone does not tell which of them did. In
-# expectation $1/|o|$ makes wrong responses longer and right ones shorter, as far as the policy can tell the two apart.
-# But attempts that may still hit, and a mean whose members change, draw the same curves without it.
+# **The answer.** All three move a mean length, and a training log alone does not tell which of them did. In expectation
+# $1/|o|$ makes wrong responses longer and right ones shorter, as far as the policy can tell the two apart. But attempts
+# that may still hit, and a mean whose members change, move it the same way without it.
 #
 # The paper's argument is short. A token of response $i$ has the weight $\hat A_i / |o_i|$. A long wrong response is
 # therefore punished less per token, and a short right one is rewarded more per token. So wrong responses drift
@@ -262,16 +262,18 @@ print("same sign at every p:", ((selected["derived"] > 0) == (selected["wrong"] 
 clean(selected)
 
 # %% [markdown]
-# So on hard problems wrong responses seem to grow without any $1/|o|$, although none of them has become longer. A log
-# reveals this if it shows the lengths of responses that were not truncated beside the plain mean.
+# So up to about half right, wrong responses seem to grow without any $1/|o|$, although none of them has become longer.
+# Here this is far less than what $1/|o|$ does, in the first table of this section. A log reveals this if it shows the
+# lengths of responses that were not truncated beside the plain mean.
 #
 # ### Longer is better
 #
-# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$. Going on is worth
-# something until there is a hit, and nothing afterwards. Without a normaliser $\nabla P$ pushes responses without a hit
-# to go on, and does not move those that have hit. So wrong responses get longer with no $1/|o|$ anywhere. Right ones
-# move for two opposing reasons. More of them hit at once, and these are short; more of them hit after many attempts,
-# and these are long. In a training log wrong responses then grow and right ones hardly move, as in the paper's figure.
+# Let every further token of a response without a $+$ be another attempt, which hits with chance $h$; $P$ is the chance
+# of success, now above $p$. Going on is worth something until there is a hit, and nothing afterwards. Without a
+# normaliser $\nabla P$ pushes responses without a hit to go on, and does not move those that have hit. So wrong
+# responses get longer with no $1/|o|$ anywhere. Right ones move for two opposing reasons. More of them hit at once, and
+# these are short; more of them hit after many attempts, and these are long. In a training log wrong responses then grow
+# and right ones hardly move.
 
 # %%
 searching = changes["going on may hit (0.15)"]
@@ -386,9 +388,9 @@ from rlino_lib.figures.length import paths_figure
 paths_figure(paths)
 
 # %% [markdown]
-# *What to look at.* Which panel of the lower row looks like the paper's figure of GRPO, where wrong responses grow
-# much and right ones a little? And which like its F-ISFT⁺, where wrong responses stay flat? The changes from the
-# first to the last step, and the runs in which both kinds grew, the wrong ones more:
+# *What to look at.* Which panel of the lower row looks like the paper's figure of GRPO, where both grow, and wrong
+# responses much more? And which like its F-ISFT⁺, where wrong responses stay flat? The changes from the first to the
+# last step, and the runs in which both kinds grew, the wrong ones more:
 
 # %%
 ends = paths.groupby(["world", "run", "side"], sort=False)["length"].agg(["first", "last"])
@@ -433,10 +435,10 @@ clean(pd.DataFrame(rows, columns=heads).set_index(["step", "responses in the bat
 # (Steps of the stop logits relative to that of the verdict; above 0 is towards STOP.) The scores of a stop logit are
 # skewed. Most responses are short and push a little; a few are long and push hard the other way; the mean is 0.
 # Clipping and signs shrink the rare large pushes more than the common small ones, so the mean is no longer 0. What
-# remains has the signs of the paper's argument, with no normaliser at all. The effect fades with the batch, as sums
-# of many responses lose their skew, and it needs policies that mostly stop well before the cap, since a cap removes
-# the long tail. Whether it matters in a real run is an empirical question, and one more reason to compare runs
-# rather than formulas.
+# remains has the signs of the paper's argument, with no normaliser at all. The effect fades with the batch, as sums of
+# many responses lose their skew. Where most responses reach the cap, the skew has the other sign, and so has the effect
+# (set both stop chances to 0.1). Whether it matters in a real run is an empirical question, and one more reason to
+# compare runs rather than formulas.
 #
 # Noise alone also moves a mean length, in second order of the learning rate, because $\mathbb E[|o|]$ is a curved
 # function of a logit. The sign is that of the curvature. It is the same for right and wrong, and the cap reverses
@@ -472,7 +474,7 @@ clean(pd.DataFrame(rows, columns=["chance of STOP", "side", "mean length", "by n
 # %% [markdown]
 # ## A short run, live
 #
-# Twelve steps of GRPO on Countdown, under a minute. Which of the four lengths move first?
+# Twelve steps of GRPO on Countdown, under a minute. Which of the three lengths move?
 
 # %%
 import tempfile
@@ -640,8 +642,8 @@ _ = check_survival(my_survival)
 #
 # - In expectation $1/|o|$ does what the paper says: wrong responses drift longer and right ones shorter, as far as
 #   the policy can tell the two apart. A weight that does not depend on the length of its response gives no drift.
-# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them: others are
-#   wrong than before, a cap cuts more of them, and going on may pay.
+# - A mean length of wrong responses moves for at least four reasons, and the normaliser is one of them: other responses
+#   are wrong than before, a cap cuts more of them, and going on may pay.
 # - A mean over truncated responses has the cap in it, and so has a mean without them.
 #
 # Answered next:

@@ -334,8 +334,9 @@ else:
 # ## What follows for chapter 08c
 #
 # The mechanism of $1/|o|$ exists, and this book's code shows it where it must be. So where chapter 08c sees little of
-# it, the experiment was able to see it. In a search every further attempt is worth something. That is the right end of
-# the dial, where bad responses also grow without $1/|o|$.
+# it, neither theory nor code is at fault. Whether its statistics could have seen it is another question, and that
+# chapter has to answer it for each of them. In a search every further attempt is worth something. That is the right end
+# of the dial, where bad responses also grow without $1/|o|$.
 #
 # The ledger's rows on the clean room, as judged from the runs above:
 
@@ -351,7 +352,7 @@ table.set_index("")
 #
 # **1. The rate.** `my_rate(weights, q)`: the mean of the score times its weight, for a response that ends with chance
 # $q$ at each token and is cut after as many tokens as there are weights. `weights[n − 1]` is the weight of a response
-# of $n$ tokens. A response that is cut has the length of the cap and no end: its score is $-qH$.
+# of $n$ tokens. A response that is cut has the length of the cap and no end: its score is $-qH$, with $H$ the cap.
 
 
 # %%

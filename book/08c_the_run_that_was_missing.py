@@ -251,7 +251,7 @@ pd.DataFrame({name: [c.failed, c.ended] for name, c in counted.items()}, index=[
 # set, so they judge nothing. What judges are ten new seeds of GRPO without KL, on which the normaliser is all that
 # changes; thresholds and the rule were in the ledger before the first of these runs. And **the median decides**, with
 # the interval between two order statistics that belongs to the sign test. It needs no shape of the distribution, and
-# two heaps of runs do not mislead it. The mean and Student's interval stand beside it.
+# two heaps do not mislead it. The mean and Student's interval stand beside it.
 
 # %% alt="Dot plot with a row for each comparison: ratios of how often a search gives up, with 1/|o| over without it, a dot for every seed, with the mean, its interval and the threshold of the ledger."
 from rlino_lib.claims.length import giving_up_ratios
@@ -261,10 +261,11 @@ ratios = giving_up_ratios()
 figures.ratios_figure(ratios, 0.75)
 
 # %% [markdown]
-# *What to look at.* Filled marks are the runs that judge, hollow ones are exploratory. A mark is a seed. Below the
-# marks are the median with its interval (thick; five seeds are too few for one) and the mean with Student's (thin). The
-# dashed line is the threshold of the second claim: the whole interval of the median has to lie on its left. Look for
-# heaps, and for seeds on the other side of 1.
+# *What to look at.* Filled marks judge, hollow ones are exploratory. A mark is a seed. Below the marks are the median
+# with its interval (thick; five seeds are too few for one) and the mean with Student's (thin). The dashed line is the
+# threshold of the second claim: the whole interval of the median has to lie on its left. Look for heaps, and for seeds
+# on the other side of 1. F-ISFT⁺ is a control: it gives wrong responses no weight, so the argument predicts no change,
+# and both of its medians are near 1.
 
 # %%
 from rlino_lib.claims.judge import judge
@@ -350,9 +351,10 @@ for k in (1, few):
         f"[{low:+.1f}, {high:+.1f}], over {len(problems)} problems.")  # fmt: skip
 
 # %% [markdown]
-# *What was seen.* Both models make the same number of attempts here. The difference between them is the quality of the
-# attempts, and the trained model is clearly ahead. The rest of what it gains when it stops by itself comes from going
-# on for longer. So on Countdown length is worth something: the right end of chapter 08b's dial.
+# *What was seen.* The estimate by Kaplan and Meier is a little below the forced runs, so its assumption does little
+# harm. Both models make the same number of attempts here. The difference between them is the quality of the attempts,
+# and the trained model is clearly ahead. The rest of what it gains when it stops by itself comes from going on for
+# longer. So on Countdown length is worth something.
 #
 # ## Cause two: who is still wrong
 #
@@ -385,10 +387,9 @@ for task_name, text in TASKS.items():
 #
 # ### The word problems: selection within a problem
 #
-# The teacher of the word problems sometimes leaves out a step, and so does the base. Such a response is short and
-# wrong. Training removes these first, so the wrong responses that remain are the long ones, and their mean rises
-# although none has become longer. The table cannot show it. But a step is a line, so the length of a recorded response
-# says whether one is missing:
+# The demonstrator of the word problems sometimes leaves out a step, and so does the base. Such a response is short and
+# wrong. Training removes these first, so the wrong responses that remain are the long ones, and their mean would rise
+# even if none became longer. A step is a line, so the length of a recorded response says whether one is missing:
 
 # %%
 for n, text in NORMALISERS.items():
@@ -401,9 +402,9 @@ for n, text in NORMALISERS.items():
 # ## A decomposition that adds up
 #
 # How much of the growth is which? Put something in between: what the *base* would have written on the problems that are
-# wrong *now*, each counted as often as it is wrong now. Let $M$ be the mean length of these responses. A share $S$ of
-# them is truncated at the cap $C$, a share $U$ leaves a step out and has mean length $V$, and the rest has mean length
-# $W$. Let $s$, $u$, $v$ and $w$ be the same for what is written now. Then
+# wrong *now*, each counted as often as it is wrong now. Let $M$ be the mean length of these responses, and $M_0$ that
+# of the base's own wrong ones. A share $S$ of them is truncated at the cap $C$, a share $U$ leaves a step out and has
+# mean length $V$, and the rest has mean length $W$. Let $s$, $u$, $v$ and $w$ be the same for what is written now. Then
 #
 # $$
 # \underbrace{\vphantom{(}M - M_0}_{\text{selection of problems}} \;+\;
@@ -414,8 +415,8 @@ for n, text in NORMALISERS.items():
 #
 # since $M = SC + UV + (1-S-U)W$, and the same holds now. On Countdown no step can be left out, and the second part is
 # 0. The normaliser is not a fifth part. Its share is the difference between the bars of two runs that differ in nothing
-# else. And a truncated response has grown by more than one can see (chapter 08): "more are truncated" is real growth of
-# unknown size, and no artefact of counting.
+#    else. And a truncated response has grown by more than one can see (chapter 08): "more are truncated" is real growth
+#    of unknown size.
 
 # %% alt="Stacked horizontal bars, a panel for each task and a bar for each method and normaliser: the growth of wrong responses divided into its causes; parts below 0 go to the left."
 apart = ("grpo", "f_isft_posneg", "f_isft_pos")
@@ -493,8 +494,8 @@ for question, answer in answers(records).items():
     print()
 
 # %% [markdown]
-# These answers are computed: their words follow from the verdicts and the intervals. They are about one small model,
-# at one learning rate for all normalisers. The ledger's rows on length:
+# These answers are computed from the verdicts and the intervals. They are about one small model, at one learning rate
+# for all normalisers. The ledger's rows on length:
 
 # %%
 rows = [
@@ -533,8 +534,7 @@ _ = check_parts(my_parts)
 #     return S * cap + (1 - S) * W - start, (s - S) * (cap - W), (1 - s) * (w - W)
 # ```
 #
-# This is not the only decomposition: with $(s - S)(C - w)$ and $(1 - S)(w - W)$ the sum is the same. A report has to
-# say which of the two it uses.
+# This is not the only decomposition: with $(s - S)(C - w)$ and $(1 - S)(w - W)$ the sum is the same.
 #
 # </details>
 #
@@ -595,4 +595,5 @@ say(f"Superseded: {'; '.join(moved)}. Under revision: "
 # - How long the truncated responses would be: the one conclusion that is still under revision.
 # - Whether the proportions are the same in models that can tell better whether they are wrong: chapter 12 has first
 #   seeds of one that is larger.
-# - Whether credit that knows which tokens mattered makes responses shorter (chapter 10, planned).
+# - Whether credit that knows which tokens mattered makes responses shorter (chapter 10 has such runs, not judged by
+#   it).

@@ -195,9 +195,6 @@ costs = pd.DataFrame(
 costs.rename(index=label).round(1)
 
 # %% [markdown]
-# An evaluation of GRPO takes about twice as long as its training: 25 minutes of one core. (These ten of GRPO and
-# F-ISFT⁺⁻ were made on a GPU that they shared, in five minutes.)
-#
 # *What to look at.* The two columns in the middle. GRPO and F-ISFT⁺⁻ write more than twice the base's tokens, and
 # most of their responses are cut at 160. This confounds much of what follows, and a section below asks what the cap
 # does.
@@ -205,8 +202,8 @@ costs.rename(index=label).round(1)
 # ### The curves
 #
 # $D(k)$ is the pass@k of a trained policy less that of the base on the same problems, in points. Intervals in this
-# chapter are over problems, of the mean over seeds. The ledger's rows, at the end, have those over seeds as well,
-# which are wider.
+# chapter are over problems, of the mean over seeds. The ledger's rows, at the end, have those over seeds as well. At
+# 256 samples these are the wider ones.
 
 # %% alt="Two line plots over k: above pass@k of the base, of the base again and of four methods, with the guesser's floor; below the difference of each to the base with its interval."
 pass_at_k_figure(base, {"base_again": [again], **trained}, floor=guesser)
@@ -273,9 +270,10 @@ say(f"Solved in {ONE_BUDGET} samples where the base's {ONE_BUDGET} fail: by {', 
 # sentences.
 #
 # *What is seen.* What GRPO and F-ISFT⁺⁻ lose is many times what chance loses. What they win is no more than chance
-# wins, and it could not have been more: the base, sampled again, solves every problem that it had left. So the
-# ledger's `discovers` does not hold, but its test had no room. "Discovered" is a statement about a number of samples.
-# At 64 a good part of the problems is solved by GRPO alone. All of these are found by the base in 1,024.
+# wins, and it could not have been more: the base, sampled again, solves every problem that it had left. So the ledger's
+# `discovers` does not hold, but its test had no room. "Discovered" is a statement about a number of samples. At 64 GRPO
+# solves a good part of the problems where the base fails, and another 64 of the base most of that share too. In 1,024
+# the base solves nearly all of them.
 #
 # ### Whose chances fell
 #
@@ -345,10 +343,9 @@ for name, frames in ways.items():
 # *What is seen.* The summed log-probability is no stand-in for the verifier. It favours short responses by
 # construction, and what is learnt from it is to answer after one attempt. (Per token was not tried.) That half of
 # GRPO's gain comes this way does not hold. At temperature 0.3 the base has a little under half of it. Whether that is
-# half, the ledger leaves undecided. At 0.1 it has *all* of it, with as many attempts a sample as GRPO. And it loses
-# far more than GRPO at 256. So one sample does not tell a trained policy from a cold base. Many do: at equal accuracy
-# and length GRPO keeps more variety. (GRPO at lower temperatures
-# was tried at one setting alone, below.)
+# half, the ledger leaves undecided. At 0.1 it has *all* of it, with as many attempts a sample as GRPO. And it loses far
+# more than GRPO at 256. So one sample does not tell a trained policy from a cold base. Many do: at equal accuracy and
+# length GRPO keeps more variety.
 #
 # A sample of GRPO costs more: it is longer. Held at equal *tokens*, the base may take more samples:
 
@@ -387,7 +384,8 @@ say(f"Temperature 0.6, top-p 0.95: in one sample the base is right in {right['re
 # ## With a KL term, and other methods
 #
 # Five more methods were run with three seeds each, and sampled 256 times a problem. No claim was made of them
-# beforehand: they are exploratory.
+# beforehand: they are exploratory. PSR and W-REINFORCE are of NSR's paper: PSR learns from right answers alone, like
+# F-ISFT⁺, but with ratio, clip and token mean; W-REINFORCE adds a tenth of that to NSR.
 
 # %%
 names = {"psr": "PSR", "grpo-kl0.001": "GRPO, β = 0.001", "grpo-kl0.04": "GRPO, β = 0.04", "f_isft_pos": "F-ISFT⁺"}
@@ -406,12 +404,11 @@ pd.DataFrame.from_dict(rows, "index", columns=["D(1)", "D(16)", "D(64)", "D(256)
 # *What to look at.* GRPO with $\beta = 0.04$ beside GRPO without KL, on the same seeds, from left to right. Then the
 # two methods that see right answers alone, PSR and F-ISFT⁺.
 #
-# *What is seen.* With the larger KL term the gain in one sample is about half as large, and the curve ends *above*
-# the base's. So in these runs the loss at 256 is not GRPO's as such. It comes with leaving the KL term out, as most
-# recent recipes do. The term also keeps responses shorter and fewer of them cut, so that the cap has a part in this.
-# PSR and F-ISFT⁺ gain less in one sample and lose more in many. The smaller KL term changes nothing that three seeds
-# could show. W-REINFORCE collapsed at this learning rate, as NSR had, so its rows do not tell how it does at a better
-# one.
+# *What is seen.* With the larger KL term the gain in one sample is about half as large, and the curve ends *above* the
+# base's. So in these runs the loss at 256 is not GRPO's as such. It comes with leaving the KL term out, as most recent
+# recipes do. The term also keeps responses shorter and fewer of them cut, so that the cap has a part in this. PSR and
+# F-ISFT⁺ gain less in one sample and lose more in many. The smaller KL term changes nothing that three seeds could
+# show. W-REINFORCE collapsed at this learning rate, as NSR had.
 #
 # ### Is it the cap?
 #
@@ -481,9 +478,10 @@ for row in judged[judged["standing"] != ""].itertuples():
     say(f"{row.id}: {row.standing}")
 
 # %% [markdown]
-# *What is seen.* Two are decided, both against the claim: no verifier is not enough here, and no discovery, by a test
-# without room. The plan reckoned with a spread over seeds of 1.5 points. That of D(256) is more than twice as large,
-# so power is below 0.8 where a claim speaks of 256 samples. By the plan's own rule these are exploratory.
+# *What is seen.* Two are decided, both against the claim. The base's own likelihood does not stand in for the verifier.
+# And nothing was discovered, in a test that left no room for it. The plan reckoned with a spread over seeds of 1.5
+# points. That of D(256) is more than twice as large, so claims about 256 samples have too little power and are
+# exploratory.
 #
 # **Your own model.** Sample the base twice and your model once; the rest of the page follows:
 #

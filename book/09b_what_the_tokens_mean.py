@@ -286,12 +286,12 @@ for name in POLICIES:
     say(f"{label(name)}: a false last result moves accuracy by {lost:+.1f} points.")
 
 # %% [markdown]
-# *What is seen.* Another operation in the last step is followed as often as the policy's own, and costs nearly all
-# right answers. So the answer follows the thought. A last result that is false by 1 changes neither answer nor
-# accuracy, while the verdict behind it still stands. So it is not checked. Flipped verdicts matter, and more after
-# training than before: they are no mere decoration. Another problem's thought is almost never copied, and nothing is
-# right after it, which shows what an answer lacks and not what it follows. Over all thoughts GRPO's answers are the
-# last attempt less often than the base's. After whole thoughts they are not less often.
+# *What is seen.* Another operation in the last step is followed as often as the policy's own, and costs most right
+# answers, after training nearly all. So the answer follows the thought. A last result that is false by 1 changes
+# neither answer nor accuracy, while the verdict behind it still stands. So it is not checked. Flipped verdicts matter,
+# and more after training than before. Another problem's thought is almost never copied, and nothing is right after it.
+# Over all thoughts GRPO's answers are the last attempt less often than the base's. After whole thoughts they are not
+# less often.
 #
 # ### A limit that is not small
 #
@@ -345,9 +345,9 @@ say(f"Right as a whole {whole:.1f} %; every step right, given those before, {ste
     f"{gap['mean']:+.1f} points [{gap['low']:+.1f}, {gap['high']:+.1f}], {len(parts)} problems.")  # fmt: skip
 
 # %% [markdown]
-# *What is seen.* No difference is found, so there is no sign that this base has the parts and lacks the whole. The
-# second number is a lower bound. A solution whose steps stand in another order is right as a whole, and counts as
-# wrong in its parts.
+# *What is seen.* No difference is found, and hardly any could be. By the chain rule the product of the chances of each
+# step, given those before, is about the chance to write all of them in one go. Parts asked as questions of their own
+# could tell more. The second number is a lower bound: a right solution in another order counts as wrong in its parts.
 #
 # ## The shape of a thought
 #
@@ -400,8 +400,10 @@ for row in shapes.itertuples():
 # %% [markdown]
 # *What is seen.* Over all thoughts GRPO's right ones are denser and branch less than its wrong ones, as shorter
 # thoughts do. At equal attempts density and branching agree. Little else could be expected: an attempt is about three
-# equations, so the number of attempts nearly fixes both. And most wrong thoughts have more attempts than any right
-# one, and are not compared. #
+# equations, so the number of attempts nearly fixes both. And most wrong thoughts have more attempts than any right one,
+# and are not compared. Convergence is lower in right thoughts, against the report. At equal attempts that is left in
+# the base, barely, and not in GRPO.
+#
 # ## Would the base have written it?
 #
 # If training only sharpens, trained responses should look like the base's own. Yue et al.
@@ -428,11 +430,11 @@ clean(pd.DataFrame(rows).T, 3)
 # %% [markdown]
 # *What to look at.* The tokens, and the log-probability per response and per token.
 #
-# *What is seen.* Cooling makes responses *longer*, perhaps because after a failed attempt to try again is likelier
-# than to give up. So a whole response becomes less likely. Per token hardly anything changes: here the base, cooled,
-# is no likelier under itself. The temperature is chosen at which the base is as *long* as the trained policy, and
-# log-probabilities are compared per token. At low temperatures the length hardly changes, and the cap cuts it. So
-# that temperature is known only roughly, and equal means need not be equal distributions.
+# *What is seen.* Cooling makes responses *longer*, perhaps because after a failed attempt to try again is likelier than
+# to give up. So a whole response becomes less likely. Per token hardly anything changes. The temperature is chosen at
+# which the base is as *long* as the trained policy, and log-probabilities are compared per token. At low temperatures
+# the length hardly changes, and the cap cuts it. So that temperature is known only roughly, and equal means need not be
+# equal distributions.
 
 # %% alt="Cumulative curves over problems of the log-probability per token under the base: the base's own responses at temperature 1, at the temperature of equal length, and GRPO's."
 sides = [chains.shares(t["likelihood"]).pivot(index="problem", columns="side", values="logprob") for t in after]
@@ -501,10 +503,10 @@ say(f"KL from the base at the end: {np.mean(apart):.1f} nats per response.")
 #
 # ## Thinking, or not
 #
-# *NoThinking* ([2504.09858](https://arxiv.org/abs/2504.09858)) fills in an empty thought and lets a model answer. At
-# equal tokens that is reported to beat thinking. *No-Thinking-RL* ([2503.16188](https://arxiv.org/abs/2503.16188))
-# also trains so, with success on visual tasks. Here on three numbers, where a policy without thinking can learn
-# something: the base both ways, and GRPO trained both ways, five seeds each.
+# *NoThinking* ([2504.09858](https://arxiv.org/abs/2504.09858)) fills in a thought of one sentence, which says that
+# thinking is over, and lets a model answer. At equal tokens that is reported to beat thinking. *No-Thinking-RL*
+# ([2503.16188](https://arxiv.org/abs/2503.16188)) also trains so. Here the thought is left out, on three numbers: the
+# base both ways, and GRPO trained both ways, five seeds each.
 
 # %% alt="Accuracy of one sample against its length in tokens, on three numbers: the base and GRPO, each with and without a thought."
 from rlino_lib.evaluation.evaluate import evaluate
@@ -550,10 +552,9 @@ display(clean(equal, 1))
 
 # %% [markdown]
 # *What is seen.* One thought solves a problem far more often than all the short answers that its tokens buy. To buy
-# more does not help much: without a thought pass@16 is little above pass@1. (Seed 1 uses nearly all of its 32 tokens.
-# The same budget buys fewer of its answers, and they differ more.) The two arms are not alike in all: 64 prompts a
-# step without a thought and 8 with one, and their bases start at different accuracies. The findings that one may skip
-# the thought are on other models and tasks. Why they differ is not tested here.
+# more does not close the gap: without a thought pass@16 is above pass@1 by up to a half, and far below one thought. The
+# two arms are not alike in all: 64 prompts a step without a thought and 8 with one, and their bases start at different
+# accuracies. The findings that one may skip the thought are on other models and tasks.
 #
 # ## The claims
 #
@@ -582,15 +583,15 @@ table.set_index("")
 #
 # ## Exercises
 #
-# **1. A mean advantage.** `my_mean_advantage(rewards, chain_right)`: the mean advantage of GRPO over the responses of
-# a group whose chains are right, with the standard deviation of a sample and nothing added to it. Both are lists of 0
-# and 1.
+# **1. A mean advantage.** `my_mean_advantage(rewards, process_right)`: the mean advantage of GRPO over the responses of
+# a group whose processes are right, with the standard deviation of a sample and nothing added to it. Both are lists of
+# 0 and 1.
 
 # %%
 from checkers.chains import check_branching, check_mean_advantage
 
 
-def my_mean_advantage(rewards, chain_right): ...
+def my_mean_advantage(rewards, process_right): ...
 
 
 _ = check_mean_advantage(my_mean_advantage)
@@ -599,8 +600,8 @@ _ = check_mean_advantage(my_mean_advantage)
 # <details><summary>Solution</summary>
 #
 # ```python
-# def my_mean_advantage(rewards, chain_right):
-#     rewards, right = np.array(rewards), np.array(chain_right, bool)
+# def my_mean_advantage(rewards, process_right):
+#     rewards, right = np.array(rewards), np.array(process_right, bool)
 #     p, gap = right.mean(), rewards[right].mean() - rewards[~right].mean()
 #     return (1 - p) * gap / rewards.std(ddof=1)
 # ```

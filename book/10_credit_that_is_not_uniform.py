@@ -161,7 +161,8 @@ for toy, part in table.groupby("toy", sort=False):
 display(Markdown(markdown_table(rows)))
 
 # %% [markdown]
-# **What to look at.** Where the solid line dips below 1. The dashed one never does.
+# **What to look at.** Where the solid line dips below 1. The dashed line with triangles, VinePPO at as many sampled
+# responses as RLOO, never does.
 #
 # With exact values the credit of steps varies less in the hard chain: much is decided in its middle. Three
 # continuations give most of that away again. In the easy chain they are worse than RLOO, and even exact values gain
@@ -338,10 +339,10 @@ value_errors_figure(pd.concat([value_errors(v).assign(seed=s) for s, v in measur
 # **What to look at.** The order of the rows, and the critic's place in it.
 #
 # A few continuations are noisy: a single one says 0 or 1. Over all states even that is close to the value more often
-# than the critic, and nine are so in most. At the prompt itself the critic is the better one. Along a response
-# continuations get better and the critic worse: near the end most values are close to 0 or 1, where continuations
-# agree, and the critic still says something in between. It picks the best of a problem's next lines no more often than
-# one number for all states would, which takes any of them.
+# than the critic, and nine are so in most. At the prompt itself the critic is better than one or three continuations,
+# and worse than nine. Along a response continuations get better and the critic worse: near the end most values are
+# close to 0 or 1, where continuations agree, and the critic still says something in between. It picks the best of a
+# problem's next lines no more often than one number for all states would, which takes any of them.
 #
 # The critic has seen ten thousand responses, one batch at a time. Whether a pretrained one would do better is not
 # tested here.

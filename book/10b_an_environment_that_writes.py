@@ -228,7 +228,8 @@ masks_figure(curves)
 # %%
 last = curves.sort_values("step").groupby(["mask", "lies", "seed"]).last()
 right = 100 * ends.set_index(["mask", "lies", "seed"])["accuracy"].sort_index()
-head = ["right, test, %", "less the first, points, 95 %", "look, %", "log π of the environment's tokens, nats"]
+of_tokens = "log π of the environment's tokens, nats per token"
+head = ["right, test, %", "less the first, points, 95 %", "look, %", of_tokens]
 rows = [["s", "loss over", *head]]
 for mask, s in trained:
     here, gap = last.loc[mask, s], right.loc[mask, s] - right.loc["policy", s]
@@ -239,11 +240,11 @@ display(Markdown(markdown_table(rows)))
 start = curves[(curves["step"] == 0) & (curves["lies"] == 0)][["accuracy", "consulted", "environment_logprob"]].mean()
 say(
     f"The base, s = 0: {start['accuracy']:.1f} % right, {start['consulted']:.0%} look, "
-    f"{start['environment_logprob']:.2f} nats."
+    f"{start['environment_logprob']:.2f} nats per token."
 )
 
 # %% [markdown]
-# **What to look at.** In each column the two curves above, and how far apart they are below.
+# **What to look at.** In each column the order of the three curves above, and how far apart they are below.
 #
 # With a loss over its own tokens the policy learns to ask, and ends far above the best response fixed beforehand. It is
 # also far below the best policy: it reads the target, and still has to find the sums. Its predictions of what the

@@ -214,8 +214,8 @@ for words in ("DPO, longest", "DPO, shortest"):
 # below, whichever response is chosen. All three are still rising.
 #
 # Why? Both steps are weighted cross-entropy, so the form of the gradient is not the difference. Nor is it the sigmoid:
-# a third of a nat is next to nothing on the axis of the first figure above. What is left is which samples are used and
-# how old they are. A pair is two of a group's eight responses, where GRPO learns from all eight of a mixed group. A
+# a quarter of a nat is next to nothing on the axis of the first figure above. What is left is which samples are used
+# and how old they are. A pair is two of a group's eight responses, where GRPO learns from all eight of a mixed group. A
 # round's last pairs were sampled 24 updates ago. And there are the learning rates. No run here separates these.
 #
 # Choosing the longest instead of the shortest adds a tenth of a token in the end. The claim on it holds, below, but
@@ -247,12 +247,13 @@ display(Markdown(markdown_table(rows, numbers=False)))
 #
 # In this book's frame only the rewards change. The weights are still the advantages of a group, so the gradient is
 # still a weighted cross-entropy. What the weights follow is no longer the verifier: *majority* follows the answers of
-# the group, *random* nothing, and the others how likely the model holds things. By the letter these are then more than
-# a name. But each is one number a response, and the criterion was not made for them. Self-certainty, negative entropy
-# and log-likelihood look alike. They are not: each pair of responses below is ordered one way by one of them, and the
-# other way by another. The vocabulary has four tokens. The first pair are one token of $(.5, .5, 0, 0)$, up to a
-# millionth, and one of $(.85, .05, .05, .05)$. The second are an unlikely token of the latter, and one of an even
-# distribution. The third are six likely tokens of the latter, and one likely token of $(.7, .1, .1, .1)$.
+# the group, *format* the form of a response, *random* nothing, and the other four the model's own probabilities. By the
+# letter these four are then more than a name. But each is one number a response, and the criterion was not made for
+# them. Self-certainty, negative entropy and log-likelihood look alike. They are not: each pair of responses below is
+# ordered one way by one of them, and the other way by another. The vocabulary has four tokens. The first pair are one
+# token of $(.5, .5, 0, 0)$, up to a millionth, and one of $(.85, .05, .05, .05)$. The second are an unlikely token of
+# the latter, and one of an even distribution. The third are six likely tokens of $(.85, .05, .05, .05)$, and one likely
+# token of $(.7, .1, .1, .1)$.
 
 # %%
 from rlino_lib.exact.certainty import ascend, disagreements  # noqa: E402

@@ -210,10 +210,10 @@ say(compared_words())
 # %% [markdown]
 # ### Which of them is RL in more than name?
 #
-# The criterion has two parts here. A method is RL in more than name if the weights of its tokens are no function of the
-# group's verdicts, $|o|$ and $\rho$ alone, or if the best policy that reads what is written beats the best response
-# fixed beforehand. The first is a fact about a method's form, and the table has it: GRPO is a "no" there for its KL
-# alone. The second is a fact about a task.
+# The criterion has two parts here. A method is RL in more than name if the weights of its tokens do not follow from the
+# verdicts, lengths and ratios of its batch alone, or if the best policy that reads what is written beats the best
+# response fixed beforehand. The first is a fact about a method's form, and the table has it: GRPO is a "no" there for
+# its KL alone. The second is a fact about a task.
 
 # %%
 more: dict[str, list[str]] = {}
@@ -229,10 +229,12 @@ say(f"Weights that read verdicts, lengths and ratios alone: {sum(named)} of the 
 # **What to look at.** The last line; then the rows of values, and those of the reference and of entropy.
 #
 # By the first part, more than half of the methods are in name only, DPO and IPO among them, and some that never claimed
-# to be more. A KL to a reference, or an entropy in the loss, makes others more than that in form: their weights read
-# likelihoods, but nothing about what will come. Only the rows with *values* assign credit as RL means it, by what is to
-# be expected from a state. By the second part none of them is, on the tasks of this chapter. An environment that writes
-# is what it takes, and that is a matter of the task and not of the method: on chapter 10b's, plain GRPO learns to ask.
+# to be more. (The table takes every row with the verifier's reward. As chapter 09 trained SFT on best of group, on
+# likelihoods, its weights read these and no verdict.) A KL to a reference, or an entropy in the loss, makes others more
+# than that in form: their weights read likelihoods, but nothing about what will come. Only the rows with *values*
+# assign credit as RL means it, by what is to be expected from a state. By the second part none of them is, on the tasks
+# of this chapter. An environment that writes is what it takes, and that is a matter of the task and not of the method:
+# on chapter 10b's, plain GRPO learns to ask.
 
 # %% [markdown]
 # ## What was claimed, and what was found

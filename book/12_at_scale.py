@@ -79,10 +79,12 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # ## What a step keeps in memory
 #
-# Weights, their gradients, and Adam's two moments are four numbers per parameter, all of them float32. A reference
-# for the KL term is a fifth. Other parts grow with the batch: the activations of a micro-batch, and while sampling
-# the keys and values of all responses. `rlino train` makes this estimate before it loads a weight and prints it:
-# "needs about 14 GiB, 24 free", with advice where it does not fit.
+# Weights, their gradients, and Adam's two moments are four numbers per parameter, all of them float32. With products in
+# bfloat16, as in the table, a copy of the weights in half the bytes is counted with the weights. And the newest
+# gradients of the embedding, a large part of a small model, stand beside their sum. A reference for the KL term is a
+# fifth. Other parts grow with the batch: the activations of a micro-batch, and while sampling the keys and values of
+# all responses. `rlino train` makes this estimate before it loads a weight and prints it: "needs about 14 GiB, 24
+# free", with advice where it does not fit.
 
 # %%
 from rlino_lib.training.memory import estimate
@@ -342,12 +344,16 @@ date, cards = prices()
 need = costs["updates"]
 cards["holds"] = ["; ".join(need.index[need <= gb * 1e9 / GIB]) for gb in cards["GB"]]
 h100 = cards.loc["H100"]
-cell = priced[(priced["model"] == "Qwen2.5-0.5B") & (priced["method"] == "GRPO")][hours].iloc[0]
+kind = priced["method"].where(priced["method"] == "GRPO", "any other, without KL")
+runs = priced.groupby(["model", kind], sort=False)[hours].first()  # one run of each cell of the paper's table
+low, high = runs.min(axis=1), runs.max(axis=1)
 say(
-    f"At the prices of {date}, one run of GRPO at 0.5B costs {h100['low'] * cell.min():.0f} to "
-    f"{h100['high'] * cell.max():.0f} dollars, and every number of the table {h100['low'] * total.min():,.0f} to "
-    f"{h100['high'] * total.max():,.0f}."
+    f"At the prices of {date}, computed from the hours above: every number of the table, one seed each, costs "
+    f"{h100['low'] * total.min():,.0f} to {h100['high'] * total.max():,.0f} dollars. One run:"
 )
+dollars = (h100["low"] * low).map("{:.0f} to ".format) + (h100["high"] * high).map("{:.0f}".format)
+hours_of_one = low.map("{:.1f} to ".format) + high.map("{:.1f}".format)
+display(pd.DataFrame({"hours of one H100": hours_of_one, "dollars": dollars}))
 cards.rename(columns={"low": "dollars an hour, from", "high": "to"})
 
 # %% [markdown]

@@ -162,7 +162,7 @@ def strict_json(text: str) -> Any:
     `json.loads` takes the first three, and of a key the last; it refuses whole numbers of thousands of digits.
     """
     try:
-        return json.loads(text, object_pairs_hook=_each_key_once, parse_float=_finite, parse_constant=_finite)
+        return json.loads(text, object_pairs_hook=each_key_once, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -173,7 +173,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs, as json's `object_pairs_hook`; ValueError for a key given twice."""
     table = dict(pairs)
     if len(table) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]

@@ -35,18 +35,18 @@ _GROUPS = (
 
 
 @exercise("mean_advantage", *_GROUPS)
-def check_mean_advantage(rewards: list[int], chain_right: list[int]) -> Solution:
-    """`mean_advantage(rewards, chain_right)`: the mean of (r − mean)/std over a group's responses with a right chain,
-    with the sample's standard deviation."""
+def check_mean_advantage(rewards: list[int], process_right: list[int]) -> Solution:
+    """`mean_advantage(rewards, process_right)`: the mean of (r − mean)/std over a group's responses with a right
+    process, with the sample's standard deviation."""
     n = len(rewards)
     mean = sum(rewards) / n
     std = math.sqrt(sum((r - mean) ** 2 for r in rewards) / (n - 1))
-    chosen = [(r - mean) / std for r, right in zip(rewards, chain_right, strict=True) if right]
-    alone = [r for r, right in zip(rewards, chain_right, strict=True) if right]
+    chosen = [(r - mean) / std for r, right in zip(rewards, process_right, strict=True) if right]
+    alone = [r for r, right in zip(rewards, process_right, strict=True) if right]
     return sum(chosen) / len(chosen), {
         "a sum over these responses, not their mean": sum(chosen),
-        "divided by the whole group, not by those with a right chain": sum(chosen) / n,
-        "the mean is that of the group, not of those with a right chain": 0.0,
+        "divided by the whole group, not by those with a right process": sum(chosen) / n,
+        "the mean is that of the group, not of those with a right process": 0.0,
         "that is their mean reward: the advantage has the group's mean taken off": sum(alone) / len(alone),
         "the standard deviation is the sample's, with n − 1": sum(chosen) / len(chosen) * math.sqrt(n / (n - 1)),
     }

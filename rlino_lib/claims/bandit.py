@@ -98,8 +98,10 @@ def splitting_keeps_the_gradient(claim: Claim, records: Records) -> Evidence:
     """
     mdp = toy()
     policy = SharedPolicy(mdp, seed=0)
-    whole, split = (mdp.expected_update(policy, mdp.credit(policy, kind)) for kind in ("return", "split"))
-    cosine = torch.cosine_similarity(whole, split, dim=0).item()
+    kinds = "return", "reward_split", "split"
+    whole, split, with_baseline = (mdp.expected_update(policy, mdp.credit(policy, kind)) for kind in kinds)
     gap = Identity("split", split / split.norm(), whole / whole.norm()).gap
+    cosines = [torch.cosine_similarity(whole, other, dim=0).item() for other in (split, with_baseline)]
     verdict = HOLDS if gap <= claim.threshold["gap"] else FAILS
-    return Evidence(verdict, f"cosine of the two expected gradients {cosine:.3f}, lengths put to one scale")
+    effect = f"cosine of the two expected gradients {cosines[0]:.3f}, {cosines[1]:.3f} where a baseline is split too"
+    return Evidence(verdict, f"{effect}; lengths put to one scale")

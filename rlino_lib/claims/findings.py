@@ -67,4 +67,4 @@ def verdict_counts(judged: pd.DataFrame) -> str:
     superseded = (judged["superseded_by"] != "").sum()  # each of them is revised as well
     asides = {"superseded": superseded, "under revision": (judged["revision"] != "").sum() - superseded}
     also = " and ".join(f"{n} {what}" for what, n in asides.items() if n)
-    return f"{text} (among them {also})" if also else text
+    return f"{text} (of all {len(judged)}: {also})" if also else text

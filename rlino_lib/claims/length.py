@@ -182,7 +182,7 @@ def giving_up_ratios(records: Records = RECORDED) -> pd.DataFrame:
     """
     rows = []
     pairs = [("GRPO without KL", True, lambda name: giving_up_runs("countdown", "grpo_no_kl", name, records))]
-    for method in ("grpo", "f_isft_posneg", "f_isft_neg"):
+    for method in ("grpo", "f_isft_posneg", "f_isft_neg", "f_isft_pos"):
         pairs.append((LABELS[method], False, partial(length_runs, "countdown", method, records=records)))
     caps = records.runs("length-cap")
     for cap in sorted({run.config["max_new_tokens"] for run in caps}):

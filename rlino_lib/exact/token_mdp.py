@@ -177,8 +177,9 @@ class TokenMDP:
     def credit(self, policy: Module, kind: str = "exact") -> Tensor:
         """Weights of every token of every response, [N, H], 0 where masked. Kinds, with r the reward of the response:
 
-        `return` r on every token; `uniform` r − J on every token; `split` (r − J)/|o|, which is GRPO's and the paper's
-        assumption 2; `exact` A(s_t, a_t). Raises RlinoError for other kinds, and where slips hide the actions.
+        `return` r on every token; `uniform` r − J on every token; `reward_split` r/|o|, the paper's assumption 2;
+        `split` (r − J)/|o|, which is GRPO's; `exact` A(s_t, a_t). Raises RlinoError for other kinds, and where slips
+        hide the actions.
         """
         self._needs_actions()
         exact = self.values(policy)
@@ -186,6 +187,7 @@ class TokenMDP:
         kinds = {
             "return": self.rewards[:, None],
             "uniform": advantage,
+            "reward_split": self.rewards[:, None] / self.lengths[:, None],
             "split": advantage / self.lengths[:, None],
             "exact": exact.A[self.states, self.tokens],
         }

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rlino_lib.analysis.statistics import final_accuracy, t_interval
+from rlino_lib.analysis.tables import spread
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures.ablation import TASKS
 from rlino_lib.figures.curves import figure_readme
@@ -80,7 +81,7 @@ def results_table(frame: pd.DataFrame) -> str:
     for method in in_order(frame["method"]):
         own = frame[frame["method"] == method]
         cells = [own["accuracy"] * 100, *(own[name] for name in LENGTHS), own["clipped_ratio"] * 100]
-        rows.append((label(method), "–" if method == "base" else len(own), *map(_spread, cells)))
+        rows.append((label(method), "–" if method == "base" else len(own), *map(spread, cells)))
     return markdown_table(rows)
 
 
@@ -99,12 +100,6 @@ def ends_table(runs: Mapping[str, Mapping[int, Run]], reference: str, columns: M
         right = np.mean([final_accuracy(run) for run in by_seed.values()])
         rows.append([kind, str(len(by_seed)), f"{right:.1f}", gap, *(f"{x:.3g}" for x in np.mean(ends, axis=0))])
     return markdown_table(rows)
-
-
-def _spread(values: pd.Series) -> str:
-    values = values.dropna()
-    ends = f" [{values.min():.1f}, {values.max():.1f}]" if len(values) > 1 else ""
-    return "–" if values.empty else f"{values.mean():.1f}{ends}"
 
 
 def recorded_figure(runs: Sequence[Run]) -> Figure:

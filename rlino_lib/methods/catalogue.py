@@ -188,7 +188,7 @@ LABELS: dict[str, str] = {
     "vc_ppo": "VC-PPO",
     "vineppo": "VinePPO",
     "spo_chain": "SPO-chain",
-    "step_verifier": "exact values",
+    "step_verifier": "ideal solver's values",
     "grpo_lambda": "GRPO-λ",
     "optimal_baseline": "optimal token baseline",
     "nft": "NFT",

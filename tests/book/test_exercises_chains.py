@@ -18,9 +18,9 @@ def branching(nodes, edges):
     return len({a for (a, _), (b, _) in pairs if a == b}) / nodes
 
 
-def mean_advantage(rewards, chain_right):
+def mean_advantage(rewards, process_right):
     """By the formula of 2506.14245, with the two conditional rewards."""
-    frame = pd.DataFrame({"group": 0, "reward": rewards, "chain_right": chain_right})
+    frame = pd.DataFrame({"group": 0, "reward": rewards, "chain_right": process_right})
     return chain_advantages(frame, eps=0.0)["right"].item()
 
 

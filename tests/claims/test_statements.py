@@ -42,7 +42,7 @@ def test_outcomes_that_are_not_told_apart_are_not_called_equal():
     table = after("06", "ends = where_it_ends")["ends"]
     assert table["accuracy ends"].to_dict() == {1: False, 2: False, 4: False, 8: False, 16: True, 32: False}
     assert set(table.index[table["accuracy open"]]) == {2, 4, 8, 32}
-    assert table.loc[8, "GRPO − F-ISFT⁺⁻, points"] > 3 and table.loc[8, "low"] < -3
+    assert table.loc[8, "GRPO without KL − F-ISFT⁺⁻, points"] > 3 and table.loc[8, "low"] < -3
 
 
 @pytest.mark.slow

@@ -153,9 +153,9 @@ def test_uniform_credit_has_the_right_mean_and_the_split_does_not():
     for kind in ("return", "uniform", "exact"):
         update = mdp.expected_update(policy, mdp.credit(policy, kind))
         assert (update - true).norm() < 1e-12 * true.norm()
-    split = mdp.expected_update(policy, mdp.credit(policy, "split"))
-    aligned = torch.nn.functional.cosine_similarity(split, true, dim=0)
-    assert aligned < 0.999  # another direction, not only another length
+    for kind in ("reward_split", "split"):
+        update = mdp.expected_update(policy, mdp.credit(policy, kind))
+        assert torch.nn.functional.cosine_similarity(update, true, dim=0) < 0.999  # another direction
     spread = {kind: mdp.update_variance(policy, mdp.credit(policy, kind)) for kind in ("return", "uniform", "exact")}
     assert spread["exact"] < spread["uniform"]
 
@@ -167,12 +167,14 @@ def test_the_split_adds_up_to_the_advantage_of_a_response():
     split = mdp.credit(policy, "split")
     assert torch.allclose(split.sum(1), advantage, atol=1e-12)
     assert torch.allclose(split[:, 0] * mdp.lengths, advantage, atol=1e-12) and mdp.lengths.unique().numel() == 3
+    assert torch.allclose(mdp.credit(policy, "reward_split").sum(1), mdp.rewards, atol=1e-12)
 
 
 def test_the_split_is_right_where_all_responses_are_equally_long():
     mdp = TokenMDP(3, 1, noise(3))
     policy = SharedPolicy(mdp)
-    assert (mdp.expected_update(policy, mdp.credit(policy, "split")) - mdp.gradient(policy)).norm() < 1e-12
+    for kind in ("reward_split", "split"):
+        assert (mdp.expected_update(policy, mdp.credit(policy, kind)) - mdp.gradient(policy)).norm() < 1e-12
 
 
 def test_the_variance_of_an_update_by_brute_force():

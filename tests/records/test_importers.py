@@ -452,7 +452,7 @@ def test_a_format_that_is_not_known_is_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("line", "cause"), [
-    (b'{"response": "a", "response": "b"}\n', "an object has a key twice"),
+    (b'{"response": "a", "response": "b"}\n', "has the key 'response' twice"),
     (b'{"response": "\xff"}\n', "not UTF-8 at byte 15"), (b'["a"]\n', "not an object"),
     (b'{"response": \n', "Expecting value at character"), (b"[" * 100_000 + b"\n", "not JSON that can be read"),
     (b"\x00\x01\x7fELF\n", "not JSON"),

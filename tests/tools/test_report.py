@@ -208,7 +208,7 @@ def test_findings_stop_where_a_verdict_or_a_number_is_another(tmp_path):
         page.write_text(f'{head}text = "It is {missing}."\nverdicts = {verdicts}\n', encoding="utf-8")
         with pytest.raises(RlinoError, match="no such number"):
             findings(frame, page)
-    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (among them 1 superseded)"
+    assert verdict_counts(frame) == "Of 2 claims 1 holds and 1 is undecided (of all 2: 1 superseded)"
     assert verdict_counts(frame[:1]) == "Of 1 claims 1 holds"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError, RlinoWarning
+from rlino_lib.settings import each_key_once
 
 MOST_BYTES = 2**30  # of all files of an import, and of each once unpacked: what memory has to hold
 LONGEST_LINE = 2**26
@@ -69,20 +70,13 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def parsed(text: bytes, where: str) -> Any:
     """A JSON value, NaN and infinities among its numbers as some libraries write them; RlinoError where it is none."""
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_each_key_once)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=each_key_once)
     except UnicodeDecodeError as e:
         raise RlinoError(f"{where}: not UTF-8 at byte {e.start + 1}") from e
     except json.JSONDecodeError as e:
         raise RlinoError(f"{where}: not JSON: {e.msg.removesuffix(' at')} at character {e.pos + 1}") from e
     except (ValueError, RecursionError) as e:  # a key twice, thousands of digits or of brackets
         raise RlinoError(f"{where}: not JSON that can be read: {str(e)[:100]}") from e
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> Record:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("an object has a key twice")
-    return table
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Record]]:
