@@ -250,10 +250,11 @@ credit_explorer(wrong_first[:12])
 # ## What it bought
 #
 # The runs: RLOO, VinePPO with three continuations, and PPO with VC-PPO's two values of λ
-# ([2503.01491](https://arxiv.org/abs/2503.01491)): 0.95 for the policy, 1 for the critic's target. They differ in
-# credit alone, and in the critic's first batches: 150 updates of 8 × 8 responses, a token mean, no KL. The learning
-# rate is the best of three after 100 updates of one seed. VC-PPO's main ingredient, a critic trained on far more
-# responses first, is what these runs do not have: here it learns alone for 20 steps, with the critic's default rate.
+# ([2503.01491](https://arxiv.org/abs/2503.01491)): 0.95 for the policy, 1 for the critic's target. (Figures and tables
+# call it VC-PPO, and the text PPO.) They differ in credit alone, and in the critic's first batches: 150 updates of 8 ×
+# 8 responses, a token mean, no KL. The learning rate is the best of three after 100 updates of one seed. VC-PPO's main
+# ingredient, a critic trained on far more responses first, is what these runs do not have: here it learns alone for 20
+# steps, with the critic's default rate.
 #
 # ```sh
 # rlino grid data/runs/credit-lr.json
