@@ -675,7 +675,7 @@ once = passed.loc[LOOKS]
 #   margin that was there first. TOST is the $1 - 2\alpha$ interval inside the margin.
 # - "Undecided" is a verdict too, and power says what would change it.
 # - As samples go off-policy, what bounds a push matters: in these runs a ratio with a clip, or having no negatives. (In
-#   runs of chapter 06 a clip did not suffice.)
+#   chapter 06 a clip did not suffice.)
 # - The claims judged here stand in the table of the ledger above.
 #
 # Open:
