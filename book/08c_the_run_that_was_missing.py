@@ -413,10 +413,10 @@ for n, text in NORMALISERS.items():
 # \underbrace{(1 - s - u)(w - W) + u(v - V)}_{\text{longer, of the same kind}} \;=\; \text{growth},
 # $$
 #
-# since $M = SC + UV + (1-S-U)W$, and the same holds now. On Countdown no step can be left out, and the second part is
-# 0. The normaliser is not a fifth part. Its share is the difference between the bars of two runs that differ in nothing
-#    else. And a truncated response has grown by more than one can see (chapter 08): "more are truncated" is real growth
-#    of unknown size.
+# since $M = SC + UV + (1-S-U)W$, and the same holds now. On Countdown no step can be left out, and the second part
+# vanishes. The normaliser is not a fifth part. Its share is the difference between the bars of two runs that differ in
+# nothing else. And a truncated response has grown by more than one can see (chapter 08): "more are truncated" is real
+# growth of unknown size.
 
 # %% alt="Stacked horizontal bars, a panel for each task and a bar for each method and normaliser: the growth of wrong responses divided into its causes; parts below 0 go to the left."
 apart = ("grpo", "f_isft_posneg", "f_isft_pos")

@@ -149,7 +149,7 @@ def check_names(names: Collection[str], known: Collection[str], of: str) -> None
 
 
 def as_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as read from JSON, with its lists as the tuples that they are."""
+    """Settings as read from JSON or TOML, with its lists as the tuples that they are."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 

@@ -94,7 +94,8 @@ def noise_makes_arms_worse(claim: Claim, records: Records) -> Evidence:
 def splitting_keeps_the_gradient(claim: Claim, records: Records) -> Evidence:
     """Hypothesis: splitting the reward evenly over the tokens, 1/|o|, leaves the expected gradient unchanged.
 
-    Statistic: the relative gap between the two gradients at one length. Threshold `gap`: the claim holds up to it.
+    Statistic: the relative gap between the two gradients at one length. Threshold `gap`: the claim holds up to it. The
+    cosine where a baseline is split as well is for comparison, and decides nothing.
     """
     mdp = toy()
     policy = SharedPolicy(mdp, seed=0)
