@@ -12,21 +12,53 @@ import pandas as pd
 from rlino_lib.analysis import statistics as stats
 from rlino_lib.analysis.credit import accuracy_at, budget_curve, need_columns, share_within
 from rlino_lib.claims.families import Gaps, above, difference, equal, paired, tested_by_seed, under
-from rlino_lib.claims.ledger import Claim, Records, require_seeds
+from rlino_lib.claims.ledger import Claim, NotTestable, Records, require_seeds
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import asked_and_found
+from rlino_lib.folders import asked_and_found, changes
+from rlino_lib.methods.catalogue import varied
 from rlino_lib.records.runs import Run
+from rlino_lib.training.config import RUN_DEFAULTS
 
 GROUP = "credit-{}"  # of a task's runs
+# What runs of all methods share, so that they differ in credit alone: settings, and terms of their objectives.
+SETTINGS = (
+    "task_settings", "reward", "prompts", "group_size", "max_new_tokens", "temperature", "epochs", "minibatches",
+)  # fmt: skip
+TERMS = ("ratio", "clip_low", "clip_high", "surrogate", "normaliser", "beta", "kl_in_reward", "whiten", "entropy_bonus")
+# What runs of one method share beside these.
+OF_ONE_METHOD = ("objective_settings", "lr", "steps", "critic_lr", "critic_epochs", "critic_warmup", "critic_trunk")
 
 
 def credit_runs(task: str, records: Records, *methods: str) -> dict[str, dict[int, Run]]:
-    """The recorded runs of some methods on a task, by method and seed."""
+    """The recorded runs of some methods on a task, by method and seed.
+
+    Raises NotTestable where two share method and seed, or where runs differ in more than credit, learning rate, number
+    of steps and seed: a reader's own need not be one experiment.
+    """
     runs: dict[str, dict[int, Run]] = {method: {} for method in methods}
+    firsts: dict[str, Run] = {}
     for run in records.runs(GROUP.format(task)):
-        if run.config["task"] == task and run.method in runs:
-            runs[run.method][run.seed or 0] = run
+        if run.config["task"] != task or run.method not in runs:
+            continue
+        firsts.setdefault(run.method, run)
+        for first in (firsts[run.method], *firsts.values()):
+            if words := _difference(first, run):
+                raise NotTestable(f"{first.name} and {run.name} differ in more than credit: {words}")
+        same = runs[run.method].setdefault(run.seed or 0, run)
+        if same is not run:
+            raise NotTestable(f"{same.name} and {run.name} are both {run.method} of seed {run.seed}")
     return runs
+
+
+def _difference(first: Run, other: Run) -> str:
+    """What two runs differ in that is not credit, in words; empty where that is nothing."""
+    names = SETTINGS + (OF_ONE_METHOD if first.method == other.method else ())
+    kept = []
+    for run in (first, other):
+        terms = vars(varied(run.method, run.config.get("objective_settings", {})))
+        settings = {name: run.config[name] for name in names if name in run.config}
+        kept.append(settings | {name: terms[name] for name in TERMS})
+    return changes(*kept, RUN_DEFAULTS)
 
 
 def _pair(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -> Gaps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from rlino_lib.claims.verdicts import UNTESTED
 from rlino_lib.errors import RlinoError
 from rlino_lib.paths import DATA, RUNS
 from rlino_lib.records.runs import UNKNOWN, Run
+from rlino_lib.training.config import VERIFIER
 
 COLUMNS = ["id", "statement", "model", "task", "verdict", "effect", "paper"]
 AT_SCALE = "at the paper's scale"
@@ -42,11 +44,14 @@ def judge_yours(folder: str | Path, path: str | Path = LEDGER, seeds: float = ma
     Columns: id, statement, model, task, `verdict` and `effect`, and `paper`: which model of the paper's table it is, or
     "". A model with adapters is another one than the model itself. A claim needs as many seeds as for the book's own
     runs, or `seeds` where that many were planned before the runs were made. With fewer it is not testable here, and
-    `effect` says what there is so far. With enough it may be undecided.
+    `effect` says what there is so far. With enough it may be undecided. Runs that are rewarded for anything but the
+    verifier's answer count for no claim.
     Raises RlinoError where the folder holds no complete run.
     """
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in find_runs(folder):
+        if not _of_the_verifier(run):
+            continue
         adapters = " with LoRA" if run.config.get("lora_rank") else ""
         groups.setdefault((run.config["model"] + adapters, run.config["task"]), []).append(run)
     # What names groups of runs asks something again of the book's own grids, by other seeds.
@@ -88,6 +93,10 @@ def beside_the_book(judged: pd.DataFrame, yours: pd.DataFrame) -> pd.DataFrame:
     return verdicts.set_index("")
 
 
+def _of_the_verifier(run: Run) -> bool:
+    return run.config.get("reward", VERIFIER) == VERIFIER
+
+
 def silent(folder: str | Path, path: str | Path = LEDGER) -> list[str]:
     """The runs in a folder that no claim is about, each in a line that says what it would take."""
     about = [(claim.about["method"], claim.about.get("reference"), STANDS_FOR.get(claim.about.get("task"), ()))
@@ -95,7 +104,9 @@ def silent(folder: str | Path, path: str | Path = LEDGER) -> list[str]:
     lines = []
     for run in find_runs(folder):
         task = run.config["task"]
-        if not any(run.method in pair and task in tasks for *pair, tasks in about):
+        if not _of_the_verifier(run):
+            lines.append(f"{run.name}: no claim on a reader's runs is about the reward {run.config['reward']}")
+        elif not any(run.method in pair and task in tasks for *pair, tasks in about):
             how = ": `rlino import --method … --task …` names them" if UNKNOWN in (run.method, task) else ""
             lines.append(f"{run.name}: no claim is about the method {run.method} on the task {task}{how}")
     return lines
@@ -128,7 +139,7 @@ def _judge(claim: Claim, runs: Sequence[Run], ledger: Sequence[Claim]) -> Eviden
 
 
 def _incomparable(runs: Sequence[Run]) -> str:
-    """Why imported runs are no seeds of one experiment, or nothing: no seed, a file that is several, other problems."""
+    """Why runs are no seeds of one experiment, or nothing: no seed, a file that is several, other problems."""
     sources: dict[object, Run] = {}
     for run in runs:
         if run.seed is None:
@@ -136,6 +147,9 @@ def _incomparable(runs: Sequence[Run]) -> str:
         source = run.config.get("source_sha256_16", run.path)
         if (same := sources.setdefault(source, run)) is not run:
             return f"{same.name} and {run.name} are imports of the same files"
+    tasks = {json.dumps(run.config.get("task_settings") or {}, sort_keys=True): run.name for run in runs}
+    if len(tasks) > 1:
+        return "{} and {} have different task settings".format(*tasks.values())
     tests = {run.summary["problems_sha256"]: run.name for run in runs if "problems_sha256" in run.summary}
     return f"{' and '.join([*tests.values()][:2])} were tested on different problems" if len(tests) > 1 else ""
 

@@ -1,6 +1,7 @@
 """Claims on credit by tokens, on made-up runs: verdicts by test, equal tokens, and the family's correction."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -21,11 +22,19 @@ from rlino_lib.records.runs import load_run
 SEEDS = 6
 
 
-def write_run(root, task, method, seed, end, value_tokens=0, steps=4):
+# As the book's grids have them: RLOO and VinePPO differ in credit alone.
+ALIKE = {
+    "rloo": {"ratio": "token", "kl_in_reward": 0, "normaliser": "token_mean"},
+    "vineppo": {"beta": 0, "whiten": False},
+}
+
+
+def write_run(root, task, method, seed, end, value_tokens=0, steps=4, **settings):
     """A run whose accuracy rises in a line from 40 points to `end`, with 64 responses of 10 tokens a step."""
     folder = root / f"credit-{task}" / f"{method}-s{seed}"
     folder.mkdir(parents=True)
     config = {"method": method, "task": task, "seed": seed, "epochs": 1, "minibatches": 1, "steps": steps}
+    config |= {"objective_settings": ALIKE.get(method, {})} | settings
     (folder / "config.json").write_text(json.dumps(config))
     test = {"complete": True, "test": {"pass@1": {"value": end / 100}}}
     (folder / "summary.json").write_text(json.dumps(test))
@@ -85,6 +94,26 @@ def test_too_few_seeds_are_no_test_and_count_in_the_family(tmp_path):
     family = Records(tmp_path, [first, *others])
     assert judge(others[0], family).verdict == "not testable here"
     assert alone.verdict == "holds" and judge(first, family).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"objective_settings": {}}, "differ in more than credit: .*beta 0, not 0.0001"),
+        ({"objective_settings": ALIKE["vineppo"] | {"value_samples": 3}}, 'not {.*"value_samples": 3}'),
+        ({"lr": 1e-3}, "lr 0.0001, not 0.001"),
+        ({"reward": "random"}, "reward verifier, not random"),
+        ({"group_size": 4}, "group_size 8, not 4"),
+        ({"seed": 0}, "are both vineppo of seed 0"),
+    ],
+)
+def test_runs_that_are_not_one_experiment_are_not_compared(settings, words, tmp_path):
+    both = records(tmp_path, gap=2.0)
+    folder = write_run(tmp_path, "word_problems", "vineppo", SEEDS, 62)
+    config = json.loads((folder / "config.json").read_text()) | settings
+    (folder / "config.json").write_text(json.dumps(config))
+    result = judge(claim("ends_above"), both)
+    assert result.verdict == "not testable here" and re.search(words, result.effect)
 
 
 def write_values(folder, critic_error):

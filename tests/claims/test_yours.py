@@ -54,6 +54,23 @@ def test_each_model_is_judged_by_itself(tmp_path):
     assert not {"kl-word", "neg-countdown", "bandit"} & set(found.index.get_level_values("id"))
 
 
+def test_a_reward_of_another_kind_is_another_question(tmp_path, capsys):
+    grids(tmp_path)
+    grids(tmp_path, gap=0.3, reward="random")
+    found = judge_yours(tmp_path).set_index("id")
+    assert found.loc["kl-countdown", "verdict"] == "holds"
+    assert cli.main(["claims", "--yours", str(tmp_path)]) == 0
+    assert "no claim on a reader's runs is about the reward random" in capsys.readouterr().err
+
+
+def test_other_task_settings_are_no_seeds_of_one_experiment(tmp_path):
+    grids(tmp_path, seeds=5)
+    make(tmp_path / "more", "grpo", 9, 0.5, task_settings={"restarts": 0.5})
+    found = judge_yours(tmp_path).set_index("id")
+    assert found.loc["kl-countdown", "verdict"] == "not testable here"
+    assert "have different task settings" in found.loc["kl-countdown", "effect"]
+
+
 def test_a_test_that_settles_nothing_is_undecided_and_not_untestable(tmp_path):
     for seed in range(10):
         wide = 0.5 + (-1) ** seed * 0.08
