@@ -110,10 +110,10 @@ display(Markdown(markdown_table(rows, numbers=False)))
 # Take a response that makes its mistake in the second step. What does each step get?
 
 # %%
-VALUES = [0.4**3, 0.4**2, 0.0]  # before each step
-steps = pd.DataFrame({"V before": VALUES, "V after": [*VALUES[1:], 0.0]}, index=["right", "wrong", "right, too late"])
+before = [0.4**3, 0.4**2, 0.0]  # before each step
+steps = pd.DataFrame({"V before": before, "V after": [*before[1:], 0.0]}, index=["right", "wrong", "right, too late"])
 steps["its own credit"] = steps["V after"] - steps["V before"]
-steps["uniform credit"] = 0.0 - VALUES[0]
+steps["uniform credit"] = 0.0 - before[0]
 display(steps.round(3))
 
 # %% [markdown]

@@ -288,8 +288,10 @@ from rlino_lib.methods.advantages import advantages as advantages_of
 countdown = load_policy(base_of("countdown"))
 restarting = Countdown(restarts=1.0, restart_bonus=0.5)
 again = sample_graded(countdown, restarting, restarting.problems("train", 4), 8, seed=0, max_new_tokens=64)
-say(f"An opening: {again.problems[0].opening.strip().replace(chr(10), ' / ')}")
-say(f"Tokens of it in the loss: {int((again.mask & ~again.written).sum())}.")
+opening = again.problems[0].opening
+length = len(countdown.tokenizer(opening, add_special_tokens=False)["input_ids"])
+say(f"An opening of {length} tokens: {opening.strip().replace(chr(10), ' / ')}")
+say(f"In the loss: {int(again.mask[0, :length].sum())} of them, {int(again.mask[0, length:].sum())} of those after it.")
 gap = table(grpo_is_weighted_sft(float64_copy(countdown.model), again))["gap"].max()
 say(f"The largest gap of the identities above, on these responses: {gap:.0e}.")
 plain = torch.tensor([1.0, 0.0, 0.0, 1.0])

@@ -22,6 +22,7 @@ from rlino_lib.errors import RlinoError, RlinoWarning
 from rlino_lib.folders import replacing, write_json
 from rlino_lib.paths import RUNS, base_of
 from rlino_lib.tasks import get_task
+from rlino_lib.tasks.countdown.restarts import check_split
 from rlino_lib.training.config import Recipe, TrainConfig
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     equal_parts(args.samples)  # refuses before the folder is made
     own = options.task_settings(args.task_set) | ({} if args.shots is None else {"shots": args.shots})
     task = get_task(args.task, **own)
+    check_split(task, args.split)
     problems = task.problems(args.split, args.problems or None)
     if args.unsolved_by:
         problems = unsolved(problems, Path(args.unsolved_by), args.seed)
@@ -179,7 +181,7 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     examples:
       rlino train --method ppo --task word_problems --max-new-tokens 64 --save --out runs/ppo
       rlino values runs/ppo
-      rlino values data/runs/credit/word_problems-main-vc_ppo-s40 --problems 16
+      rlino values runs/ppo --problems 16 --out runs/ppo-few
     """
     from rlino_lib.analysis.credit import estimates, share_within
     from rlino_lib.evaluation.recorded import measured
@@ -194,7 +196,7 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     problems = task.problems("test", args.problems)
     sampling = {name: c[name] for name in ("max_new_tokens", "temperature")}
     settings = {"problems": args.problems, "samples": args.samples, "seed": args.seed, "precision": "auto", **sampling}
-    out = run.path / "values"
+    out = Path(args.out) if args.out else run.path / "values"
 
     @cache
     def critic_of(policy: Policy) -> Critic | None:

@@ -153,6 +153,7 @@ IMPORT = (
 )  # fmt: skip
 VALUES = (
     option("run", help="a run that --save has kept: its policy, and its critic where it has one"),
+    option("--out", help="a folder for the values (default: values, in the run's)"),
     valued("--problems", 64, "test problems, the first ones", settings.COUNT),
     valued("--samples", 5, "responses to each", settings.BATCH),
     valued("--seed", 0, "of the draws", settings.SEED),

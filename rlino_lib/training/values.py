@@ -100,14 +100,21 @@ def explained(trainer: Any, rollouts: Rollouts, objectives: Mapping[str, Objecti
     return [
         {
             "prompt": rollouts.prompts[i // rollouts.group_size],
-            "tokens": [decode([t]) for t in rollouts.ids[i][where].tolist()],
+            "tokens": [decode([t]) for t in rollouts.ids[i][written].tolist()],
             "reward": grade.reward,
             "correct": grade.correct,
-            "credits": {name: rows[i][where].tolist() for name, rows in credits.items()},
-            "values": {name: rows[i][where].tolist() for name, rows in values.items()},
+            "foreign": (~rollouts.mask[i][written]).int().tolist(),  # |o|
+            "credits": {name: _numbers(rows[i], rollouts.mask[i], written) for name, rows in credits.items()},
+            "values": {name: _numbers(rows[i], rollouts.mask[i], written) for name, rows in values.items()},
         }
-        for i, (grade, where) in enumerate(zip(rollouts.grades, rollouts.mask, strict=True))
+        for i, (grade, written) in enumerate(zip(rollouts.grades, rollouts.written, strict=True))
     ]
+
+
+def _numbers(row: Tensor, mask: Tensor, written: Tensor) -> list[float | None]:
+    """A number for each token of a response [T], None for those that the policy did not write."""
+    own = mask[written].tolist()  # |o|
+    return [x if counts else None for x, counts in zip(row[written].tolist(), own, strict=True)]
 
 
 def unlikely_ends(trainer: Any, rollouts: Rollouts) -> list[list[int]]:

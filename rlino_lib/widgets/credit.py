@@ -8,7 +8,7 @@ from typing import Any
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.records.traces import shorten
-from rlino_lib.widgets.inspector import verdict
+from rlino_lib.widgets.inspector import FOREIGN, verdict
 from rlino_lib.widgets.page import BUDGET, Boxes, Colour, Control, Trace, colour_control, explorer, scales_of, slot
 from rlino_lib.widgets.tokens import Html, escape_line, notes_html, number, plain, prompt_html
 
@@ -41,6 +41,9 @@ def _columns(response: Response, k: int) -> Columns:
             if len(named[name]) != len(response["tokens"]):
                 sizes = f"{len(response['tokens'])} tokens but {len(named[name])} {column}"
                 raise RlinoError(f"{where}, {plain(name, 40)}: {sizes}")
+    foreign = response.get("foreign") or ()
+    if len(foreign) not in (0, len(response["tokens"])):
+        raise RlinoError(f"{where}: {len(response['tokens'])} tokens but {len(foreign)} marks of who wrote them")
     if not columns["credits"]:
         raise RlinoError(f"{where} has no credits")
     if nameless := [name for name in columns["values"] if name not in columns["credits"]]:
@@ -54,8 +57,8 @@ def _facts(values: Sequence[float], tokens: Sequence[object]) -> str:
     if not finite:
         return "no advantages"
     top = max(finite, key=finite.__getitem__)
-    if all(v == values[0] for v in values):
-        return f"{number(values[0])} on every token"
+    if len({values[t] for t in finite}) == 1:
+        return f"{number(values[top])} on every token"
     return f"largest {number(values[top])}, token {top + 1}: <code>{escape_line(tokens[top], 40).strip()}</code>"
 
 
@@ -69,7 +72,8 @@ def _rows(response: Response, columns: Columns, limits: Mapping[str, float], box
         known = {column: columns[column][name] for column in _COLOURS if name in columns[column]}
         looks = {column: (v[: len(tokens)], _COLOURS[column].scale, limits[column]) for column, v in known.items()}
         parts.append(f"<p><strong>{escape_line(name, 80)}</strong>: {_facts(advantages, response['tokens'])}</p>")
-        parts.append(boxes.add(Trace(tokens, looks, tips), f"Response under {plain(name, 80)}"))
+        trace = Trace(tokens, looks, tips, list(response.get("foreign") or ())[: len(tokens)])
+        parts.append(boxes.add(trace, f"Response under {plain(name, 80)}"))
     return "".join(parts) + notes_html(notes)
 
 
@@ -86,6 +90,7 @@ def credit_explorer(responses: Sequence[Response], budget: int = BUDGET) -> Html
     columns = [_columns(response, k) for k, response in enumerate(responses)]
     numbers = {c: [v for own in columns for values in own[c].values() for v in values] for c in _COLOURS}
     limits, legends = scales_of(_COLOURS, numbers, "credits")
+    legends = FOREIGN * any(any(response.get("foreign") or ()) for response in responses) + legends
     pages: dict[tuple[int], str] = {}
     names: dict[int, str] = {}
     boxes = Boxes(budget)

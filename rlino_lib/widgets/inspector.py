@@ -35,7 +35,7 @@ COLOURS = {
     "entropies": Colour("sequential", "entropy", "entropy of the next token, nats:", "entropy"),
     "none": Colour("sequential", "none"),
 }
-_FOREIGN = '<div class="rlino-legend"><span class="rlino-foreign">dashed</span>: not written by the policy.</div>'
+FOREIGN = '<div class="rlino-legend"><span class="rlino-foreign">dashed</span>: not written by the policy.</div>'
 _TESTS = {
     "all": lambda row: True,
     "right": lambda row: recorded.is_true(row["correct"]),
@@ -65,7 +65,7 @@ def colours_of(rows: Iterable[recorded.Row], colour: str) -> tuple[dict[str, flo
     rows = list(rows)
     values = {column: [v for row in rows for v in recorded.values_of(row, column) or ()] for column in COLOURS}
     limits, legends = scales_of(COLOURS, values, colour)
-    return limits, _FOREIGN * any(1 in (recorded.values_of(row, "foreign") or ()) for row in rows) + legends
+    return limits, FOREIGN * any(1 in (recorded.values_of(row, "foreign") or ()) for row in rows) + legends
 
 
 def boxed(row: recorded.Row, limits: dict[str, float], boxes: Boxes, label: str, share: int = 1) -> str:

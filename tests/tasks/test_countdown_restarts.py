@@ -12,7 +12,7 @@ from rlino_lib.tasks import Countdown
 from rlino_lib.tasks.base import Problem
 from rlino_lib.tasks.countdown.game import make_problem
 from rlino_lib.tasks.countdown.mdp import attempt_text, attempts, random_attempt
-from rlino_lib.tasks.countdown.restarts import restarted, wrong_attempt
+from rlino_lib.tasks.countdown.restarts import check_split, restarted, wrong_attempt
 from rlino_lib.tasks.countdown.trace import process_is_right, read_search
 
 PROBLEM = make_problem([8, 2, 4], 64)
@@ -49,6 +49,18 @@ def test_a_share_of_the_training_problems_restarts_and_the_held_out_ones_start_f
     assert [p.data["nums"] for p in half] == [p.data["nums"] for p in plain]
     for split in ("validation", "test"):
         assert Countdown(restarts=1).problems(split, 50) == Countdown().problems(split, 50)
+
+
+def test_restarts_that_a_split_does_not_read_are_named():
+    check_split(Countdown(restarts=1), "train")
+    check_split(Countdown(restart_held_out=1), "test")
+    for settings, split, words in (
+        ({"restarts": 0.5}, "test", "restarts is of training problems"),
+        ({"restart_bonus": 0.5}, "validation", "restart_bonus is of training problems"),
+        ({"restart_held_out": 1}, "train", "restart_held_out is of held-out problems"),
+    ):
+        with pytest.raises(RlinoError, match=words):
+            check_split(Countdown(**settings), split)
 
 
 def test_held_out_problems_restart_from_as_many_attempts_as_are_set():

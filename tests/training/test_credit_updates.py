@@ -223,4 +223,17 @@ def test_values_are_explained_by_what_the_trainer_has():
     with pytest.raises(RlinoError, match="reads a critic, and vineppo trains none"):
         explained(trainer, rollouts, {"critic": OBJECTIVES["ppo"]})
     (row, *_) = explained(trainer, rollouts, {"exact": OBJECTIVES["step_verifier"]})
-    assert list(row["credits"]) == ["exact"]
+    assert list(row["credits"]) == ["exact"] and not any(row["foreign"])
+
+
+def test_what_somebody_else_wrote_is_explained_without_credit():
+    """An opening of wrong attempts is part of the response that is graded, and no credit is given for it."""
+    trainer = Trainer(TrainConfig(task_settings={"restarts": 1.0}, prompts=2, group_size=2, device="cpu"))
+    rollouts = trainer.sample(1)
+    for k, row in enumerate(explained(trainer, rollouts, {"uniform": OBJECTIVES["dr_grpo"]})):
+        opening = rollouts.problems[k // 2].opening
+        foreign = sum(row["foreign"])
+        assert opening and "".join(row["tokens"]).startswith(opening) and "".join(row["tokens"][:foreign]) == opening
+        credits = row["credits"]["uniform"]
+        assert credits[:foreign] == [None] * foreign and None not in credits[foreign:]
+        assert len(credits) == len(row["tokens"]) == len(row["foreign"])

@@ -67,6 +67,17 @@ def test_values_may_be_missing():
     assert credit_explorer([bare]) == credit_explorer([a_response(values=None)])
 
 
+def test_tokens_that_the_policy_did_not_write_are_dashed_and_without_credit():
+    credits = {"uniform": [None, None, 0.5, 0.5, 0.5]}
+    found = Explored(credit_explorer([a_response(credits=credits, values={}, foreign=[1, 1, 0, 0, 0])]))
+    (trace,) = found.data["traces"]
+    assert trace["foreign"] == "11000" and trace["tokens"] == [printable(t) for t in TOKENS]
+    assert "uniform: +0.5 on every token" in found.first.text and "not written by the policy" in found.first.text
+    assert "not written by the policy" not in credit_explorer([a_response()])
+    with pytest.raises(RlinoError, match="5 tokens but 1 marks of who wrote them"):
+        credit_explorer([a_response(foreign=[1])])
+
+
 def test_colours_are_a_choice_for_the_keyboard():
     found = Explored(credit_explorer([a_response()]))
     assert found.controls["colour"]["values"] == ["credits", "values"] and found.controls["colour"]["act"] == "colour"

@@ -17,7 +17,9 @@ import math
 import random
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.tasks.arithmetic import Step
 from rlino_lib.tasks.base import Grade, Problem
 from rlino_lib.tasks.countdown.mdp import attempt_text, random_attempt
@@ -40,6 +42,14 @@ def restarted(problem: Problem, share: float = 1.0, attempts: int | None = None)
     rng = random.Random(f"attempts-{problem.id}")
     opening = "".join(attempt_text(wrong_attempt(problem, rng)) for _ in range(length))
     return replace(problem, data={**problem.data, "opening": opening})
+
+
+def check_split(task: Any, split: str) -> None:
+    """Raise RlinoError for a setting of restarts that the problems of a split do not read."""
+    for name in ("restart_held_out",) if split == "train" else ("restarts", "restart_bonus"):
+        if getattr(task, name, 0):
+            readers = "held-out" if split == "train" else "training"
+            raise RlinoError(f"{name} is of {readers} problems: leave it out on the split {split}")
 
 
 def wrong_attempt(problem: Problem, rng: random.Random) -> tuple[Step, ...]:
