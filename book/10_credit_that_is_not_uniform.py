@@ -49,12 +49,13 @@ from rlino_lib.analysis.credit import (
 )
 from rlino_lib.analysis.statistics import final_accuracy
 from rlino_lib.claims.credit import credit_runs, is_measured, values_of
+from rlino_lib.claims.families import runs_named
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.claims.verdicts import mean_in_words
 from rlino_lib.exact import credit_toy
 from rlino_lib.figures.credit import budgets_figure, credit_figure, sd_figure, value_errors_figure
-from rlino_lib.figures.recorded import markdown_table, say
+from rlino_lib.figures.recorded import ends_table, markdown_table, say
 from rlino_lib.figures.style import label, style
 from rlino_lib.folders import read_json
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
@@ -265,26 +266,23 @@ credit_explorer(wrong_first[:12])
 # %%
 METHODS = ("rloo", "vineppo", "vc_ppo")
 by_task = {task: credit_runs(task, RECORDED, *METHODS) for task in ("word_problems", "countdown")}
-frames, rows = [], [["task", "method", "right, test, %", "less RLOO, the same seeds", "tokens sampled, millions"]]
+frames = []
 for task, by_method in by_task.items():
     for method, by_seed in by_method.items():
         for seed, run in by_seed.items():
             curve = budget_curve(run)
             curve["updates"] = (curve["updates"] - run.config.get("critic_warmup", 0)).clip(lower=0)
             frames.append(curve.assign(task=task, method=method, seed=seed))
-        ends = pd.Series({seed: final_accuracy(run) for seed, run in by_seed.items()})
-        gaps = (ends - pd.Series({seed: final_accuracy(run) for seed, run in by_method["rloo"].items()})).dropna()
-        if len(ends):
-            tokens = sum(sampled_tokens(run).iloc[-1] for run in by_seed.values()) / len(by_seed) / 1e6
-            against = mean_in_words(gaps) if method != "rloo" and len(gaps) > 1 else "–"
-            rows.append([task.replace("_", " "), label(method), f"{ends.mean():.1f}", against, f"{tokens:.2f}"])
 curves = pd.concat(frames)
 
 # %% alt="Accuracy on test problems in percent against updates of the policy and against millions of tokens sampled, for RLOO, VinePPO and VC-PPO, with ranges over seeds; a row of two panels for each task."
 budgets_figure(curves)
 
 # %%
-display(Markdown(markdown_table(rows)))
+TOKENS = {"tokens sampled, millions": lambda run: sampled_tokens(run).iloc[-1] / 1e6}
+for task, by_method in by_task.items():
+    if runs := {label(method): by_seed for method, by_seed in by_method.items() if by_seed}:
+        display(Markdown(f"**{task.replace('_', ' ').capitalize()}**\n\n{ends_table(runs, 'RLOO', TOKENS)}"))
 bench = read_json(DATA / "bench" / "credit-avx2.json")
 for task, by_method in by_task.items():
     slower = bench[f"{task}_ratio"]
@@ -298,8 +296,15 @@ for task, by_method in by_task.items():
             f"responses). At equal time by that ratio, VinePPO less RLOO is {mean_in_words(pd.Series(gaps))}."
         )
 critics = by_task["word_problems"]["vc_ppo"]
-explained_late = [run.metrics["critic/explained_variance"].dropna().tail(20).mean() for run in critics.values()]
-share = sum(explained_late) / len(critics)
+
+
+def variance_explained(run):
+    """The share of the variance of returns that a critic explains in its last 20 steps; NaN without a critic."""
+    columns = run.metrics.filter(items=["critic/explained_variance"])
+    return columns.tail(20).mean().get("critic/explained_variance", float("nan"))
+
+
+share = sum(map(variance_explained, critics.values())) / len(critics)
 say(f"These critics explain {share:.0%} of the variance of returns in their last 20 updates.")
 vine = by_task["word_problems"]["vineppo"]
 gaps = pd.Series([final_accuracy(vine[seed]) - final_accuracy(critics[seed]) for seed in set(vine) & set(critics)])
@@ -313,6 +318,33 @@ say(f"VinePPO less PPO, word problems: {mean_in_words(gaps)}.")
 # behind both: its continuations take more tokens than its responses. The seconds of these runs say little, for they
 # shared their machine with other work. `rlino bench credit` measures a step of each on an idle one, of 32 × 8
 # responses: by that clock, too, VinePPO is behind.
+#
+# ### Other credits, other critics
+#
+# The same word problems again, by credits of other kinds. Nothing was claimed of them beforehand, so this table is
+# exploratory. The ideal solver's values cannot be had in any real task. *Unlikely tokens alone* is RLOO with
+# SPO-chain's mask and nothing else of it. GRPO-λ credits tokens by their place, and knows nothing more than GRPO does.
+#
+# ```sh
+# rlino grid data/runs/credit-more.json
+# ```
+
+# %%
+OTHERS = {
+    "VinePPO, 9 continuations": "vineppo-k9", "ideal solver's values": "step_verifier",
+    "optimal token baseline": "optimal_baseline", "SPO-chain, 3 continuations": "spo_chain",
+    "unlikely tokens alone": "rloo-unlikely", "GRPO-λ": "grpo_lambda", "PPO, λ = 1": "ppo-lam1",
+    "PPO, no warm-up": "vc_ppo-warmup0", "PPO, warm-up of 50": "vc_ppo-warmup50",
+}  # fmt: skip
+others = {words: runs_named("credit-more", name, RECORDED) for words, name in OTHERS.items()}
+seeds = sorted(set.intersection(*map(set, others.values())))
+known = {"RLOO": "rloo", "VinePPO, 3 continuations": "vineppo", "PPO, λ = 0.95, warm-up of 20": "vc_ppo"}
+known = {words: {seed: by_task["word_problems"][method][seed] for seed in seeds} for words, method in known.items()}
+columns = TOKENS | {"of the returns' variance explained": variance_explained}
+display(Markdown(ends_table(known | others, "RLOO", columns)))
+
+# %% [markdown]
+# **What to look at.** …
 #
 # ## Are the values any good?
 #

@@ -38,7 +38,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from rlino_lib.claims.families import runs_named
+from rlino_lib.claims.families import last, runs_named
 from rlino_lib.claims.judge import judge_all
 from rlino_lib.claims.ledger import RECORDED
 from rlino_lib.evaluation.graded import sample_graded
@@ -201,7 +201,7 @@ measure_panels(
 )  # fmt: skip
 
 # %%
-display(Markdown(ends_table(preferring, "GRPO without KL", {"eval/mean_length": "tokens, held out"})))
+display(Markdown(ends_table(preferring, "GRPO without KL", {"tokens, held out": last("eval/mean_length")})))
 for words in ("DPO, longest", "DPO, shortest"):
     rounds = pd.concat([run.metrics.dropna(subset="pairs") for run in preferring[words].values()])
     apart = (rounds["log_ratio/chosen"] - rounds["log_ratio/rejected"]).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +85,22 @@ def results_table(frame: pd.DataFrame) -> str:
     return markdown_table(rows)
 
 
-def ends_table(runs: Mapping[str, Mapping[int, Run]], reference: str, columns: Mapping[str, str]) -> str:
+def ends_table(
+    runs: Mapping[str, Mapping[int, Run]], reference: str, columns: Mapping[str, Callable[[Run], float]]
+) -> str:
     """Where kinds of runs end, {kind in words: {seed: run}}, and their differences from one of them, in Markdown.
 
-    Test accuracy in points; then `columns` of their metrics in the last evaluation, {column: title}. Differences are
-    means over the seeds that both have, with intervals of 95 %.
+    Test accuracy in points; then `columns`, means over seeds of a number of a run, by title; a dash where a run has
+    none, which is NaN. Differences are means over the seeds that both have, with intervals of 95 %.
     """
-    rows = [["", "seeds", "right, test, %", f"less {reference}, points, 95 %", *columns.values()]]
+    rows = [["", "seeds", "right, test, %", f"less {reference}, points, 95 %", *columns]]
     for kind, by_seed in runs.items():
         common = sorted(set(by_seed) & set(runs[reference]))
         gaps = [final_accuracy(by_seed[seed]) - final_accuracy(runs[reference][seed]) for seed in common]
         gap = f"{np.mean(gaps):+.1f} [{{:+.1f}}, {{:+.1f}}]".format(*t_interval(gaps)) if kind != reference else "–"
-        ends = [[run.metrics[c].dropna().iloc[-1] for c in columns] for run in by_seed.values()]
+        ends = [np.mean([number(run) for run in by_seed.values()]) for number in columns.values()]
         right = np.mean([final_accuracy(run) for run in by_seed.values()])
-        rows.append([kind, str(len(by_seed)), f"{right:.1f}", gap, *(f"{x:.3g}" for x in np.mean(ends, axis=0))])
+        rows.append([kind, str(len(by_seed)), f"{right:.1f}", gap, *("–" if np.isnan(x) else f"{x:.3g}" for x in ends)])
     return markdown_table(rows)
 
 

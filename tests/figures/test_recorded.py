@@ -1,9 +1,11 @@
 """Tables of recorded runs in Markdown."""
 
 import json
+import math
 
 import pytest
 
+from rlino_lib.claims.families import last
 from rlino_lib.figures.recorded import ends_table
 from rlino_lib.records.runs import load_run
 
@@ -25,13 +27,13 @@ def test_ends_of_kinds_of_runs_beside_those_of_a_reference(tmp_path):
     other = {seed: write_run(tmp_path / f"other-s{seed}", seed, 52 + seed + gap, 40 + gap) for seed, gap in
              ((2, 0.5), (3, -0.5), (4, 0.0))}  # fmt: skip
     head, _, first, second = ends_table(
-        {"plain": plain, "other": other}, "plain", {"eval/mean_length": "tokens"}
+        {"plain": plain, "other": other}, "plain", {"tokens": last("eval/mean_length"), "none": lambda run: math.nan}
     ).split("\n")
-    assert [cell.strip() for cell in head.split("|")][2:6] == [
-        "seeds", "right, test, %", "less plain, points, 95 %", "tokens"
+    assert [cell.strip() for cell in head.split("|")][2:7] == [
+        "seeds", "right, test, %", "less plain, points, 95 %", "tokens", "none"
     ]  # fmt: skip
-    assert first == "| plain | 3 | 52.0 | – | 31 |"
-    name, seeds, right, gap, tokens = (cell.strip() for cell in second.strip("|").split("|"))
+    assert first == "| plain | 3 | 52.0 | – | 31 | – |"
+    name, seeds, right, gap, tokens, _ = (cell.strip() for cell in second.strip("|").split("|"))
     assert (name, seeds, right, tokens) == ("other", "3", "55.0", "40")
     mean, low, high = (float(part.strip("[],")) for part in gap.split())
     assert mean == pytest.approx(2.0) and low < mean < high and mean - low == pytest.approx(high - mean, abs=0.11)
