@@ -186,6 +186,26 @@ def test_everything_stays_finite(name, dtype):
             assert all(math.isfinite(v) for v in found.metrics.values())
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_rounding_of_the_ratio_moves_no_weight(name):
+    """ρ = 1 but for float32's rounding, which differs between sampling and training: the weights are float64's."""
+    g = torch.Generator().manual_seed(0)
+    old, ref, entropies = (-3 * torch.rand(8, 6, generator=g) for _ in range(3))
+    off = 1e-5 * (2 * torch.rand(8, 6, generator=g) - 1)
+    mask, adv = torch.ones(8, 6).bool(), torch.tensor([0.5, -0.5] * 4)
+
+    def weights(new, *parts):
+        new = new.clone().requires_grad_()
+        before, *beside = (part.to(new.dtype) for part in parts)
+        found = policy_loss(OBJECTIVES[name], Batch(new, adv.to(new.dtype), mask, before, beside[0], 6, beside[1], mask))
+        return torch.autograd.grad(found.loss, new)[0], found.metrics.get("clip_ratio", 0.0)
+
+    exact, none_clipped = weights(old.double(), old, ref, entropies)
+    rounded, clipped = weights(old + off, old, ref, entropies)
+    torch.testing.assert_close(rounded.double(), exact, rtol=1e-3, atol=0)
+    assert clipped == none_clipped == 0
+
+
 def test_half_precision_has_the_loss_of_float32():
     old, new, ref, mask, rewards = fixture()
     for dtype in (torch.bfloat16, torch.float16):
@@ -232,6 +252,10 @@ def test_choices_that_do_not_go_together_are_refused():
         (dict(options={"weight": 0.1}), "no option 'weight'"),
         (dict(filter="all"), "must be one of"),
         (dict(kl="k4"), "must be one of"),
+        (dict(clip_low=0.0), "clip_low must be a number from 0.0001 to 1"),  # these would clip by rounding alone
+        (dict(clip_high=0.0), "clip_high must be a number of at least 0.0001"),
+        (dict(delta=1.0), "delta must be a number of at least 1.0001"),
+        (dict(value_clip=0.0), "value_clip must be a number of at least 0.0001"),
     ]:
         with pytest.raises(RlinoError, match=words):
             Objective("x", **changes)
