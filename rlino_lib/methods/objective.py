@@ -42,7 +42,9 @@ class Objective:
         "token", 'ρ: "none" (plain log-likelihood, as supervised learning has it), "token" ρ_it = π/π_old of the '
         'token, "sequence" s_i = exp(mean_t log ρ_it), "trajectory" ρ_i = Π_t ρ_it', one_of(RATIOS),
     )  # fmt: skip
-    clip_low: float | None = setting(0.2, "ρ is clipped below 1 − clip_low; None: no clip", nothing_or(number(ROUNDING, 1)))
+    clip_low: float | None = setting(
+        0.2, "ρ is clipped below 1 − clip_low; None: no clip", nothing_or(number(ROUNDING, 1))
+    )
     clip_high: float | None = setting(0.2, "ρ is clipped above 1 + clip_high; None: no clip", nothing_or(CLIP))
     delta: float | None = setting(
         None, "a cap on ρ before the min, for negative advantages", nothing_or(number(1 + ROUNDING))

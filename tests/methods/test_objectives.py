@@ -196,8 +196,8 @@ def test_rounding_of_the_ratio_moves_no_weight(name):
 
     def weights(new, *parts):
         new = new.clone().requires_grad_()
-        before, *beside = (part.to(new.dtype) for part in parts)
-        found = policy_loss(OBJECTIVES[name], Batch(new, adv.to(new.dtype), mask, before, beside[0], 6, beside[1], mask))
+        credit, before, reference, spread = (part.to(new.dtype) for part in (adv, *parts))
+        found = policy_loss(OBJECTIVES[name], Batch(new, credit, mask, before, reference, 6, spread, mask))
         return torch.autograd.grad(found.loss, new)[0], found.metrics.get("clip_ratio", 0.0)
 
     exact, none_clipped = weights(old.double(), old, ref, entropies)
