@@ -106,8 +106,10 @@ class Objective:
             OPTIONS[name].check(f"objective {self.name}: option {name}", value)
         if self.ratio == "none" and (self.surrogate != "clip" or self.delta is not None or self.kl_correction):
             raise RlinoError(f"objective {self.name}: cispo, sapo, delta and kl_correction need a ratio")
-        if self.surrogate == "nft" and self.advantage != "mean":
-            raise RlinoError(f"objective {self.name}: nft reads a group's share right off advantage=mean")
+        whole = self.credit == "response" and not self.whiten
+        shaped = self.overlong or self.length_cost or self.kl_in_reward
+        if self.surrogate == "nft" and (self.advantage != "mean" or shaped or not whole):
+            raise RlinoError(f"objective {self.name}: nft reads a group's share right off advantage=mean, and no other")
         if self.reward_to_go and self.advantage != "batch_zscore":
             raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
         if self.shortest and self.reward_to_go:

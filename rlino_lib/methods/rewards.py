@@ -52,6 +52,7 @@ REWARDS = {
     # 2506.10947; drawn by torch's own generator, whose state is part of a checkpoint.
     "random": Term(lambda responses: torch.randint(2, (len(responses.grades),)).float(), "a fair coin, 0 or 1"),
 }
+ONE_OR_ZERO = ("correct", "majority", "format", "random")  # rewards that are 1 or 0, whatever the verifier's are
 # Whose certainty a reward reads, for those that read one.
 JUDGES = {"self_certainty": "policy", "base_certainty": "base"}
 _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z]\w*)")
