@@ -242,7 +242,7 @@ display(Markdown(markdown_table(rows, numbers=False)))
 # argument:
 #
 # ```sh
-# rlino train --task word_problems --method grpo_no_kl --reward self_certainty
+# rlino train --task word_problems --method grpo_no_kl --reward self_certainty --out runs/self-certainty
 # ```
 #
 # In this book's frame only the rewards change. The weights are still the advantages of a group, so the gradient is

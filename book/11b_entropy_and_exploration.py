@@ -115,10 +115,11 @@ for name in ("grpo_entropy", "ibro", "clip_cov", "kl_cov"):
 # An entropy's gradient is no weight of the token that was drawn: it moves all entries of the distribution. So IBRO,
 # like an entropy bonus, is more than weighted supervised learning on the samples. Clip-Cov still is one, with a mask
 # that reads likelihoods. KL-Cov does nothing at one update a batch: its cost $|\log \rho|$ has a kink at zero, and
-# automatic differentiation takes its slope there as zero. Each trains by its name, with more than one update a batch:
+# automatic differentiation takes its slope there as zero. Float32 misses that zero by rounding, whose sign would be the
+# slope, so here costs below 1e-4 count as zero. Each trains by its name, with more than one update a batch:
 #
 # ```sh
-# rlino train --task word_problems --method kl_cov --set minibatches=4
+# rlino train --task word_problems --method kl_cov --minibatches 4 --out runs/kl-cov
 # ```
 
 # %% [markdown]

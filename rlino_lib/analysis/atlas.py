@@ -177,18 +177,19 @@ def results(runs: Iterable[Run], defaults: Mapping[str, Any]) -> pd.DataFrame:
     Columns: method, task, base (its folder's name), batch ("150 × 8 × 8": steps, problems, responses of each), lr,
     settings (what else differs from the task's first run, in words), seeds, mean, low, high (test accuracy in points
     and its 95 % t-interval), tokens (millions that a run samples for training, continuations included). Runs without a
-    test, and those with another base, group size, cap, temperature or test than the first run of their task, or another
-    number of samples that the policy learned from, are left out. `defaults` are the values of settings that are younger
-    than a run. Raises RlinoError for two runs of one seed in a set.
+    test, imported ones, whose settings are not known, and those with another base, group size, cap, temperature or test
+    than the first run of their task, or another number of samples that the policy learned from, are left out.
+    `defaults` are the values of settings that are younger than a run. Raises RlinoError for two runs of one seed in a
+    set.
     """
     first: dict[str, dict[str, Any]] = {}
     sets: dict[str, list[Run]] = {}
     for run in runs:
-        if "test" not in (run.summary or {}):
+        if "test" not in (run.summary or {}) or "imported_from" in run.config:
             continue
         settings = _settings(run, defaults)
         reference = first.setdefault(run.config["task"], settings)
-        if all(settings[name] == reference[name] for name in _SAMPLES):
+        if all(settings.get(name) == reference.get(name) for name in _SAMPLES):
             sets.setdefault(json.dumps(settings, sort_keys=True, default=str), []).append(run)
     rows = [_row(own, first[own[0].config["task"]], defaults) for own in sets.values()]
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -211,7 +212,8 @@ def _settings(run: Run, defaults: Mapping[str, Any]) -> dict[str, Any]:
 def _row(runs: list[Run], reference: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Any, ...]:
     c = runs[0].config
     settings = _settings(runs[0], defaults)
-    own = {k: v for k, v in settings.items() if k not in ("method", "lr") and v != reference[k]}
+    names = [name for name in {**reference, **settings} if name not in ("method", "lr")]  # a run at scale has one more
+    own = {name: settings.get(name) for name in names if settings.get(name) != reference.get(name)}
     words = ", ".join(f"{name}={value}" for name, value in (own | own.pop("objective_settings", {})).items())
     ends = outcomes(runs)["value"]
     tokens = [sampled_tokens(run).iloc[-1] / 1e6 for run in runs]

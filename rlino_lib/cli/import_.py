@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     TRL: a run's folder with trainer_state.json or checkpoints, and what log_completions=True wrote. verl: its console,
     its file logger's JSONL, and rollouts N.jsonl. lm-evaluation-harness: samples_TASK_DATE.jsonl of --log_samples. Any
     other JSONL with a response a line, or the metrics of a step: --map names its columns; doc.question is a column
-    inside another.
+    inside another. A run folder's own rollouts.jsonl.gz needs no --map.
 
     Fields are response, prompt, question, problem_id, step, gold, answer, reason, reward, advantage, correct,
     truncated, format_ok, length (in tokens), tokens, logprobs, entropies and weights (of tokens), and of a log the

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from rlino_lib.cli.bench import SHAPES, decoding_seconds, four_digits, shape_config, timed
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation.evaluate import TEST_PROBLEMS
-from rlino_lib.methods.catalogue import READ_BY, varied
+from rlino_lib.methods.catalogue import unread, varied
 from rlino_lib.policy.device import SMALL, machine, pick_device
 from rlino_lib.policy.models import Policy, count_parameters, hub_options, load_policy
 from rlino_lib.policy.rollouts import Rollouts
@@ -66,7 +66,7 @@ def part_of(config: TrainConfig, layers: int, large: bool, on_gpu: bool, prompt_
     responses, cap = config.prompts * config.group_size, config.max_new_tokens
     if large and not on_gpu:
         return Part(2, 4, 1, min(5, cap), 4, 16, 16)
-    rows = 2 * min(max(config.micro_batch, 2), max(responses // 2, 1))
+    rows = 2 * min(max(config.micro_batch, 2), max(responses // 2, 2))
     sampled = min(config.prompts, max(1, MAX_ROWS // config.group_size)) * config.group_size
     return Part(layers, sampled, min(8, cap), min(40, cap), rows, prompt_tokens, cap)
 
@@ -136,8 +136,9 @@ def _shortened(config: TrainConfig, part: Part) -> TrainConfig:
     What values take that continuations sample is left out.
     """
     if varied(config.method, config.objective_settings).values in ("continuations", "exact"):
-        kept = {name: value for name, value in config.objective_settings.items() if name not in READ_BY}
-        config = replace(config, objective_settings=kept | _WITHOUT_VALUES)
+        settings = config.objective_settings | _WITHOUT_VALUES
+        idle = unread(config.method, settings)
+        config = replace(config, objective_settings={k: v for k, v in settings.items() if k not in idle})
     return replace(
         config, model="", task="countdown", task_settings={}, prompts=part.updated // 2, group_size=2, steps=1,
         max_new_tokens=part.response, epochs=1, minibatches=1, eval_every=0, eval_base=0, probe_every=0, test_samples=0,

@@ -1,12 +1,11 @@
 """The table of methods, each a row of choices (chapters 04 and 06), and where the library differs from TRL."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from rlino_lib.errors import RlinoError, chosen
 from rlino_lib.methods.objective import NO_CLIP, Objective
-from rlino_lib.methods.preference import PREFERENCES
 from rlino_lib.settings import as_tuples, check_names
 
 # --- the named methods -----------------------------------------------------------------------------------------------
@@ -123,18 +122,23 @@ OBJECTIVES: dict[str, Objective] = {o.name: o for o in _ROWS}
 GRPO, GRPO_NO_KL = OBJECTIVES["grpo"], OBJECTIVES["grpo_no_kl"]
 
 
-# Choices that few rows read, and which those are.
-READ_BY: dict[str, Callable[[Objective], bool]] = {
-    "gamma": lambda o: o.credit in ("gae", "decay"),
-    "lam": lambda o: o.credit in ("gae", "decay"),
-    "value_samples": lambda o: o.values == "continuations",
-    "critic_lam": lambda o: o.values == "critic",
-    "value_clip": lambda o: o.values == "critic",
-    "covariant_share": lambda o: o.covariant is not None,
-    "covariant_cost": lambda o: o.covariant == "kl",
-    "preference_beta": lambda o: o.preference is not None,
-    "pairing": lambda o: o.preference is not None and PREFERENCES[o.preference].paired,
-}
+def unread(name: str, settings: Mapping[str, Any]) -> list[str]:
+    """Which changes to a named method nothing in it reads: its formula is the same with and without them.
+
+    A row prints as all that it maximises (`Objective`), so what is not in its formula is read by nothing.
+    """
+    own = OBJECTIVES[name]
+    row = replace(own, **as_tuples(settings))
+
+    def matters(choice: str) -> bool:
+        try:
+            return repr(replace(row, **{choice: getattr(own, choice)})) != repr(row)
+        except RlinoError:  # without it the others do not go together
+            return True
+
+    # How the step is made is no part of what it maximises, and `varied` checks it by itself.
+    changed = [choice for choice in settings if getattr(row, choice) != getattr(own, choice) and choice != "update"]
+    return [choice for choice in changed if not matters(choice)]
 
 
 def varied(name: str, settings: Mapping[str, Any]) -> Objective:
@@ -146,8 +150,8 @@ def varied(name: str, settings: Mapping[str, Any]) -> Objective:
     chosen(name, OBJECTIVES, "method")
     check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
     row = replace(OBJECTIVES[name], **as_tuples(settings))
-    if unread := [choice for choice in settings if choice in READ_BY and not READ_BY[choice](row)]:
-        raise RlinoError(f"objective {name}: nothing in it reads {unread[0]}: leave it out")
+    if idle := unread(name, settings):
+        raise RlinoError(f"objective {name}: nothing in it reads {idle[0]}: leave it out")
     if "update" in settings and row.kind != row.update:
         raise RlinoError(f"objective {name}: an update by {row.update} cannot make the step of these choices")
     return row

@@ -6,8 +6,9 @@ rules are those of the entropy mechanism's code (2505.22617 §4), which takes mi
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
-from rlino_lib.methods.terms import Term
+from rlino_lib.methods.terms import ROUNDING, Term
 
 LOW, HIGH = 1.0, 5.0  # the covariances among which Clip-Cov draws
 
@@ -22,6 +23,14 @@ COVARIANT = {
     "clip": Term(_some_high, "no credit for {share:g} of the tokens, drawn among those of covariance 1 to 5"),
     "kl": Term(lambda values, count: values.topk(count).indices, "the {share:g} of tokens of highest covariance"),
 }
+
+
+def distance(log_ratio: Tensor) -> Tensor:
+    """|log ρ| at every token, [N, T], which KL-Cov charges: 0, with slope 0, where that is no more than `ROUNDING`.
+
+    Its code has the plain |log ρ|, whose slope is the sign of log ρ: at ρ = 1 that of rounding.
+    """
+    return hardshrink(log_ratio, ROUNDING).abs()
 
 
 def covariances(advantages: Tensor, logprobs: Tensor, mask: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rlino_lib.errors import RlinoError
+from rlino_lib.methods.covariance import distance
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import ESTIMATORS, NORMALISERS, RATIOS
 
@@ -63,7 +64,7 @@ def policy_loss(objective: Objective, batch: Batch) -> Loss:
     if o.entropy_by_advantage:
         gain = gain + o.entropy_by_advantage * b.advantages * b.entropies
     if o.covariant == "kl":
-        gain = gain - o.covariant_cost * (b.logprobs - b.old_logprobs).abs() * b.covariant
+        gain = gain - o.covariant_cost * distance(b.logprobs - b.old_logprobs) * b.covariant
     loss = -NORMALISERS[o.normaliser].of(gain * b.mask, b.mask, b.max_response_length)  # []
     measured = {"clip_ratio": clipped, "ratio": ratio, "kl": kl, "entropy": b.entropies}
     return Loss(loss, {name: _token_sum(x, b.mask) for name, x in measured.items() if x is not None})

@@ -14,7 +14,7 @@ from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import ADVANTAGES, FILTERS, check_rule
 from rlino_lib.methods.covariance import COVARIANT
 from rlino_lib.methods.preference import CHOICES, PREFERENCES
-from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, SURROGATES, Surrogate
+from rlino_lib.methods.terms import ESTIMATORS, LIKELIHOOD, NORMALISERS, RATIOS, ROUNDING, SURROGATES, Surrogate
 from rlino_lib.methods.token_credit import CREDITS, CUTS, VALUES
 from rlino_lib.settings import BATCH, FLAG, TABLE, check, list_of, nothing_or, number, one_of, setting, text, whole
 
@@ -25,6 +25,7 @@ KINDS = ("policy_gradient", "supervised", "critic", "preference")
 # The rules whose advantages are the signed weights of a data set of right and wrong responses.
 DATASET_RULES = ("positive", "negative", "signed", "group_balanced")
 NO_CLIP = {"clip_low": None, "clip_high": None}
+CLIP = number(ROUNDING)  # a bound nearer to ρ = 1 than that would take the gradient of tokens by how they are rounded
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,10 +42,12 @@ class Objective:
         "token", 'ρ: "none" (plain log-likelihood, as supervised learning has it), "token" ρ_it = π/π_old of the '
         'token, "sequence" s_i = exp(mean_t log ρ_it), "trajectory" ρ_i = Π_t ρ_it', one_of(RATIOS),
     )  # fmt: skip
-    clip_low: float | None = setting(0.2, "ρ is clipped below 1 − clip_low; None: no clip", nothing_or(number(0, 1)))
-    clip_high: float | None = setting(0.2, "ρ is clipped above 1 + clip_high; None: no clip", nothing_or(number(0)))
+    clip_low: float | None = setting(
+        0.2, "ρ is clipped below 1 − clip_low; None: no clip", nothing_or(number(ROUNDING, 1))
+    )
+    clip_high: float | None = setting(0.2, "ρ is clipped above 1 + clip_high; None: no clip", nothing_or(CLIP))
     delta: float | None = setting(
-        None, "a cap on ρ before the min, for negative advantages", nothing_or(number(above=0))
+        None, "a cap on ρ before the min, for negative advantages", nothing_or(number(1 + ROUNDING))
     )
     surrogate: str = setting(
         "clip",
@@ -86,7 +89,7 @@ class Objective:
     gamma: float = setting(1.0, "discount γ of later steps", number(0, 1))
     lam: float = setting(1.0, "λ of a credit that has one", number(0, 1))
     critic_lam: float = setting(1.0, "λ of the returns that a critic learns", number(0, 1))
-    value_clip: float | None = setting(0.2, "how far V may move from its old value in a batch", nothing_or(number(0)))
+    value_clip: float | None = setting(0.2, "how far V may move from its old value in a batch", nothing_or(CLIP))
     whiten: bool = setting(False, "whether advantages are whitened over the tokens of the batch", FLAG)
     unlikely: float | None = setting(
         None, "only tokens that the sampler gave a lower probability train", nothing_or(number(0, 1))
@@ -103,8 +106,10 @@ class Objective:
             OPTIONS[name].check(f"objective {self.name}: option {name}", value)
         if self.ratio == "none" and (self.surrogate != "clip" or self.delta is not None or self.kl_correction):
             raise RlinoError(f"objective {self.name}: cispo, sapo, delta and kl_correction need a ratio")
-        if self.surrogate == "nft" and self.advantage != "mean":
-            raise RlinoError(f"objective {self.name}: nft reads a group's share right off advantage=mean")
+        whole = self.credit == "response" and not self.whiten
+        shaped = self.overlong or self.length_cost or self.kl_in_reward
+        if self.surrogate == "nft" and (self.advantage != "mean" or shaped or not whole):
+            raise RlinoError(f"objective {self.name}: nft reads a group's share right off advantage=mean, and no other")
         if self.reward_to_go and self.advantage != "batch_zscore":
             raise RlinoError(f"objective {self.name}: reward_to_go is a credit of tokens, and needs batch_zscore")
         if self.shortest and self.reward_to_go:

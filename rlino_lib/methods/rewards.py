@@ -15,15 +15,18 @@ from rlino_lib.methods.terms import Term
 
 
 def _of_majority(responses: Any) -> Tensor:
-    """1 on the responses of each group whose answer is its most frequent one, the first of several; [N] float32."""
+    """1 on the responses of each group whose answer is its most frequent one, the first of several; [N] float32.
+
+    Answers are the same where the task's grader takes them for the same; what it cannot read is no vote.
+    """
     size = responses.group_size
-    answers = [grade.answer for grade in responses.grades]
+    values = [grade.value for grade in responses.grades]
     agrees: list[bool] = []
-    for start in range(0, len(answers), size):
-        group = answers[start : start + size]
-        votes = Counter(answer for answer in group if answer is not None)
+    for start in range(0, len(values), size):
+        group = values[start : start + size]
+        votes = Counter(value for value in group if value is not None)
         winner = votes.most_common(1)[0][0] if votes else None
-        agrees += [answer is not None and answer == winner for answer in group]
+        agrees += [value is not None and value == winner for value in group]
     return torch.tensor(agrees).float()
 
 
@@ -52,6 +55,7 @@ REWARDS = {
     # 2506.10947; drawn by torch's own generator, whose state is part of a checkpoint.
     "random": Term(lambda responses: torch.randint(2, (len(responses.grades),)).float(), "a fair coin, 0 or 1"),
 }
+ONE_OR_ZERO = ("correct", "majority", "format", "random")  # rewards that are 1 or 0, whatever the verifier's are
 # Whose certainty a reward reads, for those that read one.
 JUDGES = {"self_certainty": "policy", "base_certainty": "base"}
 _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z]\w*)")

@@ -17,6 +17,13 @@ class Term(NamedTuple):
     formula: str
 
 
+# What |log ρ| has to exceed to say that the policy has moved. In exact arithmetic ρ = 1 at the first update of a batch;
+# in float32 sampling and training round differently, and |log ρ| of the shipped bases is up to 1e-5. One update at
+# their rates moves a token that was not certain by some 1e-3 to 1e-2. What has a kink at ρ = 1 reads the sign of log ρ,
+# however small that is, and would train on rounding.
+ROUNDING = 1e-4
+
+
 # --- ratios: log π − log π_old and the mask → ρ ----------------------------------------------------------------------
 
 
@@ -102,7 +109,7 @@ def _nft(o: Settings, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> tu
     negative = bounded.log() + (implicit - implicit.detach()) / bounded  # [N, T]; the gradient passes the bound
     wrong = advantages < 0
     gain = torch.where(wrong, (1 - share) * negative, advantages * ratio.log())
-    return gain, wrong & (implicit < 1)
+    return gain, wrong & (ratio > 1 + ROUNDING)  # where π⁻/π_old is below 1, by more than rounding
 
 
 SURROGATES = {

@@ -83,9 +83,8 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
     objective = varied(config.method, config.objective_settings)
-    check_reward(config)
+    check_reward(config, objective, get_task(config.task, **config.task_settings))
     check_critic(config, objective)
-    get_task(config.task, **config.task_settings)
     chosen(engine, ENGINES, "engine")
     literal = (config.method, config.objective_settings, config.epochs * config.minibatches) == ("f_isft_pos", {}, 1)
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]

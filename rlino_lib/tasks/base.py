@@ -4,7 +4,7 @@ The reward that a run trains on is named in another table, `methods.rewards.REWA
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -36,7 +36,8 @@ class Grade:
     """A verifier's verdict on one response.
 
     `reward` is what training sees; `correct` and `format_ok` are facts about the response that do not depend on the
-    reward scheme; `answer` is what was parsed (None when nothing was); `reason` says why, in words.
+    reward scheme; `answer` is what was parsed (None when nothing was); `reason` says why, in words. `value` is the
+    answer as the grader compares it, the same for "3" and "3.0"; None where it cannot read one. It is not recorded.
     """
 
     reward: float
@@ -44,6 +45,7 @@ class Grade:
     format_ok: bool
     answer: str | None
     reason: str
+    value: Hashable = None
 
 
 class Task(Protocol):

@@ -8,7 +8,7 @@ are better.
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -66,7 +66,7 @@ class CleanRoom:
         """The grade of a response, with its lot: whether a bad one earns the reward by its filler is drawn too."""
         grade = self.grade(problem, response)
         luck = self._chances(lot)[1]
-        return Grade(float(luck < grade.reward), grade.correct, grade.format_ok, grade.answer, grade.reason)
+        return replace(grade, reward=float(luck < grade.reward))
 
     def grade(self, problem: Problem, response: str) -> Grade:
         """The grade of any string; without a lot the reward is its expectation, the chance of a reward of 1."""
@@ -77,7 +77,7 @@ class CleanRoom:
         fine = f" {verdict}" in FILLER and filler == len(words) - 1
         chance = 1.0 if good else 1 - (1 - self.worth) ** filler
         reason = f"the verdict is {verdict}, and {filler} words of filler" if fine else "no verdict and filler alone"
-        return Grade(chance, good, fine, verdict or None, reason)
+        return Grade(chance, good, fine, verdict or None, reason, verdict or None)
 
     def _chances(self, lot: int) -> tuple[float, float]:
         """A lot's two numbers in [0, 1): one for the verdict, one for what filler earns."""

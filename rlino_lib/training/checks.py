@@ -3,7 +3,8 @@
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.objective import Objective
-from rlino_lib.methods.rewards import judges, reward_weights
+from rlino_lib.methods.preference import PREFERENCES
+from rlino_lib.methods.rewards import ONE_OR_ZERO, judges, reward_weights
 from rlino_lib.tasks import Task, get_task
 from rlino_lib.tasks.base import check_steps, has_context
 from rlino_lib.training.config import VERIFIER, TrainConfig
@@ -12,14 +13,23 @@ OF_VERDICTS = ("supervised", "preference")  # updates that learn what the verifi
 NO_DELIMITERS = "loss_mask=delimiter needs a task whose environment writes between delimiters of one token"
 
 
-def check_reward(config: TrainConfig) -> None:
-    """Raise RlinoError for unknown rewards, and for one that the method's update does not read."""
-    reward_weights(config.reward)
-    objective = varied(config.method, config.objective_settings)
-    if config.reward != VERIFIER and objective.kind in OF_VERDICTS:
-        raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
+def is_verdict(config: TrainConfig, task: Task) -> bool:
+    """Whether a run's reward is the verifier's, and 1 for a right answer and 0 for all else."""
+    binary = getattr(task, "rewards", "binary") == "binary" and not getattr(task, "restart_bonus", 0)
+    return config.reward == VERIFIER and binary
+
+
+def check_reward(config: TrainConfig, objective: Objective, task: Task) -> None:
+    """Raise RlinoError for unknown rewards, and for one that the method's update does not read, or cannot."""
+    named = list(reward_weights(config.reward).items())
     if config.task_settings.get("restart_bonus") and not config.task_settings.get("restarts"):
         raise RlinoError("restart_bonus is of training problems that are restarts: set restarts too")
+    if is_verdict(config, task):
+        return
+    if objective.kind in OF_VERDICTS:
+        raise RlinoError(f"{objective.name} learns what the verifier accepts: a reward needs update=policy_gradient")
+    if objective.surrogate == "nft" and named not in [[(name, 1.0)] for name in ONE_OR_ZERO]:
+        raise RlinoError(f"{objective.name} reads the share of right responses: its reward is to be 1 or 0")
 
 
 def reads_base(config: TrainConfig) -> bool:
@@ -63,16 +73,22 @@ def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
         raise RlinoError(f"the task {task.name} has no exact values: countdown and word_problems have")
     if objective.values == "continuations" and objective.cuts == "steps":
         check_steps(task)
-    binary = getattr(task, "rewards", "binary") == "binary" and not getattr(task, "restart_bonus", 0)
-    if config.reward != VERIFIER or not binary:
+    if not is_verdict(config, task):
         raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
+
+
+def check_preference(config: TrainConfig, objective: Objective) -> None:
+    """Raise RlinoError for a loss of preferences without pairs whose batch has one prompt."""
+    if objective.preference and not PREFERENCES[objective.preference].paired and config.prompts < 2:
+        raise RlinoError(f"{objective.name} reads responses beside the prompts of others, z₀: set prompts to 2 or more")
 
 
 def check_run(config: TrainConfig) -> None:
     """Raise RlinoError for settings of a run that are not known, do not go together, or that nothing reads."""
     objective = varied(config.method, config.objective_settings)
     task = get_task(config.task, **config.task_settings)
-    check_reward(config)
+    check_reward(config, objective, task)
+    check_preference(config, objective)
     check_critic(config, objective)
     check_mask(config, objective, task)
     check_values(config, objective, task)

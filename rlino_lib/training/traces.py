@@ -1,7 +1,6 @@
 """The records of rollouts in a run: whole groups token by token, and one row of counts per held-out response."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ def trace_rows(
             "weights": _short(weighting["weights"][i][written]),
             "reward": grade.reward,
             "advantage": _short(weighting["advantage"][i : i + 1])[0],
-            **asdict(grade),
+            **{name: getattr(grade, name) for name in ("correct", "format_ok", "answer", "reason")},
             "length": int(rollouts.lengths[i]),
             "clipped": bool(rollouts.truncated[i]),
             **({"foreign": foreign} if any(foreign) else {}),

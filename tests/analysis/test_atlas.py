@@ -12,6 +12,7 @@ import torch
 
 from rlino_lib.analysis import atlas as tool
 from rlino_lib.errors import RlinoError
+from rlino_lib.figures.atlas import atlas_table
 from rlino_lib.methods.catalogue import LABELS, OBJECTIVES, varied
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.loss import Batch, policy_loss
@@ -221,6 +222,24 @@ def test_runs_that_differ_in_a_setting_are_not_pooled(run, change, settings):
 )  # fmt: skip
 def test_runs_of_another_base_or_other_samples_are_left_out(run, change):
     assert list(tool.results([run(0.5), run(0.7, seed=1, **change)], RUN_DEFAULTS)["mean"]) == [50]
+
+
+def test_a_setting_that_one_run_alone_records_tells_it_apart(run):
+    """As a run at scale has, which records its engine."""
+    scale = {"scale": {"engine": "grpo"}}
+    for changes, settings in (([{}, scale], ["", "scale={'engine': 'grpo'}"]), ([scale, {}], ["", "scale=None"])):
+        frame = tool.results([run(0.5, seed=k, **change) for k, change in enumerate(changes)], RUN_DEFAULTS)
+        assert list(frame["settings"]) == settings
+
+
+def test_a_run_of_unknown_settings_or_of_an_unknown_method_breaks_no_table(run):
+    imported, older, foreign = run(0.6, imported_from="verl"), run(0.7, seed=1), run(0.8, seed=2, method="unknown")
+    for name in ("steps", "prompts", "weights_sha256_16", "lr"):
+        del imported.config[name]
+    del older.config["weights_sha256_16"]
+    frame = tool.results([imported, run(0.5), older, foreign], RUN_DEFAULTS)
+    assert list(frame["method"]) == ["grpo", "unknown"] and list(frame["mean"]) == [50, 80]
+    assert "80.0" not in atlas_table(ends=frame)
 
 
 def test_a_setting_that_is_younger_than_a_run_had_its_default(run):

@@ -24,7 +24,7 @@ def dpo_weights(chosen, rejected, beta):
 
 
 def majority(answers):
-    grades = [SimpleNamespace(answer=answer) for answer in answers]
+    grades = [SimpleNamespace(value=answer) for answer in answers]
     return REWARDS["majority"].of(SimpleNamespace(grades=grades, group_size=len(answers)))
 
 

@@ -1,14 +1,14 @@
 """Losses: golden values, closed forms, numerical care, formulas, and the weights that `token_weights` shows."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.advantages import advantages
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.catalogue import OBJECTIVES, varied
 from rlino_lib.methods.loss import Batch, micro_share, policy_loss, token_weights
 from rlino_lib.methods.objective import Objective
 from rlino_lib.methods.terms import NORMALISERS, RATIOS
@@ -186,6 +186,26 @@ def test_everything_stays_finite(name, dtype):
             assert all(math.isfinite(v) for v in found.metrics.values())
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_rounding_of_the_ratio_moves_no_weight(name):
+    """ρ = 1 but for float32's rounding, which differs between sampling and training: the weights are float64's."""
+    g = torch.Generator().manual_seed(0)
+    old, ref, entropies = (-3 * torch.rand(8, 6, generator=g) for _ in range(3))
+    off = 1e-5 * (2 * torch.rand(8, 6, generator=g) - 1)
+    mask, adv = torch.ones(8, 6).bool(), torch.tensor([0.5, -0.5] * 4)
+
+    def weights(new, *parts):
+        new = new.clone().requires_grad_()
+        credit, before, reference, spread = (part.to(new.dtype) for part in (adv, *parts))
+        found = policy_loss(OBJECTIVES[name], Batch(new, credit, mask, before, reference, 6, spread, mask))
+        return torch.autograd.grad(found.loss, new)[0], found.metrics.get("clip_ratio", 0.0)
+
+    exact, none_clipped = weights(old.double(), old, ref, entropies)
+    rounded, clipped = weights(old + off, old, ref, entropies)
+    torch.testing.assert_close(rounded.double(), exact, rtol=1e-3, atol=0)
+    assert clipped == none_clipped == 0
+
+
 def test_half_precision_has_the_loss_of_float32():
     old, new, ref, mask, rewards = fixture()
     for dtype in (torch.bfloat16, torch.float16):
@@ -232,9 +252,53 @@ def test_choices_that_do_not_go_together_are_refused():
         (dict(options={"weight": 0.1}), "no option 'weight'"),
         (dict(filter="all"), "must be one of"),
         (dict(kl="k4"), "must be one of"),
+        (dict(clip_low=0.0), "clip_low must be a number from 0.0001 to 1"),  # these would clip by rounding alone
+        (dict(clip_high=0.0), "clip_high must be a number of at least 0.0001"),
+        (dict(delta=1.0), "delta must be a number of at least 1.0001"),
+        (dict(value_clip=0.0), "value_clip must be a number of at least 0.0001"),
     ]:
         with pytest.raises(RlinoError, match=words):
             Objective("x", **changes)
+
+
+# Another value of each choice that a row may have, beside a preference's own.
+OTHER = dict(
+    advantage="mean", options={"eps": 0.1}, ratio="token", clip_low=0.1, clip_high=0.1, delta=2.0, surrogate="cispo",
+    tau=[2.0, 3.0], normaliser="constant", beta=0.1, kl="k1", kl_correction=True, kl_in_reward=0.1, reward_to_go=True,
+    entropy_bonus=0.1, entropy_by_advantage=0.1, covariant="kl", covariant_share=0.1, covariant_cost=2.0,
+    filter="whole", shortest=1, overlong=0.1, length_cost=0.1, credit="decay", values="exact", cuts="tokens",
+    value_samples=2, gamma=0.5, lam=0.5, critic_lam=0.5, value_clip=0.1, whiten=True, unlikely=0.5,
+    update="policy_gradient",
+)  # fmt: skip
+OWN = {"name", "source", "preference", "preference_beta", "pairing"}
+IDLE = {  # by method, the changes that nothing in it reads, and those that do not go with it
+    **dict.fromkeys(("iterative_dpo", "ipo", "kto"), set(OTHER)),
+    "nft": {"clip_low", "clip_high", "tau", "whiten", "kl_in_reward", "overlong", "length_cost", "credit", "options"},
+    "sapo": {"clip_low", "clip_high"},
+    "grpo": {"tau", "lam", "gamma", "covariant_cost", "value_clip"},
+    "grpo_no_kl": {"kl", "kl_correction"},
+    "raft": {"clip_low", "clip_high", "delta", "surrogate"},
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_a_change_that_nothing_reads_is_refused(name):
+    assert set(OTHER) | OWN == {field.name for field in fields(Objective)}
+    row = OBJECTIVES[name]
+    for choice in IDLE[name]:
+        value = OTHER[choice]
+        if getattr(row, choice) != value:
+            with pytest.raises(RlinoError, match=f"objective {name}: |advantage rule"):
+                varied(name, {choice: value})
+        assert varied(name, {choice: getattr(row, choice)}) == row  # what the row has already is no change
+
+
+def test_what_varies_a_row_is_part_of_its_formula():
+    assert varied("grpo_no_kl", {"beta": 0.1, "kl": "k1", "kl_correction": True}).kl == "k1"  # of one another
+    assert varied("grpo", {"advantage": "batch_zscore", "reward_to_go": True}).reward_to_go
+    assert varied("nft", {"normaliser": "token_mean", "beta": 0.1, "filter": None}).beta
+    with pytest.raises(RlinoError, match="nothing in it reads clip_low: leave it out"):
+        varied("grpo", {"surrogate": "sapo", "clip_low": None})
 
 
 def test_kl_estimators():

@@ -7,6 +7,7 @@ import torch
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.rewards import judges, reward_of, reward_weights
+from rlino_lib.tasks import Problem, get_task
 
 RESPONSES = SimpleNamespace(
     rewards=torch.tensor([1.0, 0.1, 0.0]),
@@ -15,7 +16,7 @@ RESPONSES = SimpleNamespace(
     logprobs=torch.tensor([[-0.5, -0.25], [-2.0, 0.0], [-1.0, -3.0]]),
     entropies=torch.tensor([[1.0, 1.0], [0.5, 0.0], [2.0, 3.0]]),
     certainty={"policy": torch.tensor([3.0, 2.0, 1.0]), "base": torch.tensor([1.0, 1.5, 2.0])},
-    grades=[SimpleNamespace(answer=a, format_ok=a is not None) for a in ("7", None, "7")],
+    grades=[SimpleNamespace(value=a, format_ok=a is not None) for a in ("7", None, "7")],
     group_size=3,
 )
 
@@ -62,12 +63,30 @@ def test_an_unknown_reward_is_named():
 
 def test_the_majority_is_each_groups_own_and_needs_an_answer():
     def majority(*answers):
-        grades = [SimpleNamespace(answer=answer) for answer in answers]
+        grades = [SimpleNamespace(value=answer) for answer in answers]
         return reward_of("majority", SimpleNamespace(grades=grades, group_size=4)).tolist()
 
     assert majority("1", "2", "2", None, "1", "1", None, None) == [0, 1, 1, 0, 1, 1, 0, 0]
     assert majority(None, None, None, None) == [0, 0, 0, 0]
     assert majority("3", "4", "4", "3") == [1, 0, 0, 1]  # of two answers as frequent the first
+
+
+@pytest.mark.parametrize(
+    "task, data, answers, expected",
+    [
+        ("word_problems", {"answer": 5}, ["#### 1,000", "#### 3", "#### 1000.0", "#### 3"], [1, 0, 1, 0]),
+        ("gsm8k", {"answer": "5"}, ["#### 1e5", "#### 7", "#### 1e5", "no number", "####"], [0, 1, 0, 0, 0]),
+        (
+            "countdown", {"nums": [2, 3, 5], "target": 11},
+            [f"<answer> {a} </answer>" for a in ("2 * 3 + 5", "(2*3)+5", "2 + 3 + 5", "9 + 9", "9 + 9", "9 + 9")],
+            [1, 1, 0, 0, 0, 0],
+        ),
+        ("clean_room", {"number": 1}, ["good um", "bad er", "bad er er"], [0, 1, 1]),
+    ],
+)  # fmt: skip
+def test_votes_are_of_values_as_the_tasks_grader_reads_them(task, data, answers, expected):
+    grades = [get_task(task).grade(Problem("", data), answer) for answer in answers]
+    assert reward_of("majority", SimpleNamespace(grades=grades, group_size=len(grades))).tolist() == expected
 
 
 def test_coins_are_fair_and_torchs_own():

@@ -69,7 +69,7 @@ def test_what_supervised_learning_cannot_express_is_a_policy_gradient(changes):
 
 
 def test_what_changes_nothing_stays_supervised():
-    for changes in ({}, {"normaliser": "per_response"}, {"clip_low": 0.2}, {"advantage": "signed"}):
+    for changes in ({}, {"normaliser": "per_response"}, {"clip_low": None}, {"advantage": "signed"}):
         assert varied("f_isft_pos", changes).kind == "supervised"
     with pytest.raises(RlinoError, match="an update by supervised cannot"):
         varied("grpo", {"update": "supervised"})

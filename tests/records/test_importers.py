@@ -342,6 +342,16 @@ def test_tokens_and_steps_give_all_that_a_run_has(tmp_path):
     assert len(of_kind(run.responses, "wrong, not truncated")) == 4
 
 
+@pytest.mark.parametrize("name", ["preferences/grpo_no_kl-s70", "environment/all-lies0-s40"])
+def test_the_rollouts_of_a_run_folder_are_what_they_are(root, name, tmp_path):
+    recorded = load_run(root / "data" / "runs" / name)
+    run, report = brought(recorded.path / "rollouts.jsonl.gz", tmp_path / "out")
+    assert report["format"] == "jsonl" and report["split"] == "train"
+    assert report["responses"] == len(recorded.rollouts) and report["unknown"] == ["method", "task", "model", "seed"]
+    pd.testing.assert_frame_equal(run.rollouts[list(recorded.rollouts)], recorded.rollouts)
+    assert brought(recorded.path, tmp_path / "folder")[1] == report | {"run": str(tmp_path / "folder")}
+
+
 def test_problems_are_told_apart_by_id_or_prompt_and_ids_stay_texts(tmp_path):
     ids = ["NA", "nan", "1", "01", "1e5", 7, 7.5, True, "a,b", '"', "\r\n", "", "x" * 500]
     file = jsonl(tmp_path / "a.jsonl", [{"response": "x", "problem_id": name} for name in ids])

@@ -104,6 +104,15 @@ REFUSED = [
     (dict(method="grpo", objective_settings={"pairing": "random"}), "nothing in it reads pairing"),
     (dict(method="kto", objective_settings={"pairing": "random"}), "nothing in it reads pairing"),
     (dict(task="hidden_target", loss_mask="all"), "loss_mask needs update=policy_gradient"),
+    (dict(method="ipo", objective_settings={"kl_in_reward": 0.1}), "nothing in it reads kl_in_reward"),
+    (dict(task_settings={"rewards": "format"}), "a reward needs update=policy_gradient"),
+    (dict(task_settings={"restarts": 0.5, "restart_bonus": 0.5}), "a reward needs update=policy_gradient"),
+    (dict(method="kto", prompts=1), "kto reads responses beside the prompts of others, z₀: set prompts to 2 or more"),
+    (dict(method="nft", reward="self_certainty"), "nft reads the share of right responses: its reward is to be 1 or 0"),
+    (dict(method="nft", reward="0.5*correct"), "its reward is to be 1 or 0"),
+    (dict(method="nft", reward="correct + format"), "its reward is to be 1 or 0"),
+    (dict(method="nft", task_settings={"rewards": "format"}), "its reward is to be 1 or 0"),
+    (dict(method="nft", objective_settings={"overlong": 0.2}), "off advantage=mean, and no other"),
 ]
 
 
@@ -111,6 +120,12 @@ REFUSED = [
 def test_what_does_not_go_together_is_refused(settings, words):
     with pytest.raises(RlinoError, match=words):
         check_run(replace(SMALL, **settings))
+
+
+def test_rewards_of_1_and_0_are_nfts_too_and_pairs_need_no_second_prompt():
+    for reward in ("verifier", "correct", "majority", "format", "random"):
+        check_run(replace(SMALL, method="nft", reward=reward))
+    check_run(replace(SMALL, prompts=1))
 
 
 # --- rewards from the model itself -----------------------------------------------------------------------------------

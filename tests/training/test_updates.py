@@ -85,6 +85,17 @@ def test_the_kind_of_update_is_recorded_where_it_is_chosen(tmp_path):
         train(replace(SMALL, method="f_isft_pos"), tmp_path / "run")
 
 
+def test_kl_cov_at_one_update_a_batch_holds_nothing():
+    """The sampler's log-probs differ from the loss's by rounding: a step is what it is without the cost."""
+    moved = []
+    for cost in (1.0, 0.0):
+        settings = {"covariant_share": 0.5, "covariant_cost": cost}
+        trainer = Trainer(replace(SMALL, method="kl_cov", objective_settings=settings))
+        trainer.step()
+        moved.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    assert torch.equal(*moved)
+
+
 def test_an_entropy_bonus_raises_the_entropy_of_a_policy():
     """From one base on the same problems: after four steps the policy with the bonus is less certain."""
     entropies = {}

@@ -1,4 +1,7 @@
-"""JSONL of any origin: a response a line, or a step's metrics, named by `--map` or by the book's own names."""
+"""JSONL of any origin: a response a line, or a step's metrics, named by `--map` or by the book's own names.
+
+A run folder's own rollouts.jsonl(.gz) is such a file.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.records.importers.fields import FIELDS, Column
+from rlino_lib.records.importers.fields import FIELDS, Column, name_in_run
 from rlino_lib.records.importers.files import Record, first_record, json_lines
 from rlino_lib.records.importers.source import Imported, Reader, present
 from rlino_lib.records.runs import COLUMNS
@@ -21,6 +24,9 @@ def files(source: Path) -> list[Path]:
 
 def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) -> Imported:
     """The responses and the metrics; a column under the name of a field is that field, unless another is mapped to it.
+
+    So is one under its name in run folders, a table `data` is the problem, and a list `foreign` says of each token
+    whether somebody else wrote it than the policy.
 
     A file has metrics where its first line has a step, no response, and numbers alone, or something else in place of a
     metric's (or `--map` names metrics).
@@ -40,9 +46,13 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
             records += lines
     if records or not imported.logged or "response" in mapped:
         taken = {column.name for column in mapped.values()}
-        own = present(records[0][1] if records else {}, {name: name for name in FIELDS if name not in taken})
+        free = [name for name in FIELDS if name not in taken]
+        first = records[0][1] if records else {}
+        own = present(first, {name: name_in_run(name) for name in free}) | present(first, {name: name for name in free})
         imported.columns = {**own, **mapped}
         imported.take(records)
+        imported.take_beside("data", "data", dict)
+        imported.take_beside("foreign", "foreign", list)
     return imported
 
 

@@ -52,10 +52,7 @@ def read(paths: Sequence[Path], mapped: Mapping[str, Column], filter_name: str) 
     config |= {"filter": chosen} if chosen else {}
     imported = Imported(columns={**columns, **mapped}, config=config)
     imported.take(records)
-    for row in imported.rows:
-        document = row.get("source", {}).pop("doc", None)
-        if isinstance(document, dict):
-            row.setdefault("data", document)
+    imported.take_beside("data", "doc", dict)
     return imported
 
 

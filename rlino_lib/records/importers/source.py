@@ -63,6 +63,12 @@ class Imported:
             raise RlinoError(f"{where}: which of its columns is the response? --map response=COLUMN, one of {names}")
         self.rows = list(rows_of(records, self.columns, self.not_finite))
 
+    def take_beside(self, name: str, column: str, kind: type) -> None:
+        """What rows have under a name that is no field, from a column of theirs, where that holds a value of a kind."""
+        for row in self.rows:
+            if name not in row and isinstance(row.get("source", {}).get(column), kind):
+                row[name] = row["source"].pop(column)
+
 
 class Reader(NamedTuple):
     """A format: how to recognise it, its files in a source, how to read them, and what it is in words."""

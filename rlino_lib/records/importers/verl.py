@@ -46,7 +46,7 @@ def _kind(path: Path) -> str:
     record = first_record(path)
     if {"input", "output", "score"} <= set(record):
         return "rollouts"
-    if isinstance(record.get("data"), dict) and "step" in record:
+    if isinstance(record.get("data"), dict) and "step" in record and "response" not in record:  # as in a run folder
         return "metrics"
     with suppress(RlinoError):
         return "console" if not record and any(True for _ in _console(path)) else ""

@@ -132,15 +132,21 @@ def usage_fault(used: Sequence[str], given: Sequence[int]) -> str | None:
 
 def check_answer(answer: str, nums: Sequence[int], target: int) -> tuple[bool, str]:
     """Whether an answer is right, and why, in words."""
+    value, reason = _valued(answer, nums, target)
+    return value == target, reason
+
+
+def _valued(answer: str, nums: Sequence[int], target: int) -> tuple[Fraction | None, str]:
+    """The value of an answer, None where it is none to these numbers, and why it is right or wrong, in words."""
     try:
         postfix = to_postfix(answer)
         fault = usage_fault([t for t in postfix if t.isdigit()], nums)
         if fault:
-            return False, fault
+            return None, fault
         value = evaluate_postfix(postfix)
     except BadExpression as e:
-        return False, str(e)
-    return value == target, f"equals {value}" + ("" if value == target else f", not {target}")
+        return None, str(e)
+    return value, f"equals {value}" + ("" if value == target else f", not {target}")
 
 
 MAX_NUMBERS, MAX_NUMBER = 10, 10**9  # what a record may hold, so that grading a hostile file stays bounded
@@ -175,5 +181,6 @@ def grade_countdown(nums: Sequence[int], target: int, response: str, rewards: st
     answer = extract_answer(response)
     if answer is None:
         return Grade(none, False, False, None, "no <answer> … </answer>")
-    correct, reason = check_answer(answer, nums, target)
-    return Grade(right if correct else wrong, correct, True, answer[:MAX_ANSWER], reason)
+    value, reason = _valued(answer, nums, target)
+    correct = value == target
+    return Grade(right if correct else wrong, correct, True, answer[:MAX_ANSWER], reason, value)

@@ -223,7 +223,7 @@ def grade_number(gold: int | str, response: str, rewards: str = "binary", grader
         return Grade(none, False, False, answer[:TAIL], f"{answer[:20]!r} is not a number")
     correct = value == read(str(gold))
     reason = f"answers {str(value)[:40]}" + ("" if correct else f", not {str(gold)[:40]}")
-    return Grade(right if correct else wrong, correct, True, answer[:TAIL], reason)
+    return Grade(right if correct else wrong, correct, True, answer[:TAIL], reason, value)
 
 
 def problem_from_record(record: Mapping[str, Any], task: str = "gsm8k") -> Problem:
