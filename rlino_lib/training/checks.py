@@ -64,7 +64,8 @@ def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
     if objective.values == "continuations" and objective.cuts == "steps":
         check_steps(task)
     binary = getattr(task, "rewards", "binary") == "binary" and not getattr(task, "restart_bonus", 0)
-    if config.reward != VERIFIER or not binary:
+    shaped = objective.kl_in_reward or objective.overlong or objective.length_cost
+    if config.reward != VERIFIER or not binary or shaped:
         raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
 
 
