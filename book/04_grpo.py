@@ -578,8 +578,8 @@ with tempfile.TemporaryDirectory() as folder:
         print(error)
 
 # %% [markdown]
-# Two more rules watch for groups that are never mixed and for responses that never end; `--guard warn` goes on
-# regardless.
+# Two more rules watch for groups without contrast, where the method learns from it, and for responses that never end;
+# `--guard warn` goes on regardless.
 #
 # ## What the paper says, and what was found here
 #

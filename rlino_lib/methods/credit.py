@@ -56,7 +56,7 @@ def credit(objective: Objective, graded: Graded) -> Credit:
     Raises RlinoError for rewards that are not finite or do not fill groups, shapes that do not agree, a missing part.
     """
     _check(objective, graded)
-    shaped = _shaped(objective, graded)  # [N] or [N, T]
+    shaped = shaped_rewards(objective, graded)  # [N] or [N, T]
     by_response = _advantages(objective, graded, shaped)
     return _filtered(objective, graded, by_response._replace(advantages=_by_token(objective, graded, by_response)))
 
@@ -84,7 +84,7 @@ def _check(o: Objective, g: Graded) -> None:
         raise RlinoError(f"{o.name} leaves out truncated responses: give truncated")
 
 
-def _shaped(o: Objective, g: Graded) -> Tensor:
+def shaped_rewards(o: Objective, g: Graded) -> Tensor:
     """Rewards less penalties, [N]; with `reward_to_go` those of each token and what follows it, [N, T]."""
     rewards = g.rewards
     if o.overlong or o.length_cost:

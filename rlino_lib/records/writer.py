@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlino_lib.errors import RlinoError
 from rlino_lib.folders import append_jsonl, read_jsonl, refuse_other, replacing, whole_lines, write_json
 from rlino_lib.records.runs import PACKED, RUN, TABLES, read_run
 
@@ -29,9 +31,14 @@ class RunWriter:
             refuse_other(self.path, RUN, recorded, config, defaults or {}, complete, whole=True)
         else:
             write_json(self.path / "config.json", config)
+        self.rows: Counter[str] = Counter()  # in each file, which a checkpoint remembers
 
-    def resume(self, step: int) -> None:
-        """Forget what was written after `step`, the step of the checkpoint that training goes on from."""
+    def resume(self, step: int, rows: Mapping[str, int] | None = None) -> None:
+        """Forget what was written after `step`, the step of the checkpoint that training goes on from.
+
+        `rows` is what `rows` of the writer was then, where the checkpoint says it. Raises RlinoError where a file has
+        another number of rows up to that step: the record of the run would never be whole.
+        """
         for plain in (self.path / name for name in PACKED):
             packed = plain.with_name(f"{plain.name}.gz")
             if packed.exists():  # the kill came while the run was being finished
@@ -41,15 +48,20 @@ class RunWriter:
                 packed.unlink()
         for path in (self.path / name for name in TABLES):
             if path.exists():
-                rows = list(csv.reader(whole_lines(path)))
-                kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= step]
+                table = list(csv.reader(whole_lines(path)))
+                kept = [r for r in table[1:] if len(r) == len(table[0]) and r[0].isdigit() and int(r[0]) <= step]
                 with replacing(path) as part:
-                    _append_csv(part, [*rows[:1], *kept])
+                    _append_csv(part, [*table[:1], *kept])
+                self.rows[path.name] = len(kept)
         path = self.path / "rollouts.jsonl"
         if path.exists():
-            rollouts = [row for row in read_jsonl(path) if row["step"] <= step]
+            rollouts = [row for row in read_jsonl(path) if type(row.get("step")) is int and row["step"] <= step]
             with replacing(path) as part:
                 append_jsonl(part, rollouts)
+            self.rows[path.name] = len(rollouts)
+        if other := [name for name, count in (rows or {}).items() if self.rows[name] != count]:
+            counts = f"{self.rows[other[0]]} rows up to step {step}, not the {rows[other[0]]} that it had"
+            raise RlinoError(f"{self.path / other[0]} has {counts}: delete {self.path}, and the run starts anew")
 
     def head(self, columns: Iterable[str]) -> None:
         """Begin the metrics with their columns, for a run that may have no steps."""
@@ -75,10 +87,13 @@ class RunWriter:
         if rows:
             head = [] if path.exists() and path.stat().st_size else [list(rows[0])]
             _append_csv(path, [*head, *(row.values() for row in rows)])
+            self.rows[name] += len(rows)
 
     def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append sampled responses, one JSON object a line."""
+        rows = list(rows)
         append_jsonl(self.path / "rollouts.jsonl", rows)
+        self.rows["rollouts.jsonl"] += len(rows)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Pack what is large and write the summary: from here on the run is complete."""

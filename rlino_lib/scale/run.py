@@ -239,13 +239,11 @@ def _drive(trainer: Recorded, state: PartialState, out: Path, save: bool) -> Non
     """Resume from the last complete checkpoint, if there is one, and train to the end of the run."""
     recorder = trainer.recorder
     checkpoint = _everywhere(state, lambda: last_checkpoint(out))
-    step = -1
+    mark: dict[str, Any] = read_json(checkpoint / MARK) if checkpoint else {"step": -1}
     if checkpoint:
-        mark = read_json(checkpoint / MARK)
-        step = mark["step"]
         recorder.load_state(mark)
+    _everywhere(state, lambda: recorder.writer.resume(mark["step"], mark.get("rows")))
     if recorder.writer:
-        recorder.writer.resume(step)
         for half in (p for p in (out / "trainer").glob("checkpoint-*") if not (p / MARK).exists()):
             shutil.rmtree(half)
     try:

@@ -73,7 +73,8 @@ def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
         raise RlinoError(f"the task {task.name} has no exact values: countdown and word_problems have")
     if objective.values == "continuations" and objective.cuts == "steps":
         check_steps(task)
-    if not is_verdict(config, task):
+    shaped = objective.kl_in_reward or objective.overlong or objective.length_cost
+    if shaped or not is_verdict(config, task):
         raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
 
 

@@ -23,7 +23,7 @@ from rlino_lib.tasks import get_task
 from rlino_lib.tasks.base import has_environment
 from rlino_lib.training import memory
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
-from rlino_lib.training.guard_rails import Guards
+from rlino_lib.training.guard_rails import Guards, needs_contrast
 from rlino_lib.training.traces import trace_rows
 from rlino_lib.training.trainer import Trainer
 
@@ -40,7 +40,7 @@ def train(
     `on_step(step, metrics)` is called after every step. With `progress` a line on stderr states beforehand what memory
     the run needs; with less memory it does not start unless its guard is `warn`. Raises RlinoError then, where the
     folder holds a run of other settings or is in use, a guard rail stops the run, memory runs out, the disk is full, a
-    checkpoint is damaged, or `save` comes too late.
+    checkpoint is damaged, a run that goes on has lost rows, or `save` comes too late.
     """
     out = Path(out)
     with output_folder(out, RUN, run_settings(config), RUN_DEFAULTS) as complete:
@@ -75,7 +75,7 @@ def _drive(trainer: Trainer, writer: RunWriter, progress: bool, on_step: Callabl
         with checkpoint_state(checkpoint) as state:
             trainer.load_state(state["trainer"])
             recorder.load_state(state)
-        writer.resume(trainer.step_done)
+        writer.resume(trainer.step_done, state.get("rows"))
     else:
         writer.resume(-1)
         recorder.before_training()
@@ -124,7 +124,7 @@ class Recorder:
             (writes, runs.ENVIRONMENT_COLUMNS),
         )
         self.columns = runs.COLUMNS + [name for used, names in groups if used for name in names]
-        self.guards = Guards(self.config.guard)
+        self.guards = Guards(self.config.guard, needs_contrast(objective, self.config.reward))
         self.began = time.time()
 
     @property
@@ -179,7 +179,8 @@ class Recorder:
 
     def state(self) -> dict[str, Any]:
         """The part of a checkpoint that is not the trainer's own state."""
-        return {"guards": self.guards.state(), "seconds": self.seconds}
+        rows = dict(self.writer.rows) if self.writer else {}
+        return {"guards": self.guards.state(), "seconds": self.seconds, "rows": rows}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from the `state` of a run that was killed."""

@@ -47,6 +47,25 @@ def test_resume_forgets_what_came_after_the_checkpoint(tmp_path):
     assert run.metrics["step"].tolist() == [1, 2] == run.rollouts["step"].tolist() == run.timing["step"].tolist()
 
 
+def test_a_record_that_has_lost_rows_is_not_gone_on_with(tmp_path):
+    rows = dict(write(tmp_path / "run", steps=2).rows)
+    assert rows == {"metrics.csv": 2, "timing.csv": 2, "rollouts.jsonl": 2}
+    write(tmp_path / "run", steps=0).resume(2, rows)
+    for name in rows:
+        lines = (tmp_path / "run" / name).read_bytes().splitlines(keepends=True)
+        for kept in (lines[:-1], [*lines[:-1], lines[-1][:3]], [*lines, lines[-1]], []):
+            (tmp_path / "run" / name).write_bytes(b"".join(kept))
+            with pytest.raises(RlinoError, match=rf"{name} has \d rows up to step 2, not the 2 that it had: "):
+                RunWriter(tmp_path / "run", CONFIG).resume(2, rows)
+        (tmp_path / "run" / name).unlink()
+        with pytest.raises(RlinoError, match=f"{name} has 0 rows"):
+            RunWriter(tmp_path / "run", CONFIG).resume(2, rows)
+        (tmp_path / "run" / name).write_bytes(b"".join(lines))
+    writer = RunWriter(tmp_path / "run", CONFIG)
+    writer.resume(2, rows)
+    assert writer.rows == rows
+
+
 def test_another_configuration_is_refused(tmp_path):
     RunWriter(tmp_path / "run", CONFIG)
     with pytest.raises(RlinoError, match="another run, unfinished, with lr 0.0001, not 0.0002: choose another --out"):

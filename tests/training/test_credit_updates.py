@@ -140,6 +140,24 @@ def test_a_critic_fits_what_it_is_shown():
     assert second["critic/explained_variance"] > 0.5 > first["critic/explained_variance"]
 
 
+@pytest.mark.parametrize("shaping", [{"length_cost": 0.5}, {"overlong": 0.9}, {"kl_in_reward": 0.1}], ids=str)
+def test_a_critic_learns_the_rewards_that_the_policy_is_credited_with(shaping):
+    config = replace(PPO, objective_settings={"whiten": False, "lam": 1.0, "critic_lam": 1.0} | shaping)
+    trainer = Trainer(config)
+    torch.nn.init.normal_(trainer.model.lm_head.weight, std=0.3)  # away from the reference
+    rollouts = trainer.sample(1)
+    trainer.sample = lambda step: rollouts
+    learned = []
+    trainer.update_critic = lambda backward, rollouts: learned.append(backward.args[3]) or 0.0
+    values = trainer.critic_values(rollouts)  # [N, T]
+    _, _, weighting = trainer.step()
+    advantages = weighting["weights"] * rollouts.mask.sum()  # [N, T], of a token mean
+    (returns,) = learned  # [N, T]
+    inside = rollouts.mask
+    assert ((returns - rollouts.rewards[:, None])[inside].abs() > 1e-3).any()
+    torch.testing.assert_close((advantages + values)[inside], returns[inside], atol=1e-5, rtol=1e-4)
+
+
 def test_explained_variance_by_hand():
     returns, mask = torch.tensor([[1.0, 0.0, 9.0]]), torch.tensor([[True, True, False]])
     assert explained_variance(torch.tensor([[1.0, 0.0, 0.0]]), returns, mask) == 1
@@ -180,6 +198,7 @@ REFUSED = [
     (dict(method="step_verifier", task="hidden_target"), "draws a lot"),
     (dict(method="vineppo", reward="verifier + 0.5*length_bonus"), "values of right answers alone"),
     (dict(method="vineppo", task_settings={"rewards": "format"}), "values of right answers alone"),
+    (dict(method="vineppo", objective_settings={"length_cost": 0.1}), "values of right answers alone"),
     (dict(method="step_verifier", task_settings={"restarts": 1.0, "restart_bonus": 0.5}), "values of right answers"),
     (dict(method="dr_grpo", task_settings={"restart_bonus": 0.5}), "set restarts too"),
     (dict(method="grpo", critic_lr=1e-3), "has no critic: leave critic_lr out"),

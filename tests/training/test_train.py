@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.methods.catalogue import OBJECTIVES, varied
+from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.policy import logprobs
 from rlino_lib.policy.logprobs import response_logprobs
 from rlino_lib.policy.models import load_policy
 from rlino_lib.policy.sampling import sample
 from rlino_lib.records.runs import Run
-from rlino_lib.training import memory
+from rlino_lib.training import guard_rails, memory
 from rlino_lib.training.config import TrainConfig
-from rlino_lib.training.guard_rails import PATIENCE, Guards
+from rlino_lib.training.guard_rails import PATIENCE, Guards, needs_contrast
 from rlino_lib.training.run import train
 from rlino_lib.training.trainer import Trainer, batch_of_problems
 
@@ -234,6 +235,24 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_numbers(extra, t
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def test_a_run_that_has_lost_rows_does_not_go_on(tmp_path):
+    config = TrainConfig(method="grpo_no_kl", **(SMALL | {"prompts": 2, "eval_every": 0, "checkpoint_every": 2}))
+    run = tmp_path / "run"
+
+    def stop(step, metrics):
+        if step == config.steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run, on_step=stop)
+    whole = (run / "metrics.csv").read_bytes()
+    (run / "metrics.csv").unlink()
+    with pytest.raises(RlinoError, match=rf"has 0 rows up to step 2, not the 2 .*: delete {run}, and the run starts"):
+        train(config, run)
+    (run / "metrics.csv").write_bytes(whole + b"4,0.")  # the torn last line of a kill
+    assert train(config, run).metrics["step"].tolist() == [1, 2, 3]
+
+
 def test_a_run_keeps_a_row_of_every_held_out_response(tmp_path):
     config = TrainConfig(**(SMALL | {"steps": 2, "eval_every": 1, "eval_problems": 8, "test_samples": 1}))
     run = train(config, tmp_path / "run")
@@ -259,14 +278,15 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 
 def healthy(**changes):
-    return {"reward": 0.5, "frac_reward_zero_std": 0.2, "completions/clipped_ratio": 0.1, "loss": 0.0} | changes
+    usual = {"reward": 0.5, "accuracy": 0.5, "frac_reward_zero_std": 0.2, "completions/clipped_ratio": 0.1, "loss": 0.0}
+    return usual | changes
 
 
 @pytest.mark.parametrize(
     "bad, words",
     [
-        ({"reward": 0.0}, "every reward was 0"),
-        ({"frac_reward_zero_std": 1.0}, "no group was mixed"),
+        ({"reward": 0.0, "accuracy": 0.0}, "every reward was 0"),
+        ({"frac_reward_zero_std": 1.0}, "no group had contrast"),
         ({"completions/clipped_ratio": 1.0}, "every response was truncated"),
     ],
 )
@@ -284,6 +304,57 @@ def test_guard_rails_speak_once_and_after_patience(bad, words):
     assert sum(m is not None for m in said) == 1 and words in warner.messages[0]
 
 
+# Methods that train on groups of equal rewards: without a baseline of their group, or by what stands beside it.
+WITHOUT_CONTRAST = {
+    "grpo_entropy", "reinforce_pp", "ppo", "vc_ppo", "vineppo", "spo_chain", "step_verifier", "iterative_dpo", "ipo",
+    "kto", "raft", "raft_pp", "psr", "nsr", "w_reinforce", "f_isft_pos", "f_isft_neg", "f_isft_posneg_unit",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", sorted(OBJECTIVES))
+def test_contrast_is_watched_where_a_methods_weights_depend_on_it(method):
+    o = OBJECTIVES[method]
+    needed = needs_contrast(o, "verifier")
+    assert needed == (method not in WITHOUT_CONTRAST)
+    if not o.preference and not o.entropy_bonus:  # then the weights are those of the method's own credit
+        rewards = torch.tensor([0.0, 0.0, 1.0, 1.0])  # two groups
+        tokens = dict.fromkeys(("old_logprobs", "ref_logprobs", "values"), torch.full((4, 2), -0.5))
+        mask = torch.ones(4, 2, dtype=torch.bool)
+        advantages, _ = credit(o, Graded(rewards, 2, mask, max_response_length=9, collisions=mask * 0.5, **tokens))
+        assert bool(advantages.any()) != needed
+    guards = Guards("warn", needed)
+    said = [guards.check(step, healthy(frac_reward_zero_std=1.0)) for step in range(1, 2 * PATIENCE)]
+    assert any(said) == needed
+
+
+@pytest.mark.parametrize(
+    "method, settings, reward, needed",
+    [
+        ("ppo", {"filter": "mixed"}, "verifier", True),
+        ("dapo", {}, "format", False),  # whose verdicts may differ where the format does not, and lengths cost
+        ("dapo", {"filter": None}, "verifier", False),
+        ("dr_grpo", {"length_cost": 0.1}, "verifier", False),
+        ("grpo", {}, "majority", True),
+        ("rloo", {"advantage": "reward"}, "verifier", False),
+    ],
+)
+def test_contrast_is_needed_by_choices_and_not_by_names(method, settings, reward, needed):
+    assert needs_contrast(varied(method, settings), reward) == needed
+
+
+def test_rewards_of_0_are_no_failure_where_answers_are_right():
+    guards = Guards("stop", contrast=False)  # the reward format - correct, say
+    assert not any(guards.check(step, healthy(reward=0.0)) for step in range(1, 2 * PATIENCE))
+
+
+def test_a_critic_trains_on_groups_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard_rails, "PATIENCE", 2)
+    settings = SMALL | {"prompts": 12, "group_size": 1, "eval_every": 0}
+    assert train(TrainConfig(method="ppo", **settings), tmp_path / "ppo").complete
+    with pytest.raises(RlinoError, match="no group had contrast for 2 steps, up to step 2: .* differences within"):
+        train(TrainConfig(method="grpo", **settings), tmp_path / "grpo")
+
+
 def test_a_loss_that_is_no_number_stops_at_once():
     with pytest.raises(RlinoError, match="not a number"):
         Guards("warn").check(1, healthy(loss=float("nan")))
@@ -292,7 +363,7 @@ def test_a_loss_that_is_no_number_stops_at_once():
 def test_a_run_that_trains_nothing_stops_with_one_line(tmp_path):
     # The prompt template of other models: the small base has never seen it and earns nothing.
     config = TrainConfig(task_settings={"template": "r1_zero"}, **(SMALL | {"steps": 30, "eval_every": 0}))
-    with pytest.raises(RlinoError, match="every reward was 0|no group was mixed|every response was truncated"):
+    with pytest.raises(RlinoError, match="every reward was 0|no group had contrast|every response was truncated"):
         train(config, tmp_path / "run")
     assert not Run(tmp_path / "run").complete
 

@@ -20,22 +20,20 @@ from rlino_lib.training.config import VERIFIER, TrainConfig
 from rlino_lib.training.masks import counted
 from rlino_lib.training.micro_batches import Limit, micro_batches, update_rows
 from rlino_lib.training.traces import policy_weighting
-from rlino_lib.training.values import VALUES, BatchValues
+from rlino_lib.training.values import VALUES
 
 
 def policy_gradient(
-    trainer: Any, rollouts: Rollouts, rng: random.Random, known: BatchValues | None = None
+    trainer: Any, rollouts: Rollouts, rng: random.Random, known: Graded | None = None
 ) -> dict[str, Tensor]:
     """The updates of a batch by a `Trainer`'s objective; returns the advantages [N] and weights [N, T] of its rows.
 
-    `known` are the values that its credit reads, where the caller has them already.
+    `known` are the rows with the values that its credit reads, where the caller has them already.
     """
     c, o = trainer.config, trainer.objective
     rollouts = counted(trainer, rollouts)
-    old = _old_logprobs(trainer, rollouts)  # [N, T], or None
-    ref = trainer.all_logprobs(rollouts, reference=True) if o.needs_reference else None  # [N, T]
-    graded = replace(graded_rows(c, rollouts, old, ref), **_for_tokens(trainer, rollouts, known))
-    sampled = graded if old is not None else replace(graded, old_logprobs=rollouts.logprobs)
+    graded = known or replace(graded_batch(trainer, rollouts), **_for_tokens(trainer, rollouts))
+    sampled = graded if graded.old_logprobs is not None else replace(graded, old_logprobs=rollouts.logprobs)
     advantages, keep = credit(o, sampled)  # [N] or [N, T], [N]
     mask = without_likely(o, rollouts.mask, rollouts.logprobs)  # [N, T]
     if o.covariant == "kl":
@@ -47,11 +45,18 @@ def policy_gradient(
     return policy_weighting(o, advantages, keep, mask, c.max_new_tokens)
 
 
-def _for_tokens(trainer: Any, rollouts: Rollouts, known: BatchValues | None) -> dict[str, Any]:
+def graded_batch(trainer: Any, rollouts: Rollouts) -> Graded:
+    """The rows of a batch with what shapes their rewards: log-probs of the sampling policy and of the reference."""
+    old = _old_logprobs(trainer, rollouts)  # [N, T], or None
+    ref = trainer.all_logprobs(rollouts, reference=True) if trainer.objective.needs_reference else None  # [N, T]
+    return graded_rows(trainer.config, rollouts, old, ref)
+
+
+def _for_tokens(trainer: Any, rollouts: Rollouts) -> dict[str, Any]:
     """What the objective's credit of tokens reads beside the rows themselves: parts of `Graded`."""
     o = trainer.objective
     if o.values:
-        values, steps, sampled = known or VALUES[o.values](trainer, rollouts)  # [N, T] each
+        values, steps, sampled = VALUES[o.values](trainer, rollouts)  # [N, T] each
         trainer.measured["value_tokens"] = sampled
         return {"values": values, "steps": steps}
     needs = CREDITS[o.credit].needs == "collisions"
