@@ -58,7 +58,7 @@ def _difference(first: Run, other: Run) -> str:
         terms = vars(varied(run.method, run.config.get("objective_settings", {})))
         settings = {name: run.config[name] for name in names if name in run.config}
         kept.append(settings | {name: terms[name] for name in TERMS})
-    return changes(*kept, RUN_DEFAULTS)
+    return changes(kept[0], kept[1], RUN_DEFAULTS)
 
 
 def _pair(claim: Claim, records: Records, number: Callable[[Run, Run], float]) -> Gaps:
