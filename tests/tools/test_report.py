@@ -16,14 +16,18 @@ from rlino_lib.claims.findings import findings, findings_list, verdict_counts
 from rlino_lib.claims.ledger import read_ledger
 from rlino_lib.claims.verdicts import VERDICTS
 from rlino_lib.cli import main as cli
+from rlino_lib.cli import options
 from rlino_lib.errors import RlinoError
 from rlino_lib.figures import recorded
 from rlino_lib.methods.catalogue import LABELS
 from rlino_lib.paths import BASES
 from rlino_lib.records.runs import COLUMNS, list_runs, load_run
 from rlino_lib.records.writer import RunWriter
+from rlino_lib.training.checks import check_run
 from rlino_lib.training.config import Recipe
+from rlino_lib.training.grid_file import read_grid
 from tools import report
+from tools.book import chapters
 
 HASH = "0123456789abcdef"
 CARDS = [f"data/base/{task}/README.md" for task in BASES]
@@ -308,6 +312,31 @@ def test_the_citation_is_of_this_version_by_the_authors_of_the_licence(root):
     assert f"\n## {project['version'].removesuffix('.0')}\n" in (root / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def could_be_typed(command):
+    """Of a line that shows a command: it parses, a run has a folder and is allowed, the book's grids are there."""
+    words = shlex.split(command.split(" > ")[0], comments=True)[1:]
+    if "--help" in words:
+        words.remove("--help")
+        assert words in [[name] for name in cli.COMMANDS]
+        return
+    args = cli.build_parser().parse_args(words)
+    if args.command == "train":
+        assert args.out or args.dry_run, command
+        check_run(options.train_config(args))
+    if args.command == "grid" and args.file.startswith("data/"):
+        read_grid(args.file)
+
+
+def test_every_command_that_a_chapter_prints_could_be_typed(root):
+    printed = []
+    for script in chapters(root / "book"):
+        text = re.sub(r"^# ?", "", script.read_text(encoding="utf-8"), flags=re.M)
+        printed += re.findall(r"^(rlino .*)", text.replace("\\\n", " "), re.M)
+    assert len(printed) > 20
+    for command in printed:
+        could_be_typed(command)
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "tools/card.md", *CARDS])
 def test_every_command_that_is_shown_exists(root, name):
     text = (root / name).read_text(encoding="utf-8")
@@ -317,7 +346,7 @@ def test_every_command_that_is_shown_exists(root, name):
     commands = re.findall(r"^(?:\.venv/bin/)?(rlino .*)", text.replace("\\\n", " "), re.M)
     assert commands
     for command in commands:
-        cli.build_parser().parse_args(shlex.split(command.split(" > ")[0], comments=True)[1:])
+        could_be_typed(command)
     targets = re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)) <= set(targets)
 
