@@ -19,9 +19,10 @@ SMALL = dict(steps=2, prompts=8, group_size=4, eval_every=2, eval_problems=8, tr
 HALF = {"restarts": 0.5, "restart_bonus": 0.5}
 
 
-@pytest.mark.parametrize("method", ["grpo_no_kl", "f_isft_pos"])
-def test_a_prefix_is_context_of_the_policys_tokens_and_not_learned(method, tmp_path):
-    rows = train(TrainConfig(method=method, task_settings=HALF, **SMALL), tmp_path / "run").rollouts
+@pytest.mark.parametrize("method, bonus", [("grpo_no_kl", 0.5), ("f_isft_pos", 0.0)])  # which learns verdicts alone
+def test_a_prefix_is_context_of_the_policys_tokens_and_not_learned(method, bonus, tmp_path):
+    settings = HALF | {"restart_bonus": bonus}
+    rows = train(TrainConfig(method=method, task_settings=settings, **SMALL), tmp_path / "run").rollouts
     openings = rows["data"].map(lambda data: data.get("opening", ""))
     assert 0 < (openings != "").mean() < 1 and len(rows) == 2 * 8 * 4
     assert openings.groupby([rows["step"], rows["group"]]).nunique().eq(1).all()  # one state a group
@@ -29,7 +30,7 @@ def test_a_prefix_is_context_of_the_policys_tokens_and_not_learned(method, tmp_p
         given = len(row.tokens) - row.length
         assert row.response.startswith(opening) and "".join(row.tokens[:given]) == opening
         assert row.weights[:given] == [0] * given
-        assert row.reward == row.correct * (1.5 if opening else 1.0)
+        assert row.reward == row.correct * (1 + bonus * bool(opening))
     assert rows["weights"].map(any).any()
 
 

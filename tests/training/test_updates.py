@@ -68,6 +68,7 @@ def test_an_unknown_reward_and_one_that_is_not_read_stop_before_anything_is_writ
     for changes, words in (
         ({"reward": "verifier + no_such"}, "unknown reward 'no_such'"),
         ({"method": "f_isft_pos", "reward": "correct"}, "f_isft_pos learns what the verifier accepts"),
+        ({"method": "f_isft_pos", "task_settings": {"rewards": "format"}}, "learns what the verifier accepts"),
     ):
         with pytest.raises(RlinoError, match=words):
             train(replace(SMALL, **changes), tmp_path / "run")
