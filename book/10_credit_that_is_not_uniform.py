@@ -19,10 +19,10 @@
 #
 # **The answer.** With exact values it makes a gradient steadier where much is decided inside a response. With a few
 # continuations little of that is left, and they cost more samples than they save. On word problems VinePPO ends where
-# RLOO does at equal updates, as far as eight seeds can tell, and is behind at equal tokens. PPO ends below both: its
-# critic learns little of the values in so short a run. The runs on Countdown are not made yet. In the ledger:
-# `vine-per-update` is undecided, `vine-per-token` holds, `critic-is-poorer` holds, `vine-equal-countdown` is not
-# testable here.
+# RLOO does at equal updates, as far as eight seeds can tell, and is behind at equal tokens. PPO ends below both where
+# it trusts its critic's values of later states, of which a critic learns little in so short a run. The runs on
+# Countdown are not made yet. In the ledger: `vine-per-update` is undecided, `vine-per-token` holds, `critic-is-poorer`
+# holds, `vine-equal-countdown` is not testable here.
 #
 # The paper of this book ([2505.13697](https://arxiv.org/abs/2505.13697)) assumes that a response's reward is split
 # evenly over its tokens. Chapter 01 showed what that costs: the expected update stays as it is, and noise is added.
@@ -324,6 +324,7 @@ say(f"VinePPO less PPO, word problems: {mean_in_words(gaps)}.")
 # The same word problems again, by credits of other kinds. Nothing was claimed of them beforehand, so this table is
 # exploratory. The ideal solver's values cannot be had in any real task. *Unlikely tokens alone* is RLOO with
 # SPO-chain's mask and nothing else of it. GRPO-λ credits tokens by their place, and knows nothing more than GRPO does.
+# PPO is the one above, in which a critic warms up while the policy waits.
 #
 # ```sh
 # rlino grid data/runs/credit-more.json
@@ -344,7 +345,14 @@ columns = TOKENS | {"of the returns' variance explained": variance_explained}
 display(Markdown(ends_table(known | others, "RLOO", columns)))
 
 # %% [markdown]
-# **What to look at.** …
+# **What to look at.** The column of differences.
+#
+# Better values buy nothing: neither nine continuations nor an ideal solver's values end above RLOO. So it is not for
+# want of values that credit by steps brought no gain. PPO with λ = 1 ends where RLOO does. There the critic is a
+# baseline and no more; with λ = 0.95 its values stand in for the outcome, and its errors become the policy's. A longer
+# warm-up does not mend that. The one row clearly above RLOO is the *optimal token baseline*. It has no values at all:
+# it is RLOO whose baseline weighs each of the other rewards by the size of that response's gradient so far. One row of
+# many that nobody planned is a hint, and asks for seeds of its own.
 #
 # ## Are the values any good?
 #
@@ -461,5 +469,5 @@ _ = check_gae(my_gae)
 #   response; a few continuations give most of that away. In the same number of samples RLOO varies less in every toy.
 # - A critic has to learn the values before it can assign anything, and a short run does not teach it.
 # - On word problems credit by steps bought nothing per update that eight seeds can tell, and cost more tokens than it
-#   was worth. Whether it is RLOO's equal on Countdown awaits its runs.
+#   was worth. Better values did not help it (exploratory). Whether it is RLOO's equal on Countdown awaits its runs.
 # - The other assumption falls in chapter 10b: an environment that writes into the state.
