@@ -135,6 +135,11 @@ READ_BY: dict[str, Callable[[Objective], bool]] = {
     "preference_beta": lambda o: o.preference is not None,
     "pairing": lambda o: o.preference is not None and PREFERENCES[o.preference].paired,
 }
+# What an update on preferences reads beside them: its pairs are of verdicts, whatever credit a row has.
+BESIDE_PREFERENCES = (
+    "update", "preference", "preference_beta", "pairing", "ratio", "normaliser",
+    "entropy_bonus", "entropy_by_advantage",
+)  # fmt: skip
 
 
 def varied(name: str, settings: Mapping[str, Any]) -> Objective:
@@ -146,7 +151,9 @@ def varied(name: str, settings: Mapping[str, Any]) -> Objective:
     chosen(name, OBJECTIVES, "method")
     check_names(settings, [f.name for f in fields(Objective) if f.name not in ("name", "source")], "an objective")
     row = replace(OBJECTIVES[name], **as_tuples(settings))
-    if unread := [choice for choice in settings if choice in READ_BY and not READ_BY[choice](row)]:
+    unread = [choice for choice in settings if choice in READ_BY and not READ_BY[choice](row)]
+    unread += [choice for choice in settings if row.preference and choice not in BESIDE_PREFERENCES]
+    if unread:
         raise RlinoError(f"objective {name}: nothing in it reads {unread[0]}: leave it out")
     if "update" in settings and row.kind != row.update:
         raise RlinoError(f"objective {name}: an update by {row.update} cannot make the step of these choices")

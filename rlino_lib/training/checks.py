@@ -69,6 +69,23 @@ def check_values(config: TrainConfig, objective: Objective, task: Task) -> None:
         raise RlinoError(f"{objective.name} has values of right answers alone: reward 1 for one, and 0 for all else")
 
 
+def check_groups(config: TrainConfig, objective: Objective) -> None:
+    """Raise RlinoError where more of each group are to stay than it has."""
+    if objective.shortest > config.group_size:
+        raise RlinoError(f"{objective.name} keeps the {objective.shortest} shortest of groups of {config.group_size}")
+
+
+def check_evaluations(config: TrainConfig, task: Task) -> None:
+    """Raise RlinoError for evaluations of more problems than there are, or of none that are measured against the base.
+
+    How many there are is not asked of a task whose data may still be to fetch.
+    """
+    if config.eval_base and not config.eval_every:
+        raise RlinoError("eval_base is measured by evaluations: set eval_every too")
+    if config.eval_every and not hasattr(task, "folder"):
+        task.problems(config.eval_split, config.eval_problems)
+
+
 def check_run(config: TrainConfig) -> None:
     """Raise RlinoError for settings of a run that are not known, do not go together, or that nothing reads."""
     objective = varied(config.method, config.objective_settings)
@@ -77,3 +94,5 @@ def check_run(config: TrainConfig) -> None:
     check_critic(config, objective)
     check_mask(config, objective, task)
     check_values(config, objective, task)
+    check_groups(config, objective)
+    check_evaluations(config, task)

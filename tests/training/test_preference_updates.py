@@ -103,6 +103,10 @@ REFUSED = [
     (dict(objective_settings={"preference": None}), "a preference is update=preference"),
     (dict(method="grpo", objective_settings={"pairing": "random"}), "nothing in it reads pairing"),
     (dict(method="kto", objective_settings={"pairing": "random"}), "nothing in it reads pairing"),
+    (dict(objective_settings={"shortest": 2}), "nothing in it reads shortest"),
+    (dict(objective_settings={"filter": "mixed"}), "nothing in it reads filter"),
+    (dict(objective_settings={"kl_in_reward": 0.1}), "nothing in it reads kl_in_reward"),
+    (dict(method="kto", objective_settings={"beta": 0.1}), "nothing in it reads beta"),
     (dict(task="hidden_target", loss_mask="all"), "loss_mask needs update=policy_gradient"),
 ]
 
