@@ -8,6 +8,7 @@ other settings is refused.
 import errno
 import gzip
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from rlino_lib.errors import RlinoError
+from rlino_lib.errors import RlinoError, chosen
 
 LOCK = "run.lock"
 # What numbers depend on beside the settings: it has to agree where a run goes on, but not where it is complete.
@@ -40,9 +41,10 @@ def asked_and_found(file: Path) -> tuple[dict[str, Any] | None, dict[str, Any] |
     if not file.exists():
         return None, None
     recorded = read_json(file, needs="asked")
-    if not isinstance(recorded["asked"], dict):
-        raise RlinoError(f"{file} is something else than rlino writes: what was asked is no table of settings")
-    return recorded["asked"], recorded.get("found")
+    found = recorded.get("found")
+    if not isinstance(recorded["asked"], dict) or not isinstance(found, dict | None):
+        raise RlinoError(f"{file} is something else than rlino writes: what was asked or found is no table")
+    return recorded["asked"], found
 
 
 def measurement(name: str, writes: tuple[str, ...] = ()) -> Kind:
@@ -53,6 +55,21 @@ def measurement(name: str, writes: tuple[str, ...] = ()) -> Kind:
         return asked, found is not None
 
     return Kind(name, read, writes)
+
+
+def held_by(
+    path: Path, kind: Kind, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any] | None, bool]:  # fmt: skip
+    """What a folder records of its kind, None where that is nothing, and whether it is complete. Writes nothing.
+
+    Raises RlinoError where that has other settings, or where files of another origin would be overwritten.
+    """
+    recorded, complete = kind.read(path)
+    if recorded is not None:
+        refuse_other(path, kind, recorded, settings, defaults, complete)
+    elif foreign := [name for name in kind.writes if (path / name).exists()]:
+        raise RlinoError(f"{path} holds {foreign[0]}, which belongs to no {kind.name}: choose another --out")
+    return recorded, complete
 
 
 @contextmanager
@@ -67,9 +84,7 @@ def output_folder(
     is writing it, and where the disk is full.
     """
     path = Path(path)
-    recorded, complete = kind.read(path)
-    if complete:
-        refuse_other(path, kind, recorded, settings, defaults)
+    if held_by(path, kind, settings, defaults)[1]:
         yield True
         return
     made = not path.exists()
@@ -80,14 +95,9 @@ def output_folder(
     except Timeout as e:
         raise RlinoError(f"another process is writing {path}") from e
     try:
-        recorded, complete = kind.read(path)  # again: others may have ended meanwhile
-        foreign = [name for name in kind.writes if (path / name).exists()] if recorded is None else []
-        if foreign:
-            raise RlinoError(f"{path} holds {foreign[0]}, which belongs to no {kind.name}: choose another --out")
-        if recorded is not None:
-            refuse_other(path, kind, recorded, settings, defaults, complete)
-            for part in path.glob("*.tmp"):
-                _remove(part)
+        recorded, complete = held_by(path, kind, settings, defaults)  # again: others may have ended meanwhile
+        for part in path.glob("*.tmp") if recorded is not None else ():
+            _remove(part)
         yield complete
     except Exception as e:
         if not _is_disk_full(e):
@@ -133,8 +143,13 @@ def changes(
 
 
 def begun_precision(precision: str, recorded: Mapping[str, Any] | None) -> str:
-    """The precision that `auto` meant when the work in a folder began, so that resuming gives the same numbers."""
-    return precision if recorded is None or precision != "auto" else recorded.get("precision", "fp32")
+    """The precision that `auto` meant when the work in a folder began, so that resuming gives the same numbers.
+
+    Raises RlinoError where that is none.
+    """
+    if recorded is None or precision != "auto":
+        return precision
+    return chosen(recorded.get("precision", "fp32"), ("auto", "fp32", "bf16"), "precision")
 
 
 # --- files that are whole or not there -------------------------------------------------------------------------------
@@ -185,8 +200,19 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_whole` writes a text."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON as `write_whole` writes a text, with `finite` numbers."""
+    write_whole(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same with None for NaN and infinities, which JSON does not have; numbers of numpy as Python's."""
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path, needs: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -66,7 +67,7 @@ def number(least: float | None = None, most: float | None = None, above: float |
     high = math.inf if most is None else most
 
     def holds(value: Any) -> bool:
-        plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        plain = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         return plain and low <= value <= high and (above is None or value > above)
 
     if None not in (least, most):
@@ -185,6 +186,7 @@ def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # --- what several settings classes have ------------------------------------------------------------------------------
 
 COUNT = whole(1)
+GROUP = 1024  # samples of a problem that are drawn together: more are drawn in parts of one size
 SWITCH = whole(0, 1)
 SEED = whole(0, 2**32 - 1)  # numpy takes no more; the seeds of single steps are larger, and torch takes those
 THREADS = whole(0, 1024)
@@ -197,3 +199,13 @@ SPLIT = one_of(("train", "validation", "test"))
 DEVICE = text("auto, cpu, mps, cuda, or cuda:N", r"auto|cpu|mps|cuda(:\d{1,3})?")
 PRECISION = one_of(("auto", "fp32", "bf16"))
 PRECISION_HELP = "of the products: fp32, or bf16 with autocast; auto: the faster one on this machine"
+
+
+def equal_parts(samples: int) -> tuple[int, int]:
+    """In how many parts samples of a problem are drawn, and of what size; RlinoError where they do not divide so."""
+    COUNT.check("samples", samples)
+    parts = math.ceil(samples / GROUP)
+    size = samples // parts
+    if size * parts < samples:
+        raise RlinoError(f"more than {GROUP} samples are drawn in equal parts: {(size + 1) * parts}, not {samples}")
+    return parts, size

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rlino_lib.cli import doctor, grade, import_, options
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, RlinoWarning
-from rlino_lib.folders import replacing, write_json
+from rlino_lib.folders import finite, held_by, replacing, write_json
 from rlino_lib.paths import RUNS, base_of
+from rlino_lib.settings import equal_parts
 from rlino_lib.tasks import get_task
 from rlino_lib.tasks.countdown.restarts import check_split
-from rlino_lib.training.config import Recipe, TrainConfig
+from rlino_lib.training.config import RUN_DEFAULTS, Recipe, TrainConfig, run_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,10 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     config = options.train_config(args)
     if args.dry_run:
         from rlino_lib.cli.rehearsal import rehearse
+        from rlino_lib.records.runs import RUN, complete_run
 
+        if args.out and held_by(Path(args.out), RUN, run_settings(config), RUN_DEFAULTS)[1]:
+            complete_run(Path(args.out), args.save)
         return rehearse(config)
     if not args.out:
         raise RlinoError("the following arguments are required: --out (see rlino train --help)")
@@ -102,7 +106,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
       rlino grade --task gsm8k --task-set grader=flexible runs/gsm8k-eval/responses.jsonl > graded.jsonl
       rlino evaluate --samples 3072 --seed 1 --unsolved-by runs/base-eval --out runs/base-eval-more
     """  # noqa: E501
-    from rlino_lib.evaluation.evaluate import EVALUATION, Files, equal_parts, evaluate, summarise, unsolved
+    from rlino_lib.evaluation.evaluate import EVALUATION, Files, evaluate, summarise, unsolved
     from rlino_lib.evaluation.graded import check_openings
     from rlino_lib.evaluation.recorded import measured
 
@@ -190,11 +194,12 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     from rlino_lib.records.runs import CRITIC, load_run
 
     run = load_run(args.run)
-    c = run.config
-    task = get_task(c["task"], **c.get("task_settings", {}))
+    shared = {name: run.config[name] for name in ("task", "max_new_tokens", "temperature")}
+    c = TrainConfig(**shared, task_settings=run.config.get("task_settings", {}))  # raises where one is damaged
+    task = get_task(c.task, **c.task_settings)
     check_measurable(run, task)
     problems = task.problems("test", args.problems)
-    sampling = {name: c[name] for name in ("max_new_tokens", "temperature")}
+    sampling = {name: c.sampling[name] for name in ("max_new_tokens", "temperature")}
     settings = {"problems": args.problems, "samples": args.samples, "seed": args.seed, "precision": "auto", **sampling}
     out = Path(args.out) if args.out else run.path / "values"
 
@@ -237,24 +242,26 @@ def _gradients(args: argparse.Namespace) -> dict[str, Any]:
     if recorded["top_p"] != 1:
         raise RlinoError(f"the evaluation in {args.evaluation} left out unlikely tokens: a gradient needs top_p = 1")
     chosen = by_difficulty(evaluated, args.problems)
-    name = args.model or base_of(recorded["task"])
     shared = {key: recorded[key] for key in ("task", "task_settings", "max_new_tokens", "temperature")}
-    config = TrainConfig(method="grpo_no_kl", seed=args.seed, eval_every=0, model=name, **shared)
+    config = TrainConfig(method="grpo_no_kl", seed=args.seed, eval_every=0, model=args.model, **shared)
     settings = shared | {
         "split": recorded["split"], "problems": args.problems, "groups": args.groups, "group_size": config.group_size,
         "value_samples": CREDITS["vineppo"].value_samples, "seed": args.seed, "precision": config.precision,
     }  # fmt: skip
     out = Path(args.out)
+    task = get_task(config.task, **config.task_settings)
+    problems = {problem.id: problem for problem in task.problems(recorded["split"])}
+    if foreign := [id for id in chosen["problem"] if id not in problems]:
+        raise RlinoError(f"the evaluation in {args.evaluation} is of a problem that is not the task's: {foreign[0]}")
 
     def load() -> Policy:
-        policy = _load(name, args.device)
+        policy = _load(config.model, args.device)
         if weights_hash(policy.model) != recorded["weights_sha256_16"]:
-            raise RlinoError(f"the evaluation in {args.evaluation} is of other weights than those of {name}")
+            raise RlinoError(f"the evaluation in {args.evaluation} is of other weights than those of {config.model}")
         return policy
 
     def measure(policy: Policy, precision: str) -> dict[str, Any]:
         trainer = Trainer(replace(config, precision=precision), policy)
-        problems = {problem.id: problem for problem in trainer.task.problems(recorded["split"])}
         subjects = [problems[id] for id in chosen["problem"]]
         table = measure_gradients(trainer, subjects, groups=args.groups, progress=sys.stderr.isatty())
         table = chosen.merge(table, on="problem")
@@ -435,5 +442,5 @@ def _run(argv: list[str] | None) -> int:
         return 130
     if isinstance(result, int):
         return result
-    print(json.dumps(result, default=float))
+    print(json.dumps(finite(result)))
     return 0

@@ -20,12 +20,12 @@ from rlino_lib.evaluation.graded import sample_graded
 from rlino_lib.folders import Kind, append_jsonl, asked_and_found, read_jsonl, replacing
 from rlino_lib.policy.models import Policy
 from rlino_lib.policy.rollouts import Rollouts
-from rlino_lib.settings import COUNT
+from rlino_lib.records.runs import Settings
+from rlino_lib.settings import SPLIT, equal_parts
 from rlino_lib.tasks import Problem, Task
 
 ROWS = 4096  # responses that are sampled, graded and counted at a time, however many there are of a problem
 CHUNK = 64  # problems, at most, whose rows are written together
-GROUP = 1024  # samples of a problem that are drawn together: more are drawn in parts of one size
 TEST_PROBLEMS = 1024  # of every task's test split but GSM8K's, as in the paper's Countdown
 
 
@@ -110,7 +110,7 @@ def evaluate(
     responses. A problem's samples depend only on `seed`, its place and these two. No more than ROWS responses are held
     at a time. `on_rollouts` is called with the graded rollouts each time, and `sampling` goes to `sample_graded`. There
     is a bar on a terminal. Raises RlinoError where a file holds another evaluation, for less than one sample, and where
-    more than GROUP samples do not divide into equal parts.
+    many samples do not divide into `equal_parts`.
 
         evaluate(policy, task, task.problems("test", 64), samples=4, temperature=0.6)
     """
@@ -138,16 +138,6 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
-def equal_parts(samples: int) -> tuple[int, int]:
-    """In how many parts samples of a problem are drawn, and of what size; RlinoError where they do not divide so."""
-    COUNT.check("samples", samples)
-    parts = math.ceil(samples / GROUP)
-    size = samples // parts
-    if size * parts < samples:
-        raise RlinoError(f"more than {GROUP} samples are drawn in equal parts: {(size + 1) * parts}, not {samples}")
-    return parts, size
-
-
 def _whole_chunks(files: Files, problems: Sequence[Problem], samples: int, chunk: int) -> list[dict[str, Any]]:
     """The rows of the whole chunks that both files hold; what they hold beyond these is cut off, to be sampled again.
 
@@ -159,7 +149,7 @@ def _whole_chunks(files: Files, problems: Sequence[Problem], samples: int, chunk
         rows = rows[: len(texts) // samples]
         if [line.get("id") for line in texts[::samples]] != ids[: math.ceil(len(texts) / samples)]:
             raise RlinoError(f"{files.texts} holds another evaluation: choose another --out")
-    if [row["id"] for row in rows] != ids[: len(rows)] or any(row["n"] != samples for row in rows):
+    if [row.get("id") for row in rows] != ids[: len(rows)] or any(row.get("n") != samples for row in rows):
         raise RlinoError(f"{files.rows} holds another evaluation: choose another --out")
     whole = len(rows) // chunk * chunk
     for file, lines in zip(files, (rows[:whole], texts[: whole * samples]), strict=True):
@@ -177,7 +167,7 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any] | None, bool]:
         return None, False
     # Older records do not name these settings: whether texts were kept, and how many problems there were.
     implied = {"responses": (folder / "responses.jsonl").exists()}
-    implied |= {"problems": result["problems"]} if result else {}
+    implied |= {"problems": result.get("problems")} if result else {}
     return implied | settings, result is not None
 
 
@@ -198,14 +188,26 @@ def unsolved(problems: Sequence[Problem], folder: Path, seed: int) -> list[Probl
 def complete_evaluation(folder: Path, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The settings and the rows of the evaluation in a folder, whose problems are to be sampled from another seed.
 
-    Raises RlinoError where there is no complete one, or it has the same seed, whose draws would be the same.
+    Raises RlinoError where there is no complete one, it is damaged, or it has the same seed, whose draws would be the
+    same; and for a setting that it does not record.
     """
     settings, complete = read_evaluation(folder)
     if settings is None or not complete:
         raise RlinoError(f"{folder} holds no complete evaluation")
     if settings.get("seed") == seed:
         raise RlinoError(f"the evaluation in {folder} has the same seed, whose draws would come again: another --seed")
-    return settings, read_jsonl(folder / "problems.jsonl")
+    SPLIT.check(f"{folder}: split", settings.get("split"))
+    file = folder / "problems.jsonl"
+    rows = read_jsonl(file)
+    if len(rows) != settings["problems"] or not all(map(_counts, rows)):
+        raise RlinoError(f"{file} is damaged: it does not have the counts of the {settings['problems']} problems")
+    return Settings(settings, f"the evaluation in {folder}"), rows
+
+
+def _counts(row: dict[str, Any]) -> bool:
+    """Whether a row says of a problem how many of its samples are right."""
+    n, c = row.get("n"), row.get("c")
+    return isinstance(row.get("id"), str) and type(n) is type(c) is int and 0 <= c <= n > 0
 
 
 EVALUATION = Kind("evaluation", read_evaluation, ("problems.jsonl", "responses.jsonl"))

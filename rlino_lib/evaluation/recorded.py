@@ -18,8 +18,9 @@ def measured(
     """What `measure(policy, precision)` finds, recorded in `<kind's name>.json` beside the settings that it was asked
     with; what is complete there is not measured again.
 
-    The weights and the precision that `auto` stands for join the settings, once the policy is loaded. Raises RlinoError
-    as `output_folder` does, before anything is written.
+    The weights and the precision that `auto` stands for join the settings, once the policy is loaded. Where measuring
+    stops before it has written anything, nothing is left. Raises RlinoError as `output_folder` does, before anything is
+    written.
     """
     record = out / f"{kind.name}.json"
     with output_folder(out, kind, settings, defaults) as complete:
@@ -32,5 +33,11 @@ def measured(
         else:
             refuse_other(out, kind, recorded, complete_settings, defaults, complete)
         if not complete:
-            write_json(record, {"asked": complete_settings, "found": measure(policy, precision)})
+            try:
+                found = measure(policy, precision)
+            except BaseException:
+                if not any((out / name).exists() for name in kind.writes):
+                    record.unlink()
+                raise
+            write_json(record, {"asked": complete_settings, "found": found})
         return asked_and_found(record)[1] or {}

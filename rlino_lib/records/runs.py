@@ -44,7 +44,7 @@ def seed_words(seed: int | None) -> str:
 
 
 class Settings(dict):
-    """A run's settings; one that is not recorded, as of an imported run, raises RlinoError."""
+    """Recorded settings; one that is not there, as of an imported run, raises RlinoError."""
 
     def __init__(self, values: dict[str, Any], run: str) -> None:
         super().__init__(values)
@@ -57,14 +57,28 @@ class Settings(dict):
         return Settings({**self, **other}, self.run)
 
 
+# What these settings are in every run that has them.
+_KINDS: dict[str, Any] = {"seed": int | None, "task_settings": dict, "objective_settings": dict}
+_KINDS |= dict.fromkeys(("method", "task", "model", "reward"), str)
+
+
 class Run:
-    """One run folder, read lazily; `rlino import` makes one of another library's files, with much that is not known."""
+    """One run folder, read lazily; `rlino import` makes one of another library's files, with much that is not known.
+
+    Raises RlinoError where its settings or its summary are missing or damaged.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config: dict = Settings(read_json(self.path / "config.json"), self.name)
+        file = self.path / "config.json"
+        self.config: dict = Settings(read_json(file), self.name)
+        for name, kind in _KINDS.items():
+            if name in self.config and not isinstance(self.config[name], kind):
+                raise RlinoError(f"{file} is damaged: {name} is {self.config[name]!r}"[:300])
         summary = self.path / "summary.json"
         self.summary: dict | None = read_json(summary) if summary.exists() else None
+        if not _is_summary(self.summary or {}):
+            raise RlinoError(f"{summary} is damaged: its test or its seconds are no numbers")
 
     def __repr__(self) -> str:
         return f"Run({self.name}{'' if self.complete else ', not complete'})"
@@ -89,8 +103,17 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row per step; `eval/…` columns are filled on evaluation steps, of which step 0 is the base."""
-        return _read_csv(self.path / "metrics.csv")
+        """One row per step; `eval/…` columns are filled on evaluation steps, of which step 0 is the base.
+
+        Raises RlinoError where they are missing or damaged, and where a complete run has lost its last ones.
+        """
+        frame = _read_csv(self.path / "metrics.csv")
+        numbers = frame.apply(pd.to_numeric, errors="coerce")
+        steps = (self.summary or {}).get("steps") if self.complete else None
+        whole = "step" in frame and not (isinstance(steps, int) and not numbers["step"].max() >= steps)
+        if not whole or (numbers.isna() & frame.notna()).any(axis=None):
+            raise RlinoError(f"{self.path / 'metrics.csv'} is damaged: it is no table of all steps")
+        return frame
 
     @cached_property
     def timing(self) -> pd.DataFrame:
@@ -122,6 +145,15 @@ class Run:
         rows = next((read_jsonl(path) for path in paths if path.exists()), [])
         with pd.option_context("mode.string_storage", "python"):  # Arrow's has no half surrogate pairs
             return pd.DataFrame(rows)
+
+
+def _is_summary(summary: dict[str, Any]) -> bool:
+    """Whether the numbers that are read of every run are such, where they are there."""
+    try:
+        numbers = [summary["test"]["pass@1"]["value"]] if "test" in summary else []
+    except (KeyError, TypeError):
+        return False
+    return all(isinstance(number, int | float) for number in [*numbers, summary.get("seconds", 0)])
 
 
 def _read_csv(path: Path, **settings: Any) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from rlino_lib.cli.main import run_result
 from rlino_lib.cli.options import FOLDER, TRAIN_SETTINGS, add_options, name_values, set_threads, train_config
 from rlino_lib.cli.terminal import Parser, run_program
 from rlino_lib.errors import RlinoError, chosen
-from rlino_lib.folders import output_folder, read_json, replacing
+from rlino_lib.folders import finite, output_folder, read_json, replacing
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.rewards import judges
 from rlino_lib.policy.models import Policy, load_policy, merged, save_policy
@@ -34,7 +34,7 @@ from rlino_lib.records import runs, writer
 from rlino_lib.settings import THREADS
 from rlino_lib.tasks import get_task
 from rlino_lib.training import memory
-from rlino_lib.training.checks import check_critic, check_reward
+from rlino_lib.training.checks import check_critic, check_evaluations, check_groups, check_reward
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.trainer import describe
 
@@ -83,8 +83,11 @@ def cut(config: TrainConfig, world: int) -> tuple[int, int]:
 def check(config: TrainConfig, engine: str, trl_settings: dict[str, Any]) -> None:
     """Raise RlinoError for settings that a run at scale does not support."""
     objective = varied(config.method, config.objective_settings)
-    check_reward(config, objective, get_task(config.task, **config.task_settings))
+    task = get_task(config.task, **config.task_settings)
+    check_reward(config, objective, task)
     check_critic(config, objective)
+    check_groups(config, objective)
+    check_evaluations(config, task)
     chosen(engine, ENGINES, "engine")
     literal = (config.method, config.objective_settings, config.epochs * config.minibatches) == ("f_isft_pos", {}, 1)
     local = [name for name in ("eval_base", "probe_every") if getattr(config, name)]
@@ -316,5 +319,5 @@ def _run(argv: Sequence[str] | None) -> int:
         trl_settings=name_values(args.trl, "--trl"),
     )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(run_result(run), default=float))
+        print(json.dumps(finite(run_result(run))))
     return 0

@@ -1,5 +1,7 @@
 """Settings of a run that do not go together, or that nothing reads. No model is imported: a grid starts soon."""
 
+from functools import cache
+
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
 from rlino_lib.methods.objective import Objective
@@ -84,6 +86,29 @@ def check_preference(config: TrainConfig, objective: Objective) -> None:
         raise RlinoError(f"{objective.name} reads responses beside the prompts of others, z₀: set prompts to 2 or more")
 
 
+def check_groups(config: TrainConfig, objective: Objective) -> None:
+    """Raise RlinoError where more of each group are to stay than it has."""
+    if objective.shortest > config.group_size:
+        raise RlinoError(f"{objective.name} keeps the {objective.shortest} shortest of groups of {config.group_size}")
+
+
+def check_evaluations(config: TrainConfig, task: Task) -> None:
+    """Raise RlinoError for evaluations of more problems than there are, or of none that are measured against the base.
+
+    How many there are is not asked of a task whose data may still be to fetch.
+    """
+    if config.eval_base and not config.eval_every:
+        raise RlinoError("eval_base is measured by evaluations: set eval_every too")
+    if config.eval_every and not hasattr(task, "folder"):
+        _count_problems(task, config.eval_split, config.eval_problems)
+
+
+@cache
+def _count_problems(task: Task, split: str, problems: int) -> None:
+    """Raise RlinoError where a split has fewer problems; asked once for the many runs of a grid."""
+    task.problems(split, problems)
+
+
 def check_run(config: TrainConfig) -> None:
     """Raise RlinoError for settings of a run that are not known, do not go together, or that nothing reads."""
     objective = varied(config.method, config.objective_settings)
@@ -93,3 +118,5 @@ def check_run(config: TrainConfig) -> None:
     check_critic(config, objective)
     check_mask(config, objective, task)
     check_values(config, objective, task)
+    check_groups(config, objective)
+    check_evaluations(config, task)

@@ -132,6 +132,8 @@ class TrainConfig:
             raise RlinoError("lora_alpha and lora_targets need adapters: set lora_rank too, or give --lora")
         if self.optimizer != "sgd" and self.momentum != TrainConfig.momentum:
             raise RlinoError("momentum is of sgd: set optimizer too")
+        if self.test_samples:
+            settings.equal_parts(self.test_samples)
         object.__setattr__(self, "model", self.model or base_of(self.task))
 
     @property

@@ -20,6 +20,7 @@ from rlino_lib.methods.loss import Batch, policy_loss
 from rlino_lib.methods.objective import Objective
 from rlino_lib.policy.rollouts import Rollouts
 from rlino_lib.tasks import Problem
+from rlino_lib.training.checks import check_values
 from rlino_lib.training.trainer import Trainer
 from rlino_lib.training.values import credited
 
@@ -69,7 +70,8 @@ def measure_gradients(
     The policy stays the trainer's, whose settings give the group's size, cap, temperature and seed. All credits are of
     the same `groups` groups. Columns: `problem`, `credit`, `groups`, `variance` (E|g − E g|² of one group's gradient g,
     unbiased), `signal` (|E g|², unbiased) and `bias` (|E g − E g of the first credit|², unbiased; 0 of the first).
-    Raises RlinoError for fewer than 2 groups, and for an objective whose gradient is not that of its credit alone.
+    Raises RlinoError for fewer than 2 groups, for an objective whose gradient is not that of its credit alone, and for
+    a task without the values that one reads.
     """
     if groups < 2:
         raise RlinoError("a variance needs at least 2 groups of responses")
@@ -77,6 +79,7 @@ def measure_gradients(
         beside = o.bare != o or o.kl_in_reward or o.preference  # what its credit does not say
         if beside or o.whiten or o.filter or o.unlikely is not None:
             raise RlinoError(f"{o.name}: gradients are compared without KL, entropy bonus, whitening, filter and mask")
+        check_values(trainer.config, o, trainer.task)
     trainer = copy.copy(trainer)  # whose steps are counted here, for the seeds
     at_once = max(1, ROWS // (groups * trainer.config.group_size))
     rows = []

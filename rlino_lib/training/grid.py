@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from rlino_lib.errors import RlinoError
-from rlino_lib.folders import LOCK, changes, whole_lines
-from rlino_lib.records.runs import Run
+from rlino_lib.folders import LOCK, held_by, whole_lines
+from rlino_lib.records.runs import RUN, Run
 from rlino_lib.training.config import RUN_DEFAULTS, TrainConfig, run_settings
 from rlino_lib.training.grid_file import Settings, command_line, read_file, read_grid, train_config
 
@@ -114,11 +114,12 @@ def _state(folder: Path) -> str:
 
 
 def _other_settings(folder: Path, settings: Settings) -> str | None:
-    """Why a complete run is not the one that the file describes, if there is one and it is not."""
-    if not _complete(folder):
-        return None
-    differences = changes(Run(folder).config, run_settings(train_config(settings)), RUN_DEFAULTS)
-    return f"it is complete, with {differences}: choose another name" if differences else None
+    """Why a folder cannot hold the run that the file describes, if so: it holds another run, or a damaged one."""
+    try:
+        held_by(folder, RUN, run_settings(train_config(settings)), RUN_DEFAULTS)
+    except RlinoError as e:
+        return str(e)
+    return None
 
 
 def _progress(folder: Path) -> tuple[float, float]:
@@ -194,8 +195,8 @@ def run_grid(
     A run is a process of its own: `program`, such as ("rlino",), with the run's `command_line` after it.
     Runs that another process is writing are left for later. Returns the counts, and in a dry run, which starts nothing,
     the seconds that the rest should take. Raises RlinoError for an unreadable file, and at the end where runs failed or
-    complete ones have other settings than the file; KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, with every
-    process ended that was started here. If the runner itself is killed, its runs go on to their end.
+    folders hold other runs than the file's, or damaged ones; KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, with
+    every process ended that was started here. If the runner itself is killed, its runs go on to their end.
     """
     runs = dict(read_grid(file))
     folder = Path(out) if out else Path(file).with_suffix("")

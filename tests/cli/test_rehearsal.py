@@ -10,6 +10,7 @@ from rlino_lib.cli import bench, rehearsal
 from rlino_lib.cli import main as cli
 from rlino_lib.cli.bench import shape_config
 from rlino_lib.methods.catalogue import OBJECTIVES
+from rlino_lib.paths import RUNS
 from rlino_lib.training import memory
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.memory import GIB, estimate, update_flops
@@ -130,6 +131,10 @@ def test_what_does_not_fit_is_said_with_advice_and_not_tried(small_shapes, monke
         (["--method", "f_isft_pos", "--reward", "length_bonus", "--dry-run"], "a reward needs update=policy_gradient"),
         (["--preset", "paper-gsm8k-0.5b", "--task", "countdown", "--dry-run"], "countdown: template must be one of"),
         (["--minibatches", "600", "--dry-run"], "minibatches must be at most the 512 responses"),
+        (["--objective-set", "shortest=9", "--dry-run"], "grpo keeps the 9 shortest of groups of 8"),
+        (["--eval-problems", "1000000", "--dry-run"], "validation problems, 1000000 were asked for"),
+        (["--test-samples", "1025", "--dry-run"], "drawn in equal parts: 1026, not 1025"),
+        (["--out", str(RUNS / "countdown" / "grpo-s0"), "--dry-run"], "holds another run, complete, with "),
     ],
 )
 def test_what_the_run_would_refuse_is_refused_in_one_line(words, message, capsys):

@@ -276,6 +276,11 @@ def test_problems_that_an_evaluation_left_unsolved_are_sampled_more(tmp_path, ca
     (base / "problems.jsonl").write_text("".join(json.dumps(row | {"c": 1}) + "\n" for row in rows))
     assert cli.main([*words, "--seed", "1", "--unsolved-by", str(base), "--out", str(tmp_path / "x")]) == 2
     assert "leaves none of these problems unsolved" in capsys.readouterr().err
+    for damaged in (rows[:-1], [{"a": 1}] * len(rows), [{**row, "c": "1"} for row in rows]):
+        (base / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in damaged))
+        for command in ([*words, "--unsolved-by", str(base)], ["gradients", str(base)]):
+            assert cli.main([*command, "--seed", "1", "--out", str(tmp_path / "x")]) == 2
+            assert "problems.jsonl is damaged" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 @pytest.mark.skipif(not (data_folder("gsm8k") / "test.jsonl").exists(), reason="`rlino fetch gsm8k` gets the data")

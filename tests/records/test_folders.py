@@ -2,12 +2,14 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +20,7 @@ from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
 from rlino_lib.evaluation import evaluate as evaluation
 from rlino_lib.evaluation import graded
+from rlino_lib.evaluation.recorded import measured
 from rlino_lib.folders import Kind, append_jsonl, changes, output_folder, read_jsonl, replacing, whole_lines, write_json
 from rlino_lib.paths import DATA
 from rlino_lib.policy.models import load_policy, save_policy
@@ -291,6 +294,42 @@ def test_a_run_of_any_texts_that_is_cut_anywhere_goes_on_to_the_same_files(tmp_p
     writer.resume(checkpoint)
     record(writer, range(checkpoint + 1, 5), texts)
     assert {name: (tmp_path / "run" / name).read_bytes() for name in names} == whole
+
+
+def test_json_has_no_nan(tmp_path):
+    value = {"a": [math.nan, {"b": -math.inf}], "c": np.float32("nan"), "d": np.int64(3), "e": (1.5, None, True, "x")}
+    folders.write_json(tmp_path / "a.json", value)
+    expected = {"a": [None, {"b": None}], "c": None, "d": 3, "e": [1.5, None, True, "x"]}
+    assert folders.read_json(tmp_path / "a.json") == expected
+    assert "NaN" not in (tmp_path / "a.json").read_text()
+
+
+def test_what_measures_nothing_leaves_nothing(tmp_path):
+    kind = folders.measurement("thing", ("thing.csv",))
+    out = tmp_path / "out"
+
+    def measure(policy, precision):
+        assert folders.read_json(out / "thing.json")["asked"]["seed"] == 0  # so that a kill leaves what it was of
+        raise failure
+
+    asked = {"seed": 0, "precision": "fp32"}
+    for failure in (RlinoError("no"), KeyboardInterrupt(), KeyError("x")):
+        with pytest.raises(type(failure)):
+            measured(out, kind, asked, {}, load_policy, measure)
+        assert not out.exists()
+
+    def half(policy, precision):
+        (out / "thing.csv").write_text("half")
+        raise failure
+
+    with pytest.raises(KeyError):
+        measured(out, kind, asked, {}, load_policy, half)
+    assert {path.name for path in out.iterdir()} == {"thing.json", "thing.csv"}
+    found = {"x": math.nan}
+    assert measured(out, kind, asked, {}, load_policy, lambda *_: found) == {"x": None}
+    (out / "thing.json").write_text('{"asked": {}, "found": []}')
+    with pytest.raises(RlinoError, match="thing.json is something else"):
+        kind.read(out)
 
 
 def test_texts_as_earlier_versions_wrote_them_can_be_read_back(tmp_path):

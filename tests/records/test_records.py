@@ -98,6 +98,36 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
         trace_inspector(load_run(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "file, content, words",
+    [
+        ("config.json", {**CONFIG, "method": 3}, "config.json is damaged: method is 3"),
+        ("config.json", {**CONFIG, "task": ["countdown"]}, r"config.json is damaged: task is \['countdown'\]"),
+        ("config.json", {**CONFIG, "seed": "0"}, "config.json is damaged: seed is '0'"),
+        ("config.json", {**CONFIG, "task_settings": None}, "config.json is damaged: task_settings is None"),
+        ("config.json", [CONFIG], "config.json is something else"),
+        ("summary.json", [], "summary.json is something else"),
+        ("summary.json", {"complete": True, "test": None}, "summary.json is damaged"),
+        ("summary.json", {"complete": True, "test": {"pass@1": [0.5]}}, "summary.json is damaged"),
+        ("summary.json", {"complete": True, "seconds": "x"}, "summary.json is damaged"),
+        ("metrics.csv", "step,reward\n1,0.5\n2,0.5\n3,0.5\n", "metrics.csv is damaged"),  # without its last step
+        ("metrics.csv", "step,reward\n1,0.5\n4,x\n", "metrics.csv is damaged"),
+        ("metrics.csv", "reward\n0.5\n", "metrics.csv is damaged"),
+        ("metrics.csv", "step,reward\n", "metrics.csv is damaged"),
+        ("metrics.csv", '{"a": 1}\n', "metrics.csv is damaged"),
+        ("metrics.csv", "", "metrics.csv is missing or empty"),
+        ("rollouts.jsonl.gz", "[]", "rollouts.jsonl.gz is damaged"),
+    ],
+)
+def test_a_damaged_record_is_one_line(file, content, words, tmp_path):
+    write(tmp_path / "run").finish({"steps": 4})
+    (tmp_path / "run" / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(RlinoError, match=words) as e:
+        run = Run(tmp_path / "run")
+        _ = run.metrics, run.rollouts
+    assert "\n" not in str(e.value)
+
+
 def test_the_shipped_runs_are_complete_and_small():
     runs = list_runs(complete=False)
     assert runs and all(run.complete for run in runs), [r.name for r in runs if not r.complete]

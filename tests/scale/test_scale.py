@@ -369,6 +369,7 @@ def test_a_step_is_the_same_responses_over_any_number_of_processes(tmp_path):
         ({"method": "f_isft_pos", "epochs": 2}, "sft", {}, "one update per step"),
         ({"temperature": 0.0}, "grpo", {}, "temperature must be a number from 0.001 to 1000"),
         ({"group_size": 1}, "grpo", {}, "at least 2 responses"),
+        ({"objective_settings": {"shortest": 9}}, "grpo", {}, "the 9 shortest of groups of"),
         ({"eval_base": 1}, "grpo", {}, "eval_base is measured by"),
         ({"probe_every": 5}, "grpo", {}, "probe_every is measured by"),
         ({"method": "f_isft_pos", "task_settings": {"calculator": True}}, "sft", {}, "that needs the engine grpo"),

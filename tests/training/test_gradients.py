@@ -1,7 +1,9 @@
 """How much gradients vary: against formulas, against toys that are enumerated, and against the trainer's own update."""
 
 import json
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from rlino_lib.exact.token_mdp import F64
 from rlino_lib.methods.catalogue import OBJECTIVES, varied
 from rlino_lib.methods.credit import Graded, credit
 from rlino_lib.methods.objective import Objective
+from rlino_lib.settings import strict_json
 from rlino_lib.training import gradients
 from rlino_lib.training.config import TrainConfig
 from rlino_lib.training.gradients import CREDITS, Moments, group_gradients, measure_gradients
@@ -160,6 +163,11 @@ def test_gradients_that_are_not_of_the_credit_alone_are_refused(objective: Objec
         measure_gradients(trainer, trainer.problems[:1], groups=1)
 
 
+def test_a_task_without_the_values_of_a_credit_is_refused_before_sampling():
+    with pytest.raises(RlinoError, match="draws a lot for each response"):
+        measure_gradients(Trainer(replace(SMALL, task="clean_room")), [], groups=2)
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +216,36 @@ def test_ratios_of_sds_pair_problems_and_have_intervals():
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_json_and_leaves_nothing_where_it_fails(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "gradients"
+    words = ["gradients", "data/base/word_problems", "--problems", "8", "--groups", "2", "--out", str(out)]
+
+    def without_signal(trainer, problems, groups, progress):
+        rows = [(p.id, name, groups, 1.0, 0.0, 0.0) for p in problems for name in CREDITS]
+        return pd.DataFrame(rows, columns=["problem", "credit", "groups", "variance", "signal", "bias"])
+
+    def failing(*_, **__):
+        raise RlinoError("no gradient")
+
+    monkeypatch.setattr(gradients, "measure_gradients", failing)
+    assert cli.main(words) == 2 and "no gradient" in capsys.readouterr().err and not out.exists()
+    monkeypatch.setattr(gradients, "measure_gradients", without_signal)
+    with warnings.catch_warnings(action="ignore"):  # of 0/0
+        assert cli.main(words) == 0
+    printed = strict_json(capsys.readouterr().out)
+    assert printed["by_difficulty"][0]["bias"] is None and printed["by_difficulty"][0]["ratio"] == 1
+    assert strict_json((out / "gradients.json").read_text())["found"] == printed
+
+
+def test_an_evaluation_of_other_problems_is_refused(tmp_path, capsys):
+    for file in ("evaluation.json", "problems.jsonl"):
+        text = Path("data/base/word_problems", file).read_text(encoding="utf-8")
+        (tmp_path / file).write_text(text.replace('"id": "', '"id": "other-'), encoding="utf-8")
+    assert cli.main(["gradients", str(tmp_path), "--problems", "8", "--out", str(tmp_path / "x")]) == 2
+    assert "is of a problem that is not the task's: other-" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow

@@ -106,6 +106,10 @@ ONE = {"runs": [{"name": "a", "method": "grpo"}]}
         ({"runs": [{"name": "a", "threads": 0}]}, "threads must be a whole number"),
         ({"runs": [{"name": "a", "save": 1}]}, "save must be true or false"),
         ({"runs": [{"name": "a", "seed": 7}]}, "no setting 'seed'"),
+        ({"runs": [{"name": "a", "eval_every": 1, "eval_problems": 10**6}]}, "validation problems, 1000000 were asked"),
+        ({"runs": [{"name": "a", "eval_base": 1}]}, "eval_base is measured by evaluations: set eval_every too"),
+        ({"runs": [{"name": "a", "test_samples": 1025}]}, "more than 1024 samples .* 1026, not 1025"),
+        ({"runs": [{"name": "a", "objective_settings": {"shortest": 3}}]}, "the 3 shortest of groups of 2"),
         ({"runs": [{"name": "a", "task_settings": 3}]}, "task_settings must be a table"),
         ({"runs": [{"name": "a", "task_settings": {"colour": 3}}]}, "colour"),
         ({"runs": [{"name": "a", "objective_settings": {"beta": "x"}}]}, "beta must be a number"),
@@ -291,7 +295,25 @@ def test_a_complete_run_of_other_settings_is_named(tmp_path, capsys):
     write_grid(file, runs=[{"name": "a", "method": "grpo", "lr": 0.25}], seeds=[0])
     for more in ([], ["--dry-run"]):
         assert cli.main(["grid", str(file), *more]) == 2
-        assert "a-s0: it is complete, with prompts 3, not 2; lr 0.5, not 0.25: choose" in capsys.readouterr().err
+        assert "a-s0 holds another run, complete, with prompts 3, not 2; lr 0.5, not 0.25: choose" in (
+            capsys.readouterr().err
+        )
+
+
+def test_a_dry_run_names_what_the_runs_would_refuse_and_makes_nothing(tmp_path, capsys):
+    file = write_grid(tmp_path / "g.json", axes={"method": ["grpo", "rloo", "dapo", "kto"]}, seeds=[0])
+    runs = dict(read_grid(file))
+    record(tmp_path / "g" / "grpo-s0", {**runs["grpo-s0"], "lr": 0.5}, share=0.5)
+    (tmp_path / "g" / "rloo-s0").mkdir()
+    (tmp_path / "g" / "rloo-s0" / "config.json").write_text("[]")
+    (tmp_path / "g" / "dapo-s0").mkdir()
+    (tmp_path / "g" / "dapo-s0" / "metrics.csv").write_text("mine")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert cli.main(["grid", str(file), "--dry-run"]) == 2
+    reason = capsys.readouterr().err.splitlines()[-1]
+    assert "grpo-s0 holds another run, unfinished, with lr 0.5, not 0.0001" in reason and "kto" not in reason
+    assert "rloo-s0/config.json is something else" in reason and "dapo-s0 holds metrics.csv, which belongs" in reason
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
 # --- running, with a stand-in for `rlino train` that takes no time --------------------------------------------------
