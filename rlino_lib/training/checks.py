@@ -1,6 +1,7 @@
 """Settings of a run that do not go together, or that nothing reads. No model is imported: a grid starts soon."""
 
 from functools import cache
+from typing import Any, cast
 
 from rlino_lib.errors import RlinoError
 from rlino_lib.methods.catalogue import varied
@@ -100,7 +101,7 @@ def check_evaluations(config: TrainConfig, task: Task) -> None:
     if config.eval_base and not config.eval_every:
         raise RlinoError("eval_base is measured by evaluations: set eval_every too")
     if config.eval_every and not hasattr(task, "folder"):
-        _count_problems(task, config.eval_split, config.eval_problems)
+        _count_problems(cast(Any, task), config.eval_split, config.eval_problems)
 
 
 @cache
