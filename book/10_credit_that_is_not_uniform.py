@@ -347,12 +347,14 @@ display(Markdown(ends_table(known | others, "RLOO", columns)))
 # %% [markdown]
 # **What to look at.** The column of differences.
 #
-# Better values buy nothing: neither nine continuations nor an ideal solver's values end above RLOO. So it is not for
-# want of values that credit by steps brought no gain. PPO with λ = 1 ends where RLOO does. There the critic is a
-# baseline and no more; with λ = 0.95 its values stand in for the outcome, and its errors become the policy's. A longer
-# warm-up does not mend that. The one row clearly above RLOO is the *optimal token baseline*. It has no values at all:
-# it is RLOO whose baseline weighs each of the other rewards by the size of that response's gradient so far. One row of
-# many that nobody planned is a hint, and asks for seeds of its own.
+# Better values buy nothing that five seeds can tell: neither nine continuations nor an ideal solver's values. So it is
+# not for want of values that credit by steps brought no gain. PPO with λ = 1 ends where RLOO does. There the critic is
+# a baseline and no more; with λ = 0.95 its values stand in for the outcome, and its errors become the policy's. A
+# longer warm-up does not mend that.
+#
+# Above RLOO by an interval without zero are SPO-chain's mask, by little, and the *optimal token baseline*. That has no
+# values at all: it is RLOO whose baseline weighs each of the other rewards by the size of that response's gradient so
+# far. Of many rows that nobody planned, one or two stand out by chance. This is a hint that asks for seeds of its own.
 #
 # ## Are the values any good?
 #

@@ -32,7 +32,7 @@ from rlino_lib.methods.token_credit import CREDITS, VALUES
 from rlino_lib.records.runs import Run, list_runs
 
 # The groups of runs that are compared with each other (chapters 07 and 10): no pilots, no half of a planned grid.
-GROUPS = ("head-to-head", "credit-word_problems", "credit-countdown")
+GROUPS = ("head-to-head", "credit-word_problems", "credit-countdown", "credit-more")
 # The paper's two assumptions: a state is the tokens so far, with a deterministic transition, and the terminal reward is
 # split evenly over a response's tokens.
 ASSUMPTIONS = TRANSITION, EVEN_SPLIT = ("deterministic transition", "even split")
