@@ -84,7 +84,8 @@ def output_folder(
     is writing it, and where the disk is full.
     """
     path = Path(path)
-    if held_by(path, kind, settings, defaults)[1]:
+    if kind.read(path)[1]:  # what is not complete may change while another process writes it
+        held_by(path, kind, settings, defaults)
         yield True
         return
     made = not path.exists()

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rlino_lib import settings
 from rlino_lib.analysis.statistics import bootstrap_interval
 from rlino_lib.cli import main as cli
 from rlino_lib.errors import RlinoError
@@ -211,7 +212,7 @@ def test_samples_that_make_no_equal_parts_are_refused():
 @pytest.mark.parametrize("samples", [8, 6, 4])
 @pytest.mark.parametrize("dies_at", [1, 2, 3])
 def test_an_evaluation_that_is_killed_amid_a_problem_goes_on_to_the_same_files(tmp_path, monkeypatch, samples, dies_at):
-    monkeypatch.setattr(evaluation, "GROUP", 2)  # so that a problem's samples are spread over calls
+    monkeypatch.setattr(settings, "GROUP", 2)  # so that a problem's samples are spread over calls
     monkeypatch.setattr(evaluation, "ROWS", 4)
     whole, killed = (Files(*(tmp_path / f"{kind}-{name}" for name in Files._fields)) for kind in ("whole", "killed"))
     frame, calls = lines_of(monkeypatch, PROBLEMS[:5], samples=samples, files=whole)

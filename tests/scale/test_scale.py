@@ -314,7 +314,7 @@ def test_a_damaged_checkpoint_is_one_clear_line_and_the_one_before_serves(tmp_pa
     monkeypatch.setattr(Recorded, "test", lambda self: (_ for _ in ()).throw(RlinoError("no light")))
     with pytest.raises(RlinoError, match="no light"):
         scale.train(config, tmp_path / "run")
-    monkeypatch.setattr(Recorded, "test", lambda self: {"pass@1": 0})
+    monkeypatch.setattr(Recorded, "test", lambda self: {"pass@1": {"value": 0}})
     last = scale.last_checkpoint(tmp_path / "run")
     weights = last / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -322,7 +322,7 @@ def test_a_damaged_checkpoint_is_one_clear_line_and_the_one_before_serves(tmp_pa
         scale.train(config, tmp_path / "run")
     shutil.rmtree(last)
     run = scale.train(config, tmp_path / "run")
-    assert run.complete and run.summary["test"] == {"pass@1": 0} and run.metrics["step"].tolist() == [1, 2]
+    assert run.complete and run.summary["test"] == {"pass@1": {"value": 0}} and run.metrics["step"].tolist() == [1, 2]
     with pytest.raises(RlinoError, match="another --out"):
         scale.train(config, tmp_path / "run", save=True)
 
