@@ -41,7 +41,7 @@ def credit_runs(task: str, records: Records, *methods: str) -> dict[str, dict[in
         if run.config["task"] != task or run.method not in runs:
             continue
         firsts.setdefault(run.method, run)
-        for first in (firsts[run.method], *firsts.values()):
+        for first in (firsts[run.method], *firsts.values()):  # a difference from its own method says more
             if words := _difference(first, run):
                 raise NotTestable(f"{first.name} and {run.name} differ in more than credit: {words}")
         same = runs[run.method].setdefault(run.seed or 0, run)
